@@ -1,0 +1,185 @@
+//! One error type through all layers.
+//!
+//! [`ErrorKind`] tells a program what to do; the message tells a person what happened; file and offset say where.
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible operation.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a program can do about an [`Error`].
+#[non_exhaustive]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The operating system reported an error that has no kind of its own here.
+    Io,
+    /// The device or the quota is full. Reads go on; writes resume when there is room.
+    NoSpace,
+    /// Bytes on disk are not what was written. The error names the file and the offset.
+    Corruption,
+    /// Another process, or another handle of this one, has the database open.
+    Locked,
+    /// An earlier failure (a failed sync, a panicked background thread) closed the write path. Reopen the database.
+    Poisoned,
+    /// An argument is outside its documented range.
+    InvalidArgument,
+    /// The files were written by a newer format, or the platform lacks something that was asked for.
+    Unsupported,
+    /// The database or the keyspace is closed or was dropped.
+    Closed,
+    /// The handle is read-only.
+    ReadOnly,
+    /// The directory holds no database, or the keyspace does not exist.
+    NotFound,
+    /// Two transactions touched the same keys; run the loser again.
+    Conflict,
+    /// A lock was not granted in time.
+    Timeout,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    file: Option<PathBuf>,
+    offset: Option<u64>,
+    source: Option<std::io::Error>,
+}
+
+/// An error with its kind, a message for a person, and file and offset where they apply.
+///
+/// One pointer wide, so that `Result<Option<…>>` on hot paths stays small.
+pub struct Error(Box<Inner>);
+
+impl Error {
+    /// An error of `kind` with a message that says what to do.
+    #[cold]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error(Box::new(Inner { kind, message: message.into(), file: None, offset: None, source: None }))
+    }
+
+    /// Wrong bytes at `offset` of `file`.
+    #[cold]
+    pub fn corruption(file: impl AsRef<Path>, offset: u64, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Corruption, message).at(file, offset)
+    }
+
+    /// An argument outside its documented range.
+    #[cold]
+    pub fn invalid_argument(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// An operating-system error met while doing `action` (a verb phrase such as "sync") to `file`.
+    #[cold]
+    pub fn io(action: &str, file: impl AsRef<Path>, source: std::io::Error) -> Error {
+        let kind = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            _ => ErrorKind::Io,
+        };
+        let mut error = Error::new(kind, format!("cannot {action}"));
+        error.0.file = Some(file.as_ref().to_path_buf());
+        error.0.source = Some(source);
+        error
+    }
+
+    /// The same error, placed at `offset` of `file`.
+    pub fn at(mut self, file: impl AsRef<Path>, offset: u64) -> Error {
+        self.0.file = Some(file.as_ref().to_path_buf());
+        self.0.offset = Some(offset);
+        self
+    }
+
+    /// The same error with its message put behind `context`.
+    pub fn context(mut self, context: &str) -> Error {
+        self.0.message = format!("{context}: {}", self.0.message);
+        self
+    }
+
+    /// What a program can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file that is concerned, if one is.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file.as_deref()
+    }
+
+    /// The byte offset inside [`Error::file`], if one is known.
+    pub fn offset(&self) -> Option<u64> {
+        self.0.offset
+    }
+
+    /// Whether the same call can succeed later without reopening the database.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::NoSpace | ErrorKind::Conflict | ErrorKind::Timeout | ErrorKind::Locked
+        )
+    }
+
+    /// A copy for a second receiver. The cause is carried over by its operating-system code or its text.
+    pub fn duplicate(&self) -> Error {
+        let source = self.0.source.as_ref().map(|source| match source.raw_os_error() {
+            Some(code) => std::io::Error::from_raw_os_error(code),
+            None => std::io::Error::new(source.kind(), source.to_string()),
+        });
+        Error(Box::new(Inner {
+            kind: self.0.kind,
+            message: self.0.message.clone(),
+            file: self.0.file.clone(),
+            offset: self.0.offset,
+            source,
+        }))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(file) = &self.0.file {
+            write!(f, " [{}", file.display())?;
+            if let Some(offset) = self.0.offset {
+                write!(f, " at byte {offset}")?;
+            }
+            f.write_str("]")?;
+        }
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Error({:?}: {self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_is_a_sentence_with_file_and_offset() {
+        let error = Error::corruption("000007.sst", 4096, "block checksum does not match");
+        assert_eq!(error.to_string(), "block checksum does not match [000007.sst at byte 4096]");
+        assert_eq!(error.kind(), ErrorKind::Corruption);
+        assert_eq!(error.offset(), Some(4096));
+    }
+
+    #[test]
+    fn a_full_disk_has_its_own_kind_and_survives_duplication() {
+        let full = std::io::Error::from_raw_os_error(28);
+        let error = Error::io("append", "x.wal", full).duplicate();
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert!(error.is_retryable());
+    }
+}

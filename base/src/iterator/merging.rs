@@ -1,0 +1,1 @@
+//! The merge of several sorted inputs into one.

@@ -1,0 +1,18 @@
+//! The vocabulary of Sapwood and every byte it puts on disk.
+//!
+//! Architecture invariant: this crate never does I/O, starts no thread, reads no clock; every function is
+//! deterministic. Modules are listed in the order in which data meets them.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod key;
+pub mod sequence;
+pub mod checksum;
+pub mod coding;
+pub mod histogram;
+pub mod iterator;
+pub mod format;
+
+pub use error::{Error, ErrorKind, Result};
+pub use key::{FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind};
+pub use sequence::SequenceNumber;

@@ -1,0 +1,20 @@
+//! Sequence numbers: the order of commits, and positions in the log at the same time.
+use crate::key::number;
+use std::fmt;
+
+number!(
+    /// The position of an operation in the history of the database.
+    ///
+    /// It is the operation's place in the log, in units of eight bytes, so one atomic addition hands out both.
+    /// Every operation has its own number; numbers grow in commit order and are never reused, also not across
+    /// crashes. A reader at sequence `s` sees exactly the operations numbered `<= s`.
+    SequenceNumber,
+    u64
+);
+
+impl SequenceNumber {
+    /// Larger than every number that is ever handed out: a reader at `MAX` sees everything.
+    pub const MAX: SequenceNumber = SequenceNumber((1 << 44) - 1);
+    /// The number that the last level may write once nobody can tell versions apart.
+    pub const ZERO: SequenceNumber = SequenceNumber(0);
+}

@@ -1,0 +1,108 @@
+//! The file-system contract: what every implementation gives and what a crash may take.
+//!
+//! *Process crash* (`kill -9`): bytes that `append`, `write_at` or a store into a [`MappedFile`] have returned from
+//! survive. *Power loss*: bytes survive once `sync_data` or `sync_all` of their file has returned; a file's name
+//! survives once [`FileSystem::sync_directory`] has returned after its creation, renaming or removal. Anything not
+//! synced may be there, or not, in any order, in units of 512-byte sectors.
+use sapwood_base::Result;
+use std::path::{Path, PathBuf};
+
+pub use crate::mapped::MappedFile;
+
+/// How [`FileSystem::open`] opens a file that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// For `read_at` only.
+    Read,
+    /// For reading and writing.
+    ReadWrite,
+}
+
+/// One open file. Methods take `&self`: positions are explicit, so any number of threads may read and write.
+pub trait File: Send + Sync {
+    /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+    /// Writes all of `bytes` at `offset`, extending the file where needed.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
+    /// Makes written bytes (and the length needed to read them) survive a power loss. A failed sync must not be
+    /// retried: the kernel may have dropped the bytes already.
+    fn sync_data(&self) -> Result<()>;
+    /// `sync_data` and all metadata.
+    fn sync_all(&self) -> Result<()>;
+    /// Cuts the file to `len` bytes, or extends it with zeros.
+    fn set_len(&self, len: u64) -> Result<()>;
+    /// The length in bytes.
+    fn len(&self) -> Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// The path it was opened under, for messages.
+    fn path(&self) -> &Path;
+    /// Asks for the bytes to be read ahead of use. A hint: may do nothing.
+    fn prefetch(&self, _offset: u64, _len: u64) {}
+
+    /// Fills `buffer` from `offset`; a file that ends before is a corruption error at that offset.
+    fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.read_at(offset + done as u64, &mut buffer[done..])? {
+                0 => {
+                    return Err(sapwood_base::Error::corruption(
+                        self.path(),
+                        offset + done as u64,
+                        format!("file ends {} bytes early", buffer.len() - done),
+                    ));
+                }
+                n => done += n,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Free and total space of the device that holds a directory, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Bytes that an unprivileged process can still write.
+    pub available: u64,
+    /// Size of the device.
+    pub total: u64,
+}
+
+/// Releases the lock file when dropped.
+pub trait LockGuard: Send + Sync {}
+
+/// A file system. Object-safe; the engine holds one `Arc<dyn FileSystem>`.
+pub trait FileSystem: Send + Sync {
+    /// Creates a file that must not exist (mode 0600, no symbolic links followed), open for reading and writing.
+    fn create_new(&self, path: &Path) -> Result<Box<dyn File>>;
+    /// Opens a file that exists.
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>>;
+    /// Whether a file or directory of that name exists.
+    fn exists(&self, path: &Path) -> Result<bool>;
+    /// The length of a file in bytes.
+    fn file_len(&self, path: &Path) -> Result<u64>;
+    /// Renames within a directory, replacing the target if there is one.
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Makes a second name for a file.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> Result<()>;
+    /// Creates a directory and its missing parents (mode 0700).
+    fn create_dir_all(&self, path: &Path) -> Result<()>;
+    /// Removes an empty directory.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+    /// The names in a directory, in no order.
+    fn list(&self, path: &Path) -> Result<Vec<PathBuf>>;
+    /// Makes creations, renamings and removals in a directory survive a power loss.
+    fn sync_directory(&self, path: &Path) -> Result<()>;
+    /// Takes the exclusive lock on `path`, creating the file if needed. [`sapwood_base::ErrorKind::Locked`] if
+    /// another process or another handle of this process holds it.
+    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>>;
+    /// Free space under `path`.
+    fn space(&self, path: &Path) -> Result<Space>;
+    /// Maps `len` bytes of an existing, fully allocated file for shared writing, with every page resident, or
+    /// `None` where this file system has no coherent shared mappings (then the caller uses `write_at`).
+    fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>>;
+}
