@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 pub use crate::mapped::MappedFile;
 
+pub mod os;
+
 /// How [`FileSystem::open`] opens a file that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -105,4 +107,21 @@ pub trait FileSystem: Send + Sync {
     /// Maps `len` bytes of an existing, fully allocated file for shared writing, with every page resident, or
     /// `None` where this file system has no coherent shared mappings (then the caller uses `write_at`).
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>>;
+}
+
+/// Bytes that [`fill_zeros`] hands over at a time.
+const ZEROS_PER_WRITE: usize = 1 << 20;
+
+/// Writes zeros from `from` up to `to` and syncs, so that the file's space is really allocated: a later store into a
+/// mapping of it cannot meet a full disk. On an error the file keeps what was written.
+pub fn fill_zeros(file: &dyn File, from: u64, to: u64) -> Result<()> {
+    let longest = to.saturating_sub(from).min(ZEROS_PER_WRITE as u64) as usize;
+    let zeros = vec![0u8; longest];
+    let mut offset = from;
+    while offset < to {
+        let len = (to - offset).min(longest as u64);
+        file.write_at(offset, &zeros[..len as usize])?;
+        offset += len;
+    }
+    file.sync_all()
 }

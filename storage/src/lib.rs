@@ -1,1 +1,13 @@
-//! .
+//! Sapwood's only door to the operating system, and the buffer cache that stands behind it.
+//!
+//! Everything above takes an [`Env`] and thereby files, clock, randomness and threads; tests hand in a simulated one.
+//! This crate knows neither levels nor keyspaces. Modules are listed in the order in which data meets them.
+#![deny(unsafe_code)]
+
+pub mod env;
+pub mod fs;
+pub mod mapped;
+
+pub use env::{Env, JoinHandle, ThreadClass};
+pub use fs::{File, FileSystem, LockGuard, OpenMode, Space};
+pub use mapped::MappedFile;

@@ -1,0 +1,177 @@
+//! The machine a database runs on: files, clock, randomness and threads behind one cloneable handle.
+//!
+//! Nothing above this crate touches the operating system in another way, so a simulated machine can stand in for the
+//! real one and a test can replay it. Every handle is cheap to clone and shares the same machine.
+use crate::fs::FileSystem;
+use crate::fs::os::OsFileSystem;
+use sapwood_base::{Error, ErrorKind, Result};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod os;
+#[cfg(target_os = "linux")]
+mod scheduling;
+
+/// What a thread is for, so that the scheduler can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThreadClass {
+    /// Someone waits for it: it should run soon after it wakes, for short times.
+    Latency,
+    /// Throughput work such as compaction: it should give way to everything else.
+    Background,
+}
+
+/// The work of a thread.
+pub(crate) type Task = Box<dyn FnOnce() + Send + 'static>;
+
+/// Clock, randomness and threads: what an [`Env`] asks beside its file system.
+pub(crate) trait Machine: Send + Sync {
+    fn now(&self) -> Duration;
+    fn unix_time(&self) -> Duration;
+    fn sleep(&self, duration: Duration);
+    fn random_u64(&self) -> u64;
+    fn spawn(
+        &self,
+        name: &str,
+        class: ThreadClass,
+        task: Task,
+    ) -> std::io::Result<std::thread::JoinHandle<()>>;
+    fn parallelism(&self) -> usize;
+}
+
+/// A handle to the machine. Clones share it; any thread may use it.
+#[derive(Clone)]
+pub struct Env {
+    fs: Arc<dyn FileSystem>,
+    machine: Arc<dyn Machine>,
+}
+
+impl Env {
+    /// The real machine.
+    pub fn os() -> Env {
+        Env { fs: Arc::new(OsFileSystem::new()), machine: Arc::new(os::OsMachine::new()) }
+    }
+
+    /// The same machine with another file system.
+    pub fn with_file_system(&self, fs: Arc<dyn FileSystem>) -> Env {
+        Env { fs, machine: Arc::clone(&self.machine) }
+    }
+
+    /// The file system.
+    pub fn fs(&self) -> &Arc<dyn FileSystem> {
+        &self.fs
+    }
+
+    /// The time since some fixed moment. Never goes back; nanosecond resolution.
+    pub fn now(&self) -> Duration {
+        self.machine.now()
+    }
+
+    /// The time since 1970-01-01 UTC. May jump in both directions: for people, not for ordering.
+    pub fn unix_time(&self) -> Duration {
+        self.machine.unix_time()
+    }
+
+    /// Blocks the calling thread for at least `duration`.
+    pub fn sleep(&self, duration: Duration) {
+        self.machine.sleep(duration);
+    }
+
+    /// An unpredictable number, different across threads, processes and calls. Not for secrets.
+    pub fn random_u64(&self) -> u64 {
+        self.machine.random_u64()
+    }
+
+    /// Starts a named thread. The scheduling class is a wish that the system may ignore.
+    pub fn spawn<F>(&self, name: &str, class: ThreadClass, f: F) -> Result<JoinHandle>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        match self.machine.spawn(name, class, Box::new(f)) {
+            Ok(inner) => Ok(JoinHandle { inner }),
+            Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start thread {name}: {error}"))),
+        }
+    }
+
+    /// How many threads can run at once; at least 1.
+    pub fn parallelism(&self) -> usize {
+        self.machine.parallelism()
+    }
+}
+
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env").finish_non_exhaustive()
+    }
+}
+
+/// The right to wait for a thread. Dropping it lets the thread run on.
+#[derive(Debug)]
+pub struct JoinHandle {
+    inner: std::thread::JoinHandle<()>,
+}
+
+impl JoinHandle {
+    /// Waits for the end of the thread. [`ErrorKind::Poisoned`] with the panic's message if it panicked.
+    pub fn join(self) -> Result<()> {
+        let name = self.inner.thread().name().unwrap_or("unnamed").to_owned();
+        self.inner.join().map_err(|panic| {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "a value that is not text".to_owned());
+            Error::new(ErrorKind::Poisoned, format!("thread {name} panicked: {message}"))
+        })
+    }
+
+    /// Whether the thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.inner.is_finished()
+    }
+
+    /// The thread, to unpark it or to compare it with the current one.
+    pub fn thread(&self) -> &std::thread::Thread {
+        self.inner.thread()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_moves_on_and_sleep_lasts() {
+        let env = Env::os();
+        let start = env.now();
+        env.sleep(Duration::from_millis(2));
+        assert!(env.now() - start >= Duration::from_millis(2));
+        assert!(env.unix_time() > Duration::from_secs(1_600_000_000));
+    }
+
+    #[test]
+    fn random_numbers_differ() {
+        let env = Env::os();
+        let numbers: std::collections::HashSet<u64> = (0..1000).map(|_| env.random_u64()).collect();
+        assert_eq!(numbers.len(), 1000);
+    }
+
+    #[test]
+    fn threads_have_names_and_panics_become_errors() {
+        let env = Env::os();
+        for class in [ThreadClass::Latency, ThreadClass::Background] {
+            let handle = env
+                .spawn("sapwood-test", class, || {
+                    assert_eq!(std::thread::current().name(), Some("sapwood-test"));
+                })
+                .unwrap();
+            handle.join().unwrap();
+        }
+        let handle = env.spawn("sapwood-bad", ThreadClass::Background, || panic!("no luck")).unwrap();
+        let error = handle.join().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned);
+        assert!(error.to_string().contains("no luck"), "{error}");
+        assert!(env.parallelism() >= 1);
+    }
+}

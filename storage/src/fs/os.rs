@@ -1,0 +1,486 @@
+//! The operating system's file system.
+//!
+//! Files are created with mode 0600 and directories with 0700; a symbolic link in the place of a file is refused.
+//! What only some systems have (folder syncs, `flock`, shared mappings that never allocate) has a plain fallback.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module is what the disallowed methods are reached through"
+)]
+use super::{File, FileSystem, LockGuard, OpenMode, Space};
+use crate::mapped::MappedFile;
+use parking_lot::Mutex;
+use sapwood_base::{Error, ErrorKind, Result};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The file system of the machine. Has no state of its own.
+#[derive(Clone, Debug, Default)]
+pub struct OsFileSystem(());
+
+impl OsFileSystem {
+    /// The file system of the machine.
+    pub fn new() -> OsFileSystem {
+        OsFileSystem(())
+    }
+}
+
+impl FileSystem for OsFileSystem {
+    fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
+        let file = open(path, Access::CreateNew).map_err(|error| Error::io("create", path, error))?;
+        Ok(Box::new(OsFile { file, path: path.to_path_buf() }))
+    }
+
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
+        let access = match mode {
+            OpenMode::Read => Access::Read,
+            OpenMode::ReadWrite => Access::ReadWrite,
+        };
+        let file = open(path, access).map_err(|error| Error::io("open", path, error))?;
+        Ok(Box::new(OsFile { file, path: path.to_path_buf() }))
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool> {
+        // A dangling symbolic link exists: a file of that name cannot be created.
+        match std::fs::symlink_metadata(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look up", path, error)),
+        }
+    }
+
+    fn file_len(&self, path: &Path) -> Result<u64> {
+        let metadata = std::fs::metadata(path).map_err(|error| Error::io("look up", path, error))?;
+        Ok(metadata.len())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        std::fs::hard_link(from, to).map_err(|error| Error::io("link", to, error))
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        std::fs::remove_file(path).map_err(|error| Error::io("remove", path, error))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(path).map_err(|error| Error::io("create directory", path, error))
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        std::fs::remove_dir(path).map_err(|error| Error::io("remove directory", path, error))
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        let failed = |error| Error::io("list", path, error);
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(failed)? {
+            names.push(PathBuf::from(entry.map_err(failed)?.file_name()));
+        }
+        Ok(names)
+    }
+
+    fn sync_directory(&self, path: &Path) -> Result<()> {
+        // Windows has no handle of a directory that can be flushed; its file systems log such changes themselves.
+        #[cfg(unix)]
+        {
+            // The parent of a relative name is the empty path, which means the current directory.
+            let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            let failed = |error| Error::io("sync directory", path, error);
+            open(opened, Access::Directory).map_err(failed)?.sync_all().map_err(failed)?;
+        }
+        #[cfg(not(unix))]
+        let _ = path;
+        Ok(())
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
+        OsLock::take(path).map(|lock| Box::new(lock) as Box<dyn LockGuard>)
+    }
+
+    fn space(&self, path: &Path) -> Result<Space> {
+        #[cfg(unix)]
+        {
+            let space = rustix::fs::statvfs(path)
+                .map_err(|error| Error::io("ask for the space of", path, error.into()))?;
+            Ok(Space {
+                available: space.f_bavail.saturating_mul(space.f_frsize),
+                total: space.f_blocks.saturating_mul(space.f_frsize),
+            })
+        }
+        #[cfg(not(unix))]
+        {
+            // Unknown: a full disk is met as an error of the write then.
+            let _ = path;
+            Ok(Space { available: u64::MAX, total: u64::MAX })
+        }
+    }
+
+    fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
+        let file = open(path, Access::ReadWrite).map_err(|error| Error::io("open", path, error))?;
+        let metadata = file.metadata().map_err(|error| Error::io("look up", path, error))?;
+        if len == 0 || metadata.len() < len as u64 {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("cannot map {len} bytes of a file of {} bytes", metadata.len()),
+            )
+            .at(path, 0));
+        }
+        if !overwrites_in_place(&file, &metadata, len) {
+            return Ok(None);
+        }
+        MappedFile::new(&file, path, len).map(Some)
+    }
+}
+
+/// Whether a store into a shared mapping of the first `len` bytes needs no new space on disk, ever.
+///
+/// A file system that copies on write allocates again when a page that was written back is stored to once more, and
+/// tells of a full disk by a signal that kills the process. So only file systems known to overwrite in place count.
+#[cfg(target_os = "linux")]
+fn overwrites_in_place(file: &std::fs::File, metadata: &std::fs::Metadata, len: usize) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    const EXT4: u64 = 0xEF53;
+    const XFS: u64 = 0x5846_5342;
+    const TMPFS: u64 = 0x0102_1994;
+    // Containers. Writes go to the upper layer, in practice one of the three above.
+    const OVERLAY: u64 = 0x794C_7630;
+    let allocated = metadata.blocks().saturating_mul(512) >= len as u64;
+    let known = rustix::fs::fstatfs(file).is_ok_and(|stat| {
+        // The kernel's magic numbers have 32 bits; the field is signed and as wide as a pointer on some machines.
+        [EXT4, XFS, TMPFS, OVERLAY].contains(&(stat.f_type as u64 & 0xFFFF_FFFF))
+    });
+    allocated && known
+}
+
+#[cfg(not(target_os = "linux"))]
+fn overwrites_in_place(_file: &std::fs::File, _metadata: &std::fs::Metadata, _len: usize) -> bool {
+    false
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    ReadWrite,
+    CreateNew,
+    /// Created if missing, never cut.
+    Lock,
+    /// A directory, to sync it.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix can open a directory"))]
+    Directory,
+}
+
+#[cfg(unix)]
+fn open(path: &Path, access: Access) -> io::Result<std::fs::File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::CLOEXEC
+        | match access {
+            Access::Read => OFlags::RDONLY | OFlags::NOFOLLOW,
+            Access::ReadWrite => OFlags::RDWR | OFlags::NOFOLLOW,
+            Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
+            Access::Lock => OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW,
+            // The database's directory itself may be a symbolic link: the user named it.
+            Access::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
+        };
+    loop {
+        match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(descriptor) => return Ok(descriptor.into()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path, access: Access) -> io::Result<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(matches!(access, Access::ReadWrite | Access::CreateNew | Access::Lock));
+    options.create_new(access == Access::CreateNew).create(access == Access::Lock).truncate(false);
+    options.open(path)
+}
+
+struct OsFile {
+    file: std::fs::File,
+    path: PathBuf,
+}
+
+impl OsFile {
+    #[cold]
+    fn failed(&self, action: &str, offset: u64, error: io::Error) -> Error {
+        Error::io(action, &self.path, error).at(&self.path, offset)
+    }
+}
+
+impl File for OsFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let position = offset + done as u64;
+            match read_some(&self.file, position, &mut buffer[done..]) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed("read", position, error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let position = offset + done as u64;
+            match write_some(&self.file, position, &bytes[done..]) {
+                Ok(0) => return Err(self.failed("write", position, io::ErrorKind::WriteZero.into())),
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed("write", position, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))
+    }
+
+    fn sync_all(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| Error::io("sync", &self.path, error))
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|error| Error::io("set the length of", &self.path, error))
+    }
+
+    fn len(&self) -> Result<u64> {
+        let metadata = self.file.metadata().map_err(|error| Error::io("look up", &self.path, error))?;
+        Ok(metadata.len())
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[cfg(target_os = "linux")]
+    fn prefetch(&self, offset: u64, len: u64) {
+        // To the system a length of zero means the rest of the file.
+        if let Some(len) = std::num::NonZeroU64::new(len) {
+            let _ = rustix::fs::fadvise(&self.file, offset, Some(len), rustix::fs::Advice::WillNeed);
+        }
+    }
+}
+
+#[cfg(unix)]
+fn read_some(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(unix)]
+fn write_some(file: &std::fs::File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_some(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn write_some(file: &std::fs::File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
+}
+
+/// The lock files that this process holds. `flock` alone would do on a local disk; over NFS it becomes a lock of the
+/// whole process, which a second handle would pass.
+static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+struct OsLock {
+    /// Closing it releases the lock. The file stays: removing it would race with the next owner.
+    file: Option<std::fs::File>,
+    canonical: PathBuf,
+}
+
+impl OsLock {
+    fn take(path: &Path) -> Result<OsLock> {
+        let failed = |error| Error::io("lock", path, error);
+        let file = open(path, Access::Lock).map_err(failed)?;
+        let canonical = std::fs::canonicalize(path).map_err(failed)?;
+        let held = |who: &str| {
+            Error::new(ErrorKind::Locked, format!("{who} has the database open; close it first")).at(path, 0)
+        };
+        if !HELD.lock().insert(canonical.clone()) {
+            return Err(held("another handle of this process"));
+        }
+        // From here on dropping `lock` takes the name out again.
+        let lock = OsLock { file: Some(file), canonical };
+        match lock_exclusively(lock.file.as_ref().expect("set above")) {
+            Ok(true) => Ok(lock),
+            Ok(false) => Err(held("another process")),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+impl Drop for OsLock {
+    fn drop(&mut self) {
+        // First the lock, then the name: who finds the name free must find the lock free.
+        self.file = None;
+        HELD.lock().remove(&self.canonical);
+    }
+}
+
+impl LockGuard for OsLock {}
+
+#[cfg(unix)]
+fn lock_exclusively(file: &std::fs::File) -> io::Result<bool> {
+    use rustix::fs::FlockOperation;
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(unix))]
+fn lock_exclusively(_file: &std::fs::File) -> io::Result<bool> {
+    // Only other handles of this process are kept out here.
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(unsafe_code)]
+    use super::*;
+    use crate::fs::fill_zeros;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn files_are_written_read_cut_and_renamed() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("a");
+        let file = fs.create_new(&path).unwrap();
+        assert!(file.is_empty().unwrap());
+        file.write_at(3, b"hello").unwrap();
+        assert_eq!(file.len().unwrap(), 8);
+        let mut buffer = [9u8; 16];
+        assert_eq!(file.read_at(0, &mut buffer).unwrap(), 8);
+        assert_eq!(&buffer[..8], b"\0\0\0hello");
+        file.set_len(4).unwrap();
+        let error = file.read_exact_at(0, &mut buffer).unwrap_err();
+        assert_eq!((error.kind(), error.offset()), (ErrorKind::Corruption, Some(4)));
+        file.sync_data().unwrap();
+        file.sync_all().unwrap();
+        file.prefetch(0, 4);
+        let other = folder.path().join("b");
+        fs.rename(&path, &other).unwrap();
+        fs.sync_directory(folder.path()).unwrap();
+        assert!(!fs.exists(&path).unwrap());
+        assert!(fs.exists(&other).unwrap());
+        assert_eq!(fs.file_len(&other).unwrap(), 4);
+        assert_eq!(fs.list(folder.path()).unwrap(), [PathBuf::from("b")]);
+        fs.hard_link(&other, &path).unwrap();
+        fs.remove_file(&other).unwrap();
+        assert_eq!(fs.open(&path, OpenMode::Read).unwrap().len().unwrap(), 4);
+        assert!(fs.space(folder.path()).unwrap().total > 0);
+    }
+
+    #[test]
+    fn directories_are_made_and_removed() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let deep = folder.path().join("x/y/z");
+        fs.create_dir_all(&deep).unwrap();
+        fs.create_dir_all(&deep).unwrap();
+        fs.remove_dir(&deep).unwrap();
+        assert!(!fs.exists(&deep).unwrap());
+    }
+
+    #[test]
+    fn an_existing_file_is_not_created_and_a_missing_one_not_opened() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("a");
+        assert!(fs.open(&path, OpenMode::ReadWrite).is_err());
+        drop(fs.create_new(&path).unwrap());
+        let error = fs.create_new(&path).err().unwrap();
+        assert_eq!(error.file(), Some(path.as_path()));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn files_are_private_and_symbolic_links_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("a");
+        drop(fs.create_new(&path).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0);
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(fs.open(&link, OpenMode::Read).is_err());
+        assert!(fs.lock(&link).is_err());
+    }
+
+    #[test]
+    fn a_lock_keeps_a_second_handle_out_until_it_is_dropped() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("LOCK");
+        let lock = fs.lock(&path).unwrap();
+        assert_eq!(fs.lock(&path).err().unwrap().kind(), ErrorKind::Locked);
+        drop(lock);
+        drop(fs.lock(&path).unwrap());
+    }
+
+    #[test]
+    fn a_mapping_and_the_file_are_the_same_bytes() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("a");
+        let file = fs.create_new(&path).unwrap();
+        fill_zeros(&*file, 0, (1 << 20) + 4096).unwrap();
+        assert_eq!(file.len().unwrap(), (1 << 20) + 4096);
+        // The folder for temporary files may lie on a file system that copies on write.
+        let Some(map) = fs.map_shared(&path, 1 << 20).unwrap() else { return };
+        assert_eq!(map.len(), 1 << 20);
+        // SAFETY: this thread is the only one that has the mapping, and no slice is alive during the stores.
+        unsafe {
+            map.write(5000, b"stored");
+            assert_eq!(map.slice(4999, 8), b"\0stored\0");
+        }
+        map.sync_range(5000, 6).unwrap();
+        let mut buffer = [0u8; 6];
+        file.read_exact_at(5000, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"stored");
+        // A store that is not synced is visible to reads as well.
+        // SAFETY: as above.
+        unsafe { map.write(0, b"x") };
+        file.read_exact_at(0, &mut buffer).unwrap();
+        assert_eq!(&buffer[..1], b"x");
+        assert!(fs.map_shared(&path, 2 << 20).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "outside a mapping")]
+    fn a_store_beyond_the_mapping_panics() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("a");
+        let file = fs.create_new(&path).unwrap();
+        fill_zeros(&*file, 0, 4096).unwrap();
+        let Some(map) = fs.map_shared(&path, 4096).unwrap() else { panic!("outside a mapping (none here)") };
+        // SAFETY: this thread is the only one that has the mapping.
+        unsafe { map.write(4090, b"too long") };
+    }
+}
