@@ -1,1 +1,68 @@
-//! .
+//! The names of the files of a database. A name that does not match the grammar is not ours and is never touched.
+use crate::key::FileNumber;
+
+/// What a file of the database holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileName {
+    /// `LOCK`: held by the process that has the database open.
+    Lock,
+    /// `MANIFEST-000005`: the history of version edits.
+    Manifest(FileNumber),
+    /// `000123.wal`: a slot of the log. Its header, not its number, says which part of the log it holds.
+    Log(FileNumber),
+    /// `000124.sst`: a sorted table.
+    Table(FileNumber),
+}
+
+impl FileName {
+    /// The name inside the directory of the database.
+    pub fn format(self) -> String {
+        match self {
+            FileName::Lock => "LOCK".to_string(),
+            FileName::Manifest(number) => format!("MANIFEST-{:06}", number.0),
+            FileName::Log(number) => format!("{:06}.wal", number.0),
+            FileName::Table(number) => format!("{:06}.sst", number.0),
+        }
+    }
+
+    /// The file that `name` stands for, or `None` if it is not ours.
+    pub fn parse(name: &str) -> Option<FileName> {
+        let parsed = if name == "LOCK" {
+            FileName::Lock
+        } else if let Some(digits) = name.strip_prefix("MANIFEST-") {
+            FileName::Manifest(number(digits)?)
+        } else if let Some(digits) = name.strip_suffix(".wal") {
+            FileName::Log(number(digits)?)
+        } else {
+            FileName::Table(number(name.strip_suffix(".sst")?)?)
+        };
+        // Only the canonical spelling is ours: `7.sst` and `+00007.sst` are not.
+        (parsed.format() == name).then_some(parsed)
+    }
+}
+
+fn number(digits: &str) -> Option<FileNumber> {
+    digits.parse().ok().map(FileNumber)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_strangers_are_left_alone() {
+        for name in [
+            FileName::Lock,
+            FileName::Manifest(FileNumber(5)),
+            FileName::Log(FileNumber(123)),
+            FileName::Table(FileNumber(12_345_678)),
+        ] {
+            assert_eq!(FileName::parse(&name.format()), Some(name));
+        }
+        for stranger in
+            ["", "7.sst", "+00007.sst", "000007.sst.bak", "MANIFEST-", "MANIFEST-5", "lock", "a.wal"]
+        {
+            assert_eq!(FileName::parse(stranger), None, "{stranger}");
+        }
+    }
+}

@@ -1,1 +1,364 @@
-//! .
+//! Version edits: the payload of a MANIFEST record.
+//!
+//! ```text
+//! edit:  field*          field:  varint tag   varint length   bytes
+//! ```
+//!
+//! One record is applied as a whole or not at all. The first record of a MANIFEST is a snapshot of the full state.
+//! A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can add both kinds.
+use crate::coding::{Decoder, put_bytes, put_varint};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{FileNumber, KeyspaceId, MAX_KEY_BYTES};
+use crate::sequence::SequenceNumber;
+
+/// The bytes at the start of a MANIFEST, before the first record: magic, format version, database.
+pub const HEADER_BYTES: usize = 24;
+const MAGIC: u64 = u64::from_le_bytes(*b"SAPWMAN1");
+/// Levels are numbered from 0 (newest) to this, exclusively.
+pub const MAX_LEVELS: u8 = 16;
+
+/// One table as a version sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRecord {
+    /// The keyspace it belongs to.
+    pub keyspace: KeyspaceId,
+    /// 0 is the newest level.
+    pub level: u8,
+    /// The run inside the level; larger is newer.
+    pub run: u64,
+    /// The number in the file's name.
+    pub file: FileNumber,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// Entries in the file.
+    pub entries: u64,
+    /// How many of them are tombstones.
+    pub tombstones: u64,
+    /// The smallest user key in the file.
+    pub smallest: Vec<u8>,
+    /// The largest user key in the file.
+    pub largest: Vec<u8>,
+    /// The smallest sequence number in the file.
+    pub min_sequence: SequenceNumber,
+    /// The largest sequence number in the file.
+    pub max_sequence: SequenceNumber,
+    /// If set, entries with a user key below are no longer part of the run: a compaction has taken them.
+    pub lower: Option<Vec<u8>>,
+}
+
+/// One field of an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Edit {
+    /// The next file number to hand out is at least this.
+    NextFile(FileNumber),
+    /// The log is needed from this position on; everything below is in tables.
+    LogStart(u64),
+    /// A stretch of log from an earlier opening: complete and synced.
+    LogClosed {
+        /// First position.
+        start: u64,
+        /// Position after the last record.
+        end: u64,
+    },
+    /// The log of the present opening starts here; its end is found by reading.
+    LogOpened(u64),
+    /// A keyspace came to be.
+    KeyspaceCreated {
+        /// Its identity.
+        id: KeyspaceId,
+        /// Its name.
+        name: String,
+        /// Its options, `key=value;…`.
+        options: String,
+    },
+    /// A keyspace and all its tables are gone.
+    KeyspaceDropped(KeyspaceId),
+    /// A table joins the version.
+    TableAdded(TableRecord),
+    /// A table leaves the version.
+    TableRemoved {
+        /// The keyspace it belongs to.
+        keyspace: KeyspaceId,
+        /// Its level.
+        level: u8,
+        /// Its run.
+        run: u64,
+        /// Its file.
+        file: FileNumber,
+    },
+    /// The next keyspace gets at least this number.
+    NextKeyspace(u32),
+}
+
+/// The bytes before the first record.
+pub fn encode_header(database: u64) -> [u8; HEADER_BYTES] {
+    let mut bytes = [0; HEADER_BYTES];
+    bytes[0..8].copy_from_slice(&MAGIC.to_le_bytes());
+    bytes[8..12].copy_from_slice(&super::FORMAT_VERSION.to_le_bytes());
+    bytes[12..20].copy_from_slice(&database.to_le_bytes());
+    let sum = crate::checksum::checksum32(&bytes[..20], MAGIC);
+    bytes[20..24].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+/// The database that a MANIFEST with this header belongs to. Errors carry no file: the caller adds it.
+pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<u64> {
+    let mut decoder = Decoder::new(bytes);
+    if decoder.u64()? != MAGIC {
+        return Err(Error::new(ErrorKind::Corruption, "not a MANIFEST: wrong magic number"));
+    }
+    let version = decoder.u32()?;
+    let database = decoder.u64()?;
+    if decoder.u32()? != crate::checksum::checksum32(&bytes[..20], MAGIC) {
+        return Err(Error::new(ErrorKind::Corruption, "checksum of the MANIFEST header does not match"));
+    }
+    if version > super::FORMAT_VERSION {
+        let newest = super::FORMAT_VERSION;
+        let message = format!("database has format version {version}, this version reads up to {newest}");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    Ok(database)
+}
+
+const NEXT_FILE: u64 = 1;
+const LOG_START: u64 = 2;
+const LOG_CLOSED: u64 = 3;
+const LOG_OPENED: u64 = 4;
+const KEYSPACE_CREATED: u64 = 5;
+const KEYSPACE_DROPPED: u64 = 6;
+const TABLE_ADDED: u64 = 7;
+const TABLE_REMOVED: u64 = 8;
+const NEXT_KEYSPACE: u64 = 9;
+const FIRST_OPTIONAL: u64 = 64;
+
+/// Encodes the fields of one edit.
+pub fn encode(edits: &[Edit]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut body = Vec::new();
+    for edit in edits {
+        body.clear();
+        let tag = match edit {
+            Edit::NextFile(number) => {
+                put_varint(&mut body, number.0);
+                NEXT_FILE
+            }
+            Edit::LogStart(position) => {
+                put_varint(&mut body, *position);
+                LOG_START
+            }
+            Edit::LogClosed { start, end } => {
+                put_varint(&mut body, *start);
+                put_varint(&mut body, *end);
+                LOG_CLOSED
+            }
+            Edit::LogOpened(position) => {
+                put_varint(&mut body, *position);
+                LOG_OPENED
+            }
+            Edit::KeyspaceCreated { id, name, options } => {
+                put_varint(&mut body, u64::from(id.0));
+                put_bytes(&mut body, name.as_bytes());
+                put_bytes(&mut body, options.as_bytes());
+                KEYSPACE_CREATED
+            }
+            Edit::KeyspaceDropped(id) => {
+                put_varint(&mut body, u64::from(id.0));
+                KEYSPACE_DROPPED
+            }
+            Edit::TableAdded(table) => {
+                put_varint(&mut body, u64::from(table.keyspace.0));
+                put_varint(&mut body, u64::from(table.level));
+                put_varint(&mut body, table.run);
+                put_varint(&mut body, table.file.0);
+                put_varint(&mut body, table.file_bytes);
+                put_varint(&mut body, table.entries);
+                put_varint(&mut body, table.tombstones);
+                put_bytes(&mut body, &table.smallest);
+                put_bytes(&mut body, &table.largest);
+                put_varint(&mut body, table.min_sequence.0);
+                put_varint(&mut body, table.max_sequence.0);
+                match &table.lower {
+                    Some(lower) => {
+                        body.push(1);
+                        put_bytes(&mut body, lower);
+                    }
+                    None => body.push(0),
+                }
+                TABLE_ADDED
+            }
+            Edit::TableRemoved { keyspace, level, run, file } => {
+                put_varint(&mut body, u64::from(keyspace.0));
+                put_varint(&mut body, u64::from(*level));
+                put_varint(&mut body, *run);
+                put_varint(&mut body, file.0);
+                TABLE_REMOVED
+            }
+            Edit::NextKeyspace(id) => {
+                put_varint(&mut body, u64::from(*id));
+                NEXT_KEYSPACE
+            }
+        };
+        put_varint(&mut out, tag);
+        put_bytes(&mut out, &body);
+    }
+    out
+}
+
+fn keyspace(decoder: &mut Decoder<'_>) -> Result<KeyspaceId> {
+    u32::try_from(decoder.varint()?)
+        .map(KeyspaceId)
+        .map_err(|_| Error::new(ErrorKind::Corruption, "keyspace number exceeds 32 bits"))
+}
+
+fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
+    match decoder.varint()? {
+        level if level < u64::from(MAX_LEVELS) => Ok(level as u8),
+        level => Err(Error::new(ErrorKind::Corruption, format!("level {level} is out of range"))),
+    }
+}
+
+fn key(decoder: &mut Decoder<'_>) -> Result<Vec<u8>> {
+    let bytes = decoder.length_prefixed()?;
+    if bytes.len() > MAX_KEY_BYTES {
+        return Err(Error::new(ErrorKind::Corruption, "key length exceeds its limit"));
+    }
+    Ok(bytes.to_vec())
+}
+
+fn text(decoder: &mut Decoder<'_>) -> Result<String> {
+    String::from_utf8(decoder.length_prefixed()?.to_vec())
+        .map_err(|_| Error::new(ErrorKind::Corruption, "text is not UTF-8"))
+}
+
+/// Decodes the fields of one edit. Errors carry no file: the caller adds it.
+pub fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
+    let mut edits = Vec::new();
+    let mut fields = Decoder::new(payload);
+    while !fields.is_empty() {
+        let tag = fields.varint()?;
+        let mut body = Decoder::new(fields.length_prefixed()?);
+        let edit = match tag {
+            NEXT_FILE => Edit::NextFile(FileNumber(body.varint()?)),
+            LOG_START => Edit::LogStart(body.varint()?),
+            LOG_CLOSED => {
+                let (start, end) = (body.varint()?, body.varint()?);
+                if start > end {
+                    return Err(Error::new(ErrorKind::Corruption, "a stretch of log ends before it starts"));
+                }
+                Edit::LogClosed { start, end }
+            }
+            LOG_OPENED => Edit::LogOpened(body.varint()?),
+            KEYSPACE_CREATED => Edit::KeyspaceCreated {
+                id: keyspace(&mut body)?,
+                name: text(&mut body)?,
+                options: text(&mut body)?,
+            },
+            KEYSPACE_DROPPED => Edit::KeyspaceDropped(keyspace(&mut body)?),
+            TABLE_ADDED => Edit::TableAdded(TableRecord {
+                keyspace: keyspace(&mut body)?,
+                level: level(&mut body)?,
+                run: body.varint()?,
+                file: FileNumber(body.varint()?),
+                file_bytes: body.varint()?,
+                entries: body.varint()?,
+                tombstones: body.varint()?,
+                smallest: key(&mut body)?,
+                largest: key(&mut body)?,
+                min_sequence: SequenceNumber(body.varint()?),
+                max_sequence: SequenceNumber(body.varint()?),
+                lower: match body.u8()? {
+                    0 => None,
+                    1 => Some(key(&mut body)?),
+                    other => {
+                        let message = format!("flag of a lower bound is {other}");
+                        return Err(Error::new(ErrorKind::Corruption, message));
+                    }
+                },
+            }),
+            TABLE_REMOVED => Edit::TableRemoved {
+                keyspace: keyspace(&mut body)?,
+                level: level(&mut body)?,
+                run: body.varint()?,
+                file: FileNumber(body.varint()?),
+            },
+            NEXT_KEYSPACE => Edit::NextKeyspace(keyspace(&mut body)?.0),
+            FIRST_OPTIONAL.. => continue,
+            _ => {
+                let message = format!("edit field {tag} is not known to this version");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        };
+        if !body.is_empty() {
+            return Err(Error::new(ErrorKind::Corruption, format!("edit field {tag} has bytes left over")));
+        }
+        edits.push(edit);
+    }
+    Ok(edits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Vec<Edit> {
+        vec![
+            Edit::NextFile(FileNumber(12)),
+            Edit::LogStart(1 << 33),
+            Edit::LogClosed { start: 5, end: 9 },
+            Edit::LogOpened(77),
+            Edit::KeyspaceCreated { id: KeyspaceId(1), name: "users".into(), options: "a=b".into() },
+            Edit::KeyspaceDropped(KeyspaceId(2)),
+            Edit::TableAdded(TableRecord {
+                keyspace: KeyspaceId(1),
+                level: 6,
+                run: 3,
+                file: FileNumber(300),
+                file_bytes: 1 << 26,
+                entries: 100,
+                tombstones: 1,
+                smallest: b"a".to_vec(),
+                largest: b"zz".to_vec(),
+                min_sequence: SequenceNumber(1),
+                max_sequence: SequenceNumber(1000),
+                lower: Some(b"m".to_vec()),
+            }),
+            Edit::TableRemoved { keyspace: KeyspaceId(1), level: 0, run: 9, file: FileNumber(4) },
+            Edit::NextKeyspace(4),
+        ]
+    }
+
+    #[test]
+    fn edits_round_trip() {
+        assert_eq!(decode(&encode(&sample())).unwrap(), sample());
+    }
+
+    #[test]
+    fn a_cut_edit_is_an_error_or_a_shorter_edit_and_never_a_panic() {
+        let bytes = encode(&sample());
+        for cut in 0..bytes.len() {
+            if let Ok(edits) = decode(&bytes[..cut]) {
+                assert_eq!(edits[..], sample()[..edits.len()]);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_refused_below_64_and_skipped_from_64_on() {
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, 63);
+        put_bytes(&mut bytes, b"x");
+        assert_eq!(decode(&bytes).unwrap_err().kind(), ErrorKind::Unsupported);
+        bytes[0] = 64;
+        assert_eq!(decode(&bytes).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn a_newer_database_is_refused() {
+        let mut header = encode_header(7);
+        assert_eq!(decode_header(&header).unwrap(), 7);
+        header[8] = 200;
+        let sum = crate::checksum::checksum32(&header[..20], MAGIC);
+        header[20..24].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(decode_header(&header).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+}
