@@ -8,6 +8,11 @@ pub mod log_record;
 pub mod log_segment;
 pub mod write_batch;
 pub mod manifest;
+pub mod block;
+pub mod table_index;
+pub mod filter;
+pub mod properties;
+pub mod footer;
 
 /// The version of the on-disk format that this code writes. A database of a newer one is refused.
 pub const FORMAT_VERSION: u32 = 1;
