@@ -7,7 +7,10 @@
 pub mod env;
 pub mod fs;
 pub mod mapped;
+mod sync;
+pub mod cache;
 
+pub use cache::{BlockRef, BufferCache, CacheStats, Fill, PinnedBlock, SlotTable};
 pub use env::{Env, JoinHandle, ThreadClass};
 pub use fs::{File, FileSystem, LockGuard, OpenMode, Space};
 pub use mapped::MappedFile;

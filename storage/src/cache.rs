@@ -1,0 +1,280 @@
+//! The buffer cache that all files of a database (or of several) share.
+//!
+//! There is no hash table. The reader of a file owns a [`SlotTable`] with one slot per block, and a slot says where the
+//! block is. A hit loads the slot, computes an address, and is done: no lock, no reference count, no
+//! read-modify-write, and no store to shared memory once a block is known to be in use. Misses cost a read anyway; they
+//! take one lock and decide what goes (`keeper`).
+//!
+//! A block that was taken out of its slot may still be read by whoever found it there. So its frame is reused only
+//! after every epoch guard of that time is gone, and, for those who need it longer, after the last [`PinnedBlock`].
+//!
+//! Invariants: a frame is in at most one slot; it is freed by exactly one party; the bytes of a frame do not change
+//! between `publish` and its release. Slabs never hold more memory than the capacity, except while it is being lowered.
+use crossbeam::utils::CachePadded;
+use crossbeam_epoch::Guard;
+use parking_lot::{Condvar, Mutex};
+use sapwood_base::Result;
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+mod block;
+mod frames;
+mod ghost;
+mod keeper;
+mod pin;
+mod slabs;
+mod slot;
+mod slots;
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use block::{BlockRef, CachedBlock, PinnedBlock};
+pub use slots::SlotTable;
+
+use frames::Frames;
+use keeper::Keeper;
+use slot::Slot;
+
+/// What a loaded block means to the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// It is kept, and stays longer if it is used again.
+    Normal,
+    /// It is part of a long scan: it is kept for a short while, whatever its use.
+    Scan,
+    /// It is not kept.
+    None,
+}
+
+/// Counts since the cache was made, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Lookups that found their block. Slightly low when more than 64 threads look up at once.
+    pub hits: u64,
+    /// Loads that ran.
+    pub misses: u64,
+    /// Blocks that were put into the cache.
+    pub inserts: u64,
+    /// Blocks that were taken out to make room.
+    pub evictions: u64,
+    /// Blocks that could not be kept because there was no room at that moment.
+    pub refused: u64,
+    /// Bytes of all blocks held, those that wait for their last readers included.
+    pub used_bytes: usize,
+    /// The capacity in bytes.
+    pub capacity_bytes: usize,
+}
+
+/// A cache of immutable blocks, shared by any number of [`SlotTable`]s and threads. See the module.
+pub struct BufferCache {
+    frames: Frames,
+    hits: HitCounter,
+    capacity_bytes: AtomicUsize,
+    next_table: AtomicU32,
+    keeper: CachePadded<Mutex<Keeper>>,
+    /// Where threads wait for a load by another one, spread by the slot's address.
+    waiting: [CachePadded<(Mutex<()>, Condvar)>; WAITING_ROOMS],
+}
+
+const WAITING_ROOMS: usize = 16;
+
+impl BufferCache {
+    /// A cache of at most `capacity_bytes` of memory for blocks, in slabs of 256 KiB. With 0 nothing is kept and every
+    /// load gives an owned block. Fails if that much address space cannot be had.
+    pub fn new(capacity_bytes: usize) -> Result<Arc<BufferCache>> {
+        let frames = Frames::reserve(capacity_bytes)?;
+        // A loom build has no frames.
+        let capacity_bytes = if cfg!(loom) { 0 } else { capacity_bytes };
+        let keeper = Keeper::new(frames.slabs(), capacity_bytes);
+        Ok(Arc::new(BufferCache {
+            frames,
+            hits: HitCounter::new(),
+            capacity_bytes: AtomicUsize::new(capacity_bytes),
+            next_table: AtomicU32::new(0),
+            keeper: CachePadded::new(Mutex::new(keeper)),
+            waiting: std::array::from_fn(|_| CachePadded::new((Mutex::new(()), Condvar::new()))),
+        }))
+    }
+
+    /// Slots for a file of `count` blocks, all absent.
+    pub fn slots(self: &Arc<Self>, count: usize) -> SlotTable {
+        // Relaxed: the numbers need only differ.
+        let number = self.next_table.fetch_add(1, Ordering::Relaxed);
+        SlotTable::new(Arc::clone(self), count, number)
+    }
+
+    /// The capacity in bytes.
+    pub fn capacity_bytes(&self) -> usize {
+        // Relaxed: a setting; decisions are taken under the keeper's lock.
+        self.capacity_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the capacity. A smaller one evicts at once; memory goes back to the system as soon as readers and pins
+    /// let go. Growth ends at the address space that was reserved at first: the first capacity and 64 GiB more.
+    pub fn set_capacity_bytes(self: &Arc<Self>, capacity_bytes: usize) {
+        if cfg!(loom) {
+            return;
+        }
+        let guard = crossbeam_epoch::pin();
+        let mut evicted = Vec::new();
+        {
+            let mut keeper = self.keeper.lock();
+            self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);
+            let slabs = self.frames.slabs();
+            let superfluous = keeper.set_capacity(slabs, capacity_bytes, &self.frames, &mut evicted);
+            self.decommit(&superfluous);
+        }
+        self.retire_later(&evicted, &guard);
+        guard.flush();
+    }
+
+    /// Bytes of all blocks held, those that wait for their last readers included. Zero when all tables and pins are
+    /// gone and every guard of that time too.
+    pub fn used_bytes(&self) -> usize {
+        self.keeper.lock().used_bytes()
+    }
+
+    /// All memory that the cache holds, bookkeeping included, in bytes. The slots are counted by their tables.
+    pub fn memory_bytes(&self) -> usize {
+        self.keeper.lock().memory_bytes()
+    }
+
+    /// Counts since the cache was made. Takes the lock of the misses, so not for every operation.
+    pub fn stats(&self) -> CacheStats {
+        let keeper = self.keeper.lock();
+        CacheStats {
+            hits: self.hits.sum(),
+            misses: keeper.counts.misses,
+            inserts: keeper.counts.inserts,
+            evictions: keeper.counts.evictions,
+            refused: keeper.counts.refused,
+            used_bytes: keeper.used_bytes(),
+            capacity_bytes: self.capacity_bytes(),
+        }
+    }
+
+    /// A frame for a block of `len` bytes that is about to be loaded.
+    fn allocate(self: &Arc<Self>, len: usize, guard: &Guard) -> Option<u32> {
+        let mut evicted = Vec::new();
+        let (unit, hurry) = {
+            let mut keeper = self.keeper.lock();
+            keeper.counts.misses += 1;
+            let unit = keeper.allocate(len, &self.frames, &mut evicted);
+            (unit, unit.is_none() || keeper.limbo_is_large(self.capacity_bytes()))
+        };
+        self.retire_later(&evicted, guard);
+        if hurry {
+            // Hands this thread's deferred calls to all and runs those whose time has come.
+            guard.flush();
+        }
+        unit
+    }
+
+    /// Retires frames that left their slots, once nobody can be reading them any more.
+    fn retire_later(self: &Arc<Self>, evicted: &[u32], guard: &Guard) {
+        for &unit in evicted {
+            let cache = Arc::clone(self);
+            guard.defer(move || cache.retire(unit));
+        }
+    }
+
+    /// REQUIRES: the frame is in limbo and nobody can find it or read it under a guard.
+    fn retire(self: Arc<Self>, unit: u32) {
+        if self.frames.pins(unit).retire() {
+            self.free(unit);
+        } else {
+            // The last pin frees the frame and drops this count, which keeps the cache alive for it. Not a touch of
+            // the cache may follow the retirement but this, which only forgets.
+            std::mem::forget(self);
+        }
+    }
+
+    /// REQUIRES: nobody knows the frame but the caller.
+    fn free(&self, unit: u32) {
+        self.frames.pins(unit).reset();
+        let mut keeper = self.keeper.lock();
+        let superfluous = keeper.free(unit);
+        // Under the lock, so that the slab cannot be in use again.
+        self.decommit(superfluous.as_slice());
+    }
+
+    /// REQUIRES: the keeper's lock, and that the slabs are empty.
+    fn decommit(&self, slabs: &[usize]) {
+        for &slab in slabs {
+            self.frames.decommit(slab);
+        }
+    }
+
+    fn waiting_room(&self, slot: &Slot) -> &(Mutex<()>, Condvar) {
+        &self.waiting[std::ptr::from_ref(slot) as usize / size_of::<Slot>() % WAITING_ROOMS]
+    }
+
+    /// Blocks while another thread loads the block of this slot.
+    fn wait_while_loading(&self, slot: &Slot) {
+        let (mutex, condition) = self.waiting_room(slot);
+        let mut waiting = mutex.lock();
+        while slot.is_loading() {
+            condition.wait(&mut waiting);
+        }
+    }
+
+    /// Wakes those who wait for this slot, which is no longer loading.
+    fn wake(&self, slot: &Slot) {
+        let (mutex, condition) = self.waiting_room(slot);
+        // Whoever saw the slot loading waits before this lock is granted.
+        drop(mutex.lock());
+        condition.notify_all();
+    }
+}
+
+impl fmt::Debug for BufferCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+/// Counts hits in cells that threads do not share, without read-modify-writes.
+struct HitCounter {
+    cells: [CachePadded<AtomicU64>; HIT_CELLS],
+}
+
+const HIT_CELLS: usize = 64;
+
+thread_local! {
+    /// The cell of this thread; out of range until it has one.
+    static HIT_CELL: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+impl HitCounter {
+    fn new() -> HitCounter {
+        HitCounter { cells: std::array::from_fn(|_| CachePadded::new(AtomicU64::new(0))) }
+    }
+
+    #[inline]
+    fn add_one(&self) {
+        let mut cell = HIT_CELL.get();
+        if cell >= HIT_CELLS {
+            cell = choose_hit_cell();
+        }
+        // Relaxed, and a load and a store: two threads that share a cell may lose a count, which statistics bear.
+        let count = self.cells[cell].load(Ordering::Relaxed);
+        self.cells[cell].store(count.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+    }
+}
+
+#[cold]
+fn choose_hit_cell() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: the numbers need only differ.
+    let cell = NEXT.fetch_add(1, Ordering::Relaxed) % HIT_CELLS;
+    HIT_CELL.set(cell);
+    cell
+}

@@ -1,0 +1,59 @@
+//! The pins of one frame: who keeps its bytes beyond the epoch in which they were found.
+//!
+//! Pins are taken under an epoch guard, or by copying a pin. When a frame has left its slot and every guard that could
+//! have seen it there is gone, it is *retired*: from then on pins only become fewer, and exactly one party learns that
+//! it must free the frame - the one that retires it, or the last one to unpin.
+use crate::sync::{AtomicU32, Ordering};
+
+const RETIRED: u32 = 1 << 31;
+/// No program comes here without leaking pins in a loop; beyond it the count could run into the flag.
+const MOST_PINS: u32 = 1 << 30;
+
+/// See the module. All zeros is a frame without pins.
+#[repr(transparent)]
+pub(super) struct PinCount(AtomicU32);
+
+impl PinCount {
+    #[cfg(all(test, loom))]
+    pub(super) fn new() -> PinCount {
+        PinCount(AtomicU32::new(0))
+    }
+
+    /// Adds a pin. REQUIRES: an epoch guard under which the frame was found in its slot, or another pin.
+    #[inline]
+    pub(super) fn pin(&self) {
+        // Relaxed: the retiring party comes after the end of our guard (or of the pin we copy), which orders this.
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        if before & !RETIRED >= MOST_PINS {
+            std::process::abort();
+        }
+    }
+
+    /// Takes a pin away. True if the caller must free the frame. The frame must not be touched after a false.
+    #[inline]
+    #[must_use]
+    pub(super) fn unpin(&self) -> bool {
+        // Release: our reads of the bytes come before the frame's next use; Acquire, in the one case in which we
+        // free it: the reads of those who unpinned earlier do too.
+        self.0.fetch_sub(1, Ordering::AcqRel) == RETIRED | 1
+    }
+
+    /// Retires the frame. True if the caller must free it; otherwise the last `unpin` tells its caller to.
+    #[must_use]
+    pub(super) fn retire(&self) -> bool {
+        // AcqRel: pairs with the Release of `unpin`, as there.
+        self.0.fetch_or(RETIRED, Ordering::AcqRel) == 0
+    }
+
+    /// Whether anybody holds a pin: a hint, unless nobody can add one.
+    pub(super) fn is_pinned(&self) -> bool {
+        // Acquire pairs with the Release of `unpin`, for callers that know that nobody can add one.
+        self.0.load(Ordering::Acquire) & !RETIRED != 0
+    }
+
+    /// Makes a freed frame ready for its next use. REQUIRES: the caller was told to free it.
+    pub(super) fn reset(&self) {
+        // Relaxed: the keeper's lock hands the frame to its next user.
+        self.0.store(0, Ordering::Relaxed);
+    }
+}

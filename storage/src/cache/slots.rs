@@ -1,0 +1,272 @@
+//! The translation slots of one file: the way from a block's index to its bytes, and the loading of absent blocks.
+#![allow(unsafe_code)]
+use super::block::{BlockRef, CachedBlock};
+use super::frames::{FrameBase, prefetch_line};
+use super::slabs::MAX_FRAME_BYTES;
+use super::slot::{Begin, Slot};
+use super::{BufferCache, Fill};
+use crossbeam_epoch::Guard;
+use sapwood_base::Result;
+use std::fmt;
+use std::sync::Arc;
+
+/// The translation slots of one file, eight bytes per block.
+///
+/// The file's reader owns it. Dropping it takes the file's blocks out of the cache; pinned ones go when their last pin
+/// does. The length of the block at an index must be the same whenever it is loaded.
+///
+/// Every `guard` must come from [`crossbeam_epoch::pin`]: frames are reclaimed through that collector.
+pub struct SlotTable {
+    slots: Arc<[Slot]>,
+    base: FrameBase,
+    cache: Arc<BufferCache>,
+    /// Tells the tables of a cache apart.
+    number: u32,
+}
+
+impl SlotTable {
+    pub(super) fn new(cache: Arc<BufferCache>, count: usize, number: u32) -> SlotTable {
+        assert!(u32::try_from(count).is_ok(), "a slot table has less than 2^32 slots");
+        let slots = (0..count).map(|_| Slot::new()).collect();
+        SlotTable { slots, base: cache.frames.base(), cache, number }
+    }
+
+    /// The number of slots.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there are no slots.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The cache that the blocks live in.
+    pub fn cache(&self) -> &Arc<BufferCache> {
+        &self.cache
+    }
+
+    /// The block at `index` if it is in memory: two loads, an addition, and a store while the block is new.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`.
+    #[inline]
+    pub fn get<'g>(&'g self, index: usize, guard: &'g Guard) -> Option<BlockRef<'g>> {
+        debug_assert!(
+            guard.collector().is_some_and(|collector| collector == crossbeam_epoch::default_collector()),
+            "frames are reclaimed through the default collector"
+        );
+        let slot = &self.slots[index];
+        let (unit, len) = slot.frame()?;
+        slot.touch();
+        self.cache.hits.add_one();
+        // SAFETY: the slot held this frame after `guard` was pinned, with this length, which never changes for a
+        // slot. Whoever takes a frame out of its slot lets it be reused only after all guards of that time are gone,
+        // and `'g` ends before `guard`. The table, and so the cache, lives throughout `'g`.
+        let bytes = unsafe { self.base.bytes(unit, len) };
+        Some(BlockRef::Cached(CachedBlock::new(bytes, &self.cache)))
+    }
+
+    /// The block at `index`; if it is not in memory, `load` fills a buffer of `len` bytes and checks it.
+    ///
+    /// Of many threads that miss the same block one loads and the others wait; if its `load` fails it gets the error,
+    /// nothing is kept, and the next one tries. With [`Fill::None`], for a block longer than 64 KiB, or when there is
+    /// no room, everyone loads for itself. `load` must not ask for the same block.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`, or if the block had another length before.
+    #[inline]
+    pub fn get_or_load<'g>(
+        &'g self,
+        index: usize,
+        len: usize,
+        fill: Fill,
+        guard: &'g Guard,
+        load: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<BlockRef<'g>> {
+        match self.get(index, guard) {
+            Some(block) => Ok(block),
+            None => self.load(index, len, fill, guard, load),
+        }
+    }
+
+    #[cold]
+    fn load<'g>(
+        &'g self,
+        index: usize,
+        len: usize,
+        fill: Fill,
+        guard: &'g Guard,
+        load: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<BlockRef<'g>> {
+        if fill == Fill::None || !self.can_keep(len) {
+            return self.load_owned(len, load);
+        }
+        let slot = &self.slots[index];
+        loop {
+            match slot.begin_load() {
+                Begin::Won => break,
+                Begin::Loading => self.cache.wait_while_loading(slot),
+                Begin::Present => {
+                    if let Some(block) = self.get(index, guard) {
+                        return Ok(block);
+                    }
+                }
+            }
+        }
+        let claim = Claim { table: self, index };
+        let Some(frame) = FreshFrame::allocate(&self.cache, len, guard) else {
+            // Those who wait would not find the block in the cache afterwards: let them load as well.
+            drop(claim);
+            return self.load_owned(len, load);
+        };
+        // SAFETY: the frame was handed to us alone and is at least `len` bytes; the slice ends with the call.
+        load(unsafe { self.cache.frames.bytes_mut(frame.unit, len) })?;
+        let unit = claim.publish(frame, len, fill);
+        // SAFETY: as in `get`: the frame was put into its slot after `guard` was pinned.
+        let bytes = unsafe { self.base.bytes(unit, len) };
+        Ok(BlockRef::Cached(CachedBlock::new(bytes, &self.cache)))
+    }
+
+    #[cold]
+    fn load_owned<'g>(&self, len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<BlockRef<'g>> {
+        self.cache.keeper.lock().counts.misses += 1;
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+        load(Arc::get_mut(&mut bytes).expect("nobody else has it yet"))?;
+        Ok(BlockRef::Owned(bytes))
+    }
+
+    /// Puts a block that is at hand into the cache, as a newcomer. Does nothing if it is there or there is no room.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`, or if the block had another length before.
+    pub fn insert(&self, index: usize, bytes: &[u8]) {
+        let slot = &self.slots[index];
+        if !self.can_keep(bytes.len()) || slot.begin_load() != Begin::Won {
+            return;
+        }
+        let claim = Claim { table: self, index };
+        if let Some(frame) = FreshFrame::allocate(&self.cache, bytes.len(), &crossbeam_epoch::pin()) {
+            // SAFETY: the frame was handed to us alone and is at least as long as `bytes`.
+            unsafe { self.cache.frames.bytes_mut(frame.unit, bytes.len()) }.copy_from_slice(bytes);
+            claim.publish(frame, bytes.len(), Fill::Normal);
+        }
+    }
+
+    /// Whether the block at `index` is in memory now. Does not count as a use.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`.
+    #[inline]
+    pub fn is_cached(&self, index: usize) -> bool {
+        self.slots[index].frame().is_some()
+    }
+
+    /// Asks the processor for the line of a slot, ahead of `get`. Any `index` is allowed.
+    #[inline]
+    pub fn prefetch(&self, index: usize) {
+        prefetch_line(self.slots.as_ptr().wrapping_add(index).cast());
+    }
+
+    /// Asks the processor for the first lines of the block at `index` if it is in memory: the step between
+    /// `prefetch` and `get`.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`.
+    #[inline]
+    pub fn prefetch_block(&self, index: usize) {
+        if let Some((unit, _)) = self.slots[index].frame() {
+            self.base.prefetch(unit);
+        }
+    }
+
+    /// The memory of the slots in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.slots.len() * size_of::<Slot>()
+    }
+
+    fn can_keep(&self, len: usize) -> bool {
+        (1..=MAX_FRAME_BYTES).contains(&len) && self.cache.capacity_bytes() > 0
+    }
+}
+
+impl Drop for SlotTable {
+    fn drop(&mut self) {
+        // In portions, so that misses of other tables need not wait for long.
+        for slots in self.slots.chunks(256) {
+            let mut pinned = Vec::new();
+            let mut superfluous = Vec::new();
+            let mut keeper = self.cache.keeper.lock();
+            for slot in slots {
+                let Some((unit, _)) = slot.frame() else { continue };
+                keeper.unlink(unit);
+                // Borrows of the table have ended, so nobody reads the frame through its slot, and a frame without
+                // pins stays without.
+                if self.cache.frames.pins(unit).is_pinned() {
+                    pinned.push(unit);
+                } else {
+                    superfluous.extend(keeper.free(unit));
+                }
+            }
+            self.cache.decommit(&superfluous);
+            drop(keeper);
+            for unit in pinned {
+                Arc::clone(&self.cache).retire(unit);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SlotTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SlotTable").field("slots", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+/// The right to load one block. Dropped without `publish` it gives the right to the next one.
+struct Claim<'a> {
+    table: &'a SlotTable,
+    index: usize,
+}
+
+impl Claim<'_> {
+    fn publish(self, frame: FreshFrame<'_>, len: usize, fill: Fill) -> u32 {
+        let table = self.table;
+        let unit = frame.unit;
+        {
+            let mut keeper = table.cache.keeper.lock();
+            keeper.publish(unit, len, &table.slots, self.index, table.number, fill == Fill::Scan);
+        }
+        std::mem::forget(frame);
+        table.cache.wake(&table.slots[self.index]);
+        std::mem::forget(self);
+        unit
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let slot = &self.table.slots[self.index];
+        slot.abort();
+        self.table.cache.wake(slot);
+    }
+}
+
+/// A frame on its way into a slot. Dropped on the way it is free again.
+struct FreshFrame<'a> {
+    cache: &'a BufferCache,
+    unit: u32,
+}
+
+impl<'a> FreshFrame<'a> {
+    fn allocate(cache: &'a Arc<BufferCache>, len: usize, guard: &Guard) -> Option<FreshFrame<'a>> {
+        let unit = cache.allocate(len, guard)?;
+        Some(FreshFrame { cache, unit })
+    }
+}
+
+impl Drop for FreshFrame<'_> {
+    fn drop(&mut self) {
+        self.cache.free(self.unit);
+    }
+}
