@@ -1,1 +1,29 @@
-//! .
+//! The memtable: where a write lives between the log and the first table file.
+//!
+//! One [`Memtable`] is one *generation*: an [`Arena`] that holds a skiplist per keyspace, and a small filter that
+//! answers most lookups of absent keys. Writers insert in parallel, readers take no lock and touch no reference
+//! count. Nothing is ever removed; a generation is flushed as a whole and its arena goes back to the [`ArenaPool`].
+//!
+//! Architecture invariant: this crate does no I/O and knows neither the log nor table files. Modules are listed in
+//! the order in which data meets them. All `unsafe` stays in `arena`, `arena/mapping` and `skiplist/node`.
+
+mod sync;
+#[cfg(not(loom))]
+mod memtable;
+#[cfg(not(loom))]
+mod filter;
+#[cfg(not(loom))]
+mod skiplist;
+#[cfg(loom)]
+pub mod skiplist;
+#[cfg(not(loom))]
+mod arena;
+#[cfg(loom)]
+pub mod arena;
+
+#[cfg(not(loom))]
+pub use arena::{Arena, ArenaPool};
+#[cfg(not(loom))]
+pub use memtable::iterator::MemtableIterator;
+#[cfg(not(loom))]
+pub use memtable::{Found, Memtable, MemtableOptions};

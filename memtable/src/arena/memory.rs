@@ -1,0 +1,129 @@
+//! The arena as its memtable sees it: a mapping in use, and the values that are too large for it.
+use crate::arena::mapping::Mapping;
+use crate::arena::pool::ArenaPool;
+use parking_lot::Mutex;
+use sapwood_base::{Error, ErrorKind, Result};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// What one step of an offset means.
+pub(crate) const UNIT_BYTES: usize = 8;
+/// Values longer than this get a heap allocation of their own.
+pub(crate) const EXTERNAL_VALUE_BYTES: usize = 256 << 10;
+
+/// The memory of one memtable. Goes back to its [`ArenaPool`] when dropped.
+pub struct Arena {
+    base: NonNull<u8>,
+    mapping: Arc<Mapping>,
+    size_bytes: usize,
+    external: Mutex<Vec<Vec<u8>>>,
+    external_bytes: AtomicUsize,
+    pool: Arc<ArenaPool>,
+}
+
+// SAFETY: `base` points into `mapping`, which is Send and Sync; see there.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+impl Arena {
+    pub(super) fn new(mapping: Arc<Mapping>, size_bytes: usize, pool: Arc<ArenaPool>) -> Arena {
+        let base = mapping.base();
+        let (external, external_bytes) = (Mutex::default(), AtomicUsize::new(0));
+        Arena { base, mapping, size_bytes, external, external_bytes, pool }
+    }
+
+    /// The size at which a memtable in this arena asks to be rotated, in bytes.
+    #[inline]
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Memory handed out, in bytes: chunks of the arena and values outside it.
+    #[inline]
+    pub fn used_bytes(&self) -> usize {
+        self.mapping.bump.used() as usize * UNIT_BYTES + self.external_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The words of the memtable's filter, zero when the arena was taken.
+    #[inline]
+    pub(crate) fn filter_words(&self) -> &[AtomicU64] {
+        self.mapping.filter_words()
+    }
+
+    /// Allocates `bytes` aligned to `align` units; the offset, in units, is never zero.
+    #[inline]
+    pub(crate) fn allocate(&self, bytes: usize, align: u32) -> Result<u32> {
+        debug_assert!(bytes <= 1 << 30);
+        let units = bytes.div_ceil(UNIT_BYTES) as u32;
+        self.mapping.bump.allocate(units, align, lane()).ok_or_else(|| self.full(bytes))
+    }
+
+    #[cold]
+    fn full(&self, bytes: usize) -> Error {
+        Error::new(
+            ErrorKind::NoSpace,
+            format!("the memtable's arena has no room for {bytes} bytes; flush it and go on in the next one"),
+        )
+    }
+
+    /// The address of `offset`. Valid for what was allocated there, as long as the arena lives.
+    #[inline]
+    pub(crate) fn pointer(&self, offset: u32) -> *mut u8 {
+        // SAFETY: offsets come from `allocate` (or name the start), so they lie inside the mapping.
+        unsafe { self.base.as_ptr().add(offset as usize * UNIT_BYTES) }
+    }
+
+    /// Copies `value` to the heap; the address is valid as long as the arena lives.
+    pub(crate) fn store_external(&self, value: &[u8]) -> Result<*const u8> {
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(value.len()).is_err() {
+            return Err(Error::new(
+                ErrorKind::NoSpace,
+                format!("no memory for a value of {} bytes", value.len()),
+            ));
+        }
+        copy.extend_from_slice(value);
+        let address = copy.as_ptr();
+        self.external.lock().push(copy);
+        self.external_bytes.fetch_add(value.len(), Ordering::Relaxed);
+        Ok(address)
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.pool.give_back(Arc::clone(&self.mapping));
+    }
+}
+
+/// Asks the processor to fetch the cache line at `address`, which need not be valid.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is part of x86-64, and a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// The allocation lane of this thread: threads are numbered as they come.
+#[inline]
+fn lane() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static LANE: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    // A destructor of a dying thread may still insert; any lane is correct.
+    LANE.try_with(|lane| {
+        if lane.get() == usize::MAX {
+            lane.set(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        lane.get()
+    })
+    .unwrap_or(0)
+}

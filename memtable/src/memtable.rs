@@ -1,0 +1,361 @@
+//! One generation of the memtable: all keyspaces of a database between two rotations.
+//!
+//! Write path: check the keyspace, ask for the filter's word, link the record into the keyspace's skiplist, mark the
+//! key in the filter. Read path: filter, then skiplist. Lists are made at the first insert of their keyspace, so
+//! thousands of keyspaces cost sixteen bytes each.
+//!
+//! A caller that was told of an insert (by whatever means ordered the insert before its own call) finds it.
+use crate::arena::Arena;
+use crate::filter::Filter;
+use crate::skiplist::{PrefixBase, Skiplist};
+use parking_lot::Mutex;
+use sapwood_base::key::common_prefix_len;
+use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
+use std::sync::{Arc, OnceLock};
+
+use iterator::MemtableIterator;
+
+pub mod iterator;
+
+/// Settings of memtables and of the arenas they live in.
+#[derive(Clone, Debug)]
+pub struct MemtableOptions {
+    /// The size at which a memtable asks to be rotated, in bytes. At most 31 GiB.
+    pub size_bytes: usize,
+}
+
+impl Default for MemtableOptions {
+    fn default() -> MemtableOptions {
+        MemtableOptions { size_bytes: 128 << 20 }
+    }
+}
+
+/// A sorted, concurrent, insert-only map from (keyspace, key, sequence number) to a put or a delete.
+///
+/// Every method may be called from any thread. When the last reference is gone the arena returns to its pool.
+pub struct Memtable {
+    id: u64,
+    lists: Box<[OnceLock<Box<Skiplist>>]>,
+    /// Keyspaces whose list exists, in order of creation. Also taken while one is made.
+    created: Mutex<Vec<KeyspaceId>>,
+    arena: Arena,
+}
+
+/// What a lookup found. Borrows from the memtable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    /// Put or delete.
+    pub kind: ValueKind,
+    /// When it was written.
+    pub sequence: SequenceNumber,
+    /// The value; empty for a delete.
+    pub value: &'a [u8],
+}
+
+impl Memtable {
+    /// An empty memtable in `arena`. It accepts the keyspaces with numbers below `keyspace_capacity`.
+    pub fn new(id: u64, arena: Arena, keyspace_capacity: u32) -> Arc<Memtable> {
+        let lists = (0..keyspace_capacity).map(|_| OnceLock::new()).collect();
+        Arc::new(Memtable { id, lists, created: Mutex::default(), arena })
+    }
+
+    /// The number given to [`Memtable::new`].
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Keyspaces with smaller numbers are accepted.
+    pub fn keyspace_capacity(&self) -> u32 {
+        self.lists.len() as u32
+    }
+
+    /// Inserts one entry. `hash` is `sapwood_base::key::key_hash(key)`.
+    ///
+    /// Runs concurrently with everything. The pair of key and sequence number should be new in its keyspace; of two
+    /// equal ones lookups find the later. Sequence numbers of one key may arrive in any order.
+    ///
+    /// # Errors
+    /// `NoSpace` when the arena is full, `InvalidArgument` when keyspace, key, value or sequence number is out of
+    /// range. Nothing was inserted then.
+    pub fn insert(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        kind: ValueKind,
+        value: &[u8],
+    ) -> Result<()> {
+        let filter = self.filter();
+        filter.prefetch(keyspace, hash);
+        let list = match self.list(keyspace) {
+            Some(list) => list,
+            None => self.create(keyspace, &[])?,
+        };
+        // The height of a new leaf should not be for the author of a key to choose, so the sequence number goes in.
+        let seed = (hash ^ sequence.0.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        list.insert(&self.arena, key, sequence, kind, value, seed ^ (seed >> 32))?;
+        filter.insert(keyspace, hash);
+        Ok(())
+    }
+
+    /// The newest version of `key` with a sequence number `<= sequence`. `hash` as in [`Memtable::insert`].
+    #[inline]
+    pub fn get(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+    ) -> Option<Found<'_>> {
+        if !self.filter().may_contain(keyspace, hash) {
+            return None;
+        }
+        let record = self.list(keyspace)?.get(&self.arena, key, sequence)?;
+        Some(Found { kind: record.kind(), sequence: record.sequence(), value: record.value() })
+    }
+
+    /// Asks for the cache line that [`Memtable::get`] reads first.
+    #[inline]
+    pub fn prefetch(&self, keyspace: KeyspaceId, hash: u64) {
+        self.filter().prefetch(keyspace, hash);
+    }
+
+    /// A cursor over all versions in `keyspace`. It keeps the memtable alive.
+    pub fn iter(self: &Arc<Self>, keyspace: KeyspaceId) -> MemtableIterator {
+        MemtableIterator::new(Arc::clone(self), keyspace)
+    }
+
+    /// Tells that the keys of `keyspace` will mostly start with `prefix`, which makes long common beginnings cheap.
+    /// Has an effect only before the keyspace's first insert.
+    ///
+    /// # Errors
+    /// As [`Memtable::insert`].
+    pub fn expect_prefix(&self, keyspace: KeyspaceId, prefix: &[u8]) -> Result<()> {
+        self.create(keyspace, prefix).map(|_| ())
+    }
+
+    /// Calls [`Memtable::expect_prefix`] with what the keys of each keyspace in `previous` have in common.
+    ///
+    /// # Errors
+    /// As [`Memtable::insert`].
+    pub fn expect_prefixes_of(&self, previous: &Arc<Memtable>) -> Result<()> {
+        for keyspace in previous.keyspaces() {
+            let prefix = previous.common_prefix(keyspace);
+            if !prefix.is_empty() && keyspace.0 < self.keyspace_capacity() {
+                self.expect_prefix(keyspace, &prefix)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What all keys of `keyspace` start with.
+    pub fn common_prefix(self: &Arc<Self>, keyspace: KeyspaceId) -> Vec<u8> {
+        use sapwood_base::iterator::InternalIterator;
+        let (mut first, mut last) = (self.iter(keyspace), self.iter(keyspace));
+        // Positioning in memory cannot fail.
+        if first.seek_to_first().is_err() || last.seek_to_last().is_err() || !first.valid() || !last.valid() {
+            return Vec::new();
+        }
+        let len = common_prefix_len(first.key(), last.key());
+        first.key()[..len].to_vec()
+    }
+
+    /// Memory in use, in bytes. Counts whole chunks of at most 32 KiB, one per writing thread.
+    #[inline]
+    pub fn size_bytes(&self) -> usize {
+        self.arena.used_bytes()
+    }
+
+    /// Whether `bytes` more (keys, values and about 40 bytes for each entry) stay within the size at which the
+    /// memtable is to be rotated. More is accepted, far beyond that size.
+    #[inline]
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        self.size_bytes().saturating_add(bytes) <= self.arena.size_bytes()
+    }
+
+    /// Entries in all keyspaces, all versions counted.
+    pub fn entries(&self) -> u64 {
+        let created = self.created.lock();
+        created.iter().filter_map(|keyspace| self.list(*keyspace)).map(Skiplist::entries).sum()
+    }
+
+    /// Whether nothing was inserted.
+    pub fn is_empty(&self) -> bool {
+        self.entries() == 0
+    }
+
+    /// The keyspaces with entries, ascending.
+    pub fn keyspaces(&self) -> impl Iterator<Item = KeyspaceId> + use<> {
+        let mut keyspaces = self.created.lock().clone();
+        keyspaces.retain(|keyspace| self.entries_of(*keyspace) > 0);
+        keyspaces.sort_unstable();
+        keyspaces.into_iter()
+    }
+
+    /// Entries in one keyspace, all versions counted.
+    pub fn entries_of(&self, keyspace: KeyspaceId) -> u64 {
+        self.list(keyspace).map_or(0, Skiplist::entries)
+    }
+
+    /// Memory of the records of one keyspace in the arena, in bytes. Values beyond 256 KiB are not part of it.
+    pub fn bytes_of(&self, keyspace: KeyspaceId) -> u64 {
+        self.list(keyspace).map_or(0, Skiplist::bytes)
+    }
+
+    #[inline]
+    fn filter(&self) -> Filter<'_> {
+        Filter::new(self.arena.filter_words())
+    }
+
+    #[inline]
+    fn list(&self, keyspace: KeyspaceId) -> Option<&Skiplist> {
+        self.lists.get(keyspace.0 as usize)?.get().map(|list| &**list)
+    }
+
+    #[cold]
+    fn create(&self, keyspace: KeyspaceId, prefix: &[u8]) -> Result<&Skiplist> {
+        let Some(slot) = self.lists.get(keyspace.0 as usize) else {
+            let capacity = self.lists.len();
+            return Err(Error::invalid_argument(format!(
+                "this memtable accepts keyspaces below {capacity}, not {keyspace}"
+            )));
+        };
+        let mut created = self.created.lock();
+        if let Some(list) = slot.get() {
+            return Ok(list);
+        }
+        let list = Box::new(Skiplist::new(&self.arena, PrefixBase::new(prefix))?);
+        created.push(keyspace);
+        Ok(slot.get_or_init(|| list))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arena::ArenaPool;
+    use sapwood_base::ErrorKind;
+    use sapwood_base::iterator::InternalIterator;
+    use sapwood_base::key::key_hash;
+
+    fn memtable(size_bytes: usize) -> (Arc<ArenaPool>, Arc<Memtable>) {
+        let pool = ArenaPool::new(MemtableOptions { size_bytes });
+        let memtable = Memtable::new(1, pool.take().unwrap(), 4);
+        (pool, memtable)
+    }
+
+    fn put(memtable: &Memtable, keyspace: u32, key: &[u8], sequence: u64, value: &[u8]) -> Result<()> {
+        let sequence = SequenceNumber(sequence);
+        memtable.insert(KeyspaceId(keyspace), key, key_hash(key), sequence, ValueKind::Put, value)
+    }
+
+    fn get<'a>(memtable: &'a Memtable, keyspace: u32, key: &[u8], sequence: u64) -> Option<&'a [u8]> {
+        let found = memtable.get(KeyspaceId(keyspace), key, key_hash(key), SequenceNumber(sequence));
+        found.map(|found| found.value)
+    }
+
+    #[test]
+    fn versions_keyspaces_and_counts() {
+        let (pool, memtable) = memtable(1 << 20);
+        assert!(memtable.is_empty() && memtable.has_room_for(1 << 19));
+        put(&memtable, 2, b"k", 5, b"five").unwrap();
+        put(&memtable, 2, b"k", 9, b"nine").unwrap();
+        put(&memtable, 2, b"k", 7, b"seven").unwrap();
+        put(&memtable, 0, b"k", 6, b"other").unwrap();
+        assert_eq!(get(&memtable, 2, b"k", 4), None);
+        assert_eq!(get(&memtable, 2, b"k", 6), Some(&b"five"[..]));
+        assert_eq!(get(&memtable, 2, b"k", 8), Some(&b"seven"[..]));
+        assert_eq!(get(&memtable, 2, b"k", 100), Some(&b"nine"[..]));
+        assert_eq!(get(&memtable, 0, b"k", 100), Some(&b"other"[..]));
+        assert_eq!(get(&memtable, 1, b"k", 100), None);
+        assert_eq!(get(&memtable, 77, b"k", 100), None);
+        assert_eq!(memtable.entries(), 4);
+        assert_eq!(memtable.entries_of(KeyspaceId(2)), 3);
+        assert!(memtable.bytes_of(KeyspaceId(2)) >= 3 * 18);
+        assert_eq!(memtable.keyspaces().collect::<Vec<_>>(), [KeyspaceId(0), KeyspaceId(2)]);
+        drop(memtable);
+        assert_eq!(pool.idle(), 1);
+    }
+
+    #[test]
+    fn arguments_out_of_range_are_errors() {
+        let (_pool, memtable) = memtable(1 << 20);
+        let kinds = [
+            put(&memtable, 4, b"k", 1, b"").unwrap_err().kind(),
+            put(&memtable, 0, &vec![0; (64 << 10) + 1], 1, b"").unwrap_err().kind(),
+            put(&memtable, 0, b"k", SequenceNumber::MAX.0 + 1, b"").unwrap_err().kind(),
+        ];
+        assert_eq!(kinds, [ErrorKind::InvalidArgument; 3]);
+        assert!(memtable.is_empty());
+        assert_eq!(memtable.keyspaces().count(), 0);
+    }
+
+    #[test]
+    fn large_values_live_outside_the_arena() {
+        let (_pool, memtable) = memtable(1 << 20);
+        for (sequence, len) in [(1, 256 << 10), (2, (256 << 10) + 1), (3, 40 << 20)] {
+            let value: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let key = vec![sequence as u8; 64 << 10];
+            put(&memtable, 0, &key, sequence, &value).unwrap();
+            assert_eq!(get(&memtable, 0, &key, 100), Some(&value[..]));
+        }
+        assert!(memtable.size_bytes() > 40 << 20);
+        assert!(!memtable.has_room_for(1));
+    }
+
+    #[test]
+    fn a_full_arena_is_an_error_and_keeps_what_it_has() {
+        let (_pool, memtable) = memtable(64 << 10);
+        let value = vec![1; 200 << 10];
+        let mut count = 0u64;
+        let error = loop {
+            match put(&memtable, 0, &count.to_be_bytes(), count, &value) {
+                Ok(()) => count += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::NoSpace);
+        assert_eq!(memtable.entries(), count);
+        assert!(count > 50);
+        for key in 0..count {
+            assert_eq!(get(&memtable, 0, &key.to_be_bytes(), 1 << 40), Some(&value[..]));
+        }
+    }
+
+    #[test]
+    fn size_is_close_to_what_the_entries_need() {
+        let (_pool, memtable) = memtable(1 << 20);
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut entries = 0;
+        while memtable.has_room_for(140) {
+            put(&memtable, 0, &random.u128(..).to_be_bytes(), entries, &[7; 100]).unwrap();
+            entries += 1;
+        }
+        let per_entry = (1 << 20) / entries;
+        assert!((132..175).contains(&per_entry), "{per_entry} bytes per entry of 116 bytes");
+    }
+
+    #[test]
+    fn the_next_generation_learns_prefixes() {
+        let (pool, memtable) = memtable(1 << 20);
+        for i in 0..500u64 {
+            put(&memtable, 1, format!("user:profile:{i:08}").as_bytes(), i, b"v").unwrap();
+        }
+        assert_eq!(memtable.common_prefix(KeyspaceId(1)), b"user:profile:00000");
+        let next = Memtable::new(2, pool.take().unwrap(), 4);
+        next.expect_prefixes_of(&memtable).unwrap();
+        assert!(next.is_empty() && next.keyspaces().next().is_none());
+        for i in 0..500u64 {
+            put(&next, 1, format!("user:profile:{:08}", i * 7_919).as_bytes(), i, b"w").unwrap();
+        }
+        put(&next, 1, b"a", 900, b"low").unwrap();
+        put(&next, 1, b"z", 901, b"high").unwrap();
+        let mut iterator = next.iter(KeyspaceId(1));
+        iterator.seek_to_first().unwrap();
+        assert_eq!(iterator.key(), b"a");
+        iterator.seek_to_last().unwrap();
+        assert_eq!(iterator.key(), b"z");
+        assert_eq!(get(&next, 1, b"user:profile:00007919", 1000), Some(&b"w"[..]));
+    }
+}

@@ -1,0 +1,246 @@
+//! A position in a skiplist: scans in both directions over all versions.
+//!
+//! The cursor copies the slots of one leaf at a time, as they were between two equal versions, and then walks its own
+//! copy. What was in the list when the cursor was positioned is met exactly once and in order; what comes later may or
+//! may not be met. Going right it takes the successor from the same copy, so keys that a split moved meanwhile are not
+//! met twice. Going left it searches the leaf before the low key of the current one.
+use crate::skiplist::leaf::{LEAF_SLOTS, LeafOffset, RecordOffset};
+use crate::skiplist::node::{Leaf, Nodes, Record};
+use crate::skiplist::{Skiplist, leaf::LeafBody};
+use crate::sync::{Ordering, Spin};
+
+/// Records are asked for this many slots ahead: about as many misses as a core keeps in flight.
+const LOOKAHEAD: usize = 8;
+
+/// A position. Every call names the list and the nodes that it is in.
+pub struct Cursor {
+    slots: [Option<RecordOffset>; LEAF_SLOTS],
+    len: usize,
+    index: usize,
+    leaf: Option<LeafOffset>,
+    next: Option<LeafOffset>,
+    current: Option<RecordOffset>,
+    /// Versions newer than `current`, newest first, when the chain was walked to go back. Empty: not known.
+    newer: Vec<RecordOffset>,
+}
+
+/// What to look for when a leaf is copied.
+#[derive(Clone, Copy)]
+enum Target<'k> {
+    /// This leaf, from its first slot.
+    Leaf,
+    /// The leaf with the last key; behind its last slot.
+    Last,
+    /// The first key not smaller than this, with its prefix.
+    AtLeast(u64, &'k [u8]),
+    /// As `AtLeast`, but in a leaf that begins before the key.
+    Before(u64, &'k [u8]),
+}
+
+impl Default for Cursor {
+    fn default() -> Cursor {
+        Cursor {
+            slots: [None; LEAF_SLOTS],
+            len: 0,
+            index: 0,
+            leaf: None,
+            next: None,
+            current: None,
+            newer: Vec::new(),
+        }
+    }
+}
+
+impl Cursor {
+    /// The record under the cursor.
+    #[inline]
+    pub fn record(&self) -> Option<RecordOffset> {
+        self.current
+    }
+
+    /// Stands nowhere.
+    pub fn clear(&mut self) {
+        self.current = None;
+        self.leaf = None;
+    }
+
+    /// Moves to the first entry.
+    pub fn seek_to_first(&mut self, list: &Skiplist, nodes: &Nodes) {
+        self.copy(list, nodes, nodes.leaf(list.head), Target::Leaf);
+        self.settle_forward(list, nodes);
+    }
+
+    /// Moves to the last entry.
+    pub fn seek_to_last(&mut self, list: &Skiplist, nodes: &Nodes) {
+        let mut leaf = nodes.leaf(list.head);
+        // Relaxed: see `Skiplist::descend`.
+        let mut level = (list.levels.load(Ordering::Relaxed) as usize).max(1);
+        while level > 0 {
+            level -= 1;
+            // SAFETY: the leaf is the head or was reached by a link of this or a higher level.
+            while let Some(next) = unsafe { leaf.link(level) }.next() {
+                leaf = nodes.leaf(next);
+            }
+        }
+        self.copy(list, nodes, leaf, Target::Last);
+        self.settle_backward(list, nodes);
+    }
+
+    /// Moves to the first entry whose key is `>= key`.
+    pub fn seek(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
+        let prefix = list.base.prefix_of(key);
+        let leaf = list.descend::<false>(nodes, prefix, key, 0);
+        self.copy(list, nodes, leaf, Target::AtLeast(prefix, key));
+        self.settle_forward(list, nodes);
+    }
+
+    /// Moves to the last entry whose key is `< key`.
+    pub fn seek_before(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
+        self.copy_before(list, nodes, key);
+        self.settle_backward(list, nodes);
+    }
+
+    /// Moves on if that is possible without another leaf. Otherwise the cursor is behind the last slot.
+    #[inline]
+    pub fn next_within_leaf(&mut self, nodes: &Nodes) -> bool {
+        let Some(current) = self.current else { return false };
+        // Acquire pairs with the release store of whoever chained the older version.
+        if let Some(older) = nodes.record(current).older().load(Ordering::Acquire) {
+            self.newer.clear();
+            self.current = Some(older);
+            return true;
+        }
+        self.newer.clear();
+        self.index += 1;
+        if self.index + LOOKAHEAD < self.len
+            && let Some(ahead) = self.slots[self.index + LOOKAHEAD]
+        {
+            nodes.prefetch_record(ahead);
+        }
+        if self.index < self.len {
+            self.current = self.slots[self.index];
+            return true;
+        }
+        false
+    }
+
+    /// Moves to the first entry of the next leaf. REQUIRES: `next_within_leaf` returned `false`.
+    pub fn next_leaf(&mut self, list: &Skiplist, nodes: &Nodes) {
+        self.settle_forward(list, nodes);
+    }
+
+    /// Moves one entry back.
+    pub fn prev(&mut self, list: &Skiplist, nodes: &Nodes) {
+        let Some(current) = self.current else { return };
+        let newest = self.slots[self.index];
+        if newest == Some(current) {
+            self.settle_backward(list, nodes);
+            return;
+        }
+        if self.newer.is_empty() {
+            self.walk_chain(nodes, newest, Some(current));
+        }
+        self.current = self.newer.pop();
+    }
+
+    /// Goes to the newest version in slot `index`, in the next leaf if need be.
+    fn settle_forward(&mut self, list: &Skiplist, nodes: &Nodes) {
+        self.newer.clear();
+        while self.index >= self.len {
+            let Some(next) = self.next else { return self.clear() };
+            self.copy(list, nodes, nodes.leaf(next), Target::Leaf);
+        }
+        for record in self.slots[self.index..self.len.min(self.index + LOOKAHEAD)].iter().flatten() {
+            nodes.prefetch_record(*record);
+        }
+        if let Some(next) = self.next {
+            nodes.prefetch_leaf(next);
+        }
+        self.current = self.slots[self.index];
+    }
+
+    /// Goes to the oldest version in the slot before `index`, in the previous leaf if need be.
+    fn settle_backward(&mut self, list: &Skiplist, nodes: &Nodes) {
+        while self.index == 0 {
+            let low = self.leaf.and_then(|leaf| nodes.leaf(leaf).low_record());
+            let Some(low) = low else { return self.clear() };
+            self.copy_before(list, nodes, nodes.record(low).key());
+        }
+        self.index -= 1;
+        if let Some(ahead) = self.index.checked_sub(LOOKAHEAD)
+            && let Some(record) = self.slots[ahead]
+        {
+            nodes.prefetch_record(record);
+        }
+        self.newer.clear();
+        self.walk_chain(nodes, self.slots[self.index], None);
+        self.current = self.newer.pop();
+    }
+
+    /// Collects the versions from `from` up to, and without, `until`.
+    fn walk_chain(&mut self, nodes: &Nodes, from: Option<RecordOffset>, until: Option<RecordOffset>) {
+        let mut version = from;
+        while version != until
+            && let Some(offset) = version
+        {
+            self.newer.push(offset);
+            version = nodes.record(offset).older().load(Ordering::Acquire);
+        }
+    }
+
+    fn copy_before(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
+        let prefix = list.base.prefix_of(key);
+        let leaf = list.descend::<true>(nodes, prefix, key, 0);
+        self.copy(list, nodes, leaf, Target::Before(prefix, key));
+    }
+
+    /// Copies the leaf in which `target` is, which is `leaf` or one to its right.
+    fn copy<'a>(&mut self, list: &Skiplist, nodes: &'a Nodes, mut leaf: Leaf<'a>, target: Target<'_>) {
+        let mut spin = Spin::default();
+        loop {
+            if let Some(version) = leaf.begin_read() {
+                let link = leaf.next_link();
+                let right = match target {
+                    Target::Leaf => None,
+                    Target::Last => link.next().map(|next| nodes.leaf(next)),
+                    Target::AtLeast(prefix, key) => list.right_of::<false>(nodes, link, prefix, key),
+                    Target::Before(prefix, key) => list.right_of::<true>(nodes, link, prefix, key),
+                };
+                if let Some(right) = right {
+                    leaf = right;
+                    continue;
+                }
+                self.index = match target {
+                    Target::Leaf => 0,
+                    Target::Last => leaf.count(),
+                    Target::AtLeast(prefix, key) | Target::Before(prefix, key) => {
+                        list.place(nodes, leaf, prefix, key).index
+                    }
+                };
+                self.copy_slots(&leaf);
+                self.next = link.next();
+                if leaf.unchanged_since(version) {
+                    self.leaf = Some(leaf.offset());
+                    return;
+                }
+            }
+            spin.wait();
+        }
+    }
+
+    fn copy_slots(&mut self, leaf: &LeafBody) {
+        self.len = leaf.count();
+        for (slot, copy) in self.slots[..self.len].iter_mut().enumerate() {
+            *copy = leaf.record(slot);
+        }
+    }
+}
+
+/// What a cursor stands on.
+impl Cursor {
+    /// The record under the cursor. REQUIRES: there is one.
+    #[inline]
+    pub fn entry<'a>(&self, nodes: &'a Nodes) -> Record<'a> {
+        nodes.record(self.current.expect("the iterator is valid"))
+    }
+}

@@ -1,0 +1,53 @@
+//! Fingers: each thread remembers the leaf of its last insert into a list, so that keys which arrive in order skip
+//! the search. A finger is a hint; the caller checks that the key belongs to the leaf.
+use crate::skiplist::leaf::LeafOffset;
+
+#[cfg(not(loom))]
+mod thread_local_fingers {
+    use super::LeafOffset;
+    use std::cell::Cell;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Lists that a thread writes in turn (rows and indexes of a batch) should not push each other out.
+    const FINGERS: usize = 16;
+
+    thread_local! {
+        static LAST: [Cell<(u64, Option<LeafOffset>)>; FINGERS] = const { [const { Cell::new((0, None)) }; FINGERS] };
+    }
+
+    /// A number for a new list. Never reused, so a finger cannot point into a recycled arena.
+    pub(in crate::skiplist) fn next_identity() -> u64 {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The leaf of this thread's last insert into the list.
+    #[inline]
+    pub(in crate::skiplist) fn get(identity: u64) -> Option<LeafOffset> {
+        let (of, leaf) = LAST.try_with(|last| last[identity as usize % FINGERS].get()).ok()?;
+        if of == identity { leaf } else { None }
+    }
+
+    /// Remembers the leaf of an insert.
+    #[inline]
+    pub(in crate::skiplist) fn set(identity: u64, leaf: LeafOffset) {
+        // A thread that is being torn down has no fingers; it searches.
+        let _ = LAST.try_with(|last| last[identity as usize % FINGERS].set((identity, Some(leaf))));
+    }
+}
+
+#[cfg(not(loom))]
+pub(super) use thread_local_fingers::{get, next_identity, set};
+
+#[cfg(loom)]
+pub(super) fn next_identity() -> u64 {
+    0
+}
+
+#[cfg(loom)]
+pub(super) fn get(_identity: u64) -> Option<LeafOffset> {
+    None
+}
+
+#[cfg(loom)]
+pub(super) fn set(_identity: u64, _leaf: LeafOffset) {}
