@@ -1,0 +1,115 @@
+//! Data blocks on their way from the file to a reader: reading, checking, decompressing; and finding a key in one.
+//!
+//! Invariant: an image that leaves this module went through [`BlockLayout::parse`], so readers use
+//! [`BlockLayout::of_validated`].
+use crate::codec::decompress;
+use crate::index::TableIndex;
+use crate::vector::match_tags;
+use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, TAG_GROUP, unseal};
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+use sapwood_storage::File;
+use std::cell::RefCell;
+
+/// Memory for stored blocks that is kept from one compressed block to the next.
+const KEPT_SCRATCH_BYTES: usize = 1 << 20;
+
+/// The length of the image of `block` as it is loaded: for an uncompressed one its padding and trailer included.
+#[inline]
+pub(crate) fn image_len(index: &TableIndex, block: usize) -> usize {
+    // Stored lengths are differences of 32-bit numbers of 16-byte units; a file read into memory fits `usize`.
+    index.raw_len(block).unwrap_or(index.stored_len(block) as usize)
+}
+
+/// Reads `block` into `image`, which is [`image_len`] bytes long, and checks it.
+pub(crate) fn read_block(
+    file: &dyn File,
+    number: FileNumber,
+    index: &TableIndex,
+    block: usize,
+    image: &mut [u8],
+) -> Result<()> {
+    let offset = index.offset(block);
+    if index.raw_len(block).is_none() {
+        file.read_exact_at(offset, image)?;
+        return check_image(image, number, offset).map_err(|error| error.at(file.path(), offset));
+    }
+    thread_local! {
+        static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let len = index.stored_len(block) as usize;
+        if scratch.len() < len {
+            scratch.resize(len, 0);
+        }
+        let result = file.read_exact_at(offset, &mut scratch[..len]).and_then(|()| {
+            expand(&scratch[..len], image, number, offset).map_err(|error| error.at(file.path(), offset))
+        });
+        if scratch.len() > KEPT_SCRATCH_BYTES {
+            *scratch = Vec::new();
+        }
+        result
+    })
+}
+
+/// Checks a stored block that is not compressed.
+pub(crate) fn check_image(stored: &[u8], number: FileNumber, offset: u64) -> Result<()> {
+    let (codec, len) = unseal(stored, StoredKind::Data, number, offset)?;
+    if codec != CodecId::None {
+        return Err(Error::new(ErrorKind::Corruption, "block is compressed, its index entry says it is not"));
+    }
+    BlockLayout::parse(&stored[..len]).map(|_| ())
+}
+
+/// Checks a compressed stored block and decompresses it into the whole of `image`.
+pub(crate) fn expand(stored: &[u8], image: &mut [u8], number: FileNumber, offset: u64) -> Result<()> {
+    let (codec, len) = unseal(stored, StoredKind::Data, number, offset)?;
+    decompress(codec, &stored[..len], image)?;
+    BlockLayout::parse(image).map(|_| ())
+}
+
+/// What a block says about a key at a sequence number.
+pub(crate) enum Search {
+    /// The newest visible version is in this slot.
+    Found(usize),
+    /// There is no visible version in this block, and later blocks do not have the key.
+    Absent,
+    /// There is no visible version, but the block ends with the key: older versions may follow.
+    AtEnd,
+}
+
+/// Looks for the newest version of `key` that a reader at `sequence` sees.
+///
+/// All tags of the block are compared, sixteen at a time; a slot with the right tag is a false hit once in 256.
+#[inline]
+pub(crate) fn search(
+    layout: &BlockLayout,
+    image: &[u8],
+    key: &[u8],
+    tag: u8,
+    sequence: SequenceNumber,
+) -> Search {
+    let count = layout.count();
+    for (group, tags) in layout.tags(image).iter().enumerate() {
+        let mut mask = match_tags(tags, tag);
+        while mask != 0 {
+            let slot = group * TAG_GROUP + mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            // Zeros of the padding match the tag zero.
+            if slot >= count {
+                break;
+            }
+            // The sequence number is the cheaper question, and versions too new need no comparison of keys.
+            if layout.sequence(image, slot) <= sequence && layout.key_is(image, slot, key) {
+                return Search::Found(slot);
+            }
+        }
+    }
+    let last = count - 1;
+    if layout.tag(image, last) == tag
+        && layout.sequence(image, last) > sequence
+        && layout.key_is(image, last, key)
+    {
+        return Search::AtEnd;
+    }
+    Search::Absent
+}

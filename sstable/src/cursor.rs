@@ -1,0 +1,251 @@
+//! The cursor over the entries of a table, whatever its blocks come from.
+//!
+//! Both iterators of a table are this cursor over a [`BlockSource`]: the cached one and the scanning one. It holds one
+//! block at a time. A step within a block moves a slot and copies one key suffix; values are never copied.
+//!
+//! Invariant: while valid, `slot < layout.count()`, `layout` is that of the source's image, and `key` is the key of
+//! the slot.
+use crate::index::TableIndex;
+use sapwood_base::format::block::BlockLayout;
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::{Result, SequenceNumber, ValueKind};
+
+/// Hands out the blocks of one table, one at a time.
+pub(crate) trait BlockSource {
+    /// The table's index.
+    fn index(&self) -> &TableIndex;
+    /// Makes `block` the current one. On error there is no current block.
+    fn load(&mut self, block: usize) -> Result<()>;
+    /// The checked image of the current block; empty if there is none.
+    fn image(&self) -> &[u8];
+}
+
+pub(crate) struct Cursor<S> {
+    source: S,
+    layout: Option<BlockLayout>,
+    block: usize,
+    slot: usize,
+    count: usize,
+    /// The user key; its first `lcp_len` bytes stay while the block does.
+    key: Vec<u8>,
+    lcp_len: usize,
+}
+
+impl<S: BlockSource> Cursor<S> {
+    pub(crate) fn new(source: S) -> Cursor<S> {
+        Cursor { source, layout: None, block: 0, slot: 0, count: 0, key: Vec::new(), lcp_len: 0 }
+    }
+
+    /// Makes `block` the current one, keeping it if it is. The cursor is not valid until a slot is taken.
+    fn load(&mut self, block: usize) -> Result<()> {
+        if self.layout.is_some() && self.block == block {
+            return Ok(());
+        }
+        self.layout = None;
+        self.count = 0;
+        self.slot = 0;
+        self.source.load(block)?;
+        let image = self.source.image();
+        let layout = BlockLayout::of_validated(image);
+        let lcp = layout.lcp(image);
+        self.key.clear();
+        self.key.extend_from_slice(lcp);
+        self.lcp_len = lcp.len();
+        self.block = block;
+        self.count = layout.count();
+        self.layout = Some(layout);
+        Ok(())
+    }
+
+    #[inline]
+    fn take_slot(&mut self, slot: usize) {
+        let Some(layout) = &self.layout else { return };
+        self.slot = slot;
+        self.key.truncate(self.lcp_len);
+        self.key.extend_from_slice(layout.suffix(self.source.image(), slot));
+    }
+
+    fn leave(&mut self) {
+        self.slot = self.count;
+    }
+
+    #[inline]
+    fn layout(&self) -> &BlockLayout {
+        self.layout.as_ref().expect("the iterator is valid")
+    }
+
+    /// Moves to the first entry of the block after the current one.
+    #[cold]
+    fn next_block(&mut self) -> Result<()> {
+        if self.block + 1 < self.source.index().block_count() {
+            self.load(self.block + 1)?;
+            self.take_slot(0);
+        } else {
+            self.leave();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn previous_block(&mut self) -> Result<()> {
+        if self.block > 0 {
+            self.load(self.block - 1)?;
+            self.take_slot(self.count - 1);
+        } else {
+            self.leave();
+        }
+        Ok(())
+    }
+
+    /// Positions for `target` as if on the first entry not below it; says in which slot of which block, which may be
+    /// one past the last of the block.
+    fn locate(&mut self, target: &[u8]) -> Result<Option<usize>> {
+        if self.source.index().block_count() == 0 {
+            return Ok(None);
+        }
+        let block = self.source.index().find(target);
+        self.leave();
+        self.load(block)?;
+        Ok(Some(self.layout().lower_bound(self.source.image(), target)))
+    }
+}
+
+impl<S: BlockSource> InternalIterator for Cursor<S> {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.slot < self.count
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        if self.source.index().block_count() == 0 {
+            return Ok(());
+        }
+        self.leave();
+        self.load(0)?;
+        self.take_slot(0);
+        Ok(())
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        let count = self.source.index().block_count();
+        if count == 0 {
+            return Ok(());
+        }
+        self.leave();
+        self.load(count - 1)?;
+        self.take_slot(self.count - 1);
+        Ok(())
+    }
+
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        match self.locate(target)? {
+            None => Ok(()),
+            Some(slot) if slot < self.count => {
+                self.take_slot(slot);
+                Ok(())
+            }
+            Some(_) => self.next_block(),
+        }
+    }
+
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        match self.locate(target)? {
+            None => Ok(()),
+            Some(0) => self.previous_block(),
+            Some(slot) => {
+                self.take_slot(slot - 1);
+                Ok(())
+            }
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        debug_assert!(self.valid());
+        let slot = self.slot + 1;
+        if slot < self.count {
+            self.take_slot(slot);
+            return Ok(());
+        }
+        self.next_block()
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        debug_assert!(self.valid());
+        if self.slot > 0 {
+            self.take_slot(self.slot - 1);
+            return Ok(());
+        }
+        self.previous_block()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    #[inline]
+    fn sequence(&self) -> SequenceNumber {
+        self.layout().sequence(self.source.image(), self.slot)
+    }
+
+    #[inline]
+    fn kind(&self) -> ValueKind {
+        self.layout().kind(self.source.image(), self.slot)
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.layout().value(self.source.image(), self.slot)
+    }
+}
+
+/// Makes a public type that wraps a cursor in its field `cursor` an [`InternalIterator`].
+macro_rules! forward_to_cursor {
+    ($name:ty) => {
+        impl InternalIterator for $name {
+            #[inline]
+            fn valid(&self) -> bool {
+                self.cursor.valid()
+            }
+            fn seek_to_first(&mut self) -> Result<()> {
+                self.cursor.seek_to_first()
+            }
+            fn seek_to_last(&mut self) -> Result<()> {
+                self.cursor.seek_to_last()
+            }
+            fn seek(&mut self, target: &[u8]) -> Result<()> {
+                self.cursor.seek(target)
+            }
+            fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+                self.cursor.seek_before(target)
+            }
+            #[inline]
+            fn next(&mut self) -> Result<()> {
+                self.cursor.next()
+            }
+            #[inline]
+            fn prev(&mut self) -> Result<()> {
+                self.cursor.prev()
+            }
+            #[inline]
+            fn key(&self) -> &[u8] {
+                self.cursor.key()
+            }
+            #[inline]
+            fn sequence(&self) -> SequenceNumber {
+                self.cursor.sequence()
+            }
+            #[inline]
+            fn kind(&self) -> ValueKind {
+                self.cursor.kind()
+            }
+            #[inline]
+            fn value(&self) -> &[u8] {
+                self.cursor.value()
+            }
+        }
+    };
+}
+pub(crate) use forward_to_cursor;

@@ -1,0 +1,240 @@
+//! The index of a table in memory: from a key to the block that can hold it.
+//!
+//! Two levels of eight-byte separator prefixes: a root with the first of every 32 blocks, small enough to stay in the
+//! processor's cache, and the groups, four cache lines each. A lookup reads the root, the heads of the four lines (at
+//! once, they do not depend on each other) and one line. Only where prefixes are equal does it compare separators.
+//!
+//! Invariants: separators ascend; block 0 has the empty one; unused places of the last group hold `u64::MAX`.
+use sapwood_base::Result;
+use sapwood_base::format::table_index::TableIndexColumns;
+use sapwood_base::key::key_prefix;
+
+const LINE: usize = 8;
+const GROUP_LINES: usize = 4;
+const GROUP: usize = LINE * GROUP_LINES;
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Line([u64; LINE]);
+
+/// A block that begins with the user key its predecessor ended with, and the block in which that key begins.
+struct Continued {
+    block: u32,
+    start: u32,
+}
+
+pub(crate) struct TableIndex {
+    root: Vec<u64>,
+    lines: Vec<Line>,
+    continued: Vec<Continued>,
+    columns: TableIndexColumns,
+}
+
+impl TableIndex {
+    /// The index of an index section's payload.
+    pub(crate) fn decode(payload: &[u8]) -> Result<TableIndex> {
+        let columns = TableIndexColumns::decode(payload)?;
+        let count = columns.block_count();
+        let mut lines = vec![Line([u64::MAX; LINE]); count.div_ceil(GROUP) * GROUP_LINES];
+        for block in 0..count {
+            lines[block / LINE].0[block % LINE] = key_prefix(columns.separator(block));
+        }
+        let root = lines.iter().step_by(GROUP_LINES).map(|line| line.0[0]).collect();
+        let mut continued: Vec<Continued> = Vec::with_capacity(columns.continued.len());
+        for block in &columns.continued {
+            let start = match continued.last() {
+                // The block before holds this key alone if it begins with it, too.
+                Some(last)
+                    if last.block + 1 == *block
+                        && columns.separator(last.block as usize) == columns.separator(*block as usize) =>
+                {
+                    last.start
+                }
+                _ => *block - 1,
+            };
+            continued.push(Continued { block: *block, start });
+        }
+        Ok(TableIndex { root, lines, continued, columns })
+    }
+
+    /// The number of blocks.
+    #[inline]
+    pub(crate) fn block_count(&self) -> usize {
+        self.columns.offsets.len()
+    }
+
+    /// The first block that can hold an entry of `key`; every entry of an earlier block is below it.
+    /// REQUIRES: there are blocks.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> usize {
+        let prefix = self.columns.prefix.as_slice();
+        let rest = match key.strip_prefix(prefix) {
+            Some(rest) => rest,
+            // Every separator but the first begins with the prefix.
+            None if key < prefix => return 0,
+            None => return self.block_count() - 1,
+        };
+        let head = key_prefix(rest);
+        // Block 0 has the smallest prefix there is, so at least one root entry is not above.
+        let group = self.root.partition_point(|first| *first <= head).max(1) - 1;
+        let lines: &[Line; GROUP_LINES] =
+            self.lines[group * GROUP_LINES..].first_chunk().expect("groups are whole");
+        let line = (1..GROUP_LINES).map(|line| usize::from(lines[line].0[0] <= head)).sum::<usize>();
+        let in_line = lines[line].0.iter().map(|separator| usize::from(*separator <= head)).sum::<usize>();
+        // Unused places count as well if all bits of the key's prefix are set.
+        let not_above = (group * GROUP + line * LINE + in_line).min(self.block_count()).max(1);
+        let block = not_above - 1;
+        if self.prefix_of(block) != head {
+            return block;
+        }
+        self.find_among_equals(block, head, rest)
+    }
+
+    #[inline]
+    fn prefix_of(&self, block: usize) -> u64 {
+        self.lines[block / LINE].0[block % LINE]
+    }
+
+    /// [`TableIndex::find`] where prefixes decide nothing. `last` is the last block whose separator's prefix is `head`.
+    fn find_among_equals(&self, last: usize, head: u64, rest: &[u8]) -> usize {
+        // The beginning of the stretch of equal prefixes, then whole separators within it.
+        let from = partition(0, last + 1, |block| self.prefix_of(block) < head);
+        let not_above = partition(from, last + 1, |block| self.columns.separator(block) <= rest);
+        // Block 0 has the empty separator, so at least that one is not above.
+        let block = not_above.max(1) - 1;
+        // A key that spans blocks begins in the first of them.
+        match self.continued.binary_search_by(|continued| (continued.block as usize).cmp(&block)) {
+            Ok(i) if self.columns.separator(block) == rest => self.continued[i].start as usize,
+            _ => block,
+        }
+    }
+
+    /// Whether `block` begins with the user key that the block before ended with.
+    #[inline]
+    pub(crate) fn is_continued(&self, block: usize) -> bool {
+        !self.continued.is_empty()
+            && self.continued.binary_search_by(|continued| (continued.block as usize).cmp(&block)).is_ok()
+    }
+
+    /// The separator of `block`, whole.
+    pub(crate) fn separator(&self, block: usize) -> Vec<u8> {
+        if block == 0 {
+            return Vec::new();
+        }
+        [self.columns.prefix.as_slice(), self.columns.separator(block)].concat()
+    }
+
+    /// The offset of `block` in the file in bytes.
+    #[inline]
+    pub(crate) fn offset(&self, block: usize) -> u64 {
+        self.columns.offset(block)
+    }
+
+    /// The stored length of `block` in bytes.
+    #[inline]
+    pub(crate) fn stored_len(&self, block: usize) -> u64 {
+        self.columns.stored_len(block)
+    }
+
+    /// The length of the raw image of `block` if it is compressed.
+    #[inline]
+    pub(crate) fn raw_len(&self, block: usize) -> Option<usize> {
+        self.columns.raw_lengths.get(block).filter(|len| **len > 0).map(|len| *len as usize)
+    }
+
+    /// The length of the data section in bytes.
+    pub(crate) fn data_len(&self) -> u64 {
+        self.columns.data_len
+    }
+
+    /// The memory it takes in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let columns = &self.columns;
+        let numbers = columns.ends.len() + columns.offsets.len() + columns.raw_lengths.len();
+        self.root.len() * 8
+            + self.lines.len() * size_of::<Line>()
+            + self.continued.len() * size_of::<Continued>()
+            + numbers * 4
+            + columns.heap.len()
+            + columns.prefix.len()
+    }
+}
+
+/// The first number from `low` to below `high` for which `less` is false; `high` if there is none.
+#[inline]
+fn partition(mut low: usize, high: usize, less: impl Fn(usize) -> bool) -> usize {
+    let mut len = high - low;
+    while len > 0 {
+        let half = len / 2;
+        if less(low + half) {
+            low += half + 1;
+            len -= half + 1;
+        } else {
+            len = half;
+        }
+    }
+    low
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks with these (first, last) keys, separators as the builder makes them.
+    fn index(blocks: &[(Vec<u8>, Vec<u8>)]) -> TableIndex {
+        let mut columns = TableIndexColumns::default();
+        for (i, (first, _)) in blocks.iter().enumerate() {
+            let (separator, continued) = if i == 0 {
+                (&[][..], false)
+            } else {
+                let before = &blocks[i - 1].1;
+                let shared = sapwood_base::key::common_prefix_len(before, first);
+                (&first[..first.len().min(shared + 1)], before == first)
+            };
+            columns.push(separator, i as u64 * 16, 0, continued).unwrap();
+        }
+        columns.data_len = blocks.len() as u64 * 16;
+        let mut payload = Vec::new();
+        columns.encode(&mut payload);
+        TableIndex::decode(&payload).unwrap()
+    }
+
+    #[test]
+    fn find_agrees_with_a_linear_search() {
+        let mut random = fastrand::Rng::with_seed(4);
+        for round in 0..400 {
+            let alphabet = [2, 3, 256][round % 3];
+            let longest = [3, 12, 30][round / 3 % 3];
+            let prefix: Vec<u8> = vec![b'p'; [0, 1, 20][round % 3]];
+            let mut keys: Vec<Vec<u8>> = (0..random.usize(1..600))
+                .map(|_| {
+                    let len = random.usize(0..=longest);
+                    let tail = (0..len).map(|_| random.usize(0..alphabet) as u8 | [0, 0xFE][round % 2]);
+                    prefix.iter().copied().chain(tail).collect()
+                })
+                .collect();
+            keys.sort();
+            // Duplicates stay: they are versions, and some runs of them span blocks.
+            let blocks: Vec<_> = keys
+                .chunks(random.usize(1..5))
+                .map(|chunk| (chunk[0].clone(), chunk[chunk.len() - 1].clone()))
+                .collect();
+            let index = index(&blocks);
+            let probes = keys.iter().cloned().chain([vec![], vec![0xFF; 9], b"p".to_vec(), b"q".to_vec()]);
+            for mut probe in probes.collect::<Vec<_>>() {
+                for _ in 0..2 {
+                    let found = index.find(&probe);
+                    // The first block whose last key is not below the probe, or the one before if it falls between.
+                    let first = blocks.iter().position(|(_, last)| *last >= probe).unwrap_or(blocks.len());
+                    let holds = first < blocks.len() && blocks[first].0 <= probe;
+                    if holds {
+                        assert_eq!(found, first, "round {round} probe {probe:?}");
+                    } else {
+                        assert!(found == first || found + 1 == first, "round {round}: {found} {first}");
+                    }
+                    probe.push(random.u8(..));
+                }
+            }
+        }
+    }
+}

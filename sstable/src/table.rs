@@ -1,0 +1,241 @@
+//! The reader of one table.
+//!
+//! 1. [`Table::open`] reads footer, filter, index and properties and checks them; filter and index stay in memory.
+//! 2. [`Table::get`] asks the index for a block, the cache for its image, and the block's tags for the slot.
+//! 3. Iterators move over the same blocks, pinning one at a time; a scanner reads past the cache.
+//!
+//! Invariant: a table is immutable and shared; any number of threads may use it. When its file goes away is the
+//! caller's business.
+use crate::blocks::{Search, image_len, read_block, search};
+use crate::filter::Filter;
+use crate::index::TableIndex;
+use crate::options::ReadOptions;
+use crossbeam_epoch::Guard;
+use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, tag_of, unseal};
+use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
+use sapwood_base::format::properties::TableProperties;
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+use sapwood_storage::{BlockRef, BufferCache, File, Fill, SlotTable};
+use std::fmt;
+use std::sync::Arc;
+
+mod iterator;
+mod scanner;
+mod value;
+mod verify;
+
+pub use iterator::TableIterator;
+pub use scanner::TableScanner;
+pub use value::{Found, PinnedValue, ValueRef};
+
+/// An open table.
+pub struct Table {
+    index: TableIndex,
+    slots: SlotTable,
+    filter: Filter,
+    number: FileNumber,
+    file: Box<dyn File>,
+    file_bytes: u64,
+    properties: TableProperties,
+}
+
+impl Table {
+    /// Opens table `number`.
+    ///
+    /// Errors: `Corruption` if footer, filter, index or properties are not what was written, `Unsupported` for a newer
+    /// format, and what the file reports.
+    pub fn open(file: Box<dyn File>, number: FileNumber, cache: &Arc<BufferCache>) -> Result<Arc<Table>> {
+        let file_bytes = file.len()?;
+        let Some(footer_offset) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
+            return Err(Error::corruption(file.path(), 0, "file is too short for a table"));
+        };
+        let mut footer = [0u8; FOOTER_BYTES];
+        file.read_exact_at(footer_offset, &mut footer)?;
+        let footer = TableFooter::decode(&footer, number, file_bytes)
+            .map_err(|error| error.at(file.path(), footer_offset))?;
+        // Everything between the data and the footer in one read; the footer has said that it is inside the file.
+        let tail_len = usize::try_from(footer_offset - footer.data_len)
+            .map_err(|_| Error::corruption(file.path(), footer_offset, "table sections are too long"))?;
+        let mut tail = Vec::new();
+        tail.try_reserve_exact(tail_len)
+            .map_err(|_| Error::corruption(file.path(), footer_offset, "table sections are too long"))?;
+        tail.resize(tail_len, 0);
+        file.read_exact_at(footer.data_len, &mut tail)?;
+
+        let section = |handle: SectionHandle, kind: StoredKind| {
+            let start = (handle.offset - footer.data_len) as usize;
+            let stored = &tail[start..start + handle.len as usize];
+            let (codec, len) = unseal(stored, kind, number, handle.offset)?;
+            match codec {
+                CodecId::None => Ok(&stored[..len]),
+                _ => Err(Error::new(ErrorKind::Unsupported, "table section is compressed")),
+            }
+        };
+        let at = |handle: SectionHandle| {
+            let path = file.path();
+            move |error: Error| error.at(path, handle.offset)
+        };
+        let filter = match footer.filter.len {
+            0 => Filter::None,
+            _ => section(footer.filter, StoredKind::Filter)
+                .and_then(Filter::decode)
+                .map_err(at(footer.filter))?,
+        };
+        let index = section(footer.index, StoredKind::Index)
+            .and_then(TableIndex::decode)
+            .map_err(at(footer.index))?;
+        let properties = section(footer.properties, StoredKind::Properties)
+            .and_then(TableProperties::decode)
+            .map_err(at(footer.properties))?;
+        if index.data_len() != footer.data_len
+            || (index.block_count() as u64) > properties.entries
+            || (index.block_count() == 0) != (properties.entries == 0)
+        {
+            let message = "table index, properties and footer contradict each other";
+            return Err(Error::corruption(file.path(), footer_offset, message));
+        }
+        let slots = cache.slots(index.block_count());
+        Ok(Arc::new(Table { index, slots, filter, number, file, file_bytes, properties }))
+    }
+
+    /// The newest version of `key` that a reader at `sequence` sees; `None` if this table has none. `hash` is
+    /// `key_hash` of `key`. The filter is not asked: see [`Table::may_contain`].
+    ///
+    /// Errors: `Corruption` if the block is not what was written, and what the file reports.
+    #[inline]
+    pub fn get<'g>(
+        &'g self,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        guard: &'g Guard,
+    ) -> Result<Option<Found<'g>>> {
+        if self.index.block_count() == 0 {
+            return Ok(None);
+        }
+        let tag = tag_of(hash);
+        let mut number = self.index.find(key);
+        loop {
+            let block = match self.slots.get(number, guard) {
+                Some(block) => block,
+                None => self.load(number, Fill::Normal, guard)?,
+            };
+            let image: &[u8] = &block;
+            let layout = BlockLayout::of_validated(image);
+            match search(&layout, image, key, tag, sequence) {
+                Search::Found(slot) => {
+                    let (kind, found) = (layout.kind(image, slot), layout.sequence(image, slot));
+                    let (start, end) = layout.value_range(image, slot);
+                    let value = ValueRef::new(block, start, end);
+                    return Ok(Some(Found { kind, sequence: found, value }));
+                }
+                Search::AtEnd if self.index.is_continued(number + 1) => number += 1,
+                Search::AtEnd | Search::Absent => return Ok(None),
+            }
+        }
+    }
+
+    /// Reads a block that is not in the cache.
+    #[cold]
+    #[inline(never)]
+    fn load<'g>(&'g self, block: usize, fill: Fill, guard: &'g Guard) -> Result<BlockRef<'g>> {
+        let len = image_len(&self.index, block);
+        self.slots.get_or_load(block, len, fill, guard, |image| {
+            read_block(&*self.file, self.number, &self.index, block, image)
+        })
+    }
+
+    /// Whether a key with this hash may be in the table; never `false` for one that is.
+    #[inline]
+    pub fn may_contain(&self, hash: u64) -> bool {
+        self.filter.may_contain(hash)
+    }
+
+    /// Asks for the memory that [`Table::may_contain`] will look at: to be called for all tables of a lookup first.
+    #[inline]
+    pub fn prefetch_filter(&self, hash: u64) {
+        self.filter.prefetch(hash);
+    }
+
+    /// An iterator that reads through the cache. Not yet positioned.
+    pub fn iter(self: &Arc<Self>, options: ReadOptions) -> TableIterator {
+        TableIterator::new(Arc::clone(self), options)
+    }
+
+    /// An iterator that reads past the cache in large sequential reads, and checks every block: for compaction. Not
+    /// yet positioned. Moves in both directions, but is meant to go forward.
+    pub fn scan(self: &Arc<Self>) -> TableScanner {
+        TableScanner::new(Arc::clone(self))
+    }
+
+    /// About how many bytes of the file lie before `key`: exact to one block, without reading one.
+    pub fn approximate_offset(&self, key: &[u8]) -> u64 {
+        if key > self.properties.largest_key.as_slice() {
+            return self.index.data_len();
+        }
+        match self.index.block_count() {
+            0 => 0,
+            _ => self.index.offset(self.index.find(key)),
+        }
+    }
+
+    /// Up to `parts - 1` ascending keys that split the table into pieces of about equal length, without reading it.
+    /// All versions of a key fall into one piece. The keys need not be in the table.
+    pub fn split_keys(&self, parts: usize) -> Vec<Vec<u8>> {
+        let blocks = self.index.block_count();
+        let mut keys: Vec<Vec<u8>> = (1..parts.min(blocks))
+            .map(|part| self.index.separator(blocks * part / parts.min(blocks)))
+            .collect();
+        keys.dedup();
+        keys
+    }
+
+    /// The number in the file's name.
+    #[inline]
+    pub fn number(&self) -> FileNumber {
+        self.number
+    }
+
+    /// The length of the file in bytes.
+    #[inline]
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The length of the data blocks in bytes.
+    pub fn data_bytes(&self) -> u64 {
+        self.index.data_len()
+    }
+
+    /// The number of data blocks.
+    pub fn blocks(&self) -> usize {
+        self.index.block_count()
+    }
+
+    /// What the table holds.
+    #[inline]
+    pub fn properties(&self) -> &TableProperties {
+        &self.properties
+    }
+
+    /// The memory that index, filter and cache slots take as long as the table is open, in bytes.
+    pub fn pinned_bytes(&self) -> usize {
+        self.index.memory_bytes() + self.filter.memory_bytes() + self.slots.memory_bytes()
+    }
+
+    /// Reads the whole table and checks it: every checksum, the order of entries, tags, heads and separators, that
+    /// the filter knows every key, and that the properties are true.
+    pub fn verify(&self) -> Result<()> {
+        verify::verify(self)
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("number", &self.number)
+            .field("file_bytes", &self.file_bytes)
+            .field("entries", &self.properties.entries)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! The iterator past the cache: large sequential reads into a buffer of its own, every block checked. For compaction.
+use super::Table;
+use crate::blocks::{check_image, expand};
+use crate::cursor::{BlockSource, Cursor};
+use crate::index::TableIndex;
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::{Result, SequenceNumber, ValueKind};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The length of one read; a longer block is read alone.
+const READ_BYTES: u64 = 1 << 20;
+
+/// A scan of a table; owns all it needs, may go to another thread.
+pub struct TableScanner {
+    cursor: Cursor<ScannedBlocks<Arc<Table>>>,
+}
+
+impl TableScanner {
+    pub(super) fn new(table: Arc<Table>) -> TableScanner {
+        TableScanner { cursor: Cursor::new(ScannedBlocks::new(table)) }
+    }
+}
+
+/// Blocks from the file, some dozens to hundreds at a time.
+pub(super) struct ScannedBlocks<T> {
+    table: T,
+    buffer: Vec<u8>,
+    /// The blocks in `buffer`.
+    buffered: Range<usize>,
+    /// The current image: a range of `buffer`, or `expanded`.
+    current: Range<usize>,
+    expanded: Vec<u8>,
+    is_expanded: bool,
+}
+
+impl<T: std::ops::Deref<Target = Table>> ScannedBlocks<T> {
+    pub(super) fn new(table: T) -> ScannedBlocks<T> {
+        ScannedBlocks {
+            table,
+            buffer: Vec::new(),
+            buffered: 0..0,
+            current: 0..0,
+            expanded: Vec::new(),
+            is_expanded: false,
+        }
+    }
+
+    /// Reads a stretch of blocks that contains `block`: the ones after it, or before it if the scan goes backwards.
+    fn fill(&mut self, block: usize) -> Result<()> {
+        let table = &*self.table;
+        let index = &table.index;
+        let backwards = block + 1 == self.buffered.start;
+        self.buffered = 0..0;
+        let (mut first, mut end) = (block, block + 1);
+        let mut len = index.stored_len(block);
+        while backwards && first > 0 && len + index.stored_len(first - 1) <= READ_BYTES {
+            first -= 1;
+            len += index.stored_len(first);
+        }
+        while !backwards && end < index.block_count() && len + index.stored_len(end) <= READ_BYTES {
+            len += index.stored_len(end);
+            end += 1;
+        }
+        let offset = index.offset(first);
+        let wanted = len as usize;
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        table.file.read_exact_at(offset, &mut self.buffer[..wanted])?;
+        if !backwards && offset + len < index.data_len() {
+            table.file.prefetch(offset + len, READ_BYTES.min(index.data_len() - offset - len));
+        }
+        self.buffered = first..end;
+        Ok(())
+    }
+}
+
+impl<T: std::ops::Deref<Target = Table>> BlockSource for ScannedBlocks<T> {
+    fn index(&self) -> &TableIndex {
+        &self.table.index
+    }
+
+    fn load(&mut self, block: usize) -> Result<()> {
+        self.current = 0..0;
+        self.is_expanded = false;
+        if !self.buffered.contains(&block) {
+            self.fill(block)?;
+        }
+        let table = &*self.table;
+        let index = &table.index;
+        let offset = index.offset(block);
+        let start = (offset - index.offset(self.buffered.start)) as usize;
+        let range = start..start + index.stored_len(block) as usize;
+        let stored = &self.buffer[range.clone()];
+        let checked = match index.raw_len(block) {
+            None => check_image(stored, table.number, offset),
+            Some(raw_len) => {
+                self.expanded.clear();
+                self.expanded.resize(raw_len, 0);
+                self.is_expanded = true;
+                expand(stored, &mut self.expanded, table.number, offset)
+            }
+        };
+        checked.map_err(|error| error.at(table.file.path(), offset))?;
+        self.current = range;
+        Ok(())
+    }
+
+    #[inline]
+    fn image(&self) -> &[u8] {
+        if self.is_expanded { &self.expanded } else { &self.buffer[self.current.clone()] }
+    }
+}
+
+crate::cursor::forward_to_cursor!(TableScanner);
