@@ -1,0 +1,228 @@
+//! Loom models of the skiplist's protocol: the functions are the real ones, the memory is a table.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p sapwood-memtable --release --test loom`.
+//! Leaves have two slots and towers two levels here, so three keys split a leaf.
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::thread;
+use sapwood_base::{SequenceNumber, ValueKind};
+use sapwood_memtable::arena::bump::Bump;
+use sapwood_memtable::skiplist::cursor::Cursor;
+use sapwood_memtable::skiplist::node::Nodes;
+use sapwood_memtable::skiplist::{PrefixBase, Skiplist};
+
+/// A seed whose leaf gets two levels, and one whose leaf gets one.
+const HIGH: u64 = 4;
+const LOW: u64 = 1;
+
+struct Map {
+    nodes: Nodes,
+    list: Skiplist,
+}
+
+impl Map {
+    fn new(keys: &[&[u8]]) -> Map {
+        let nodes = Nodes::default();
+        let list = Skiplist::new(&nodes, PrefixBase::default()).unwrap();
+        let map = Map { nodes, list };
+        for (i, key) in keys.iter().enumerate() {
+            map.insert(key, i as u64 + 1, LOW);
+        }
+        map
+    }
+
+    fn insert(&self, key: &[u8], sequence: u64, seed: u64) {
+        let sequence = SequenceNumber(sequence);
+        self.list.insert(&self.nodes, key, sequence, ValueKind::Put, b"v", seed).unwrap();
+    }
+
+    fn get(&self, key: &[u8], sequence: u64) -> Option<u64> {
+        let record = self.list.get(&self.nodes, key, SequenceNumber(sequence))?;
+        assert_eq!((record.key(), record.value()), (key, &b"v"[..]));
+        Some(record.sequence().0)
+    }
+
+    fn forward(&self) -> Vec<(Vec<u8>, u64)> {
+        let mut cursor = Cursor::default();
+        cursor.seek_to_first(&self.list, &self.nodes);
+        let mut entries = Vec::new();
+        while cursor.record().is_some() {
+            let record = cursor.entry(&self.nodes);
+            entries.push((record.key().to_vec(), record.sequence().0));
+            if !cursor.next_within_leaf(&self.nodes) {
+                cursor.next_leaf(&self.list, &self.nodes);
+            }
+        }
+        entries
+    }
+
+    fn backward(&self) -> Vec<(Vec<u8>, u64)> {
+        let mut cursor = Cursor::default();
+        cursor.seek_to_last(&self.list, &self.nodes);
+        let mut entries = Vec::new();
+        while cursor.record().is_some() {
+            let record = cursor.entry(&self.nodes);
+            entries.push((record.key().to_vec(), record.sequence().0));
+            cursor.prev(&self.list, &self.nodes);
+        }
+        entries.reverse();
+        entries
+    }
+}
+
+/// Internal order, no duplicates, and everything in `present` is there.
+fn check(entries: &[(Vec<u8>, u64)], present: &[&[u8]]) {
+    for pair in entries.windows(2) {
+        let ordered = (&pair[0].0, std::cmp::Reverse(pair[0].1)) < (&pair[1].0, std::cmp::Reverse(pair[1].1));
+        assert!(ordered, "{entries:?}");
+    }
+    for key in present {
+        assert!(entries.iter().any(|entry| entry.0 == *key), "{key:?} is missing in {entries:?}");
+    }
+}
+
+#[test]
+fn two_versions_of_one_key_are_chained_in_order() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"k"]));
+        let other = Arc::clone(&map);
+        let writer = thread::spawn(move || other.insert(b"k", 9, LOW));
+        map.insert(b"k", 7, LOW);
+        assert_eq!(map.get(b"k", 8), Some(7));
+        assert_eq!(map.get(b"k", 6), Some(1));
+        writer.join().unwrap();
+        let sequences: Vec<u64> = map.forward().iter().map(|entry| entry.1).collect();
+        assert_eq!(sequences, [9, 7, 1]);
+        assert_eq!(map.get(b"k", 100), Some(9));
+        assert_eq!(map.list.entries(), 3);
+    });
+}
+
+#[test]
+fn a_lookup_sees_whole_leaves_while_slots_shift() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"m"]));
+        let other = Arc::clone(&map);
+        let writer = thread::spawn(move || other.insert(b"a", 5, LOW));
+        assert_eq!(map.get(b"m", 100), Some(1));
+        assert_eq!(map.get(b"z", 100), None);
+        let early = map.get(b"a", 100);
+        assert!(early.is_none() || early == Some(5));
+        writer.join().unwrap();
+        assert_eq!(map.get(b"a", 100), Some(5));
+    });
+}
+
+#[test]
+fn a_lookup_finds_its_key_while_the_leaf_splits() {
+    for seed in [LOW, HIGH] {
+        loom::model(move || {
+            let map = Arc::new(Map::new(&[b"b", b"d"]));
+            let other = Arc::clone(&map);
+            let writer = thread::spawn(move || other.insert(b"c", 5, seed));
+            assert_eq!(map.get(b"d", 100), Some(2));
+            assert_eq!(map.get(b"b", 100), Some(1));
+            writer.join().unwrap();
+            assert_eq!(map.get(b"c", 100), Some(5));
+        });
+    }
+}
+
+#[test]
+fn equal_prefixes_are_told_apart_while_the_leaf_splits() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"prefix__1", b"prefix__3"]));
+        let other = Arc::clone(&map);
+        let writer = thread::spawn(move || other.insert(b"prefix__2", 5, HIGH));
+        assert_eq!(map.get(b"prefix__3", 100), Some(2));
+        assert_eq!(map.get(b"prefix__4", 100), None);
+        writer.join().unwrap();
+        assert_eq!(map.get(b"prefix__2", 100), Some(5));
+    });
+}
+
+#[test]
+fn two_inserts_split_and_link_towers() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"c", b"g"]));
+        let other = Arc::clone(&map);
+        let writer = thread::spawn(move || {
+            other.insert(b"e", 5, HIGH);
+            assert_eq!(other.get(b"e", 100), Some(5));
+        });
+        map.insert(b"i", 6, HIGH);
+        assert_eq!(map.get(b"i", 100), Some(6));
+        writer.join().unwrap();
+        check(&map.forward(), &[b"c", b"e", b"g", b"i"]);
+        check(&map.backward(), &[b"c", b"e", b"g", b"i"]);
+    });
+}
+
+#[test]
+fn a_reader_follows_links_that_two_writers_change() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"c", b"g"]));
+        let (first, second) = (Arc::clone(&map), Arc::clone(&map));
+        let writers = [
+            thread::spawn(move || first.insert(b"e", 5, HIGH)),
+            thread::spawn(move || second.insert(b"i", 6, HIGH)),
+        ];
+        assert_eq!(map.get(b"g", 100), Some(2));
+        for writer in writers {
+            writer.join().unwrap();
+        }
+        check(&map.forward(), &[b"c", b"e", b"g", b"i"]);
+    });
+}
+
+#[test]
+fn a_forward_scan_loses_nothing_to_a_split() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"b", b"d", b"f"]));
+        let other = Arc::clone(&map);
+        let writer = thread::spawn(move || {
+            other.insert(b"a", 5, HIGH);
+            other.insert(b"aa", 6, LOW);
+        });
+        check(&map.forward(), &[b"b", b"d", b"f"]);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_backward_scan_loses_nothing_to_a_split() {
+    loom::model(|| {
+        let map = Arc::new(Map::new(&[b"b", b"d", b"f"]));
+        let other = Arc::clone(&map);
+        let writer = thread::spawn(move || {
+            other.insert(b"c", 5, HIGH);
+            other.insert(b"cc", 6, LOW);
+        });
+        check(&map.backward(), &[b"b", b"d", b"f"]);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn the_arena_hands_out_every_unit_once() {
+    loom::model(|| {
+        let bump = Arc::new(Bump::new(8, 64, 32, 1));
+        let other = Arc::clone(&bump);
+        let taker = thread::spawn(move || [other.allocate(2, 1, 0), other.allocate(2, 8, 0)]);
+        let mine = [bump.allocate(2, 1, 0), bump.allocate(8, 8, 0)];
+        let theirs = taker.join().unwrap();
+        let mut ranges: Vec<(u32, u32)> = Vec::new();
+        for (start, units) in [(mine[0], 2), (mine[1], 8), (theirs[0], 2), (theirs[1], 2)] {
+            // Two chunks of 32 units do not fit; what fits must be disjoint.
+            ranges.extend(start.map(|start| (start, start + units)));
+        }
+        ranges.sort_unstable();
+        assert!(
+            ranges.first().is_some_and(|range| range.0 >= 8)
+                && ranges.last().is_some_and(|range| range.1 <= 64)
+        );
+        assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{ranges:?}");
+        assert!(bump.used() <= 56);
+    });
+}
