@@ -1,1 +1,65 @@
-//! .
+//! Sapwood: an embedded storage engine for write-heavy work.
+//!
+//! Writes land in a write-ahead log and a skiplist memtable, flush into sorted tables, and compaction merges those
+//! in the background. Reads go through one shared buffer cache.
+//!
+//! ```
+//! use sapwood::{Db, KeyspaceOptions, Result};
+//!
+//! # fn main() -> Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let db = Db::builder(folder.path().join("data")).memory_budget(64 << 20).open()?;
+//! let users = db.keyspace("users", KeyspaceOptions::default())?;
+//!
+//! users.put("u1", "Ann, Oslo")?;
+//! assert_eq!(users.get("u1")?.as_deref(), Some(&b"Ann, Oslo"[..]));
+//!
+//! let mut batch = db.batch();
+//! batch.put(&users, "u2", "Bo, Rome").delete(&users, "u1");
+//! batch.commit()?.wait_durable()?;
+//!
+//! let snapshot = db.snapshot();
+//! users.put("u3", "Cy, Lima")?;
+//! let names: Vec<_> = users.prefix("u").at(&snapshot).map(|entry| entry.map(|e| e.key().to_vec())).collect::<Result<_>>()?;
+//! assert_eq!(names, [b"u2".to_vec()]);
+//! db.close()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Threads
+//!
+//! [`Db`] and [`Keyspace`] are cheap to clone and can be used from any number of threads at once; readers take no
+//! locks. Snapshots, cursors and iterators are `Send` and own what they need.
+//!
+//! # Durability
+//!
+//! What an acknowledged write survives is chosen per commit, see [`Durability`]. After any crash the database holds
+//! a prefix of the history of commits, the same one for all keyspaces, that includes every synced commit.
+
+mod sync;
+pub mod options;
+pub mod db;
+pub mod keyspace;
+pub mod write;
+mod wal;
+pub mod read;
+mod background;
+mod manifest;
+mod recovery;
+pub mod stats;
+
+pub use db::{Db, DbBuilder};
+pub use keyspace::{Keyspace, KeyspaceOptions};
+pub use options::{AdvancedOptions, Durability, WriteOptions};
+pub use read::cursor::Cursor;
+pub use read::iterator::{Entry, Iter};
+pub use read::slice::Slice;
+pub use read::snapshot::Snapshot;
+pub use sapwood_base::{Error, ErrorKind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};
+pub use sapwood_compaction::CompactionStyle;
+pub use sapwood_sstable::{Codec, FilterKind};
+pub use sapwood_storage::env::Env;
+pub use stats::{Health, Memory, Stats};
+pub use write::batch::WriteBatch;
+pub use write::Commit;

@@ -1,1 +1,2 @@
-//! .
+//! What the integration tests and the fuzz targets share.
+pub mod model;

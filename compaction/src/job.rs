@@ -1,0 +1,346 @@
+//! One compaction: runs in, one run out, in slices.
+//!
+//! A job cuts its key range into slices of bounded size. Each [`Job::step`] merges one slice and returns the edit
+//! that puts the new tables in and takes the merged part out: input tables that reach beyond the slice stay, with a
+//! raised lower bound. So a step can be installed as it stands, extra space is bounded, and a pause or a shutdown
+//! waits for one slice at most. Input tables that overlap nothing are moved without reading them.
+use crate::options::{CompactionOptions, LAST_LEVEL};
+use crate::output::{Output, OutputWriter};
+use crate::picker::Compaction;
+use crate::version::iterator::{RunIterator, Scanned};
+use crate::version::{Run, RunTable, TableContext, TableHandle, Version};
+use crate::visibility::{Fate, VersionFilter};
+use rayon::prelude::*;
+use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
+use sapwood_base::key::key_prefix;
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// About this much input lies between two candidates for a slice boundary, in bytes.
+const BOUNDARY_BYTES: u64 = 16 << 20;
+
+/// What one step did.
+#[derive(Default)]
+pub struct Step {
+    /// To be installed as one edit.
+    pub edits: Vec<Edit>,
+    /// Handles of the new tables.
+    pub handles: HashMap<FileNumber, Arc<TableHandle>>,
+    /// Bytes of input tables that were read (estimated for partly read ones).
+    pub read_bytes: u64,
+    /// Bytes of tables written.
+    pub written_bytes: u64,
+    /// Bytes of tables moved without reading.
+    pub moved_bytes: u64,
+}
+
+/// A key range of a job: tables that overlap each other, or a single table to move.
+enum Piece {
+    Move(InputTable),
+    Merge {
+        tables: Vec<InputTable>,
+        /// Slice boundaries inside the piece, ascending; each starts a new slice.
+        boundaries: Vec<Vec<u8>>,
+        next: usize,
+    },
+}
+
+#[derive(Clone)]
+struct InputTable {
+    /// Index into the inputs of the compaction; smaller is newer.
+    input: usize,
+    table: RunTable,
+}
+
+/// A compaction in progress.
+pub struct Job {
+    context: Arc<TableContext>,
+    options: CompactionOptions,
+    compaction: Compaction,
+    /// Runs that are older than all inputs and overlap the job.
+    older: Vec<Arc<Run>>,
+    /// In reverse key order: the next one is at the end.
+    pieces: Vec<Piece>,
+}
+
+impl Job {
+    /// Plans `compaction` on `version`, from which it was picked.
+    pub fn new(
+        context: &Arc<TableContext>,
+        options: &CompactionOptions,
+        version: &Version,
+        compaction: Compaction,
+    ) -> Result<Job> {
+        let mut tables: Vec<InputTable> = compaction
+            .inputs
+            .iter()
+            .enumerate()
+            .flat_map(|(input, run)| run.tables.iter().map(move |table| InputTable { input, table: table.clone() }))
+            .collect();
+        tables.sort_by(|a, b| a.table.first().cmp(b.table.first()));
+        let lower = tables.first().map(|first| first.table.first().to_vec());
+        let upper = tables.iter().map(|table| table.table.last()).max().map(<[u8]>::to_vec);
+        let older = version
+            .runs
+            .iter()
+            .filter(|run| {
+                let is_input = compaction.inputs.iter().any(|i| i.level == run.level && i.id == run.id);
+                let below = run.level > compaction.target_level
+                    || run.level == compaction.target_level && run.id < compaction.target_run;
+                // Tables of an input run that were not chosen lie outside the job's key range.
+                !is_input && below && !run.overlapping(lower.as_deref(), upper.as_deref()).is_empty()
+            })
+            .cloned()
+            .collect();
+
+        let mut job = Job {
+            context: context.clone(),
+            options: options.clone(),
+            compaction,
+            older,
+            pieces: Vec::new(),
+        };
+        let mut tables = tables.into_iter().peekable();
+        while let Some(first) = tables.next() {
+            let mut reach = first.table.last().to_vec();
+            let mut cluster = vec![first];
+            while let Some(next) = tables.next_if(|next| next.table.first() <= reach.as_slice()) {
+                if next.table.last() > reach.as_slice() {
+                    reach = next.table.last().to_vec();
+                }
+                cluster.push(next);
+            }
+            job.add_piece(cluster)?;
+        }
+        job.pieces.reverse();
+        Ok(job)
+    }
+
+    /// The keyspace it works on.
+    pub fn keyspace(&self) -> KeyspaceId {
+        self.compaction.keyspace
+    }
+
+    /// What it was picked as.
+    pub fn compaction(&self) -> &Compaction {
+        &self.compaction
+    }
+
+    fn add_piece(&mut self, cluster: Vec<InputTable>) -> Result<()> {
+        if let [single] = cluster.as_slice() {
+            let run = &self.compaction.inputs[single.input];
+            let in_place = run.level == self.compaction.target_level && run.id == self.compaction.target_run;
+            let record = &single.table.record;
+            let same_codec = self.options.table_options(run.level).codec
+                == self.options.table_options(self.compaction.target_level).codec;
+            // Dropped tombstones, and bytes below a raised lower bound, come back only by rewriting.
+            let reclaims = record.tombstones > 0 && self.older.is_empty() || record.lower.is_some();
+            if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {
+                if !in_place {
+                    self.pieces.extend(cluster.into_iter().map(Piece::Move));
+                }
+                return Ok(());
+            }
+        }
+        let boundaries = self.slice_boundaries(&cluster)?;
+        self.pieces.push(Piece::Merge { tables: cluster, boundaries, next: 0 });
+        Ok(())
+    }
+
+    /// Keys that cut the cluster into slices of about `slice_bytes` of input.
+    fn slice_boundaries(&self, cluster: &[InputTable]) -> Result<Vec<Vec<u8>>> {
+        let total: u64 = cluster.iter().map(|input| input.table.handle.file_bytes()).sum();
+        if total <= self.options.slice_bytes + self.options.slice_bytes / 2 {
+            return Ok(Vec::new());
+        }
+        let mut candidates: Vec<Vec<u8>> = Vec::new();
+        for input in cluster {
+            let parts = (input.table.handle.file_bytes() / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1);
+            candidates.extend(input.table.handle.table()?.split_keys(parts as usize));
+            candidates.push(input.table.first().to_vec());
+        }
+        candidates.sort_unstable();
+        let per_slice = (self.options.slice_bytes / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1) as usize;
+        let first = cluster[0].table.first();
+        let mut boundaries: Vec<Vec<u8>> =
+            candidates.into_iter().skip(per_slice).step_by(per_slice).filter(|key| key.as_slice() > first).collect();
+        boundaries.dedup();
+        Ok(boundaries)
+    }
+
+    /// Runs the next slice; `None` when the job is done.
+    ///
+    /// `pool` spreads a slice over its threads. `stop` ends the step early with [`ErrorKind::Closed`]; what it wrote
+    /// is removed.
+    pub fn step(
+        &mut self,
+        snapshots: &[SequenceNumber],
+        pool: Option<&rayon::ThreadPool>,
+        stop: &AtomicBool,
+    ) -> Result<Option<Step>> {
+        let Some(mut piece) = self.pieces.pop() else { return Ok(None) };
+        let mut step = Step::default();
+        match &mut piece {
+            Piece::Move(input) => {
+                self.move_table(input, &mut step);
+                // Moves cost nothing: all that follow each other go into one edit.
+                while let Some(Piece::Move(input)) = self.pieces.last() {
+                    self.move_table(&input.clone(), &mut step);
+                    self.pieces.pop();
+                }
+            }
+            Piece::Merge { tables, boundaries, next } => {
+                let parts = pool.map_or(1, |pool| pool.current_num_threads().max(1));
+                let lower = next.checked_sub(1).map(|at| boundaries[at].clone());
+                let to = (*next + parts).min(boundaries.len() + 1);
+                let upper = boundaries.get(to - 1).cloned();
+                let mut cuts: Vec<Option<&[u8]>> = vec![lower.as_deref()];
+                cuts.extend((*next..to).map(|at| boundaries.get(at).map(Vec::as_slice)));
+                let ranges: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
+                let merge = |(lower, upper): (Option<&[u8]>, Option<&[u8]>)| {
+                    self.merge(tables, lower, upper, snapshots, stop)
+                };
+                let outputs: Result<Vec<Vec<Output>>> = match pool {
+                    Some(pool) if ranges.len() > 1 => {
+                        pool.install(|| ranges.par_iter().map(|range| merge(*range)).collect())
+                    }
+                    _ => ranges.iter().map(|range| merge(*range)).collect(),
+                };
+                for output in outputs?.into_iter().flatten() {
+                    step.written_bytes += output.record.file_bytes;
+                    step.handles.insert(output.record.file, output.handle);
+                    step.edits.push(Edit::TableAdded(output.record));
+                }
+                self.take_inputs(tables, lower.as_deref(), upper.as_deref(), &mut step);
+                *next = to;
+                if *next <= boundaries.len() {
+                    self.pieces.push(piece);
+                }
+            }
+        }
+        Ok(Some(step))
+    }
+
+    fn removed(&self, input: &InputTable) -> Edit {
+        let run = &self.compaction.inputs[input.input];
+        Edit::TableRemoved {
+            keyspace: self.compaction.keyspace,
+            level: run.level,
+            run: run.id,
+            file: input.table.handle.file(),
+        }
+    }
+
+    fn move_table(&self, input: &InputTable, step: &mut Step) {
+        step.edits.push(self.removed(input));
+        step.edits.push(Edit::TableAdded(TableRecord {
+            level: self.compaction.target_level,
+            run: self.compaction.target_run,
+            ..(*input.table.record).clone()
+        }));
+        step.moved_bytes += input.table.handle.file_bytes();
+    }
+
+    /// Takes the part of the inputs below `upper` out of their runs.
+    fn take_inputs(&self, tables: &[InputTable], lower: Option<&[u8]>, upper: Option<&[u8]>, step: &mut Step) {
+        for input in tables {
+            let table = &input.table;
+            if lower.is_some_and(|lower| table.last() < lower) || upper.is_some_and(|upper| table.first() >= upper) {
+                continue;
+            }
+            step.edits.push(self.removed(input));
+            let run = &self.compaction.inputs[input.input];
+            let (from, whole) = (table.handle.opened(), table.handle.file_bytes());
+            let offset = |key: Option<&[u8]>, or: u64| match (key, from) {
+                (Some(key), Some(table)) => table.approximate_offset(key),
+                _ => or,
+            };
+            step.read_bytes += offset(upper, whole).saturating_sub(offset(lower, 0));
+            if let Some(upper) = upper.filter(|upper| table.last() >= *upper) {
+                step.edits.push(Edit::TableAdded(TableRecord {
+                    level: run.level,
+                    run: run.id,
+                    lower: Some(upper.to_vec()),
+                    ..(*table.record).clone()
+                }));
+            }
+        }
+    }
+
+    /// Merges what the inputs hold in `[lower, upper)`.
+    fn merge(
+        &self,
+        tables: &[InputTable],
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+        snapshots: &[SequenceNumber],
+        stop: &AtomicBool,
+    ) -> Result<Vec<Output>> {
+        let mut inputs = Vec::new();
+        for (number, run) in self.compaction.inputs.iter().enumerate() {
+            let members: Vec<RunTable> = tables
+                .iter()
+                .filter(|input| input.input == number)
+                .filter(|input| lower.is_none_or(|lower| input.table.last() >= lower))
+                .filter(|input| upper.is_none_or(|upper| input.table.first() < upper))
+                .map(|input| input.table.clone())
+                .collect();
+            if !members.is_empty() {
+                inputs.push(RunIterator::new(Arc::new(Run::new(run.level, run.id, members)), Scanned));
+            }
+        }
+        let zero_sequences = self.compaction.target_level == LAST_LEVEL;
+        let mut filter = VersionFilter::new(snapshots.to_vec(), zero_sequences);
+        let mut writer = OutputWriter::new(
+            &self.context,
+            &self.options,
+            self.compaction.keyspace,
+            self.compaction.target_level,
+            self.compaction.target_run,
+        );
+        let mut merged = MergingIterator::new(inputs);
+        match lower {
+            Some(lower) => merged.seek(lower)?,
+            None => merged.seek_to_first()?,
+        }
+        let upper_prefix = upper.map(key_prefix);
+        let mut last_key: Vec<u8> = Vec::new();
+        let mut first = true;
+        let mut count = 0u32;
+        while merged.valid() {
+            let key = merged.key();
+            let new_key = first || key != last_key.as_slice();
+            if new_key {
+                if let (Some(prefix), Some(upper)) = (upper_prefix, upper)
+                    && key_prefix(key) >= prefix
+                    && key >= upper
+                {
+                    break;
+                }
+                first = false;
+                last_key.clear();
+                last_key.extend_from_slice(key);
+            }
+            count = count.wrapping_add(1);
+            // Relaxed: the flag carries no data.
+            if count.is_multiple_of(4096) && stop.load(Ordering::Relaxed) {
+                return Err(Error::new(ErrorKind::Closed, "the compaction was stopped"));
+            }
+            let (sequence, kind) = (merged.sequence(), merged.kind());
+            let bottom = || self.older.iter().all(|run| run.find(key).is_none());
+            let sequence = match filter.decide(new_key, sequence, kind, bottom) {
+                Fate::Keep => Some(sequence),
+                Fate::KeepAsOldest => Some(SequenceNumber::ZERO),
+                Fate::Drop => None,
+            };
+            if let Some(sequence) = sequence {
+                writer.add(new_key, key, None, sequence, kind, merged.value())?;
+            }
+            merged.next()?;
+        }
+        writer.finish()
+    }
+}

@@ -1,0 +1,127 @@
+//! Where new tables are written: a sequence of files cut by size, never between versions of one key.
+use crate::options::CompactionOptions;
+use crate::version::{TableContext, TableHandle};
+use sapwood_base::format::manifest::TableRecord;
+use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_sstable::{TableBuilder, TableOptions};
+use std::sync::Arc;
+
+/// A table that was written and synced, and is not part of a version yet.
+pub struct Output {
+    /// Its handle.
+    pub handle: Arc<TableHandle>,
+    /// What the MANIFEST will say of it.
+    pub record: TableRecord,
+}
+
+/// Writes entries in internal order into tables.
+pub struct OutputWriter<'a> {
+    context: &'a Arc<TableContext>,
+    keyspace: KeyspaceId,
+    level: u8,
+    run: u64,
+    table: TableOptions,
+    target_file_bytes: u64,
+    builder: Option<(TableBuilder, FileNumber)>,
+    outputs: Vec<Output>,
+    started: Vec<FileNumber>,
+    finished: bool,
+}
+
+impl<'a> OutputWriter<'a> {
+    /// A writer of tables of run `run` in `level`.
+    pub fn new(
+        context: &'a Arc<TableContext>,
+        options: &CompactionOptions,
+        keyspace: KeyspaceId,
+        level: u8,
+        run: u64,
+    ) -> OutputWriter<'a> {
+        OutputWriter {
+            context,
+            keyspace,
+            level,
+            run,
+            table: options.table_options(level),
+            target_file_bytes: options.target_file_bytes,
+            builder: None,
+            outputs: Vec::new(),
+            started: Vec::new(),
+            finished: false,
+        }
+    }
+
+    /// Appends an entry. `new_key`: its user key differs from the one before.
+    #[inline]
+    pub fn add(
+        &mut self,
+        new_key: bool,
+        key: &[u8],
+        hash: Option<u64>,
+        sequence: SequenceNumber,
+        kind: ValueKind,
+        value: &[u8],
+    ) -> Result<()> {
+        if new_key && self.builder.as_ref().is_some_and(|(b, _)| b.estimated_bytes() >= self.target_file_bytes) {
+            self.finish_table()?;
+        }
+        if self.builder.is_none() {
+            self.start_table()?;
+        }
+        let (builder, _) = self.builder.as_mut().expect("started");
+        builder.add(key, hash, sequence, kind, value)
+    }
+
+    #[cold]
+    fn start_table(&mut self) -> Result<()> {
+        let number = self.context.allocate_file();
+        let file = self.context.fs.create_new(&self.context.table_path(number))?;
+        self.started.push(number);
+        self.builder = Some((TableBuilder::new(file, number, self.keyspace, &self.table), number));
+        Ok(())
+    }
+
+    #[cold]
+    fn finish_table(&mut self) -> Result<()> {
+        let Some((builder, number)) = self.builder.take() else { return Ok(()) };
+        let summary = builder.finish()?;
+        let record = TableRecord {
+            keyspace: self.keyspace,
+            level: self.level,
+            run: self.run,
+            file: number,
+            file_bytes: summary.file_bytes,
+            entries: summary.properties.entries,
+            tombstones: summary.properties.tombstones,
+            smallest: summary.properties.smallest_key,
+            largest: summary.properties.largest_key,
+            min_sequence: summary.properties.min_sequence,
+            max_sequence: summary.properties.max_sequence,
+            lower: None,
+        };
+        let handle = TableHandle::new(self.context, number, summary.file_bytes);
+        self.outputs.push(Output { handle, record });
+        Ok(())
+    }
+
+    /// Finishes the last table. The files are synced; their names are not: the caller syncs the directory.
+    pub fn finish(mut self) -> Result<Vec<Output>> {
+        self.finish_table()?;
+        self.finished = true;
+        Ok(std::mem::take(&mut self.outputs))
+    }
+}
+
+impl Drop for OutputWriter<'_> {
+    /// Takes back what an error left behind, so that a full disk is not made fuller.
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.builder = None;
+        for number in &self.started {
+            // What cannot be removed now is removed as an orphan at the next opening.
+            let _ = self.context.fs.remove_file(&self.context.table_path(*number));
+        }
+    }
+}

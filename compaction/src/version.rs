@@ -1,0 +1,336 @@
+//! A version: the immutable list of runs that a keyspace consists of, newest first.
+//!
+//! Reads hold a version and see its tables unchanged; an edit makes a new version. A table's file is given to the
+//! deleter when the last version that lists it is dropped after an edit took it out.
+use crossbeam::channel::Sender;
+use parking_lot::Mutex;
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::key::{common_prefix_len, key_prefix};
+use sapwood_base::{Error, FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_sstable::Table;
+use sapwood_storage::cache::BufferCache;
+use sapwood_storage::fs::{FileSystem, OpenMode};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+pub mod iterator;
+
+/// What every table of a database shares.
+pub struct TableContext {
+    /// Where files live.
+    pub fs: Arc<dyn FileSystem>,
+    /// The directory of the database.
+    pub directory: PathBuf,
+    /// The cache that blocks are read through.
+    pub cache: Arc<BufferCache>,
+    /// The next file number.
+    pub next_file: AtomicU64,
+    /// Takes the numbers of tables that no version lists any more.
+    pub obsolete: Sender<FileNumber>,
+}
+
+impl TableContext {
+    /// A number that no file of this database has had.
+    pub fn allocate_file(&self) -> FileNumber {
+        // Relaxed: the number alone matters; the file it names is published by other means.
+        FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The path of a table's file.
+    pub fn table_path(&self, file: FileNumber) -> PathBuf {
+        self.directory.join(FileName::Table(file).format())
+    }
+}
+
+/// One table's file, opened on first use.
+pub struct TableHandle {
+    context: Arc<TableContext>,
+    file: FileNumber,
+    file_bytes: u64,
+    table: OnceLock<Arc<Table>>,
+    opening: Mutex<()>,
+    obsolete: AtomicBool,
+}
+
+impl TableHandle {
+    /// A handle of a file that exists.
+    pub fn new(context: &Arc<TableContext>, file: FileNumber, file_bytes: u64) -> Arc<TableHandle> {
+        Arc::new(TableHandle {
+            context: context.clone(),
+            file,
+            file_bytes,
+            table: OnceLock::new(),
+            opening: Mutex::new(()),
+            obsolete: AtomicBool::new(false),
+        })
+    }
+
+    /// The number in the file's name.
+    pub fn file(&self) -> FileNumber {
+        self.file
+    }
+
+    /// The size of the file.
+    pub fn file_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// The open table.
+    #[inline]
+    pub fn table(&self) -> Result<&Arc<Table>> {
+        match self.table.get() {
+            Some(table) => Ok(table),
+            None => self.open(),
+        }
+    }
+
+    /// The table if it is open already.
+    pub fn opened(&self) -> Option<&Arc<Table>> {
+        self.table.get()
+    }
+
+    #[cold]
+    fn open(&self) -> Result<&Arc<Table>> {
+        let _opening = self.opening.lock();
+        if let Some(table) = self.table.get() {
+            return Ok(table);
+        }
+        let path = self.context.table_path(self.file);
+        let file = self.context.fs.open(&path, OpenMode::Read)?;
+        let len = file.len()?;
+        if len != self.file_bytes {
+            let message = format!("table has {len} bytes, the MANIFEST says {}", self.file_bytes);
+            return Err(Error::corruption(&path, len.min(self.file_bytes), message));
+        }
+        let table = Table::open(file, self.file, &self.context.cache)?;
+        Ok(self.table.get_or_init(|| table))
+    }
+
+    /// Lets the file go once the last version that lists it is dropped.
+    pub fn mark_obsolete(&self) {
+        // Release: pairs with the Acquire in `drop`, which runs after the last reference went.
+        self.obsolete.store(true, Ordering::Release);
+    }
+}
+
+impl Drop for TableHandle {
+    fn drop(&mut self) {
+        if self.obsolete.load(Ordering::Acquire) {
+            self.table.take();
+            // Without a receiver the database is closing; the next opening removes the file.
+            let _ = self.context.obsolete.send(self.file);
+        }
+    }
+}
+
+/// A table as a member of a run.
+#[derive(Clone)]
+pub struct RunTable {
+    /// The file.
+    pub handle: Arc<TableHandle>,
+    /// What the MANIFEST says of it.
+    pub record: Arc<TableRecord>,
+}
+
+impl RunTable {
+    /// The smallest user key that can be in the table's live part.
+    pub fn first(&self) -> &[u8] {
+        match &self.record.lower {
+            Some(lower) => lower.as_slice().max(&self.record.smallest),
+            None => &self.record.smallest,
+        }
+    }
+
+    /// The largest user key.
+    pub fn last(&self) -> &[u8] {
+        &self.record.largest
+    }
+}
+
+/// Tables with disjoint key ranges, in key order.
+pub struct Run {
+    /// 0 is the newest level.
+    pub level: u8,
+    /// Larger is newer within a level.
+    pub id: u64,
+    /// In key order, disjoint.
+    pub tables: Vec<RunTable>,
+    /// Bytes that all bounds share; prefixes start behind them.
+    shared: Box<[u8]>,
+    /// Prefix of each table's largest key, behind the shared bytes.
+    largest: Box<[u64]>,
+}
+
+impl Run {
+    /// A run of tables, which are put into key order.
+    pub fn new(level: u8, id: u64, mut tables: Vec<RunTable>) -> Run {
+        tables.sort_by(|a, b| a.first().cmp(b.first()));
+        debug_assert!(tables.windows(2).all(|pair| pair[0].last() < pair[1].first()), "tables of a run overlap");
+        let shared: Box<[u8]> = match (tables.first(), tables.last()) {
+            (Some(first), Some(last)) => {
+                let len = common_prefix_len(first.first(), last.last());
+                first.first()[..len].into()
+            }
+            _ => Box::default(),
+        };
+        let skip = shared.len();
+        let largest = tables.iter().map(|table| key_prefix(&table.last()[skip..])).collect();
+        Run { level, id, tables, shared, largest }
+    }
+
+    /// The index of the first table whose largest key is `>= key`; the number of tables if there is none.
+    #[inline]
+    pub fn lower_bound(&self, key: &[u8]) -> usize {
+        let skip = self.shared.len();
+        if skip > 0 {
+            match key.get(..skip).unwrap_or(key).cmp(&self.shared) {
+                std::cmp::Ordering::Less => return 0,
+                std::cmp::Ordering::Greater => return self.tables.len(),
+                std::cmp::Ordering::Equal => {}
+            }
+        }
+        let prefix = key_prefix(&key[skip..]);
+        let mut at = self.largest.partition_point(|largest| *largest < prefix);
+        while at < self.tables.len() && self.largest[at] == prefix && self.tables[at].last() < key {
+            at += 1;
+        }
+        at
+    }
+
+    /// The table that can hold `key`.
+    #[inline]
+    pub fn find(&self, key: &[u8]) -> Option<&RunTable> {
+        let table = self.tables.get(self.lower_bound(key))?;
+        (table.first() <= key).then_some(table)
+    }
+
+    /// The tables that overlap `[lower, upper]`; `None` is unbounded.
+    pub fn overlapping(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> &[RunTable] {
+        let from = lower.map_or(0, |lower| self.lower_bound(lower));
+        let to = upper.map_or(self.tables.len(), |upper| {
+            self.tables.partition_point(|table| table.first() <= upper)
+        });
+        &self.tables[from..to.max(from)]
+    }
+
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.handle.file_bytes()).sum()
+    }
+
+    /// Entries of all files.
+    pub fn entries(&self) -> u64 {
+        self.tables.iter().map(|table| table.record.entries).sum()
+    }
+
+    /// The range of user keys.
+    pub fn bounds(&self) -> Option<(&[u8], &[u8])> {
+        Some((self.tables.first()?.first(), self.tables.last()?.last()))
+    }
+}
+
+/// The runs of one keyspace, newest first.
+#[derive(Default)]
+pub struct Version {
+    /// Level ascending, then run descending.
+    pub runs: Vec<Arc<Run>>,
+}
+
+impl Version {
+    /// The runs of a level, newest first.
+    pub fn level(&self, level: u8) -> impl Iterator<Item = &Arc<Run>> {
+        self.runs.iter().filter(move |run| run.level == level)
+    }
+
+    /// Bytes of all files of a level.
+    pub fn level_bytes(&self, level: u8) -> u64 {
+        self.level(level).map(|run| run.file_bytes()).sum()
+    }
+
+    /// Bytes of all files.
+    pub fn file_bytes(&self) -> u64 {
+        self.runs.iter().map(|run| run.file_bytes()).sum()
+    }
+
+    /// Every table.
+    pub fn tables(&self) -> impl Iterator<Item = &RunTable> {
+        self.runs.iter().flat_map(|run| run.tables.iter())
+    }
+
+    /// The largest sequence number in any table.
+    pub fn max_sequence(&self) -> SequenceNumber {
+        self.tables().map(|table| table.record.max_sequence).max().unwrap_or_default()
+    }
+
+    /// This version with the edits of `keyspace` applied. Files that are new come with their handle in `new`.
+    ///
+    /// Errors: an edit that takes out a table that is not there, or brings in one twice (a damaged MANIFEST).
+    pub fn apply(
+        &self,
+        keyspace: KeyspaceId,
+        edits: &[Edit],
+        new: &HashMap<FileNumber, Arc<TableHandle>>,
+    ) -> Result<Version> {
+        let mut handles: HashMap<FileNumber, Arc<TableHandle>> =
+            self.tables().map(|table| (table.handle.file(), table.handle.clone())).collect();
+        let mut runs: HashMap<(u8, u64), Vec<RunTable>> =
+            self.runs.iter().map(|run| ((run.level, run.id), run.tables.clone())).collect();
+        let mut changed: Vec<(u8, u64)> = Vec::new();
+        let broken = |what: &str, file: FileNumber| {
+            Error::new(sapwood_base::ErrorKind::Corruption, format!("version edit {what} table {file}"))
+        };
+        for edit in edits {
+            match edit {
+                Edit::TableAdded(record) if record.keyspace == keyspace => {
+                    let handle = handles
+                        .get(&record.file)
+                        .or_else(|| new.get(&record.file))
+                        .ok_or_else(|| broken("adds an unknown", record.file))?
+                        .clone();
+                    handles.insert(record.file, handle.clone());
+                    let run = runs.entry((record.level, record.run)).or_default();
+                    if run.iter().any(|table| table.handle.file() == record.file) {
+                        return Err(broken("adds twice", record.file));
+                    }
+                    run.push(RunTable { handle, record: Arc::new(record.clone()) });
+                    changed.push((record.level, record.run));
+                }
+                Edit::TableRemoved { keyspace: of, level, run, file } if *of == keyspace => {
+                    let tables =
+                        runs.get_mut(&(*level, *run)).ok_or_else(|| broken("removes a missing", *file))?;
+                    let before = tables.len();
+                    tables.retain(|table| table.handle.file() != *file);
+                    if tables.len() == before {
+                        return Err(broken("removes a missing", *file));
+                    }
+                    changed.push((*level, *run));
+                }
+                _ => {}
+            }
+        }
+        let mut list: Vec<Arc<Run>> = self
+            .runs
+            .iter()
+            .filter(|run| !changed.contains(&(run.level, run.id)))
+            .cloned()
+            .collect();
+        changed.sort_unstable();
+        changed.dedup();
+        for (level, id) in changed {
+            let mut tables = runs.remove(&(level, id)).unwrap_or_default();
+            if tables.is_empty() {
+                continue;
+            }
+            tables.sort_by(|a, b| a.first().cmp(b.first()));
+            if let Some(pair) = tables.windows(2).find(|pair| pair[0].last() >= pair[1].first()) {
+                return Err(broken("makes a run overlap at", pair[1].handle.file()));
+            }
+            list.push(Arc::new(Run::new(level, id, tables)));
+        }
+        list.sort_by(|a, b| a.level.cmp(&b.level).then(b.id.cmp(&a.id)));
+        Ok(Version { runs: list })
+    }
+}

@@ -1,0 +1,197 @@
+//! A run as one sorted sequence: its tables one after the other, opened as they are reached.
+use super::Run;
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::{Result, SequenceNumber, ValueKind};
+use sapwood_sstable::{ReadOptions, Table, TableIterator, TableScanner};
+use std::sync::Arc;
+
+/// How a run's tables are read.
+pub trait ReadTable {
+    /// The iterator over one table.
+    type Iterator: InternalIterator;
+    /// An iterator over `table`, not positioned.
+    fn iterate(&self, table: &Arc<Table>) -> Self::Iterator;
+}
+
+/// Through the buffer cache: for users.
+#[derive(Clone, Debug, Default)]
+pub struct Cached(pub ReadOptions);
+
+impl ReadTable for Cached {
+    type Iterator = TableIterator;
+    fn iterate(&self, table: &Arc<Table>) -> TableIterator {
+        table.iter(self.0.clone())
+    }
+}
+
+/// In large pieces around the cache: for compaction.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scanned;
+
+impl ReadTable for Scanned {
+    type Iterator = TableScanner;
+    fn iterate(&self, table: &Arc<Table>) -> TableScanner {
+        table.scan()
+    }
+}
+
+/// An iterator over a run.
+pub struct RunIterator<R: ReadTable> {
+    run: Arc<Run>,
+    read: R,
+    at: usize,
+    table: Option<R::Iterator>,
+}
+
+impl<R: ReadTable> RunIterator<R> {
+    /// An iterator over `run`, not positioned.
+    pub fn new(run: Arc<Run>, read: R) -> RunIterator<R> {
+        RunIterator { run, read, at: usize::MAX, table: None }
+    }
+
+    /// Makes table `at` the current one; whether there is such a table.
+    fn open(&mut self, at: usize) -> Result<bool> {
+        if at >= self.run.tables.len() {
+            self.table = None;
+            self.at = usize::MAX;
+            return Ok(false);
+        }
+        if self.at != at || self.table.is_none() {
+            self.table = None;
+            let table = self.run.tables[at].handle.table()?;
+            self.table = Some(self.read.iterate(table));
+            self.at = at;
+        }
+        Ok(true)
+    }
+
+    fn lower(&self) -> Option<&[u8]> {
+        self.run.tables[self.at].record.lower.as_deref()
+    }
+
+    fn enter_at_first(&mut self, at: usize) -> Result<bool> {
+        if !self.open(at)? {
+            return Ok(false);
+        }
+        let table = self.table.as_mut().expect("open");
+        match self.run.tables[at].record.lower.as_deref() {
+            Some(lower) => table.seek(lower)?,
+            None => table.seek_to_first()?,
+        }
+        Ok(true)
+    }
+
+    fn forward_to_valid(&mut self) -> Result<()> {
+        while let Some(table) = &self.table {
+            if table.valid() {
+                return Ok(());
+            }
+            self.enter_at_first(self.at + 1)?;
+        }
+        Ok(())
+    }
+
+    fn backward_to_valid(&mut self) -> Result<()> {
+        while let Some(table) = &self.table {
+            if table.valid() && self.lower().is_none_or(|lower| table.key() >= lower) {
+                return Ok(());
+            }
+            if self.at == 0 {
+                self.table = None;
+                return Ok(());
+            }
+            if self.open(self.at - 1)? {
+                self.table.as_mut().expect("open").seek_to_last()?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn inner(&self) -> &R::Iterator {
+        self.table.as_ref().expect("the iterator stands on an entry")
+    }
+}
+
+impl<R: ReadTable> InternalIterator for RunIterator<R> {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.table.as_ref().is_some_and(|table| table.valid())
+    }
+
+    fn seek_to_first(&mut self) -> Result<()> {
+        if self.enter_at_first(0)? { self.forward_to_valid() } else { Ok(()) }
+    }
+
+    fn seek_to_last(&mut self) -> Result<()> {
+        let Some(last) = self.run.tables.len().checked_sub(1) else {
+            self.table = None;
+            return Ok(());
+        };
+        if self.open(last)? {
+            self.table.as_mut().expect("open").seek_to_last()?;
+        }
+        self.backward_to_valid()
+    }
+
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        let at = self.run.lower_bound(target);
+        if !self.open(at)? {
+            return Ok(());
+        }
+        let from = match self.run.tables[at].record.lower.as_deref() {
+            Some(lower) if lower > target => lower,
+            _ => target,
+        };
+        self.table.as_mut().expect("open").seek(from)?;
+        self.forward_to_valid()
+    }
+
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        let after = self.run.tables.partition_point(|table| table.first() < target);
+        let Some(at) = after.checked_sub(1) else {
+            self.table = None;
+            return Ok(());
+        };
+        if self.open(at)? {
+            self.table.as_mut().expect("open").seek_before(target)?;
+        }
+        self.backward_to_valid()
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        let table = self.table.as_mut().expect("the iterator stands on an entry");
+        table.next()?;
+        if table.valid() {
+            return Ok(());
+        }
+        self.forward_to_valid()
+    }
+
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        self.table.as_mut().expect("the iterator stands on an entry").prev()?;
+        self.backward_to_valid()
+    }
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.inner().key()
+    }
+
+    #[inline]
+    fn sequence(&self) -> SequenceNumber {
+        self.inner().sequence()
+    }
+
+    #[inline]
+    fn kind(&self) -> ValueKind {
+        self.inner().kind()
+    }
+
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.inner().value()
+    }
+}

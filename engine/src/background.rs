@@ -1,0 +1,469 @@
+//! Background work: flush, compaction, log provisioning, removal of files.
+//!
+//! Each kind of work is a function that does one step and says whether there was something to do; the threads here
+//! only call them in loops. A flush never waits behind a compaction: it has its own thread. An error or a panic of a
+//! step is not lost: it closes the write path, and the next write and `health` report it. A full disk is the
+//! exception: the step is tried again until there is room.
+use crate::db::Core;
+use parking_lot::{Condvar, Mutex};
+use sapwood_base::format::manifest::Edit;
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
+use sapwood_compaction::flush::flush;
+use sapwood_compaction::job::Job;
+use sapwood_compaction::picker::{self, Compaction};
+use sapwood_storage::env::{JoinHandle, ThreadClass};
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How long a failed step waits for room on the disk.
+const RETRY: Duration = Duration::from_millis(50);
+/// How often an idle compaction thread looks up.
+const LOOK_UP: Duration = Duration::from_millis(250);
+/// No write for this long makes a database idle.
+const IDLE: Duration = Duration::from_secs(1);
+
+#[derive(Default)]
+struct State {
+    shutdown: bool,
+    paused: usize,
+    flush_wanted: bool,
+    compaction_wanted: bool,
+    log_wanted: bool,
+    /// Keyspaces with a compaction under way.
+    busy: HashSet<KeyspaceId>,
+    /// Flushes and compactions under way.
+    running: usize,
+    /// Published position when the database was last seen busy, and when that was.
+    last_write: (u64, Duration),
+}
+
+/// The threads, and what wakes them.
+#[derive(Default)]
+pub(crate) struct Background {
+    state: Mutex<State>,
+    wake_flush: Condvar,
+    wake_compaction: Condvar,
+    wake_log: Condvar,
+    /// Notified after every step.
+    changed: Condvar,
+    /// Ends a compaction step early.
+    stop: AtomicBool,
+    /// Milliseconds between syncs, once somebody asked for them; 0 before.
+    periodic_millis: AtomicU64,
+    threads: Mutex<Vec<JoinHandle>>,
+}
+
+impl Background {
+    /// Starts the threads.
+    pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
+        let env = core.options.env.clone();
+        let mut threads = Vec::new();
+        {
+            let core = core.clone();
+            threads.push(env.spawn("sapwood-flush", ThreadClass::Latency, move || flush_loop(&core))?);
+        }
+        {
+            let core = core.clone();
+            threads.push(env.spawn("sapwood-log", ThreadClass::Latency, move || log_loop(&core))?);
+        }
+        {
+            let core = core.clone();
+            let files = core.obsolete_files.clone();
+            threads.push(env.spawn("sapwood-sweep", ThreadClass::Background, move || {
+                // Ends when the core drops its sender at shutdown.
+                for file in files.iter() {
+                    if file == FileNumber(u64::MAX) {
+                        break;
+                    }
+                    // What cannot be removed now is removed as an orphan at the next opening.
+                    let _ = core.context.fs.remove_file(&core.context.table_path(file));
+                }
+            })?);
+        }
+        for _ in 0..core.options.advanced.background_threads {
+            let core = core.clone();
+            threads.push(env.spawn("sapwood-compact", ThreadClass::Background, move || compaction_loop(&core))?);
+        }
+        *core.background.threads.lock() = threads;
+        Ok(())
+    }
+
+    /// Ends all threads. Unfinished compactions are dropped: their inputs are still there.
+    pub(crate) fn shut_down(&self, core: &Core) {
+        self.stop.store(true, Ordering::Relaxed);
+        {
+            let mut state = self.state.lock();
+            state.shutdown = true;
+            self.notify_all();
+        }
+        let _ = core.context.obsolete.send(FileNumber(u64::MAX));
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            // A panic was caught inside the thread and reported already.
+            let _ = thread.join();
+        }
+    }
+
+    fn notify_all(&self) {
+        self.wake_flush.notify_all();
+        self.wake_compaction.notify_all();
+        self.wake_log.notify_all();
+        self.changed.notify_all();
+    }
+
+    /// Asks for a look at immutable memtables.
+    pub(crate) fn wake_flush(&self) {
+        self.state.lock().flush_wanted = true;
+        self.wake_flush.notify_one();
+    }
+
+    /// Asks for a look at the shape of the tree.
+    pub(crate) fn wake_compaction(&self) {
+        self.state.lock().compaction_wanted = true;
+        self.wake_compaction.notify_all();
+    }
+
+    /// Asks for log segments ahead of need.
+    pub(crate) fn wake_log(&self) {
+        self.state.lock().log_wanted = true;
+        self.wake_log.notify_one();
+    }
+
+    /// Makes the log thread sync at least every `every`.
+    pub(crate) fn sync_every(&self, core: &Core, every: Duration) {
+        let millis = (every.as_millis() as u64).max(1);
+        let known = self.periodic_millis.load(Ordering::Relaxed);
+        if known == 0 || millis < known {
+            self.periodic_millis.store(millis, Ordering::Relaxed);
+            self.wake_log();
+        }
+        let _ = core;
+    }
+
+    /// Stops new flushes and compactions, and waits for those under way.
+    pub(crate) fn pause(&self) {
+        let mut state = self.state.lock();
+        state.paused += 1;
+        while state.running > 0 && !state.shutdown {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Takes one `pause` back.
+    pub(crate) fn resume(&self) {
+        let mut state = self.state.lock();
+        state.paused = state.paused.saturating_sub(1);
+        self.notify_all();
+    }
+
+    /// Waits until `done`, which is asked again after every step.
+    pub(crate) fn wait_until(&self, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+        loop {
+            if done()? {
+                return Ok(());
+            }
+            let mut state = self.state.lock();
+            if state.shutdown {
+                return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+            }
+            // A step may end between the question and the wait, so the wait is bounded.
+            self.changed.wait_for(&mut state, Duration::from_millis(20));
+        }
+    }
+
+    /// Whether a flush or a compaction is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state.lock().running > 0
+    }
+
+    fn begin(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.shutdown || state.paused > 0 {
+            return false;
+        }
+        state.running += 1;
+        true
+    }
+
+    fn end(&self) {
+        let mut state = self.state.lock();
+        state.running -= 1;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn claim(&self, keyspace: KeyspaceId) -> bool {
+        self.state.lock().busy.insert(keyspace)
+    }
+
+    fn release(&self, keyspace: KeyspaceId) {
+        self.state.lock().busy.remove(&keyspace);
+        self.changed.notify_all();
+    }
+
+    fn is_shut_down(&self) -> bool {
+        self.state.lock().shutdown
+    }
+
+    /// Whether work must stop between two slices.
+    fn should_yield(&self) -> bool {
+        let state = self.state.lock();
+        state.shutdown || state.paused > 0
+    }
+}
+
+/// Runs one step; reports its error or panic. Returns whether there may be more to do.
+fn guarded(core: &Core, what: &str, step: impl FnOnce() -> Result<bool>) -> bool {
+    let error = match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(Ok(more)) => {
+            if more {
+                core.clear_no_space();
+            }
+            return more;
+        }
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<&str>()
+                .map(|text| text.to_string())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "unknown".to_string());
+            Error::new(ErrorKind::Poisoned, format!("background thread panicked: {message}"))
+        }
+    };
+    match error.kind() {
+        ErrorKind::Closed => {}
+        ErrorKind::NoSpace => {
+            core.report_no_space(error.context(what));
+            core.options.env.sleep(RETRY);
+        }
+        _ => core.poison(&error.context(what)),
+    }
+    false
+}
+
+fn flush_loop(core: &Core) {
+    let background = &core.background;
+    loop {
+        let mut more = false;
+        if background.begin() {
+            more = guarded(core, "flush", || flush_step(core));
+            background.end();
+        }
+        if more {
+            background.wake_compaction();
+            continue;
+        }
+        let mut state = background.state.lock();
+        if state.shutdown {
+            return;
+        }
+        if state.flush_wanted && state.paused == 0 {
+            state.flush_wanted = false;
+            continue;
+        }
+        // Bounded, so that a flush that met a full disk is tried again.
+        background.wake_flush.wait_for(&mut state, LOOK_UP);
+    }
+}
+
+/// Writes the oldest immutable memtable into level 0. False if there is none.
+pub(crate) fn flush_step(core: &Core) -> Result<bool> {
+    let _flushing = core.flushing.lock();
+    let view = core.view.reference();
+    let [.., next, oldest] = view.generations.as_slice() else { return Ok(false) };
+    core.check_not_poisoned()?;
+    let end = next.start();
+    // From here on the memtable takes no inserts: every writer that belongs to it has published.
+    core.wal.wait_published(end);
+    let snapshots = core.snapshots.numbers();
+    let memtable = &oldest.memtable;
+    let mut edits = Vec::new();
+    let mut handles = HashMap::new();
+    let mut written = 0;
+    for id in memtable.keyspaces() {
+        let Some(space) = view.keyspace(id) else { continue };
+        let options = core.compaction_options(&space.state.options);
+        for output in flush(&core.context, &options, memtable, id, &space.version, snapshots.clone())? {
+            written += output.record.file_bytes;
+            handles.insert(output.record.file, output.handle);
+            edits.push(Edit::TableAdded(output.record));
+        }
+    }
+    if !edits.is_empty() {
+        core.context.fs.sync_directory(&core.context.directory)?;
+    }
+    edits.push(Edit::LogStart(end));
+    core.counters.flush_bytes.fetch_add(written, Ordering::Relaxed);
+    core.counters.flushes.fetch_add(1, Ordering::Relaxed);
+    core.counters.memtable_entries.fetch_add(memtable.entries(), Ordering::Relaxed);
+    let flushed = oldest.clone();
+    drop(view);
+    core.install(edits, handles, Some(&flushed))?;
+    core.wal.recycle(end);
+    Ok(true)
+}
+
+fn log_loop(core: &Core) {
+    let background = &core.background;
+    let mut last_sync = core.options.env.now();
+    loop {
+        guarded(core, "log", || core.wal.provision_ahead().map(|()| false));
+        let millis = background.periodic_millis.load(Ordering::Relaxed);
+        if millis > 0 {
+            let now = core.options.env.now();
+            if now.saturating_sub(last_sync) >= Duration::from_millis(millis) {
+                last_sync = now;
+                if core.wal.needs_sync() {
+                    guarded(core, "log", || core.wait_durable(core.wal.published()).map(|()| false));
+                }
+            }
+        }
+        let mut state = background.state.lock();
+        if state.shutdown {
+            return;
+        }
+        if std::mem::take(&mut state.log_wanted) {
+            continue;
+        }
+        let wait = if millis > 0 { Duration::from_millis(millis).min(LOOK_UP) } else { LOOK_UP };
+        background.wake_log.wait_for(&mut state, wait);
+    }
+}
+
+fn compaction_loop(core: &Core) {
+    let background = &core.background;
+    loop {
+        let mut more = false;
+        let idle = is_idle(core);
+        if !core.options.advanced.disable_auto_compactions && background.begin() {
+            more = guarded(core, "compaction", || compaction_step(core, idle));
+            background.end();
+        }
+        if more {
+            continue;
+        }
+        let mut state = background.state.lock();
+        if state.shutdown {
+            return;
+        }
+        if state.compaction_wanted && state.paused == 0 {
+            state.compaction_wanted = false;
+            continue;
+        }
+        background.wake_compaction.wait_for(&mut state, LOOK_UP);
+    }
+}
+
+/// Whether no write came for a while.
+fn is_idle(core: &Core) -> bool {
+    let (published, now) = (core.wal.published(), core.options.env.now());
+    let mut state = core.background.state.lock();
+    if state.last_write.0 != published {
+        state.last_write = (published, now);
+    }
+    core.options.advanced.idle_compaction && now.saturating_sub(state.last_write.1) >= IDLE
+}
+
+/// Runs the most urgent compaction of any keyspace to its end. False if there is none.
+pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
+    core.check_not_poisoned()?;
+    let view = core.view.reference();
+    core.update_debt(&view);
+    for space in view.keyspaces.iter().flatten() {
+        let id = space.state.id;
+        if !core.background.claim(id) {
+            continue;
+        }
+        let options = core.compaction_options(&space.state.options);
+        // The version may have changed since the view was taken; while the keyspace is claimed only flushes do that.
+        let current = core.view.reference();
+        let picked = current
+            .keyspace(id)
+            .and_then(|space| Some((space.clone(), picker::pick(id, &space.version, &options, idle)?)));
+        let result = match picked {
+            Some((space, compaction)) => run_compaction(core, &space.version, compaction, false).map(|()| true),
+            None => Ok(false),
+        };
+        core.background.release(id);
+        if result? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a compaction is due.
+pub(crate) fn compaction_due(core: &Core) -> bool {
+    if core.options.advanced.disable_auto_compactions {
+        return false;
+    }
+    let view = core.view.reference();
+    view.keyspaces.iter().flatten().any(|space| {
+        let options = core.compaction_options(&space.state.options);
+        picker::pick(space.state.id, &space.version, &options, false).is_some()
+    })
+}
+
+/// Runs a compaction slice by slice. REQUIRES: the keyspace is claimed.
+fn run_compaction(
+    core: &Core,
+    version: &sapwood_compaction::Version,
+    mut compaction: Compaction,
+    manual: bool,
+) -> Result<()> {
+    if compaction.target_run == 0 {
+        compaction.target_run = core.context.allocate_file().0;
+    }
+    let keyspace = compaction.keyspace;
+    let Some(options) = core.keyspace_compaction_options(keyspace) else { return Ok(()) };
+    let mut job = Job::new(&core.context, &options, version, compaction)?;
+    core.counters.compactions.fetch_add(1, Ordering::Relaxed);
+    loop {
+        // Asked anew for each slice: what a snapshot taken meanwhile sees is newer than all inputs.
+        let snapshots = core.snapshots.numbers();
+        let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else { return Ok(()) };
+        if !step.handles.is_empty() {
+            core.context.fs.sync_directory(&core.context.directory)?;
+        }
+        core.counters.compaction_read_bytes.fetch_add(step.read_bytes, Ordering::Relaxed);
+        core.counters.compaction_written_bytes.fetch_add(step.written_bytes, Ordering::Relaxed);
+        core.counters.compaction_moved_bytes.fetch_add(step.moved_bytes, Ordering::Relaxed);
+        core.install(step.edits, step.handles, None)?;
+        core.update_debt(&core.view.reference());
+        core.background.changed.notify_all();
+        // The rest is picked again after the pause.
+        if !manual && core.background.should_yield() {
+            return Ok(());
+        }
+    }
+}
+
+/// Merges a range into the last level on the caller's thread.
+pub(crate) fn compact_range(
+    core: &Core,
+    keyspace: KeyspaceId,
+    lower: Option<&[u8]>,
+    upper: Option<&[u8]>,
+) -> Result<()> {
+    core.background.wait_until(|| {
+        core.check_writable()?;
+        Ok(core.background.claim(keyspace))
+    })?;
+    let view = core.view.reference();
+    let result = match view.keyspace(keyspace) {
+        Some(space) => match picker::pick_range(keyspace, &space.version, lower, upper) {
+            Some(compaction) => run_compaction(core, &space.version, compaction, true),
+            None => Ok(()),
+        },
+        None => Ok(()),
+    };
+    core.background.release(keyspace);
+    if core.background.is_shut_down() {
+        return Err(Error::new(ErrorKind::Closed, "the database was closed during the compaction"));
+    }
+    result
+}

@@ -1,0 +1,379 @@
+//! Keyspaces: named, independent key ranges of one database that share its log, memory and background work.
+use crate::db::{Core, DbInner};
+use crate::options::{Durability, WriteOptions};
+use crate::read::cursor::Cursor;
+use crate::read::iterator::Iter;
+use crate::read::slice::Slice;
+use crate::read::snapshot::Snapshot;
+use crate::read::{self, Found};
+use crate::write::{check_key, check_value, commit, with_scratch};
+use sapwood_base::format::write_batch::put_operation;
+use sapwood_base::key::{key_hash, prefix_successor};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_compaction::CompactionStyle;
+use sapwood_sstable::{Codec, ReadOptions};
+use std::ops::{Bound, RangeBounds};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Settings of one keyspace. What is not set is taken from the database.
+///
+/// Kept in the database as text, `key=value;…`, which is also what [`FromStr`] reads: `compression=lz4;style=leveled`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyspaceOptions {
+    /// The shape of its tree.
+    pub compaction_style: Option<CompactionStyle>,
+    /// Codec of its tables.
+    pub compression: Option<Codec>,
+    /// Bits per key of its filters; 0 for none.
+    pub filter_bits_per_key: Option<f32>,
+    /// Size of its data blocks, in bytes.
+    pub block_bytes: Option<usize>,
+}
+
+impl KeyspaceOptions {
+    /// The text form.
+    pub fn to_text(&self) -> String {
+        let mut parts = Vec::new();
+        match self.compaction_style {
+            Some(CompactionStyle::Hybrid) => parts.push("style=hybrid".to_string()),
+            Some(CompactionStyle::Leveled) => parts.push("style=leveled".to_string()),
+            None => {}
+        }
+        match self.compression {
+            Some(Codec::None) => parts.push("compression=none".to_string()),
+            Some(Codec::Lz4) => parts.push("compression=lz4".to_string()),
+            Some(Codec::Zstd(level)) => parts.push(format!("compression=zstd:{level}")),
+            None => {}
+        }
+        if let Some(bits) = self.filter_bits_per_key {
+            parts.push(format!("filter_bits_per_key={bits}"));
+        }
+        if let Some(bytes) = self.block_bytes {
+            parts.push(format!("block_bytes={bytes}"));
+        }
+        parts.join(";")
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.filter_bits_per_key.is_some_and(|bits| !(0.0..=32.0).contains(&bits)) {
+            return Err(Error::invalid_argument("filter_bits_per_key must be between 0 (no filter) and 32"));
+        }
+        if self.block_bytes.is_some_and(|bytes| !(256..=1 << 20).contains(&bytes)) {
+            return Err(Error::invalid_argument("block_bytes must be between 256 bytes and 1 MiB"));
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for KeyspaceOptions {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<KeyspaceOptions> {
+        let mut options = KeyspaceOptions::default();
+        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').ok_or_else(|| {
+                Error::invalid_argument(format!("keyspace options are key=value;…, and {part:?} has no '='"))
+            })?;
+            let bad = || Error::invalid_argument(format!("keyspace option {key} cannot be {value:?}"));
+            match (key, value) {
+                ("style", "hybrid") => options.compaction_style = Some(CompactionStyle::Hybrid),
+                ("style", "leveled") => options.compaction_style = Some(CompactionStyle::Leveled),
+                ("compression", "none") => options.compression = Some(Codec::None),
+                ("compression", "lz4") => options.compression = Some(Codec::Lz4),
+                ("compression", "zstd") => options.compression = Some(Codec::Zstd(3)),
+                ("compression", _) => {
+                    let level = value.strip_prefix("zstd:").and_then(|level| level.parse().ok()).ok_or_else(bad)?;
+                    options.compression = Some(Codec::Zstd(level));
+                }
+                ("filter_bits_per_key", _) => options.filter_bits_per_key = Some(value.parse().map_err(|_| bad())?),
+                ("block_bytes", _) => options.block_bytes = Some(value.parse().map_err(|_| bad())?),
+                ("style", _) => return Err(bad()),
+                _ => return Err(Error::invalid_argument(format!("there is no keyspace option {key:?}"))),
+            }
+        }
+        options.validate()?;
+        Ok(options)
+    }
+}
+
+/// What every handle of a keyspace shares.
+pub(crate) struct KeyspaceState {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) options: KeyspaceOptions,
+    dropped: AtomicBool,
+}
+
+impl KeyspaceState {
+    pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
+        Arc::new(KeyspaceState { id, name: name.to_string(), options, dropped: AtomicBool::new(false) })
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        // Release: pairs with the Acquire in `check_alive`; a write that still passes is ignored by the flush.
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.dropped.load(Ordering::Acquire) {
+            return Err(self.dropped_error());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    pub(crate) fn dropped_error(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("keyspace {:?} was dropped", self.name))
+    }
+}
+
+/// Checks a keyspace's name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > 255 {
+        return Err(Error::invalid_argument("a keyspace's name has 1 to 255 bytes"));
+    }
+    Ok(())
+}
+
+/// A handle of a keyspace (elsewhere: column family). Cheap to clone, usable from any thread; keeps the database open.
+#[doc(alias = "column family")]
+#[derive(Clone)]
+pub struct Keyspace {
+    db: Arc<DbInner>,
+    state: Arc<KeyspaceState>,
+}
+
+impl Keyspace {
+    pub(crate) fn new(db: &Arc<DbInner>, state: &Arc<KeyspaceState>) -> Keyspace {
+        Keyspace { db: db.clone(), state: state.clone() }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// The options it was created with.
+    pub fn options(&self) -> &KeyspaceOptions {
+        &self.state.options
+    }
+
+    pub(crate) fn id(&self) -> KeyspaceId {
+        self.state.id
+    }
+
+    pub(crate) fn database(&self) -> &Arc<DbInner> {
+        &self.db
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        self.state.check_alive()
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.core().snapshot()
+    }
+
+    #[inline]
+    fn core(&self) -> &Core {
+        &self.db.core
+    }
+
+    /// Sets `key` to `value`, with the database's default durability. Visible to every read that starts after the
+    /// return.
+    #[inline]
+    pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        self.write(ValueKind::Put, key.as_ref(), value.as_ref(), None)
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+        self.write(ValueKind::Put, key.as_ref(), value.as_ref(), options.durability)
+    }
+
+    /// Removes `key`, with the database's default durability. A key that is not there is no error.
+    #[inline]
+    pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        self.write(ValueKind::Delete, key.as_ref(), &[], None)
+    }
+
+    /// Removes `key`.
+    pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+        self.write(ValueKind::Delete, key.as_ref(), &[], options.durability)
+    }
+
+    #[inline]
+    fn write(&self, kind: ValueKind, key: &[u8], value: &[u8], durability: Option<Durability>) -> Result<()> {
+        check_key(key)?;
+        check_value(value)?;
+        self.state.check_alive()?;
+        let id = self.state.id;
+        with_scratch(|record| {
+            put_operation(record, kind, id, key, value);
+            commit(self.core(), record, 1, durability, |memtable, position, _| {
+                memtable.insert(id, key, key_hash(key), SequenceNumber(position), kind, value)
+            })
+        })?;
+        Ok(())
+    }
+
+    /// The value of `key`, or `None`.
+    ///
+    /// Errors: [`ErrorKind::Corruption`] with file and offset if a block it needs is damaged.
+    #[inline]
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
+        self.lookup(key.as_ref(), None, |found| found.to_slice())
+    }
+
+    /// The value of `key` as `snapshot` sees it.
+    pub fn get_at(&self, key: impl AsRef<[u8]>, snapshot: &Snapshot) -> Result<Option<Slice>> {
+        let sequence = self.core().sequence_of(snapshot)?;
+        self.lookup(key.as_ref(), Some(sequence), |found| found.to_slice())
+    }
+
+    /// Calls `with` with the value of `key` in place, without a copy. Keep `with` short: memory that others have
+    /// freed waits for it.
+    #[inline]
+    pub fn get_with<R>(&self, key: impl AsRef<[u8]>, with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        self.lookup(key.as_ref(), None, |found| with(found.bytes()))
+    }
+
+    /// Whether `key` has a value.
+    #[inline]
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.lookup(key.as_ref(), None, |_| ())?.is_some())
+    }
+
+    #[inline]
+    fn lookup<R>(
+        &self,
+        key: &[u8],
+        at: Option<SequenceNumber>,
+        with: impl FnOnce(Found<'_>) -> R,
+    ) -> Result<Option<R>> {
+        let core = self.core();
+        core.check_open()?;
+        let guard = crossbeam_epoch::pin();
+        Ok(read::get(core, &self.state, key, at, &guard)?.map(with))
+    }
+
+    /// The values of several keys, all of one state of the database, in the order of `keys`.
+    pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Slice>>> {
+        let core = self.core();
+        core.check_open()?;
+        let snapshot = core.snapshot();
+        // In key order, neighbours share index groups and blocks.
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_unstable_by(|a, b| keys[*a as usize].as_ref().cmp(keys[*b as usize].as_ref()));
+        let mut values: Vec<Option<Slice>> = vec![None; keys.len()];
+        let guard = crossbeam_epoch::pin();
+        for at in order {
+            let at = at as usize;
+            let found = read::get(core, &self.state, keys[at].as_ref(), Some(snapshot.sequence()), &guard)?;
+            values[at] = found.map(|found| found.to_slice());
+        }
+        Ok(values)
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> Iter {
+        Iter::new(self.clone(), Bound::Unbounded, Bound::Unbounded)
+    }
+
+    /// The entries whose keys lie in `range`, such as `"a".."m"` or `b"x".to_vec()..`.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
+        let (lower, upper) = owned_bounds(range);
+        Iter::new(self.clone(), lower, upper)
+    }
+
+    /// The entries whose keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
+        let prefix = prefix.as_ref();
+        let upper = prefix_successor(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        Iter::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
+    }
+
+    /// A cursor on the latest state, not positioned.
+    pub fn cursor(&self) -> Result<Cursor> {
+        self.open_cursor(None)
+    }
+
+    /// A cursor on the state that `snapshot` sees, not positioned.
+    pub fn cursor_at(&self, snapshot: &Snapshot) -> Result<Cursor> {
+        let sequence = self.core().sequence_of(snapshot)?;
+        self.open_cursor(Some(sequence))
+    }
+
+    fn open_cursor(&self, at: Option<SequenceNumber>) -> Result<Cursor> {
+        let core = self.core();
+        core.check_open()?;
+        self.state.check_alive()?;
+        let view = core.view.reference();
+        let sequence = at.unwrap_or_else(|| core.visible_sequence());
+        Ok(Cursor::new(view, self.state.id, sequence, ReadOptions::default()))
+    }
+
+    /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes
+    /// first. Returns when the range is done.
+    pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
+        self.state.check_alive()?;
+        let (lower, upper) = owned_bounds(range);
+        let bytes = |bound: Bound<Vec<u8>>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => Some(key),
+            Bound::Unbounded => None,
+        };
+        self.core().compact_range(self.state.id, bytes(lower), bytes(upper))
+    }
+
+    /// About how many bytes the entries of `range` take in tables. Costs a few index lookups.
+    pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        let (lower, upper) = owned_bounds(range);
+        let core = self.core();
+        core.check_open()?;
+        let view = core.view.reference();
+        let Some(space) = view.keyspace(self.state.id) else { return Err(self.state.dropped_error()) };
+        let key = |bound: &Bound<Vec<u8>>| match bound {
+            Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
+            Bound::Unbounded => None,
+        };
+        let (lower, upper) = (key(&lower), key(&upper));
+        let mut bytes = 0;
+        for run in &space.version.runs {
+            for table in run.overlapping(lower.as_deref(), upper.as_deref()) {
+                let open = table.handle.table()?;
+                let from = lower.as_deref().map_or(0, |key| open.approximate_offset(key));
+                let to = upper.as_deref().map_or(table.handle.file_bytes(), |key| open.approximate_offset(key));
+                bytes += to.saturating_sub(from);
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn owned_bounds<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
+    (owned(range.start_bound()), owned(range.end_bound()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_round_trip_through_text() {
+        let options = KeyspaceOptions {
+            compaction_style: Some(CompactionStyle::Leveled),
+            compression: Some(Codec::Zstd(5)),
+            filter_bits_per_key: Some(7.5),
+            block_bytes: Some(16384),
+        };
+        assert_eq!(options.to_text().parse::<KeyspaceOptions>().unwrap(), options);
+        assert_eq!("".parse::<KeyspaceOptions>().unwrap(), KeyspaceOptions::default());
+        for bad in ["compression=gzip", "style", "colour=red", "block_bytes=7"] {
+            assert!(bad.parse::<KeyspaceOptions>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,364 @@
+//! The MANIFEST: the history of version edits, and the state that they add up to.
+//!
+//! Every opening writes a new MANIFEST that starts with a snapshot of the state, and so does one that has grown to
+//! several times that size. The switch needs no pointer file: the new MANIFEST is written and synced, then the older
+//! ones are removed and the directory is synced, and only then the first edit is appended. So if a newer and an
+//! older one exist, either both say the same, or the newer is torn and the older is right.
+use crate::keyspace::{KeyspaceOptions, KeyspaceState};
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
+use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
+use sapwood_compaction::{TableContext, TableHandle, Version};
+use sapwood_storage::fs::{File, FileSystem, OpenMode};
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A MANIFEST is written anew when it has this many bytes and is four times its snapshot.
+const REWRITE_BYTES: u64 = 1 << 20;
+
+/// A keyspace in the state.
+#[derive(Clone)]
+pub(crate) struct KeyspaceEntry {
+    pub(crate) state: Arc<KeyspaceState>,
+    pub(crate) version: Arc<Version>,
+}
+
+/// What the edits add up to.
+#[derive(Clone, Default)]
+pub(crate) struct ManifestState {
+    pub(crate) next_file: u64,
+    pub(crate) next_keyspace: u32,
+    /// The log is needed from here on.
+    pub(crate) log_start: u64,
+    /// Complete, synced stretches of log, in order.
+    pub(crate) log_closed: Vec<(u64, u64)>,
+    /// Where the log of the last opening starts.
+    pub(crate) log_opened: u64,
+    pub(crate) keyspaces: BTreeMap<KeyspaceId, KeyspaceEntry>,
+}
+
+impl ManifestState {
+    /// Applies one edit record. New tables come with their handles.
+    pub(crate) fn apply(
+        &mut self,
+        edits: &[Edit],
+        handles: &HashMap<FileNumber, Arc<TableHandle>>,
+    ) -> Result<()> {
+        let mut touched: Vec<KeyspaceId> = Vec::new();
+        for edit in edits {
+            match edit {
+                Edit::NextFile(next) => self.next_file = self.next_file.max(next.0),
+                Edit::LogStart(position) => {
+                    self.log_start = self.log_start.max(*position);
+                    let start = self.log_start;
+                    self.log_closed.retain(|(_, end)| *end > start);
+                }
+                Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
+                Edit::LogOpened(position) => self.log_opened = *position,
+                Edit::KeyspaceCreated { id, name, options } => {
+                    let state = KeyspaceState::new(*id, name, options.parse()?);
+                    self.keyspaces.insert(*id, KeyspaceEntry { state, version: Arc::default() });
+                    self.next_keyspace = self.next_keyspace.max(id.0 + 1);
+                }
+                Edit::KeyspaceDropped(id) => {
+                    self.keyspaces.remove(id);
+                }
+                Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
+                Edit::TableAdded(table) => touched.push(table.keyspace),
+                Edit::TableRemoved { keyspace, .. } => touched.push(*keyspace),
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            let Some(entry) = self.keyspaces.get_mut(&id) else {
+                let message = format!("version edit concerns keyspace {id}, which does not exist");
+                return Err(Error::new(ErrorKind::Corruption, message));
+            };
+            entry.version = Arc::new(entry.version.apply(id, edits, handles)?);
+        }
+        Ok(())
+    }
+
+    /// The edits that make this state out of nothing.
+    pub(crate) fn snapshot(&self) -> Vec<Edit> {
+        let mut edits = vec![
+            Edit::NextFile(FileNumber(self.next_file)),
+            Edit::NextKeyspace(self.next_keyspace),
+            Edit::LogStart(self.log_start),
+            Edit::LogOpened(self.log_opened),
+        ];
+        edits.extend(self.log_closed.iter().map(|(start, end)| Edit::LogClosed { start: *start, end: *end }));
+        for entry in self.keyspaces.values() {
+            edits.push(Edit::KeyspaceCreated {
+                id: entry.state.id,
+                name: entry.state.name.clone(),
+                options: entry.state.options.to_text(),
+            });
+        }
+        for entry in self.keyspaces.values() {
+            edits.extend(entry.version.tables().map(|table| Edit::TableAdded((*table.record).clone())));
+        }
+        edits
+    }
+
+    /// A keyspace by name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&KeyspaceEntry> {
+        self.keyspaces.values().find(|entry| entry.state.name == name)
+    }
+}
+
+/// The open MANIFEST.
+pub(crate) struct Manifest {
+    context: Arc<TableContext>,
+    database: u64,
+    number: FileNumber,
+    file: Box<dyn File>,
+    /// Where the next record goes, in bytes.
+    end: u64,
+    snapshot_bytes: u64,
+    /// Set when a sync failed: nothing may be appended any more.
+    failed: bool,
+    pub(crate) state: ManifestState,
+}
+
+fn position_of(offset: u64) -> u64 {
+    offset / UNIT_BYTES as u64
+}
+
+fn encode_record(edits: &[Edit], database: u64, offset: u64) -> Vec<u8> {
+    let mut record = vec![0; RECORD_HEADER_BYTES];
+    record.extend(format::encode(edits));
+    let payload = (record.len() - RECORD_HEADER_BYTES) as u32;
+    log_record::seal(&mut record, payload, database, position_of(offset), RecordKind::Edit, edits.len());
+    record.resize(record.len().next_multiple_of(UNIT_BYTES), 0);
+    record
+}
+
+impl Manifest {
+    /// Writes a new MANIFEST with `state`, removes older ones, and makes both durable.
+    pub(crate) fn create(context: &Arc<TableContext>, database: u64, state: ManifestState) -> Result<Manifest> {
+        let manifest = Manifest::write_new(context, database, state)?;
+        manifest.retire_older()?;
+        Ok(manifest)
+    }
+
+    /// The first half of a switch. On an error the new file is gone again; if it cannot be removed, the error is of
+    /// kind `Poisoned`: an edit to the old MANIFEST could then be passed over by the next opening.
+    fn write_new(context: &Arc<TableContext>, database: u64, mut state: ManifestState) -> Result<Manifest> {
+        let number = context.allocate_file();
+        state.next_file = state.next_file.max(context.next_file.load(std::sync::atomic::Ordering::Relaxed));
+        let path = context.directory.join(FileName::Manifest(number).format());
+        let file = context.fs.create_new(&path)?;
+        let mut bytes = format::encode_header(database).to_vec();
+        bytes.extend(encode_record(&state.snapshot(), database, HEADER_BYTES as u64));
+        let written = file
+            .write_at(0, &bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| context.fs.sync_directory(&context.directory));
+        if let Err(error) = written {
+            return match context.fs.remove_file(&path) {
+                Ok(()) => Err(error),
+                Err(_) => Err(Error::new(ErrorKind::Poisoned, format!("cannot switch the MANIFEST: {error}"))),
+            };
+        }
+        let end = bytes.len() as u64;
+        let context = context.clone();
+        Ok(Manifest { context, database, number, file, end, snapshot_bytes: end, failed: false, state })
+    }
+
+    /// The second half: nothing may be appended before the older ones are durably gone.
+    fn retire_older(&self) -> Result<()> {
+        let (fs, directory) = (&*self.context.fs, &self.context.directory);
+        for name in list(fs, directory)? {
+            if let FileName::Manifest(other) = name
+                && other < self.number
+            {
+                fs.remove_file(&directory.join(name.format()))?;
+            }
+        }
+        fs.sync_directory(directory)
+    }
+
+    /// Appends one edit durably, then applies it to the state.
+    ///
+    /// On an error of the write nothing has changed, and the call can be tried again. After an error of the sync
+    /// nothing can be appended any more.
+    pub(crate) fn append(
+        &mut self,
+        mut edits: Vec<Edit>,
+        handles: &HashMap<FileNumber, Arc<TableHandle>>,
+    ) -> Result<()> {
+        if self.failed {
+            return Err(Error::new(ErrorKind::Poisoned, "an earlier sync of the MANIFEST failed; reopen the database"));
+        }
+        let next_file = self.context.next_file.load(std::sync::atomic::Ordering::Relaxed);
+        edits.push(Edit::NextFile(FileNumber(next_file)));
+        // Applied to a copy first: an edit that does not fit must not reach the disk.
+        let mut state = self.state.clone();
+        state.apply(&edits, handles)?;
+        if self.end > REWRITE_BYTES && self.end > 4 * self.snapshot_bytes {
+            let next = Manifest::write_new(&self.context, self.database, state)
+                .inspect_err(|error| self.failed = error.kind() == ErrorKind::Poisoned)?;
+            self.failed = true;
+            next.retire_older()?;
+            *self = next;
+            return Ok(());
+        }
+        let record = encode_record(&edits, self.database, self.end);
+        self.file.write_at(self.end, &record)?;
+        if let Err(error) = self.file.sync_data() {
+            self.failed = true;
+            return Err(error.context("the MANIFEST is closed for good"));
+        }
+        self.end += record.len() as u64;
+        self.state = state;
+        Ok(())
+    }
+}
+
+/// What was read of a MANIFEST.
+pub(crate) struct Loaded {
+    pub(crate) database: u64,
+    pub(crate) state: ManifestState,
+}
+
+/// Our files in a directory.
+pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<FileName>> {
+    let names = fs.list(directory)?;
+    Ok(names
+        .iter()
+        .filter_map(|path| FileName::parse(path.file_name()?.to_str()?))
+        .collect())
+}
+
+/// Reads the current MANIFEST; `None` if there is no database, or only one whose creation was cut short.
+pub(crate) fn load(context: &Arc<TableContext>, names: &[FileName]) -> Result<Option<Loaded>> {
+    let mut numbers: Vec<FileNumber> = names
+        .iter()
+        .filter_map(|name| match name {
+            FileName::Manifest(number) => Some(*number),
+            _ => None,
+        })
+        .collect();
+    numbers.sort_unstable();
+    let mut newest_error = None;
+    while let Some(number) = numbers.pop() {
+        match load_one(context, number) {
+            Ok(loaded) => return Ok(Some(loaded)),
+            Err(Failure::Torn(error)) => {
+                newest_error.get_or_insert(error);
+            }
+            Err(Failure::Fatal(error)) => return Err(error),
+        }
+    }
+    match newest_error {
+        None => Ok(None),
+        Some(error) => {
+            // The first MANIFEST is written before anything else, so a torn one alone is a creation cut short.
+            let alone = names.iter().all(|name| matches!(name, FileName::Lock | FileName::Manifest(_)));
+            if alone { Ok(None) } else { Err(error) }
+        }
+    }
+}
+
+enum Failure {
+    /// The snapshot at the start is not there: an older MANIFEST counts, if there is one.
+    Torn(Error),
+    Fatal(Error),
+}
+
+fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
+    let path = context.directory.join(FileName::Manifest(number).format());
+    let read = || -> Result<Vec<u8>> {
+        let file = context.fs.open(&path, OpenMode::Read)?;
+        let mut bytes = vec![0; file.len()? as usize];
+        file.read_exact_at(0, &mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(Failure::Fatal)?;
+    let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Err(Failure::Torn(Error::corruption(&path, 0, "MANIFEST is shorter than its header")));
+    };
+    let database = format::decode_header(header).map_err(|error| {
+        let error_kind = error.kind();
+        let error = error.at(&path, 0);
+        if error_kind == ErrorKind::Unsupported { Failure::Fatal(error) } else { Failure::Torn(error) }
+    })?;
+    let mut state = ManifestState::default();
+    let mut offset = HEADER_BYTES;
+    let mut first = true;
+    while offset < bytes.len() {
+        let Some(payload) = record_at(&bytes, offset, database) else {
+            let error = Error::corruption(&path, offset as u64, "MANIFEST record is damaged");
+            if first {
+                return Err(Failure::Torn(error));
+            }
+            // Each edit was synced before the next was written, so only the last one can be torn.
+            let later = (offset / UNIT_BYTES + 1..bytes.len() / UNIT_BYTES)
+                .any(|unit| record_at(&bytes, unit * UNIT_BYTES, database).is_some());
+            if later {
+                return Err(Failure::Fatal(error));
+            }
+            break;
+        };
+        let edits = format::decode(payload).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
+        let handles = edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::TableAdded(table) => {
+                    Some((table.file, TableHandle::new(context, table.file, table.file_bytes)))
+                }
+                _ => None,
+            })
+            .collect();
+        state.apply(&edits, &handles).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
+        offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
+        first = false;
+    }
+    if first {
+        return Err(Failure::Torn(Error::corruption(&path, HEADER_BYTES as u64, "MANIFEST has no record")));
+    }
+    Ok(Loaded { database, state })
+}
+
+fn record_at(bytes: &[u8], offset: usize, database: u64) -> Option<&[u8]> {
+    let rest = &bytes[offset..];
+    let header = log_record::parse_header(rest.first_chunk()?, position_of(offset as u64))?;
+    let record = rest.get(..header.covered_bytes())?;
+    (header.kind == RecordKind::Edit && header.verify(record, database, position_of(offset as u64)))
+        .then(|| &record[RECORD_HEADER_BYTES..])
+}
+
+/// The options of a keyspace, with what it leaves open taken from the database.
+pub(crate) fn compaction_options(
+    database: &crate::options::AdvancedOptions,
+    memtable_bytes: usize,
+    keyspace: &KeyspaceOptions,
+) -> sapwood_compaction::CompactionOptions {
+    let defaults = sapwood_compaction::CompactionOptions::default();
+    let codec = keyspace.compression.unwrap_or(database.compression);
+    let mut table = defaults.table.clone();
+    table.block_size_bytes = keyspace.block_bytes.unwrap_or(database.block_bytes);
+    table.codec = codec;
+    table.filter_bits_per_key = keyspace.filter_bits_per_key.unwrap_or(database.filter_bits_per_key);
+    table.filter = match table.filter_bits_per_key > 0.0 {
+        true => database.filter,
+        false => sapwood_sstable::FilterKind::None,
+    };
+    sapwood_compaction::CompactionOptions {
+        style: keyspace.compaction_style.unwrap_or(database.compaction_style),
+        level0_runs: database.level0_runs,
+        level_base_bytes: (memtable_bytes as u64).saturating_mul(4),
+        target_file_bytes: database.target_file_bytes,
+        slice_bytes: database.target_file_bytes.saturating_mul(4),
+        table,
+        last_level_codec: match keyspace.compression {
+            Some(codec) => codec,
+            None => database.last_level_compression.unwrap_or(codec),
+        },
+        ..defaults
+    }
+}

@@ -1,0 +1,201 @@
+//! Settings of a database: three that everyone meets, the rest under [`AdvancedOptions`].
+use sapwood_base::{Error, Result};
+use sapwood_compaction::CompactionStyle;
+use sapwood_sstable::{Codec, FilterKind};
+use sapwood_storage::env::Env;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What an acknowledged write survives.
+///
+/// Whatever the class, the state after a crash is a prefix of the history of commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// The log is left out: the write survives once its memtable was flushed. For data that can be made again.
+    None,
+    /// The bytes are in the operating system's page cache: the write survives the end of the process (`kill -9`),
+    /// not a power loss. The default, and what other engines call "no sync".
+    #[default]
+    Buffered,
+    /// As `Buffered`, and a background thread syncs the log at least this often: a power loss takes at most that
+    /// much history.
+    Periodic(Duration),
+    /// The log was synced to the device: the write survives a power loss. Waiting threads share one sync.
+    Sync,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Durability::None => f.write_str("none"),
+            Durability::Buffered => f.write_str("buffered"),
+            Durability::Periodic(every) => write!(f, "periodic:{}", every.as_millis()),
+            Durability::Sync => f.write_str("sync"),
+        }
+    }
+}
+
+impl FromStr for Durability {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Durability> {
+        Ok(match text {
+            "none" => Durability::None,
+            "buffered" => Durability::Buffered,
+            "sync" => Durability::Sync,
+            _ => match text.strip_prefix("periodic:").and_then(|millis| millis.parse().ok()) {
+                Some(millis) if millis > 0 => Durability::Periodic(Duration::from_millis(millis)),
+                _ => {
+                    let message = format!("durability is none, buffered, periodic:MILLISECONDS or sync, not {text:?}");
+                    return Err(Error::invalid_argument(message));
+                }
+            },
+        })
+    }
+}
+
+/// Settings of one write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions {
+    /// What the write survives; `None` takes the default of the database.
+    pub durability: Option<Durability>,
+}
+
+impl WriteOptions {
+    /// Waits until the write survives a power loss.
+    pub fn sync() -> WriteOptions {
+        WriteOptions { durability: Some(Durability::Sync) }
+    }
+}
+
+/// Settings that most programs leave alone.
+#[derive(Clone)]
+pub struct AdvancedOptions {
+    /// Bytes of the buffer cache. By default what `memory_budget` leaves after memtables and log.
+    pub cache_bytes: Option<usize>,
+    /// Size at which a memtable is flushed, in bytes. By default an eighth of `memory_budget`, 1 to 128 MiB.
+    pub memtable_bytes: Option<usize>,
+    /// Memtables at most, the active one included; when all are full, writers wait for a flush. At least 2.
+    pub max_memtables: usize,
+    /// Codec of all levels but the last.
+    pub compression: Codec,
+    /// Codec of the last level; `None` takes `compression`.
+    pub last_level_compression: Option<Codec>,
+    /// The filter that tables carry.
+    pub filter: FilterKind,
+    /// Bits per key of the filter in the last level; upper levels get a few more.
+    pub filter_bits_per_key: f32,
+    /// Size of a data block, in bytes.
+    pub block_bytes: usize,
+    /// The shape of the tree.
+    pub compaction_style: CompactionStyle,
+    /// Runs of level 0 that start a compaction.
+    pub level0_runs: usize,
+    /// Threads that compact.
+    pub background_threads: usize,
+    /// Threads that share one compaction. They come out of an own pool.
+    pub subcompactions: usize,
+    /// Tables are cut at this size, in bytes.
+    pub target_file_bytes: u64,
+    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB.
+    pub wal_segment_bytes: usize,
+    /// Maps log segments into memory, so that a commit makes no system call. `false` writes with `pwrite`.
+    pub wal_mapped: bool,
+    /// Leaves compaction to `compact_range`.
+    pub disable_auto_compactions: bool,
+    /// Merges upper levels down when no write came for a second.
+    pub idle_compaction: bool,
+    /// Files, clock, threads and randomness.
+    pub env: Env,
+}
+
+impl Default for AdvancedOptions {
+    fn default() -> AdvancedOptions {
+        AdvancedOptions {
+            cache_bytes: None,
+            memtable_bytes: None,
+            max_memtables: 3,
+            compression: Codec::None,
+            last_level_compression: None,
+            filter: FilterKind::Blocked,
+            filter_bits_per_key: 10.0,
+            block_bytes: 4096,
+            compaction_style: CompactionStyle::Hybrid,
+            level0_runs: 8,
+            background_threads: 1,
+            subcompactions: 1,
+            target_file_bytes: 64 << 20,
+            wal_segment_bytes: 32 << 20,
+            wal_mapped: true,
+            disable_auto_compactions: false,
+            idle_compaction: true,
+            env: Env::os(),
+        }
+    }
+}
+
+impl AdvancedOptions {
+    /// Checks every range. The message says what is allowed.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let check = |good: bool, message: &str| match good {
+            true => Ok(()),
+            false => Err(Error::invalid_argument(message)),
+        };
+        check(self.max_memtables >= 2, "max_memtables must be at least 2: one to write to, one to flush")?;
+        check(
+            self.memtable_bytes.is_none_or(|bytes| (64 << 10..=16 << 30).contains(&bytes)),
+            "memtable_bytes must be between 64 KiB and 16 GiB",
+        )?;
+        check(
+            self.wal_segment_bytes >= 64 << 10
+                && self.wal_segment_bytes.is_multiple_of(4096)
+                && self.wal_segment_bytes <= 1 << 30,
+            "wal_segment_bytes must be a multiple of 4096 between 64 KiB and 1 GiB",
+        )?;
+        check((256..=1 << 20).contains(&self.block_bytes), "block_bytes must be between 256 bytes and 1 MiB")?;
+        check(
+            (0.0..=32.0).contains(&self.filter_bits_per_key),
+            "filter_bits_per_key must be between 0 (no filter) and 32",
+        )?;
+        check(self.level0_runs >= 1, "level0_runs must be at least 1")?;
+        check((1..=64).contains(&self.background_threads), "background_threads must be between 1 and 64")?;
+        check((1..=64).contains(&self.subcompactions), "subcompactions must be between 1 and 64")?;
+        check(self.target_file_bytes >= 4096, "target_file_bytes must be at least 4096")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durability_round_trips_through_text() {
+        for durability in [
+            Durability::None,
+            Durability::Buffered,
+            Durability::Periodic(Duration::from_millis(20)),
+            Durability::Sync,
+        ] {
+            assert_eq!(durability.to_string().parse::<Durability>().unwrap(), durability);
+        }
+        assert!("periodic:0".parse::<Durability>().is_err() && "fsync".parse::<Durability>().is_err());
+    }
+
+    #[test]
+    fn every_bad_setting_is_named() {
+        let bad = |change: fn(&mut AdvancedOptions), name: &str| {
+            let mut options = AdvancedOptions::default();
+            change(&mut options);
+            let message = options.validate().unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+        };
+        bad(|o| o.max_memtables = 1, "max_memtables");
+        bad(|o| o.memtable_bytes = Some(1), "memtable_bytes");
+        bad(|o| o.wal_segment_bytes = 100_000, "wal_segment_bytes");
+        bad(|o| o.block_bytes = 0, "block_bytes");
+        bad(|o| o.filter_bits_per_key = 99.0, "filter_bits_per_key");
+        bad(|o| o.background_threads = 0, "background_threads");
+        assert!(AdvancedOptions::default().validate().is_ok());
+    }
+}

@@ -1,0 +1,89 @@
+//! The read path of a get.
+//!
+//! 1. Pin the epoch: from here on, no memtable, table, index or cache frame that can be reached goes away.
+//! 2. Load the view, then the sequence number to read at (in this order, see `super_version`).
+//! 3. Hash the key once; memtable filters, table filters and block tags all use it.
+//! 4. Look into the memtables, newest first.
+//! 5. Find the table of each run, and prefetch its filter line: one wait for all runs instead of one each.
+//! 6. Ask the runs, newest first: filter, index, block in the cache or from the file. The first hit answers.
+pub mod cursor;
+pub mod iterator;
+pub mod slice;
+pub mod snapshot;
+pub(crate) mod super_version;
+
+use crate::db::Core;
+use crate::keyspace::KeyspaceState;
+use crossbeam_epoch::Guard;
+use sapwood_base::key::key_hash;
+use sapwood_base::{Result, SequenceNumber, ValueKind};
+use sapwood_compaction::RunTable;
+use sapwood_sstable::ValueRef;
+use slice::Slice;
+
+/// Runs whose filters are prefetched together.
+const PREFETCHED_RUNS: usize = 16;
+
+/// A value in place.
+pub(crate) enum Found<'g> {
+    Memtable(&'g [u8]),
+    Table(ValueRef<'g>),
+}
+
+impl Found<'_> {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Found::Memtable(value) => value,
+            Found::Table(value) => value,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn to_slice(&self) -> Slice {
+        match self {
+            Found::Memtable(value) => Slice::copied(value),
+            Found::Table(value) => Slice::of_block(value),
+        }
+    }
+}
+
+/// Steps 2 to 6. `at` is the snapshot to read at; the latest state if there is none.
+#[inline]
+pub(crate) fn get<'g>(
+    core: &'g Core,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    at: Option<SequenceNumber>,
+    guard: &'g Guard,
+) -> Result<Option<Found<'g>>> {
+    let view = core.view.load(guard);
+    let sequence = at.unwrap_or_else(|| core.visible_sequence());
+    let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
+    let hash = key_hash(key);
+
+    for generation in &view.generations {
+        if let Some(found) = generation.memtable.get(keyspace.id, key, hash, sequence) {
+            return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
+        }
+    }
+
+    let runs = &space.version.runs;
+    let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
+    for (run, candidate) in runs.iter().zip(&mut candidates) {
+        *candidate = run.find(key);
+        if let Some(table) = candidate
+            && let Some(table) = table.handle.opened()
+        {
+            table.prefetch_filter(hash);
+        }
+    }
+    for (number, run) in runs.iter().enumerate() {
+        let candidate = if number < PREFETCHED_RUNS { candidates[number] } else { run.find(key) };
+        let Some(candidate) = candidate else { continue };
+        if let Some(found) = candidate.handle.table()?.get(key, hash, sequence, guard)? {
+            return Ok((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,272 @@
+//! The cursor: visible entries of one keyspace, in key order, both ways.
+//!
+//! It merges the memtables and runs of its view, and of the versions of a key shows the newest one that its sequence
+//! number sees, unless that is a tombstone.
+use crate::read::super_version::SuperVersion;
+use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
+use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_compaction::version::iterator::{Cached, RunIterator};
+use sapwood_memtable::MemtableIterator;
+use sapwood_sstable::ReadOptions;
+use std::sync::Arc;
+
+/// One input of the merge.
+enum Source {
+    Memtable(MemtableIterator),
+    Run(RunIterator<Cached>),
+}
+
+macro_rules! delegate {
+    ($self:ident, $source:ident => $call:expr) => {
+        match $self {
+            Source::Memtable($source) => $call,
+            Source::Run($source) => $call,
+        }
+    };
+}
+
+impl InternalIterator for Source {
+    #[inline]
+    fn valid(&self) -> bool {
+        delegate!(self, source => source.valid())
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        delegate!(self, source => source.seek_to_first())
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        delegate!(self, source => source.seek_to_last())
+    }
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        delegate!(self, source => source.seek(target))
+    }
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        delegate!(self, source => source.seek_before(target))
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        delegate!(self, source => source.next())
+    }
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        delegate!(self, source => source.prev())
+    }
+    #[inline]
+    fn key(&self) -> &[u8] {
+        delegate!(self, source => source.key())
+    }
+    #[inline]
+    fn sequence(&self) -> SequenceNumber {
+        delegate!(self, source => source.sequence())
+    }
+    #[inline]
+    fn kind(&self) -> ValueKind {
+        delegate!(self, source => source.kind())
+    }
+    #[inline]
+    fn value(&self) -> &[u8] {
+        delegate!(self, source => source.value())
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Before the first positioning, past an end, or after an error.
+    Nowhere,
+    /// On an entry, and the merge stands on it.
+    Forward,
+    /// On an entry whose key and value are held here; the merge stands on the last entry of a smaller key.
+    Backward,
+}
+
+/// A position among the visible entries of a keyspace.
+///
+/// Owns all it needs (`'static`, `Send`): tables and memtables it reads stay until it is dropped, so do not keep an
+/// idle cursor for long. It sees the state at its creation (or the snapshot's), whatever is written later.
+pub struct Cursor {
+    merged: MergingIterator<Source>,
+    sequence: SequenceNumber,
+    state: State,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    _view: Arc<SuperVersion>,
+}
+
+impl Cursor {
+    pub(crate) fn new(
+        view: Arc<SuperVersion>,
+        keyspace: KeyspaceId,
+        sequence: SequenceNumber,
+        options: ReadOptions,
+    ) -> Cursor {
+        let mut sources = Vec::new();
+        for generation in &view.generations {
+            if generation.memtable.entries_of(keyspace) > 0 {
+                sources.push(Source::Memtable(generation.memtable.iter(keyspace)));
+            }
+        }
+        if let Some(keyspace) = view.keyspace(keyspace) {
+            for run in &keyspace.version.runs {
+                sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options.clone()))));
+            }
+        }
+        Cursor {
+            merged: MergingIterator::new(sources),
+            sequence,
+            state: State::Nowhere,
+            key: Vec::new(),
+            value: Vec::new(),
+            _view: view,
+        }
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        self.state != State::Nowhere
+    }
+
+    /// The key. REQUIRES: [`Cursor::valid`] (empty otherwise).
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        match self.state {
+            State::Forward => self.merged.key(),
+            State::Backward => &self.key,
+            State::Nowhere => &[],
+        }
+    }
+
+    /// The value, without a copy. REQUIRES: [`Cursor::valid`] (empty otherwise).
+    #[inline]
+    pub fn value(&self) -> &[u8] {
+        match self.state {
+            State::Forward => self.merged.value(),
+            State::Backward => &self.value,
+            State::Nowhere => &[],
+        }
+    }
+
+    /// Moves to the first entry.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        self.state = State::Nowhere;
+        self.merged.seek_to_first()?;
+        self.settle_forward(false)
+    }
+
+    /// Moves to the last entry.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        self.state = State::Nowhere;
+        self.merged.seek_to_last()?;
+        self.settle_backward()
+    }
+
+    /// Moves to the first entry whose key is `>= target`.
+    pub fn seek(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
+        self.state = State::Nowhere;
+        self.merged.seek(target.as_ref())?;
+        self.settle_forward(false)
+    }
+
+    /// Moves to the last entry whose key is `<= target`.
+    pub fn seek_for_prev(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
+        let target = target.as_ref();
+        self.seek(target)?;
+        if self.valid() && self.key() == target {
+            return Ok(());
+        }
+        self.seek_before(target)
+    }
+
+    /// Moves to the last entry whose key is `< target`.
+    pub fn seek_before(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
+        self.state = State::Nowhere;
+        self.merged.seek_before(target.as_ref())?;
+        self.settle_backward()
+    }
+
+    /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    #[inline]
+    pub fn next(&mut self) -> Result<()> {
+        match self.state {
+            State::Forward => {
+                self.key.clear();
+                self.key.extend_from_slice(self.merged.key());
+                self.state = State::Nowhere;
+                self.merged.next()?;
+                self.settle_forward(true)
+            }
+            State::Backward => {
+                self.state = State::Nowhere;
+                let key = std::mem::take(&mut self.key);
+                let result = self.merged.seek(&key);
+                self.key = key;
+                result?;
+                self.settle_forward(true)
+            }
+            State::Nowhere => Ok(()),
+        }
+    }
+
+    /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
+    /// valid.
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        match self.state {
+            State::Forward => {
+                self.key.clear();
+                self.key.extend_from_slice(self.merged.key());
+                self.state = State::Nowhere;
+                self.merged.seek_before(&self.key)?;
+                self.settle_backward()
+            }
+            State::Backward => {
+                self.state = State::Nowhere;
+                self.settle_backward()
+            }
+            State::Nowhere => Ok(()),
+        }
+    }
+
+    /// Goes on to the first visible entry. With `skip`, versions of the key in `self.key` are passed over.
+    #[inline]
+    fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
+        while self.merged.valid() {
+            let key = self.merged.key();
+            if self.merged.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
+                if self.merged.kind() == ValueKind::Put {
+                    self.state = State::Forward;
+                    return Ok(());
+                }
+                self.key.clear();
+                self.key.extend_from_slice(key);
+                skip = true;
+            }
+            self.merged.next()?;
+        }
+        Ok(())
+    }
+
+    /// Goes back over the versions of one key after the other, oldest first, until one shows a value.
+    fn settle_backward(&mut self) -> Result<()> {
+        while self.merged.valid() {
+            self.key.clear();
+            self.key.extend_from_slice(self.merged.key());
+            let mut visible = false;
+            while self.merged.valid() && self.merged.key() == self.key.as_slice() {
+                // Versions come with growing sequence numbers: the last one that is seen is the newest.
+                if self.merged.sequence() <= self.sequence {
+                    visible = self.merged.kind() == ValueKind::Put;
+                    self.value.clear();
+                    if visible {
+                        self.value.extend_from_slice(self.merged.value());
+                    }
+                }
+                self.merged.prev()?;
+            }
+            if visible {
+                self.state = State::Backward;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}

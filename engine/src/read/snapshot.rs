@@ -1,0 +1,68 @@
+//! Snapshots: sequence numbers that flush and compaction keep readable.
+use parking_lot::Mutex;
+use sapwood_base::SequenceNumber;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The numbers of live snapshots, each with how many there are.
+#[derive(Default)]
+pub(crate) struct SnapshotList {
+    live: Mutex<BTreeMap<SequenceNumber, usize>>,
+}
+
+impl SnapshotList {
+    /// Every live number, ascending.
+    ///
+    /// A snapshot that is taken later has a number at least as large as anything published now, so a job that asks
+    /// before it looks at its inputs drops nothing that the snapshot could read.
+    pub(crate) fn numbers(&self) -> Vec<SequenceNumber> {
+        self.live.lock().keys().copied().collect()
+    }
+}
+
+/// A view of all keyspaces at one point of the history. Costs nothing to take; what it sees is kept until the last
+/// clone is dropped.
+///
+/// Holds no reference to the database: after [`crate::Db::close`] it can no longer be read at.
+#[derive(Clone)]
+pub struct Snapshot {
+    inner: Arc<Registered>,
+}
+
+struct Registered {
+    list: Arc<SnapshotList>,
+    sequence: SequenceNumber,
+}
+
+impl Snapshot {
+    /// Registers a snapshot at the number that `published` gives.
+    pub(crate) fn take(list: &Arc<SnapshotList>, published: impl FnOnce() -> SequenceNumber) -> Snapshot {
+        // The number is read under the lock: a job either sees the snapshot in the list, or read its inputs before.
+        let mut live = list.live.lock();
+        let sequence = published();
+        *live.entry(sequence).or_insert(0) += 1;
+        drop(live);
+        Snapshot { inner: Arc::new(Registered { list: list.clone(), sequence }) }
+    }
+
+    /// The last operation that it sees.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.inner.sequence
+    }
+
+    pub(crate) fn belongs_to(&self, list: &Arc<SnapshotList>) -> bool {
+        Arc::ptr_eq(&self.inner.list, list)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let mut live = self.list.live.lock();
+        if let Some(count) = live.get_mut(&self.sequence) {
+            *count -= 1;
+            if *count == 0 {
+                live.remove(&self.sequence);
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The consistent view that a read pins: memtable generations and the version of every keyspace.
+//!
+//! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes a reference. The
+//! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
+//! written after the read began.
+use crate::keyspace::KeyspaceState;
+use crossbeam_epoch::{Atomic, Guard, Shared};
+use sapwood_base::KeyspaceId;
+use sapwood_compaction::Version;
+use sapwood_memtable::Memtable;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The start of a generation whose rotation has not been given its place in the log yet.
+const PENDING: u64 = u64::MAX;
+
+/// A memtable and the stretch of log that it holds.
+pub(crate) struct Generation {
+    pub(crate) memtable: Arc<Memtable>,
+    /// First position that belongs here, or `PENDING`.
+    start: AtomicU64,
+}
+
+impl Generation {
+    /// A generation from `start` on.
+    pub(crate) fn new(memtable: Arc<Memtable>, start: u64) -> Arc<Generation> {
+        Arc::new(Generation { memtable, start: AtomicU64::new(start) })
+    }
+
+    /// A generation whose start follows.
+    pub(crate) fn pending(memtable: Arc<Memtable>) -> Arc<Generation> {
+        Generation::new(memtable, PENDING)
+    }
+
+    /// Gives a pending generation its start.
+    pub(crate) fn begin(&self, position: u64) {
+        // Release: pairs with the Acquire in `start`.
+        self.start.store(position, Ordering::Release);
+    }
+
+    /// The first position that belongs here. Waits for a rotation under way, which is a few instructions long.
+    #[inline]
+    pub(crate) fn start(&self) -> u64 {
+        let mut spins = 0;
+        loop {
+            match self.start.load(Ordering::Acquire) {
+                PENDING => crate::wal::backoff(&mut spins),
+                position => return position,
+            }
+        }
+    }
+}
+
+/// A keyspace as a read sees it.
+pub(crate) struct KeyspaceView {
+    pub(crate) state: Arc<KeyspaceState>,
+    pub(crate) version: Arc<Version>,
+}
+
+/// The view.
+pub(crate) struct SuperVersion {
+    /// Newest first; the first takes the writes.
+    pub(crate) generations: Vec<Arc<Generation>>,
+    /// By keyspace number; `None` for one that was dropped.
+    pub(crate) keyspaces: Vec<Option<Arc<KeyspaceView>>>,
+}
+
+impl SuperVersion {
+    /// The generation that takes writes.
+    #[inline]
+    pub(crate) fn active(&self) -> &Arc<Generation> {
+        &self.generations[0]
+    }
+
+    /// The generation that a log position belongs to.
+    #[inline]
+    pub(crate) fn generation_of(&self, position: u64) -> &Arc<Generation> {
+        self.generations
+            .iter()
+            .find(|generation| generation.start() <= position)
+            .expect("an unpublished position belongs to a generation that is not flushed")
+    }
+
+    /// A keyspace, unless it was dropped.
+    #[inline]
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {
+        self.keyspaces.get(id.0 as usize)?.as_ref()
+    }
+}
+
+/// The place where the current view is found.
+pub(crate) struct SuperVersionCell {
+    current: Atomic<SuperVersion>,
+}
+
+impl SuperVersionCell {
+    /// A cell that holds `view`.
+    pub(crate) fn new(view: SuperVersion) -> SuperVersionCell {
+        let cell = SuperVersionCell { current: Atomic::null() };
+        // Release: pairs with the Acquire in `load`.
+        cell.current.store(Shared::from(Arc::into_raw(Arc::new(view))), Ordering::Release);
+        cell
+    }
+
+    /// The current view, for as long as the epoch is pinned.
+    #[inline]
+    pub(crate) fn load<'g>(&self, guard: &'g Guard) -> &'g SuperVersion {
+        // SAFETY: the cell always holds a pointer from `Arc::into_raw`, and a view that was replaced is released
+        // only after every guard of that time is gone.
+        unsafe { self.current.load(Ordering::Acquire, guard).deref() }
+    }
+
+    /// A reference to the current view.
+    pub(crate) fn reference(&self) -> Arc<SuperVersion> {
+        let guard = crossbeam_epoch::pin();
+        let pointer = self.current.load(Ordering::Acquire, &guard).as_raw();
+        // SAFETY: the pointer came from `Arc::into_raw`, and the guard keeps the cell's own count from being given
+        // up, so the count is at least one here.
+        unsafe {
+            Arc::increment_strong_count(pointer);
+            Arc::from_raw(pointer)
+        }
+    }
+
+    /// Replaces the view. REQUIRES: callers exclude each other.
+    pub(crate) fn replace(&self, view: SuperVersion) {
+        let guard = crossbeam_epoch::pin();
+        let new = Shared::from(Arc::into_raw(Arc::new(view)));
+        // AcqRel: publishes the new view; pairs with the Acquire in `load`.
+        let old = self.current.swap(new, Ordering::AcqRel, &guard);
+        let old = old.as_raw() as usize;
+        // SAFETY: the old pointer came from `Arc::into_raw` and is no longer in the cell; the closure runs once, after
+        // every guard that could have loaded it is gone.
+        unsafe {
+            guard.defer_unchecked(move || drop(Arc::from_raw(old as *const SuperVersion)));
+        }
+        guard.flush();
+    }
+}
+
+impl Drop for SuperVersionCell {
+    fn drop(&mut self) {
+        // SAFETY: nobody else can reach the cell any more.
+        unsafe {
+            let guard = crossbeam_epoch::unprotected();
+            drop(Arc::from_raw(self.current.load(Ordering::Acquire, guard).as_raw()));
+        }
+    }
+}

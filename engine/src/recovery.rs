@@ -1,0 +1,368 @@
+//! Opening a database: from its files to a state that takes writes.
+//!
+//! 1. Read the MANIFEST; check that every table it lists is there with its length.
+//! 2. Read the headers of all log segments, and the stretches of log that are needed, in order.
+//! 3. Rebuild memtables from the records. Nothing is flushed.
+//! 4. Sync what was read of the last stretch, and write a new MANIFEST that calls it closed and starts a new stretch
+//!    above every position that was ever handed out. This is the only commit point: before it nothing is removed or
+//!    overwritten, so a crash in between changes nothing but the next attempt.
+//! 5. Remove files that nothing refers to.
+use crate::manifest::{self, Manifest, ManifestState};
+use crate::read::super_version::Generation;
+use crate::wal::RetainedSegment;
+use crate::wal::reader::{FoundSegment, LogReader, Record};
+use rayon::prelude::*;
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
+use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
+use sapwood_base::format::write_batch::Operations;
+use sapwood_base::key::key_hash;
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+use sapwood_compaction::TableContext;
+use sapwood_memtable::{ArenaPool, Memtable};
+use sapwood_storage::fs::OpenMode;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The first position of a new database. Sequence numbers below stand for "older than everything".
+const FIRST_POSITION: u64 = 1 << 10;
+/// Logs with fewer payload bytes are replayed on one thread.
+const PARALLEL_BYTES: usize = 4 << 20;
+
+/// A state to go on from.
+pub(crate) struct Recovered {
+    pub(crate) database: u64,
+    pub(crate) manifest: ManifestState,
+    /// Oldest first; at least one.
+    pub(crate) generations: Vec<Arc<Generation>>,
+    /// Where the new log starts.
+    pub(crate) base: u64,
+    pub(crate) retained: Vec<RetainedSegment>,
+    pub(crate) spare_files: Vec<FileNumber>,
+    /// Files that nothing refers to.
+    pub(crate) orphans: Vec<FileName>,
+    /// Records that were replayed.
+    pub(crate) records: u64,
+    /// Bytes of log that were replayed.
+    pub(crate) log_bytes: u64,
+    /// Segments to sync before the stretch that was read can be called closed.
+    unsynced: Vec<FoundSegment>,
+}
+
+/// What memtables are made of.
+pub(crate) struct MemtableSource<'a> {
+    pub(crate) arenas: &'a Arc<ArenaPool>,
+    pub(crate) memtable_bytes: usize,
+}
+
+/// The number of keyspaces that a new memtable has room for.
+pub(crate) fn keyspace_capacity(next_keyspace: u32) -> u32 {
+    next_keyspace.saturating_mul(2).max(64)
+}
+
+/// Steps 1 to 3. Changes nothing on disk.
+pub(crate) fn analyze(
+    context: &Arc<TableContext>,
+    names: &[FileName],
+    new_database: u64,
+    source: &MemtableSource<'_>,
+) -> Result<Recovered> {
+    let loaded = manifest::load(context, names)?;
+    let (database, mut state) = match loaded {
+        Some(loaded) => (loaded.database, loaded.state),
+        None => {
+            let state = ManifestState { log_start: FIRST_POSITION, log_opened: FIRST_POSITION, ..Default::default() };
+            (new_database, state)
+        }
+    };
+    let highest = names
+        .iter()
+        .filter_map(|name| match name {
+            FileName::Lock => None,
+            FileName::Manifest(number) | FileName::Log(number) | FileName::Table(number) => Some(number.0),
+        })
+        .max();
+    state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
+    // Relaxed: nobody else has the context yet.
+    context.next_file.store(state.next_file, Ordering::Relaxed);
+    check_tables(context, &state)?;
+
+    let (segments, mut unused) = find_segments(context, names, database, &state)?;
+    let mut builder = Replay {
+        source,
+        state: &state,
+        generations: Vec::new(),
+        pending: Vec::new(),
+        pending_bytes: 0,
+        records: 0,
+    };
+    let mut log_bytes = 0;
+    for (start, end) in &state.log_closed {
+        let from = (*start).max(state.log_start);
+        if *end <= from {
+            continue;
+        }
+        let mut reader = LogReader::new(&segments, database, from);
+        while reader.position() < *end {
+            match reader.next()? {
+                Some(record) => builder.add(record)?,
+                None => return Err(reader.damage(reader.position(), "log record is damaged; it had been synced")),
+            }
+        }
+        log_bytes += (end - from) * UNIT_BYTES as u64;
+    }
+    let opened = state.log_opened.max(state.log_start);
+    let mut reader = LogReader::new(&segments, database, opened);
+    while let Some(record) = reader.next()? {
+        builder.add(record)?;
+    }
+    let log_end = reader.position();
+    if let Some(durable) = reader.witness_above(log_end)? {
+        let message = format!(
+            "log record is damaged; the log had been synced up to position {durable}, this is position {log_end}"
+        );
+        return Err(reader.damage(log_end, &message));
+    }
+    log_bytes += (log_end - opened) * UNIT_BYTES as u64;
+    builder.finish_generation()?;
+    let (mut generations, records) = (builder.generations, builder.records);
+
+    // Above everything that may have been handed out: also positions whose records a crash has taken.
+    let base = segments
+        .iter()
+        .map(|segment| segment.header.end_position())
+        .chain(state.log_closed.iter().map(|(_, end)| *end))
+        .chain(state.keyspaces.values().map(|entry| entry.version.max_sequence().0 + 1))
+        .chain([log_end, state.log_opened, FIRST_POSITION])
+        .max()
+        .expect("not empty");
+    if generations.is_empty() {
+        let capacity = keyspace_capacity(state.next_keyspace);
+        generations.push(Generation::new(Memtable::new(0, source.arenas.take()?, capacity), state.log_start.min(base)));
+    }
+
+    let opened_needed = log_end > opened;
+    if opened_needed {
+        state.log_closed.push((opened, log_end));
+    }
+    let log_start = state.log_start;
+    state.log_closed.retain(|(_, end)| *end > log_start);
+    state.log_opened = base;
+    let needed = |segment: &FoundSegment| {
+        let (from, to) = (segment.header.base_position, segment.header.end_position());
+        state.log_closed.iter().any(|(start, end)| from < *end && to > (*start).max(log_start))
+    };
+    let mut retained = Vec::new();
+    let mut unsynced = Vec::new();
+    for segment in segments {
+        if !needed(&segment) {
+            unused.push((segment.number, segment.file_bytes));
+            continue;
+        }
+        retained.push(RetainedSegment {
+            file: segment.number,
+            end_position: segment.header.end_position(),
+            file_bytes: segment.file_bytes,
+        });
+        if opened_needed && segment.header.end_position() > opened {
+            unsynced.push(segment);
+        }
+    }
+    let live: HashSet<FileNumber> = state
+        .keyspaces
+        .values()
+        .flat_map(|entry| entry.version.tables())
+        .map(|table| table.handle.file())
+        .collect();
+    let orphans = names
+        .iter()
+        .filter(|name| matches!(name, FileName::Table(number) if !live.contains(number)))
+        .copied()
+        .collect();
+    Ok(Recovered {
+        database,
+        manifest: state,
+        generations,
+        base,
+        retained,
+        spare_files: unused.into_iter().map(|(number, _)| number).collect(),
+        orphans,
+        records,
+        log_bytes,
+        unsynced,
+    })
+}
+
+/// Step 4.
+pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> Result<Manifest> {
+    for segment in recovered.unsynced.drain(..) {
+        segment.file.sync_data()?;
+    }
+    Manifest::create(context, recovered.database, recovered.manifest.clone())
+}
+
+/// Step 5. What cannot be removed is tried again at the next opening.
+pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segment_bytes: u64) {
+    for orphan in recovered.orphans.drain(..) {
+        let _ = context.fs.remove_file(&context.directory.join(orphan.format()));
+    }
+    let mut kept = 0;
+    recovered.spare_files.retain(|number| {
+        let path = context.directory.join(FileName::Log(*number).format());
+        let fits = context.fs.file_len(&path).is_ok_and(|bytes| bytes == segment_bytes);
+        if fits && kept < 8 {
+            kept += 1;
+            return true;
+        }
+        let _ = context.fs.remove_file(&path);
+        false
+    });
+}
+
+fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()> {
+    for entry in state.keyspaces.values() {
+        for table in entry.version.tables() {
+            let path = context.table_path(table.handle.file());
+            let wanted = table.handle.file_bytes();
+            if !context.fs.exists(&path)? {
+                return Err(Error::corruption(&path, 0, "table is missing"));
+            }
+            let len = context.fs.file_len(&path)?;
+            if len != wanted {
+                let message = format!("table has {len} bytes, the MANIFEST says {wanted}");
+                return Err(Error::corruption(&path, len.min(wanted), message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The segments that hold a stretch of this database's log, in order, and the files that hold none.
+#[allow(clippy::type_complexity, reason = "a pair of lists needs no name")]
+fn find_segments(
+    context: &Arc<TableContext>,
+    names: &[FileName],
+    database: u64,
+    state: &ManifestState,
+) -> Result<(Vec<FoundSegment>, Vec<(FileNumber, u64)>)> {
+    let mut segments = Vec::new();
+    let mut unused = Vec::new();
+    let mut suspects = Vec::new();
+    for name in names {
+        let FileName::Log(number) = *name else { continue };
+        let path = context.directory.join(name.format());
+        let file = context.fs.open(&path, OpenMode::Read)?;
+        let file_bytes = file.len()?;
+        if file_bytes < DATA_OFFSET as u64 {
+            unused.push((number, file_bytes));
+            continue;
+        }
+        let mut header = [0; HEADER_BYTES];
+        file.read_exact_at(0, &mut header)?;
+        match SegmentHeader::decode(&header) {
+            Ok(Some(header)) if header.database == database => {
+                if file_bytes < DATA_OFFSET as u64 + u64::from(header.data_units) * UNIT_BYTES as u64 {
+                    let needed = header.end_position() > state.log_start;
+                    if needed {
+                        return Err(Error::corruption(&path, file_bytes, "log segment is shorter than its header says"));
+                    }
+                }
+                segments.push(FoundSegment { number, header, file, file_bytes });
+            }
+            Ok(_) => unused.push((number, file_bytes)),
+            Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error.at(&path, 0)),
+            Err(error) => suspects.push((number, file, file_bytes, error)),
+        }
+    }
+    segments.sort_by_key(|segment| segment.header.base_position);
+    // A file whose creation was cut short may hold anything. But a file that goes on where the log breaks off is a
+    // segment with a damaged header.
+    for (number, file, file_bytes, error) in suspects {
+        let mut data = vec![0; (file_bytes - DATA_OFFSET as u64) as usize];
+        file.read_exact_at(DATA_OFFSET as u64, &mut data)?;
+        let gaps = segments
+            .iter()
+            .map(|segment| segment.header.end_position())
+            .chain([state.log_opened, state.log_start]);
+        for base in gaps {
+            for unit in 0..data.len() / UNIT_BYTES {
+                let here = &data[unit * UNIT_BYTES..];
+                let position = base + unit as u64;
+                let Some(bytes) = here.first_chunk::<RECORD_HEADER_BYTES>() else { break };
+                if parse_header(bytes, position).is_some_and(|header| header.verify(here, database, position)) {
+                    return Err(error.at(file.path(), 0));
+                }
+            }
+        }
+        unused.push((number, file_bytes));
+    }
+    Ok((segments, unused))
+}
+
+/// Builds memtables out of records.
+struct Replay<'a> {
+    source: &'a MemtableSource<'a>,
+    state: &'a ManifestState,
+    generations: Vec<Arc<Generation>>,
+    pending: Vec<Record>,
+    pending_bytes: usize,
+    records: u64,
+}
+
+impl Replay<'_> {
+    fn add(&mut self, record: Record) -> Result<()> {
+        if record.kind != RecordKind::Batch {
+            return Ok(());
+        }
+        self.records += 1;
+        self.pending_bytes += record.payload().len();
+        self.pending.push(record);
+        // Memtable entries take more room than log records; the size need not be exact.
+        if self.pending_bytes >= self.source.memtable_bytes {
+            self.finish_generation()?;
+        }
+        Ok(())
+    }
+
+    fn finish_generation(&mut self) -> Result<()> {
+        let Some(first) = self.pending.first() else { return Ok(()) };
+        let start = if self.generations.is_empty() { self.state.log_start } else { first.position };
+        let capacity = keyspace_capacity(self.state.next_keyspace);
+        let id = self.generations.len() as u64;
+        let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
+        if self.pending_bytes < PARALLEL_BYTES {
+            for record in &self.pending {
+                self.insert(&memtable, record)?;
+            }
+        } else {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .build()
+                .map_err(|error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}")))?;
+            let this: &Self = self;
+            pool.install(|| {
+                this.pending.par_chunks(1024).try_for_each(|records| {
+                    records.iter().try_for_each(|record| this.insert(&memtable, record))
+                })
+            })?;
+        }
+        self.generations.push(Generation::new(memtable, start));
+        self.pending.clear();
+        self.pending_bytes = 0;
+        Ok(())
+    }
+
+    fn insert(&self, memtable: &Memtable, record: &Record) -> Result<()> {
+        for (i, operation) in Operations::new(record.payload()).enumerate() {
+            let operation = operation?;
+            // Operations on a keyspace that was dropped later have nowhere to go.
+            if !self.state.keyspaces.contains_key(&operation.keyspace) {
+                continue;
+            }
+            let sequence = SequenceNumber(record.position + i as u64);
+            let hash = key_hash(operation.key);
+            memtable.insert(operation.keyspace, operation.key, hash, sequence, operation.kind, operation.value)?;
+        }
+        Ok(())
+    }
+}

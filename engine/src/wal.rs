@@ -1,0 +1,467 @@
+//! The write-ahead log.
+//!
+//! One endless stream of records, laid over segments of fixed size; a record that does not fit into the rest of a
+//! segment goes on in the next. Positions count units of eight bytes and are sequence numbers at the same time.
+//!
+//! *What is durable when.* A record is in the page cache when its bytes were stored (mapped segment) or `pwrite`
+//! returned: it survives the end of the process. It survives a power loss once [`Wal::wait_durable`] returned.
+//! Positions are handed out only inside segments that are provisioned: created, filled with real zeros and synced
+//! with their header. So a full disk is met here, before anything was reserved, and never in the middle of a record.
+//!
+//! Segments are recycled: once everything in one is in tables, a new header gives it a later stretch of the stream.
+//! Checksums are seeded with the position, so bytes of an earlier life never validate. File names are slots and say
+//! nothing about the order.
+use crate::sync::{AtomicU64, Ordering};
+use crate::write::commit_ring::{CommitRing, TICKETS, pack, position_of, ticket_of};
+use crossbeam::utils::CachePadded;
+use parking_lot::{Condvar, Mutex};
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
+use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
+use sapwood_base::{Error, ErrorKind, FileNumber, Result};
+use sapwood_compaction::TableContext;
+use segment::LogSegment;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) mod reader;
+pub(crate) mod segment;
+
+/// Segments that can be in use at the same time.
+const SEGMENTS_MAX: usize = 1024;
+/// Tickets in flight.
+const RING_SLOTS: usize = 4096;
+/// Room behind the last ordinary record that only rotations may take, in units: a rotation must not fail.
+const ROTATION_MARGIN: u64 = 512;
+/// Spare segments that are kept for recycling.
+const SPARES_MAX: usize = 8;
+
+/// A stretch of the stream that belongs to one writer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reservation {
+    /// First position.
+    pub(crate) position: u64,
+    /// Position after the last unit.
+    pub(crate) end: u64,
+    ticket: u64,
+}
+
+/// A segment of an earlier opening that is still needed.
+pub(crate) struct RetainedSegment {
+    pub(crate) file: FileNumber,
+    pub(crate) end_position: u64,
+    pub(crate) file_bytes: u64,
+}
+
+#[derive(Default)]
+struct Pool {
+    /// Physical segments in use: number of the stretch and physical slot, oldest first.
+    used: VecDeque<(u64, usize)>,
+    /// Physical segments that can be recycled.
+    spare: Vec<usize>,
+    /// Files of the right size that are not open.
+    spare_files: Vec<FileNumber>,
+    /// Files of earlier openings.
+    retained: Vec<RetainedSegment>,
+    next_index: u64,
+    physical: usize,
+}
+
+#[derive(Default)]
+struct SyncState {
+    leader: bool,
+}
+
+/// The log of one opening.
+pub(crate) struct Wal {
+    context: Arc<TableContext>,
+    database: u64,
+    mapped: bool,
+    base: u64,
+    segment_units: u64,
+    /// Next ticket and position. One compare-and-swap hands out both.
+    tail: CachePadded<AtomicU64>,
+    ring: CommitRing,
+    /// Position up to which segments are ready.
+    provisioned: CachePadded<std::sync::atomic::AtomicU64>,
+    /// Physical slot + 1 of stretch `i`, at `i % SEGMENTS_MAX`.
+    slots: Box<[AtomicU32]>,
+    segments: Box<[OnceLock<Box<dyn LogSegment>>]>,
+    pool: Mutex<Pool>,
+    durable: CachePadded<std::sync::atomic::AtomicU64>,
+    /// End of the last sync mark: nothing above it needs a sync on its own.
+    marked: std::sync::atomic::AtomicU64,
+    sync: Mutex<SyncState>,
+    synced: Condvar,
+    /// Bytes of records handed out since opening.
+    segments_created: AtomicUsize,
+}
+
+impl Wal {
+    /// A log that starts at position `base`. Nothing is provisioned yet.
+    pub(crate) fn new(
+        context: &Arc<TableContext>,
+        database: u64,
+        base: u64,
+        segment_bytes: usize,
+        mapped: bool,
+        retained: Vec<RetainedSegment>,
+        spare_files: Vec<FileNumber>,
+    ) -> Wal {
+        let start = std::sync::atomic::AtomicU64::new;
+        Wal {
+            context: context.clone(),
+            database,
+            mapped,
+            base,
+            segment_units: ((segment_bytes - DATA_OFFSET) / UNIT_BYTES) as u64,
+            tail: CachePadded::new(AtomicU64::new(pack(0, base))),
+            ring: CommitRing::new(RING_SLOTS, base),
+            provisioned: CachePadded::new(start(base)),
+            slots: (0..SEGMENTS_MAX).map(|_| AtomicU32::new(0)).collect(),
+            segments: (0..SEGMENTS_MAX).map(|_| OnceLock::new()).collect(),
+            pool: Mutex::new(Pool { retained, spare_files, ..Pool::default() }),
+            durable: CachePadded::new(start(base)),
+            marked: start(base),
+            sync: Mutex::new(SyncState::default()),
+            synced: Condvar::new(),
+            segments_created: AtomicUsize::new(0),
+        }
+    }
+
+    /// Where this log starts.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The position below which every operation is visible.
+    #[inline]
+    pub(crate) fn published(&self) -> u64 {
+        self.ring.published()
+    }
+
+    /// The position below which everything survives a power loss.
+    pub(crate) fn durable(&self) -> u64 {
+        // Acquire: pairs with the Release in `wait_durable`.
+        self.durable.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Bytes of log written since opening.
+    pub(crate) fn bytes(&self) -> u64 {
+        (position_of(self.tail.load(Ordering::Relaxed)) - self.base) * UNIT_BYTES as u64
+    }
+
+    /// Bytes of open segments, which are mapped when the log is.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        let physical = self.pool.lock().physical as u64;
+        physical * (self.segment_units * UNIT_BYTES as u64 + DATA_OFFSET as u64)
+    }
+
+    /// Reserves `units` for an ordinary record.
+    ///
+    /// Errors: [`ErrorKind::NoSpace`] and other errors of provisioning; nothing is reserved then.
+    #[inline]
+    pub(crate) fn reserve(&self, units: u64) -> Result<Reservation> {
+        self.reserve_within(units, ROTATION_MARGIN)
+    }
+
+    /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary reservation has succeeded
+    /// or [`Wal::prepare_rotation`] was called before.
+    pub(crate) fn reserve_rotation(&self) -> Result<Reservation> {
+        self.reserve_within(log_record::record_units(0), 0)
+    }
+
+    /// Makes sure that [`Wal::reserve_rotation`] finds room.
+    pub(crate) fn prepare_rotation(&self) -> Result<()> {
+        let tail = position_of(self.tail.load(Ordering::Relaxed));
+        self.provision(tail + ROTATION_MARGIN)
+    }
+
+    #[inline]
+    fn reserve_within(&self, units: u64, margin: u64) -> Result<Reservation> {
+        let mut tail = self.tail.load(Ordering::Relaxed);
+        let mut spins = 0;
+        loop {
+            let (ticket, position) = (ticket_of(tail), position_of(tail));
+            let end = position + units;
+            // Acquire: pairs with the Release in `provision`; the segments below are ready.
+            if end + margin > self.provisioned.load(std::sync::atomic::Ordering::Acquire) {
+                self.provision(end + margin)?;
+                tail = self.tail.load(Ordering::Relaxed);
+                continue;
+            }
+            if !self.ring.has_room(ticket) {
+                backoff(&mut spins);
+                self.ring.advance();
+                tail = self.tail.load(Ordering::Relaxed);
+                continue;
+            }
+            // AcqRel: a writer that reserves after a rotation sees the generation installed before it.
+            match self.tail.compare_exchange_weak(
+                tail,
+                pack((ticket + 1) % TICKETS, end),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok(Reservation { position, end, ticket }),
+                Err(current) => tail = current,
+            }
+        }
+    }
+
+    /// Seals `record` (header room and payload) for its place and stores it. For [`RecordKind::Skip`] `record` is a
+    /// header alone, standing for the whole reservation.
+    #[inline]
+    pub(crate) fn write(
+        &self,
+        at: &Reservation,
+        record: &mut [u8],
+        kind: RecordKind,
+        operations: usize,
+    ) -> Result<()> {
+        let payload = match kind {
+            RecordKind::Skip => ((at.end - at.position) as usize * UNIT_BYTES) - HEADER_BYTES,
+            _ => record.len() - HEADER_BYTES,
+        };
+        log_record::seal(record, payload as u32, self.database, at.position, kind, operations);
+        let mut unit = at.position - self.base;
+        let mut rest: &[u8] = record;
+        while !rest.is_empty() {
+            let (index, offset) = (unit / self.segment_units, unit % self.segment_units);
+            let room = (self.segment_units - offset) as usize * UNIT_BYTES;
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            // SAFETY: the range lies inside the reservation, which no other thread has.
+            unsafe { self.segment(index).write(DATA_OFFSET + offset as usize * UNIT_BYTES, now)? };
+            rest = later;
+            unit += self.segment_units - offset;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn segment(&self, index: u64) -> &dyn LogSegment {
+        // Relaxed: `provisioned`, read before, orders it.
+        let slot = self.slots[index as usize % SEGMENTS_MAX].load(Ordering::Relaxed) as usize;
+        self.segments[slot - 1].get().expect("a stretch in use has its segment").as_ref()
+    }
+
+    /// Publishes a reservation: its bytes are in the log and in the memtable.
+    #[inline]
+    pub(crate) fn complete(&self, at: &Reservation) {
+        self.ring.complete(at.ticket, at.end);
+    }
+
+    /// Waits until everything below `position` is published. Earlier writers are at most a few copies behind.
+    #[inline]
+    pub(crate) fn wait_published(&self, position: u64) {
+        let mut spins = 0;
+        while self.ring.published() < position {
+            self.ring.advance();
+            backoff(&mut spins);
+        }
+    }
+
+    /// Whether the next provisioning should happen ahead of need.
+    #[inline]
+    pub(crate) fn crosses_segment(&self, at: &Reservation) -> bool {
+        (at.position - self.base) / self.segment_units != (at.end - self.base) / self.segment_units
+    }
+
+    /// Makes one segment ready ahead of the writers.
+    pub(crate) fn provision_ahead(&self) -> Result<()> {
+        let tail = position_of(self.tail.load(Ordering::Relaxed));
+        self.provision(tail + self.segment_units + self.segment_units / 2)
+    }
+
+    /// Makes segments ready up to `position`.
+    #[cold]
+    pub(crate) fn provision(&self, position: u64) -> Result<()> {
+        use std::sync::atomic::Ordering;
+        let mut pool = self.pool.lock();
+        while self.provisioned.load(Ordering::Acquire) < position {
+            let index = pool.next_index;
+            let oldest = pool.used.front().map_or(index, |(index, _)| *index);
+            if index - oldest >= SEGMENTS_MAX as u64 {
+                let message = "the log holds as many segments as it can; raise wal_segment_bytes or split the batch";
+                return Err(Error::invalid_argument(message));
+            }
+            let physical = match pool.spare.pop() {
+                Some(physical) => physical,
+                None => self.open_segment(&mut pool)?,
+            };
+            let segment = self.segments[physical].get().expect("opened");
+            let header = SegmentHeader {
+                data_units: self.segment_units as u32,
+                base_position: self.base + index * self.segment_units,
+                database: self.database,
+                file_number: segment.file().0,
+                durable_position: self.durable(),
+            };
+            if let Err(error) = segment.start(&header.encode()) {
+                pool.spare.push(physical);
+                return Err(error);
+            }
+            self.slots[index as usize % SEGMENTS_MAX].store(physical as u32 + 1, Ordering::Relaxed);
+            pool.used.push_back((index, physical));
+            pool.next_index += 1;
+            // Release: pairs with the Acquire in `reserve_within`.
+            self.provisioned.store(self.base + pool.next_index * self.segment_units, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Opens a spare file, or makes a new one; its physical slot.
+    fn open_segment(&self, pool: &mut Pool) -> Result<usize> {
+        if pool.physical >= SEGMENTS_MAX {
+            return Err(Error::new(ErrorKind::NoSpace, "the log holds as many segments as it can"));
+        }
+        let bytes = self.segment_units as usize * UNIT_BYTES + DATA_OFFSET;
+        let recycled = pool.spare_files.pop();
+        let number = recycled.unwrap_or_else(|| self.context.allocate_file());
+        let path = self.path(number);
+        let opened = segment::open(&*self.context.fs, &path, number, bytes, recycled.is_none(), self.mapped);
+        let segment = match opened {
+            Ok(segment) => segment,
+            Err(error) => {
+                match recycled {
+                    Some(number) => pool.spare_files.push(number),
+                    // A half-made file would only keep a full disk full.
+                    None => drop(self.context.fs.remove_file(&path)),
+                }
+                return Err(error);
+            }
+        };
+        if recycled.is_none() {
+            self.context.fs.sync_directory(&self.context.directory)?;
+            self.segments_created.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        let physical = pool.physical;
+        let fresh = self.segments[physical].set(segment).is_ok();
+        assert!(fresh, "a physical slot is filled once");
+        pool.physical += 1;
+        Ok(physical)
+    }
+
+    fn path(&self, number: FileNumber) -> PathBuf {
+        self.context.directory.join(FileName::Log(number).format())
+    }
+
+    /// Gives back every segment that lies below `position`. REQUIRES: the MANIFEST durably says that the log is not
+    /// needed below.
+    pub(crate) fn recycle(&self, position: u64) {
+        let mut pool = self.pool.lock();
+        while let Some((index, physical)) = pool.used.front().copied() {
+            let end = self.base + (index + 1) * self.segment_units;
+            // The segment that holds the tail, and the ones after it, are in use.
+            if end > position {
+                break;
+            }
+            pool.used.pop_front();
+            pool.spare.push(physical);
+        }
+        let bytes = self.segment_units * UNIT_BYTES as u64 + DATA_OFFSET as u64;
+        let retained = std::mem::take(&mut pool.retained);
+        for segment in retained {
+            if segment.end_position > position {
+                pool.retained.push(segment);
+            } else if segment.file_bytes == bytes && pool.spare_files.len() + pool.spare.len() < SPARES_MAX {
+                pool.spare_files.push(segment.file);
+            } else {
+                // What cannot be removed now is removed as an orphan at the next opening.
+                let _ = self.context.fs.remove_file(&self.path(segment.file));
+            }
+        }
+    }
+
+    /// Waits until everything below `position` survives a power loss.
+    ///
+    /// The first thread that finds no sync under way leads: it syncs all that is published, for itself and for those
+    /// who wait. It runs on the caller's thread: one wake-up less. A failed sync is final: the kernel may have
+    /// dropped the bytes, so nobody may try again (`poison` keeps others from it).
+    pub(crate) fn wait_durable(&self, position: u64, poison: &dyn Fn(&Error), check: &dyn Fn() -> Result<()>) -> Result<()> {
+        use std::sync::atomic::Ordering;
+        loop {
+            if self.durable() >= position {
+                return Ok(());
+            }
+            check()?;
+            {
+                let mut state = self.sync.lock();
+                if self.durable() >= position {
+                    return Ok(());
+                }
+                if state.leader {
+                    self.synced.wait(&mut state);
+                    continue;
+                }
+                state.leader = true;
+            }
+            let target = self.ring.published();
+            let result = self.sync_range(self.durable(), target);
+            let mut state = self.sync.lock();
+            state.leader = false;
+            match &result {
+                // Release: pairs with the Acquire in `durable`.
+                Ok(()) => self.durable.store(target, Ordering::Release),
+                Err(error) => poison(error),
+            }
+            self.synced.notify_all();
+            drop(state);
+            result?;
+            self.mark(target);
+        }
+    }
+
+    /// Whether something was written since the last sync.
+    pub(crate) fn needs_sync(&self) -> bool {
+        let published = self.ring.published();
+        published > self.durable() && published > self.marked.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Witness for recovery: a damaged record below a mark is corruption, not the torn end of the log.
+    fn mark(&self, durable: u64) {
+        // Without room there is no witness, which only makes recovery less sure of itself.
+        let Ok(at) = self.reserve_within(log_record::record_units(8), ROTATION_MARGIN) else { return };
+        let mut record = [0; HEADER_BYTES + 8];
+        record[HEADER_BYTES..].copy_from_slice(&durable.to_le_bytes());
+        // A failed store leaves a gap in the log that only a poisoned handle can leave; the next commit meets it.
+        let _ = self.write(&at, &mut record, RecordKind::SyncMark, 0);
+        self.complete(&at);
+        self.wait_published(at.end);
+        self.marked.fetch_max(at.end, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn sync_range(&self, from: u64, to: u64) -> Result<()> {
+        let (mut unit, end) = (from - self.base, to - self.base);
+        while unit < end {
+            let (index, offset) = (unit / self.segment_units, unit % self.segment_units);
+            let stop = (end - unit + offset).min(self.segment_units);
+            let bytes = |units: u64| DATA_OFFSET + units as usize * UNIT_BYTES;
+            // A segment that was recycled since is in tables, which were synced.
+            if let Some(segment) = self.segment_in_use(index) {
+                segment.sync(bytes(offset), bytes(stop))?;
+            }
+            unit += stop - offset;
+        }
+        Ok(())
+    }
+
+    fn segment_in_use(&self, index: u64) -> Option<&dyn LogSegment> {
+        let pool = self.pool.lock();
+        let (_, physical) = pool.used.iter().find(|(used, _)| *used == index)?;
+        Some(self.segments[*physical].get().expect("opened").as_ref())
+    }
+}
+
+/// Spins a little, then yields: the thread waited for may need this core.
+#[inline]
+pub(crate) fn backoff(spins: &mut u32) {
+    *spins += 1;
+    if *spins < 64 {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,98 @@
+//! One segment file of the log: mapped, or written with `pwrite` where mappings are not coherent.
+use sapwood_base::format::log_segment::HEADER_BYTES;
+use sapwood_base::{FileNumber, Result};
+use sapwood_storage::fs::{self, File, FileSystem, MappedFile, OpenMode};
+use std::path::Path;
+
+/// A segment that is open for writing.
+pub(crate) trait LogSegment: Send + Sync {
+    /// The number in the file's name.
+    fn file(&self) -> FileNumber;
+    /// Writes the header of a new stretch and syncs it: positions in a segment are handed out only when a crash
+    /// cannot make its old header come back.
+    fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()>;
+    /// Stores bytes; they survive the end of the process when this returns.
+    ///
+    /// # Safety
+    ///
+    /// No other thread writes or reads the range at the same time.
+    unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<()>;
+    /// Makes the bytes between two offsets survive a power loss.
+    fn sync(&self, from: usize, to: usize) -> Result<()>;
+}
+
+/// Opens a segment file of `bytes` bytes, creating it first if `create` is set.
+pub(crate) fn open(
+    fs: &dyn FileSystem,
+    path: &Path,
+    number: FileNumber,
+    bytes: usize,
+    create: bool,
+    mapped: bool,
+) -> Result<Box<dyn LogSegment>> {
+    let file = if create {
+        let file = fs.create_new(path)?;
+        // Real zeros, not a hole: a store into a mapping must not be the one to meet a full disk.
+        fs::fill_zeros(&*file, 0, bytes as u64)?;
+        file.sync_all()?;
+        file
+    } else {
+        fs.open(path, OpenMode::ReadWrite)?
+    };
+    if mapped && let Some(map) = fs.map_shared(path, bytes)? {
+        return Ok(Box::new(MappedSegment { number, map }));
+    }
+    Ok(Box::new(WrittenSegment { number, file }))
+}
+
+struct MappedSegment {
+    number: FileNumber,
+    map: MappedFile,
+}
+
+impl LogSegment for MappedSegment {
+    fn file(&self) -> FileNumber {
+        self.number
+    }
+
+    fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
+        // SAFETY: the header is written only here, under the lock of the pool, before records can be.
+        unsafe { self.map.write(0, header) };
+        self.map.sync_range(0, HEADER_BYTES)
+    }
+
+    #[inline]
+    unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        // SAFETY: the caller has the range to itself.
+        unsafe { self.map.write(offset, bytes) };
+        Ok(())
+    }
+
+    fn sync(&self, from: usize, to: usize) -> Result<()> {
+        self.map.sync_range(from, to - from)
+    }
+}
+
+struct WrittenSegment {
+    number: FileNumber,
+    file: Box<dyn File>,
+}
+
+impl LogSegment for WrittenSegment {
+    fn file(&self) -> FileNumber {
+        self.number
+    }
+
+    fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
+        self.file.write_at(0, header)?;
+        self.file.sync_data()
+    }
+
+    unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.file.write_at(offset as u64, bytes)
+    }
+
+    fn sync(&self, _from: usize, _to: usize) -> Result<()> {
+        self.file.sync_data()
+    }
+}

@@ -1,0 +1,155 @@
+//! The write path of a commit.
+//!
+//! 1. Check the handle: open, writable, not poisoned.
+//! 2. Pay the debt: while compaction is behind, a delay proportional to it (`stall`). Rotate a full memtable.
+//! 3. Reserve a stretch of log: one atomic operation gives position, commit order and sequence numbers.
+//! 4. Seal the record for its position and store it in the log.
+//! 5. Insert the operations into the memtable generation that the position belongs to, in parallel with others.
+//! 6. Publish in order; wait until everything before is published as well (`commit_ring`).
+//! 7. With [`Durability::Sync`], wait for a sync that covers the record; one sync serves all who wait.
+//!
+//! The log gets a record before the memtable does, and a reader sees it only after both.
+pub mod batch;
+pub(crate) mod commit_ring;
+pub(crate) mod stall;
+
+use crate::db::{Core, DbInner};
+use crate::options::Durability;
+use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
+use sapwood_base::format::write_batch::pad_for_sequences;
+use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};
+use sapwood_memtable::Memtable;
+use std::sync::Arc;
+
+/// Records up to this size keep their scratch buffer for the next commit of the thread, in bytes.
+const SCRATCH_KEPT_BYTES: usize = 1 << 20;
+/// Batches above this size commit one at a time, so that a memtable's arena cannot be overrun, in bytes.
+const LARGE_RECORD_BYTES: usize = 1 << 20;
+
+/// A commit that was acknowledged: it is visible to every read that starts now.
+#[must_use = "wait_durable tells when the commit survives a power loss"]
+pub struct Commit {
+    db: Arc<DbInner>,
+    sequence: SequenceNumber,
+    end: u64,
+}
+
+impl Commit {
+    pub(crate) fn new(db: &Arc<DbInner>, committed: Committed) -> Commit {
+        Commit { db: db.clone(), sequence: committed.sequence, end: committed.end }
+    }
+
+    /// The sequence number of the first operation.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.sequence
+    }
+
+    /// Waits until the commit survives a power loss. (One made with [`Durability::None`] is not in the log; only a
+    /// flush saves it.)
+    ///
+    /// Errors: [`sapwood_base::ErrorKind::Poisoned`] if a sync failed.
+    pub fn wait_durable(self) -> Result<()> {
+        self.db.core.wait_durable(self.end)
+    }
+}
+
+/// Where a commit went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) end: u64,
+}
+
+/// Checks the limits of a key.
+#[inline]
+pub(crate) fn check_key(key: &[u8]) -> Result<()> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(too_long("key", key.len(), MAX_KEY_BYTES));
+    }
+    Ok(())
+}
+
+/// Checks the limits of a value.
+#[inline]
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(too_long("value", value.len(), MAX_VALUE_BYTES));
+    }
+    Ok(())
+}
+
+#[cold]
+fn too_long(what: &str, len: usize, max: usize) -> Error {
+    Error::invalid_argument(format!("{what} has {len} bytes; the limit is {max}"))
+}
+
+thread_local! {
+    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Runs `body` with the thread's record buffer: header room, and nothing behind it.
+#[inline]
+pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    SCRATCH.with(|scratch| {
+        let mut record = scratch.take();
+        record.clear();
+        record.resize(HEADER_BYTES, 0);
+        let result = body(&mut record);
+        if record.capacity() <= SCRATCH_KEPT_BYTES {
+            scratch.replace(record);
+        }
+        result
+    })
+}
+
+/// Commits `record`: header room, then `operations` encoded operations. `apply` gets the memtable, the position (the
+/// sequence number of the first operation), and the encoded operations, and inserts them.
+pub(crate) fn commit(
+    core: &Core,
+    record: &mut Vec<u8>,
+    operations: usize,
+    durability: Option<Durability>,
+    apply: impl FnOnce(&Memtable, u64, &[u8]) -> Result<()>,
+) -> Result<Committed> {
+    core.check_writable()?;
+    let durability = durability.unwrap_or(core.options.durability);
+    pad_for_sequences(record, operations);
+    let payload = record.len() - HEADER_BYTES;
+    if payload > MAX_PAYLOAD_BYTES {
+        return Err(too_long("batch", payload, MAX_PAYLOAD_BYTES));
+    }
+    let _large = (record.len() > LARGE_RECORD_BYTES).then(|| core.large_commit.lock());
+    core.stall.pay(core, record.len())?;
+    core.make_room(record.len())?;
+
+    let logged = durability != Durability::None;
+    let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
+    let at = core.wal.reserve(units)?;
+    let written = if logged {
+        core.wal.write(&at, record, RecordKind::Batch, operations)
+    } else {
+        core.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Skip, operations)
+    };
+    let applied = written.and_then(|()| {
+        let guard = crossbeam_epoch::pin();
+        let generation = core.view.load(&guard).generation_of(at.position);
+        apply(&generation.memtable, at.position, &record[HEADER_BYTES..])
+    });
+    if let Err(error) = &applied {
+        // The stretch is reserved: others must not wait for it, and nobody may write behind a gap.
+        core.poison(error);
+    }
+    core.wal.complete(&at);
+    core.wal.wait_published(at.end);
+    if core.wal.crosses_segment(&at) {
+        core.background.wake_log();
+    }
+    applied?;
+
+    match durability {
+        Durability::None | Durability::Buffered => {}
+        Durability::Periodic(every) => core.background.sync_every(core, every),
+        Durability::Sync => core.wait_durable(at.end)?,
+    }
+    Ok(Committed { sequence: SequenceNumber(at.position), end: at.end })
+}

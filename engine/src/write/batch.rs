@@ -1,0 +1,134 @@
+//! Write batches: any set of operations over any keyspaces, applied as one.
+use crate::db::DbInner;
+use crate::keyspace::Keyspace;
+use crate::options::{Durability, WriteOptions};
+use crate::write::{Commit, check_key, check_value, commit};
+use sapwood_base::format::log_record::HEADER_BYTES;
+use sapwood_base::format::write_batch::{Operations, put_operation};
+use sapwood_base::key::key_hash;
+use sapwood_base::{Error, Result, SequenceNumber, ValueKind};
+use std::sync::Arc;
+
+/// Operations that take effect together or not at all, in the order in which they were added.
+///
+/// A bad argument (a key that is too long, a keyspace of another database) is reported by the commit; nothing of the
+/// batch is applied then. A committed batch is empty and can be filled again.
+pub struct WriteBatch {
+    db: Arc<DbInner>,
+    record: Vec<u8>,
+    operations: usize,
+    keyspaces: Vec<Keyspace>,
+    refused: Option<Error>,
+}
+
+impl WriteBatch {
+    pub(crate) fn new(db: &Arc<DbInner>) -> WriteBatch {
+        WriteBatch {
+            db: db.clone(),
+            record: vec![0; HEADER_BYTES],
+            operations: 0,
+            keyspaces: Vec::new(),
+            refused: None,
+        }
+    }
+
+    /// Sets `key` to `value`.
+    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut WriteBatch {
+        self.add(keyspace, ValueKind::Put, key.as_ref(), value.as_ref())
+    }
+
+    /// Removes `key`.
+    pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut WriteBatch {
+        self.add(keyspace, ValueKind::Delete, key.as_ref(), &[])
+    }
+
+    fn add(&mut self, keyspace: &Keyspace, kind: ValueKind, key: &[u8], value: &[u8]) -> &mut WriteBatch {
+        if self.refused.is_some() {
+            return self;
+        }
+        if self.keyspaces.last().is_none_or(|last| last.id() != keyspace.id())
+            && !self.keyspaces.iter().any(|known| known.id() == keyspace.id())
+        {
+            if !Arc::ptr_eq(&self.db, keyspace.database()) {
+                let message = format!("keyspace {:?} belongs to another database than the batch", keyspace.name());
+                self.refused = Some(Error::invalid_argument(message));
+                return self;
+            }
+            self.keyspaces.push(keyspace.clone());
+        }
+        if let Err(error) = check_key(key).and_then(|()| check_value(value)) {
+            self.refused = Some(error);
+            return self;
+        }
+        put_operation(&mut self.record, kind, keyspace.id(), key, value);
+        self.operations += 1;
+        self
+    }
+
+    /// Operations in the batch.
+    pub fn len(&self) -> usize {
+        self.operations
+    }
+
+    /// Whether the batch has no operation.
+    pub fn is_empty(&self) -> bool {
+        self.operations == 0
+    }
+
+    /// Bytes that the batch takes in the log.
+    pub fn size_bytes(&self) -> usize {
+        self.record.len()
+    }
+
+    /// Takes all operations out.
+    pub fn clear(&mut self) {
+        self.record.truncate(HEADER_BYTES);
+        self.operations = 0;
+        self.keyspaces.clear();
+        self.refused = None;
+    }
+
+    /// Applies the batch with the database's default durability.
+    pub fn commit(&mut self) -> Result<Commit> {
+        self.commit_with(&WriteOptions::default())
+    }
+
+    /// Applies the batch with a durability of its own.
+    pub fn commit_durable(&mut self, durability: Durability) -> Result<Commit> {
+        self.commit_with(&WriteOptions { durability: Some(durability) })
+    }
+
+    /// Applies the batch.
+    pub fn commit_with(&mut self, options: &WriteOptions) -> Result<Commit> {
+        if let Some(error) = self.refused.take() {
+            self.clear();
+            return Err(error);
+        }
+        for keyspace in &self.keyspaces {
+            keyspace.check_alive()?;
+        }
+        let core = &self.db.core;
+        if self.operations == 0 {
+            core.check_writable()?;
+            let end = core.wal.published();
+            let committed = super::Committed { sequence: SequenceNumber(end.saturating_sub(1)), end };
+            return Ok(Commit::new(&self.db, committed));
+        }
+        let record = &mut self.record;
+        let bytes = record.len();
+        let committed = commit(core, record, self.operations, options.durability, |memtable, position, payload| {
+            for (i, operation) in Operations::new(payload).enumerate() {
+                let operation = operation?;
+                let sequence = SequenceNumber(position + i as u64);
+                let hash = key_hash(operation.key);
+                let (kind, value) = (operation.kind, operation.value);
+                memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
+            }
+            Ok(())
+        });
+        // A refused commit (a full disk, say) leaves the batch as it was, for another try.
+        let committed = committed.inspect_err(|_| self.record.truncate(bytes))?;
+        self.clear();
+        Ok(Commit::new(&self.db, committed))
+    }
+}

@@ -1,0 +1,150 @@
+//! Publication in order: writers finish in any order, readers see a prefix.
+//!
+//! A writer reserves with one atomic operation on the log's tail, which hands out a *ticket* (its place in line) and
+//! a position. When its bytes are in the log and the memtable, it stores its end position under its ticket. Whoever
+//! looks next moves `published` over all tickets that are done without a gap. The idea of one word for ticket and
+//! position, and of helping instead of handing over, spares the leader and the wake-ups of a group commit.
+//!
+//! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store that another
+//! writer missed (both may look before they see each other's store) is picked up by its own writer.
+use crate::sync::{AtomicU64, Ordering};
+
+/// Bits of a position.
+pub(crate) const POSITION_BITS: u32 = 44;
+const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
+/// Tickets wrap at this number.
+pub(crate) const TICKETS: u64 = 1 << (64 - POSITION_BITS);
+
+/// A ticket above a position in one word.
+#[inline]
+pub(crate) fn pack(ticket: u64, position: u64) -> u64 {
+    (ticket % TICKETS) << POSITION_BITS | (position & POSITION_MASK)
+}
+
+/// The ticket of a word.
+#[inline]
+pub(crate) fn ticket_of(word: u64) -> u64 {
+    word >> POSITION_BITS
+}
+
+/// The position of a word.
+#[inline]
+pub(crate) fn position_of(word: u64) -> u64 {
+    word & POSITION_MASK
+}
+
+/// The ring.
+pub(crate) struct CommitRing {
+    /// Next ticket to publish, and the position up to which everything is published. On a line of its own: readers
+    /// poll it.
+    published: crossbeam::utils::CachePadded<AtomicU64>,
+    done: Box<[AtomicU64]>,
+}
+
+impl CommitRing {
+    /// A ring of `slots` (a power of two) tickets, with everything below `start` published.
+    pub(crate) fn new(slots: usize, start: u64) -> CommitRing {
+        assert!(slots.is_power_of_two() && (slots as u64) < TICKETS);
+        // A slot holds a ticket of an earlier lap until its ticket is done.
+        let done = (0..slots as u64).map(|slot| AtomicU64::new(pack(slot + TICKETS - slots as u64, 0))).collect();
+        CommitRing { published: crossbeam::utils::CachePadded::new(AtomicU64::new(pack(0, start))), done }
+    }
+
+    /// The position below which every operation is visible.
+    #[inline]
+    pub(crate) fn published(&self) -> u64 {
+        // Acquire: pairs with the Release of `advance`; what was inserted below the position is visible.
+        position_of(self.published.load(Ordering::Acquire))
+    }
+
+    /// Whether `ticket` may be used: its slot's earlier lap is published.
+    #[inline]
+    pub(crate) fn has_room(&self, ticket: u64) -> bool {
+        // Acquire: the store of our ticket must come after the store it replaces was read.
+        let published = ticket_of(self.published.load(Ordering::Acquire));
+        (ticket + TICKETS - published) % TICKETS < self.done.len() as u64
+    }
+
+    /// Marks `ticket` as done up to `end`, and publishes what can be.
+    #[inline]
+    pub(crate) fn complete(&self, ticket: u64, end: u64) {
+        let slot = ticket as usize & (self.done.len() - 1);
+        // Release: pairs with the Acquire in `advance`; carries the writer's inserts to whoever publishes them.
+        self.done[slot].store(pack(ticket, end), Ordering::Release);
+        self.advance();
+    }
+
+    /// Publishes every ticket that is done without a gap.
+    #[inline]
+    pub(crate) fn advance(&self) {
+        let mut published = self.published.load(Ordering::Acquire);
+        loop {
+            let ticket = ticket_of(published);
+            let done = self.done[ticket as usize & (self.done.len() - 1)].load(Ordering::Acquire);
+            if ticket_of(done) != ticket {
+                return;
+            }
+            let next = pack(ticket + 1, position_of(done));
+            // AcqRel: releases this ticket's inserts to readers, and acquires those of the tickets before.
+            match self.published.compare_exchange(published, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => published = next,
+                Err(current) => published = current,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64 as Counter;
+
+    #[test]
+    fn tickets_done_out_of_order_are_published_in_order() {
+        let ring = CommitRing::new(4, 100);
+        ring.complete(1, 120);
+        assert_eq!(ring.published(), 100);
+        ring.complete(0, 110);
+        assert_eq!(ring.published(), 120);
+        assert!(ring.has_room(5) && !ring.has_room(6));
+    }
+
+    #[test]
+    fn tickets_wrap() {
+        let ring = CommitRing::new(4, 0);
+        for ticket in 0..TICKETS * 2 + 3 {
+            assert!(ring.has_room(ticket % TICKETS));
+            ring.complete(ticket % TICKETS, ticket + 1);
+            assert_eq!(ring.published(), ticket + 1);
+        }
+    }
+
+    #[test]
+    fn threads_publish_every_ticket() {
+        let ring = Arc::new(CommitRing::new(8, 0));
+        let tail = Arc::new(Counter::new(0));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (ring, tail) = (ring.clone(), tail.clone());
+                std::thread::Builder::new()
+                    .spawn(move || {
+                        for _ in 0..20_000 {
+                            let ticket = tail.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                            while !ring.has_room(ticket) {
+                                std::thread::yield_now();
+                            }
+                            ring.complete(ticket, ticket + 1);
+                            while ring.published() <= ticket {
+                                ring.advance();
+                                std::thread::yield_now();
+                            }
+                        }
+                    })
+                    .unwrap()
+            })
+            .collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        assert_eq!(ring.published(), 60_000);
+    }
+}
