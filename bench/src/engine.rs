@@ -1,0 +1,387 @@
+//! The engine under test. No other file of `db_bench` calls Sapwood.
+//!
+//! What stands here is what a benchmark needs of any engine: open, put, delete, batch, get, multi-get, cursor, flush,
+//! compact, wait, and figures. A second engine would get the same methods, and only then a trait.
+//!
+//! Everything on the path of an operation is inlined and adds nothing to the engine's own cost.
+use crate::flags::Flags;
+use crate::keys::KeyBuffer;
+use crate::report::statistics::{Figures, Level};
+use sapwood::{
+    AdvancedOptions, Codec, CompactionStyle, Db, Durability, FilterKind, Keyspace, WriteBatch, WriteOptions,
+};
+use sapwood_base::{Error, Result};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use sapwood::Cursor;
+
+/// What a write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteMode {
+    /// The log in the page cache.
+    Default,
+    /// The log on the device.
+    Sync,
+    /// Nothing: the log is left out.
+    NoLog,
+}
+
+impl WriteMode {
+    fn durability(self) -> Durability {
+        match self {
+            WriteMode::Default => Durability::Buffered,
+            WriteMode::Sync => Durability::Sync,
+            WriteMode::NoLog => Durability::None,
+        }
+    }
+}
+
+/// An open database, with one keyspace that all benchmarks use.
+pub struct Engine {
+    db: Db,
+    keyspace: Keyspace,
+    /// Write operations that benchmarks have counted.
+    writes: AtomicU64,
+    /// The figures at the last `resetstats`.
+    baseline: Mutex<Figures>,
+}
+
+impl Engine {
+    /// Opens the database in `path` as the flags say, and creates it unless they say that it exists.
+    pub fn open(path: &Path, flags: &Flags) -> Result<Engine> {
+        let settings = Settings::new(flags)?;
+        let db = Db::builder(path)
+            .memory_budget(settings.memory_budget)
+            .create_if_missing(!flags.use_existing_db && !flags.readonly)
+            .read_only(flags.readonly)
+            .advanced(|advanced| settings.apply(advanced))
+            .open()?;
+        let keyspace = db.default_keyspace();
+        Ok(Engine { db, keyspace, writes: AtomicU64::new(0), baseline: Mutex::new(Figures::default()) })
+    }
+
+    /// Removes a database; a folder without one is no error.
+    pub fn destroy(path: &Path) -> Result<()> {
+        Db::destroy(path)
+    }
+
+    /// Closes the database.
+    pub fn close(self) -> Result<()> {
+        let Engine { db, keyspace, .. } = self;
+        drop(keyspace);
+        db.close()
+    }
+
+    /// Writes one key.
+    #[inline]
+    pub fn put(&self, key: &[u8], value: &[u8], mode: WriteMode) -> Result<()> {
+        match mode {
+            WriteMode::Default => self.keyspace.put(key, value),
+            _ => self.keyspace.put_with(key, value, &WriteOptions { durability: Some(mode.durability()) }),
+        }
+    }
+
+    /// Deletes one key.
+    #[inline]
+    pub fn delete(&self, key: &[u8], mode: WriteMode) -> Result<()> {
+        match mode {
+            WriteMode::Default => self.keyspace.delete(key),
+            _ => self.keyspace.delete_with(key, &WriteOptions { durability: Some(mode.durability()) }),
+        }
+    }
+
+    /// An empty batch.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { keyspace: &self.keyspace, batch: self.db.batch() }
+    }
+
+    /// Calls `with` with the value of `key` where it lies.
+    #[inline]
+    pub fn get<R>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        self.keyspace.get_with(key, with)
+    }
+
+    /// Reads all `keys` with one call: how many there are, and the bytes of these keys and values.
+    pub fn multi_get(&self, keys: &[KeyBuffer]) -> Result<(u64, u64)> {
+        let values = self.keyspace.multi_get(keys)?;
+        let found =
+            keys.iter().zip(&values).filter_map(|(key, value)| value.as_ref().map(|value| (key, value)));
+        Ok(found.fold((0, 0), |(count, bytes), (key, value)| {
+            (count + 1, bytes + (key.as_ref().len() + value.len()) as u64)
+        }))
+    }
+
+    /// A cursor on the latest state, not positioned.
+    #[inline]
+    pub fn cursor(&self) -> Result<Cursor> {
+        self.keyspace.cursor()
+    }
+
+    /// Writes the memtables to tables.
+    pub fn flush(&self) -> Result<()> {
+        self.db.flush()
+    }
+
+    /// Merges everything into the last level.
+    pub fn compact(&self) -> Result<()> {
+        self.keyspace.compact_range::<&[u8]>(..)
+    }
+
+    /// Waits until no flush and no compaction is due.
+    pub fn wait_for_background(&self) -> Result<()> {
+        self.db.wait_for_background()
+    }
+
+    /// Counts write operations, for the statistics.
+    pub fn add_writes(&self, writes: u64) {
+        // Relaxed: only the sum matters.
+        self.writes.fetch_add(writes, Ordering::Relaxed);
+    }
+
+    /// The figures since the opening, or since the last `reset_statistics`.
+    pub fn figures(&self) -> Figures {
+        let baseline = self.baseline.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.all_figures().since(&baseline)
+    }
+
+    /// Counts from here.
+    pub fn reset_statistics(&self) {
+        *self.baseline.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.all_figures();
+    }
+
+    /// The figures in RocksDB's lines, then in the engine's own.
+    pub fn statistics(&self) -> String {
+        format!("{}\n** Sapwood, since opening **\n{}", self.figures(), self.db.stats())
+    }
+
+    /// The memory the engine accounts for.
+    pub fn memory(&self) -> String {
+        let memory = self.db.memory();
+        let mut text = String::from("Engine memory (MB):\n");
+        for (name, bytes) in [
+            ("memtables", memory.memtables),
+            ("cache", memory.cache),
+            ("table metadata", memory.table_metadata),
+            ("log, mapped", memory.wal),
+            ("total", memory.total()),
+            ("budget", memory.budget),
+        ] {
+            let _ = writeln!(text, "  {name:<15} {:10.1}", bytes as f64 / 1_048_576.0);
+        }
+        text
+    }
+
+    fn all_figures(&self) -> Figures {
+        let stats = self.db.stats();
+        let name = self.keyspace.name();
+        let keyspace = stats.keyspaces.iter().find(|keyspace| keyspace.name == name);
+        Figures {
+            uptime: stats.uptime,
+            writes: self.writes.load(Ordering::Relaxed),
+            log_bytes: stats.wal_bytes_written,
+            flushes: stats.flushes,
+            flush_bytes: stats.flush_bytes_written,
+            compactions: stats.compactions,
+            compaction_bytes_read: stats.compaction_bytes_read,
+            compaction_bytes_written: stats.compaction_bytes_written,
+            compaction_bytes_moved: stats.compaction_bytes_moved,
+            stalled_by_debt: stats.stalls.compaction_debt,
+            stalled_by_memtables: stats.stalls.memtables_full,
+            memtable_waits: stats.stalls.memtable_waits,
+            levels: keyspace
+                .iter()
+                .flat_map(|keyspace| &keyspace.levels)
+                .map(|level| Level { level: level.level, files: level.files as u64, bytes: level.bytes })
+                .collect(),
+        }
+    }
+}
+
+/// A batch that can be used again after its commit.
+pub struct Batch<'a> {
+    keyspace: &'a Keyspace,
+    batch: WriteBatch,
+}
+
+impl Batch<'_> {
+    /// Adds a put.
+    #[inline]
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.batch.put(self.keyspace, key, value);
+    }
+
+    /// Adds a delete.
+    #[inline]
+    pub fn delete(&mut self, key: &[u8]) {
+        self.batch.delete(self.keyspace, key);
+    }
+
+    /// Applies all and empties the batch.
+    pub fn commit(&mut self, mode: WriteMode) -> Result<()> {
+        self.batch.commit_durable(mode.durability()).map(drop)
+    }
+}
+
+/// The engine's settings, as the flags say. `None` leaves the engine's own choice.
+struct Settings {
+    memory_budget: usize,
+    cache_bytes: Option<usize>,
+    memtable_bytes: usize,
+    max_memtables: usize,
+    compression: Option<Codec>,
+    filter: Option<FilterKind>,
+    filter_bits_per_key: Option<f32>,
+    block_bytes: usize,
+    target_file_bytes: Option<u64>,
+    compaction_style: CompactionStyle,
+    background_threads: Option<usize>,
+    disable_auto_compactions: bool,
+    wal_segment_bytes: Option<usize>,
+}
+
+impl Settings {
+    fn new(flags: &Flags) -> Result<Settings> {
+        let unknown = |name: &str, value: &str, choices: &str| {
+            Err(Error::invalid_argument(format!("--{name}={value} is none of {choices}")))
+        };
+        let positive = |value: i64| usize::try_from(value).ok().filter(|value| *value > 0);
+        let compression = match flags.compression_type.as_str() {
+            "default" => None,
+            "none" => Some(Codec::None),
+            // No encoder for snappy is built in; lz4 is the codec of the same speed class.
+            "lz4" | "snappy" => Some(Codec::Lz4),
+            "zstd" => Some(Codec::Zstd(i32::try_from(flags.compression_level).unwrap_or(3))),
+            other => return unknown("compression_type", other, "default, none, lz4, snappy, zstd"),
+        };
+        let filter = match (flags.filter_type.as_str(), flags.bloom_bits) {
+            (_, 0.0) => Some(FilterKind::None),
+            ("", _) => None,
+            ("none", _) => Some(FilterKind::None),
+            ("blocked", _) => Some(FilterKind::Blocked),
+            ("standard", _) => Some(FilterKind::Standard),
+            (other, _) => return unknown("filter_type", other, "none, blocked, standard"),
+        };
+        let compaction_style = match flags.compaction_style.as_str() {
+            // RocksDB's universal style has several runs above the last level too.
+            "hybrid" | "1" => CompactionStyle::Hybrid,
+            "leveled" | "0" => CompactionStyle::Leveled,
+            other => return unknown("compaction_style", other, "hybrid (1), leveled (0)"),
+        };
+        let cache_bytes = usize::try_from(flags.cache_size).ok();
+        let memtable_bytes = flags.write_buffer_size as usize;
+        // The engine wants one memtable to write to and one to flush.
+        let max_memtables = (flags.max_write_buffer_number as usize).max(2);
+        let parts = cache_bytes.unwrap_or(64 << 20) + memtable_bytes * max_memtables;
+        Ok(Settings {
+            // A quarter more, and 64 MiB, for the log, the tables' indexes and the scratch of compactions.
+            memory_budget: positive(flags.memory_budget).unwrap_or(parts + parts / 4 + (64 << 20)),
+            cache_bytes,
+            memtable_bytes,
+            max_memtables,
+            compression,
+            filter,
+            filter_bits_per_key: (flags.bloom_bits > 0.0).then_some(flags.bloom_bits as f32),
+            block_bytes: positive(flags.block_size).unwrap_or(4096),
+            target_file_bytes: positive(flags.target_file_size_base).map(|bytes| bytes as u64),
+            compaction_style,
+            background_threads: positive(flags.max_background_jobs),
+            disable_auto_compactions: flags.disable_auto_compactions,
+            wal_segment_bytes: positive(flags.wal_segment_size),
+        })
+    }
+
+    fn apply(self, advanced: &mut AdvancedOptions) {
+        fn set<T>(target: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *target = value;
+            }
+        }
+        advanced.cache_bytes = self.cache_bytes;
+        advanced.memtable_bytes = Some(self.memtable_bytes);
+        advanced.max_memtables = self.max_memtables;
+        set(&mut advanced.compression, self.compression);
+        set(&mut advanced.filter, self.filter);
+        set(&mut advanced.filter_bits_per_key, self.filter_bits_per_key);
+        advanced.block_bytes = self.block_bytes;
+        set(&mut advanced.target_file_bytes, self.target_file_bytes);
+        advanced.compaction_style = self.compaction_style;
+        set(&mut advanced.background_threads, self.background_threads);
+        advanced.disable_auto_compactions = self.disable_auto_compactions;
+        set(&mut advanced.wal_segment_bytes, self.wal_segment_bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_become_settings_or_errors_that_list_the_choices() {
+        let settings = |change: fn(&mut Flags)| {
+            let mut flags = Flags::default();
+            change(&mut flags);
+            Settings::new(&flags)
+        };
+        let default = settings(|_| {}).unwrap();
+        assert_eq!((default.cache_bytes, default.memtable_bytes), (Some(32 << 20), 64 << 20));
+        assert!(
+            default.compression.is_none()
+                && default.filter.is_none()
+                && default.filter_bits_per_key.is_none()
+        );
+        assert!(default.memory_budget > (32 << 20) + 2 * (64 << 20));
+        let settings_ = settings(|flags| {
+            flags.compression_type = "snappy".into();
+            flags.bloom_bits = 0.0;
+            flags.compaction_style = "0".into();
+        })
+        .unwrap();
+        assert_eq!(settings_.compression, Some(Codec::Lz4));
+        assert_eq!(settings_.filter, Some(FilterKind::None));
+        assert_eq!(settings_.compaction_style, CompactionStyle::Leveled);
+        let error = settings(|flags| flags.compression_type = "zip".into()).err().unwrap().to_string();
+        assert_eq!(error, "--compression_type=zip is none of default, none, lz4, snappy, zstd");
+        assert!(settings(|flags| flags.compaction_style = "2".into()).is_err());
+        assert!(settings(|flags| flags.filter_type = "ribbon".into()).is_err());
+    }
+
+    #[test]
+    fn a_database_is_filled_read_scanned_and_emptied() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let mut flags = Flags { write_buffer_size: 1 << 20, ..Flags::default() };
+        let engine = Engine::open(&path, &flags).unwrap();
+        engine.put(b"a", b"1", WriteMode::Default).unwrap();
+        engine.put(b"b", b"22", WriteMode::Sync).unwrap();
+        let mut batch = engine.batch();
+        batch.put(b"c", b"333");
+        batch.delete(b"a");
+        batch.commit(WriteMode::Default).unwrap();
+        engine.flush().unwrap();
+        engine.compact().unwrap();
+        engine.wait_for_background().unwrap();
+        assert_eq!(engine.get(b"a", <[u8]>::len).unwrap(), None);
+        assert_eq!(engine.get(b"c", <[u8]>::len).unwrap(), Some(3));
+        let mut cursor = engine.cursor().unwrap();
+        cursor.seek_to_first().unwrap();
+        assert_eq!((cursor.key(), cursor.value()), (&b"b"[..], &b"22"[..]));
+        drop(cursor);
+        let figures = engine.figures();
+        assert!(figures.flushes >= 1 && figures.log_bytes > 0);
+        assert!(engine.memory().contains("total") && engine.statistics().contains("\nUptime(secs): "));
+        engine.reset_statistics();
+        assert_eq!(engine.figures().flushes, 0);
+        drop(batch);
+        engine.close().unwrap();
+
+        flags.use_existing_db = true;
+        let engine = Engine::open(&path, &flags).unwrap();
+        assert_eq!(engine.get(b"b", <[u8]>::len).unwrap(), Some(2));
+        engine.close().unwrap();
+        Engine::destroy(&path).unwrap();
+        assert!(Engine::open(&path, &flags).is_err(), "an existing database was asked for and there is none");
+    }
+}

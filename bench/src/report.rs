@@ -1,0 +1,428 @@
+//! What a benchmark did, and the lines that tell it.
+//!
+//! Every thread counts into its own [`Stats`]; when all are done they are merged, and the merged one prints the line
+//! that scripts read: name, microseconds per operation, operations per second. The formats are those of RocksDB's
+//! `db_bench`, letter for letter, since many scripts parse them.
+//!
+//! Counting is part of the timed loop: without `--histogram` an operation costs an addition and a comparison here.
+pub mod combined;
+pub mod header;
+pub mod interval;
+pub mod statistics;
+
+use interval::Counter;
+use sapwood_base::histogram::Histogram;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What kind of operation a latency belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Point reads and steps of a scan.
+    Read,
+    /// Puts, single or in batches.
+    Write,
+    /// Deletes.
+    Delete,
+    /// Seeks, with the steps after them.
+    Seek,
+    /// A read and a write of the same key.
+    Update,
+    /// Checksums (CRC).
+    Crc,
+    /// Hashes.
+    Hash,
+    /// Everything else.
+    Other,
+}
+
+impl Operation {
+    const ALL: [Operation; 8] = [
+        Operation::Read,
+        Operation::Write,
+        Operation::Delete,
+        Operation::Seek,
+        Operation::Update,
+        Operation::Crc,
+        Operation::Hash,
+        Operation::Other,
+    ];
+
+    /// The word behind "Microseconds per".
+    fn name(self) -> &'static str {
+        match self {
+            Operation::Read => "read",
+            Operation::Write => "write",
+            Operation::Delete => "delete",
+            Operation::Seek => "seek",
+            Operation::Update => "update",
+            Operation::Crc => "crc",
+            Operation::Hash => "hash",
+            Operation::Other => "op",
+        }
+    }
+}
+
+/// How progress is shown while a benchmark runs.
+#[derive(Clone, Default)]
+pub struct Progress {
+    /// Whether the number of finished operations is shown.
+    pub shown: bool,
+    /// A line every so many operations; 0: at growing intervals, each overwriting the last.
+    pub every_operations: u64,
+    /// A line every so many seconds; 0: never.
+    pub every_seconds: u64,
+    /// Called at each line of the first thread: prints the engine's statistics.
+    pub each_line: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// What one thread did, or all of them together.
+#[derive(Clone)]
+pub struct Stats {
+    thread: usize,
+    started: Instant,
+    finished: Instant,
+    /// The time of all threads added up.
+    busy: Duration,
+    done: u64,
+    writes: u64,
+    bytes: u64,
+    /// Reads that found their key, and all reads.
+    found: Option<(u64, u64)>,
+    message: String,
+    /// A background thread's work is not part of the result.
+    excluded: bool,
+    progress: Progress,
+    next_progress: u64,
+    last_progress: (u64, Instant),
+    /// Latencies in nanoseconds, by operation.
+    histograms: Option<Box<[Histogram; Operation::ALL.len()]>>,
+    last_finished: Instant,
+    counter: Option<Arc<Counter>>,
+}
+
+impl Stats {
+    /// Nothing done yet; the time runs from now.
+    pub fn start(thread: usize, histogram: bool, progress: Progress, counter: Option<Arc<Counter>>) -> Stats {
+        let now = Instant::now();
+        let next_progress = match &progress {
+            Progress { shown: false, every_seconds: 0, every_operations: 0, .. } => u64::MAX,
+            Progress { every_seconds: 1.., .. } => CLOCK_INTERVAL,
+            Progress { every_operations: 0, .. } => 100,
+            Progress { every_operations, .. } => *every_operations,
+        };
+        Stats {
+            thread,
+            started: now,
+            finished: now,
+            busy: Duration::ZERO,
+            done: 0,
+            writes: 0,
+            bytes: 0,
+            found: None,
+            message: String::new(),
+            excluded: false,
+            progress,
+            next_progress,
+            last_progress: (0, now),
+            histograms: histogram.then(|| Box::new([const { Histogram::new() }; Operation::ALL.len()])),
+            last_finished: now,
+            counter,
+        }
+    }
+
+    /// Counts `operations` that are over, and their latency if latencies are asked for.
+    #[inline]
+    pub fn finish_operations(&mut self, operations: u64, operation: Operation) {
+        self.done += operations;
+        if matches!(operation, Operation::Write | Operation::Delete | Operation::Update) {
+            self.writes += operations;
+        }
+        if self.histograms.is_some() || self.counter.is_some() {
+            self.observe(operations, operation);
+        }
+        if self.done >= self.next_progress {
+            self.show_progress();
+        }
+    }
+
+    /// Adds to the bytes that the rate in MB/s is made of.
+    #[inline]
+    pub fn add_bytes(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// Sets the text at the end of the line.
+    pub fn set_message(&mut self, message: impl Into<String>) {
+        self.message = message.into();
+    }
+
+    /// Says how many of how many reads found their key; the numbers of all threads are added up.
+    pub fn set_found(&mut self, found: u64, reads: u64) {
+        self.found = Some((found, reads));
+    }
+
+    /// Keeps this thread out of the result: it worked in the background of the benchmark.
+    pub fn exclude(&mut self) {
+        self.excluded = true;
+    }
+
+    /// Operations done.
+    pub fn done(&self) -> u64 {
+        self.done
+    }
+
+    /// Those among [`Stats::done`] that wrote.
+    pub fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// Ends the time of this thread.
+    pub fn stop(&mut self) {
+        self.finished = Instant::now();
+        self.busy = self.finished - self.started;
+    }
+
+    /// Adds another thread. Excluded threads add nothing.
+    pub fn merge(&mut self, other: &Stats) {
+        if other.excluded {
+            return;
+        }
+        if self.excluded {
+            *self = other.clone();
+            return;
+        }
+        self.started = self.started.min(other.started);
+        self.finished = self.finished.max(other.finished);
+        self.busy += other.busy;
+        self.done += other.done;
+        self.writes += other.writes;
+        self.bytes += other.bytes;
+        if let Some((found, reads)) = other.found {
+            let (sum, all) = self.found.unwrap_or_default();
+            self.found = Some((sum + found, all + reads));
+        }
+        if self.message.is_empty() {
+            self.message.clone_from(&other.message);
+        }
+        if let (Some(mine), Some(theirs)) = (&mut self.histograms, &other.histograms) {
+            mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| mine.merge(theirs));
+        }
+    }
+
+    /// Seconds from the first start to the last finish; never zero.
+    pub fn elapsed_seconds(&self) -> f64 {
+        (self.finished - self.started).as_secs_f64().max(1e-9)
+    }
+
+    /// Operations per second of all threads together.
+    pub fn operations_per_second(&self) -> f64 {
+        self.done.max(1) as f64 / self.elapsed_seconds()
+    }
+
+    /// Mebibytes per second of all threads together; `None` if the benchmark moves no bytes.
+    pub fn megabytes_per_second(&self) -> Option<f64> {
+        (self.bytes > 0).then(|| self.bytes as f64 / 1_048_576.0 / self.elapsed_seconds())
+    }
+
+    /// The result: its line, and the latencies if they were asked for.
+    ///
+    /// `micros/op` is the time of all threads over all operations, so with more than one thread it is not the inverse
+    /// of `ops/sec`, which is made of the elapsed time. That is how RocksDB does it.
+    pub fn report(&self, name: &str) -> String {
+        // A benchmark without operations counts as one, so that a rate can be given.
+        let done = self.done.max(1);
+        let mut extra = String::new();
+        if let Some(rate) = self.megabytes_per_second() {
+            let _ = write!(extra, " {rate:6.1} MB/s");
+        }
+        if let Some((found, reads)) = self.found {
+            let _ = write!(extra, " ({found} of {reads} found)");
+        }
+        if !self.message.is_empty() {
+            let _ = write!(extra, " {}", self.message);
+        }
+        let mut text = format!(
+            "{name:<12} : {:11.3} micros/op {} ops/sec {:.3} seconds {done} operations;{extra}\n",
+            self.busy.as_secs_f64() * 1e6 / done as f64,
+            self.operations_per_second() as i64,
+            self.elapsed_seconds(),
+        );
+        for (histogram, operation) in self.histograms.iter().flat_map(|all| all.iter()).zip(Operation::ALL) {
+            if histogram.count() > 0 {
+                let _ = write!(text, "Microseconds per {}:\n{}\n", operation.name(), histogram.thousandths());
+            }
+        }
+        text
+    }
+
+    #[inline(never)]
+    fn observe(&mut self, operations: u64, operation: Operation) {
+        if let Some(histograms) = &mut self.histograms {
+            let now = Instant::now();
+            let latency = now.duration_since(self.last_finished);
+            histograms[operation as usize].record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+            self.last_finished = now;
+        }
+        if let Some(counter) = &self.counter {
+            counter.add(operations);
+        }
+    }
+
+    #[cold]
+    fn show_progress(&mut self) {
+        let Progress { shown, every_operations, every_seconds, .. } = self.progress;
+        let now = Instant::now();
+        let (last_done, last_time) = self.last_progress;
+        if every_seconds > 0 {
+            self.next_progress = self.done + CLOCK_INTERVAL;
+            if now - last_time < Duration::from_secs(every_seconds) {
+                return;
+            }
+        } else if every_operations > 0 {
+            self.next_progress = self.done + every_operations;
+        } else {
+            self.next_progress = self.done + progress_step(self.done);
+            if shown {
+                eprint!("... finished {} ops{:30}\r", self.done, "");
+            }
+            return;
+        }
+        let seconds = |since: Instant| (now - since).as_secs_f64().max(1e-9);
+        let interval = self.done - last_done;
+        eprintln!(
+            "{} ... thread {}: ({interval},{}) ops and ({:.1},{:.1}) ops/second in ({:.6},{:.6}) seconds",
+            header::time_of_day(),
+            self.thread,
+            self.done,
+            interval as f64 / seconds(last_time),
+            self.done as f64 / seconds(self.started),
+            seconds(last_time),
+            seconds(self.started),
+        );
+        self.last_progress = (self.done, now);
+        if self.thread == 0
+            && let Some(each_line) = &self.progress.each_line
+        {
+            each_line();
+        }
+        // What was printed is not part of the next operation's latency.
+        self.last_finished = Instant::now();
+    }
+}
+
+/// With a progress line every so many seconds, the clock is read after so many operations.
+const CLOCK_INTERVAL: u64 = 1000;
+
+/// How many operations until the next progress, after `done`: about a tenth, and a hundred thousand at most.
+fn progress_step(done: u64) -> u64 {
+    match done {
+        0..1_000 => 100,
+        1_000..5_000 => 500,
+        5_000..10_000 => 1_000,
+        10_000..50_000 => 5_000,
+        50_000..100_000 => 10_000,
+        100_000..500_000 => 50_000,
+        _ => 100_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that ran from `from` to `to` seconds.
+    fn thread(base: Instant, from: u64, to: u64, done: u64) -> Stats {
+        let mut stats = Stats::start(0, false, Progress::default(), None);
+        stats.started = base + Duration::from_secs(from);
+        stats.finished = base + Duration::from_secs(to);
+        stats.busy = stats.finished - stats.started;
+        stats.done = done;
+        stats
+    }
+
+    /// The operations per second, found as RocksDB's regression script finds them:
+    /// `<name>[[:blank:]]+:.*[[:blank:]]+([0-9.]+)[[:blank:]]+ops/sec`.
+    fn operations_per_second(name: &str, line: &str) -> Option<f64> {
+        let rest = line.strip_prefix(name)?;
+        let trimmed = rest.trim_start_matches([' ', '\t']);
+        if trimmed.len() == rest.len() {
+            return None;
+        }
+        let words: Vec<&str> = trimmed.strip_prefix(':')?.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "ops/sec")?;
+        words[at - 1].parse().ok()
+    }
+
+    #[test]
+    fn the_result_line_is_that_of_rocksdb() {
+        let base = Instant::now();
+        let mut stats = thread(base, 0, 8, 1_000_000);
+        stats.set_found(981_548, 1_000_000);
+        stats.add_bytes(8 * 1_048_576 * 50);
+        let line = stats.report("readrandom");
+        assert_eq!(
+            line,
+            "readrandom   :       8.000 micros/op 125000 ops/sec 8.000 seconds 1000000 operations;   50.0 MB/s \
+             (981548 of 1000000 found)\n"
+        );
+        assert_eq!(operations_per_second("readrandom", &line), Some(125_000.0));
+        let line = thread(base, 0, 1, 0).report("compact");
+        assert_eq!(line, "compact      : 1000000.000 micros/op 1 ops/sec 1.000 seconds 1 operations;\n");
+        // LevelDB's script reads the rate as the word behind "operations;".
+        let words: Vec<String> = stats.report("a").split_whitespace().map(str::to_owned).collect();
+        assert_eq!(words[words.iter().position(|word| word == "operations;").unwrap() + 1], "50.0");
+    }
+
+    #[test]
+    fn threads_are_merged_by_wall_time_and_background_threads_left_out() {
+        let base = Instant::now();
+        let mut background = thread(base, 0, 9, 77);
+        background.exclude();
+        let mut all = background.clone();
+        let mut first = thread(base, 1, 3, 10);
+        first.set_found(1, 2);
+        let mut second = thread(base, 2, 5, 30);
+        second.set_found(3, 4);
+        second.set_message("second");
+        for stats in [&first, &second, &background] {
+            all.merge(stats);
+        }
+        assert_eq!(
+            all.report("x"),
+            "x            :  125000.000 micros/op 10 ops/sec 4.000 seconds 40 operations; (4 of 6 found) second\n"
+        );
+    }
+
+    #[test]
+    fn histograms_follow_the_line() {
+        let mut stats = Stats::start(0, true, Progress::default(), None);
+        (0..100).for_each(|_| stats.finish_operations(1, Operation::Read));
+        stats.finish_operations(5, Operation::Write);
+        stats.stop();
+        assert_eq!((stats.done(), stats.writes()), (105, 5));
+        let text = stats.report("mixed");
+        assert!(text.contains("\nMicroseconds per read:\nCount: 100 Average: "));
+        assert!(text.contains("\nMicroseconds per write:\nCount: 1 Average: "));
+        let line = text.lines().find(|line| line.starts_with("Percentiles:")).unwrap();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(
+            [words[1], words[3], words[5], words[7], words[9]],
+            ["P50:", "P75:", "P99:", "P99.9:", "P99.99:"]
+        );
+        assert!([2, 4, 6, 8, 10].iter().all(|&at| words[at].parse::<f64>().is_ok()));
+        assert!(text.contains("------------------------------------------------------\n"));
+    }
+
+    #[test]
+    fn progress_comes_less_and_less_often() {
+        let mut at = 0;
+        let mut shown = 0;
+        while at < 1_000_000 {
+            at += progress_step(at);
+            shown += 1;
+        }
+        assert_eq!((at, shown), (1_000_000, 10 + 8 + 5 + 8 + 5 + 8 + 5));
+    }
+}

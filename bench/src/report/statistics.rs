@@ -1,0 +1,248 @@
+//! The `stats` benchmark: the engine's figures in the lines that `benchmark.sh` and people look for in RocksDB's.
+//!
+//! The columns are those of the table before RocksDB added one for pre-compressed bytes: the scripts count them.
+//! What the engine does not measure is a dash, not a zero.
+use std::fmt;
+use std::time::Duration;
+
+/// Sums since the database was opened, or since they were reset, and the levels as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Time that the sums cover.
+    pub uptime: Duration,
+    /// Write operations of the benchmarks.
+    pub writes: u64,
+    /// Bytes written to the log.
+    pub log_bytes: u64,
+    /// Memtables flushed.
+    pub flushes: u64,
+    /// Bytes that flushes wrote.
+    pub flush_bytes: u64,
+    /// Compactions.
+    pub compactions: u64,
+    /// Bytes that they read.
+    pub compaction_bytes_read: u64,
+    /// Bytes that they wrote.
+    pub compaction_bytes_written: u64,
+    /// Bytes that they moved as whole files.
+    pub compaction_bytes_moved: u64,
+    /// Time that writers were slowed down for compaction debt.
+    pub stalled_by_debt: Duration,
+    /// Time that writers waited for a memtable.
+    pub stalled_by_memtables: Duration,
+    /// How often they did.
+    pub memtable_waits: u64,
+    /// The levels that hold something, newest first.
+    pub levels: Vec<Level>,
+}
+
+/// What one level holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Level {
+    /// Its number; 0 is the newest.
+    pub level: u8,
+    /// Its files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Figures {
+    /// What was added since `earlier`; the levels stay as they are.
+    pub fn since(self, earlier: &Figures) -> Figures {
+        Figures {
+            uptime: self.uptime.saturating_sub(earlier.uptime),
+            writes: self.writes.saturating_sub(earlier.writes),
+            log_bytes: self.log_bytes.saturating_sub(earlier.log_bytes),
+            flushes: self.flushes.saturating_sub(earlier.flushes),
+            flush_bytes: self.flush_bytes.saturating_sub(earlier.flush_bytes),
+            compactions: self.compactions.saturating_sub(earlier.compactions),
+            compaction_bytes_read: self.compaction_bytes_read.saturating_sub(earlier.compaction_bytes_read),
+            compaction_bytes_written: self
+                .compaction_bytes_written
+                .saturating_sub(earlier.compaction_bytes_written),
+            compaction_bytes_moved: self
+                .compaction_bytes_moved
+                .saturating_sub(earlier.compaction_bytes_moved),
+            stalled_by_debt: self.stalled_by_debt.saturating_sub(earlier.stalled_by_debt),
+            stalled_by_memtables: self.stalled_by_memtables.saturating_sub(earlier.stalled_by_memtables),
+            memtable_waits: self.memtable_waits.saturating_sub(earlier.memtable_waits),
+            levels: self.levels,
+        }
+    }
+
+    /// Bytes that flushes and compactions wrote, per byte flushed.
+    fn write_amplification(&self) -> f64 {
+        (self.flush_bytes + self.compaction_bytes_written) as f64 / self.flush_bytes.max(1) as f64
+    }
+}
+
+fn gigabytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// `00:00:01.250 H:M:S`
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    format!("{hours:02}:{minutes:02}:{:02}.{:03} H:M:S", seconds % 60, time.subsec_millis())
+}
+
+/// `%6d/%-3d %8s`: files, of which none is being compacted, and their size.
+fn files_and_size(files: u64, bytes: u64) -> String {
+    let size = if bytes >= 10 << 30 {
+        format!("{:.2} GB", gigabytes(bytes))
+    } else {
+        format!("{:.2} MB", megabytes(bytes))
+    };
+    format!("{files:>6}/{:<3} {size:>8}", 0)
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.uptime.as_secs_f64().max(1e-3);
+        writeln!(f, "\n** Compaction Stats [default] **")?;
+        writeln!(
+            f,
+            "Level    Files   Size     Score Read(GB)  Rn(GB) Rnp1(GB) Write(GB) Wnew(GB) Moved(GB) W-Amp \
+             Rd(MB/s) Wr(MB/s) Comp(sec) CompMergeCPU(sec) Comp(cnt) Avg(sec) KeyIn KeyDrop Rblob(GB) Wblob(GB)"
+        )?;
+        writeln!(f, "{}", "-".repeat(190))?;
+        for level in &self.levels {
+            let name = format!("L{}", level.level);
+            write!(f, "{name:>4} {} {:>5}", files_and_size(level.files, level.bytes), "-")?;
+            for width in [8, 7, 8, 9, 8, 9, 5, 8, 8, 9, 17, 9, 8, 5, 7, 9, 9] {
+                write!(f, " {:>width$}", "-")?;
+            }
+            writeln!(f)?;
+        }
+        let files = self.levels.iter().map(|level| level.files).sum();
+        let bytes = self.levels.iter().map(|level| level.bytes).sum();
+        let written = self.flush_bytes + self.compaction_bytes_written;
+        writeln!(
+            f,
+            "{:>4} {} {:>5} {:8.1} {:>7} {:>8} {:9.1} {:>8} {:9.1} {:5.1} {:8.1} {:8.1} {:>9} {:>17} {:9} {:>8} {:>5} \
+             {:>7} {:9.1} {:9.1}",
+            " Sum",
+            files_and_size(files, bytes),
+            "-",
+            gigabytes(self.compaction_bytes_read),
+            "-",
+            "-",
+            gigabytes(written),
+            "-",
+            gigabytes(self.compaction_bytes_moved),
+            self.write_amplification(),
+            megabytes(self.compaction_bytes_read) / seconds,
+            megabytes(written) / seconds,
+            "-",
+            "-",
+            self.flushes + self.compactions,
+            "-",
+            "-",
+            "-",
+            0.0,
+            0.0,
+        )?;
+        writeln!(f)?;
+        writeln!(f, "Blob file count: 0, total size: 0.0 GB, garbage size: 0.0 GB, space amp: 0.0")?;
+        writeln!(f)?;
+        writeln!(f, "Uptime(secs): {seconds:.1} total, {seconds:.1} interval")?;
+        let flushed = gigabytes(self.flush_bytes);
+        writeln!(f, "Flush(GB): cumulative {flushed:.3}, interval {flushed:.3}")?;
+        writeln!(
+            f,
+            "Cumulative compaction: {:.2} GB write, {:.2} MB/s write, {:.2} GB read, {:.2} MB/s read, - seconds",
+            gigabytes(written),
+            megabytes(written) / seconds,
+            gigabytes(self.compaction_bytes_read),
+            megabytes(self.compaction_bytes_read) / seconds,
+        )?;
+        // Scripts of different ages look for one line or the other.
+        let waits = self.memtable_waits;
+        writeln!(
+            f,
+            "Stalls(count): {waits} memtable_compaction, 0 level0_slowdown, 0 pending_compaction_bytes"
+        )?;
+        writeln!(f, "Write Stall (count): memtable-limit-stops: {waits}, total-stops: {waits}")?;
+        writeln!(f, "\n** DB Stats **")?;
+        writeln!(
+            f,
+            "Cumulative writes: {} writes, {} keys, - commit groups, - writes per commit group, ingest: {:.2} GB, \
+             {:.2} MB/s",
+            self.writes,
+            self.writes,
+            gigabytes(self.log_bytes),
+            megabytes(self.log_bytes) / seconds,
+        )?;
+        writeln!(f, "Cumulative WAL: {} writes, written: {:.2} GB", self.writes, gigabytes(self.log_bytes))?;
+        let stalled = self.stalled_by_debt + self.stalled_by_memtables;
+        let percent = 100.0 * stalled.as_secs_f64() / seconds;
+        writeln!(f, "Cumulative stall: {}, {percent:.1} percent", clock(stalled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures() -> Figures {
+        Figures {
+            uptime: Duration::from_secs(100),
+            writes: 1000,
+            log_bytes: 3 << 30,
+            flushes: 4,
+            flush_bytes: 2 << 30,
+            compactions: 6,
+            compaction_bytes_read: 5 << 30,
+            compaction_bytes_written: 4 << 30,
+            stalled_by_debt: Duration::from_millis(1_250),
+            memtable_waits: 7,
+            levels: vec![
+                Level { level: 0, files: 3, bytes: 5 << 20 },
+                Level { level: 6, files: 2, bytes: 1 << 20 },
+            ],
+            ..Figures::default()
+        }
+    }
+
+    #[test]
+    fn the_lines_that_scripts_look_for_are_there() {
+        let text = figures().to_string();
+        let line = |start: &str| {
+            let found = text.lines().find(|line| line.starts_with(start));
+            found.unwrap_or_else(|| panic!("no line starts with {start:?} in\n{text}")).to_owned()
+        };
+        assert_eq!(line("Uptime(secs):"), "Uptime(secs): 100.0 total, 100.0 interval");
+        assert!(line("Cumulative writes:").contains("ingest: 3.00 GB, 30.72 MB/s"));
+        assert_eq!(line("Cumulative stall:"), "Cumulative stall: 00:00:01.250 H:M:S, 1.2 percent");
+        assert!(
+            line("Cumulative compaction:")
+                .starts_with("Cumulative compaction: 6.00 GB write, 61.44 MB/s write, ")
+        );
+        assert_eq!(line("Flush(GB):"), "Flush(GB): cumulative 2.000, interval 2.000");
+        assert!(line("Stalls(count):").contains(" 7 "));
+        line("** Compaction Stats [default] **");
+        line("Blob file count:");
+        // As awk counts: Sum is 1, files 2, size 3 and its unit 4, then one per column.
+        let sum: Vec<String> = line(" Sum").split_whitespace().map(str::to_owned).collect();
+        assert_eq!((sum[1].as_str(), sum[2].as_str(), sum[3].as_str()), ("5/0", "6.00", "MB"));
+        assert_eq!((sum[5].as_str(), sum[8].as_str(), sum[11].as_str()), ("5.0", "6.0", "3.0"));
+        assert_eq!(sum.len(), 22);
+        assert_eq!(line("  L6").split_whitespace().count(), 22);
+    }
+
+    #[test]
+    fn differences_leave_the_levels() {
+        let reset = figures();
+        let mut later = figures();
+        later.writes += 5;
+        later.levels.pop();
+        let difference = later.since(&reset);
+        assert_eq!((difference.writes, difference.flushes, difference.levels.len()), (5, 0, 1));
+    }
+}

@@ -1,0 +1,159 @@
+//! Values: a stretch of bytes as compressible as asked, walked through value by value.
+//!
+//! Making the bytes of each value would cost more than storing them, so one buffer is made before the clock starts
+//! and every value is a slice of it. The buffer is a mebibyte, as RocksDB's is: larger than the windows of the fast
+//! codecs, so values do not compress better because they repeat.
+use crate::flags::Flags;
+use fastrand::Rng;
+
+/// The bytes that all values are cut from; shared by all threads.
+#[derive(Debug)]
+pub struct ValuePool {
+    bytes: Vec<u8>,
+    sizes: Sizes,
+}
+
+/// How large values are, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    /// All alike.
+    Fixed(usize),
+    /// Every size in the range, limits included, equally often.
+    Uniform(usize, usize),
+    /// A bell around the middle of the range, cut at its limits, which are three standard deviations away.
+    Normal(usize, usize),
+}
+
+impl Sizes {
+    /// What the flags say; `value_size` counts for fixed sizes.
+    pub fn from_flags(flags: &Flags, value_size: u64) -> Sizes {
+        let (least, most) = (flags.value_size_min as usize, flags.value_size_max as usize);
+        match flags.value_size_distribution_type.as_str() {
+            "uniform" => Sizes::Uniform(least, most),
+            "normal" => Sizes::Normal(least, most),
+            _ => Sizes::Fixed(value_size as usize),
+        }
+    }
+
+    /// The largest size.
+    fn most(self) -> usize {
+        match self {
+            Sizes::Fixed(size) => size,
+            Sizes::Uniform(_, most) | Sizes::Normal(_, most) => most,
+        }
+    }
+
+    #[inline]
+    fn draw(self, random: &mut Rng) -> usize {
+        match self {
+            Sizes::Fixed(size) => size,
+            Sizes::Uniform(least, most) => random.usize(least..=most),
+            Sizes::Normal(least, most) => {
+                // The sum of twelve uniform numbers less six is as good as normal here: its variance is one.
+                let deviations = (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
+                let (least, most) = (least as f64, most as f64);
+                ((least + most) / 2.0 + deviations * (most - least) / 6.0).clamp(least, most) as usize
+            }
+        }
+    }
+}
+
+impl ValuePool {
+    /// A pool whose bytes can be compressed to `compression_ratio` (0 to 1) of their size.
+    pub fn new(compression_ratio: f64, sizes: Sizes) -> ValuePool {
+        // One seed for all runs, so that the values are no source of differences.
+        let mut random = Rng::with_seed(301);
+        let length = sizes.most().max(1 << 20);
+        let mut bytes = Vec::with_capacity(length + 100);
+        while bytes.len() < length {
+            // A random piece, repeated up to 100 bytes: a codec keeps the first and refers to it for the rest.
+            let piece = ((100.0 * compression_ratio) as usize).max(1);
+            let start = bytes.len();
+            bytes.extend((0..piece).map(|_| random.u8(b' '..=b'~')));
+            (piece..100).for_each(|at| bytes.push(bytes[start + at % piece]));
+        }
+        ValuePool { bytes, sizes }
+    }
+
+    /// A walk through the pool for one thread, from a place of its own.
+    pub fn walk(&self, random: &mut Rng) -> Values<'_> {
+        let random = random.fork();
+        Values { pool: self, position: 0, random }
+    }
+}
+
+/// One thread's walk through a [`ValuePool`].
+#[derive(Debug)]
+pub struct Values<'a> {
+    pool: &'a ValuePool,
+    position: usize,
+    random: Rng,
+}
+
+impl<'a> Values<'a> {
+    /// The next value.
+    #[inline]
+    pub fn next(&mut self) -> &'a [u8] {
+        let size = self.pool.sizes.draw(&mut self.random);
+        if self.position + size > self.pool.bytes.len() {
+            self.position = 0;
+        }
+        let value = &self.pool.bytes[self.position..self.position + size];
+        self.position += size;
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_have_the_size_and_differ() {
+        let pool = ValuePool::new(0.5, Sizes::Fixed(100));
+        let mut values = pool.walk(&mut Rng::with_seed(1));
+        let first = values.next();
+        assert_eq!(first.len(), 100);
+        assert_ne!(first, values.next());
+        // Half of a value is new, the other half repeats it.
+        assert_eq!(first[..50], first[50..]);
+        (0..50_000).for_each(|_| assert_eq!(values.next().len(), 100));
+    }
+
+    #[test]
+    fn a_ratio_of_one_repeats_nothing_and_zero_one_byte() {
+        let pool = ValuePool::new(1.0, Sizes::Fixed(100));
+        let value = pool.walk(&mut Rng::with_seed(1)).next();
+        assert_ne!(value[..50], value[50..]);
+        let pool = ValuePool::new(0.0, Sizes::Fixed(100));
+        let value = pool.walk(&mut Rng::with_seed(1)).next();
+        assert!(value.iter().all(|byte| *byte == value[0]));
+    }
+
+    #[test]
+    fn a_value_can_be_larger_than_the_buffer_or_empty() {
+        let pool = ValuePool::new(0.5, Sizes::Fixed(3 << 20));
+        assert_eq!(pool.walk(&mut Rng::with_seed(1)).next().len(), 3 << 20);
+        let pool = ValuePool::new(0.5, Sizes::Fixed(0));
+        assert!(pool.walk(&mut Rng::with_seed(1)).next().is_empty());
+    }
+
+    #[test]
+    fn distributions_stay_in_their_range() {
+        let flags = Flags {
+            value_size_distribution_type: "normal".into(),
+            value_size_min: 10,
+            value_size_max: 70,
+            ..Flags::default()
+        };
+        for sizes in [Sizes::from_flags(&flags, 5), Sizes::Uniform(10, 70)] {
+            let pool = ValuePool::new(0.5, sizes);
+            let mut values = pool.walk(&mut Rng::with_seed(1));
+            let lengths: Vec<usize> = (0..10_000).map(|_| values.next().len()).collect();
+            assert!(lengths.iter().all(|length| (10..=70).contains(length)));
+            let mean = lengths.iter().sum::<usize>() as f64 / 10_000.0;
+            assert!((39.0..41.0).contains(&mean), "{sizes:?}: {mean}");
+        }
+        assert_eq!(Sizes::from_flags(&Flags::default(), 5), Sizes::Fixed(5));
+    }
+}

@@ -1,0 +1,613 @@
+//! The benchmarks by name, and how one is run: plan, fresh database, threads that start together, merged report.
+//!
+//! A benchmark is a row of [`BENCHMARKS`]: a name, what it needs, and a function. Most functions are the loop of one
+//! thread ([`Worker`]); they lie in the modules below, by what they do to the engine.
+mod fill;
+mod maintenance;
+mod mixed;
+mod read;
+mod scan;
+
+use crate::engine::{Engine, WriteMode};
+use crate::flags::Flags;
+use crate::folder::Folder;
+use crate::keys::{KeyBuffer, Numbers, Order, ReadKeys};
+use crate::limit::{Limit, RateLimiter};
+use crate::process::Cpu;
+use crate::report::combined::Combined;
+use crate::report::interval::IntervalReport;
+use crate::report::{Progress, Stats};
+use crate::values::{Sizes, ValuePool, Values};
+use fastrand::Rng;
+use sapwood_base::{Error, Result};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+/// A benchmark that `--benchmarks` can name.
+struct Benchmark {
+    name: &'static str,
+    help: &'static str,
+    /// Whether it starts with an empty database.
+    fresh: bool,
+    /// Changes the parameters that the flags gave.
+    adjust: fn(&mut Parameters),
+    body: Body,
+}
+
+#[derive(Clone, Copy)]
+enum Body {
+    /// A loop that every thread runs.
+    Threads(fn(&mut Worker<'_>) -> Result<()>),
+    /// The same, with one more thread, number 0, that works in the background until the others are done.
+    Background(fn(&mut Worker<'_>) -> Result<()>),
+    /// Runs once, with the database for itself, and is reported like the others.
+    Alone(fn(&mut Bench, &Parameters, &mut Stats) -> Result<()>),
+    /// Runs once and prints for itself.
+    Silent(fn(&mut Bench) -> Result<()>),
+}
+
+/// How often everything is done and how large it is: what a benchmark may change about the flags.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameters {
+    /// Number of keys.
+    pub num: u64,
+    /// Reads per thread.
+    pub reads: u64,
+    /// Writes per thread.
+    pub writes: u64,
+    /// Deletes per thread.
+    pub deletes: u64,
+    /// Threads, without one in the background.
+    pub threads: usize,
+    /// Bytes of a key.
+    pub key_size: usize,
+    /// Bytes of a value.
+    pub value_size: u64,
+    /// Keys per batch.
+    pub batch_size: u64,
+    /// What a write waits for.
+    pub mode: WriteMode,
+}
+
+impl Parameters {
+    fn new(flags: &Flags) -> Parameters {
+        Parameters {
+            num: flags.num as u64,
+            reads: flags.read_count(),
+            writes: flags.write_count(),
+            deletes: flags.delete_count(),
+            threads: flags.threads as usize,
+            key_size: flags.key_size as usize,
+            value_size: flags.value_size as u64,
+            batch_size: flags.batch_size as u64,
+            mode: match (flags.disable_wal, flags.sync) {
+                (true, _) => WriteMode::NoLog,
+                (false, true) => WriteMode::Sync,
+                (false, false) => WriteMode::Default,
+            },
+        }
+    }
+
+    /// Fewer keys and operations, for what is slow by nature.
+    fn divide(&mut self, by: u64) {
+        for count in [&mut self.num, &mut self.reads, &mut self.writes, &mut self.deletes] {
+            *count = (*count / by).max(1);
+        }
+    }
+}
+
+fn unchanged(_: &mut Parameters) {}
+
+/// All benchmarks, in the order of the help.
+#[rustfmt::skip]
+static BENCHMARKS: &[Benchmark] = &[
+    Benchmark { name: "fillseq", fresh: true, adjust: unchanged, body: Body::Threads(fill::sequential),
+        help: "write num keys in order" },
+    Benchmark { name: "fillrandom", fresh: true, adjust: unchanged, body: Body::Threads(fill::random),
+        help: "write num random keys" },
+    Benchmark { name: "filluniquerandom", fresh: true, adjust: |p| p.threads = 1, body: Body::Threads(fill::unique_random),
+        help: "write every key once, in random order, with one thread" },
+    Benchmark { name: "fillsync", fresh: true, adjust: |p| { p.divide(1000); p.mode = WriteMode::Sync }, body: Body::Threads(fill::random),
+        help: "write num/1000 random keys, each to the device" },
+    Benchmark { name: "fillbatch", fresh: true, adjust: |p| p.batch_size = 1000, body: Body::Threads(fill::sequential),
+        help: "write num keys in order, 1000 in a batch" },
+    Benchmark { name: "fill100K", fresh: true, adjust: |p| { p.divide(1000); p.value_size = 100_000 }, body: Body::Threads(fill::random),
+        help: "write num/1000 random keys with values of 100,000 bytes" },
+    Benchmark { name: "overwrite", fresh: false, adjust: unchanged, body: Body::Threads(fill::random),
+        help: "write num random keys over what is there" },
+    Benchmark { name: "updaterandom", fresh: false, adjust: unchanged, body: Body::Threads(mixed::update_random),
+        help: "read a random key and write it" },
+    Benchmark { name: "deleteseq", fresh: false, adjust: unchanged, body: Body::Threads(fill::delete_sequential),
+        help: "delete keys in order" },
+    Benchmark { name: "deleterandom", fresh: false, adjust: unchanged, body: Body::Threads(fill::delete_random),
+        help: "delete random keys" },
+    Benchmark { name: "readrandom", fresh: false, adjust: unchanged, body: Body::Threads(read::random),
+        help: "read random keys" },
+    Benchmark { name: "readmissing", fresh: false, adjust: |p| p.key_size += 1, body: Body::Threads(read::random),
+        help: "read random keys that do not exist, between those that do" },
+    Benchmark { name: "readhot", fresh: false, adjust: unchanged, body: Body::Threads(read::hot),
+        help: "read random keys of the first hundredth" },
+    Benchmark { name: "multireadrandom", fresh: false, adjust: unchanged, body: Body::Threads(read::multi),
+        help: "read batch_size random keys with one call" },
+    Benchmark { name: "readseq", fresh: false, adjust: unchanged, body: Body::Threads(scan::forward),
+        help: "iterate over reads entries from the first" },
+    Benchmark { name: "readreverse", fresh: false, adjust: unchanged, body: Body::Threads(scan::backward),
+        help: "iterate over reads entries from the last" },
+    Benchmark { name: "seekrandom", fresh: false, adjust: unchanged, body: Body::Threads(scan::seek_random),
+        help: "seek to random keys, with seek_nexts steps each" },
+    Benchmark { name: "seekordered", fresh: false, adjust: unchanged, body: Body::Threads(scan::seek_ordered),
+        help: "seek to keys in ascending order" },
+    Benchmark { name: "newiterator", fresh: false, adjust: unchanged, body: Body::Threads(scan::new_iterator),
+        help: "create and drop an iterator" },
+    Benchmark { name: "fillseekseq", fresh: false, adjust: unchanged, body: Body::Threads(scan::fill_seek_sequential),
+        help: "write num keys in order, then seek to each" },
+    Benchmark { name: "readwhilewriting", fresh: false, adjust: unchanged, body: Body::Background(mixed::read_while_writing),
+        help: "readrandom while one more thread writes" },
+    Benchmark { name: "seekrandomwhilewriting", fresh: false, adjust: unchanged, body: Body::Background(mixed::seek_while_writing),
+        help: "seekrandom while one more thread writes" },
+    Benchmark { name: "readwhilescanning", fresh: false, adjust: unchanged, body: Body::Background(mixed::read_while_scanning),
+        help: "readrandom while one more thread iterates over everything" },
+    Benchmark { name: "readrandomwriterandom", fresh: false, adjust: unchanged, body: Body::Threads(mixed::read_random_write_random),
+        help: "readwritepercent reads, the rest writes, of random keys" },
+    Benchmark { name: "open", fresh: false, adjust: |p| p.divide(10_000), body: Body::Alone(maintenance::open),
+        help: "close and open the database num/10000 times" },
+    Benchmark { name: "compact", fresh: false, adjust: unchanged, body: Body::Alone(maintenance::compact),
+        help: "compact everything" },
+    Benchmark { name: "compactall", fresh: false, adjust: unchanged, body: Body::Alone(maintenance::compact),
+        help: "the same" },
+    Benchmark { name: "flush", fresh: false, adjust: unchanged, body: Body::Alone(maintenance::flush),
+        help: "write the memtables to tables" },
+    Benchmark { name: "waitforcompaction", fresh: false, adjust: unchanged, body: Body::Silent(maintenance::wait_for_compaction),
+        help: "wait until no flush and no compaction is due" },
+    Benchmark { name: "stats", fresh: false, adjust: unchanged, body: Body::Silent(maintenance::stats),
+        help: "print the engine's statistics" },
+    Benchmark { name: "levelstats", fresh: false, adjust: unchanged, body: Body::Silent(maintenance::level_stats),
+        help: "print files and bytes of every level" },
+    Benchmark { name: "resetstats", fresh: false, adjust: unchanged, body: Body::Silent(maintenance::reset_stats),
+        help: "count statistics from here" },
+    Benchmark { name: "memstats", fresh: false, adjust: unchanged, body: Body::Silent(maintenance::memory_stats),
+        help: "print the memory in use, and what the process has written" },
+    Benchmark { name: "crc32c", fresh: false, adjust: unchanged, body: Body::Threads(maintenance::crc32c),
+        help: "CRC-32C of block_size bytes" },
+    Benchmark { name: "xxh3", fresh: false, adjust: unchanged, body: Body::Threads(maintenance::xxh3),
+        help: "XXH3, the engine's checksum, of block_size bytes" },
+];
+
+/// The help's list of benchmarks.
+pub fn help() -> String {
+    let mut text = String::from("  Benchmarks:\n");
+    for Benchmark { name, help, fresh, .. } in BENCHMARKS {
+        let fresh = if *fresh { " (in a new database)" } else { "" };
+        let _ = writeln!(text, "    {name:<22} {help}{fresh}");
+    }
+    text
+}
+
+/// One entry of `--benchmarks`.
+pub struct Planned {
+    benchmark: &'static Benchmark,
+    repeats: u32,
+    warm_ups: u32,
+}
+
+/// Reads `--benchmarks`. The error names what is unknown.
+pub fn plan(benchmarks: &str) -> std::result::Result<Vec<Planned>, String> {
+    benchmarks.split(',').map(str::trim).filter(|item| !item.is_empty()).map(plan_one).collect()
+}
+
+fn plan_one(item: &str) -> std::result::Result<Planned, String> {
+    let (name, arguments) = match item.split_once('[') {
+        Some((name, rest)) => {
+            let inside =
+                rest.strip_suffix(']').ok_or_else(|| format!("'{item}' lacks its closing bracket"))?;
+            (name, Some(inside))
+        }
+        None => (item, None),
+    };
+    let benchmark = BENCHMARKS
+        .iter()
+        .find(|benchmark| benchmark.name == name)
+        .ok_or_else(|| format!("unknown benchmark '{name}'; --help lists those there are"))?;
+    let mut planned = Planned { benchmark, repeats: 1, warm_ups: 0 };
+    for argument in arguments.into_iter().flat_map(|arguments| arguments.split('-')) {
+        let bad = || format!("'{argument}' in '{item}' is neither X (runs) nor W (warm-ups) and a number");
+        let target = match argument.get(..1) {
+            Some("X" | "x") => &mut planned.repeats,
+            Some("W" | "w") => &mut planned.warm_ups,
+            _ => return Err(bad()),
+        };
+        *target = argument[1..].parse().map_err(|_| bad())?;
+    }
+    if planned.repeats == 0 {
+        return Err(format!("'{item}' would run zero times"));
+    }
+    Ok(planned)
+}
+
+/// A run of `db_bench`: the flags, the database, and what outlives one benchmark.
+pub struct Bench {
+    flags: Flags,
+    /// Dropped before `folder`, which may remove the files.
+    engine: Option<Arc<Engine>>,
+    folder: Folder,
+    interval_report: Option<IntervalReport>,
+    last_writer: Option<LastWriter>,
+}
+
+/// The last benchmark that wrote: background work that comes after it is its work too.
+struct LastWriter {
+    name: &'static str,
+    writes: u64,
+    before: Cpu,
+}
+
+impl Bench {
+    /// Prepares a run. A database that is there is removed unless the flags say to use it.
+    pub fn new(flags: Flags) -> Result<Bench> {
+        let folder =
+            Folder::new(&flags.db).map_err(|error| Error::io("create a folder", &flags.db, error))?;
+        if !flags.use_existing_db && !flags.readonly {
+            Engine::destroy(folder.path())?;
+        }
+        let interval_report = match u64::try_from(flags.report_interval_seconds) {
+            Ok(seconds @ 1..) => {
+                let path = Path::new(&flags.report_file);
+                let report = IntervalReport::start(path, Duration::from_secs(seconds));
+                Some(report.map_err(|error| Error::io("create", path, error))?)
+            }
+            _ => None,
+        };
+        Ok(Bench { flags, engine: None, folder, interval_report, last_writer: None })
+    }
+
+    /// Runs all that is planned, in order.
+    pub fn run(&mut self, plan: &[Planned]) -> Result<()> {
+        for planned in plan {
+            self.run_planned(planned)?;
+        }
+        if self.flags.statistics {
+            let engine = self.engine()?;
+            crate::print(&format!("STATISTICS:\n{}\n", engine.statistics()));
+        }
+        match self.engine.take().map(Arc::try_unwrap) {
+            Some(Ok(engine)) => engine.close(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The open database; opens it if it is not.
+    fn engine(&mut self) -> Result<Arc<Engine>> {
+        if let Some(engine) = &self.engine {
+            return Ok(Arc::clone(engine));
+        }
+        let engine = Arc::new(Engine::open(self.folder.path(), &self.flags)?);
+        self.engine = Some(Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// Closes the database, if it is open.
+    fn close(&mut self) -> Result<()> {
+        match self.engine.take().map(Arc::try_unwrap) {
+            Some(Ok(engine)) => engine.close(),
+            Some(Err(_)) => unreachable!("nothing else holds the engine between benchmarks"),
+            None => Ok(()),
+        }
+    }
+
+    fn run_planned(&mut self, planned: &Planned) -> Result<()> {
+        let Planned { benchmark, repeats, warm_ups } = planned;
+        let Benchmark { name, fresh, adjust, body, .. } = **benchmark;
+        if fresh && (self.flags.use_existing_db || self.flags.readonly) {
+            crate::print(&format!("{name:<12} : skipped (--use_existing_db is true)\n"));
+            return Ok(());
+        }
+        let mut parameters = Parameters::new(&self.flags);
+        adjust(&mut parameters);
+        if let Body::Silent(body) = body {
+            let before = Cpu::now();
+            let start = Instant::now();
+            body(self)?;
+            if name == "waitforcompaction" {
+                self.report_cpu(name, 0, before, start.elapsed());
+            }
+            return Ok(());
+        }
+        if parameters.threads as i64 != self.flags.threads {
+            eprintln!("{name} uses {} thread", parameters.threads);
+        }
+        crate::print(&format!("DB path: [{}]\n", self.folder.path().display()));
+        if *warm_ups > 0 {
+            crate::print(&format!("Warming up benchmark by running {warm_ups} times\n"));
+        }
+        if *repeats > 1 && *warm_ups == 0 {
+            crate::print(&format!("Running benchmark for {repeats} times\n"));
+        }
+        let mut combined = Combined::default();
+        for run in 0..warm_ups + repeats {
+            if fresh {
+                // Every run of a filling benchmark gets an empty database, or the runs would not be alike.
+                self.close()?;
+                Engine::destroy(self.folder.path())?;
+            }
+            if run == *warm_ups && *warm_ups > 0 {
+                crate::print(&format!("Running benchmark for {repeats} times\n"));
+            }
+            let stats = self.run_once(name, body, &parameters)?;
+            if run >= *warm_ups {
+                combined.add(&stats);
+                let interval_only = self.flags.confidence_interval_only;
+                crate::print(&if interval_only {
+                    combined.report_interval(name)
+                } else {
+                    combined.report(name)
+                });
+            }
+        }
+        crate::print(&combined.report_final(name));
+        Ok(())
+    }
+
+    /// One run of one benchmark, with its line.
+    fn run_once(&mut self, name: &'static str, body: Body, parameters: &Parameters) -> Result<Stats> {
+        // Opening is not part of the time, and not of the processor time.
+        self.engine()?;
+        let before = Cpu::now();
+        let stats = match body {
+            Body::Threads(body) => self.run_threads(body, parameters, 0)?,
+            Body::Background(body) => self.run_threads(body, parameters, 1)?,
+            Body::Alone(body) => {
+                let mut stats = self.start_stats(0, None);
+                body(self, parameters, &mut stats)?;
+                stats.stop();
+                stats
+            }
+            Body::Silent(_) => unreachable!("silent benchmarks have no line"),
+        };
+        crate::print(&stats.report(name));
+        if stats.writes() > 0 {
+            self.engine()?.add_writes(stats.writes());
+            self.last_writer = Some(LastWriter { name, writes: stats.writes(), before });
+        }
+        self.report_cpu(name, stats.done(), before, Duration::from_secs_f64(stats.elapsed_seconds()));
+        Ok(stats)
+    }
+
+    fn run_threads(
+        &mut self,
+        body: fn(&mut Worker<'_>) -> Result<()>,
+        parameters: &Parameters,
+        background: usize,
+    ) -> Result<Stats> {
+        let engine = self.engine()?;
+        let flags = &self.flags;
+        let threads = parameters.threads + background;
+        let sizes = Sizes::from_flags(flags, parameters.value_size);
+        let sizes = if parameters.value_size == flags.value_size as u64 {
+            sizes
+        } else {
+            Sizes::Fixed(parameters.value_size as usize)
+        };
+        let values = ValuePool::new(flags.compression_ratio, sizes);
+        let shared = Shared {
+            barrier: Barrier::new(threads),
+            foreground: AtomicUsize::new(parameters.threads),
+            write_rate: RateLimiter::new(flags.benchmark_write_rate_limit),
+            read_rate: RateLimiter::new(flags.benchmark_read_rate_limit),
+        };
+        let mut seeds = Rng::with_seed(flags.seed as u64);
+        let results: Vec<Result<Stats>> = std::thread::scope(|scope| {
+            let handles: Vec<_> = (0..threads)
+                .map(|thread| {
+                    let mut random = seeds.fork();
+                    let (engine, shared, values) = (&*engine, &shared, &values);
+                    let (bench, each_line) = (&*self, self.each_line());
+                    scope.spawn(move || {
+                        let values = values.walk(&mut random);
+                        let keys = bench.key_buffer(parameters);
+                        shared.barrier.wait();
+                        let stats = bench.start_stats(thread, each_line);
+                        let mut worker = Worker {
+                            thread,
+                            engine,
+                            flags: &bench.flags,
+                            parameters,
+                            shared,
+                            random,
+                            keys,
+                            values,
+                            stats,
+                        };
+                        let result = body(&mut worker);
+                        worker.stats.stop();
+                        if thread >= background {
+                            // Relaxed: only the number counts, the results go through join.
+                            shared.foreground.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        result.map(|()| worker.stats)
+                    })
+                })
+                .collect();
+            handles
+                .into_iter()
+                .map(|handle| handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        let mut merged: Option<Stats> = None;
+        for stats in results {
+            let stats = stats?;
+            match &mut merged {
+                Some(merged) => merged.merge(&stats),
+                None => merged = Some(stats),
+            }
+        }
+        Ok(merged.expect("there is at least one thread"))
+    }
+
+    fn key_buffer(&self, parameters: &Parameters) -> KeyBuffer {
+        let flags = &self.flags;
+        KeyBuffer::new(
+            parameters.key_size,
+            flags.prefix_size as usize,
+            flags.keys_per_prefix as u64,
+            flags.num as u64,
+        )
+    }
+
+    fn start_stats(&self, thread: usize, each_line: Option<Arc<dyn Fn() + Send + Sync>>) -> Stats {
+        let positive = |value: i64| u64::try_from(value).unwrap_or(0);
+        let progress = Progress {
+            shown: self.flags.progress,
+            every_operations: positive(self.flags.stats_interval),
+            every_seconds: positive(self.flags.stats_interval_seconds),
+            each_line,
+        };
+        let counter = self.interval_report.as_ref().map(IntervalReport::counter);
+        Stats::start(thread, self.flags.histogram, progress, counter)
+    }
+
+    /// What `--stats_per_interval` prints.
+    fn each_line(&self) -> Option<Arc<dyn Fn() + Send + Sync>> {
+        let engine = self.engine.as_ref().filter(|_| self.flags.stats_per_interval > 0).map(Arc::clone)?;
+        Some(Arc::new(move || eprintln!("{}", engine.statistics())))
+    }
+
+    /// The line about processor time: all threads of the process, the engine's own ones too.
+    fn report_cpu(&self, name: &str, operations: u64, before: Cpu, elapsed: Duration) {
+        if !self.flags.cpu_report {
+            return;
+        }
+        let now = Cpu::now();
+        let used = now.since(before);
+        let share = 100.0 * used.total.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
+        let per_operation = |cpu: Cpu, count: u64| cpu.total.as_secs_f64() * 1e6 / count.max(1) as f64;
+        let mut line = format!("{name:<12} : cpu");
+        if operations > 0 {
+            let _ = write!(line, " {:.3} micros/op;", per_operation(used, operations));
+        }
+        let _ = write!(
+            line,
+            " {:.3} seconds, {:.3} of them in the kernel; {share:.0}% of one core",
+            used.total.as_secs_f64(),
+            used.system.as_secs_f64(),
+        );
+        if let Some(writer) = self.last_writer.as_ref().filter(|_| operations == 0) {
+            let all = now.since(writer.before);
+            let per_write = per_operation(all, writer.writes);
+            let _ = write!(line, "; {} and all after it: {per_write:.3} micros/write", writer.name);
+        }
+        eprintln!("{line}");
+    }
+}
+
+/// What the threads of one benchmark share.
+pub struct Shared {
+    barrier: Barrier,
+    /// Threads that are not done yet, without one in the background.
+    foreground: AtomicUsize,
+    write_rate: Option<RateLimiter>,
+    read_rate: Option<RateLimiter>,
+}
+
+impl Shared {
+    /// Whether a background thread has somebody left to work beside.
+    fn foreground_works(&self) -> bool {
+        // Relaxed: a round more or less does not matter.
+        self.foreground.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// One thread of a benchmark.
+pub struct Worker<'a> {
+    thread: usize,
+    engine: &'a Engine,
+    flags: &'a Flags,
+    parameters: &'a Parameters,
+    shared: &'a Shared,
+    random: Rng,
+    keys: KeyBuffer,
+    values: Values<'a>,
+    stats: Stats,
+}
+
+impl Worker<'_> {
+    /// The end of a loop of `operations`, or of `--duration` seconds.
+    fn limit(&self, operations: u64) -> Limit {
+        Limit::new(operations, self.flags.duration, self.flags.ops_between_duration_checks)
+    }
+
+    /// The keys of random reads.
+    fn read_keys(&self) -> ReadKeys {
+        ReadKeys::new(self.parameters.num, self.flags.read_random_exp_range)
+    }
+
+    /// The numbers of the keys in `order`.
+    fn numbers(&mut self, order: Order) -> Numbers {
+        Numbers::new(order, self.parameters.num, &mut self.random)
+    }
+}
+
+/// Reads are throttled in groups of this many, since a reader is faster than a limiter.
+const READS_PER_REQUEST: u64 = 256;
+
+/// Waits, once in [`READS_PER_REQUEST`] reads, if reads are throttled.
+#[inline]
+fn throttle_reads(shared: &Shared, done: u64) {
+    if let Some(limiter) = &shared.read_rate
+        && done % READS_PER_REQUEST == READS_PER_REQUEST - 1
+    {
+        limiter.request(READS_PER_REQUEST);
+    }
+}
+
+/// Waits until `bytes` may be written, if writes are throttled.
+#[inline]
+fn throttle_writes(shared: &Shared, bytes: u64) {
+    if let Some(limiter) = &shared.write_rate {
+        limiter.request(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plans_have_names_repeats_and_warm_ups() {
+        let planned = plan("fillseq, readrandom[X3],,readseq[W2-X5]").ok().unwrap();
+        let shape: Vec<_> = planned
+            .iter()
+            .map(|planned| (planned.benchmark.name, planned.repeats, planned.warm_ups))
+            .collect();
+        assert_eq!(shape, [("fillseq", 1, 0), ("readrandom", 3, 0), ("readseq", 5, 2)]);
+        for (wrong, message) in [
+            ("fillsec", "unknown benchmark 'fillsec'"),
+            ("fillseq[X3", "closing bracket"),
+            ("fillseq[Y3]", "neither X"),
+            ("fillseq[X]", "neither X"),
+            ("fillseq[X0]", "zero times"),
+        ] {
+            let error = plan(wrong).err().unwrap();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_the_default_list_is_known() {
+        let mut names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), BENCHMARKS.len());
+        assert!(plan(&Flags::default().benchmarks).is_ok());
+        assert!(names.iter().all(|name| help().contains(name)));
+    }
+
+    #[test]
+    fn slow_benchmarks_do_a_thousandth() {
+        let mut parameters = Parameters::new(&Flags { num: 5_000, writes: 10, ..Flags::default() });
+        parameters.divide(1000);
+        assert_eq!((parameters.num, parameters.reads, parameters.writes), (5, 5, 1));
+    }
+}

@@ -1,0 +1,75 @@
+//! Benchmarks that read single keys.
+//!
+//! Values are read where they lie, without a copy, as RocksDB's `db_bench` reads them pinned.
+use super::{Worker, throttle_reads};
+use crate::keys::ReadKeys;
+use crate::report::Operation;
+use sapwood_base::Result;
+
+/// readrandom; readmissing with keys of one byte more.
+///
+/// Such a longer key is an existing key and one more '0': it sorts right behind the existing one, inside the range of
+/// keys, and was never written. Only a filter or a look into a block can tell.
+pub fn random(worker: &mut Worker<'_>) -> Result<()> {
+    let keys = worker.read_keys();
+    point_reads(worker, keys)
+}
+
+/// readhot.
+pub fn hot(worker: &mut Worker<'_>) -> Result<()> {
+    let hundredth = worker.parameters.num.div_ceil(100);
+    point_reads(worker, ReadKeys::new(hundredth, 0.0))
+}
+
+/// The loop of point reads, used by the mixed benchmarks too.
+pub fn point_reads(worker: &mut Worker<'_>, read_keys: ReadKeys) -> Result<()> {
+    let mut limit = worker.limit(worker.parameters.reads);
+    let Worker { engine, shared, random, keys, stats, .. } = worker;
+    let (mut found, mut reads) = (0, 0);
+    while limit.allows(1) {
+        let key = keys.make(read_keys.next(random));
+        throttle_reads(shared, reads);
+        reads += 1;
+        if let Some(size) = engine.get(key, |value| std::hint::black_box(value).len())? {
+            found += 1;
+            stats.add_bytes((key.len() + size) as u64);
+        }
+        stats.finish_operations(1, Operation::Read);
+    }
+    stats.set_found(found, reads);
+    Ok(())
+}
+
+/// multireadrandom.
+pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
+    let mut limit = worker.limit(worker.parameters.reads);
+    let read_keys = worker.read_keys();
+    let num = worker.parameters.num;
+    let stride = u64::try_from(worker.flags.multiread_stride).unwrap_or(0);
+    let batch_size = worker.parameters.batch_size;
+    let Worker { engine, shared, random, keys, stats, .. } = worker;
+    let mut batch: Vec<_> = (0..batch_size).map(|_| keys.clone()).collect();
+    let (mut found, mut reads) = (0, 0);
+    while limit.allows(batch_size) {
+        if stride == 0 {
+            batch.iter_mut().for_each(|key| {
+                key.make(read_keys.next(random));
+            });
+        } else {
+            let first = read_keys.next(random);
+            (0u64..).zip(&mut batch).for_each(|(step, key)| {
+                key.make((first + step * stride) % num);
+            });
+        }
+        if let Some(limiter) = &shared.read_rate {
+            limiter.request(batch_size);
+        }
+        reads += batch_size;
+        let (hits, bytes) = engine.multi_get(&batch)?;
+        found += hits;
+        stats.add_bytes(bytes);
+        stats.finish_operations(batch_size, Operation::Read);
+    }
+    stats.set_found(found, reads);
+    Ok(())
+}
