@@ -347,6 +347,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) background: Background,
     pub(crate) opened_at: Duration,
+    pub(crate) replayed_log_bytes: u64,
     /// Threads that share a compaction; none when one thread does it all.
     pub(crate) pool: Option<rayon::ThreadPool>,
     /// Taken by batches above a megabyte.
@@ -461,6 +462,7 @@ impl Core {
         };
         let core = Arc::new(Core {
             opened_at: env.now(),
+            replayed_log_bytes: recovered.log_bytes,
             pool,
             fixed_state: state.clone(),
             context,
@@ -686,7 +688,7 @@ impl Core {
         // A memtable has room for a fixed number of keyspaces.
         while self.view.reference().active().memtable.keyspace_capacity() <= id.0 {
             self.check_writable()?;
-            if !self.rotate(true, 0)? {
+            if !self.rotate(true)? {
                 self.options.env.sleep(STEP);
             }
         }
@@ -711,39 +713,33 @@ impl Core {
         Ok(())
     }
 
-    /// Makes sure that the active memtable can take a record of `bytes`.
+    /// Makes sure that the active memtable is not full. Its arena reaches far beyond that point, so any batch fits.
     #[inline]
-    pub(crate) fn make_room(&self, bytes: usize) -> Result<()> {
+    pub(crate) fn make_room(&self) -> Result<()> {
         {
             let guard = crossbeam_epoch::pin();
             let memtable = &self.view.load(&guard).active().memtable;
-            if memtable.size_bytes() < self.options.memtable_bytes && memtable.has_room_for(bytes) {
+            if memtable.size_bytes() < self.options.memtable_bytes {
                 return Ok(());
             }
         }
-        self.make_room_slowly(bytes)
+        self.make_room_slowly()
     }
 
     #[cold]
-    fn make_room_slowly(&self, bytes: usize) -> Result<()> {
+    fn make_room_slowly(&self) -> Result<()> {
         let mut waited_since = None;
         let result = loop {
             let view = self.view.reference();
             let memtable = &view.active().memtable;
-            let fits = memtable.has_room_for(bytes);
-            if memtable.size_bytes() < self.options.memtable_bytes && fits {
+            if memtable.size_bytes() < self.options.memtable_bytes {
                 break Ok(());
             }
-            if !fits && memtable.is_empty() {
-                break Err(Error::invalid_argument(format!(
-                    "a batch of {bytes} bytes does not fit into a memtable; split it or raise memtable_bytes"
-                )));
-            }
-            if self.rotate(false, bytes)? {
+            if self.rotate(false)? {
                 continue;
             }
             // No free memtable. A little more fits into this one while the flush works.
-            if memtable.size_bytes() < self.options.memtable_bytes + self.options.memtable_bytes / 8 && fits {
+            if memtable.size_bytes() < self.options.memtable_bytes + self.options.memtable_bytes / 8 {
                 break Ok(());
             }
             if let Some(error) = &*self.no_space.lock() {
@@ -769,11 +765,11 @@ impl Core {
     /// The rotation is a point in the log: the new generation is put into the view first, its start is reserved
     /// second. A writer that reserves a later position sees the new generation, because both went through the log's
     /// tail; one that meets the new generation with an earlier position goes to the old one.
-    fn rotate(&self, force: bool, bytes: usize) -> Result<bool> {
+    fn rotate(&self, force: bool) -> Result<bool> {
         let _rotating = self.rotating.lock();
         let view = self.view.reference();
         let old = &view.active().memtable;
-        if !force && old.size_bytes() < self.options.memtable_bytes && old.has_room_for(bytes) {
+        if !force && old.size_bytes() < self.options.memtable_bytes {
             return Ok(true);
         }
         if view.generations.len() >= self.options.advanced.max_memtables {
@@ -824,7 +820,7 @@ impl Core {
                 break view.active().memtable.id();
             }
             let id = view.active().memtable.id();
-            if self.rotate(true, 0)? {
+            if self.rotate(true)? {
                 break id + 1;
             }
             drop(view);

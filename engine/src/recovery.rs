@@ -42,8 +42,6 @@ pub(crate) struct Recovered {
     pub(crate) spare_files: Vec<FileNumber>,
     /// Files that nothing refers to.
     pub(crate) orphans: Vec<FileName>,
-    /// Records that were replayed.
-    pub(crate) records: u64,
     /// Bytes of log that were replayed.
     pub(crate) log_bytes: u64,
     /// Segments to sync before the stretch that was read can be called closed.
@@ -95,7 +93,6 @@ pub(crate) fn analyze(
         generations: Vec::new(),
         pending: Vec::new(),
         pending_bytes: 0,
-        records: 0,
     };
     let mut log_bytes = 0;
     for (start, end) in &state.log_closed {
@@ -126,7 +123,7 @@ pub(crate) fn analyze(
     }
     log_bytes += (log_end - opened) * UNIT_BYTES as u64;
     builder.finish_generation()?;
-    let (mut generations, records) = (builder.generations, builder.records);
+    let mut generations = builder.generations;
 
     // Above everything that may have been handed out: also positions whose records a crash has taken.
     let base = segments
@@ -188,7 +185,6 @@ pub(crate) fn analyze(
         retained,
         spare_files: unused.into_iter().map(|(number, _)| number).collect(),
         orphans,
-        records,
         log_bytes,
         unsynced,
     })
@@ -307,7 +303,6 @@ struct Replay<'a> {
     generations: Vec<Arc<Generation>>,
     pending: Vec<Record>,
     pending_bytes: usize,
-    records: u64,
 }
 
 impl Replay<'_> {
@@ -315,7 +310,6 @@ impl Replay<'_> {
         if record.kind != RecordKind::Batch {
             return Ok(());
         }
-        self.records += 1;
         self.pending_bytes += record.payload().len();
         self.pending.push(record);
         // Memtable entries take more room than log records; the size need not be exact.

@@ -98,6 +98,8 @@ pub struct StallStats {
 pub struct Stats {
     /// Time since opening.
     pub uptime: Duration,
+    /// Bytes of log that the opening replayed.
+    pub replayed_log_bytes: u64,
     /// Bytes of log written.
     pub wal_bytes_written: u64,
     /// Memtables flushed.
@@ -236,6 +238,7 @@ pub(crate) fn gather(core: &Core) -> Stats {
         .collect();
     Stats {
         uptime: core.options.env.now().saturating_sub(core.opened_at),
+        replayed_log_bytes: core.replayed_log_bytes,
         wal_bytes_written: core.wal.bytes(),
         flushes: load(&core.counters.flushes),
         flush_bytes_written: load(&core.counters.flush_bytes),

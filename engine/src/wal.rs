@@ -131,11 +131,6 @@ impl Wal {
         }
     }
 
-    /// Where this log starts.
-    pub(crate) fn base(&self) -> u64 {
-        self.base
-    }
-
     /// The position below which every operation is visible.
     #[inline]
     pub(crate) fn published(&self) -> u64 {

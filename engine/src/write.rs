@@ -25,6 +25,10 @@ use std::sync::Arc;
 const SCRATCH_KEPT_BYTES: usize = 1 << 20;
 /// Batches above this size commit one at a time, so that a memtable's arena cannot be overrun, in bytes.
 const LARGE_RECORD_BYTES: usize = 1 << 20;
+/// What a batch may take of a memtable's arena, in bytes. Values above [`ARENA_VALUE_BYTES`] have memory of their own.
+pub(crate) const BATCH_ARENA_BYTES: usize = 512 << 20;
+/// Values of this size and more do not count against [`BATCH_ARENA_BYTES`].
+pub(crate) const ARENA_VALUE_BYTES: usize = 256 << 10;
 
 /// A commit that was acknowledged: it is visible to every read that starts now.
 #[must_use = "wait_durable tells when the commit survives a power loss"]
@@ -120,7 +124,7 @@ pub(crate) fn commit(
     }
     let _large = (record.len() > LARGE_RECORD_BYTES).then(|| core.large_commit.lock());
     core.stall.pay(core, record.len())?;
-    core.make_room(record.len())?;
+    core.make_room()?;
 
     let logged = durability != Durability::None;
     let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };

@@ -2,7 +2,7 @@
 use crate::db::DbInner;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, WriteOptions};
-use crate::write::{Commit, check_key, check_value, commit};
+use crate::write::{ARENA_VALUE_BYTES, BATCH_ARENA_BYTES, Commit, check_key, check_value, commit};
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operations, put_operation};
 use sapwood_base::key::key_hash;
@@ -17,6 +17,7 @@ pub struct WriteBatch {
     db: Arc<DbInner>,
     record: Vec<u8>,
     operations: usize,
+    arena_bytes: usize,
     keyspaces: Vec<Keyspace>,
     refused: Option<Error>,
 }
@@ -27,6 +28,7 @@ impl WriteBatch {
             db: db.clone(),
             record: vec![0; HEADER_BYTES],
             operations: 0,
+            arena_bytes: 0,
             keyspaces: Vec::new(),
             refused: None,
         }
@@ -60,6 +62,13 @@ impl WriteBatch {
             self.refused = Some(error);
             return self;
         }
+        let value_bytes = if value.len() < ARENA_VALUE_BYTES { value.len() } else { 0 };
+        self.arena_bytes += key.len() + value_bytes + 64;
+        if self.arena_bytes > BATCH_ARENA_BYTES {
+            let message = "a batch holds at most 512 MiB of keys and values below 256 KiB; split it";
+            self.refused = Some(Error::invalid_argument(message));
+            return self;
+        }
         put_operation(&mut self.record, kind, keyspace.id(), key, value);
         self.operations += 1;
         self
@@ -84,6 +93,7 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.record.truncate(HEADER_BYTES);
         self.operations = 0;
+        self.arena_bytes = 0;
         self.keyspaces.clear();
         self.refused = None;
     }
