@@ -55,7 +55,7 @@ pub enum Fill {
 pub struct CacheStats {
     /// Lookups that found their block. Slightly low when more than 64 threads look up at once.
     pub hits: u64,
-    /// Loads that ran.
+    /// Blocks that had to be loaded, and were.
     pub misses: u64,
     /// Blocks that were put into the cache.
     pub inserts: u64,
@@ -162,7 +162,6 @@ impl BufferCache {
         let mut evicted = Vec::new();
         let (unit, hurry) = {
             let mut keeper = self.keeper.lock();
-            keeper.counts.misses += 1;
             let unit = keeper.allocate(len, &self.frames, &mut evicted);
             (unit, unit.is_none() || keeper.limbo_is_large(self.capacity_bytes()))
         };

@@ -1,5 +1,5 @@
 //! The memory of the cache: one reservation of address space, cut into slabs, with huge pages where the system has
-//! them, and beside it one pin count per unit.
+//! them, and beside it the pin counts.
 //!
 //! A frame is named by its first unit, so an address is one multiplication away. Reserving costs no memory; a page
 //! costs memory once it is touched, until its slab is handed back by `decommit`.
@@ -9,12 +9,14 @@ use memmap2::{MmapOptions, MmapRaw};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::ptr::NonNull;
 
-/// The granularity of frames: small enough that a block a little over 4 KiB wastes little.
-pub(super) const UNIT_BYTES: usize = 512;
+/// The granularity of frames: a cache line of the processor, so that frames can begin at any of its sets.
+pub(super) const UNIT_BYTES: usize = 64;
 /// The granularity in which size classes take memory.
 pub(super) const SLAB_BYTES: usize = 256 << 10;
 /// Units in one slab.
 pub(super) const UNITS_PER_SLAB: usize = SLAB_BYTES / UNIT_BYTES;
+/// No frame is shorter, so frames differ in `unit / UNITS_PER_PIN`, where their pin count is.
+pub(super) const UNITS_PER_PIN: usize = 8;
 /// The size of a huge page where it matters.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Slots hold a unit plus one in 32 bits, the largest of which means "loading".
@@ -112,7 +114,7 @@ impl Frames {
         // Room to begin at a huge page.
         let map_bytes = data_bytes.checked_add(HUGE_PAGE_BYTES).ok_or_else(too_large)?;
         let map = MmapRaw::from(MmapOptions::new().len(map_bytes).no_reserve_swap().map_anon()?);
-        let pin_bytes = (slabs * UNITS_PER_SLAB * size_of::<PinCount>()).max(1);
+        let pin_bytes = (slabs * (UNITS_PER_SLAB / UNITS_PER_PIN) * size_of::<PinCount>()).max(1);
         let pin_map = MmapRaw::from(MmapOptions::new().len(pin_bytes).no_reserve_swap().map_anon()?);
         #[cfg(target_os = "linux")]
         // A wish: without huge pages everything works, with more misses of the translation buffers.
@@ -140,7 +142,7 @@ impl Frames {
         assert!((unit as usize) < self.slabs * UNITS_PER_SLAB, "unit {unit} is outside the cache");
         // SAFETY: inside the pin map (checked), which holds zeros or what atomics left there; a PinCount is
         // transparent over a 32-bit atomic, for which every bit pattern is valid. A loom build has no slabs.
-        unsafe { self.pins.add(unit as usize).as_ref() }
+        unsafe { self.pins.add(unit as usize / UNITS_PER_PIN).as_ref() }
     }
 
     /// A frame's bytes, for its loader.

@@ -95,8 +95,8 @@ impl Keeper {
                 return None;
             }
         }
-        let Some(unit) = self.slabs.allocate(class) else {
-            self.counts.refused += 1;
+        let mut unit = self.slabs.allocate(class);
+        if unit.is_none() {
             // If frames of this class are on their way, patience is enough. Otherwise other classes hold all slabs,
             // or this one holds them with frames that nobody evicts because the total is below the limit.
             if !self.slabs.has_limbo(class) {
@@ -105,8 +105,13 @@ impl Keeper {
                     None => drop(self.evict_one(frames, evicted)),
                 }
             }
+            unit = self.slabs.allocate_larger(class);
+        }
+        let Some(unit) = unit else {
+            self.counts.refused += 1;
             return None;
         };
+        let cost = self.slabs.class_of(unit).cost_bytes();
         self.used_bytes += cost;
         self.resident_bytes += cost;
         Some(unit)

@@ -2,7 +2,7 @@
 //!
 //! A slab belongs to one size class at a time; when its last frame is freed any class may take it. If one class starves
 //! while others hold every slab, the keeper *drains* a slab: it takes no new frames until it is empty.
-use super::frames::{SLAB_BYTES, UNIT_BYTES, UNITS_PER_SLAB};
+use super::frames::{SLAB_BYTES, UNIT_BYTES, UNITS_PER_PIN, UNITS_PER_SLAB};
 use super::slot::Slot;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,9 +10,17 @@ use std::sync::Arc;
 /// The longest block that gets a frame, in bytes.
 pub(super) const MAX_FRAME_BYTES: usize = 64 << 10;
 const CLASSES: usize = 28;
-/// Frame sizes in units: exact up to 8 KiB, then four steps per doubling.
-const CLASS_UNITS: [u16; CLASSES] =
-    [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128];
+/// Frame sizes in units: steps of 512 bytes up to 8 KiB, then four steps per doubling.
+///
+/// The steps of the shorter ones have an odd number of cache lines. Were 4 KiB blocks 4 KiB apart, the first lines of
+/// all of them would fight for one set of the processor's first cache.
+const CLASS_UNITS: [u16; CLASSES] = [
+    9, 17, 25, 33, 41, 49, 57, 65, 73, 81, 89, 97, 105, 113, 121, 129, 160, 192, 224, 256, 320, 384, 448,
+    512, 640, 768, 896, 1024,
+];
+/// Frames in a slab of the smallest class, rounded up to whole words of a bit set.
+const MOST_FRAMES_PER_SLAB: usize = (UNITS_PER_SLAB / 9).next_multiple_of(64);
+const _: () = assert!(CLASS_UNITS[0] as usize >= UNITS_PER_PIN);
 /// The end of every list below.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
@@ -73,7 +81,7 @@ pub(super) struct Frame {
 struct Slab {
     class: Class,
     /// One bit per frame.
-    free: [u64; UNITS_PER_SLAB / 64],
+    free: [u64; MOST_FRAMES_PER_SLAB / 64],
     free_count: usize,
     frames: Vec<Frame>,
     /// Where it stands in its class's list of slabs with free frames, or `NOWHERE`.
@@ -172,6 +180,14 @@ impl Slabs {
         Some((index as usize * UNITS_PER_SLAB + frame * class.units()) as u32)
     }
 
+    /// A free frame of a class of at most twice the size, from a slab that has one.
+    pub(super) fn allocate_larger(&mut self, class: Class) -> Option<u32> {
+        let larger = (class.0 + 1..CLASSES as u8).map(Class);
+        let mut affordable = larger.take_while(|larger| larger.units() <= 2 * class.units());
+        let larger = affordable.find(|larger| !self.available[usize::from(larger.0)].is_empty())?;
+        self.allocate(larger)
+    }
+
     fn take_slab(&mut self) -> Option<u32> {
         if let Some(slab) = self.empty.pop() {
             return Some(slab);
@@ -184,7 +200,7 @@ impl Slabs {
             None if self.slabs.len() < self.reserved => {
                 self.slabs.push(Slab {
                     class: Class(0),
-                    free: [0; UNITS_PER_SLAB / 64],
+                    free: [0; MOST_FRAMES_PER_SLAB / 64],
                     free_count: 0,
                     frames: Vec::new(),
                     available_position: NOWHERE,
@@ -212,7 +228,7 @@ impl Slabs {
             index: 0,
             table: 0,
         });
-        slab.free = [0; UNITS_PER_SLAB / 64];
+        slab.free = [0; MOST_FRAMES_PER_SLAB / 64];
         for frame in 0..count {
             slab.free[frame / 64] |= 1 << (frame % 64);
         }
@@ -357,7 +373,7 @@ mod tests {
         for len in 1..=MAX_FRAME_BYTES {
             let bytes = Class::of(len).units() * UNIT_BYTES;
             assert!(bytes >= len);
-            assert!(bytes - len < UNIT_BYTES.max(len / 4), "{len} bytes in a frame of {bytes}");
+            assert!(bytes - len < 576.max(len / 4), "{len} bytes in a frame of {bytes}");
         }
     }
 

@@ -122,7 +122,7 @@ impl SlotTable {
         };
         // SAFETY: the frame was handed to us alone and is at least `len` bytes; the slice ends with the call.
         load(unsafe { self.cache.frames.bytes_mut(frame.unit, len) })?;
-        let unit = claim.publish(frame, len, fill);
+        let unit = claim.publish(frame, len, fill, true);
         // SAFETY: as in `get`: the frame was put into its slot after `guard` was pinned.
         let bytes = unsafe { self.base.bytes(unit, len) };
         Ok(BlockRef::Cached(CachedBlock::new(bytes, &self.cache)))
@@ -130,9 +130,9 @@ impl SlotTable {
 
     #[cold]
     fn load_owned<'g>(&self, len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<BlockRef<'g>> {
-        self.cache.keeper.lock().counts.misses += 1;
         let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
         load(Arc::get_mut(&mut bytes).expect("nobody else has it yet"))?;
+        self.cache.keeper.lock().counts.misses += 1;
         Ok(BlockRef::Owned(bytes))
     }
 
@@ -149,7 +149,7 @@ impl SlotTable {
         if let Some(frame) = FreshFrame::allocate(&self.cache, bytes.len(), &crossbeam_epoch::pin()) {
             // SAFETY: the frame was handed to us alone and is at least as long as `bytes`.
             unsafe { self.cache.frames.bytes_mut(frame.unit, bytes.len()) }.copy_from_slice(bytes);
-            claim.publish(frame, bytes.len(), Fill::Normal);
+            claim.publish(frame, bytes.len(), Fill::Normal, false);
         }
     }
 
@@ -230,11 +230,12 @@ struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    fn publish(self, frame: FreshFrame<'_>, len: usize, fill: Fill) -> u32 {
+    fn publish(self, frame: FreshFrame<'_>, len: usize, fill: Fill, was_missed: bool) -> u32 {
         let table = self.table;
         let unit = frame.unit;
         {
             let mut keeper = table.cache.keeper.lock();
+            keeper.counts.misses += u64::from(was_missed);
             keeper.publish(unit, len, &table.slots, self.index, table.number, fill == Fill::Scan);
         }
         std::mem::forget(frame);
