@@ -110,11 +110,50 @@ impl Table {
         sequence: SequenceNumber,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
-        if self.index.block_count() == 0 {
-            return Ok(None);
+        match self.locate(key) {
+            Some(block) => self.get_at(block, key, hash, sequence, guard),
+            None => Ok(None),
         }
+    }
+
+    /// The number of the first block that can hold `key`; `None` in an empty table. For callers that look up many keys
+    /// and overlap the cache misses: locate all, [`Table::prefetch_slot`] all, [`Table::prefetch_block`] all, then
+    /// [`Table::get_at`].
+    #[inline]
+    pub fn locate(&self, key: &[u8]) -> Option<usize> {
+        if self.index.block_count() == 0 { None } else { Some(self.index.find(key)) }
+    }
+
+    /// Asks for the memory that says where a block is in the cache.
+    #[inline]
+    pub fn prefetch_slot(&self, block: usize) {
+        self.slots.prefetch(block);
+    }
+
+    /// Asks for the beginning of a block, if it is in the cache.
+    ///
+    /// # Panics
+    /// If `block` is not from [`Table::locate`].
+    #[inline]
+    pub fn prefetch_block(&self, block: usize) {
+        self.slots.prefetch_block(block);
+    }
+
+    /// [`Table::get`] for a key whose block is known.
+    ///
+    /// # Panics
+    /// If `block` is not from [`Table::locate`].
+    #[inline]
+    pub fn get_at<'g>(
+        &'g self,
+        block: usize,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        guard: &'g Guard,
+    ) -> Result<Option<Found<'g>>> {
         let tag = tag_of(hash);
-        let mut number = self.index.find(key);
+        let mut number = block;
         loop {
             let block = match self.slots.get(number, guard) {
                 Some(block) => block,

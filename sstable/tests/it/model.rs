@@ -214,6 +214,17 @@ fn thousands_of_versions_span_blocks() {
 }
 
 #[test]
+fn readers_may_go_to_other_threads() {
+    fn movable<T: Send + 'static>() {}
+    fn shared<T: Send + Sync + 'static>() {}
+    movable::<sapwood_sstable::TableIterator>();
+    movable::<sapwood_sstable::TableScanner>();
+    movable::<sapwood_sstable::TableBuilder>();
+    shared::<Table>();
+    shared::<sapwood_sstable::PinnedValue>();
+}
+
+#[test]
 fn an_empty_table_is_a_table() {
     let table = open(build(&[], &TableOptions::default())).unwrap();
     table.verify().unwrap();
