@@ -53,6 +53,14 @@ impl Env {
         Env { fs: Arc::new(OsFileSystem::new()), machine: Arc::new(os::OsMachine::new()) }
     }
 
+    /// A simulated machine and its file system, which is empty. `seed` decides its random numbers.
+    #[cfg(feature = "sim")]
+    pub fn sim(seed: u64) -> (Env, crate::sim::SimFs) {
+        let fs = crate::sim::SimFs::new();
+        let env = Env { fs: Arc::new(fs.clone()), machine: Arc::new(crate::sim::SimMachine::new(seed)) };
+        (env, fs)
+    }
+
     /// The same machine with another file system.
     pub fn with_file_system(&self, fs: Arc<dyn FileSystem>) -> Env {
         Env { fs, machine: Arc::clone(&self.machine) }

@@ -9,8 +9,12 @@ pub mod fs;
 pub mod mapped;
 mod sync;
 pub mod cache;
+#[cfg(feature = "sim")]
+pub mod sim;
 
 pub use cache::{BlockRef, BufferCache, CacheStats, Fill, PinnedBlock, SlotTable};
 pub use env::{Env, JoinHandle, ThreadClass};
 pub use fs::{File, FileSystem, LockGuard, OpenMode, Space};
 pub use mapped::MappedFile;
+#[cfg(feature = "sim")]
+pub use sim::SimFs;

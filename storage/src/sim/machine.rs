@@ -1,0 +1,66 @@
+//! A clock that moves only when asked, and numbers that a seed decides. Threads are real for now, so a run repeats
+//! itself exactly only as long as one thread asks.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this module is what the disallowed methods are reached through"
+)]
+use crate::env::{Machine, Task, ThreadClass};
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a look at the clock takes.
+const LOOK_NS: u64 = 1_000;
+/// The real time that a sleep takes at most, so that loops that wait in steps do not eat the processor.
+const LONGEST_SLEEP: Duration = Duration::from_micros(100);
+/// When the simulated time begins: 2025-01-01 UTC.
+const BEGINNING: Duration = Duration::from_secs(1_735_689_600);
+
+/// See the module.
+pub(crate) struct SimMachine {
+    now_ns: AtomicU64,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl SimMachine {
+    pub(crate) fn new(seed: u64) -> SimMachine {
+        SimMachine { now_ns: AtomicU64::new(0), random: Mutex::new(fastrand::Rng::with_seed(seed)) }
+    }
+
+    fn advance(&self, nanoseconds: u64) -> Duration {
+        // Relaxed: the clock orders nothing.
+        Duration::from_nanos(self.now_ns.fetch_add(nanoseconds, Ordering::Relaxed) + nanoseconds)
+    }
+}
+
+impl Machine for SimMachine {
+    fn now(&self) -> Duration {
+        self.advance(LOOK_NS)
+    }
+
+    fn unix_time(&self) -> Duration {
+        BEGINNING + self.now()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4));
+        std::thread::sleep(duration.min(LONGEST_SLEEP));
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.random.lock().u64(..)
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        _class: ThreadClass,
+        task: Task,
+    ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        std::thread::Builder::new().name(name.to_owned()).spawn(task)
+    }
+
+    fn parallelism(&self) -> usize {
+        2
+    }
+}
