@@ -189,7 +189,8 @@ fn load_and_ask(arguments: &Arguments) -> Result<()> {
     let folder = arguments.folder.clone().unwrap_or_else(|| temporary.path().join("data"));
     println!("{}: {} records, {:.1} MB", arguments.file.display(), records.len(), megabytes(bytes.len()));
 
-    let db = Db::builder(&folder).durability(arguments.durability).error_if_exists(true).open()?;
+    let db = Db::builder(&folder).durability(arguments.durability).error_if_exists(true).open();
+    let db = db.map_err(|error| error.context("cannot load into this folder"))?;
     let (packages, order) = keyspaces(&db)?;
     load(arguments, &db, &packages, &order, &records)?;
 
