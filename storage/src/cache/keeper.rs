@@ -14,6 +14,8 @@ use std::sync::Arc;
 const USES_TO_STAY: u8 = 1;
 /// After so many frames that were spared in one search, the next one without a pin goes in any case.
 const MOST_SPARED: usize = 512;
+/// What is kept free for frames in limbo, at least, unless it is more than a quarter of the capacity.
+const LEAST_RESERVE_BYTES: usize = 1 << 20;
 /// The usual block size, to size the ghost table.
 const USUAL_BLOCK_BYTES: usize = 4096;
 
@@ -297,6 +299,7 @@ fn slab_limit(capacity_bytes: usize) -> usize {
 /// The bytes that slots may hold: all but a reserve for frames that wait for their last readers.
 fn resident_limit(reserved_slabs: usize, capacity_bytes: usize) -> usize {
     let bytes = slab_limit(capacity_bytes).min(reserved_slabs) * SLAB_BYTES;
-    let reserve = (bytes / 32).max(SLAB_BYTES.min(bytes / 4));
+    // A thread that is interrupted under a guard holds up reuse for milliseconds, whatever the size of the cache.
+    let reserve = (bytes / 32).max(LEAST_RESERVE_BYTES.min(bytes / 4));
     (bytes - reserve).min(capacity_bytes)
 }
