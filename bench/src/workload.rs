@@ -263,7 +263,14 @@ impl Bench {
             }
             _ => None,
         };
-        Ok(Bench { flags, engine: None, folder, interval_report, last_writer: None, threads_started: AtomicU64::new(0) })
+        Ok(Bench {
+            flags,
+            engine: None,
+            folder,
+            interval_report,
+            last_writer: None,
+            threads_started: AtomicU64::new(0),
+        })
     }
 
     /// Runs all that is planned, in order.
@@ -385,8 +392,8 @@ impl Bench {
         background: usize,
     ) -> Result<Stats> {
         let engine = self.engine()?;
-        let flags = &self.flags;
         let threads = parameters.threads + background;
+        let flags = &self.flags;
         let sizes = Sizes::from_flags(flags, parameters.value_size);
         let sizes = if parameters.value_size == flags.value_size as u64 {
             sizes
@@ -403,11 +410,12 @@ impl Bench {
         let results: Vec<Result<Stats>> = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..threads)
                 .map(|thread| {
-                    // Relaxed: only the number counts.
-                    let number = self.threads_started.fetch_add(1, Ordering::Relaxed);
-                    let mut random = Rng::with_seed((flags.seed as u64).wrapping_add(number)).fork();
                     let (engine, shared, values) = (&*engine, &shared, &values);
                     let (bench, each_line) = (&*self, self.each_line());
+                    // Relaxed: only the number counts.
+                    let number = bench.threads_started.fetch_add(1, Ordering::Relaxed);
+                    // Forked, since numbers drawn from neighbouring seeds would resemble each other.
+                    let mut random = Rng::with_seed((flags.seed as u64).wrapping_add(number)).fork();
                     scope.spawn(move || {
                         let values = values.walk(&mut random);
                         let keys = bench.key_buffer(parameters);
@@ -643,6 +651,29 @@ mod tests {
             bench.engine().unwrap().get(keys.make(key), <[u8]>::len).unwrap()
         };
         assert_eq!((read(0), read(1_999), read(2_000)), (Some(100), Some(100), None));
+    }
+
+    #[test]
+    fn a_second_benchmark_draws_other_keys_and_a_second_run_with_the_seed_the_same() {
+        let keys_after = |benchmarks: &str| {
+            let flags = Flags { num: 10_000, seed: 7, progress: false, ..Flags::default() };
+            let mut bench = Bench::new(flags).unwrap();
+            plan(benchmarks).ok().unwrap().iter().for_each(|planned| bench.run_planned(planned).unwrap());
+            let mut cursor = bench.engine().unwrap().cursor().unwrap();
+            cursor.seek_to_first().unwrap();
+            let mut count = 0;
+            while cursor.valid() {
+                count += 1;
+                cursor.next().unwrap();
+            }
+            count
+        };
+        // One round of random draws meets 1 - 1/e of the keys, two meet 1 - 1/e^2.
+        let once = keys_after("fillrandom");
+        assert!((6_200..6_450).contains(&once), "{once}");
+        assert_eq!(once, keys_after("fillrandom"));
+        let twice = keys_after("fillrandom,overwrite");
+        assert!((8_550..8_750).contains(&twice), "{twice}");
     }
 
     #[test]
