@@ -162,6 +162,8 @@ pub struct Run {
     shared: Box<[u8]>,
     /// Prefix of each table's largest key, behind the shared bytes.
     largest: Box<[u64]>,
+    /// Prefix of each table's first key, behind the shared bytes.
+    first: Box<[u64]>,
 }
 
 impl Run {
@@ -178,7 +180,8 @@ impl Run {
         };
         let skip = shared.len();
         let largest = tables.iter().map(|table| key_prefix(&table.last()[skip..])).collect();
-        Run { level, id, tables, shared, largest }
+        let first = tables.iter().map(|table| key_prefix(&table.first()[skip..])).collect();
+        Run { level, id, tables, shared, largest, first }
     }
 
     /// The index of the first table whose largest key is `>= key`; the number of tables if there is none.
@@ -203,8 +206,15 @@ impl Run {
     /// The table that can hold `key`.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&RunTable> {
-        let table = self.tables.get(self.lower_bound(key))?;
-        (table.first() <= key).then_some(table)
+        let at = self.lower_bound(key);
+        let table = self.tables.get(at)?;
+        // Behind a lower bound that is not the end, the key starts with the shared bytes or lies below them.
+        let prefix = match key.get(self.shared.len()..) {
+            Some(rest) if key.starts_with(&self.shared) => key_prefix(rest),
+            _ => return None,
+        };
+        let inside = self.first[at] < prefix || (self.first[at] == prefix && table.first() <= key);
+        inside.then_some(table)
     }
 
     /// The tables that overlap `[lower, upper]`; `None` is unbounded.

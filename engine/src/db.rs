@@ -382,10 +382,20 @@ impl Core {
             if !may_create {
                 return Err(missing());
             }
-            fs.create_dir_all(&directory)?;
-            if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs.sync_directory(parent)?;
+            // Every directory that is made here needs its name in the one above, durably; a relative path ends in ".".
+            let above = |path: &Path| match path.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+                parent => parent.map(Path::to_path_buf),
+            };
+            let mut parents = Vec::new();
+            let mut path = directory.clone();
+            while !fs.exists(&path)? {
+                let Some(parent) = above(&path) else { break };
+                parents.push(parent.clone());
+                path = parent;
             }
+            fs.create_dir_all(&directory)?;
+            parents.iter().try_for_each(|parent| fs.sync_directory(parent))?;
         }
         let mut names = manifest::list(&*fs, &directory)?;
         let exists = names.iter().any(|name| matches!(name, FileName::Manifest(_)));

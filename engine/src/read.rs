@@ -3,8 +3,9 @@
 //! 1. Pin the epoch: from here on, no memtable, table, index or cache frame that can be reached goes away.
 //! 2. Load the view, then the sequence number to read at (in this order, see `super_version`).
 //! 3. Hash the key once; memtable filters, table filters and block tags all use it.
-//! 4. Look into the memtables, newest first.
-//! 5. Find the table of each run, and prefetch its filter line: one wait for all runs instead of one each.
+//! 4. Find the table of each run; prefetch its filter line and those of the memtables: one wait for all of them
+//!    instead of one each.
+//! 5. Look into the memtables, newest first: filter, skiplist.
 //! 6. Ask the runs, newest first: filter, index, block in the cache or from the file. The first hit answers.
 pub mod cursor;
 pub mod iterator;
@@ -63,11 +64,8 @@ pub(crate) fn get<'g>(
     let hash = key_hash(key);
 
     for generation in &view.generations {
-        if let Some(found) = generation.memtable.get(keyspace.id, key, hash, sequence) {
-            return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
-        }
+        generation.memtable.prefetch(keyspace.id, hash);
     }
-
     let runs = &space.version.runs;
     let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
     for (run, candidate) in runs.iter().zip(&mut candidates) {
@@ -78,10 +76,20 @@ pub(crate) fn get<'g>(
             table.prefetch_filter(hash);
         }
     }
+
+    for generation in &view.generations {
+        if let Some(found) = generation.memtable.get(keyspace.id, key, hash, sequence) {
+            return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
+        }
+    }
     for (number, run) in runs.iter().enumerate() {
         let candidate = if number < PREFETCHED_RUNS { candidates[number] } else { run.find(key) };
         let Some(candidate) = candidate else { continue };
-        if let Some(found) = candidate.handle.table()?.get(key, hash, sequence, guard)? {
+        let table = candidate.handle.table()?;
+        if !table.may_contain(hash) {
+            continue;
+        }
+        if let Some(found) = table.get(key, hash, sequence, guard)? {
             return Ok((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
         }
     }
