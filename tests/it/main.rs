@@ -1,2 +1,4 @@
-//! All integration tests in one binary.
+//! All integration tests in one binary, one module per subject.
 mod model;
+mod kill;
+mod crash;

@@ -70,7 +70,10 @@ fn check(keyspace: &Keyspace, map: &Map, at: Option<&Snapshot>, run: &mut Run) {
             false => (iter.next_back(), model.next_back()),
         };
         let got = got.map(|entry| entry.unwrap().into_parts());
-        assert_eq!(got.as_ref().map(|(key, value)| (key.as_slice(), &value[..])), want.map(|(k, v)| (k.as_slice(), v.as_slice())));
+        assert_eq!(
+            got.as_ref().map(|(key, value)| (key.as_slice(), &value[..])),
+            want.map(|(k, v)| (k.as_slice(), v.as_slice()))
+        );
         if want.is_none() {
             break;
         }
@@ -85,7 +88,8 @@ fn check(keyspace: &Keyspace, map: &Map, at: Option<&Snapshot>, run: &mut Run) {
 fn walk(cursor: &mut Cursor, map: &Map, run: &mut Run) {
     let mut at: Option<Vec<u8>> = None;
     let first = |range: (Bound<Vec<u8>>, Bound<Vec<u8>>)| map.range(range).next().map(|(key, _)| key.clone());
-    let last = |range: (Bound<Vec<u8>>, Bound<Vec<u8>>)| map.range(range).next_back().map(|(key, _)| key.clone());
+    let last =
+        |range: (Bound<Vec<u8>>, Bound<Vec<u8>>)| map.range(range).next_back().map(|(key, _)| key.clone());
     for _ in 0..40 {
         let key = run.key();
         match (run.random.u8(..8), &at) {

@@ -1,2 +1,5 @@
-//! What the integration tests and the fuzz targets share.
+//! What the integration tests and the fuzz targets share: models, generators, and what prints how to replay a failure.
 pub mod model;
+pub mod oracle;
+pub mod history;
+pub mod harness;

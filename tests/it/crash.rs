@@ -1,0 +1,176 @@
+//! Random work on a simulated machine, cut short by power losses and kills at any operation, also inside recovery.
+//! Whatever was promised is there, and all keyspaces show the same prefix of the history.
+use sapwood::{CompactionStyle, Db, Durability, KeyspaceOptions, WriteOptions};
+use sapwood_storage::Env;
+use sapwood_storage::sim::SimFs;
+use sapwood_tests::harness::{Replay, builder, seeds, within};
+use sapwood_tests::model::Operation;
+use sapwood_tests::oracle::Oracle;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CRASHES_PER_SEED: usize = 12;
+
+struct Run {
+    random: fastrand::Rng,
+    env: Env,
+    fs: SimFs,
+    oracle: Oracle,
+    style: CompactionStyle,
+    /// Commits that the state on disk must hold at least.
+    floor: u64,
+}
+
+impl Run {
+    fn open(&self) -> sapwood::Result<Db> {
+        let style = self.style;
+        builder("db", &self.env).advanced(|options| options.compaction_style = style).open()
+    }
+
+    fn operations(&mut self) -> Vec<(String, Operation)> {
+        let names = self.oracle.names();
+        let count = self.random.usize(..6);
+        (0..count)
+            .map(|_| {
+                let name = names[self.random.usize(..names.len())].clone();
+                let key = format!("key-{:03}", self.random.u32(..200)).into_bytes();
+                let operation = match self.random.u8(..10) {
+                    0..3 => Operation::Delete(key),
+                    3 => Operation::Put(key, vec![self.random.u8(..); self.random.usize(..9000)]),
+                    _ => Operation::Put(key, vec![self.random.u8(..); self.random.usize(..600)]),
+                };
+                (name, operation)
+            })
+            .collect()
+    }
+
+    /// One step of work. An error is legal only if the machine has stopped.
+    fn step(&mut self, db: &Db) -> sapwood::Result<()> {
+        match self.random.u8(..100) {
+            0..5 => {
+                db.flush()?;
+                self.oracle.synced();
+            }
+            5..7 => {
+                db.compact()?;
+                self.oracle.synced();
+            }
+            7..10 => {
+                db.sync()?;
+                self.oracle.synced();
+            }
+            10..13 => {
+                let name = format!("space-{}", self.random.u8(..3));
+                if !self.oracle.names().contains(&name) {
+                    self.oracle.creating(&name);
+                    db.keyspace(&name, KeyspaceOptions::default())?;
+                    self.oracle.created();
+                }
+            }
+            13..15 => {
+                let name = format!("space-{}", self.random.u8(..3));
+                if self.oracle.names().contains(&name) {
+                    self.oracle.dropping(&name);
+                    db.drop_keyspace(&name)?;
+                    self.oracle.dropped();
+                }
+            }
+            15 => db.wait_for_background()?,
+            16 => drop(self.oracle.check(db, self.oracle.acknowledged)?),
+            17 => {
+                // A single write beside the batches: to a key that nothing else touches, with its old value.
+                db.default_keyspace().delete_with("untouched", &WriteOptions::sync())?;
+                self.oracle.synced();
+            }
+            _ => {
+                let durability = match self.random.u8(..10) {
+                    0..2 => Durability::Sync,
+                    2 => Durability::Periodic(Duration::from_millis(1)),
+                    _ => Durability::Buffered,
+                };
+                let operations = self.operations();
+                self.oracle.commit(db, operations, durability)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends this machine at wherever it is, and starts the next one.
+    fn end(&mut self, db: Option<Db>) {
+        // Nothing of what the old process still does may reach the disk.
+        self.fs.crash_at(0);
+        let kill = self.random.bool();
+        let next = if kill { self.fs.kill() } else { self.fs.crash(self.random.u64(..)) };
+        drop(db);
+        self.floor = match kill {
+            // What a power loss has taken before does not come back.
+            true => self.floor,
+            false => self.floor.min(self.oracle.durable),
+        };
+        self.fs = next;
+        self.env = self.env.with_file_system(Arc::new(self.fs.clone()));
+    }
+
+    fn run(&mut self) {
+        for _ in 0..CRASHES_PER_SEED {
+            // Most crashes strike while the database works, some while it recovers.
+            let near = self.random.u8(..3) == 0;
+            let distance = if near { self.random.u64(..30) } else { self.random.u64(..400) };
+            self.fs.crash_at(self.fs.operations() + distance + 1);
+            let db = match self.open() {
+                Ok(db) => db,
+                Err(error) => {
+                    assert!(self.fs.has_crashed(), "opening failed: {error}");
+                    self.end(None);
+                    continue;
+                }
+            };
+            // The work may have ended before the check could read everything.
+            match self.oracle.check(&db, self.floor) {
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(self.fs.has_crashed(), "reading failed: {error}");
+                    self.end(Some(db));
+                    continue;
+                }
+            }
+            if let Err(error) = self.oracle.recovered(&db, self.floor) {
+                assert!(self.fs.has_crashed(), "reading failed: {error}");
+                self.end(Some(db));
+                continue;
+            }
+            for _ in 0..self.random.usize(..300) {
+                if let Err(error) = self.step(&db) {
+                    assert!(self.fs.has_crashed(), "an operation failed: {error}");
+                    break;
+                }
+            }
+            self.floor = self.oracle.acknowledged;
+            if self.random.u8(..6) == 0 && !self.fs.has_crashed() {
+                // A clean end needs no luck.
+                match db.close() {
+                    Ok(()) => self.oracle.synced(),
+                    Err(error) => assert!(self.fs.has_crashed(), "closing failed: {error}"),
+                }
+            }
+            self.end(Some(db));
+        }
+        let db = self.open().unwrap();
+        self.oracle.check(&db, self.floor).unwrap();
+        db.close().unwrap();
+    }
+}
+
+#[test]
+fn crashes_leave_a_prefix_that_holds_every_promise() {
+    for seed in seeds(1..41) {
+        within(Duration::from_secs(120), &format!("seed {seed}"), move || {
+            let _replay = Replay::new(seed, "crash::crashes_leave_a_prefix_that_holds_every_promise");
+            let (env, fs) = Env::sim(seed);
+            let mut random = fastrand::Rng::with_seed(seed);
+            let style = if random.bool() { CompactionStyle::Hybrid } else { CompactionStyle::Leveled };
+            let mut run = Run { random, env, fs, oracle: Oracle::new(), style, floor: 0 };
+            run.run();
+        });
+    }
+}

@@ -1,0 +1,128 @@
+//! Seeds, replay commands, watchdogs, small settings, and reading a whole keyspace in every way at once.
+#![allow(clippy::disallowed_methods, reason = "the watchdog watches real time on a real thread")]
+use crate::model::Map;
+use sapwood::{AdvancedOptions, Db, DbBuilder, Env, Keyspace};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The seeds of a test: `SEED` if it is set, otherwise `seeds`.
+pub fn seeds(seeds: Range<u64>) -> Vec<u64> {
+    match std::env::var("SEED") {
+        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
+        Err(_) => seeds.collect(),
+    }
+}
+
+/// Prints the command that replays a seed if the test panics while this lives.
+pub struct Replay {
+    seed: u64,
+    test: &'static str,
+}
+
+impl Replay {
+    /// For `seed` of `test`, which is named as `cargo test` names it.
+    pub fn new(seed: u64, test: &'static str) -> Replay {
+        Replay { seed, test }
+    }
+}
+
+impl Drop for Replay {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("replay with: SEED={} cargo test -p sapwood-tests --test it {}", self.seed, self.test);
+        }
+    }
+}
+
+/// Runs `body` on a thread of its own and panics if it takes longer than `limit`: a hang is a failure with a name.
+pub fn within<R: Send + 'static>(
+    limit: Duration,
+    what: &str,
+    body: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let _ = sender.send(body());
+    });
+    match receiver.recv_timeout(limit) {
+        Ok(result) => {
+            thread.join().expect("it has sent its result");
+            result
+        }
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what} hangs: not done after {limit:?}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => unreachable!("a thread that ends well sends its result"),
+        },
+    }
+}
+
+/// Asks `done` until it is true; panics after a minute. For what background threads do in their own time.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}: not so after a minute");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The smallest memtables, segments and files, so that little data goes through every mechanism.
+pub fn small(options: &mut AdvancedOptions) {
+    options.memtable_bytes = Some(64 << 10);
+    options.cache_bytes = Some(256 << 10);
+    options.wal_segment_bytes = 64 << 10;
+    options.target_file_bytes = 32 << 10;
+    options.level0_runs = 3;
+}
+
+/// A small database in `path` on `env`.
+pub fn builder(path: impl AsRef<Path>, env: &Env) -> DbBuilder {
+    let env = env.clone();
+    Db::builder(path).memory_budget(8 << 20).advanced(|options| {
+        small(options);
+        options.env = env;
+    })
+}
+
+/// Everything in a keyspace, read forwards, backwards and key by key; panics if the three disagree.
+pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
+    let mut map = Map::new();
+    for entry in keyspace.iter() {
+        let (key, value) = entry?.into_parts();
+        assert!(map.last_key_value().is_none_or(|(last, _)| *last < key), "keys come in order, and once");
+        map.insert(key, value.to_vec());
+    }
+    let mut backward = Map::new();
+    for entry in keyspace.iter().rev() {
+        let (key, value) = entry?.into_parts();
+        backward.insert(key, value.to_vec());
+    }
+    assert!(map == backward, "forwards there are {} entries, backwards {}", map.len(), backward.len());
+    for (key, value) in &map {
+        let got = keyspace.get(key)?;
+        assert!(
+            got.as_deref() == Some(value),
+            "get of {:?} differs from the scan",
+            key.escape_ascii().to_string()
+        );
+    }
+    Ok(map)
+}
+
+/// Says where two maps differ first.
+pub fn difference(got: &Map, want: &Map) -> Option<String> {
+    let show = |bytes: &[u8]| bytes[..bytes.len().min(40)].escape_ascii().to_string();
+    for (key, value) in want {
+        match got.get(key) {
+            None => return Some(format!("{:?} is missing", show(key))),
+            Some(other) if other != value => {
+                return Some(format!("{:?} is {:?}, not {:?}", show(key), show(other), show(value)));
+            }
+            Some(_) => {}
+        }
+    }
+    let extra = got.keys().find(|key| !want.contains_key(*key))?;
+    Some(format!("{:?} should not be there", show(extra)))
+}
