@@ -382,20 +382,16 @@ impl Core {
             if !may_create {
                 return Err(missing());
             }
-            // Every directory that is made here needs its name in the one above, durably; a relative path ends in ".".
-            let above = |path: &Path| match path.parent() {
-                Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-                parent => parent.map(Path::to_path_buf),
-            };
-            let mut parents = Vec::new();
+            let mut missing_parents = Vec::new();
             let mut path = directory.clone();
             while !fs.exists(&path)? {
-                let Some(parent) = above(&path) else { break };
-                parents.push(parent.clone());
+                let Some(parent) = parent_of(&path) else { break };
+                missing_parents.push(parent.clone());
                 path = parent;
             }
             fs.create_dir_all(&directory)?;
-            parents.iter().try_for_each(|parent| fs.sync_directory(parent))?;
+            // Every directory that is made needs its name in the one above, durably.
+            missing_parents.iter().try_for_each(|parent| fs.sync_directory(parent))?;
         }
         let mut names = manifest::list(&*fs, &directory)?;
         let exists = names.iter().any(|name| matches!(name, FileName::Manifest(_)));
@@ -410,6 +406,13 @@ impl Core {
             if let Some(stranger) = strangers {
                 let message = "the directory is not a database and not empty; choose another one";
                 return Err(Error::invalid_argument(message).at(stranger, 0));
+            }
+            // Who made the directory, an earlier attempt that was cut short perhaps, may not have synced its name.
+            if let Some(parent) = parent_of(&directory)
+                && let Err(error) = fs.sync_directory(&parent)
+                && !is_permission_denied(&error)
+            {
+                return Err(error);
             }
         }
         let lock = fs.lock(&directory.join(FileName::Lock.format()))?;
@@ -887,6 +890,18 @@ impl Core {
         self.lock.lock().take();
         result
     }
+}
+
+/// The directory above; "." for a relative path of one name.
+fn parent_of(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() })
+}
+
+/// Whether the system refused: a directory above may be closed to us and still hold ours.
+fn is_permission_denied(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 #[cold]
