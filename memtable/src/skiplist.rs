@@ -20,7 +20,7 @@
 //! 6. The versions behind a slot are ordered by sequence number, newest first; the chain grows under the leaf's lock.
 //! 7. A key's slot may move to a new leaf on the right, never elsewhere: a search that arrives too far left goes on
 //!    to the right and finds it.
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Padded, Spin};
+use crate::sync::{Ordering, Padded, Spin, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
 pub mod cursor;
@@ -43,11 +43,11 @@ pub struct Skiplist {
     base: PrefixBase,
     head: LeafOffset,
     /// Levels in use; searches start here. Grows only.
-    levels: AtomicU32,
+    levels: hint::AtomicU32,
     /// Tells the lists of one process apart, for the fingers of threads.
     identity: u64,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
-    totals: Padded<AtomicU64>,
+    totals: Padded<hint::AtomicU64>,
 }
 
 /// Where a key is, or would be, in a leaf.
@@ -69,9 +69,9 @@ impl Skiplist {
         Ok(Skiplist {
             base,
             head: head.offset(),
-            levels: AtomicU32::new(1),
+            levels: hint::AtomicU32::new(1),
             identity: finger::next_identity(),
-            totals: Padded(AtomicU64::new(0)),
+            totals: Padded(hint::AtomicU64::new(0)),
         })
     }
 

@@ -4,9 +4,17 @@
 //! under loom's scheduler.
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{Ordering, fence};
+#[cfg(loom)]
+pub(crate) use observed::{AtomicU16, AtomicU32, AtomicU64};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+
+/// Atomics of hints and figures, on which no reader's safety rests. Always those of the standard library: models would
+/// only grow by them.
+pub(crate) mod hint {
+    pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+}
 
 /// A value on its own pair of cache lines, because the adjacent-line prefetcher moves lines in pairs.
 #[derive(Default)]
@@ -36,4 +44,62 @@ impl Spin {
             }
         }
     }
+}
+
+/// Loom's atomics, made to interleave more.
+///
+/// Loom looks for a race with the *last* access to an object only, so a thread that loads a word before it stores to it
+/// hides the loads of other threads, and the interleavings that matter to a seqlock are never tried. Here every access
+/// first fails a compare-and-swap of a companion word: loom takes that for a conflict of any two accesses, and because
+/// nothing is ever stored it orders no memory.
+#[cfg(loom)]
+mod observed {
+    use loom::sync::atomic::Ordering;
+
+    macro_rules! observed {
+        ($name:ident, $inner:ty) => {
+            #[derive(Debug)]
+            pub(crate) struct $name {
+                companion: loom::sync::atomic::AtomicU8,
+                word: loom::sync::atomic::$name,
+            }
+
+            #[allow(dead_code, reason = "every width has the same operations")]
+            impl $name {
+                pub(crate) fn new(value: $inner) -> $name {
+                    let companion = loom::sync::atomic::AtomicU8::new(0);
+                    $name { companion, word: loom::sync::atomic::$name::new(value) }
+                }
+
+                fn touch(&self) {
+                    let _ = self.companion.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
+                }
+
+                pub(crate) fn load(&self, order: Ordering) -> $inner {
+                    self.touch();
+                    self.word.load(order)
+                }
+
+                pub(crate) fn store(&self, value: $inner, order: Ordering) {
+                    self.touch();
+                    self.word.store(value, order);
+                }
+
+                pub(crate) fn compare_exchange_weak(
+                    &self,
+                    current: $inner,
+                    new: $inner,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$inner, $inner> {
+                    self.touch();
+                    self.word.compare_exchange(current, new, success, failure)
+                }
+            }
+        };
+    }
+
+    observed!(AtomicU16, u16);
+    observed!(AtomicU32, u32);
+    observed!(AtomicU64, u64);
 }

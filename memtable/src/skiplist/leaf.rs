@@ -10,7 +10,7 @@
 //!
 //! Slots from `count` on have the prefix `u64::MAX`, so counting smaller prefixes needs no `count`.
 use crate::skiplist::node::Leaf;
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence};
+use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence, hint};
 use std::num::NonZeroU32;
 
 /// Keys per leaf. Models use few, so that they split soon.
@@ -121,7 +121,7 @@ pub struct LeafBody {
     count: AtomicU16,
     height: u8,
     /// Whether the last insert was at the end.
-    ascending: AtomicU8,
+    ascending: hint::AtomicU8,
     low_record: Option<RecordOffset>,
     low_prefix: u64,
     records: [RecordCell; LEAF_SLOTS],
@@ -144,7 +144,7 @@ impl LeafBody {
             version: AtomicU64::new(0),
             count: AtomicU16::new(slots.len() as u16),
             height: height as u8,
-            ascending: AtomicU8::new(0),
+            ascending: hint::AtomicU8::new(0),
             low_record,
             low_prefix,
             records: std::array::from_fn(|slot| RecordCell::new(slots.get(slot).map(|slot| slot.1))),

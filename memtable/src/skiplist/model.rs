@@ -34,14 +34,15 @@ impl Witness {
 
 /// Nodes by number. Number 0 is not used.
 struct Table<T> {
-    nodes: [OnceLock<T>; CAPACITY],
+    // Boxed twice: loom's threads have stacks of a few kilobytes.
+    nodes: Box<[OnceLock<Box<T>>]>,
     // An atomic of the standard library: taking a number is not part of what is modelled.
     count: AtomicU32,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Table<T> {
-        Table { nodes: [const { OnceLock::new() }; CAPACITY], count: AtomicU32::new(0) }
+        Table { nodes: (0..CAPACITY).map(|_| OnceLock::new()).collect(), count: AtomicU32::new(0) }
     }
 }
 
@@ -50,7 +51,7 @@ impl<T> Table<T> {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let slot = self.nodes.get(number as usize);
         let slot = slot.ok_or_else(|| Error::new(ErrorKind::NoSpace, "the model has no room for a node"))?;
-        assert!(slot.set(node).is_ok(), "a number was handed out twice");
+        assert!(slot.set(Box::new(node)).is_ok(), "a number was handed out twice");
         Ok(NonZeroU32::new(number).expect("numbers start at one"))
     }
 
