@@ -65,7 +65,8 @@ impl<'a> Decoder<'a> {
     /// The next `len` bytes.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
-        let bytes = self.input[self.position..].get(..len).ok_or_else(|| short(self.position, "byte string"))?;
+        let bytes =
+            self.input[self.position..].get(..len).ok_or_else(|| short(self.position, "byte string"))?;
         self.position += len;
         Ok(bytes)
     }

@@ -78,7 +78,9 @@ impl Job {
             .inputs
             .iter()
             .enumerate()
-            .flat_map(|(input, run)| run.tables.iter().map(move |table| InputTable { input, table: table.clone() }))
+            .flat_map(|(input, run)| {
+                run.tables.iter().map(move |table| InputTable { input, table: table.clone() })
+            })
             .collect();
         tables.sort_by(|a, b| a.table.first().cmp(b.table.first()));
         let lower = tables.first().map(|first| first.table.first().to_vec());
@@ -96,13 +98,8 @@ impl Job {
             .cloned()
             .collect();
 
-        let mut job = Job {
-            context: context.clone(),
-            options: options.clone(),
-            compaction,
-            older,
-            pieces: Vec::new(),
-        };
+        let mut job =
+            Job { context: context.clone(), options: options.clone(), compaction, older, pieces: Vec::new() };
         let mut tables = tables.into_iter().peekable();
         while let Some(first) = tables.next() {
             let mut reach = first.table.last().to_vec();
@@ -158,15 +155,21 @@ impl Job {
         }
         let mut candidates: Vec<Vec<u8>> = Vec::new();
         for input in cluster {
-            let parts = (input.table.handle.file_bytes() / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1);
+            let parts =
+                (input.table.handle.file_bytes() / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1);
             candidates.extend(input.table.handle.table()?.split_keys(parts as usize));
             candidates.push(input.table.first().to_vec());
         }
         candidates.sort_unstable();
-        let per_slice = (self.options.slice_bytes / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1) as usize;
+        let per_slice =
+            (self.options.slice_bytes / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1) as usize;
         let first = cluster[0].table.first();
-        let mut boundaries: Vec<Vec<u8>> =
-            candidates.into_iter().skip(per_slice).step_by(per_slice).filter(|key| key.as_slice() > first).collect();
+        let mut boundaries: Vec<Vec<u8>> = candidates
+            .into_iter()
+            .skip(per_slice)
+            .step_by(per_slice)
+            .filter(|key| key.as_slice() > first)
+            .collect();
         boundaries.dedup();
         Ok(boundaries)
     }
@@ -245,10 +248,18 @@ impl Job {
     }
 
     /// Takes the part of the inputs below `upper` out of their runs.
-    fn take_inputs(&self, tables: &[InputTable], lower: Option<&[u8]>, upper: Option<&[u8]>, step: &mut Step) {
+    fn take_inputs(
+        &self,
+        tables: &[InputTable],
+        lower: Option<&[u8]>,
+        upper: Option<&[u8]>,
+        step: &mut Step,
+    ) {
         for input in tables {
             let table = &input.table;
-            if lower.is_some_and(|lower| table.last() < lower) || upper.is_some_and(|upper| table.first() >= upper) {
+            if lower.is_some_and(|lower| table.last() < lower)
+                || upper.is_some_and(|upper| table.first() >= upper)
+            {
                 continue;
             }
             step.edits.push(self.removed(input));

@@ -62,7 +62,9 @@ impl<'a> OutputWriter<'a> {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<()> {
-        if new_key && self.builder.as_ref().is_some_and(|(b, _)| b.estimated_bytes() >= self.target_file_bytes) {
+        if new_key
+            && self.builder.as_ref().is_some_and(|(b, _)| b.estimated_bytes() >= self.target_file_bytes)
+        {
             self.finish_table()?;
         }
         if self.builder.is_none() {

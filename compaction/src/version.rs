@@ -170,7 +170,10 @@ impl Run {
     /// A run of tables, which are put into key order.
     pub fn new(level: u8, id: u64, mut tables: Vec<RunTable>) -> Run {
         tables.sort_by(|a, b| a.first().cmp(b.first()));
-        debug_assert!(tables.windows(2).all(|pair| pair[0].last() < pair[1].first()), "tables of a run overlap");
+        debug_assert!(
+            tables.windows(2).all(|pair| pair[0].last() < pair[1].first()),
+            "tables of a run overlap"
+        );
         let shared: Box<[u8]> = match (tables.first(), tables.last()) {
             (Some(first), Some(last)) => {
                 let len = common_prefix_len(first.first(), last.last());
@@ -220,9 +223,8 @@ impl Run {
     /// The tables that overlap `[lower, upper]`; `None` is unbounded.
     pub fn overlapping(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> &[RunTable] {
         let from = lower.map_or(0, |lower| self.lower_bound(lower));
-        let to = upper.map_or(self.tables.len(), |upper| {
-            self.tables.partition_point(|table| table.first() <= upper)
-        });
+        let to = upper
+            .map_or(self.tables.len(), |upper| self.tables.partition_point(|table| table.first() <= upper));
         &self.tables[from..to.max(from)]
     }
 
@@ -321,12 +323,8 @@ impl Version {
                 _ => {}
             }
         }
-        let mut list: Vec<Arc<Run>> = self
-            .runs
-            .iter()
-            .filter(|run| !changed.contains(&(run.level, run.id)))
-            .cloned()
-            .collect();
+        let mut list: Vec<Arc<Run>> =
+            self.runs.iter().filter(|run| !changed.contains(&(run.level, run.id))).cloned().collect();
         changed.sort_unstable();
         changed.dedup();
         for (level, id) in changed {

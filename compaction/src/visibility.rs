@@ -89,7 +89,8 @@ mod tests {
                 })
                 .collect();
             for set in 0..128u32 {
-                let snapshots: BTreeSet<u64> = (0..7u64).filter(|i| set >> i & 1 == 1).map(|i| i * 10).collect();
+                let snapshots: BTreeSet<u64> =
+                    (0..7u64).filter(|i| set >> i & 1 == 1).map(|i| i * 10).collect();
                 for bottom in [false, true] {
                     let list = snapshots.iter().map(|s| SequenceNumber(*s)).collect();
                     let mut filter = VersionFilter::new(list, false);

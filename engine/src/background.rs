@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The kind of work that writers wait for when all memtables are full.
+pub(crate) const FLUSH: &str = "flush";
 /// How long a failed step waits for room on the disk.
 const RETRY: Duration = Duration::from_millis(50);
 /// How often an idle compaction thread looks up.
@@ -85,7 +87,8 @@ impl Background {
         }
         for _ in 0..core.options.advanced.background_threads {
             let core = core.clone();
-            threads.push(env.spawn("sapwood-compact", ThreadClass::Background, move || compaction_loop(&core))?);
+            threads
+                .push(env.spawn("sapwood-compact", ThreadClass::Background, move || compaction_loop(&core))?);
         }
         *core.background.threads.lock() = threads;
         Ok(())
@@ -216,12 +219,10 @@ impl Background {
 }
 
 /// Runs one step; reports its error or panic. Returns whether there may be more to do.
-fn guarded(core: &Core, what: &str, step: impl FnOnce() -> Result<bool>) -> bool {
+fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>) -> bool {
     let error = match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(more)) => {
-            if more {
-                core.clear_no_space();
-            }
+            core.clear_no_space(what);
             return more;
         }
         Ok(Err(error)) => error,
@@ -237,7 +238,7 @@ fn guarded(core: &Core, what: &str, step: impl FnOnce() -> Result<bool>) -> bool
     match error.kind() {
         ErrorKind::Closed => {}
         ErrorKind::NoSpace => {
-            core.report_no_space(error.context(what));
+            core.report_no_space(what, error.context(what));
             core.options.env.sleep(RETRY);
         }
         _ => core.poison(&error.context(what)),
@@ -250,7 +251,7 @@ fn flush_loop(core: &Core) {
     loop {
         let mut more = false;
         if background.begin() {
-            more = guarded(core, "flush", || flush_step(core));
+            more = guarded(core, FLUSH, || flush_step(core));
             background.end();
         }
         if more {
@@ -385,7 +386,9 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
             .keyspace(id)
             .and_then(|space| Some((space.clone(), picker::pick(id, &space.version, &options, idle)?)));
         let result = match picked {
-            Some((space, compaction)) => run_compaction(core, &space.version, compaction, false).map(|()| true),
+            Some((space, compaction)) => {
+                run_compaction(core, &space.version, compaction, false).map(|()| true)
+            }
             None => Ok(false),
         };
         core.background.release(id);
@@ -425,7 +428,9 @@ fn run_compaction(
     loop {
         // Asked anew for each slice: what a snapshot taken meanwhile sees is newer than all inputs.
         let snapshots = core.snapshots.numbers();
-        let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else { return Ok(()) };
+        let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else {
+            return Ok(());
+        };
         if !step.handles.is_empty() {
             core.context.fs.sync_directory(&core.context.directory)?;
         }

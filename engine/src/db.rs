@@ -1,5 +1,5 @@
 //! The database: opening, closing, and what concerns all keyspaces.
-use crate::background::{self, Background};
+use crate::background::{self, Background, FLUSH};
 use crate::keyspace::{Keyspace, KeyspaceOptions, KeyspaceState, check_name};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::options::{AdvancedOptions, Durability};
@@ -209,7 +209,8 @@ impl Db {
     /// The keyspace `name`, made with `options` if there is none. Options of one that exists are not changed.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = &self.inner.core;
-        if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone())) {
+        if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone()))
+        {
             core.check_open()?;
             return Ok(Keyspace::new(&self.inner, &state));
         }
@@ -224,7 +225,8 @@ impl Db {
         let state = core
             .manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).map(|entry| entry.state.clone()))
             .unwrap_or_else(|| {
-                let state = KeyspaceState::new(KeyspaceId(u32::MAX), DEFAULT_KEYSPACE, KeyspaceOptions::default());
+                let state =
+                    KeyspaceState::new(KeyspaceId(u32::MAX), DEFAULT_KEYSPACE, KeyspaceOptions::default());
                 state.mark_dropped();
                 state
             });
@@ -363,7 +365,8 @@ pub(crate) struct Core {
     next_memtable: AtomicU64,
     status: AtomicU8,
     poison: Mutex<Option<Error>>,
-    no_space: Mutex<Option<Error>>,
+    /// What met a full disk, and what it met.
+    no_space: Mutex<Vec<(&'static str, Error)>>,
     closing: Mutex<bool>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
@@ -401,7 +404,8 @@ impl Core {
             }
             // Half of a database, or somebody else's files: both are left as they are.
             let strangers = fs.list(&directory)?.into_iter().find(|path| {
-                path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse) != Some(FileName::Lock)
+                path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)
+                    != Some(FileName::Lock)
             });
             if let Some(stranger) = strangers {
                 let message = "the directory is not a database and not empty; choose another one";
@@ -463,16 +467,19 @@ impl Core {
             keyspaces: keyspace_views(state),
         };
         let subcompactions = options.advanced.subcompactions;
-        let pool = match subcompactions > 1 && !options.read_only {
-            true => {
-                let built = rayon::ThreadPoolBuilder::new()
-                    .num_threads(subcompactions)
-                    .thread_name(|number| format!("sapwood-merge-{number}"))
-                    .build();
-                Some(built.map_err(|error| Error::new(ErrorKind::Io, format!("cannot start threads: {error}")))?)
-            }
-            false => None,
-        };
+        let pool =
+            match subcompactions > 1 && !options.read_only {
+                true => {
+                    let built = rayon::ThreadPoolBuilder::new()
+                        .num_threads(subcompactions)
+                        .thread_name(|number| format!("sapwood-merge-{number}"))
+                        .build();
+                    Some(built.map_err(|error| {
+                        Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))
+                    })?)
+                }
+                false => None,
+            };
         let core = Arc::new(Core {
             opened_at: env.now(),
             replayed_log_bytes: recovered.log_bytes,
@@ -495,7 +502,7 @@ impl Core {
             next_memtable: AtomicU64::new(next_memtable),
             status: AtomicU8::new(OPEN),
             poison: Mutex::new(None),
-            no_space: Mutex::new(None),
+            no_space: Mutex::default(),
             closing: Mutex::new(false),
             lock: Mutex::new(Some(lock)),
             options,
@@ -516,7 +523,9 @@ impl Core {
     /// The number to read at for a snapshot of this database.
     pub(crate) fn sequence_of(&self, snapshot: &Snapshot) -> Result<SequenceNumber> {
         if !snapshot.belongs_to(&self.snapshots) {
-            return Err(Error::invalid_argument("the snapshot belongs to another database, or to an earlier opening"));
+            return Err(Error::invalid_argument(
+                "the snapshot belongs to another database, or to an earlier opening",
+            ));
         }
         Ok(snapshot.sequence())
     }
@@ -537,6 +546,16 @@ impl Core {
             return Ok(());
         }
         self.refuse_write()
+    }
+
+    /// After a commit was published: whether something before it poisoned the log.
+    #[inline]
+    pub(crate) fn check_not_gapped(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `poison`.
+        if self.status.load(Ordering::Acquire) & POISONED == 0 {
+            return Ok(());
+        }
+        self.check_not_poisoned()
     }
 
     #[cold]
@@ -564,22 +583,32 @@ impl Core {
         self.status.fetch_or(POISONED, Ordering::Release);
     }
 
-    /// Notes that background work met a full disk.
-    pub(crate) fn report_no_space(&self, error: Error) {
-        *self.no_space.lock() = Some(error);
+    /// Notes that background work of the kind `what` met a full disk.
+    pub(crate) fn report_no_space(&self, what: &'static str, error: Error) {
+        let mut met = self.no_space.lock();
+        met.retain(|(other, _)| *other != what);
+        met.push((what, error));
     }
 
-    /// Notes that background work found room again.
-    pub(crate) fn clear_no_space(&self) {
-        self.no_space.lock().take();
+    /// Notes that background work of the kind `what` found room again, or has nothing to do.
+    pub(crate) fn clear_no_space(&self, what: &'static str) {
+        self.no_space.lock().retain(|(other, _)| *other != what);
+    }
+
+    /// Flushes meet a full disk.
+    fn check_flush_has_space(&self) -> Result<()> {
+        match self.no_space.lock().iter().find(|(what, _)| *what == FLUSH) {
+            Some((_, error)) => Err(error.duplicate()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn health(&self) -> Health {
         if let Some(error) = &*self.poison.lock() {
             return Health::Poisoned(error.duplicate());
         }
-        match &*self.no_space.lock() {
-            Some(error) => Health::NoSpace(error.duplicate()),
+        match self.no_space.lock().first() {
+            Some((_, error)) => Health::NoSpace(error.duplicate()),
             None => Health::Good,
         }
     }
@@ -646,7 +675,7 @@ impl Core {
             })
             .collect();
         let before = manifest.state.clone();
-        if let Err(error) = manifest.append(edits, &handles) {
+        if let Err(error) = self.append(manifest, edits, &handles) {
             // The edit may be on disk all the same after a failed sync, so only a clean refusal takes the files back.
             if error.kind() == ErrorKind::NoSpace {
                 handles.values().for_each(|handle| handle.mark_obsolete());
@@ -677,6 +706,20 @@ impl Core {
         Ok(())
     }
 
+    /// Appends to the MANIFEST. One that closed itself for good closes the write path with it.
+    fn append(
+        &self,
+        manifest: &mut Manifest,
+        edits: Vec<Edit>,
+        handles: &HashMap<FileNumber, Arc<TableHandle>>,
+    ) -> Result<()> {
+        manifest.append(edits, handles).inspect_err(|error| {
+            if error.kind() == ErrorKind::Poisoned {
+                self.poison(error);
+            }
+        })
+    }
+
     fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) {
         let _changing = self.view_change.lock();
         let next = change(&self.view.reference());
@@ -693,7 +736,7 @@ impl Core {
         }
         let id = KeyspaceId(manifest.state.next_keyspace);
         let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
-        manifest.append(vec![edit], &HashMap::new())?;
+        self.append(manifest, vec![edit], &HashMap::new())?;
         let state = manifest.state.keyspaces[&id].state.clone();
         let keyspaces = keyspace_views(&manifest.state);
         self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
@@ -718,7 +761,7 @@ impl Core {
         if name == DEFAULT_KEYSPACE {
             return Err(Error::invalid_argument("the default keyspace cannot be dropped"));
         }
-        manifest.append(vec![Edit::KeyspaceDropped(entry.state.id)], &HashMap::new())?;
+        self.append(manifest, vec![Edit::KeyspaceDropped(entry.state.id)], &HashMap::new())?;
         entry.state.mark_dropped();
         entry.version.tables().for_each(|table| table.handle.mark_obsolete());
         let keyspaces = keyspace_views(&manifest.state);
@@ -755,10 +798,7 @@ impl Core {
             if memtable.size_bytes() < self.options.memtable_bytes + self.options.memtable_bytes / 8 {
                 break Ok(());
             }
-            if let Some(error) = &*self.no_space.lock() {
-                break Err(error.duplicate());
-            }
-            if let Err(error) = self.check_writable() {
+            if let Err(error) = self.check_flush_has_space().and_then(|()| self.check_writable()) {
                 break Err(error);
             }
             waited_since.get_or_insert_with(|| self.options.env.now());
@@ -796,7 +836,9 @@ impl Core {
         self.wal.prepare_rotation()?;
         let generation = Generation::pending(memtable);
         self.change_view(|view| SuperVersion {
-            generations: std::iter::once(generation.clone()).chain(view.generations.iter().cloned()).collect(),
+            generations: std::iter::once(generation.clone())
+                .chain(view.generations.iter().cloned())
+                .collect(),
             keyspaces: view.keyspaces.clone(),
         });
         // From here on nothing may fail: writers wait for the start.
@@ -824,6 +866,8 @@ impl Core {
     /// Flushes everything that is published now.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
+        // Only a full disk that is met from now on counts.
+        self.clear_no_space(FLUSH);
         let target = loop {
             let view = self.view.reference();
             if view.generations.len() == 1 && view.active().memtable.is_empty() {
@@ -842,9 +886,7 @@ impl Core {
         self.background.wake_flush();
         self.background.wait_until(|| {
             self.check_writable()?;
-            if let Some(error) = &*self.no_space.lock() {
-                return Err(error.duplicate());
-            }
+            self.check_flush_has_space()?;
             let view = self.view.reference();
             Ok(view.generations.iter().all(|generation| generation.memtable.id() >= target))
         })
@@ -852,14 +894,17 @@ impl Core {
 
     fn wait_for_flush_step(&self) -> Result<()> {
         self.check_writable()?;
-        if let Some(error) = &*self.no_space.lock() {
-            return Err(error.duplicate());
-        }
+        self.check_flush_has_space()?;
         self.options.env.sleep(STEP);
         Ok(())
     }
 
-    pub(crate) fn compact_range(&self, id: KeyspaceId, lower: Option<Vec<u8>>, upper: Option<Vec<u8>>) -> Result<()> {
+    pub(crate) fn compact_range(
+        &self,
+        id: KeyspaceId,
+        lower: Option<Vec<u8>>,
+        upper: Option<Vec<u8>>,
+    ) -> Result<()> {
         self.flush()?;
         background::compact_range(self, id, lower.as_deref(), upper.as_deref())
     }

@@ -84,10 +84,13 @@ impl FromStr for KeyspaceOptions {
                 ("compression", "lz4") => options.compression = Some(Codec::Lz4),
                 ("compression", "zstd") => options.compression = Some(Codec::Zstd(3)),
                 ("compression", _) => {
-                    let level = value.strip_prefix("zstd:").and_then(|level| level.parse().ok()).ok_or_else(bad)?;
+                    let level =
+                        value.strip_prefix("zstd:").and_then(|level| level.parse().ok()).ok_or_else(bad)?;
                     options.compression = Some(Codec::Zstd(level));
                 }
-                ("filter_bits_per_key", _) => options.filter_bits_per_key = Some(value.parse().map_err(|_| bad())?),
+                ("filter_bits_per_key", _) => {
+                    options.filter_bits_per_key = Some(value.parse().map_err(|_| bad())?)
+                }
                 ("block_bytes", _) => options.block_bytes = Some(value.parse().map_err(|_| bad())?),
                 ("style", _) => return Err(bad()),
                 _ => return Err(Error::invalid_argument(format!("there is no keyspace option {key:?}"))),
@@ -190,7 +193,12 @@ impl Keyspace {
     }
 
     /// Sets `key` to `value`.
-    pub fn put_with(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
+    pub fn put_with(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        options: &WriteOptions,
+    ) -> Result<()> {
         self.write(ValueKind::Put, key.as_ref(), value.as_ref(), options.durability)
     }
 
@@ -345,7 +353,8 @@ impl Keyspace {
             for table in run.overlapping(lower.as_deref(), upper.as_deref()) {
                 let open = table.handle.table()?;
                 let from = lower.as_deref().map_or(0, |key| open.approximate_offset(key));
-                let to = upper.as_deref().map_or(table.handle.file_bytes(), |key| open.approximate_offset(key));
+                let to =
+                    upper.as_deref().map_or(table.handle.file_bytes(), |key| open.approximate_offset(key));
                 bytes += to.saturating_sub(from);
             }
         }

@@ -37,6 +37,9 @@
 //! What an acknowledged write survives is chosen per commit, see [`Durability`]. After any crash the database holds
 //! a prefix of the history of commits, the same one for all keyspaces, that includes every synced commit.
 
+// Under `cfg(loom)` the models in `tests/loom.rs` include the lock-free parts by themselves.
+#![cfg(not(loom))]
+
 mod sync;
 pub mod options;
 pub mod db;
@@ -61,5 +64,5 @@ pub use sapwood_compaction::CompactionStyle;
 pub use sapwood_sstable::{Codec, FilterKind};
 pub use sapwood_storage::env::Env;
 pub use stats::{Health, Memory, Stats};
-pub use write::batch::WriteBatch;
 pub use write::Commit;
+pub use write::batch::WriteBatch;

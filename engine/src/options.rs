@@ -47,7 +47,8 @@ impl FromStr for Durability {
             _ => match text.strip_prefix("periodic:").and_then(|millis| millis.parse().ok()) {
                 Some(millis) if millis > 0 => Durability::Periodic(Duration::from_millis(millis)),
                 _ => {
-                    let message = format!("durability is none, buffered, periodic:MILLISECONDS or sync, not {text:?}");
+                    let message =
+                        format!("durability is none, buffered, periodic:MILLISECONDS or sync, not {text:?}");
                     return Err(Error::invalid_argument(message));
                 }
             },
@@ -153,7 +154,10 @@ impl AdvancedOptions {
                 && self.wal_segment_bytes <= 1 << 30,
             "wal_segment_bytes must be a multiple of 4096 between 64 KiB and 1 GiB",
         )?;
-        check((256..=1 << 20).contains(&self.block_bytes), "block_bytes must be between 256 bytes and 1 MiB")?;
+        check(
+            (256..=1 << 20).contains(&self.block_bytes),
+            "block_bytes must be between 256 bytes and 1 MiB",
+        )?;
         check(
             (0.0..=32.0).contains(&self.filter_bits_per_key),
             "filter_bits_per_key must be between 0 (no filter) and 32",

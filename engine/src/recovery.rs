@@ -13,7 +13,9 @@ use crate::wal::RetainedSegment;
 use crate::wal::reader::{FoundSegment, LogReader, Record};
 use rayon::prelude::*;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
+use sapwood_base::format::log_record::{
+    HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header,
+};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
@@ -70,7 +72,8 @@ pub(crate) fn analyze(
     let (database, mut state) = match loaded {
         Some(loaded) => (loaded.database, loaded.state),
         None => {
-            let state = ManifestState { log_start: FIRST_POSITION, log_opened: FIRST_POSITION, ..Default::default() };
+            let state =
+                ManifestState { log_start: FIRST_POSITION, log_opened: FIRST_POSITION, ..Default::default() };
             (new_database, state)
         }
     };
@@ -87,13 +90,8 @@ pub(crate) fn analyze(
     check_tables(context, &state)?;
 
     let (segments, mut unused) = find_segments(context, names, database, &state)?;
-    let mut builder = Replay {
-        source,
-        state: &state,
-        generations: Vec::new(),
-        pending: Vec::new(),
-        pending_bytes: 0,
-    };
+    let mut builder =
+        Replay { source, state: &state, generations: Vec::new(), pending: Vec::new(), pending_bytes: 0 };
     let mut log_bytes = 0;
     for (start, end) in &state.log_closed {
         let from = (*start).max(state.log_start);
@@ -104,7 +102,9 @@ pub(crate) fn analyze(
         while reader.position() < *end {
             match reader.next()? {
                 Some(record) => builder.add(record)?,
-                None => return Err(reader.damage(reader.position(), "log record is damaged; it had been synced")),
+                None => {
+                    return Err(reader.damage(reader.position(), "log record is damaged; it had been synced"));
+                }
             }
         }
         log_bytes += (end - from) * UNIT_BYTES as u64;
@@ -136,7 +136,10 @@ pub(crate) fn analyze(
         .expect("not empty");
     if generations.is_empty() {
         let capacity = keyspace_capacity(state.next_keyspace);
-        generations.push(Generation::new(Memtable::new(0, source.arenas.take()?, capacity), state.log_start.min(base)));
+        generations.push(Generation::new(
+            Memtable::new(0, source.arenas.take()?, capacity),
+            state.log_start.min(base),
+        ));
     }
 
     let opened_needed = log_end > opened;
@@ -261,7 +264,11 @@ fn find_segments(
                 if file_bytes < DATA_OFFSET as u64 + u64::from(header.data_units) * UNIT_BYTES as u64 {
                     let needed = header.end_position() > state.log_start;
                     if needed {
-                        return Err(Error::corruption(&path, file_bytes, "log segment is shorter than its header says"));
+                        return Err(Error::corruption(
+                            &path,
+                            file_bytes,
+                            "log segment is shorter than its header says",
+                        ));
                     }
                 }
                 segments.push(FoundSegment { number, header, file, file_bytes });
@@ -286,7 +293,8 @@ fn find_segments(
                 let here = &data[unit * UNIT_BYTES..];
                 let position = base + unit as u64;
                 let Some(bytes) = here.first_chunk::<RECORD_HEADER_BYTES>() else { break };
-                if parse_header(bytes, position).is_some_and(|header| header.verify(here, database, position)) {
+                if parse_header(bytes, position).is_some_and(|header| header.verify(here, database, position))
+                {
                     return Err(error.at(file.path(), 0));
                 }
             }
@@ -330,9 +338,9 @@ impl Replay<'_> {
                 self.insert(&memtable, record)?;
             }
         } else {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .build()
-                .map_err(|error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}")))?;
+            let pool = rayon::ThreadPoolBuilder::new().build().map_err(|error| {
+                Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"))
+            })?;
             let this: &Self = self;
             pool.install(|| {
                 this.pending.par_chunks(1024).try_for_each(|records| {
@@ -355,7 +363,14 @@ impl Replay<'_> {
             }
             let sequence = SequenceNumber(record.position + i as u64);
             let hash = key_hash(operation.key);
-            memtable.insert(operation.keyspace, operation.key, hash, sequence, operation.kind, operation.value)?;
+            memtable.insert(
+                operation.keyspace,
+                operation.key,
+                hash,
+                sequence,
+                operation.kind,
+                operation.value,
+            )?;
         }
         Ok(())
     }

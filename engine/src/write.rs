@@ -149,6 +149,9 @@ pub(crate) fn commit(
         core.background.wake_log();
     }
     applied?;
+    // A commit before this one may have left a gap in the log, at which recovery ends. Who leaves one poisons before it
+    // completes, so whoever sees it published sees the poison.
+    core.check_not_gapped()?;
 
     match durability {
         Durability::None | Durability::Buffered => {}

@@ -35,7 +35,8 @@ pub(super) fn pick(
         let upper: Vec<Arc<Run>> = level0.into_iter().chain(tier).collect();
         let upper_bytes: u64 = upper.iter().map(|run| run.file_bytes()).sum();
         let last_bytes = version.level_bytes(LAST_LEVEL);
-        let worthwhile = upper_bytes as f64 > last_bytes as f64 * IDLE_UPPER_SHARE || upper.len() >= IDLE_UPPER_RUNS;
+        let worthwhile =
+            upper_bytes as f64 > last_bytes as f64 * IDLE_UPPER_SHARE || upper.len() >= IDLE_UPPER_RUNS;
         if !upper.is_empty() && worthwhile {
             return Some(into_last(keyspace, version, upper, "idle"));
         }

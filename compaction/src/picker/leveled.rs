@@ -28,7 +28,11 @@ fn targets(version: &Version, options: &CompactionOptions) -> ([u64; LAST_LEVEL 
     (targets, base)
 }
 
-pub(super) fn pick(keyspace: KeyspaceId, version: &Version, options: &CompactionOptions) -> Option<Compaction> {
+pub(super) fn pick(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+) -> Option<Compaction> {
     let (targets, base) = targets(version, options);
     let level0: Vec<Arc<Run>> = version.level(0).cloned().collect();
     let level0_score = level0.len() as f64 / options.level0_runs.max(1) as f64;

@@ -14,13 +14,13 @@ pub trait ReadTable {
 }
 
 /// Through the buffer cache: for users.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Cached(pub ReadOptions);
 
 impl ReadTable for Cached {
     type Iterator = TableIterator;
     fn iterate(&self, table: &Arc<Table>) -> TableIterator {
-        table.iter(self.0.clone())
+        table.iter(self.0)
     }
 }
 

@@ -106,7 +106,7 @@ impl Cursor {
         }
         if let Some(keyspace) = view.keyspace(keyspace) {
             for run in &keyspace.version.runs {
-                sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options.clone()))));
+                sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options))));
             }
         }
         Cursor {
@@ -184,6 +184,7 @@ impl Cursor {
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    #[expect(clippy::should_implement_trait, reason = "`next` beside `prev` is what a cursor's moves are called")]
     #[inline]
     pub fn next(&mut self) -> Result<()> {
         match self.state {

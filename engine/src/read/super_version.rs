@@ -4,50 +4,41 @@
 //! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
 //! written after the read began.
 use crate::keyspace::KeyspaceState;
+use crate::write::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
 use sapwood_base::KeyspaceId;
 use sapwood_compaction::Version;
 use sapwood_memtable::Memtable;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The start of a generation whose rotation has not been given its place in the log yet.
-const PENDING: u64 = u64::MAX;
+use std::sync::atomic::Ordering;
 
 /// A memtable and the stretch of log that it holds.
 pub(crate) struct Generation {
     pub(crate) memtable: Arc<Memtable>,
-    /// First position that belongs here, or `PENDING`.
-    start: AtomicU64,
+    /// First position that belongs here.
+    start: StartPosition,
 }
 
 impl Generation {
     /// A generation from `start` on.
     pub(crate) fn new(memtable: Arc<Memtable>, start: u64) -> Arc<Generation> {
-        Arc::new(Generation { memtable, start: AtomicU64::new(start) })
+        Arc::new(Generation { memtable, start: StartPosition::at(start) })
     }
 
     /// A generation whose start follows.
     pub(crate) fn pending(memtable: Arc<Memtable>) -> Arc<Generation> {
-        Generation::new(memtable, PENDING)
+        Arc::new(Generation { memtable, start: StartPosition::pending() })
     }
 
     /// Gives a pending generation its start.
     pub(crate) fn begin(&self, position: u64) {
-        // Release: pairs with the Acquire in `start`.
-        self.start.store(position, Ordering::Release);
+        self.start.set(position);
     }
 
-    /// The first position that belongs here. Waits for a rotation under way, which is a few instructions long.
+    /// The first position that belongs here.
     #[inline]
     pub(crate) fn start(&self) -> u64 {
-        let mut spins = 0;
-        loop {
-            match self.start.load(Ordering::Acquire) {
-                PENDING => crate::wal::backoff(&mut spins),
-                position => return position,
-            }
-        }
+        self.start.get()
     }
 }
 

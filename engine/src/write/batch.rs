@@ -35,7 +35,12 @@ impl WriteBatch {
     }
 
     /// Sets `key` to `value`.
-    pub fn put(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut WriteBatch {
+    pub fn put(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut WriteBatch {
         self.add(keyspace, ValueKind::Put, key.as_ref(), value.as_ref())
     }
 
@@ -52,7 +57,8 @@ impl WriteBatch {
             && !self.keyspaces.iter().any(|known| known.id() == keyspace.id())
         {
             if !Arc::ptr_eq(&self.db, keyspace.database()) {
-                let message = format!("keyspace {:?} belongs to another database than the batch", keyspace.name());
+                let message =
+                    format!("keyspace {:?} belongs to another database than the batch", keyspace.name());
                 self.refused = Some(Error::invalid_argument(message));
                 return self;
             }
@@ -126,16 +132,17 @@ impl WriteBatch {
         }
         let record = &mut self.record;
         let bytes = record.len();
-        let committed = commit(core, record, self.operations, options.durability, |memtable, position, payload| {
-            for (i, operation) in Operations::new(payload).enumerate() {
-                let operation = operation?;
-                let sequence = SequenceNumber(position + i as u64);
-                let hash = key_hash(operation.key);
-                let (kind, value) = (operation.kind, operation.value);
-                memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
-            }
-            Ok(())
-        });
+        let committed =
+            commit(core, record, self.operations, options.durability, |memtable, position, payload| {
+                for (i, operation) in Operations::new(payload).enumerate() {
+                    let operation = operation?;
+                    let sequence = SequenceNumber(position + i as u64);
+                    let hash = key_hash(operation.key);
+                    let (kind, value) = (operation.kind, operation.value);
+                    memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
+                }
+                Ok(())
+            });
         // A refused commit (a full disk, say) leaves the batch as it was, for another try.
         let committed = committed.inspect_err(|_| self.record.truncate(bytes))?;
         self.clear();

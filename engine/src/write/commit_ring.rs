@@ -7,7 +7,7 @@
 //!
 //! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store that another
 //! writer missed (both may look before they see each other's store) is picked up by its own writer.
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, backoff};
 
 /// Bits of a position.
 pub(crate) const POSITION_BITS: u32 = 44;
@@ -33,6 +33,75 @@ pub(crate) fn position_of(word: u64) -> u64 {
     word & POSITION_MASK
 }
 
+/// The end of the log: the next ticket and the next position, handed out together.
+pub(crate) struct Tail {
+    word: crossbeam::utils::CachePadded<AtomicU64>,
+}
+
+impl Tail {
+    /// A tail at `position`.
+    pub(crate) fn new(position: u64) -> Tail {
+        Tail { word: crossbeam::utils::CachePadded::new(AtomicU64::new(pack(0, position))) }
+    }
+
+    /// The next ticket and the next position. Both may be taken already when the caller looks at them.
+    #[inline]
+    pub(crate) fn peek(&self) -> (u64, u64) {
+        // Relaxed: whoever acts on it does so through `take`, which checks it again.
+        let word = self.word.load(Ordering::Relaxed);
+        (ticket_of(word), position_of(word))
+    }
+
+    /// Takes `ticket` and the stretch from `position` to `end`, unless another writer was faster.
+    #[inline]
+    pub(crate) fn take(&self, ticket: u64, position: u64, end: u64) -> bool {
+        // AcqRel: a writer that takes a position behind a rotation sees the generation that was installed before the
+        // rotation took its own.
+        let (current, next) = (pack(ticket, position), pack((ticket + 1) % TICKETS, end));
+        self.word.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+}
+
+/// The start of a generation that has not been given its place in the log yet.
+const PENDING: u64 = u64::MAX;
+
+/// Where a memtable generation starts in the log.
+///
+/// A rotation puts the new generation into the view with a pending start, takes a position, and then stores it here.
+/// A writer that took a later position sees the new generation, because both went through [`Tail::take`]; a writer
+/// that sees it with an earlier position belongs to the generation before.
+pub(crate) struct StartPosition(AtomicU64);
+
+impl StartPosition {
+    /// A start that is known.
+    pub(crate) fn at(position: u64) -> StartPosition {
+        StartPosition(AtomicU64::new(position))
+    }
+
+    /// A start that follows.
+    pub(crate) fn pending() -> StartPosition {
+        StartPosition::at(PENDING)
+    }
+
+    /// Gives a pending start its position.
+    pub(crate) fn set(&self, position: u64) {
+        // Release: pairs with the Acquire in `get`.
+        self.0.store(position, Ordering::Release);
+    }
+
+    /// The position. Waits for a rotation under way, which is a few instructions long.
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        let mut spins = 0;
+        loop {
+            match self.0.load(Ordering::Acquire) {
+                PENDING => backoff(&mut spins),
+                position => return position,
+            }
+        }
+    }
+}
+
 /// The ring.
 pub(crate) struct CommitRing {
     /// Next ticket to publish, and the position up to which everything is published. On a line of its own: readers
@@ -46,7 +115,8 @@ impl CommitRing {
     pub(crate) fn new(slots: usize, start: u64) -> CommitRing {
         assert!(slots.is_power_of_two() && (slots as u64) < TICKETS);
         // A slot holds a ticket of an earlier lap until its ticket is done.
-        let done = (0..slots as u64).map(|slot| AtomicU64::new(pack(slot + TICKETS - slots as u64, 0))).collect();
+        let done =
+            (0..slots as u64).map(|slot| AtomicU64::new(pack(slot + TICKETS - slots as u64, 0))).collect();
         CommitRing { published: crossbeam::utils::CachePadded::new(AtomicU64::new(pack(0, start))), done }
     }
 

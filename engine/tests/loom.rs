@@ -1,0 +1,101 @@
+//! Models of the commit ring and of the rotation: all interleavings of small runs.
+//!
+//! Run with `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood --test loom`.
+#![cfg(loom)]
+#![allow(dead_code, reason = "the models do not call all of the code that they include")]
+
+#[path = "../src/write/commit_ring.rs"]
+mod commit_ring;
+#[path = "../src/sync.rs"]
+mod sync;
+
+use commit_ring::{CommitRing, StartPosition, Tail};
+use loom::sync::Arc;
+use loom::sync::atomic::AtomicUsize;
+use sync::{AtomicU64, Ordering};
+
+fn take(tail: &Tail, ring: &CommitRing) -> (u64, u64) {
+    loop {
+        let (ticket, position) = tail.peek();
+        if ring.has_room(ticket) && tail.take(ticket, position, position + 1) {
+            return (ticket, position);
+        }
+        loom::thread::yield_now();
+    }
+}
+
+fn finish(ring: &CommitRing, ticket: u64, position: u64) {
+    ring.complete(ticket, position + 1);
+    while ring.published() <= position {
+        ring.advance();
+        loom::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_published_was_inserted() {
+    loom::model(|| {
+        let shared = Arc::new((Tail::new(0), CommitRing::new(4, 0)));
+        let slots: Arc<Vec<AtomicU64>> = Arc::new((0..2).map(|_| AtomicU64::new(0)).collect());
+        let writers: Vec<_> = (0..2)
+            .map(|_| {
+                let (shared, slots) = (shared.clone(), slots.clone());
+                loom::thread::spawn(move || {
+                    let (ticket, position) = take(&shared.0, &shared.1);
+                    // Relaxed, as the bytes of an insert: only publication orders it.
+                    slots[position as usize].store(7, Ordering::Relaxed);
+                    finish(&shared.1, ticket, position);
+                })
+            })
+            .collect();
+        let published = shared.1.published();
+        for slot in &slots[..published as usize] {
+            assert_eq!(slot.load(Ordering::Relaxed), 7);
+        }
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        assert_eq!(shared.1.published(), 2);
+    });
+}
+
+#[test]
+fn a_frozen_generation_holds_exactly_the_positions_before_the_rotation() {
+    loom::model(|| {
+        struct Shared {
+            tail: Tail,
+            ring: CommitRing,
+            /// 0: only the first generation; 1: the second lies above it.
+            view: AtomicUsize,
+            second_start: StartPosition,
+            inserted: [AtomicU64; 2],
+        }
+        let shared = Arc::new(Shared {
+            tail: Tail::new(0),
+            ring: CommitRing::new(4, 0),
+            view: AtomicUsize::new(0),
+            second_start: StartPosition::pending(),
+            inserted: [AtomicU64::new(0), AtomicU64::new(0)],
+        });
+        let writer = {
+            let shared = shared.clone();
+            loom::thread::spawn(move || {
+                let (ticket, position) = take(&shared.tail, &shared.ring);
+                let second =
+                    shared.view.load(Ordering::Acquire) == 1 && shared.second_start.get() <= position;
+                // A sum of 1 + position tells which positions a generation got.
+                shared.inserted[usize::from(second)].fetch_add(1 + position, Ordering::Relaxed);
+                finish(&shared.ring, ticket, position);
+                position
+            })
+        };
+        // The rotation, then the flush that waits until the first generation is frozen.
+        shared.view.store(1, Ordering::Release);
+        let (ticket, start) = take(&shared.tail, &shared.ring);
+        shared.second_start.set(start);
+        finish(&shared.ring, ticket, start);
+        let frozen = shared.inserted[0].load(Ordering::Relaxed);
+        let position = writer.join().unwrap();
+        let expected = if position < start { [1 + position, 0] } else { [0, 1 + position] };
+        assert_eq!(frozen, expected[0], "the frozen generation lacks an insert, or got one late");
+        assert_eq!(shared.inserted[1].load(Ordering::Relaxed), expected[1]);
+    });
+}
