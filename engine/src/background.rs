@@ -87,7 +87,8 @@ impl Background {
         }
         for _ in 0..core.options.advanced.background_threads {
             let core = core.clone();
-            threads.push(env.spawn("sapwood-compact", ThreadClass::Background, move || compaction_loop(&core))?);
+            threads
+                .push(env.spawn("sapwood-compact", ThreadClass::Background, move || compaction_loop(&core))?);
         }
         *core.background.threads.lock() = threads;
         Ok(())
@@ -385,7 +386,9 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
             .keyspace(id)
             .and_then(|space| Some((space.clone(), picker::pick(id, &space.version, &options, idle)?)));
         let result = match picked {
-            Some((space, compaction)) => run_compaction(core, &space.version, compaction, false).map(|()| true),
+            Some((space, compaction)) => {
+                run_compaction(core, &space.version, compaction, false).map(|()| true)
+            }
             None => Ok(false),
         };
         core.background.release(id);
@@ -425,7 +428,9 @@ fn run_compaction(
     loop {
         // Asked anew for each slice: what a snapshot taken meanwhile sees is newer than all inputs.
         let snapshots = core.snapshots.numbers();
-        let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else { return Ok(()) };
+        let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else {
+            return Ok(());
+        };
         if !step.handles.is_empty() {
             core.context.fs.sync_directory(&core.context.directory)?;
         }

@@ -209,7 +209,8 @@ impl Db {
     /// The keyspace `name`, made with `options` if there is none. Options of one that exists are not changed.
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = &self.inner.core;
-        if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone())) {
+        if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone()))
+        {
             core.check_open()?;
             return Ok(Keyspace::new(&self.inner, &state));
         }
@@ -224,7 +225,8 @@ impl Db {
         let state = core
             .manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).map(|entry| entry.state.clone()))
             .unwrap_or_else(|| {
-                let state = KeyspaceState::new(KeyspaceId(u32::MAX), DEFAULT_KEYSPACE, KeyspaceOptions::default());
+                let state =
+                    KeyspaceState::new(KeyspaceId(u32::MAX), DEFAULT_KEYSPACE, KeyspaceOptions::default());
                 state.mark_dropped();
                 state
             });
@@ -402,7 +404,8 @@ impl Core {
             }
             // Half of a database, or somebody else's files: both are left as they are.
             let strangers = fs.list(&directory)?.into_iter().find(|path| {
-                path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse) != Some(FileName::Lock)
+                path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)
+                    != Some(FileName::Lock)
             });
             if let Some(stranger) = strangers {
                 let message = "the directory is not a database and not empty; choose another one";
@@ -464,16 +467,19 @@ impl Core {
             keyspaces: keyspace_views(state),
         };
         let subcompactions = options.advanced.subcompactions;
-        let pool = match subcompactions > 1 && !options.read_only {
-            true => {
-                let built = rayon::ThreadPoolBuilder::new()
-                    .num_threads(subcompactions)
-                    .thread_name(|number| format!("sapwood-merge-{number}"))
-                    .build();
-                Some(built.map_err(|error| Error::new(ErrorKind::Io, format!("cannot start threads: {error}")))?)
-            }
-            false => None,
-        };
+        let pool =
+            match subcompactions > 1 && !options.read_only {
+                true => {
+                    let built = rayon::ThreadPoolBuilder::new()
+                        .num_threads(subcompactions)
+                        .thread_name(|number| format!("sapwood-merge-{number}"))
+                        .build();
+                    Some(built.map_err(|error| {
+                        Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))
+                    })?)
+                }
+                false => None,
+            };
         let core = Arc::new(Core {
             opened_at: env.now(),
             replayed_log_bytes: recovered.log_bytes,
@@ -517,7 +523,9 @@ impl Core {
     /// The number to read at for a snapshot of this database.
     pub(crate) fn sequence_of(&self, snapshot: &Snapshot) -> Result<SequenceNumber> {
         if !snapshot.belongs_to(&self.snapshots) {
-            return Err(Error::invalid_argument("the snapshot belongs to another database, or to an earlier opening"));
+            return Err(Error::invalid_argument(
+                "the snapshot belongs to another database, or to an earlier opening",
+            ));
         }
         Ok(snapshot.sequence())
     }
@@ -828,7 +836,9 @@ impl Core {
         self.wal.prepare_rotation()?;
         let generation = Generation::pending(memtable);
         self.change_view(|view| SuperVersion {
-            generations: std::iter::once(generation.clone()).chain(view.generations.iter().cloned()).collect(),
+            generations: std::iter::once(generation.clone())
+                .chain(view.generations.iter().cloned())
+                .collect(),
             keyspaces: view.keyspaces.clone(),
         });
         // From here on nothing may fail: writers wait for the start.
@@ -889,7 +899,12 @@ impl Core {
         Ok(())
     }
 
-    pub(crate) fn compact_range(&self, id: KeyspaceId, lower: Option<Vec<u8>>, upper: Option<Vec<u8>>) -> Result<()> {
+    pub(crate) fn compact_range(
+        &self,
+        id: KeyspaceId,
+        lower: Option<Vec<u8>>,
+        upper: Option<Vec<u8>>,
+    ) -> Result<()> {
         self.flush()?;
         background::compact_range(self, id, lower.as_deref(), upper.as_deref())
     }

@@ -139,7 +139,11 @@ fn encode_record(edits: &[Edit], database: u64, offset: u64) -> Vec<u8> {
 
 impl Manifest {
     /// Writes a new MANIFEST with `state`, removes older ones, and makes both durable.
-    pub(crate) fn create(context: &Arc<TableContext>, database: u64, state: ManifestState) -> Result<Manifest> {
+    pub(crate) fn create(
+        context: &Arc<TableContext>,
+        database: u64,
+        state: ManifestState,
+    ) -> Result<Manifest> {
         let manifest = Manifest::write_new(context, database, state)?;
         manifest.retire_older()?;
         Ok(manifest)
@@ -161,7 +165,9 @@ impl Manifest {
         if let Err(error) = written {
             return match context.fs.remove_file(&path) {
                 Ok(()) => Err(error),
-                Err(_) => Err(Error::new(ErrorKind::Poisoned, format!("cannot switch the MANIFEST: {error}"))),
+                Err(_) => {
+                    Err(Error::new(ErrorKind::Poisoned, format!("cannot switch the MANIFEST: {error}")))
+                }
             };
         }
         let end = bytes.len() as u64;
@@ -192,7 +198,10 @@ impl Manifest {
         handles: &HashMap<FileNumber, Arc<TableHandle>>,
     ) -> Result<()> {
         if self.failed {
-            return Err(Error::new(ErrorKind::Poisoned, "an earlier sync of the MANIFEST failed; reopen the database"));
+            return Err(Error::new(
+                ErrorKind::Poisoned,
+                "an earlier sync of the MANIFEST failed; reopen the database",
+            ));
         }
         let next_file = self.context.next_file.load(std::sync::atomic::Ordering::Relaxed);
         edits.push(Edit::NextFile(FileNumber(next_file)));
@@ -233,10 +242,7 @@ pub(crate) struct Loaded {
 /// Our files in a directory.
 pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<FileName>> {
     let names = fs.list(directory)?;
-    Ok(names
-        .iter()
-        .filter_map(|path| FileName::parse(path.file_name()?.to_str()?))
-        .collect())
+    Ok(names.iter().filter_map(|path| FileName::parse(path.file_name()?.to_str()?)).collect())
 }
 
 /// Reads the current MANIFEST; `None` if there is no database, or only one whose creation was cut short.
@@ -309,7 +315,8 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
             }
             break;
         };
-        let edits = format::decode(payload).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
+        let edits =
+            format::decode(payload).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
         let handles = edits
             .iter()
             .filter_map(|edit| match edit {

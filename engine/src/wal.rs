@@ -11,8 +11,8 @@
 //! Segments are recycled: once everything in one is in tables, a new header gives it a later stretch of the stream.
 //! Checksums are seeded with the position, so bytes of an earlier life never validate. File names are slots and say
 //! nothing about the order.
-use crate::sync::{AtomicU64, Ordering};
-use crate::write::commit_ring::{CommitRing, TICKETS, pack, position_of, ticket_of};
+use crate::sync::backoff;
+use crate::write::commit_ring::{CommitRing, Tail};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::file_name::FileName;
@@ -23,7 +23,7 @@ use sapwood_compaction::TableContext;
 use segment::LogSegment;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) mod reader;
@@ -81,22 +81,19 @@ pub(crate) struct Wal {
     mapped: bool,
     base: u64,
     segment_units: u64,
-    /// Next ticket and position. One compare-and-swap hands out both.
-    tail: CachePadded<AtomicU64>,
+    tail: Tail,
     ring: CommitRing,
     /// Position up to which segments are ready.
-    provisioned: CachePadded<std::sync::atomic::AtomicU64>,
+    provisioned: CachePadded<AtomicU64>,
     /// Physical slot + 1 of stretch `i`, at `i % SEGMENTS_MAX`.
     slots: Box<[AtomicU32]>,
     segments: Box<[OnceLock<Box<dyn LogSegment>>]>,
     pool: Mutex<Pool>,
-    durable: CachePadded<std::sync::atomic::AtomicU64>,
+    durable: CachePadded<AtomicU64>,
     /// End of the last sync mark: nothing above it needs a sync on its own.
-    marked: std::sync::atomic::AtomicU64,
+    marked: AtomicU64,
     sync: Mutex<SyncState>,
     synced: Condvar,
-    /// Bytes of records handed out since opening.
-    segments_created: AtomicUsize,
 }
 
 impl Wal {
@@ -110,14 +107,14 @@ impl Wal {
         retained: Vec<RetainedSegment>,
         spare_files: Vec<FileNumber>,
     ) -> Wal {
-        let start = std::sync::atomic::AtomicU64::new;
+        let start = AtomicU64::new;
         Wal {
             context: context.clone(),
             database,
             mapped,
             base,
             segment_units: ((segment_bytes - DATA_OFFSET) / UNIT_BYTES) as u64,
-            tail: CachePadded::new(AtomicU64::new(pack(0, base))),
+            tail: Tail::new(base),
             ring: CommitRing::new(RING_SLOTS, base),
             provisioned: CachePadded::new(start(base)),
             slots: (0..SEGMENTS_MAX).map(|_| AtomicU32::new(0)).collect(),
@@ -127,7 +124,6 @@ impl Wal {
             marked: start(base),
             sync: Mutex::new(SyncState::default()),
             synced: Condvar::new(),
-            segments_created: AtomicUsize::new(0),
         }
     }
 
@@ -140,12 +136,12 @@ impl Wal {
     /// The position below which everything survives a power loss.
     pub(crate) fn durable(&self) -> u64 {
         // Acquire: pairs with the Release in `wait_durable`.
-        self.durable.load(std::sync::atomic::Ordering::Acquire)
+        self.durable.load(Ordering::Acquire)
     }
 
     /// Bytes of log written since opening.
     pub(crate) fn bytes(&self) -> u64 {
-        (position_of(self.tail.load(Ordering::Relaxed)) - self.base) * UNIT_BYTES as u64
+        (self.tail.peek().1 - self.base) * UNIT_BYTES as u64
     }
 
     /// Bytes of open segments, which are mapped when the log is.
@@ -170,38 +166,24 @@ impl Wal {
 
     /// Makes sure that [`Wal::reserve_rotation`] finds room.
     pub(crate) fn prepare_rotation(&self) -> Result<()> {
-        let tail = position_of(self.tail.load(Ordering::Relaxed));
+        let tail = self.tail.peek().1;
         self.provision(tail + ROTATION_MARGIN)
     }
 
     #[inline]
     fn reserve_within(&self, units: u64, margin: u64) -> Result<Reservation> {
-        let mut tail = self.tail.load(Ordering::Relaxed);
         let mut spins = 0;
         loop {
-            let (ticket, position) = (ticket_of(tail), position_of(tail));
+            let (ticket, position) = self.tail.peek();
             let end = position + units;
             // Acquire: pairs with the Release in `provision`; the segments below are ready.
-            if end + margin > self.provisioned.load(std::sync::atomic::Ordering::Acquire) {
+            if end + margin > self.provisioned.load(Ordering::Acquire) {
                 self.provision(end + margin)?;
-                tail = self.tail.load(Ordering::Relaxed);
-                continue;
-            }
-            if !self.ring.has_room(ticket) {
+            } else if !self.ring.has_room(ticket) {
                 backoff(&mut spins);
                 self.ring.advance();
-                tail = self.tail.load(Ordering::Relaxed);
-                continue;
-            }
-            // AcqRel: a writer that reserves after a rotation sees the generation installed before it.
-            match self.tail.compare_exchange_weak(
-                tail,
-                pack((ticket + 1) % TICKETS, end),
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Ok(Reservation { position, end, ticket }),
-                Err(current) => tail = current,
+            } else if self.tail.take(ticket, position, end) {
+                return Ok(Reservation { position, end, ticket });
             }
         }
     }
@@ -266,20 +248,20 @@ impl Wal {
 
     /// Makes one segment ready ahead of the writers.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
-        let tail = position_of(self.tail.load(Ordering::Relaxed));
+        let tail = self.tail.peek().1;
         self.provision(tail + self.segment_units + self.segment_units / 2)
     }
 
     /// Makes segments ready up to `position`.
     #[cold]
     pub(crate) fn provision(&self, position: u64) -> Result<()> {
-        use std::sync::atomic::Ordering;
         let mut pool = self.pool.lock();
         while self.provisioned.load(Ordering::Acquire) < position {
             let index = pool.next_index;
             let oldest = pool.used.front().map_or(index, |(index, _)| *index);
             if index - oldest >= SEGMENTS_MAX as u64 {
-                let message = "the log holds as many segments as it can; raise wal_segment_bytes or split the batch";
+                let message =
+                    "the log holds as many segments as it can; raise wal_segment_bytes or split the batch";
                 return Err(Error::invalid_argument(message));
             }
             let physical = match pool.spare.pop() {
@@ -330,7 +312,6 @@ impl Wal {
         };
         if recycled.is_none() {
             self.context.fs.sync_directory(&self.context.directory)?;
-            self.segments_created.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         }
         let physical = pool.physical;
         let fresh = self.segments[physical].set(segment).is_ok();
@@ -375,8 +356,12 @@ impl Wal {
     /// The first thread that finds no sync under way leads: it syncs all that is published, for itself and for those
     /// who wait. It runs on the caller's thread: one wake-up less. A failed sync is final: the kernel may have
     /// dropped the bytes, so nobody may try again (`poison` keeps others from it).
-    pub(crate) fn wait_durable(&self, position: u64, poison: &dyn Fn(&Error), check: &dyn Fn() -> Result<()>) -> Result<()> {
-        use std::sync::atomic::Ordering;
+    pub(crate) fn wait_durable(
+        &self,
+        position: u64,
+        poison: &dyn Fn(&Error),
+        check: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         loop {
             if self.durable() >= position {
                 return Ok(());
@@ -406,7 +391,8 @@ impl Wal {
             drop(state);
             // Whatever the cause, a full disk too: this cannot be tried again.
             result.map_err(|error| {
-                let message = format!("a sync of the log failed, writes are closed; reopen the database ({error})");
+                let message =
+                    format!("a sync of the log failed, writes are closed; reopen the database ({error})");
                 Error::new(ErrorKind::Poisoned, message)
             })?;
             self.mark(target, poison);
@@ -416,7 +402,7 @@ impl Wal {
     /// Whether something was written since the last sync.
     pub(crate) fn needs_sync(&self) -> bool {
         let published = self.ring.published();
-        published > self.durable() && published > self.marked.load(std::sync::atomic::Ordering::Relaxed)
+        published > self.durable() && published > self.marked.load(Ordering::Relaxed)
     }
 
     /// Witness for recovery: a damaged record below a mark is corruption, not the torn end of the log.
@@ -431,7 +417,7 @@ impl Wal {
         }
         self.complete(&at);
         self.wait_published(at.end);
-        self.marked.fetch_max(at.end, std::sync::atomic::Ordering::Relaxed);
+        self.marked.fetch_max(at.end, Ordering::Relaxed);
     }
 
     fn sync_range(&self, from: u64, to: u64) -> Result<()> {
@@ -453,16 +439,5 @@ impl Wal {
         let pool = self.pool.lock();
         let (_, physical) = pool.used.iter().find(|(used, _)| *used == index)?;
         Some(self.segments[*physical].get().expect("opened").as_ref())
-    }
-}
-
-/// Spins a little, then yields: the thread waited for may need this core.
-#[inline]
-pub(crate) fn backoff(spins: &mut u32) {
-    *spins += 1;
-    if *spins < 64 {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
     }
 }
