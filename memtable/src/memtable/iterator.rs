@@ -65,9 +65,13 @@ impl InternalIterator for MemtableIterator {
         self.position(|cursor, list, arena| cursor.next_leaf(list, arena))
     }
 
+    #[inline]
     fn prev(&mut self) -> Result<()> {
         debug_assert!(self.valid());
-        self.position(|cursor, list, arena| cursor.prev(list, arena))
+        if self.cursor.prev_within_leaf(&self.memtable.arena) {
+            return Ok(());
+        }
+        self.position(|cursor, list, arena| cursor.prev_leaf(list, arena))
     }
 
     #[inline]

@@ -58,6 +58,12 @@ impl Cursor {
         self.current
     }
 
+    /// The entry under the cursor. REQUIRES: there is one.
+    #[inline]
+    pub fn entry<'a>(&self, nodes: &'a Nodes) -> Record<'a> {
+        nodes.record(self.current.expect("the iterator is valid"))
+    }
+
     /// Stands nowhere.
     pub fn clear(&mut self) {
         self.current = None;
@@ -112,11 +118,7 @@ impl Cursor {
         }
         self.newer.clear();
         self.index += 1;
-        if self.index + LOOKAHEAD < self.len
-            && let Some(ahead) = self.slots[self.index + LOOKAHEAD]
-        {
-            nodes.prefetch_record(ahead);
-        }
+        self.prefetch_ahead(nodes);
         if self.index < self.len {
             self.current = self.slots[self.index];
             return true;
@@ -129,18 +131,44 @@ impl Cursor {
         self.settle_forward(list, nodes);
     }
 
-    /// Moves one entry back.
-    pub fn prev(&mut self, list: &Skiplist, nodes: &Nodes) {
-        let Some(current) = self.current else { return };
+    /// Moves back if that is possible without another leaf. Otherwise the cursor has not moved.
+    #[inline]
+    pub fn prev_within_leaf(&mut self, nodes: &Nodes) -> bool {
+        let Some(current) = self.current else { return false };
         let newest = self.slots[self.index];
         if newest == Some(current) {
-            self.settle_backward(list, nodes);
-            return;
+            if self.index == 0 {
+                return false;
+            }
+            self.enter_previous_slot(nodes);
+            return true;
         }
         if self.newer.is_empty() {
             self.walk_chain(nodes, newest, Some(current));
         }
         self.current = self.newer.pop();
+        true
+    }
+
+    /// Moves to the last entry of the previous leaf. REQUIRES: `prev_within_leaf` returned `false`.
+    pub fn prev_leaf(&mut self, list: &Skiplist, nodes: &Nodes) {
+        self.settle_backward(list, nodes);
+    }
+
+    /// Asks for the record that is `LOOKAHEAD` slots on, in the next leaf if need be.
+    #[inline]
+    fn prefetch_ahead(&self, nodes: &Nodes) {
+        let ahead = self.index + LOOKAHEAD;
+        if ahead < self.len {
+            if let Some(record) = self.slots[ahead] {
+                nodes.prefetch_record(record);
+            }
+        } else if let Some(next) = self.next
+            // The next leaf may change before it is copied; any record that it names does for a guess.
+            && let Some(record) = nodes.leaf(next).record((ahead - self.len) % LEAF_SLOTS)
+        {
+            nodes.prefetch_record(record);
+        }
     }
 
     /// Goes to the newest version in slot `index`, in the next leaf if need be.
@@ -166,6 +194,15 @@ impl Cursor {
             let Some(low) = low else { return self.clear() };
             self.copy_before(list, nodes, nodes.record(low).key());
         }
+        for record in self.slots[self.index.saturating_sub(LOOKAHEAD)..self.index].iter().flatten() {
+            nodes.prefetch_record(*record);
+        }
+        self.enter_previous_slot(nodes);
+    }
+
+    /// Goes to the oldest version in the slot before `index`. REQUIRES: there is one.
+    #[inline]
+    fn enter_previous_slot(&mut self, nodes: &Nodes) {
         self.index -= 1;
         if let Some(ahead) = self.index.checked_sub(LOOKAHEAD)
             && let Some(record) = self.slots[ahead]
@@ -173,8 +210,14 @@ impl Cursor {
             nodes.prefetch_record(record);
         }
         self.newer.clear();
-        self.walk_chain(nodes, self.slots[self.index], None);
-        self.current = self.newer.pop();
+        self.current = self.slots[self.index];
+        // Most keys have one version, and then there is no chain to collect.
+        if let Some(newest) = self.current
+            && nodes.record(newest).older().load(Ordering::Acquire).is_some()
+        {
+            self.walk_chain(nodes, Some(newest), None);
+            self.current = self.newer.pop();
+        }
     }
 
     /// Collects the versions from `from` up to, and without, `until`.
@@ -233,14 +276,5 @@ impl Cursor {
         for (slot, copy) in self.slots[..self.len].iter_mut().enumerate() {
             *copy = leaf.record(slot);
         }
-    }
-}
-
-/// What a cursor stands on.
-impl Cursor {
-    /// The record under the cursor. REQUIRES: there is one.
-    #[inline]
-    pub fn entry<'a>(&self, nodes: &'a Nodes) -> Record<'a> {
-        nodes.record(self.current.expect("the iterator is valid"))
     }
 }
