@@ -66,3 +66,8 @@ pub use sapwood_storage::env::Env;
 pub use stats::{Health, Memory, Stats};
 pub use write::Commit;
 pub use write::batch::WriteBatch;
+
+/// Compiles the code of README.md with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
