@@ -19,7 +19,7 @@ use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNum
 use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, picker};
 use sapwood_memtable::{ArenaPool, Memtable, MemtableOptions};
 use sapwood_storage::cache::BufferCache;
-use sapwood_storage::fs::LockGuard;
+use sapwood_storage::fs::{FileSystem, LockGuard};
 use std::collections::HashMap;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
@@ -385,16 +385,7 @@ impl Core {
             if !may_create {
                 return Err(missing());
             }
-            let mut missing_parents = Vec::new();
-            let mut path = directory.clone();
-            while !fs.exists(&path)? {
-                let Some(parent) = parent_of(&path) else { break };
-                missing_parents.push(parent.clone());
-                path = parent;
-            }
-            fs.create_dir_all(&directory)?;
-            // Every directory that is made needs its name in the one above, durably.
-            missing_parents.iter().try_for_each(|parent| fs.sync_directory(parent))?;
+            make_directory(&*fs, &directory)?;
         }
         let mut names = manifest::list(&*fs, &directory)?;
         let exists = names.iter().any(|name| matches!(name, FileName::Manifest(_)));
@@ -935,6 +926,27 @@ impl Core {
         self.lock.lock().take();
         result
     }
+}
+
+/// Makes a directory and those above it, durably: each needs its name in the one above.
+fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    let mut made = Vec::new();
+    let mut path = directory.to_path_buf();
+    while !fs.exists(&path)? {
+        let parent = parent_of(&path);
+        made.push(path);
+        let Some(parent) = parent else { break };
+        path = parent;
+    }
+    fs.create_dir_all(directory)?;
+    let synced = made.iter().filter_map(|path| parent_of(path)).try_for_each(|parent| fs.sync_directory(&parent));
+    if synced.is_err() {
+        // A failed sync cannot be tried again, but a new directory can be made.
+        for path in &made {
+            let _ = fs.remove_dir(path);
+        }
+    }
+    synced
 }
 
 /// The directory above; "." for a relative path of one name.

@@ -146,6 +146,7 @@ impl Manifest {
     ) -> Result<Manifest> {
         let manifest = Manifest::write_new(context, database, state)?;
         manifest.retire_older()?;
+        manifest.bear_witness();
         Ok(manifest)
     }
 
@@ -213,6 +214,7 @@ impl Manifest {
                 .inspect_err(|error| self.failed = error.kind() == ErrorKind::Poisoned)?;
             self.failed = true;
             next.retire_older().map_err(closed_for_good)?;
+            next.bear_witness();
             *self = next;
             return Ok(());
         }
@@ -224,7 +226,19 @@ impl Manifest {
         }
         self.end += record.len() as u64;
         self.state = state;
+        self.bear_witness();
         Ok(())
+    }
+
+    /// Writes a sync mark behind the last edit, where the next edit will overwrite it. It is not synced: if it is
+    /// there, the edits before it were, so that a damaged last edit is not taken for one that a crash cut short.
+    fn bear_witness(&self) {
+        let mut mark = [0; RECORD_HEADER_BYTES + UNIT_BYTES];
+        mark[RECORD_HEADER_BYTES..].copy_from_slice(&position_of(self.end).to_le_bytes());
+        let position = position_of(self.end);
+        log_record::seal(&mut mark, UNIT_BYTES as u32, self.database, position, RecordKind::SyncMark, 0);
+        // Without it, opening is only less sure of itself.
+        let _ = self.file.write_at(self.end, &mark);
     }
 }
 
@@ -302,19 +316,23 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
     let mut offset = HEADER_BYTES;
     let mut first = true;
     while offset < bytes.len() {
-        let Some(payload) = record_at(&bytes, offset, database) else {
+        let Some((kind, payload)) = record_at(&bytes, offset, database) else {
             let error = Error::corruption(&path, offset as u64, "MANIFEST record is damaged");
-            if first {
-                return Err(Failure::Torn(error));
-            }
-            // Each edit was synced before the next was written, so only the last one can be torn.
+            // Each edit was synced before anything was written behind it, so only the last record can be torn.
             let later = (offset / UNIT_BYTES + 1..bytes.len() / UNIT_BYTES)
                 .any(|unit| record_at(&bytes, unit * UNIT_BYTES, database).is_some());
             if later {
                 return Err(Failure::Fatal(error));
             }
+            if first {
+                return Err(Failure::Torn(error));
+            }
             break;
         };
+        if kind == RecordKind::SyncMark {
+            offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
+            continue;
+        }
         let edits =
             format::decode(payload).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
         let handles = edits
@@ -336,12 +354,14 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
     Ok(Loaded { database, state })
 }
 
-fn record_at(bytes: &[u8], offset: usize, database: u64) -> Option<&[u8]> {
+/// The edit or sync mark at `offset`, if a valid one is there: its kind and payload.
+fn record_at(bytes: &[u8], offset: usize, database: u64) -> Option<(RecordKind, &[u8])> {
     let rest = &bytes[offset..];
     let header = log_record::parse_header(rest.first_chunk()?, position_of(offset as u64))?;
     let record = rest.get(..header.covered_bytes())?;
-    (header.kind == RecordKind::Edit && header.verify(record, database, position_of(offset as u64)))
-        .then(|| &record[RECORD_HEADER_BYTES..])
+    let is_ours = matches!(header.kind, RecordKind::Edit | RecordKind::SyncMark);
+    (is_ours && header.verify(record, database, position_of(offset as u64)))
+        .then(|| (header.kind, &record[RECORD_HEADER_BYTES..]))
 }
 
 /// The options of a keyspace, with what it leaves open taken from the database.

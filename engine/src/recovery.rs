@@ -22,7 +22,7 @@ use sapwood_base::key::key_hash;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, Memtable};
-use sapwood_storage::fs::OpenMode;
+use sapwood_storage::fs::{File, OpenMode};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -103,7 +103,10 @@ pub(crate) fn analyze(
             match reader.next()? {
                 Some(record) => builder.add(record)?,
                 None => {
-                    return Err(reader.damage(reader.position(), "log record is damaged; it had been synced"));
+                    let error = reader.damage(reader.position(), "log record is damaged; it had been synced");
+                    // A segment that is not there has no name.
+                    let has_file = error.file().is_some();
+                    return Err(if has_file { error } else { error.at(&context.directory, 0) });
                 }
             }
         }
@@ -120,6 +123,13 @@ pub(crate) fn analyze(
             "log record is damaged; the log had been synced up to position {durable}, this is position {log_end}"
         );
         return Err(reader.damage(log_end, &message));
+    }
+    // Segments are made in order, each durable before the next, and given up only below `log_start`.
+    if reader.place(log_end).is_none()
+        && let Some(later) = segments.iter().find(|segment| segment.header.base_position > log_end)
+    {
+        let message = format!("the log segment before this one is missing: no file holds position {log_end}");
+        return Err(Error::corruption(later.file.path(), 0, message));
     }
     log_bytes += (log_end - opened) * UNIT_BYTES as u64;
     builder.finish_generation()?;
@@ -273,35 +283,50 @@ fn find_segments(
                 }
                 segments.push(FoundSegment { number, header, file, file_bytes });
             }
+            Ok(None) if has_data(&*file, file_bytes)? => {
+                let error = Error::new(ErrorKind::Corruption, "the header of the log segment is gone");
+                suspects.push((number, file, file_bytes, error));
+            }
             Ok(_) => unused.push((number, file_bytes)),
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error.at(&path, 0)),
             Err(error) => suspects.push((number, file, file_bytes, error)),
         }
     }
     segments.sort_by_key(|segment| segment.header.base_position);
-    // A file whose creation was cut short may hold anything. But a file that goes on where the log breaks off is a
-    // segment with a damaged header.
+    // A file whose creation was cut short may hold anything. But one with records that are needed is a segment whose
+    // header is damaged.
     for (number, file, file_bytes, error) in suspects {
         let mut data = vec![0; (file_bytes - DATA_OFFSET as u64) as usize];
         file.read_exact_at(DATA_OFFSET as u64, &mut data)?;
-        let gaps = segments
-            .iter()
-            .map(|segment| segment.header.end_position())
-            .chain([state.log_opened, state.log_start]);
-        for base in gaps {
-            for unit in 0..data.len() / UNIT_BYTES {
-                let here = &data[unit * UNIT_BYTES..];
-                let position = base + unit as u64;
-                let Some(bytes) = here.first_chunk::<RECORD_HEADER_BYTES>() else { break };
-                if parse_header(bytes, position).is_some_and(|header| header.verify(here, database, position))
-                {
-                    return Err(error.at(file.path(), 0));
-                }
-            }
+        if holds_records(&data, database, state.log_start) {
+            return Err(error.at(file.path(), 0));
         }
         unused.push((number, file_bytes));
     }
     Ok((segments, unused))
+}
+
+/// Whether anything stands where the first record of a segment would be.
+fn has_data(file: &dyn File, file_bytes: u64) -> Result<bool> {
+    let mut start = [0; RECORD_HEADER_BYTES];
+    if file_bytes < (DATA_OFFSET + start.len()) as u64 {
+        return Ok(false);
+    }
+    file.read_exact_at(DATA_OFFSET as u64, &mut start)?;
+    Ok(start.iter().any(|byte| *byte != 0))
+}
+
+/// Whether a valid record at or above the position `from` stands anywhere in `data`.
+fn holds_records(data: &[u8], database: u64, from: u64) -> bool {
+    (0..data.len() / UNIT_BYTES).map(|unit| &data[unit * UNIT_BYTES..]).any(|record| {
+        let Some(header) = record.first_chunk::<RECORD_HEADER_BYTES>() else { return false };
+        let low = u64::from(u32::from_le_bytes([header[8], header[9], header[10], header[11]]));
+        // A record holds the low half of its position; the high half is that of `from`, or one more.
+        [from >> 32, (from >> 32) + 1].iter().map(|high| high << 32 | low).any(|position| {
+            position >= from
+                && parse_header(header, position).is_some_and(|header| header.verify(record, database, position))
+        })
+    })
 }
 
 /// Builds memtables out of records.
