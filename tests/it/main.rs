@@ -2,3 +2,5 @@
 mod model;
 mod kill;
 mod crash;
+mod faults;
+mod corruption;

@@ -1,0 +1,471 @@
+//! Disks that are full and calls that fail: an error or the right answer, never wrong data, a panic or a hang.
+use sapwood::{Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions};
+use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
+use sapwood_tests::harness::{builder, eventually, within};
+use sapwood_tests::model::Operation;
+use sapwood_tests::oracle::{DEFAULT, Oracle};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn operations(number: u64) -> Vec<(String, Operation)> {
+    let mut random = fastrand::Rng::with_seed(number);
+    (0..3)
+        .map(|_| {
+            let key = format!("key-{:03}", random.u32(..90)).into_bytes();
+            let operation = match random.u8(..6) {
+                0 => Operation::Delete(key),
+                _ => Operation::Put(key, vec![random.u8(..); random.usize(..1500)]),
+            };
+            (DEFAULT.to_string(), operation)
+        })
+        .collect()
+}
+
+fn durability(number: u64) -> Durability {
+    match number % 5 {
+        0 => Durability::Sync,
+        _ => Durability::Buffered,
+    }
+}
+
+fn used_bytes(env: &Env) -> u64 {
+    let space = env.fs().space(Path::new("db")).unwrap();
+    space.total - space.available
+}
+
+fn is_poisoned(db: &Db) -> bool {
+    matches!(db.health(), Health::Poisoned(_))
+}
+
+/// The same machine after the process or the power went.
+fn restarted(env: &Env, fs: &SimFs) -> Env {
+    env.with_file_system(Arc::new(fs.clone()))
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    within(LIMIT, "the full disk", || {
+        for room in [0, 10_000, 70_000, 150_000, 300_000] {
+            let (env, fs) = Env::sim(room);
+            let mut oracle = Oracle::new();
+            let db = builder("db", &env).open().unwrap();
+            for number in 0..30 {
+                oracle.commit(&db, operations(number), durability(number)).unwrap();
+            }
+            fs.set_capacity_bytes(Some(used_bytes(&env) + room));
+            let mut number = 30;
+            let error = loop {
+                match oracle.commit(&db, operations(number), durability(number)) {
+                    Ok(()) => number += 1,
+                    Err(error) => break error,
+                }
+                assert!(number < 5000, "the disk is never full");
+            };
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            assert!(error.is_retryable());
+            oracle.withdraw();
+            oracle.check(&db, oracle.acknowledged).unwrap();
+            // It stays so, and refuses at once.
+            for _ in 0..3 {
+                match oracle.commit(&db, operations(number), Durability::Buffered) {
+                    // Background work may have freed a little.
+                    Ok(()) => {}
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                        oracle.withdraw();
+                    }
+                }
+            }
+            oracle.check(&db, oracle.acknowledged).unwrap();
+
+            // What a kill leaves can be read on the full disk, and opened once there is room.
+            let left = fs.kill();
+            left.set_capacity_bytes(Some(used_bytes(&env)));
+            let reader = builder("db", &restarted(&env, &left)).read_only(true).open().unwrap();
+            oracle.check(&reader, oracle.acknowledged).unwrap();
+            drop(reader);
+            match builder("db", &restarted(&env, &left)).open() {
+                Ok(db) => drop(oracle.check(&db, oracle.acknowledged).unwrap()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}"),
+            }
+            left.set_capacity_bytes(None);
+            let db_left = builder("db", &restarted(&env, &left)).open().unwrap();
+            oracle.check(&db_left, oracle.acknowledged).unwrap();
+            drop(db_left);
+
+            fs.set_capacity_bytes(None);
+            eventually("writes resume", || match oracle.commit(&db, operations(number), Durability::Sync) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+                    oracle.withdraw();
+                    false
+                }
+            });
+            eventually("the database is healthy", || matches!(db.health(), Health::Good));
+            for more in 0..200 {
+                oracle.commit(&db, operations(number + more), Durability::Buffered).unwrap();
+            }
+            db.flush().unwrap();
+            oracle.check(&db, oracle.acknowledged).unwrap();
+            db.close().unwrap();
+            let db = builder("db", &env).open().unwrap();
+            oracle.check(&db, oracle.acknowledged).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_failed_sync_of_the_log_closes_the_write_path() {
+    for fault in [Fault::Io, Fault::NoSpace] {
+        within(LIMIT, "the failed sync", move || {
+            let (env, fs) = Env::sim(1);
+            let mut oracle = Oracle::new();
+            let db = builder("db", &env).open().unwrap();
+            for number in 0..20 {
+                oracle.commit(&db, operations(number), durability(number)).unwrap();
+            }
+            fs.fail(FaultRule::new(Call::Sync, fault).on(".wal"));
+            let error = oracle.commit(&db, operations(20), Durability::Sync).unwrap_err();
+            assert!(!error.is_retryable(), "a failed sync must not be tried again: {error}");
+            assert!(is_poisoned(&db));
+            for durability in [Durability::Buffered, Durability::Sync, Durability::None] {
+                let error = db
+                    .batch()
+                    .put(&db.default_keyspace(), "later", "")
+                    .commit_durable(durability)
+                    .map(drop)
+                    .unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            }
+            assert_eq!(db.sync().unwrap_err().kind(), ErrorKind::Poisoned);
+            assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+            assert!(db.keyspace("new", KeyspaceOptions::default()).is_err());
+            // Reads go on; the commit in doubt may be seen.
+            oracle.check(&db, oracle.acknowledged).unwrap();
+            fs.crash_at(0);
+            for seed in 0..30 {
+                let left = fs.crash(seed);
+                let db = builder("db", &restarted(&env, &left)).open().unwrap();
+                oracle.check(&db, oracle.durable).unwrap();
+            }
+            let left = fs.kill();
+            let reopened = builder("db", &restarted(&env, &left)).open().unwrap();
+            oracle.check(&reopened, oracle.acknowledged).unwrap();
+            assert!(db.close().is_err());
+        });
+    }
+}
+
+#[test]
+fn a_commit_that_waits_is_told_of_the_failed_sync() {
+    within(LIMIT, "the failed sync", || {
+        let (env, fs) = Env::sim(1);
+        let db = builder("db", &env).open().unwrap();
+        let commit = db.batch().put(&db.default_keyspace(), "a", "1").commit().unwrap();
+        fs.fail(FaultRule::new(Call::Sync, Fault::Io).on(".wal"));
+        assert_eq!(commit.wait_durable().unwrap_err().kind(), ErrorKind::Poisoned);
+        // The background sync of periodic durability does not go unnoticed either.
+        let (env, fs) = Env::sim(2);
+        let db = builder("db", &env).open().unwrap();
+        fs.fail(FaultRule::new(Call::Sync, Fault::Io).on(".wal"));
+        let periodic = Durability::Periodic(Duration::from_millis(1));
+        db.batch().put(&db.default_keyspace(), "a", "1").commit_durable(periodic).map(drop).unwrap();
+        eventually("the failed sync is reported", || is_poisoned(&db));
+        assert_eq!(db.default_keyspace().put("b", "").unwrap_err().kind(), ErrorKind::Poisoned);
+    });
+}
+
+#[test]
+fn failing_reads_are_errors_and_heal() {
+    within(LIMIT, "failing reads", || {
+        let (env, fs) = Env::sim(1);
+        let mut oracle = Oracle::new();
+        let open = || builder("db", &env).advanced(|o| o.disable_auto_compactions = true).open();
+        let db = open().unwrap();
+        for number in 0..100 {
+            oracle.commit(&db, operations(number), Durability::Buffered).unwrap();
+        }
+        db.close().unwrap();
+        for skip in 0..40 {
+            let db = open().unwrap();
+            fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").after(skip));
+            match oracle.check(&db, oracle.acknowledged) {
+                Ok(_) => {}
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+                    assert!(error.file().is_some(), "{error}");
+                }
+            }
+            fs.clear_faults();
+            // A failed read leaves nothing behind.
+            oracle.check(&db, oracle.acknowledged).unwrap();
+            assert!(matches!(db.health(), Health::Good));
+        }
+        let db = open().unwrap();
+        fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").sticky());
+        let items: Vec<_> = db.default_keyspace().iter().collect();
+        assert!(
+            items.last().is_some_and(|item| item.as_ref().is_err_and(|error| error.kind() == ErrorKind::Io))
+        );
+    });
+}
+
+#[test]
+fn errors_of_background_work_surface() {
+    within(LIMIT, "background errors", || {
+        for (call, path) in [
+            (Call::Create, ".sst"),
+            (Call::Write, ".sst"),
+            (Call::Sync, ".sst"),
+            (Call::SyncDirectory, ""),
+            (Call::Write, "MANIFEST"),
+            (Call::Sync, "MANIFEST"),
+        ] {
+            let (env, fs) = Env::sim(1);
+            let mut oracle = Oracle::new();
+            let db = builder("db", &env).open().unwrap();
+            for number in 0..20 {
+                oracle.commit(&db, operations(number), durability(number)).unwrap();
+            }
+            fs.fail(FaultRule::new(call, Fault::Io).on(path));
+            assert!(db.flush().is_err(), "{call:?} on {path:?}");
+            assert!(is_poisoned(&db), "{call:?} on {path:?}");
+            let error = db.default_keyspace().put("later", "").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            assert!(error.to_string().contains("simulated failure"), "the cause is named: {error}");
+            oracle.check(&db, oracle.acknowledged).unwrap();
+            let error = db.close().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+            let db = builder("db", &env).open().unwrap();
+            oracle.check(&db, oracle.acknowledged).unwrap();
+        }
+
+        // A compaction that nobody waits for.
+        let (env, fs) = Env::sim(1);
+        let mut oracle = Oracle::new();
+        let db = builder("db", &env).open().unwrap();
+        db.pause_background().unwrap();
+        db.resume_background();
+        fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").sticky());
+        for number in 0.. {
+            assert!(number < 10_000, "compaction never fails");
+            if oracle.commit(&db, operations(number), Durability::Buffered).is_err() {
+                break;
+            }
+        }
+        assert!(is_poisoned(&db));
+        fs.clear_faults();
+        oracle.check(&db, oracle.acknowledged).unwrap();
+        drop(db);
+        let db = builder("db", &env).open().unwrap();
+        oracle.check(&db, oracle.acknowledged).unwrap();
+    });
+}
+
+#[test]
+fn a_full_disk_at_a_sync_of_the_manifest_takes_no_tables_away() {
+    within(LIMIT, "the full MANIFEST", || {
+        for call in [Call::Write, Call::Sync, Call::SyncDirectory] {
+            let (env, fs) = Env::sim(1);
+            let mut oracle = Oracle::new();
+            let db = builder("db", &env).open().unwrap();
+            for number in 0..20 {
+                oracle.commit(&db, operations(number), durability(number)).unwrap();
+            }
+            let path = if call == Call::SyncDirectory { "" } else { "MANIFEST" };
+            fs.fail(FaultRule::new(call, Fault::NoSpace).on(path));
+            // The flush may be tried again and succeed, or close the write path.
+            let _ = db.flush();
+            oracle.check(&db, oracle.acknowledged).unwrap();
+            let _ = db.close();
+            drop(db);
+            for left in [fs.kill(), fs.crash(0), fs.crash(1)] {
+                let db = builder("db", &restarted(&env, &left)).open().unwrap();
+                oracle.check(&db, oracle.durable).unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn no_write_is_acknowledged_behind_a_gap_in_the_log() {
+    for round in 0..150 {
+        within(LIMIT, &format!("round {round}"), move || {
+            let (env, fs) = Env::sim(round);
+            let db = builder("db", &env).open().unwrap();
+            let sync = round % 2 == 0;
+            fs.fail(FaultRule::new(Call::Write, Fault::Io).on(".wal").after(3 + round / 2));
+            let writers: Vec<_> = (0..3u64)
+                .map(|writer| {
+                    let keyspace = db.default_keyspace();
+                    let body = move || {
+                        let options = sapwood::WriteOptions {
+                            durability: Some(if sync && writer == 0 {
+                                Durability::Sync
+                            } else {
+                                Durability::Buffered
+                            }),
+                        };
+                        (0..60u64)
+                            .map(|number| format!("{writer}-{number}"))
+                            .filter(|key| keyspace.put_with(key, key, &options).is_ok())
+                            .collect::<Vec<String>>()
+                    };
+                    std::thread::Builder::new().spawn(body).unwrap()
+                })
+                .collect();
+            let acknowledged: Vec<String> =
+                writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect();
+            fs.crash_at(0);
+            let left = fs.kill();
+            let db = builder("db", &restarted(&env, &left)).open().unwrap();
+            let keyspace = db.default_keyspace();
+            for key in acknowledged {
+                assert!(keyspace.contains(&key).unwrap(), "{key} was acknowledged and is gone");
+            }
+        });
+    }
+}
+
+/// Opens, works, closes. Whatever fails, `oracle` knows what must be there afterwards.
+fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
+    // An error needs a cause: nothing may fail by itself.
+    let cause = |error: &Error| assert!(fs.faults_met() > 0, "nothing had failed: {error}");
+    let mut db = None;
+    for _ in 0..3 {
+        match builder("db", env).open() {
+            Ok(opened) => {
+                db = Some(opened);
+                break;
+            }
+            Err(error) => cause(&error),
+        }
+    }
+    let Some(db) = db else { return };
+    for number in 0..70 {
+        let result = match number {
+            10 => {
+                oracle.creating("second");
+                db.keyspace("second", KeyspaceOptions::default()).map(|_| oracle.created())
+            }
+            25 | 45 => db.flush().map(|()| oracle.synced()),
+            50 => db.compact().map(|()| oracle.synced()),
+            60 if oracle.names().contains(&"second".to_string()) => {
+                oracle.dropping("second");
+                db.drop_keyspace("second").map(|()| oracle.dropped())
+            }
+            _ => {
+                let mut operations = operations(number);
+                if oracle.names().contains(&"second".to_string()) {
+                    let copy = operations[0].1.clone();
+                    operations.push(("second".to_string(), copy));
+                }
+                match oracle.commit(&db, operations, durability(number)) {
+                    Ok(()) => Ok(()),
+                    // In doubt: it can be the last of the history, for nothing follows it.
+                    Err(error) if is_poisoned(&db) => {
+                        cause(&error);
+                        break;
+                    }
+                    Err(error) => {
+                        oracle.withdraw();
+                        Err(error)
+                    }
+                }
+            }
+        };
+        if let Err(error) = result {
+            cause(&error);
+            match oracle.check(&db, oracle.acknowledged) {
+                Ok(_) => {}
+                Err(error) => cause(&error),
+            }
+            if is_poisoned(&db) {
+                break;
+            }
+        }
+    }
+    if is_poisoned(&db) {
+        let error = db.default_keyspace().put("poisoned", "").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
+    }
+    match oracle.check(&db, oracle.acknowledged) {
+        Ok(_) => {}
+        Err(error) => cause(&error),
+    }
+    if let Err(error) = db.close() {
+        cause(&error);
+    }
+}
+
+#[test]
+fn every_call_may_fail_once_or_for_good() {
+    let calls = [
+        (Call::Create, true),
+        (Call::Open, false),
+        (Call::LookUp, false),
+        (Call::Read, false),
+        (Call::Write, true),
+        (Call::Sync, true),
+        (Call::Remove, false),
+        (Call::List, false),
+        (Call::SyncDirectory, true),
+        (Call::Lock, false),
+        (Call::CreateDirectory, true),
+    ];
+    for (call, may_fill) in calls {
+        for (fault, sticky, step) in [
+            (Fault::Io, false, 1),
+            (Fault::NoSpace, false, 1),
+            (Fault::Io, true, 7),
+            (Fault::NoSpace, true, 7),
+        ] {
+            if fault == Fault::NoSpace && !may_fill {
+                continue;
+            }
+            let mut skip = 0;
+            loop {
+                let what =
+                    format!("{call:?} number {skip} with {fault:?}{}", if sticky { " for good" } else { "" });
+                let met = within(LIMIT, &what.clone(), move || {
+                    let (env, fs) = Env::sim(skip);
+                    let mut oracle = Oracle::new();
+                    let rule = FaultRule::new(call, fault).after(skip);
+                    fs.fail(if sticky { rule.sticky() } else { rule });
+                    let guard = OnPanic(what);
+                    work(&env, &fs, &mut oracle);
+                    fs.crash_at(0);
+                    for (left, floor) in [
+                        (fs.kill(), oracle.acknowledged),
+                        (fs.crash(0), oracle.durable),
+                        (fs.crash(skip + 2), oracle.durable),
+                    ] {
+                        let db = builder("db", &restarted(&env, &left)).open().unwrap();
+                        oracle.check(&db, floor).unwrap();
+                    }
+                    drop(guard);
+                    fs.faults_met() > 0
+                });
+                if !met {
+                    break;
+                }
+                skip += step;
+            }
+        }
+    }
+}
+
+/// Names the case that panicked.
+struct OnPanic(String);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the fault was: {}", self.0);
+        }
+    }
+}
