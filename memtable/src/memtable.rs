@@ -324,6 +324,28 @@ mod tests {
     }
 
     #[test]
+    fn concurrent_inserts_leave_all_links_in_order() {
+        let (_pool, memtable) = memtable(4 << 20);
+        std::thread::scope(|scope| {
+            for thread in 0..4u64 {
+                let memtable = &memtable;
+                scope.spawn(move || {
+                    for i in 0..5_000u64 {
+                        let number = i * 4 + thread;
+                        let (near, far) = (number.to_be_bytes(), (number << 50 | number).to_be_bytes());
+                        put(memtable, 0, &near, number, b"v").unwrap();
+                        put(memtable, 1, &far, number, b"v").unwrap();
+                    }
+                });
+            }
+        });
+        for keyspace in [0, 1].map(KeyspaceId) {
+            memtable.list(keyspace).unwrap().verify(&memtable.arena);
+            assert_eq!(memtable.entries_of(keyspace), 20_000);
+        }
+    }
+
+    #[test]
     fn size_is_close_to_what_the_entries_need() {
         let (_pool, memtable) = memtable(1 << 20);
         let mut random = fastrand::Rng::with_seed(3);
@@ -332,6 +354,7 @@ mod tests {
             put(&memtable, 0, &random.u128(..).to_be_bytes(), entries, &[7; 100]).unwrap();
             entries += 1;
         }
+        memtable.list(KeyspaceId(0)).unwrap().verify(&memtable.arena);
         let per_entry = (1 << 20) / entries;
         assert!((132..175).contains(&per_entry), "{per_entry} bytes per entry of 116 bytes");
     }

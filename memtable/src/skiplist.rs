@@ -117,6 +117,34 @@ impl Skiplist {
         (self.totals.0.load(Ordering::Relaxed) & u64::from(u32::MAX)) * 8
     }
 
+    /// Asserts the order of all links and slots. REQUIRES: nobody inserts.
+    #[cfg(any(test, loom))]
+    pub fn verify(&self, nodes: &Nodes) {
+        let low_key = |leaf: Leaf<'_>| leaf.low_record().map(|low| nodes.record(low).key().to_vec());
+        for level in 0..MAX_HEIGHT {
+            let mut leaf = nodes.leaf(self.head);
+            loop {
+                assert!(level < leaf.height(), "a leaf is linked above its height");
+                // SAFETY: just asserted.
+                let link = unsafe { leaf.link(level) };
+                let next = link.next().map(|next| nodes.leaf(next));
+                assert_eq!(link.prefix(), next.map_or(u64::MAX, |next| next.low_prefix()));
+                let end = next.and_then(low_key);
+                assert!(end.is_none() || low_key(leaf) < end, "links of level {level} are out of order");
+                let mut last = None;
+                for slot in 0..if level == 0 { leaf.count() } else { 0 } {
+                    let record = nodes.record(leaf.record(slot).expect("a slot in use names a record"));
+                    let key = Some(record.key().to_vec());
+                    assert_eq!(leaf.prefix(slot), self.base.prefix_of(record.key()));
+                    assert!(last < key && low_key(leaf) <= key && (end.is_none() || key < end));
+                    last = key;
+                }
+                let Some(next) = next else { break };
+                leaf = next;
+            }
+        }
+    }
+
     fn newest(&self, nodes: &Nodes, key: &[u8]) -> Option<RecordOffset> {
         let prefix = self.base.prefix_of(key);
         let mut leaf = self.descend::<false>(nodes, prefix, key, 1);
