@@ -1,8 +1,10 @@
 //! `db_bench` for Sapwood: the benchmarks, flags and output lines that people know from RocksDB's and LevelDB's.
 //!
-//!     flags ──> workload ──> engine        one thread or many run a loop of keys, values and calls to the engine
-//!                  │
-//!                  └──> report             each thread counts; the sum becomes the line that scripts read
+//! ```text
+//! flags ──> workload ──> engine        one thread or many run a loop of keys, values and calls to the engine
+//!              │
+//!              └──> report             each thread counts; the sum becomes the line that scripts read
+//! ```
 //!
 //! The loops cost less than 20 ns per operation beside the engine: keys and values are made without allocation, no
 //! lock is taken, and the clock is read only where latencies are asked for.
