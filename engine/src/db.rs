@@ -448,9 +448,6 @@ impl Core {
             recovered.retained,
             recovered.spare_files,
         );
-        if !options.read_only {
-            wal.prepare_rotation()?;
-        }
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         let next_memtable = recovered.generations.len() as u64;
         let view = SuperVersion {
@@ -911,8 +908,7 @@ impl Core {
             false => {
                 // Whatever was written with a lesser durability is made durable by the flush; if that fails, the log
                 // is synced, so that the next opening finds everything.
-                let flushed = self.flush();
-                match flushed {
+                match self.flush() {
                     Ok(()) => Ok(()),
                     Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),
                 }
@@ -920,7 +916,24 @@ impl Core {
         };
         self.status.fetch_or(CLOSED, Ordering::Release);
         if !self.options.read_only {
+            let end = self.wal.seal();
             self.background.shut_down(self);
+            // With nothing left in memtables, the next opening need not look at the log at all.
+            let empty = self.view.reference().generations.iter().all(|generation| generation.memtable.is_empty());
+            if result.is_ok() && empty && self.check_not_poisoned().is_ok() {
+                let edits = vec![Edit::LogStart(end), Edit::LogOpened(end)];
+                if let Some(manifest) = self.manifest.lock().as_mut() {
+                    // Only saves time; without it the log is read.
+                    let _ = manifest.append(edits, &HashMap::new());
+                }
+            }
+            // Tables that the last versions let go are removed now rather than at the next opening.
+            for _ in 0..4 {
+                crossbeam_epoch::pin().flush();
+            }
+            for file in self.obsolete_files.try_iter().filter(|file| *file != FileNumber(u64::MAX)) {
+                let _ = self.context.fs.remove_file(&self.context.table_path(file));
+            }
         }
         self.manifest.lock().take();
         self.lock.lock().take();

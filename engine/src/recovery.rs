@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
-/// Logs with fewer payload bytes are replayed on one thread.
+/// Records are inserted in portions of this many payload bytes, on all cores; smaller ones on one thread.
 const PARALLEL_BYTES: usize = 4 << 20;
 
 /// A state to go on from.
@@ -90,8 +90,15 @@ pub(crate) fn analyze(
     check_tables(context, &state)?;
 
     let (segments, mut unused) = find_segments(context, names, database, &state)?;
-    let mut builder =
-        Replay { source, state: &state, generations: Vec::new(), pending: Vec::new(), pending_bytes: 0 };
+    let mut builder = Replay {
+        source,
+        state: &state,
+        generations: Vec::new(),
+        current: None,
+        pending: Vec::new(),
+        pending_bytes: 0,
+        pool: None,
+    };
     let mut log_bytes = 0;
     for (start, end) in &state.log_closed {
         let from = (*start).max(state.log_start);
@@ -132,8 +139,7 @@ pub(crate) fn analyze(
         return Err(Error::corruption(later.file.path(), 0, message));
     }
     log_bytes += (log_end - opened) * UNIT_BYTES as u64;
-    builder.finish_generation()?;
-    let mut generations = builder.generations;
+    let mut generations = builder.finish()?;
 
     // Above everything that may have been handed out: also positions whose records a crash has taken.
     let base = segments
@@ -334,8 +340,11 @@ struct Replay<'a> {
     source: &'a MemtableSource<'a>,
     state: &'a ManifestState,
     generations: Vec<Arc<Generation>>,
+    /// The memtable that takes the next records, and its bytes of payload so far.
+    current: Option<(Arc<Memtable>, usize)>,
     pending: Vec<Record>,
     pending_bytes: usize,
+    pool: Option<rayon::ThreadPool>,
 }
 
 impl Replay<'_> {
@@ -343,37 +352,55 @@ impl Replay<'_> {
         if record.kind != RecordKind::Batch {
             return Ok(());
         }
-        self.pending_bytes += record.payload().len();
-        self.pending.push(record);
+        let bytes = record.payload().len();
         // Memtable entries take more room than log records; the size need not be exact.
-        if self.pending_bytes >= self.source.memtable_bytes {
-            self.finish_generation()?;
+        if self.current.as_ref().is_some_and(|(_, filled)| *filled >= self.source.memtable_bytes) {
+            self.insert_pending()?;
+            self.current = None;
+        }
+        match &mut self.current {
+            Some((_, filled)) => *filled += bytes,
+            None => {
+                let start = if self.generations.is_empty() { self.state.log_start } else { record.position };
+                let capacity = keyspace_capacity(self.state.next_keyspace);
+                let id = self.generations.len() as u64;
+                let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
+                self.generations.push(Generation::new(memtable.clone(), start));
+                self.current = Some((memtable, bytes));
+            }
+        }
+        self.pending_bytes += bytes;
+        self.pending.push(record);
+        if self.pending_bytes >= PARALLEL_BYTES {
+            self.insert_pending()?;
         }
         Ok(())
     }
 
-    fn finish_generation(&mut self) -> Result<()> {
-        let Some(first) = self.pending.first() else { return Ok(()) };
-        let start = if self.generations.is_empty() { self.state.log_start } else { first.position };
-        let capacity = keyspace_capacity(self.state.next_keyspace);
-        let id = self.generations.len() as u64;
-        let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
+    fn finish(mut self) -> Result<Vec<Arc<Generation>>> {
+        self.insert_pending()?;
+        Ok(self.generations)
+    }
+
+    /// Inserts in any order, on all cores: sequence numbers tell the versions of a key apart.
+    fn insert_pending(&mut self) -> Result<()> {
+        let Some((memtable, _)) = &self.current else { return Ok(()) };
         if self.pending_bytes < PARALLEL_BYTES {
-            for record in &self.pending {
-                self.insert(&memtable, record)?;
-            }
+            self.pending.iter().try_for_each(|record| self.insert(memtable, record))?;
         } else {
-            let pool = rayon::ThreadPoolBuilder::new().build().map_err(|error| {
-                Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"))
-            })?;
-            let this: &Self = self;
+            if self.pool.is_none() {
+                let built = rayon::ThreadPoolBuilder::new().build();
+                self.pool = Some(built.map_err(|error| {
+                    Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"))
+                })?);
+            }
+            let (pool, this) = (self.pool.as_ref().expect("built"), &*self);
             pool.install(|| {
-                this.pending.par_chunks(1024).try_for_each(|records| {
-                    records.iter().try_for_each(|record| this.insert(&memtable, record))
-                })
+                this.pending
+                    .par_chunks(1024)
+                    .try_for_each(|records| records.iter().try_for_each(|record| this.insert(memtable, record)))
             })?;
         }
-        self.generations.push(Generation::new(memtable, start));
         self.pending.clear();
         self.pending_bytes = 0;
         Ok(())
@@ -388,14 +415,7 @@ impl Replay<'_> {
             }
             let sequence = SequenceNumber(record.position + i as u64);
             let hash = key_hash(operation.key);
-            memtable.insert(
-                operation.keyspace,
-                operation.key,
-                hash,
-                sequence,
-                operation.kind,
-                operation.value,
-            )?;
+            memtable.insert(operation.keyspace, operation.key, hash, sequence, operation.kind, operation.value)?;
         }
         Ok(())
     }

@@ -67,6 +67,8 @@ struct Pool {
     retained: Vec<RetainedSegment>,
     next_index: u64,
     physical: usize,
+    /// Set when the log is closed: no further segment is made ready.
+    sealed: bool,
 }
 
 #[derive(Default)]
@@ -256,6 +258,9 @@ impl Wal {
     #[cold]
     pub(crate) fn provision(&self, position: u64) -> Result<()> {
         let mut pool = self.pool.lock();
+        if pool.sealed {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
         while self.provisioned.load(Ordering::Acquire) < position {
             let index = pool.next_index;
             let oldest = pool.used.front().map_or(index, |(index, _)| *index);
@@ -287,6 +292,27 @@ impl Wal {
             self.provisioned.store(self.base + pool.next_index * self.segment_units, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Ends the log: takes all room that is left, so that nothing can be reserved any more, and waits for the writers
+    /// before. Returns a position above every one that was or could have been handed out.
+    pub(crate) fn seal(&self) -> u64 {
+        self.pool.lock().sealed = true;
+        let end = self.provisioned.load(Ordering::Acquire);
+        let mut spins = 0;
+        loop {
+            let (ticket, position) = self.tail.peek();
+            if position >= end {
+                self.wait_published(end);
+                return end;
+            }
+            if self.ring.has_room(ticket) && self.tail.take(ticket, position, end) {
+                // No record marks this stretch: to a reader the log ends before it.
+                self.complete(&Reservation { position, end, ticket });
+            }
+            self.ring.advance();
+            backoff(&mut spins);
+        }
     }
 
     /// Opens a spare file, or makes a new one; its physical slot.

@@ -171,6 +171,8 @@ fn a_commit_that_waits_is_told_of_the_failed_sync() {
         // The background sync of periodic durability does not go unnoticed either.
         let (env, fs) = Env::sim(2);
         let db = builder("db", &env).open().unwrap();
+        // The first write waits for the first segment, whose making syncs as well.
+        db.default_keyspace().put("0", "").unwrap();
         fs.fail(FaultRule::new(Call::Sync, Fault::Io).on(".wal"));
         let periodic = Durability::Periodic(Duration::from_millis(1));
         db.batch().put(&db.default_keyspace(), "a", "1").commit_durable(periodic).map(drop).unwrap();

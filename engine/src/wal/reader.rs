@@ -5,7 +5,7 @@
 //! the first invalid record ends the log, unless something proves that the bytes had been synced: a sync mark behind
 //! it, or a segment header, that names a durable position above it.
 use sapwood_base::format::log_record::{
-    HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
+    HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::{Error, FileNumber, Result};
@@ -44,19 +44,41 @@ impl Record {
     }
 }
 
+/// Bytes that are read at once; also the most that stays allocated when nobody holds a record.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// A stretch of one segment in memory.
+#[derive(Clone)]
+struct Chunk {
+    position: u64,
+    data: Arc<Vec<u8>>,
+}
+
+impl Chunk {
+    /// The bytes from `position` on, if the chunk holds any.
+    fn from(&self, position: u64) -> Option<&[u8]> {
+        let units = position.checked_sub(self.position)?;
+        let from = usize::try_from(units).ok()?.checked_mul(UNIT_BYTES)?;
+        self.data.get(from..).filter(|rest| !rest.is_empty())
+    }
+}
+
 /// Reads records of the stream from segments.
 pub(crate) struct LogReader<'a> {
     /// In order of base position.
     segments: &'a [FoundSegment],
     database: u64,
     position: u64,
-    loaded: Option<(usize, Arc<Vec<u8>>)>,
+    loaded: Option<Chunk>,
+    /// Buffers of earlier chunks. One that no record refers to any more is filled again: fresh memory costs more
+    /// than the reading.
+    buffers: Vec<Arc<Vec<u8>>>,
 }
 
 impl<'a> LogReader<'a> {
     /// A reader at `position`. `segments` are sorted by base position.
     pub(crate) fn new(segments: &'a [FoundSegment], database: u64, position: u64) -> LogReader<'a> {
-        LogReader { segments, database, position, loaded: None }
+        LogReader { segments, database, position, loaded: None, buffers: Vec::new() }
     }
 
     /// The position after the last record that was read.
@@ -76,65 +98,68 @@ impl<'a> LogReader<'a> {
         (self.segments.get(at)?.header.base_position <= position).then_some(at)
     }
 
-    fn load(&mut self, at: usize) -> Result<Arc<Vec<u8>>> {
-        if let Some((loaded, data)) = &self.loaded
-            && *loaded == at
-        {
-            return Ok(data.clone());
+    /// The chunk that holds `position`; `None` if no segment does.
+    fn load(&mut self, position: u64) -> Result<Option<Chunk>> {
+        if let Some(chunk) = self.loaded.as_ref().filter(|chunk| chunk.from(position).is_some()) {
+            return Ok(Some(chunk.clone()));
         }
+        self.loaded = None;
+        let Some(at) = self.find(position) else { return Ok(None) };
         let segment = &self.segments[at];
-        // The file's real length bounds the allocation, whatever the header says.
-        let wanted = u64::from(segment.header.data_units) * UNIT_BYTES as u64;
-        let there = segment.file_bytes.saturating_sub(DATA_OFFSET as u64).min(wanted);
-        let mut data = vec![0; there as usize];
-        segment.file.read_exact_at(DATA_OFFSET as u64, &mut data)?;
-        let data = Arc::new(data);
-        self.loaded = Some((at, data.clone()));
-        Ok(data)
+        // The file's real length bounds what is read, whatever the header says.
+        let offset = DATA_OFFSET as u64 + (position - segment.header.base_position) * UNIT_BYTES as u64;
+        let end = DATA_OFFSET as u64 + u64::from(segment.header.data_units) * UNIT_BYTES as u64;
+        let there = segment.file_bytes.min(end).saturating_sub(offset).min(CHUNK_BYTES as u64) as usize;
+        if there < UNIT_BYTES {
+            return Ok(None);
+        }
+        let free = self.buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
+        let mut data = free.map_or_else(Arc::default, |free| self.buffers.swap_remove(free));
+        let buffer = Arc::get_mut(&mut data).expect("nobody else holds the buffer");
+        buffer.resize(there, 0);
+        segment.file.read_exact_at(offset, buffer)?;
+        self.buffers.push(data.clone());
+        let chunk = Chunk { position, data };
+        self.loaded = Some(chunk.clone());
+        Ok(Some(chunk))
     }
 
     /// Copies `len` bytes of the stream; `None` if the stream has fewer.
     fn copy(&mut self, mut position: u64, len: usize) -> Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
         while out.len() < len {
-            let Some(at) = self.find(position) else { return Ok(None) };
-            let data = self.load(at)?;
-            let from = (position - self.segments[at].header.base_position) as usize * UNIT_BYTES;
-            let Some(rest) = data.get(from..).filter(|rest| !rest.is_empty()) else { return Ok(None) };
+            let Some(chunk) = self.load(position)? else { return Ok(None) };
+            let rest = chunk.from(position).expect("loaded");
             let take = rest.len().min(len - out.len());
             out.extend_from_slice(&rest[..take]);
-            position = self.segments[at].header.end_position();
+            position += take.div_ceil(UNIT_BYTES) as u64;
         }
         Ok(Some(out))
     }
 
-    fn header_at(&mut self, position: u64) -> Result<Option<RecordHeader>> {
-        let Some(bytes) = self.copy(position, HEADER_BYTES)? else { return Ok(None) };
-        Ok(parse_header(bytes.first_chunk().expect("sixteen bytes"), position))
-    }
-
     /// The record at `position`; `None` if there is no valid one.
     fn record_at(&mut self, position: u64) -> Result<Option<(Record, u64)>> {
-        let Some(at) = self.find(position) else { return Ok(None) };
-        let data = self.load(at)?;
-        let from = (position - self.segments[at].header.base_position) as usize * UNIT_BYTES;
-        let header = match data.get(from..).and_then(|rest| rest.first_chunk::<HEADER_BYTES>()) {
+        let Some(chunk) = self.load(position)? else { return Ok(None) };
+        let from = (position - chunk.position) as usize * UNIT_BYTES;
+        let header = match chunk.data[from..].first_chunk::<HEADER_BYTES>() {
             Some(bytes) => parse_header(bytes, position),
-            None => self.header_at(position)?,
+            None => match self.copy(position, HEADER_BYTES)? {
+                Some(bytes) => parse_header(bytes.first_chunk().expect("sixteen bytes"), position),
+                None => None,
+            },
         };
         let Some(header) = header else { return Ok(None) };
-        debug_assert!(header.payload_bytes as usize <= MAX_PAYLOAD_BYTES);
         let covered = header.covered_bytes();
-        let payload = match data.get(from..from + covered) {
+        let payload = match chunk.data.get(from..from + covered) {
             Some(bytes) => {
                 if !header.verify(bytes, self.database, position) {
                     return Ok(None);
                 }
-                Payload::Within(data.clone(), from + HEADER_BYTES, from + covered)
+                Payload::Within(chunk.data.clone(), from + HEADER_BYTES, from + covered)
             }
             None => {
                 // Before a large allocation: the stream must really reach that far.
-                let last = position + header.units() - 1;
+                let last = position + (covered.div_ceil(UNIT_BYTES) as u64 - 1);
                 if self.find(last).is_none() {
                     return Ok(None);
                 }
@@ -170,26 +195,38 @@ impl<'a> LogReader<'a> {
             .map(|segment| segment.header.durable_position)
             .max()
             .unwrap_or(0);
-        let first = self.segments.partition_point(|segment| segment.header.end_position() <= position);
-        for at in first..self.segments.len() {
-            let base = self.segments[at].header.base_position;
-            let data = self.load(at)?;
-            let start = (position.max(base) - base) as usize * UNIT_BYTES;
-            let mut from = start;
-            while let Some(bytes) = data.get(from..).and_then(|rest| rest.first_chunk::<HEADER_BYTES>()) {
-                let here = base + (from / UNIT_BYTES) as u64;
-                from += UNIT_BYTES;
-                let Some(header) = parse_header(bytes, here) else { continue };
-                if header.kind != RecordKind::SyncMark || header.payload_bytes != 8 {
-                    continue;
-                }
-                let record = &data[from - UNIT_BYTES..];
-                if header.verify(record, self.database, here)
-                    && let Some(mark) = record.get(HEADER_BYTES..HEADER_BYTES + 8)
+        let last = self.segments.last().map_or(0, |segment| segment.header.end_position());
+        let mut here = position;
+        while here < last {
+            let Some(chunk) = self.load(here)? else {
+                // A gap between stretches: on to the next segment.
+                let next = self.segments.iter().map(|segment| segment.header.base_position).find(|base| *base > here);
+                let Some(next) = next else { break };
+                here = next;
+                continue;
+            };
+            let data = chunk.from(here).expect("loaded");
+            let units = (data.len() / UNIT_BYTES) as u64;
+            for unit in 0..units {
+                let rest = &data[unit as usize * UNIT_BYTES..];
+                // A mark is three units long. One that crosses chunks is looked at on its own below.
+                let Some(bytes) = rest.first_chunk::<HEADER_BYTES>() else { break };
+                let at = here + unit;
+                if let Some(header) = parse_header(bytes, at).filter(is_mark)
+                    && header.verify(rest, self.database, at)
                 {
-                    witness = witness.max(u64::from_le_bytes(mark.try_into().expect("eight bytes")));
+                    witness = witness.max(mark_of(&rest[HEADER_BYTES..]));
                 }
             }
+            for at in (here + units).saturating_sub(2)..here + units {
+                if let Some(bytes) = self.copy(at, HEADER_BYTES + 8)?
+                    && let Some(header) = parse_header(bytes.first_chunk().expect("sixteen bytes"), at).filter(is_mark)
+                    && header.verify(&bytes, self.database, at)
+                {
+                    witness = witness.max(mark_of(&bytes[HEADER_BYTES..]));
+                }
+            }
+            here += units.max(1);
         }
         Ok((witness > position).then_some(witness))
     }
@@ -204,4 +241,12 @@ impl<'a> LogReader<'a> {
             ),
         }
     }
+}
+
+fn is_mark(header: &RecordHeader) -> bool {
+    header.kind == RecordKind::SyncMark && header.payload_bytes == 8
+}
+
+fn mark_of(payload: &[u8]) -> u64 {
+    payload.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
