@@ -147,7 +147,7 @@ impl Skiplist {
 
     fn newest(&self, nodes: &Nodes, key: &[u8]) -> Option<RecordOffset> {
         let prefix = self.base.prefix_of(key);
-        let mut leaf = self.descend::<false>(nodes, prefix, key, 1);
+        let mut leaf = self.descend::<false>(nodes, prefix, key, 0);
         leaf.prefetch();
         let mut spin = Spin::default();
         loop {
