@@ -30,6 +30,8 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct State {
     shutdown: bool,
+    /// A close is under way: nothing may be paused.
+    closing: bool,
     paused: usize,
     flush_wanted: bool,
     compaction_wanted: bool,
@@ -149,6 +151,9 @@ impl Background {
     /// Stops new flushes and compactions, and waits for those under way.
     pub(crate) fn pause(&self) {
         let mut state = self.state.lock();
+        if state.closing {
+            return;
+        }
         state.paused += 1;
         while state.running > 0 && !state.shutdown {
             self.changed.wait(&mut state);
@@ -159,6 +164,14 @@ impl Background {
     pub(crate) fn resume(&self) {
         let mut state = self.state.lock();
         state.paused = state.paused.saturating_sub(1);
+        self.notify_all();
+    }
+
+    /// Takes every `pause` back, those to come as well: the database is closing.
+    pub(crate) fn resume_for_good(&self) {
+        let mut state = self.state.lock();
+        state.closing = true;
+        state.paused = 0;
         self.notify_all();
     }
 

@@ -53,7 +53,8 @@ pub struct DbBuilder {
 }
 
 impl DbBuilder {
-    /// Bytes for memtables, log and cache together; 512 MiB if not set, at least 4 MiB.
+    /// Bytes for memtables and cache together; 512 MiB if not set, at least 4 MiB. Indexes and filters of open tables
+    /// (about 2 % of the data), and mapped log segments, which are file pages, come on top: see [`Db::memory`].
     pub fn memory_budget(mut self, bytes: usize) -> DbBuilder {
         self.memory_budget = bytes;
         self
@@ -212,9 +213,11 @@ impl Db {
         if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone()))
         {
             core.check_open()?;
+            core.make_room_for_keyspace(state.id)?;
             return Ok(Keyspace::new(&self.inner, &state));
         }
         let state = core.create_keyspace(name, options)?;
+        core.make_room_for_keyspace(state.id)?;
         Ok(Keyspace::new(&self.inner, &state))
     }
 
@@ -276,6 +279,7 @@ impl Db {
     /// Merges every keyspace into its last level. See [`Keyspace::compact_range`].
     pub fn compact(&self) -> Result<()> {
         let core = &self.inner.core;
+        core.check_writable()?;
         let ids: Vec<KeyspaceId> = core.manifest_state(|state| state.keyspaces.keys().copied().collect());
         ids.into_iter().try_for_each(|id| core.compact_range(id, None, None))
     }
@@ -378,7 +382,7 @@ impl Core {
         let directory = builder.path.clone();
         let missing = || {
             let message = "there is no database here; create_if_missing makes one";
-            Error::new(ErrorKind::NotFound, message).at(&directory, 0)
+            Error::new(ErrorKind::NotFound, message).in_file(&directory)
         };
         let may_create = builder.create_if_missing && !builder.read_only;
         if !fs.exists(&directory)? {
@@ -400,7 +404,7 @@ impl Core {
             });
             if let Some(stranger) = strangers {
                 let message = "the directory is not a database and not empty; choose another one";
-                return Err(Error::invalid_argument(message).at(stranger, 0));
+                return Err(Error::invalid_argument(message).in_file(stranger));
             }
             // Who made the directory, an earlier attempt that was cut short perhaps, may not have synced its name.
             if let Some(parent) = parent_of(&directory)
@@ -416,7 +420,7 @@ impl Core {
         names.extend(manifest::list(&*fs, &directory)?);
         if builder.error_if_exists && exists {
             let message = "the database exists, and error_if_exists is set";
-            return Err(Error::invalid_argument(message).at(&directory, 0));
+            return Err(Error::invalid_argument(message).in_file(&directory));
         }
 
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
@@ -728,15 +732,23 @@ impl Core {
         let state = manifest.state.keyspaces[&id].state.clone();
         let keyspaces = keyspace_views(&manifest.state);
         self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
-        drop(guard);
-        // A memtable has room for a fixed number of keyspaces.
+        Ok(state)
+    }
+
+    /// A memtable has room for a fixed number of keyspaces. Before a handle is given out, also by a thread that did not
+    /// make the keyspace, the active memtable takes it.
+    fn make_room_for_keyspace(&self, id: KeyspaceId) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
         while self.view.reference().active().memtable.keyspace_capacity() <= id.0 {
             self.check_writable()?;
             if !self.rotate(true)? {
+                self.check_flush_has_space()?;
                 self.options.env.sleep(STEP);
             }
         }
-        Ok(state)
+        Ok(())
     }
 
     fn drop_keyspace(&self, name: &str) -> Result<()> {
@@ -908,6 +920,7 @@ impl Core {
             false => {
                 // Whatever was written with a lesser durability is made durable by the flush; if that fails, the log
                 // is synced, so that the next opening finds everything.
+                self.background.resume_for_good();
                 match self.flush() {
                     Ok(()) => Ok(()),
                     Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),

@@ -53,15 +53,16 @@ impl WriteBatch {
         if self.refused.is_some() {
             return self;
         }
+        // Numbers of keyspaces are the same in every database, so this is asked each time.
+        if !Arc::ptr_eq(&self.db, keyspace.database()) {
+            let message =
+                format!("keyspace {:?} belongs to another database than the batch", keyspace.name());
+            self.refused = Some(Error::invalid_argument(message));
+            return self;
+        }
         if self.keyspaces.last().is_none_or(|last| last.id() != keyspace.id())
             && !self.keyspaces.iter().any(|known| known.id() == keyspace.id())
         {
-            if !Arc::ptr_eq(&self.db, keyspace.database()) {
-                let message =
-                    format!("keyspace {:?} belongs to another database than the batch", keyspace.name());
-                self.refused = Some(Error::invalid_argument(message));
-                return self;
-            }
             self.keyspaces.push(keyspace.clone());
         }
         if let Err(error) = check_key(key).and_then(|()| check_value(value)) {
