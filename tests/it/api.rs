@@ -1,0 +1,313 @@
+//! The edges of the interface: sizes of keys and values, durability, opening twice, closing, destroying, figures.
+#![allow(clippy::disallowed_methods, reason = "looks at the real file system from outside")]
+use sapwood::{
+    Db, Durability, Env, ErrorKind, Health, KeyspaceOptions, MAX_KEY_BYTES, MAX_VALUE_BYTES, WriteOptions,
+};
+use sapwood_tests::harness::{builder, contents, eventually, small, within};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+fn small_db(path: &Path) -> Db {
+    Db::builder(path).memory_budget(8 << 20).advanced(small).open().unwrap()
+}
+
+fn count(path: &Path, extension: &str) -> usize {
+    std::fs::read_dir(path)
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().path().extension().is_some_and(|found| found == extension))
+        .count()
+}
+
+fn table_bytes(path: &Path) -> u64 {
+    std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().extension().is_some_and(|found| found == "sst"))
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.len())
+        .sum()
+}
+
+#[test]
+fn keys_and_values_of_every_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let db = Db::builder(&path).memory_budget(64 << 20).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let longest = vec![0xAB; MAX_KEY_BYTES];
+    let large: Vec<u8> = (0..64usize << 20).map(|i| (i / 4099) as u8).collect();
+    keyspace.put("", "empty key").unwrap();
+    keyspace.put("empty value", "").unwrap();
+    keyspace.put(&longest, "longest key").unwrap();
+    keyspace.put("large", &large).unwrap();
+    let check = |db: &Db| {
+        let keyspace = db.default_keyspace();
+        assert_eq!(keyspace.get("").unwrap().as_deref(), Some(&b"empty key"[..]));
+        assert_eq!(keyspace.get("empty value").unwrap().as_deref(), Some(&b""[..]));
+        assert_eq!(keyspace.get(&longest).unwrap().as_deref(), Some(&b"longest key"[..]));
+        assert!(keyspace.get("large").unwrap().as_deref() == Some(&large[..]));
+        assert_eq!(keyspace.get_with("large", <[u8]>::len).unwrap(), Some(large.len()));
+        assert!(!keyspace.contains("absent").unwrap());
+        assert_eq!(keyspace.iter().count(), 4);
+        assert_eq!(keyspace.iter().next().unwrap().unwrap().key(), b"");
+    };
+    check(&db);
+
+    let too_long = vec![0; MAX_KEY_BYTES + 1];
+    let too_large = vec![0; MAX_VALUE_BYTES + 1];
+    let mut batch = db.batch();
+    batch.put(&keyspace, "half", "").put(&keyspace, &too_long, "");
+    for error in [
+        keyspace.put(&too_long, "").unwrap_err(),
+        keyspace.delete(&too_long).unwrap_err(),
+        keyspace.put("k", &too_large).unwrap_err(),
+        batch.commit().map(drop).unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert!(error.to_string().contains("limit"), "{error}");
+    }
+    assert_eq!(keyspace.get("half").unwrap(), None);
+    // What cannot be written cannot be there.
+    assert_eq!(keyspace.get(&too_long).unwrap(), None);
+
+    db.flush().unwrap();
+    check(&db);
+    db.compact().unwrap();
+    check(&db);
+    drop(keyspace);
+    db.close().unwrap();
+    drop(db);
+    check(&Db::builder(&path).memory_budget(64 << 20).open().unwrap());
+}
+
+#[test]
+fn what_each_durability_survives() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("/db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let put = |key: &str, durability| {
+        keyspace.put_with(key, "", &WriteOptions { durability: Some(durability) }).unwrap();
+    };
+    put("flushed", Durability::None);
+    db.flush().unwrap();
+    put("sync", Durability::Sync);
+    put("none", Durability::None);
+    put("buffered", Durability::Buffered);
+    let after = |fs: sapwood_storage::sim::SimFs| {
+        let db = builder("/db", &env.with_file_system(Arc::new(fs))).open().unwrap();
+        let keyspace = db.default_keyspace();
+        ["flushed", "sync", "none", "buffered"].map(|key| keyspace.contains(key).unwrap())
+    };
+    assert_eq!(after(fs.kill()), [true, true, false, true]);
+    assert_eq!(after(fs.crash(0)), [true, true, false, false]);
+    db.sync().unwrap();
+    assert_eq!(after(fs.crash(0)), [true, true, false, true]);
+    put("periodic", Durability::Periodic(Duration::from_millis(1)));
+    eventually("the periodic sync", || {
+        let db = builder("/db", &env.with_file_system(Arc::new(fs.crash(0)))).open().unwrap();
+        db.default_keyspace().contains("periodic").unwrap()
+    });
+    // Closing saves what has no log.
+    db.close().unwrap();
+    assert_eq!(after(fs.crash(0)), [true; 4]);
+}
+
+#[test]
+fn a_database_is_open_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let db = small_db(&path);
+    for read_only in [false, true] {
+        let error = Db::builder(&path).read_only(read_only).open().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    }
+    assert_eq!(Db::destroy(&path).unwrap_err().kind(), ErrorKind::Locked);
+    // Another process is told as well.
+    let output = Command::new(env!("CARGO_BIN_EXE_kill_child")).arg(&path).args(["1", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("open"), "{output:?}");
+    db.default_keyspace().put("still", "writable").unwrap();
+    // The last handle closes.
+    let keyspace = db.default_keyspace();
+    drop(db);
+    assert_eq!(Db::open(&path).map(drop).unwrap_err().kind(), ErrorKind::Locked);
+    drop(keyspace);
+    small_db(&path).close().unwrap();
+}
+
+#[test]
+fn a_closed_database_says_so() {
+    within(Duration::from_secs(60), "closing", || {
+        let folder = tempfile::tempdir().unwrap();
+        let db = small_db(&folder.path().join("db"));
+        let keyspace = db.default_keyspace();
+        keyspace.put("a", "1").unwrap();
+        let snapshot = db.snapshot();
+        let mut cursor = keyspace.cursor().unwrap();
+        // A pause does not keep the last flush from happening.
+        db.pause_background().unwrap();
+        db.close().unwrap();
+        db.close().unwrap();
+        for error in [
+            keyspace.put("b", "").unwrap_err(),
+            keyspace.get("a").map(drop).unwrap_err(),
+            keyspace.get_at("a", &snapshot).map(drop).unwrap_err(),
+            keyspace.multi_get(&["a"]).map(drop).unwrap_err(),
+            keyspace.iter().next().unwrap().map(drop).unwrap_err(),
+            keyspace.cursor().map(drop).unwrap_err(),
+            keyspace.approximate_size::<&str>(..).map(drop).unwrap_err(),
+            db.keyspace("default", KeyspaceOptions::default()).map(drop).unwrap_err(),
+            db.keyspace("new", KeyspaceOptions::default()).map(drop).unwrap_err(),
+            db.list_keyspaces().map(drop).unwrap_err(),
+            db.flush().unwrap_err(),
+            db.sync().unwrap_err(),
+            db.compact().unwrap_err(),
+            db.pause_background().unwrap_err(),
+            db.batch().put(&keyspace, "b", "").commit().map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+        }
+        // A cursor owns what it reads.
+        cursor.seek_to_first().unwrap();
+        assert_eq!((cursor.key(), cursor.value()), (&b"a"[..], &b"1"[..]));
+    });
+}
+
+#[test]
+fn destroy_takes_the_database_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    Db::destroy(&path).unwrap();
+    let db = small_db(&path);
+    db.default_keyspace().put("a", "1").unwrap();
+    db.close().unwrap();
+    drop(db);
+    std::fs::write(path.join("notes.txt"), "mine").unwrap();
+    std::fs::write(path.join("7.sst"), "mine").unwrap();
+    Db::destroy(&path).unwrap();
+    let mut left: Vec<_> =
+        std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["7.sst", "notes.txt"]);
+    // Without a database it is not ours to touch.
+    Db::destroy(&path).unwrap();
+    std::fs::remove_file(path.join("notes.txt")).unwrap();
+    std::fs::remove_file(path.join("7.sst")).unwrap();
+    small_db(&path).close().unwrap();
+    Db::destroy(&path).unwrap();
+    assert!(!path.exists());
+}
+
+#[test]
+fn deleted_data_gives_its_space_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let db = small_db(&path);
+    let keyspace = db.default_keyspace();
+    for round in 0..3 {
+        for i in 0..4000u32 {
+            keyspace.put(i.to_be_bytes(), vec![round; 200]).unwrap();
+        }
+    }
+    db.compact().unwrap();
+    // Each key once.
+    eventually("overwritten values vanish", || table_bytes(&path) < 2 << 20);
+    assert!(table_bytes(&path) > 4000 * 200);
+    let whole = keyspace.approximate_size::<&[u8]>(..).unwrap();
+    assert!(whole > 700_000 && whole <= table_bytes(&path), "{whole}");
+    let half = keyspace.approximate_size(0u32.to_be_bytes()..2000u32.to_be_bytes()).unwrap();
+    assert!(half > whole / 3 && half < whole * 2 / 3, "{half} of {whole}");
+    assert!(keyspace.approximate_size([9u8; 4]..[10u8; 4]).unwrap() < whole / 10);
+
+    let snapshot = db.snapshot();
+    for i in 0..4000u32 {
+        keyspace.delete(i.to_be_bytes()).unwrap();
+    }
+    db.compact().unwrap();
+    assert!(table_bytes(&path) > 4000 * 200, "the snapshot still sees it");
+    assert_eq!(keyspace.iter().at(&snapshot).count(), 4000);
+    drop(snapshot);
+    db.compact().unwrap();
+    eventually("files of deleted data vanish", || count(&path, "sst") == 0);
+    assert_eq!(keyspace.iter().count(), 0);
+    assert_eq!(keyspace.approximate_size::<&[u8]>(..).unwrap(), 0);
+    // The log is recycled, not piled up.
+    assert!(count(&path, "wal") < 20, "{} segments", count(&path, "wal"));
+}
+
+#[test]
+fn figures_are_sane() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let db = Db::builder(&path)
+        .memory_budget(16 << 20)
+        .advanced(|options| {
+            options.memtable_bytes = Some(1 << 20);
+            options.wal_segment_bytes = 256 << 10;
+            options.target_file_bytes = 512 << 10;
+        })
+        .open()
+        .unwrap();
+    let keyspace = db.default_keyspace();
+    for i in 0..60_000u64 {
+        keyspace.put(i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes(), vec![i as u8; 200]).unwrap();
+        if i % 10_000 == 0 {
+            let memory = db.memory();
+            assert_eq!(memory.budget, 16 << 20);
+            // The log's mappings are file pages on top; a quarter of slack for what is rounded up.
+            assert!(memory.total() - memory.wal < 20 << 20, "{memory:?}");
+        }
+    }
+    db.flush().unwrap();
+    db.wait_for_background().unwrap();
+    for i in 0..60_000u64 {
+        assert!(keyspace.contains(i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()).unwrap());
+    }
+    let memory = db.memory();
+    assert!(memory.total() - memory.wal < 20 << 20, "{memory:?}");
+    let stats = db.stats();
+    let bytes = 60_000 * 208;
+    assert!(stats.wal_bytes_written > bytes && stats.wal_bytes_written < 2 * bytes);
+    assert!(stats.flushes >= 10 && stats.flush_bytes_written > bytes / 2);
+    assert!(stats.compactions > 0 && stats.write_amplification() > 1.0);
+    assert_eq!(stats.memtables, 1);
+    let [only] = stats.keyspaces.as_slice() else { panic!("{stats}") };
+    let entries: u64 = only.levels.iter().map(|level| level.entries).sum();
+    assert_eq!((only.name.as_str(), entries), ("default", 60_000));
+    assert_eq!(only.levels.iter().map(|level| level.runs).sum::<usize>(), only.runs);
+    eventually("obsolete files vanish", || {
+        count(&path, "sst") == only.levels.iter().map(|level| level.files).sum::<usize>()
+    });
+    assert_eq!(only.bytes, table_bytes(&path));
+    assert!(stats.to_string().contains("default"));
+    assert!(matches!(db.health(), Health::Good));
+    assert_eq!(contents(&keyspace).unwrap().len(), 60_000);
+}
+
+#[test]
+fn bad_settings_are_refused_with_their_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let error = Db::builder(&path).memory_budget(1).open().map(drop).unwrap_err();
+    assert!(error.to_string().contains("memory_budget"), "{error}");
+    let error = Db::builder(&path).advanced(|o| o.block_bytes = 1).open().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    assert!(!path.exists(), "nothing is made for a bad setting");
+}
+
+#[test]
+fn handles_travel_between_threads() {
+    fn travels<T: Send + 'static>() {}
+    fn is_shared<T: Send + Sync + Clone + 'static>() {}
+    is_shared::<Db>();
+    is_shared::<sapwood::Keyspace>();
+    is_shared::<sapwood::Snapshot>();
+    is_shared::<sapwood::Slice>();
+    travels::<sapwood::WriteBatch>();
+    travels::<sapwood::Commit>();
+    travels::<sapwood::Cursor>();
+    travels::<sapwood::Iter>();
+    travels::<sapwood::Error>();
+}

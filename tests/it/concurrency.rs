@@ -1,0 +1,190 @@
+//! Writers, readers, snapshots, flushes and compactions at once, on real files with the mapped log.
+#![allow(clippy::disallowed_methods, reason = "threads of a test on real files")]
+use sapwood::{Db, Durability, ErrorKind, KeyspaceOptions, WriteOptions};
+use sapwood_tests::harness::{small, within};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(100);
+
+fn open(folder: &tempfile::TempDir) -> Db {
+    Db::builder(folder.path().join("db")).memory_budget(8 << 20).advanced(small).open().unwrap()
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    u64::from_be_bytes(bytes[..8].try_into().unwrap())
+}
+
+#[test]
+fn writers_readers_and_background_work_agree() {
+    within(LIMIT, "the threads", || {
+        const WRITERS: u64 = 3;
+        const WRITES: u64 = 2500;
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(&folder);
+        let left = db.keyspace("left", KeyspaceOptions::default()).unwrap();
+        let right = db.keyspace("right", KeyspaceOptions::default()).unwrap();
+        let done = Arc::new(AtomicBool::new(false));
+        // What each writer has acknowledged.
+        let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..WRITERS).map(|_| AtomicU64::new(0)).collect());
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let (db, left, right) = (db.clone(), left.clone(), right.clone());
+                let acknowledged = acknowledged.clone();
+                std::thread::spawn(move || {
+                    let key = format!("counter-{writer}");
+                    for count in 1..=WRITES {
+                        let mut value = count.to_be_bytes().to_vec();
+                        value.resize(8 + (count % 200) as usize, 1);
+                        let mut batch = db.batch();
+                        batch.put(&left, &key, &value).put(&right, &key, &value);
+                        batch.put(&left, format!("{writer}-{count}"), &value);
+                        let durability = match count % 100 {
+                            0 => Durability::Sync,
+                            1 => Durability::Periodic(Duration::from_millis(2)),
+                            _ => Durability::Buffered,
+                        };
+                        let _ = batch.commit_durable(durability).unwrap();
+                        acknowledged[writer as usize].store(count, Ordering::Release);
+                        // A writer reads what it wrote.
+                        assert_eq!(number(&left.get(&key).unwrap().unwrap()), count);
+                        assert!(left.contains(format!("{writer}-{count}")).unwrap());
+                    }
+                })
+            })
+            .collect();
+        let readers: Vec<_> = (0..2)
+            .map(|reader| {
+                let (db, left, right) = (db.clone(), left.clone(), right.clone());
+                let (done, acknowledged) = (done.clone(), acknowledged.clone());
+                std::thread::spawn(move || {
+                    let mut seen = [0; WRITERS as usize];
+                    while !done.load(Ordering::Acquire) {
+                        for writer in 0..WRITERS {
+                            let key = format!("counter-{writer}");
+                            let before = acknowledged[writer as usize].load(Ordering::Acquire);
+                            let got = left.get(&key).unwrap().map_or(0, |value| number(&value));
+                            let seen = &mut seen[writer as usize];
+                            assert!(
+                                got >= before && got >= *seen,
+                                "{key}: {got}, acknowledged {before}, seen {seen}"
+                            );
+                            *seen = got;
+                        }
+                        let snapshot = db.snapshot();
+                        let counters = |keyspace: &sapwood::Keyspace| -> Vec<(Vec<u8>, u64)> {
+                            let prefix = keyspace.prefix("counter-").at(&snapshot);
+                            let entries = if reader == 0 {
+                                prefix.collect::<Vec<_>>()
+                            } else {
+                                let mut entries: Vec<_> = prefix.rev().collect();
+                                entries.reverse();
+                                entries
+                            };
+                            entries
+                                .into_iter()
+                                .map(|entry| entry.unwrap().into_parts())
+                                .map(|(key, value)| (key, number(&value)))
+                                .collect()
+                        };
+                        let (in_left, in_right) = (counters(&left), counters(&right));
+                        assert_eq!(in_left, in_right, "a batch is seen whole or not at all");
+                        for (key, count) in in_left {
+                            let again = right.get_at(&key, &snapshot).unwrap().unwrap();
+                            assert_eq!(number(&again), count, "a snapshot stays");
+                        }
+                        let both = left.multi_get(&["counter-0", "counter-0"]).unwrap();
+                        assert_eq!(both[0], both[1]);
+                    }
+                })
+            })
+            .collect();
+        let background = {
+            let (db, done) = (db.clone(), done.clone());
+            std::thread::spawn(move || {
+                for round in 0.. {
+                    if done.load(Ordering::Acquire) {
+                        break;
+                    }
+                    match round % 4 {
+                        0 => db.flush().unwrap(),
+                        1 => db.compact().unwrap(),
+                        2 => {
+                            db.pause_background().unwrap();
+                            db.resume_background();
+                        }
+                        _ => {
+                            let name = format!("passing-{}", round % 3);
+                            let keyspace = db.keyspace(&name, KeyspaceOptions::default()).unwrap();
+                            keyspace.put("a", "b").unwrap();
+                            db.drop_keyspace(&name).unwrap();
+                            let _ = (db.stats(), db.memory(), db.health());
+                        }
+                    }
+                }
+            })
+        };
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        done.store(true, Ordering::Release);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        background.join().unwrap();
+        drop((left, right));
+        db.close().unwrap();
+        drop(db);
+        let db = open(&folder);
+        for name in ["left", "right"] {
+            let keyspace = db.keyspace(name, KeyspaceOptions::default()).unwrap();
+            for writer in 0..WRITERS {
+                assert_eq!(number(&keyspace.get(format!("counter-{writer}")).unwrap().unwrap()), WRITES);
+            }
+            let rows = if name == "left" { WRITERS * WRITES } else { 0 };
+            assert_eq!(keyspace.iter().count() as u64, rows + WRITERS);
+        }
+    });
+}
+
+#[test]
+fn a_close_meets_working_threads() {
+    for round in 0..8 {
+        within(LIMIT, &format!("closing in round {round}"), move || {
+            let folder = tempfile::tempdir().unwrap();
+            let db = open(&folder);
+            let threads: Vec<_> = (0..4u8)
+                .map(|thread| {
+                    let (db, keyspace) = (db.clone(), db.default_keyspace());
+                    std::thread::spawn(move || {
+                        let mut acknowledged = Vec::new();
+                        for i in 0u32.. {
+                            let durability =
+                                if thread == 0 { Durability::Sync } else { Durability::Buffered };
+                            let key = [&[thread][..], &i.to_be_bytes()].concat();
+                            let result = match thread {
+                                3 if i % 50 == 0 => db.flush(),
+                                3 if i % 50 == 25 => db.compact(),
+                                _ => keyspace
+                                    .put_with(&key, [7; 100], &WriteOptions { durability: Some(durability) })
+                                    .map(|()| acknowledged.push(key)),
+                            };
+                            if let Err(error) = result {
+                                assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+                                break;
+                            }
+                        }
+                        acknowledged
+                    })
+                })
+                .collect();
+            std::thread::sleep(Duration::from_millis(5 + 10 * round));
+            db.close().unwrap();
+            drop(db);
+            let acknowledged: Vec<_> =
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+            let db = open(&folder);
+            let keyspace = db.default_keyspace();
+            for key in acknowledged {
+                assert!(keyspace.contains(&key).unwrap(), "{key:?} was acknowledged");
+            }
+        });
+    }
+}

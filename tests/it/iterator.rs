@@ -1,0 +1,173 @@
+//! Iterators and cursors: bounds, both ends, prefixes, limits, seeks, and life through flush and compaction.
+use sapwood::{Db, Env, Keyspace};
+use sapwood_tests::harness::builder;
+use std::ops::Bound;
+
+/// Keys over tables of several levels and the memtable, with deleted ones between them.
+fn filled(env: &Env) -> (Db, Keyspace) {
+    let db = builder("/db", env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    for part in 0..4u32 {
+        for i in (part..1000).step_by(4) {
+            keyspace.put(format!("{i:04}"), format!("value {i}")).unwrap();
+            keyspace.put(format!("{i:04}x"), "deleted").unwrap();
+        }
+        match part {
+            0 => db.compact().unwrap(),
+            1 | 2 => db.flush().unwrap(),
+            _ => {}
+        }
+    }
+    for i in 0..1000 {
+        keyspace.delete(format!("{i:04}x")).unwrap();
+    }
+    (db, keyspace)
+}
+
+fn keys(iter: impl Iterator<Item = sapwood::Result<sapwood::Entry>>) -> Vec<String> {
+    iter.map(|entry| String::from_utf8(entry.unwrap().key().to_vec()).unwrap()).collect()
+}
+
+#[test]
+fn ranges_from_both_ends() {
+    let (env, _) = Env::sim(1);
+    let (_db, keyspace) = filled(&env);
+    let all: Vec<String> = (0..1000).map(|i| format!("{i:04}")).collect();
+    assert_eq!(keys(keyspace.iter()), all);
+    assert_eq!(keys(keyspace.range("0010".."0013")), ["0010", "0011", "0012"]);
+    assert_eq!(keys(keyspace.range("0010"..="0013").rev()), ["0013", "0012", "0011", "0010"]);
+    assert_eq!(keys(keyspace.range("0998"..)), ["0998", "0999"]);
+    assert_eq!(keys(keyspace.range(.."0002").rev()), ["0001", "0000"]);
+    // Bounds on keys that are deleted, or never were.
+    assert_eq!(keys(keyspace.range("0010x".."0011x")), ["0011"]);
+    assert_eq!(keys(keyspace.range("".."0000")), [""; 0]);
+    assert_eq!(keys(keyspace.range("5".."7")), [""; 0]);
+    let excluded = (Bound::Excluded("0010"), Bound::Excluded("0012"));
+    assert_eq!(keys(keyspace.range::<&str>(excluded)), ["0011"]);
+    // Empty and inverted ranges are empty, not errors.
+    for (low, high) in [("0010", "0010"), ("0020", "0010")] {
+        assert_eq!(keyspace.range(low..high).count(), 0);
+        assert_eq!(keyspace.range(low..high).rev().count(), 0);
+    }
+    assert_eq!(keyspace.range("0010"..="0010").count(), 1);
+    assert_eq!(keys(keyspace.iter().limit(3)), ["0000", "0001", "0002"]);
+    assert_eq!(keys(keyspace.iter().rev().take(2)), ["0999", "0998"]);
+    assert_eq!(keys(keyspace.iter().limit(2).rev()), ["0999", "0998"]);
+    assert_eq!(keyspace.iter().limit(0).count(), 0);
+    assert!(keyspace.iter().keys_only().all(|entry| entry.unwrap().value().unwrap().is_empty()));
+    // The ends meet exactly once, wherever they meet.
+    for from_front in [0, 1, 5, 9, 10] {
+        let mut iter = keyspace.range("0100".."0110");
+        let front = keys(iter.by_ref().take(from_front));
+        let mut back = keys(iter.by_ref().rev());
+        back.reverse();
+        assert_eq!([front, back].concat(), all[100..110]);
+        assert!(iter.next().is_none() && iter.next_back().is_none());
+    }
+}
+
+#[test]
+fn prefixes_up_to_the_last_byte() {
+    let (env, _) = Env::sim(1);
+    let db = builder("/db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let keys: [&[u8]; 9] =
+        [b"", b"a", b"a\xFE", b"a\xFF", b"a\xFF\xFF", b"b", b"\xFF", b"\xFF\xFF", b"\xFF\xFF\x00"];
+    for key in keys {
+        keyspace.put(key, key).unwrap();
+    }
+    for flushed in [false, true] {
+        if flushed {
+            db.flush().unwrap();
+        }
+        for prefix in keys {
+            let want: Vec<&[u8]> = keys.into_iter().filter(|key| key.starts_with(prefix)).collect();
+            let got: Vec<Vec<u8>> =
+                keyspace.prefix(prefix).map(|entry| entry.unwrap().key().to_vec()).collect();
+            assert_eq!(got, want, "prefix {prefix:?}");
+            let mut got: Vec<Vec<u8>> =
+                keyspace.prefix(prefix).rev().map(|entry| entry.unwrap().key().to_vec()).collect();
+            got.reverse();
+            assert_eq!(got, want, "prefix {prefix:?} from behind");
+        }
+    }
+    assert_eq!(keyspace.prefix([0xFF; 3]).count(), 0);
+}
+
+#[test]
+fn a_cursor_moves_as_documented() {
+    let (env, _) = Env::sim(1);
+    let (_db, keyspace) = filled(&env);
+    let mut cursor = keyspace.cursor().unwrap();
+    // Not positioned: nothing to see, and moving does nothing.
+    assert!(!cursor.valid() && cursor.key().is_empty() && cursor.value().is_empty());
+    cursor.next().unwrap();
+    cursor.prev().unwrap();
+    assert!(!cursor.valid());
+    cursor.seek("0010x").unwrap();
+    assert_eq!((cursor.key(), cursor.value()), (&b"0011"[..], &b"value 11"[..]));
+    cursor.prev().unwrap();
+    assert_eq!(cursor.key(), b"0010");
+    cursor.next().unwrap();
+    assert_eq!(cursor.key(), b"0011");
+    cursor.seek_for_prev("0010x").unwrap();
+    assert_eq!(cursor.key(), b"0010");
+    cursor.seek_for_prev("0010").unwrap();
+    assert_eq!(cursor.key(), b"0010");
+    cursor.seek_before("0010").unwrap();
+    assert_eq!(cursor.key(), b"0009");
+    cursor.seek_before("0000").unwrap();
+    assert!(!cursor.valid());
+    cursor.seek("9").unwrap();
+    assert!(!cursor.valid());
+    cursor.seek_to_last().unwrap();
+    assert_eq!(cursor.key(), b"0999");
+    cursor.next().unwrap();
+    assert!(!cursor.valid());
+    cursor.seek_to_first().unwrap();
+    cursor.prev().unwrap();
+    assert!(!cursor.valid());
+}
+
+#[test]
+fn a_cursor_survives_flush_and_compaction_and_sees_one_state() {
+    let (env, fs) = Env::sim(1);
+    let (db, keyspace) = filled(&env);
+    let mut cursor = keyspace.cursor().unwrap();
+    cursor.seek("0500").unwrap();
+    let mut iter = keyspace.range("0500"..);
+    assert_eq!(iter.next().unwrap().unwrap().key(), b"0500");
+    for i in 0..1000 {
+        keyspace.put(format!("{i:04}"), "later").unwrap();
+        keyspace.put(format!("{i:04}y"), "later").unwrap();
+    }
+    db.compact().unwrap();
+    db.close().unwrap();
+    drop((db, keyspace));
+    // The tables it reads are obsolete, and their files perhaps gone.
+    for i in 501..1000 {
+        cursor.next().unwrap();
+        assert_eq!(cursor.key(), format!("{i:04}").as_bytes());
+        assert_eq!(cursor.value(), format!("value {i}").as_bytes());
+    }
+    for i in (0..999).rev() {
+        cursor.prev().unwrap();
+        assert_eq!(cursor.value(), format!("value {i}").as_bytes());
+    }
+    assert_eq!(iter.by_ref().take(100).filter(|entry| entry.is_ok()).count(), 100);
+    drop((cursor, iter));
+    assert!(!fs.files().is_empty());
+}
+
+#[test]
+fn several_keys_at_once() {
+    let (env, _) = Env::sim(1);
+    let (_db, keyspace) = filled(&env);
+    let wanted = ["0999", "absent", "0000", "0500", "0500", "", "0001x"];
+    let got = keyspace.multi_get(&wanted).unwrap();
+    for (key, value) in wanted.iter().zip(&got) {
+        assert_eq!(value.as_ref(), keyspace.get(key).unwrap().as_ref(), "{key}");
+    }
+    assert_eq!(got.iter().filter(|value| value.is_some()).count(), 4);
+    assert!(keyspace.multi_get::<&str>(&[]).unwrap().is_empty());
+}

@@ -1,0 +1,174 @@
+//! The shape of the workspace: which crate may know which, how files begin, and where unsafe code may stand.
+#![allow(clippy::disallowed_methods, reason = "reads the sources")]
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+const CRATES: [&str; 9] =
+    ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine", "bench", "tests"];
+
+/// What each crate may depend on, besides packages of others.
+fn allowed(folder: &str) -> &'static [&'static str] {
+    match folder {
+        "base" => &[],
+        "storage" | "memtable" => &["base"],
+        "sstable" | "btree" => &["base", "storage"],
+        "compaction" => &["base", "storage", "memtable", "sstable"],
+        "engine" => &["base", "storage", "memtable", "sstable", "btree", "compaction"],
+        _ => &["base", "storage", "memtable", "sstable", "btree", "compaction", "engine"],
+    }
+}
+
+/// The modules that may hold unsafe code.
+const UNSAFE: [&str; 19] = [
+    "bench/src/process.rs",
+    "engine/src/read/super_version.rs",
+    "engine/src/wal.rs",
+    "engine/src/wal/segment.rs",
+    "memtable/src/arena/bump.rs",
+    "memtable/src/arena/mapping.rs",
+    "memtable/src/arena/memory.rs",
+    "memtable/src/arena/pool.rs",
+    "memtable/src/filter.rs",
+    "memtable/src/skiplist.rs",
+    "memtable/src/skiplist/",
+    "storage/src/cache.rs",
+    "storage/src/cache/",
+    "storage/src/env/scheduling.rs",
+    "storage/src/fs/os.rs",
+    "storage/src/mapped.rs",
+    "sstable/src/vector.rs",
+    "sstable/src/filter.rs",
+    "base/src/format/block.rs",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+fn sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in CRATES.iter().map(|folder| root().join(folder)).filter(|folder| folder.exists()) {
+        walk(&folder, &mut found);
+    }
+    found.sort();
+    found
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_string();
+            (name, std::fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+/// The names of this workspace's crates in the `[dependencies]` sections of a Cargo.toml, as folders.
+fn dependencies(manifest: &str) -> BTreeSet<String> {
+    let mut section = "";
+    let mut found = BTreeSet::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line;
+        } else if section.ends_with("dependencies]") && !section.contains("dev-") {
+            let name = line.split(['=', '.', ' ']).next().unwrap_or_default();
+            match name {
+                "sapwood" => drop(found.insert("engine".to_string())),
+                _ => found.extend(name.strip_prefix("sapwood-").map(str::to_string)),
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn crates_depend_in_one_direction() {
+    for folder in CRATES.iter().filter(|folder| root().join(folder).exists()) {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        for dependency in dependencies(&manifest) {
+            assert!(
+                allowed(folder).contains(&dependency.as_str()),
+                "{folder} must not depend on {dependency}"
+            );
+        }
+        let uses_storage_features = manifest.contains("\"sim\"");
+        assert!(
+            !uses_storage_features
+                || ["tests", "storage", "fuzz"].contains(folder)
+                || manifest.contains("dev-dependencies"),
+            "the simulator is for tests, not for {folder}"
+        );
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for (name, text) in sources() {
+        assert!(
+            text.starts_with("//!") || text.starts_with("#![doc"),
+            "{name} does not open with what it is"
+        );
+        assert!(!name.ends_with("/mod.rs"), "{name}: a module is foo.rs beside foo/");
+    }
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    // Put together here, so that this file does not hold them.
+    let marks = [["FIX", "ME"], ["XX", "X"], ["db", "g!("], ["to", "do!("], ["unimple", "mented!("]];
+    for (name, text) in sources() {
+        for mark in marks.map(|halves| halves.concat()) {
+            assert!(!text.contains(&mark), "{name} holds {mark}");
+        }
+    }
+}
+
+#[test]
+fn every_file_belongs_to_a_module() {
+    for (name, _) in sources() {
+        let path = Path::new(&name);
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        let folder = path.parent().unwrap();
+        let is_root = matches!(stem, "lib" | "main" | "build") || folder.ends_with("bin");
+        let is_target = ["tests", "benches", "examples"].iter().any(|kind| folder.ends_with(kind));
+        if is_root || is_target {
+            continue;
+        }
+        // `a/b/c.rs` is declared in `a/b.rs`, or in the root of the crate that `a/b` is the folder of.
+        let parents = [folder.with_extension("rs"), folder.join("lib.rs"), folder.join("main.rs")];
+        let declared = parents
+            .iter()
+            .filter_map(|parent| std::fs::read_to_string(root().join(parent)).ok())
+            .any(|text| {
+                text.lines().any(|line| {
+                    let line = line.trim();
+                    line.ends_with(&format!("mod {stem};")) || line.contains(&format!("{stem}.rs\""))
+                })
+            });
+        assert!(declared, "{name} is part of no crate");
+    }
+}
+
+#[test]
+fn unsafe_code_stands_in_few_places() {
+    for (name, text) in sources() {
+        let code = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//"));
+        let holds = code.into_iter().any(|line| {
+            ["{ ", "fn ", "impl ", "{"].iter().any(|next| {
+                line.contains(&format!("unsafe {next}")) && !line.contains(&format!("\"unsafe {next}"))
+            })
+        });
+        let may =
+            UNSAFE.iter().any(|place| name == *place || place.ends_with('/') && name.starts_with(place));
+        // The tests of such a module may need it too.
+        let is_test = name.starts_with("tests/") || name.contains("/tests/") || name.contains("/benches/");
+        assert!(!holds || may || is_test, "{name} holds unsafe code and is not one of the places for it");
+    }
+}
