@@ -89,6 +89,12 @@ impl Error {
         self
     }
 
+    /// The same error, placed in `file` (or directory) as a whole.
+    pub fn in_file(mut self, file: impl AsRef<Path>) -> Error {
+        self.0.file = Some(file.as_ref().to_path_buf());
+        self
+    }
+
     /// The same error with its message put behind `context`.
     pub fn context(mut self, context: &str) -> Error {
         self.0.message = format!("{context}: {}", self.0.message);

@@ -929,7 +929,11 @@ impl Core {
         };
         self.status.fetch_or(CLOSED, Ordering::Release);
         if !self.options.read_only {
-            let end = self.wal.seal();
+            // Not in the middle of a rotation, which counts on the room that the seal takes.
+            let end = {
+                let _rotating = self.rotating.lock();
+                self.wal.seal()
+            };
             self.background.shut_down(self);
             // With nothing left in memtables, the next opening need not look at the log at all.
             let empty = self.view.reference().generations.iter().all(|generation| generation.memtable.is_empty());

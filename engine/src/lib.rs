@@ -35,7 +35,8 @@
 //! # Durability
 //!
 //! What an acknowledged write survives is chosen per commit, see [`Durability`]. After any crash the database holds
-//! a prefix of the history of commits, the same one for all keyspaces, that includes every synced commit.
+//! a prefix of the history of commits, the same one for all keyspaces, that includes every synced commit. (Commits that
+//! left the log out, [`Durability::None`], can be missing from it.)
 
 // Under `cfg(loom)` the models in `tests/loom.rs` include the lock-free parts by themselves.
 #![cfg(not(loom))]

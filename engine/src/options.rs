@@ -9,7 +9,8 @@ use std::time::Duration;
 
 /// What an acknowledged write survives.
 ///
-/// Whatever the class, the state after a crash is a prefix of the history of commits.
+/// The state after a crash is a prefix of the history of commits, except that commits with [`Durability::None`] can be
+/// missing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
     /// The log is left out: the write survives once its memtable was flushed. For data that can be made again.

@@ -17,8 +17,8 @@ use sapwood_base::format::log_record::{
     HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
-use sapwood_base::format::write_batch::Operations;
-use sapwood_base::key::key_hash;
+use sapwood_base::format::write_batch::{Operation, Operations};
+use sapwood_base::key::{key_hash, key_prefix};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, Memtable};
@@ -29,8 +29,10 @@ use std::sync::atomic::Ordering;
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
-/// Records are inserted in portions of this many payload bytes, on all cores; smaller ones on one thread.
-const PARALLEL_BYTES: usize = 4 << 20;
+/// Records are inserted in portions of this many payload bytes, on all cores.
+const PORTION_BYTES: usize = 32 << 20;
+/// Portions with fewer payload bytes are inserted on one thread.
+const PARALLEL_BYTES: usize = 1 << 20;
 
 /// A state to go on from.
 pub(crate) struct Recovered {
@@ -113,7 +115,7 @@ pub(crate) fn analyze(
                     let error = reader.damage(reader.position(), "log record is damaged; it had been synced");
                     // A segment that is not there has no name.
                     let has_file = error.file().is_some();
-                    return Err(if has_file { error } else { error.at(&context.directory, 0) });
+                    return Err(if has_file { error } else { error.in_file(&context.directory) });
                 }
             }
         }
@@ -371,7 +373,7 @@ impl Replay<'_> {
         }
         self.pending_bytes += bytes;
         self.pending.push(record);
-        if self.pending_bytes >= PARALLEL_BYTES {
+        if self.pending_bytes >= PORTION_BYTES {
             self.insert_pending()?;
         }
         Ok(())
@@ -382,41 +384,60 @@ impl Replay<'_> {
         Ok(self.generations)
     }
 
-    /// Inserts in any order, on all cores: sequence numbers tell the versions of a key apart.
+    /// Inserts the pending records on all cores, in key order: neighbours share the path through the skiplist, which
+    /// is what an insert in log order spends its time on. Sequence numbers tell the versions of a key apart.
     fn insert_pending(&mut self) -> Result<()> {
         let Some((memtable, _)) = &self.current else { return Ok(()) };
-        if self.pending_bytes < PARALLEL_BYTES {
-            self.pending.iter().try_for_each(|record| self.insert(memtable, record))?;
-        } else {
-            if self.pool.is_none() {
-                let built = rayon::ThreadPoolBuilder::new().build();
-                self.pool = Some(built.map_err(|error| {
-                    Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"))
-                })?);
+        if self.pool.is_none() && self.pending_bytes >= PARALLEL_BYTES {
+            let built = rayon::ThreadPoolBuilder::new().build();
+            let failed = |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
+            self.pool = Some(built.map_err(failed)?);
+        }
+        let (state, pending) = (self.state, &self.pending);
+        let insert_all = || -> Result<()> {
+            let parsed: Result<Vec<Vec<(SequenceNumber, Operation<'_>)>>> =
+                pending.par_chunks(4096).map(|records| operations(state, records)).collect();
+            let parsed: Vec<(SequenceNumber, Operation<'_>)> = parsed?.into_iter().flatten().collect();
+            let mut order: Vec<(u64, u32)> =
+                parsed.iter().enumerate().map(|(i, (_, operation))| (key_prefix(operation.key), i as u32)).collect();
+            order.par_sort_unstable();
+            order.par_chunks(4096).try_for_each(|chunk| {
+                chunk.iter().try_for_each(|(_, at)| {
+                    let (sequence, operation) = &parsed[*at as usize];
+                    let hash = key_hash(operation.key);
+                    let (kind, value) = (operation.kind, operation.value);
+                    memtable.insert(operation.keyspace, operation.key, hash, *sequence, kind, value)
+                })
+            })
+        };
+        match &self.pool {
+            Some(pool) => pool.install(insert_all)?,
+            // A short log is not worth threads of its own.
+            None => {
+                for (sequence, operation) in operations(state, pending)? {
+                    let hash = key_hash(operation.key);
+                    let (kind, value) = (operation.kind, operation.value);
+                    memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
+                }
             }
-            let (pool, this) = (self.pool.as_ref().expect("built"), &*self);
-            pool.install(|| {
-                this.pending
-                    .par_chunks(1024)
-                    .try_for_each(|records| records.iter().try_for_each(|record| this.insert(memtable, record)))
-            })?;
         }
         self.pending.clear();
         self.pending_bytes = 0;
         Ok(())
     }
+}
 
-    fn insert(&self, memtable: &Memtable, record: &Record) -> Result<()> {
+/// The operations of some records, each with its sequence number. Those on a keyspace that was dropped later have
+/// nowhere to go.
+fn operations<'r>(state: &ManifestState, records: &'r [Record]) -> Result<Vec<(SequenceNumber, Operation<'r>)>> {
+    let mut all = Vec::with_capacity(records.len());
+    for record in records {
         for (i, operation) in Operations::new(record.payload()).enumerate() {
             let operation = operation?;
-            // Operations on a keyspace that was dropped later have nowhere to go.
-            if !self.state.keyspaces.contains_key(&operation.keyspace) {
-                continue;
+            if state.keyspaces.contains_key(&operation.keyspace) {
+                all.push((SequenceNumber(record.position + i as u64), operation));
             }
-            let sequence = SequenceNumber(record.position + i as u64);
-            let hash = key_hash(operation.key);
-            memtable.insert(operation.keyspace, operation.key, hash, sequence, operation.kind, operation.value)?;
         }
-        Ok(())
     }
+    Ok(all)
 }

@@ -12,7 +12,7 @@
 //! Checksums are seeded with the position, so bytes of an earlier life never validate. File names are slots and say
 //! nothing about the order.
 use crate::sync::backoff;
-use crate::write::commit_ring::{CommitRing, Tail};
+use crate::write::commit_ring::{CommitRing, POSITION_BITS, Tail};
 use crossbeam::utils::CachePadded;
 use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::file_name::FileName;
@@ -35,6 +35,8 @@ const SEGMENTS_MAX: usize = 1024;
 const RING_SLOTS: usize = 4096;
 /// Room behind the last ordinary record that only rotations may take, in units: a rotation must not fail.
 const ROTATION_MARGIN: u64 = 512;
+/// Positions end here; a little below what the words of the ring can hold. The commits of 128 TiB of log.
+const POSITION_LIMIT: u64 = (1 << POSITION_BITS) - (1 << 20);
 /// Spare segments that are kept for recycling.
 const SPARES_MAX: usize = 8;
 
@@ -178,6 +180,9 @@ impl Wal {
         loop {
             let (ticket, position) = self.tail.peek();
             let end = position + units;
+            if end > POSITION_LIMIT {
+                return Err(exhausted());
+            }
             // Acquire: pairs with the Release in `provision`; the segments below are ready.
             if end + margin > self.provisioned.load(Ordering::Acquire) {
                 self.provision(end + margin)?;
@@ -466,4 +471,10 @@ impl Wal {
         let (_, physical) = pool.used.iter().find(|(used, _)| *used == index)?;
         Some(self.segments[*physical].get().expect("opened").as_ref())
     }
+}
+
+#[cold]
+fn exhausted() -> Error {
+    let message = "the database has used up its positions (128 TiB of log); copy its entries into a new one";
+    Error::new(ErrorKind::Unsupported, message)
 }

@@ -43,6 +43,7 @@ pub struct Iter {
     snapshot: Option<Snapshot>,
     limit: usize,
     keys_only: bool,
+    reversed: bool,
     front: Option<Cursor>,
     back: Option<Cursor>,
     /// Fixes the state for the second end.
@@ -67,6 +68,7 @@ impl Iter {
             snapshot: None,
             limit: usize::MAX,
             keys_only: false,
+            reversed: false,
             front: None,
             back: None,
             fixed: None,
@@ -83,6 +85,12 @@ impl Iter {
     /// Ends after `count` items.
     pub fn limit(mut self, count: usize) -> Iter {
         self.limit = count;
+        self
+    }
+
+    /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings can follow.)
+    pub fn rev(mut self) -> Iter {
+        self.reversed = !self.reversed;
         self
     }
 
@@ -197,13 +205,13 @@ impl Iterator for Iter {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.take(true)
+        self.take(!self.reversed)
     }
 }
 
 impl DoubleEndedIterator for Iter {
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.take(false)
+        self.take(self.reversed)
     }
 }
 
