@@ -1,5 +1,6 @@
 //! Random operations against sorted maps: every read agrees, before and after flushes, compactions and reopenings.
-use sapwood::{CompactionStyle, Cursor, Db, DbBuilder, Keyspace, KeyspaceOptions, Snapshot};
+use sapwood::{CompactionStyle, Cursor, Db, DbBuilder, Env, Keyspace, KeyspaceOptions, Snapshot};
+use sapwood_tests::harness::{Replay, seeds};
 use sapwood_tests::model::{Map, Operation, apply};
 use std::ops::Bound;
 
@@ -7,6 +8,7 @@ struct Run {
     random: fastrand::Rng,
     style: CompactionStyle,
     mapped: bool,
+    env: Env,
 }
 
 impl Run {
@@ -40,6 +42,7 @@ impl Run {
             options.target_file_bytes = 32 << 10;
             options.level0_runs = 3;
             options.compaction_style = self.style;
+            options.env = self.env.clone();
         })
     }
 }
@@ -128,11 +131,13 @@ fn walk(cursor: &mut Cursor, map: &Map, run: &mut Run) {
 }
 
 fn run(seed: u64) {
-    println!("replay with: SEED={seed} cargo test -p sapwood-tests --test it model::");
+    let _replay = Replay::new(seed, "model::random_operations_agree_with_sorted_maps");
+    // Few seeds pay for real syncs; the others run on the simulated machine.
+    let env = if seed.is_multiple_of(7) { Env::os() } else { Env::sim(seed).0 };
     let mut random = fastrand::Rng::with_seed(seed);
     let style = if random.bool() { CompactionStyle::Hybrid } else { CompactionStyle::Leveled };
     let mapped = random.bool();
-    let mut run = Run { random, style, mapped };
+    let mut run = Run { random, style, mapped, env };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("db");
     let names = ["default", "second"];
@@ -201,9 +206,5 @@ fn run(seed: u64) {
 
 #[test]
 fn random_operations_agree_with_sorted_maps() {
-    let seeds = match std::env::var("SEED") {
-        Ok(seed) => vec![seed.parse().expect("SEED is a number")],
-        Err(_) => (1..=6).collect(),
-    };
-    seeds.into_iter().for_each(run);
+    seeds(1..15).into_iter().for_each(run);
 }
