@@ -32,7 +32,12 @@ fn report(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let (least, median, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
-    println!("{what}: median {:.1} ms (least {:.1}, most {:.1})", millis(median), millis(least), millis(most));
+    println!(
+        "{what}: median {:.1} ms (least {:.1}, most {:.1})",
+        millis(median),
+        millis(least),
+        millis(most)
+    );
 }
 
 fn main() -> Result<()> {

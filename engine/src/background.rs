@@ -11,6 +11,7 @@ use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::flush::flush;
 use sapwood_compaction::job::Job;
 use sapwood_compaction::picker::{self, Compaction};
+use sapwood_compaction::{TableHandle, Version};
 use sapwood_storage::env::{JoinHandle, ThreadClass};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +25,8 @@ pub(crate) const FLUSH: &str = "flush";
 const RETRY: Duration = Duration::from_millis(50);
 /// How often an idle compaction thread looks up.
 const LOOK_UP: Duration = Duration::from_millis(250);
+/// A compaction's output is brought into the cache if this share of its input was there.
+const WARM_SHARE: f64 = 0.25;
 /// No write for this long makes a database idle.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -310,6 +313,10 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     if !edits.is_empty() {
         core.context.fs.sync_directory(&core.context.directory)?;
     }
+    // What was read from the memtable until now should not be read from the file next.
+    if core.reads_since_last_flush() {
+        warm(&handles)?;
+    }
     edits.push(Edit::LogStart(end));
     core.counters.flush_bytes.fetch_add(written, Ordering::Relaxed);
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
@@ -425,12 +432,7 @@ pub(crate) fn compaction_due(core: &Core) -> bool {
 }
 
 /// Runs a compaction slice by slice. REQUIRES: the keyspace is claimed.
-fn run_compaction(
-    core: &Core,
-    version: &sapwood_compaction::Version,
-    mut compaction: Compaction,
-    manual: bool,
-) -> Result<()> {
+fn run_compaction(core: &Core, version: &Version, mut compaction: Compaction, manual: bool) -> Result<()> {
     if compaction.target_run == 0 {
         compaction.target_run = core.context.allocate_file().0;
     }
@@ -447,6 +449,10 @@ fn run_compaction(
         if !step.handles.is_empty() {
             core.context.fs.sync_directory(&core.context.directory)?;
         }
+        // Blocks that were in the cache have moved into the new tables.
+        if cached_share(version, &step.edits) >= WARM_SHARE {
+            warm(&step.handles)?;
+        }
         core.counters.compaction_read_bytes.fetch_add(step.read_bytes, Ordering::Relaxed);
         core.counters.compaction_written_bytes.fetch_add(step.written_bytes, Ordering::Relaxed);
         core.counters.compaction_moved_bytes.fetch_add(step.moved_bytes, Ordering::Relaxed);
@@ -458,6 +464,29 @@ fn run_compaction(
             return Ok(());
         }
     }
+}
+
+/// Brings new tables into the cache.
+fn warm(handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
+    handles.values().try_for_each(|handle| handle.table()?.warm())
+}
+
+/// About which share of the tables that leave `version` is in the cache.
+fn cached_share(version: &Version, edits: &[Edit]) -> f64 {
+    let removed: HashSet<FileNumber> = edits
+        .iter()
+        .filter_map(|edit| match edit {
+            Edit::TableRemoved { file, .. } => Some(*file),
+            _ => None,
+        })
+        .collect();
+    let (mut cached, mut all) = (0.0, 0.0);
+    for table in version.tables().filter(|table| removed.contains(&table.handle.file())) {
+        let bytes = table.handle.file_bytes() as f64;
+        all += bytes;
+        cached += table.handle.opened().map_or(0.0, |table| table.cached_share()) * bytes;
+    }
+    if all > 0.0 { cached / all } else { 0.0 }
 }
 
 /// Merges a range into the last level on the caller's thread.

@@ -27,6 +27,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Fewer block reads between two flushes make the new tables not worth a place in the cache.
+const READS_THAT_COUNT: u64 = 1000;
 const DEFAULT_KEYSPACE: &str = "default";
 const DEFAULT_BUDGET_BYTES: usize = 512 << 20;
 
@@ -367,6 +369,8 @@ pub(crate) struct Core {
     view_change: Mutex<()>,
     rotating: Mutex<()>,
     next_memtable: AtomicU64,
+    /// Block reads when the last memtable was flushed.
+    reads_seen: AtomicU64,
     status: AtomicU8,
     poison: Mutex<Option<Error>>,
     /// What met a full disk, and what it met.
@@ -492,6 +496,7 @@ impl Core {
             view_change: Mutex::new(()),
             rotating: Mutex::new(()),
             next_memtable: AtomicU64::new(next_memtable),
+            reads_seen: AtomicU64::new(0),
             status: AtomicU8::new(OPEN),
             poison: Mutex::new(None),
             no_space: Mutex::default(),
@@ -636,6 +641,14 @@ impl Core {
             .fold(0.0, f64::max);
         let unpaid = self.options.advanced.disable_auto_compactions;
         self.stall.set_debt(if unpaid { 0.0 } else { debt });
+    }
+
+    /// Whether tables were read since the last call.
+    pub(crate) fn reads_since_last_flush(&self) -> bool {
+        let stats = self.context.cache.stats();
+        let reads = stats.hits + stats.misses;
+        // Relaxed: only flushes ask, one at a time.
+        reads > self.reads_seen.swap(reads, Ordering::Relaxed) + READS_THAT_COUNT
     }
 
     /// Makes an edit durable, then visible. `flushed` leaves the view in the same step.
@@ -936,7 +949,8 @@ impl Core {
             };
             self.background.shut_down(self);
             // With nothing left in memtables, the next opening need not look at the log at all.
-            let empty = self.view.reference().generations.iter().all(|generation| generation.memtable.is_empty());
+            let empty =
+                self.view.reference().generations.iter().all(|generation| generation.memtable.is_empty());
             if result.is_ok() && empty && self.check_not_poisoned().is_ok() {
                 let edits = vec![Edit::LogStart(end), Edit::LogOpened(end)];
                 if let Some(manifest) = self.manifest.lock().as_mut() {
@@ -969,7 +983,8 @@ fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
         path = parent;
     }
     fs.create_dir_all(directory)?;
-    let synced = made.iter().filter_map(|path| parent_of(path)).try_for_each(|parent| fs.sync_directory(&parent));
+    let synced =
+        made.iter().filter_map(|path| parent_of(path)).try_for_each(|parent| fs.sync_directory(&parent));
     if synced.is_err() {
         // A failed sync cannot be tried again, but a new directory can be made.
         for path in &made {

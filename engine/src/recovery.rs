@@ -332,7 +332,8 @@ fn holds_records(data: &[u8], database: u64, from: u64) -> bool {
         // A record holds the low half of its position; the high half is that of `from`, or one more.
         [from >> 32, (from >> 32) + 1].iter().map(|high| high << 32 | low).any(|position| {
             position >= from
-                && parse_header(header, position).is_some_and(|header| header.verify(record, database, position))
+                && parse_header(header, position)
+                    .is_some_and(|header| header.verify(record, database, position))
         })
     })
 }
@@ -398,8 +399,11 @@ impl Replay<'_> {
             let parsed: Result<Vec<Vec<(SequenceNumber, Operation<'_>)>>> =
                 pending.par_chunks(4096).map(|records| operations(state, records)).collect();
             let parsed: Vec<(SequenceNumber, Operation<'_>)> = parsed?.into_iter().flatten().collect();
-            let mut order: Vec<(u64, u32)> =
-                parsed.iter().enumerate().map(|(i, (_, operation))| (key_prefix(operation.key), i as u32)).collect();
+            let mut order: Vec<(u64, u32)> = parsed
+                .iter()
+                .enumerate()
+                .map(|(i, (_, operation))| (key_prefix(operation.key), i as u32))
+                .collect();
             order.par_sort_unstable();
             order.par_chunks(4096).try_for_each(|chunk| {
                 chunk.iter().try_for_each(|(_, at)| {
@@ -429,7 +433,10 @@ impl Replay<'_> {
 
 /// The operations of some records, each with its sequence number. Those on a keyspace that was dropped later have
 /// nowhere to go.
-fn operations<'r>(state: &ManifestState, records: &'r [Record]) -> Result<Vec<(SequenceNumber, Operation<'r>)>> {
+fn operations<'r>(
+    state: &ManifestState,
+    records: &'r [Record],
+) -> Result<Vec<(SequenceNumber, Operation<'r>)>> {
     let mut all = Vec::with_capacity(records.len());
     for record in records {
         for (i, operation) in Operations::new(record.payload()).enumerate() {

@@ -28,6 +28,11 @@ pub use iterator::TableIterator;
 pub use scanner::TableScanner;
 pub use value::{Found, PinnedValue, ValueRef};
 
+/// Blocks that are brought into the cache under one guard.
+const WARM_BLOCKS: usize = 32;
+/// Blocks that are looked at to tell which share is in the cache.
+const SAMPLED_BLOCKS: usize = 64;
+
 /// An open table.
 pub struct Table {
     index: TableIndex,
@@ -172,6 +177,32 @@ impl Table {
                 Search::AtEnd | Search::Absent => return Ok(None),
             }
         }
+    }
+
+    /// Brings all blocks into the cache: for a table that takes the place of others that were there. Stops early when
+    /// the cache has no room at the moment.
+    ///
+    /// Errors: those of [`Table::get`].
+    pub fn warm(&self) -> Result<()> {
+        for first in (0..self.index.block_count()).step_by(WARM_BLOCKS) {
+            // A guard is held for short stretches only: memory that others free waits for it.
+            let guard = crossbeam_epoch::pin();
+            for block in first..(first + WARM_BLOCKS).min(self.index.block_count()) {
+                if !self.slots.is_cached(block) && !self.load(block, Fill::Normal, &guard)?.is_cached() {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// About which share of the blocks is in the cache, from a sample.
+    pub fn cached_share(&self) -> f64 {
+        let blocks = self.index.block_count();
+        let step = (blocks / SAMPLED_BLOCKS).max(1);
+        let sampled = (0..blocks).step_by(step);
+        let cached = sampled.clone().filter(|block| self.slots.is_cached(*block)).count();
+        cached as f64 / sampled.count().max(1) as f64
     }
 
     /// Reads a block that is not in the cache.

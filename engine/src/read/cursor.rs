@@ -184,7 +184,10 @@ impl Cursor {
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
-    #[expect(clippy::should_implement_trait, reason = "`next` beside `prev` is what a cursor's moves are called")]
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "`next` beside `prev` is what a cursor's moves are called"
+    )]
     #[inline]
     pub fn next(&mut self) -> Result<()> {
         match self.state {

@@ -4,9 +4,7 @@
 //! synced and measured, that is corruption. In the stretch that was open when the process or the machine went down,
 //! the first invalid record ends the log, unless something proves that the bytes had been synced: a sync mark behind
 //! it, or a segment header, that names a durable position above it.
-use sapwood_base::format::log_record::{
-    HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
-};
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::{Error, FileNumber, Result};
 use sapwood_storage::fs::File;
@@ -200,7 +198,11 @@ impl<'a> LogReader<'a> {
         while here < last {
             let Some(chunk) = self.load(here)? else {
                 // A gap between stretches: on to the next segment.
-                let next = self.segments.iter().map(|segment| segment.header.base_position).find(|base| *base > here);
+                let next = self
+                    .segments
+                    .iter()
+                    .map(|segment| segment.header.base_position)
+                    .find(|base| *base > here);
                 let Some(next) = next else { break };
                 here = next;
                 continue;
@@ -220,7 +222,8 @@ impl<'a> LogReader<'a> {
             }
             for at in (here + units).saturating_sub(2)..here + units {
                 if let Some(bytes) = self.copy(at, HEADER_BYTES + 8)?
-                    && let Some(header) = parse_header(bytes.first_chunk().expect("sixteen bytes"), at).filter(is_mark)
+                    && let Some(header) =
+                        parse_header(bytes.first_chunk().expect("sixteen bytes"), at).filter(is_mark)
                     && header.verify(&bytes, self.database, at)
                 {
                     witness = witness.max(mark_of(&bytes[HEADER_BYTES..]));
