@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::key::{common_prefix_len, key_prefix};
-use sapwood_base::{Error, FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_sstable::Table;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{FileSystem, OpenMode};
@@ -42,6 +42,15 @@ impl TableContext {
     /// The path of a table's file.
     pub fn table_path(&self, file: FileNumber) -> PathBuf {
         self.directory.join(FileName::Table(file).format())
+    }
+
+    /// Makes the names of new files durable. A failure is of kind [`ErrorKind::Poisoned`] whatever its cause: names that
+    /// other threads wait to have synced may be lost with it, and their own sync would not notice.
+    pub fn sync_directory(&self) -> Result<()> {
+        self.fs.sync_directory(&self.directory).map_err(|error| {
+            let message = format!("a sync of the directory failed; reopen the database ({error})");
+            Error::new(ErrorKind::Poisoned, message)
+        })
     }
 }
 

@@ -311,7 +311,7 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
         }
     }
     if !edits.is_empty() {
-        core.context.fs.sync_directory(&core.context.directory)?;
+        core.context.sync_directory()?;
     }
     // What was read from the memtable until now should not be read from the file next.
     if core.reads_since_last_flush() {
@@ -447,7 +447,7 @@ fn run_compaction(core: &Core, version: &Version, mut compaction: Compaction, ma
             return Ok(());
         };
         if !step.handles.is_empty() {
-            core.context.fs.sync_directory(&core.context.directory)?;
+            core.context.sync_directory()?;
         }
         // Blocks that were in the cache have moved into the new tables.
         if cached_share(version, &step.edits) >= WARM_SHARE {

@@ -580,6 +580,13 @@ impl Core {
         self.status.fetch_or(POISONED, Ordering::Release);
     }
 
+    /// Closes the write path after an error of kind `Poisoned`, which a failed sync of log, MANIFEST or directory has.
+    pub(crate) fn poison_if_final(&self, error: &Error) {
+        if error.kind() == ErrorKind::Poisoned {
+            self.poison(error);
+        }
+    }
+
     /// Notes that background work of the kind `what` met a full disk.
     pub(crate) fn report_no_space(&self, what: &'static str, error: Error) {
         let mut met = self.no_space.lock();
@@ -718,11 +725,7 @@ impl Core {
         edits: Vec<Edit>,
         handles: &HashMap<FileNumber, Arc<TableHandle>>,
     ) -> Result<()> {
-        manifest.append(edits, handles).inspect_err(|error| {
-            if error.kind() == ErrorKind::Poisoned {
-                self.poison(error);
-            }
-        })
+        manifest.append(edits, handles).inspect_err(|error| self.poison_if_final(error))
     }
 
     fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) {
@@ -846,7 +849,7 @@ impl Core {
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
         let memtable = Memtable::new(id, self.arenas.take()?, capacity);
         memtable.expect_prefixes_of(old)?;
-        self.wal.prepare_rotation()?;
+        self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;
         let generation = Generation::pending(memtable);
         self.change_view(|view| SuperVersion {
             generations: std::iter::once(generation.clone())

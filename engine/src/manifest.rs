@@ -162,7 +162,7 @@ impl Manifest {
         let written = file
             .write_at(0, &bytes)
             .and_then(|()| file.sync_all())
-            .and_then(|()| context.fs.sync_directory(&context.directory));
+            .and_then(|()| context.sync_directory());
         if let Err(error) = written {
             return match context.fs.remove_file(&path) {
                 Ok(()) => Err(error),

@@ -342,7 +342,7 @@ impl Wal {
             }
         };
         if recycled.is_none() {
-            self.context.fs.sync_directory(&self.context.directory)?;
+            self.context.sync_directory()?;
         }
         let physical = pool.physical;
         let fresh = self.segments[physical].set(segment).is_ok();
@@ -439,7 +439,15 @@ impl Wal {
     /// Witness for recovery: a damaged record below a mark is corruption, not the torn end of the log.
     fn mark(&self, durable: u64, poison: &dyn Fn(&Error)) {
         // Without room there is no witness, which only makes recovery less sure of itself.
-        let Ok(at) = self.reserve_within(log_record::record_units(8), ROTATION_MARGIN) else { return };
+        let at = match self.reserve_within(log_record::record_units(8), ROTATION_MARGIN) {
+            Ok(at) => at,
+            Err(error) => {
+                if error.kind() == ErrorKind::Poisoned {
+                    poison(&error);
+                }
+                return;
+            }
+        };
         let mut record = [0; HEADER_BYTES + 8];
         record[HEADER_BYTES..].copy_from_slice(&durable.to_le_bytes());
         // A failed store leaves a gap, and recovery ends at gaps: nothing may be acknowledged behind it.

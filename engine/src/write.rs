@@ -128,7 +128,7 @@ pub(crate) fn commit(
 
     let logged = durability != Durability::None;
     let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
-    let at = core.wal.reserve(units)?;
+    let at = core.wal.reserve(units).inspect_err(|error| core.poison_if_final(error))?;
     let written = if logged {
         core.wal.write(&at, record, RecordKind::Batch, operations)
     } else {
