@@ -3,7 +3,7 @@
 # the machine hits both. Prints ops/s of every benchmark and round, then medians and their ratio.
 #
 # usage: bench/beside_rocksdb.sh [path of RocksDB's db_bench]      (Debian: package rocksdb-tools)
-# environment: NUM (3000000), ROUNDS (2: each is A-B-B-A), DIRECTORY (a temporary one)
+# environment: NUM (3000000), READS (1000000), ROUNDS (1: each is A-B-B-A), DIRECTORY (a temporary one)
 #
 # 16-byte keys, 100-byte values, no compression, 512 MiB of block cache, 64 MiB memtables, Bloom filters of 10 bits,
 # log on and not synced, one client thread, two background jobs. "warm" reads everything once and is not reported.
@@ -11,14 +11,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rocksdb=${1:-/usr/bin/db_bench}
 num=${NUM:-3000000}
-rounds=${ROUNDS:-2}
+reads=${READS:-1000000}
+rounds=${ROUNDS:-1}
 [[ -x $rocksdb ]] || { echo "error: no db_bench of RocksDB at $rocksdb (Debian: apt-get install rocksdb-tools)" >&2; exit 2; }
 cargo build --quiet --release -p sapwood-bench --bin db_bench
 sapwood=${CARGO_TARGET_DIR:-$PWD/target}/release/db_bench
 folder=$(mktemp -d -p "${DIRECTORY:-${TMPDIR:-/tmp}}")
 trap 'rm -rf "$folder"' EXIT
 
-flags=(--num="$num" --key_size=16 --value_size=100 --compression_type=none --cache_size=536870912
+flags=(--num="$num" --reads="$reads" --key_size=16 --value_size=100 --compression_type=none --cache_size=536870912
     --write_buffer_size=67108864 --bloom_bits=10 --threads=1 --max_background_jobs=2 --seek_nexts=10)
 seconds() { awk "BEGIN { print $1 + $2 }"; }
 

@@ -480,7 +480,8 @@ impl Core {
             opened_at: env.now(),
             replayed_log_bytes: recovered.log_bytes,
             pool,
-            fixed_state: state.clone(),
+            // Only where it is read: it would keep every table of the opening, and so their files.
+            fixed_state: if manifest.is_none() { state.clone() } else { ManifestState::default() },
             context,
             obsolete_files,
             arenas,

@@ -159,10 +159,8 @@ impl Manifest {
         let file = context.fs.create_new(&path)?;
         let mut bytes = format::encode_header(database).to_vec();
         bytes.extend(encode_record(&state.snapshot(), database, HEADER_BYTES as u64));
-        let written = file
-            .write_at(0, &bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| context.sync_directory());
+        let written =
+            file.write_at(0, &bytes).and_then(|()| file.sync_all()).and_then(|()| context.sync_directory());
         if let Err(error) = written {
             return match context.fs.remove_file(&path) {
                 Ok(()) => Err(error),

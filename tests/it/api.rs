@@ -311,3 +311,25 @@ fn handles_travel_between_threads() {
     travels::<sapwood::Iter>();
     travels::<sapwood::Error>();
 }
+
+/// A database held every table of its opening, and so their files, until it was closed; they were removed only by the
+/// next opening.
+#[test]
+fn files_of_an_earlier_opening_vanish_when_they_are_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("db");
+    let fill = |db: &Db| {
+        for number in 0..5_000u32 {
+            db.default_keyspace().put(number.to_be_bytes(), [7; 100]).unwrap();
+        }
+        db.flush().unwrap();
+    };
+    let db = Db::open(&path).unwrap();
+    fill(&db);
+    db.close().unwrap();
+    drop(db);
+    let db = Db::open(&path).unwrap();
+    fill(&db);
+    db.compact().unwrap();
+    eventually("tables of the earlier opening vanish", || count(&path, "sst") == 1);
+}
