@@ -29,8 +29,9 @@ use std::sync::atomic::Ordering;
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
-/// Records are inserted in portions of this many payload bytes, on all cores.
-const PORTION_BYTES: usize = 32 << 20;
+/// Records are inserted in portions of this many payload bytes, on all cores: small enough to stay in the processor's
+/// cache while they are sorted, and their buffers while they are filled again.
+const PORTION_BYTES: usize = 12 << 20;
 /// Portions with fewer payload bytes are inserted on one thread.
 const PARALLEL_BYTES: usize = 1 << 20;
 

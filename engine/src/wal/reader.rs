@@ -43,7 +43,7 @@ impl Record {
 }
 
 /// Bytes that are read at once; also the most that stays allocated when nobody holds a record.
-const CHUNK_BYTES: usize = 4 << 20;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// A stretch of one segment in memory.
 #[derive(Clone)]
