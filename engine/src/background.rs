@@ -4,7 +4,11 @@
 //! only call them in loops. A flush never waits behind a compaction: it has its own thread. An error or a panic of a
 //! step is not lost: it closes the write path, and the next write and `health` report it. A full disk is the
 //! exception: the step is tried again until there is room.
+//!
+//! On a machine without threads the same functions are called by whoever drives the database, one step at a time, and
+//! by those who would otherwise wait: see [`give_way`].
 use crate::db::Core;
+use crate::write::stall::STEP;
 use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
@@ -29,6 +33,9 @@ const LOOK_UP: Duration = Duration::from_millis(250);
 const WARM_SHARE: f64 = 0.25;
 /// No write for this long makes a database idle.
 const IDLE: Duration = Duration::from_secs(1);
+/// On a machine without threads: how many turns in a row may find nothing to do before a wait is hopeless. A step that
+/// meets a full disk counts as nothing.
+const FRUITLESS_MAX: u32 = 1000;
 
 #[derive(Default)]
 struct State {
@@ -45,6 +52,27 @@ struct State {
     running: usize,
     /// Published position when the database was last seen busy, and when that was.
     last_write: (u64, Duration),
+    /// When the log was last synced because time had passed.
+    last_sync: Duration,
+}
+
+/// A kind of background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackgroundStep {
+    /// Writes the oldest immutable memtable into level 0.
+    Flush,
+    /// Runs the most urgent compaction, or the next part of it.
+    Compaction,
+    /// Makes log segments ahead of need; syncs the log if a periodic sync is due.
+    Log,
+    /// Removes the files of tables that nobody reads any more.
+    Sweep,
+}
+
+impl BackgroundStep {
+    /// All kinds.
+    pub const ALL: [BackgroundStep; 4] =
+        [BackgroundStep::Flush, BackgroundStep::Compaction, BackgroundStep::Log, BackgroundStep::Sweep];
 }
 
 /// The threads, and what wakes them.
@@ -67,6 +95,10 @@ impl Background {
     /// Starts the threads.
     pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
         let env = core.options.env.clone();
+        core.background.state.lock().last_sync = env.now();
+        if !env.starts_threads() {
+            return Ok(());
+        }
         let mut threads = Vec::new();
         {
             let core = core.clone();
@@ -141,14 +173,13 @@ impl Background {
     }
 
     /// Makes the log thread sync at least every `every`.
-    pub(crate) fn sync_every(&self, core: &Core, every: Duration) {
+    pub(crate) fn sync_every(&self, every: Duration) {
         let millis = (every.as_millis() as u64).max(1);
         let known = self.periodic_millis.load(Ordering::Relaxed);
         if known == 0 || millis < known {
             self.periodic_millis.store(millis, Ordering::Relaxed);
             self.wake_log();
         }
-        let _ = core;
     }
 
     /// Stops new flushes and compactions, and waits for those under way.
@@ -176,21 +207,6 @@ impl Background {
         state.closing = true;
         state.paused = 0;
         self.notify_all();
-    }
-
-    /// Waits until `done`, which is asked again after every step.
-    pub(crate) fn wait_until(&self, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-        loop {
-            if done()? {
-                return Ok(());
-            }
-            let mut state = self.state.lock();
-            if state.shutdown {
-                return Err(Error::new(ErrorKind::Closed, "the database is closed"));
-            }
-            // A step may end between the question and the wait, so the wait is bounded.
-            self.changed.wait_for(&mut state, Duration::from_millis(20));
-        }
     }
 
     /// Whether a flush or a compaction is under way.
@@ -223,6 +239,13 @@ impl Background {
         self.changed.notify_all();
     }
 
+    /// The time between syncs of the log, if somebody asked for them.
+    fn sync_interval(&self) -> Option<Duration> {
+        // Relaxed: who raises it wakes the thread under the lock.
+        let millis = self.periodic_millis.load(Ordering::Relaxed);
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
     fn is_shut_down(&self) -> bool {
         self.state.lock().shutdown
     }
@@ -232,6 +255,69 @@ impl Background {
         let state = self.state.lock();
         state.shutdown || state.paused > 0
     }
+}
+
+/// Waits until `done`, which is asked again after every step.
+pub(crate) fn wait_until(core: &Core, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let background = &core.background;
+    let mut fruitless = 0;
+    loop {
+        if done()? {
+            return Ok(());
+        }
+        if !core.options.env.starts_threads() {
+            fruitless = if any_step(core) { 0 } else { fruitless + 1 };
+            assert!(fruitless < FRUITLESS_MAX, "waits for background work that there is not");
+            core.options.env.sleep(LOOK_UP);
+            continue;
+        }
+        let mut state = background.state.lock();
+        if state.shutdown {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
+        // A step may end between the question and the wait, so the wait is bounded.
+        background.changed.wait_for(&mut state, Duration::from_millis(20));
+    }
+}
+
+/// Lets background work happen: a short sleep, or one step of it on a machine without threads.
+pub(crate) fn give_way(core: &Core) {
+    if !core.options.env.starts_threads() {
+        any_step(core);
+    }
+    core.options.env.sleep(STEP);
+}
+
+/// One step of any kind that has something to do; the machine's random numbers say where to look first. False if
+/// nothing is due.
+fn any_step(core: &Core) -> bool {
+    let first = core.options.env.random_u64() as usize;
+    let kinds = BackgroundStep::ALL;
+    (0..kinds.len()).any(|i| run_step(core, kinds[(first % kinds.len() + i) % kinds.len()]))
+}
+
+/// One step of a kind, as its thread would do it. False if there was nothing to do.
+pub(crate) fn run_step(core: &Core, step: BackgroundStep) -> bool {
+    match step {
+        BackgroundStep::Flush => run_unpaused(core, FLUSH, || flush_step(core)),
+        BackgroundStep::Compaction => {
+            let idle = is_idle(core);
+            !core.options.advanced.disable_auto_compactions
+                && run_unpaused(core, "compaction", || compaction_step(core, idle))
+        }
+        BackgroundStep::Log => guarded(core, "log", || log_step(core)),
+        BackgroundStep::Sweep => sweep_step(core),
+    }
+}
+
+/// Runs a step that a pause stops.
+fn run_unpaused(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>) -> bool {
+    if !core.background.begin() {
+        return false;
+    }
+    let more = guarded(core, what, step);
+    core.background.end();
+    more
 }
 
 /// Runs one step; reports its error or panic. Returns whether there may be more to do.
@@ -265,12 +351,7 @@ fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>)
 fn flush_loop(core: &Core) {
     let background = &core.background;
     loop {
-        let mut more = false;
-        if background.begin() {
-            more = guarded(core, FLUSH, || flush_step(core));
-            background.end();
-        }
-        if more {
+        if run_step(core, BackgroundStep::Flush) {
             background.wake_compaction();
             continue;
         }
@@ -320,7 +401,6 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     edits.push(Edit::LogStart(end));
     core.counters.flush_bytes.fetch_add(written, Ordering::Relaxed);
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
-    core.counters.memtable_entries.fetch_add(memtable.entries(), Ordering::Relaxed);
     let flushed = oldest.clone();
     drop(view);
     core.install(edits, handles, Some(&flushed))?;
@@ -330,19 +410,8 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
 
 fn log_loop(core: &Core) {
     let background = &core.background;
-    let mut last_sync = core.options.env.now();
     loop {
-        guarded(core, "log", || core.wal.provision_ahead().map(|()| false));
-        let millis = background.periodic_millis.load(Ordering::Relaxed);
-        if millis > 0 {
-            let now = core.options.env.now();
-            if now.saturating_sub(last_sync) >= Duration::from_millis(millis) {
-                last_sync = now;
-                if core.wal.needs_sync() {
-                    guarded(core, "log", || core.wait_durable(core.wal.published()).map(|()| false));
-                }
-            }
-        }
+        run_step(core, BackgroundStep::Log);
         let mut state = background.state.lock();
         if state.shutdown {
             return;
@@ -350,21 +419,53 @@ fn log_loop(core: &Core) {
         if std::mem::take(&mut state.log_wanted) {
             continue;
         }
-        let wait = if millis > 0 { Duration::from_millis(millis).min(LOOK_UP) } else { LOOK_UP };
+        let wait = background.sync_interval().map_or(LOOK_UP, |interval| interval.min(LOOK_UP));
         background.wake_log.wait_for(&mut state, wait);
     }
+}
+
+/// Makes log segments ahead of need, and syncs the log if that is due by the clock. True if it synced.
+fn log_step(core: &Core) -> Result<bool> {
+    // Reported already.
+    if core.check_not_poisoned().is_err() {
+        return Ok(false);
+    }
+    core.wal.provision_ahead()?;
+    let Some(interval) = core.background.sync_interval() else { return Ok(false) };
+    let now = core.options.env.now();
+    {
+        let mut state = core.background.state.lock();
+        if now.saturating_sub(state.last_sync) < interval {
+            return Ok(false);
+        }
+        state.last_sync = now;
+    }
+    if !core.wal.needs_sync() {
+        return Ok(false);
+    }
+    core.wait_durable(core.wal.published())?;
+    Ok(true)
+}
+
+/// Removes the files of tables that nobody reads any more. What cannot be removed now is removed as an orphan at the
+/// next opening. False if there was none.
+pub(crate) fn sweep_step(core: &Core) -> bool {
+    // Versions that were replaced are dropped, and let their tables go, once nobody can be reading them.
+    for _ in 0..4 {
+        crossbeam_epoch::pin().flush();
+    }
+    let mut any = false;
+    for file in core.obsolete_files.try_iter().filter(|file| *file != FileNumber(u64::MAX)) {
+        let _ = core.context.fs.remove_file(&core.context.table_path(file));
+        any = true;
+    }
+    any
 }
 
 fn compaction_loop(core: &Core) {
     let background = &core.background;
     loop {
-        let mut more = false;
-        let idle = is_idle(core);
-        if !core.options.advanced.disable_auto_compactions && background.begin() {
-            more = guarded(core, "compaction", || compaction_step(core, idle));
-            background.end();
-        }
-        if more {
+        if run_step(core, BackgroundStep::Compaction) {
             continue;
         }
         let mut state = background.state.lock();
@@ -459,8 +560,9 @@ fn run_compaction(core: &Core, version: &Version, mut compaction: Compaction, ma
         core.install(step.edits, step.handles, None)?;
         core.update_debt(&core.view.reference());
         core.background.changed.notify_all();
-        // The rest is picked again after the pause.
-        if !manual && core.background.should_yield() {
+        // The rest is picked again after the pause, or when the driver of a machine without threads asks for it.
+        let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
+        if !manual && (driven || core.background.should_yield()) {
             return Ok(());
         }
     }
@@ -496,7 +598,7 @@ pub(crate) fn compact_range(
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,
 ) -> Result<()> {
-    core.background.wait_until(|| {
+    wait_until(core, || {
         core.check_writable()?;
         Ok(core.background.claim(keyspace))
     })?;

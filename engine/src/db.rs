@@ -297,7 +297,7 @@ impl Db {
         core.check_open()?;
         core.background.wake_flush();
         core.background.wake_compaction();
-        core.background.wait_until(|| {
+        background::wait_until(core, || {
             core.check_not_poisoned()?;
             let flushed = core.view.reference().generations.len() == 1;
             Ok(flushed && !core.background.is_running() && !background::compaction_due(core))
@@ -314,6 +314,15 @@ impl Db {
     /// Takes one [`Db::pause_background`] back.
     pub fn resume_background(&self) {
         self.inner.core.background.resume();
+    }
+
+    /// Does one step of background work on the caller's thread, for a database on a machine that starts no threads
+    /// ([`Env::sim_manual`](sapwood_storage::env::Env::sim_manual)). False if there was nothing to do, or background
+    /// work is paused. Errors of the step surface as they do from threads: in [`Db::health`] and the next write.
+    #[cfg(feature = "sim")]
+    pub fn background_step(&self, step: background::BackgroundStep) -> Result<bool> {
+        self.inner.core.check_open()?;
+        Ok(background::run_step(&self.inner.core, step))
     }
 
     /// Figures of all layers.
@@ -436,7 +445,11 @@ impl Core {
             obsolete: sender,
         });
         let arenas = ArenaPool::new(MemtableOptions { size_bytes: options.memtable_bytes });
-        let source = MemtableSource { arenas: &arenas, memtable_bytes: options.memtable_bytes };
+        let source = MemtableSource {
+            arenas: &arenas,
+            memtable_bytes: options.memtable_bytes,
+            threads: env.starts_threads(),
+        };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
         let segment_bytes = options.advanced.wal_segment_bytes;
         let manifest = match options.read_only {
@@ -464,7 +477,7 @@ impl Core {
         };
         let subcompactions = options.advanced.subcompactions;
         let pool =
-            match subcompactions > 1 && !options.read_only {
+            match subcompactions > 1 && !options.read_only && env.starts_threads() {
                 true => {
                     let built = rayon::ThreadPoolBuilder::new()
                         .num_threads(subcompactions)
@@ -759,10 +772,8 @@ impl Core {
             return Ok(());
         }
         while self.view.reference().active().memtable.keyspace_capacity() <= id.0 {
-            self.check_writable()?;
             if !self.rotate(true)? {
-                self.check_flush_has_space()?;
-                self.options.env.sleep(STEP);
+                self.wait_for_flush_step()?;
             }
         }
         Ok(())
@@ -820,7 +831,7 @@ impl Core {
             }
             waited_since.get_or_insert_with(|| self.options.env.now());
             drop(view);
-            self.options.env.sleep(STEP);
+            background::give_way(self);
         };
         if let Some(since) = waited_since {
             let waited = self.options.env.now().saturating_sub(since).as_nanos() as u64;
@@ -846,7 +857,7 @@ impl Core {
             self.background.wake_flush();
             return Ok(false);
         }
-        let capacity = keyspace_capacity(self.manifest_next_keyspace(&view));
+        let capacity = keyspace_capacity(view.keyspaces.len() as u32);
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
         let memtable = Memtable::new(id, self.arenas.take()?, capacity);
         memtable.expect_prefixes_of(old)?;
@@ -876,10 +887,6 @@ impl Core {
         Ok(true)
     }
 
-    fn manifest_next_keyspace(&self, view: &SuperVersion) -> u32 {
-        view.keyspaces.len() as u32
-    }
-
     /// Flushes everything that is published now.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
@@ -901,7 +908,7 @@ impl Core {
             self.wait_for_flush_step()?;
         };
         self.background.wake_flush();
-        self.background.wait_until(|| {
+        background::wait_until(self, || {
             self.check_writable()?;
             self.check_flush_has_space()?;
             let view = self.view.reference();
@@ -912,7 +919,7 @@ impl Core {
     fn wait_for_flush_step(&self) -> Result<()> {
         self.check_writable()?;
         self.check_flush_has_space()?;
-        self.options.env.sleep(STEP);
+        background::give_way(self);
         Ok(())
     }
 
@@ -963,12 +970,7 @@ impl Core {
                 }
             }
             // Tables that the last versions let go are removed now rather than at the next opening.
-            for _ in 0..4 {
-                crossbeam_epoch::pin().flush();
-            }
-            for file in self.obsolete_files.try_iter().filter(|file| *file != FileNumber(u64::MAX)) {
-                let _ = self.context.fs.remove_file(&self.context.table_path(file));
-            }
+            background::sweep_step(self);
         }
         self.manifest.lock().take();
         self.lock.lock().take();

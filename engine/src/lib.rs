@@ -53,6 +53,8 @@ mod manifest;
 mod recovery;
 pub mod stats;
 
+#[cfg(feature = "sim")]
+pub use background::BackgroundStep;
 pub use db::{Db, DbBuilder};
 pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{AdvancedOptions, Durability, WriteOptions};
@@ -64,6 +66,8 @@ pub use sapwood_base::{Error, ErrorKind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result,
 pub use sapwood_compaction::CompactionStyle;
 pub use sapwood_sstable::{Codec, FilterKind};
 pub use sapwood_storage::env::Env;
+#[cfg(feature = "sim")]
+pub use sapwood_storage::sim;
 pub use stats::{Health, Memory, Stats};
 pub use write::Commit;
 pub use write::batch::WriteBatch;

@@ -57,6 +57,8 @@ pub(crate) struct Recovered {
 pub(crate) struct MemtableSource<'a> {
     pub(crate) arenas: &'a Arc<ArenaPool>,
     pub(crate) memtable_bytes: usize,
+    /// Whether a long log may be replayed on threads.
+    pub(crate) threads: bool,
 }
 
 /// The number of keyspaces that a new memtable has room for.
@@ -390,7 +392,7 @@ impl Replay<'_> {
     /// is what an insert in log order spends its time on. Sequence numbers tell the versions of a key apart.
     fn insert_pending(&mut self) -> Result<()> {
         let Some((memtable, _)) = &self.current else { return Ok(()) };
-        if self.pool.is_none() && self.pending_bytes >= PARALLEL_BYTES {
+        if self.source.threads && self.pool.is_none() && self.pending_bytes >= PARALLEL_BYTES {
             let built = rayon::ThreadPoolBuilder::new().build();
             let failed = |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
             self.pool = Some(built.map_err(failed)?);

@@ -155,7 +155,7 @@ pub(crate) fn commit(
 
     match durability {
         Durability::None | Durability::Buffered => {}
-        Durability::Periodic(every) => core.background.sync_every(core, every),
+        Durability::Periodic(every) => core.background.sync_every(every),
         Durability::Sync => core.wait_durable(at.end)?,
     }
     Ok(Committed { sequence: SequenceNumber(at.position), end: at.end })

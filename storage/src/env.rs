@@ -38,6 +38,10 @@ pub(crate) trait Machine: Send + Sync {
         task: Task,
     ) -> std::io::Result<std::thread::JoinHandle<()>>;
     fn parallelism(&self) -> usize;
+    /// Whether `spawn` is of use; otherwise whoever drives the machine does the background work as well.
+    fn starts_threads(&self) -> bool {
+        true
+    }
 }
 
 /// A handle to the machine. Clones share it; any thread may use it.
@@ -58,6 +62,16 @@ impl Env {
     pub fn sim(seed: u64) -> (Env, crate::sim::SimFs) {
         let fs = crate::sim::SimFs::new();
         let env = Env { fs: Arc::new(fs.clone()), machine: Arc::new(crate::sim::SimMachine::new(seed)) };
+        (env, fs)
+    }
+
+    /// [`Env::sim`] without threads: a database on it does its background work when it is asked to, and when it would
+    /// have to wait for it, on the caller's thread and in an order that `seed` decides. So a run follows from its
+    /// seed. Sleeping only moves the clock.
+    #[cfg(feature = "sim")]
+    pub fn sim_manual(seed: u64) -> (Env, crate::sim::SimFs) {
+        let fs = crate::sim::SimFs::new();
+        let env = Env { fs: Arc::new(fs.clone()), machine: Arc::new(crate::sim::SimMachine::manual(seed)) };
         (env, fs)
     }
 
@@ -100,6 +114,11 @@ impl Env {
             Ok(inner) => Ok(JoinHandle { inner }),
             Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start thread {name}: {error}"))),
         }
+    }
+
+    /// Whether background work gets threads of its own. False on [`Env::sim_manual`] only.
+    pub fn starts_threads(&self) -> bool {
+        self.machine.starts_threads()
     }
 
     /// How many threads can run at once; at least 1.

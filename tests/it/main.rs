@@ -6,6 +6,7 @@ mod faults;
 mod corruption;
 mod api;
 mod keyspace;
+mod manual;
 mod batch;
 mod snapshot;
 mod iterator;

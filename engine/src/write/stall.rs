@@ -67,7 +67,7 @@ impl Stall {
         let mut slept = false;
         // A sleep is worth its overhead only from a full step on.
         while due.saturating_sub(env.now()) >= STEP && self.price.load(Ordering::Relaxed) > 0 {
-            env.sleep(STEP);
+            crate::background::give_way(core);
             slept = true;
             core.check_writable()?;
         }

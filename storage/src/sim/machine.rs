@@ -1,5 +1,5 @@
-//! A clock that moves only when asked, and numbers that a seed decides. Threads are real for now, so a run repeats
-//! itself exactly only as long as one thread asks.
+//! A clock that moves only when asked, and numbers that a seed decides. Threads are real, so a run repeats itself
+//! exactly only as long as one thread asks; the manual machine sees to that by starting none.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
@@ -20,11 +20,21 @@ const BEGINNING: Duration = Duration::from_secs(1_735_689_600);
 pub(crate) struct SimMachine {
     now_ns: AtomicU64,
     random: Mutex<fastrand::Rng>,
+    starts_threads: bool,
 }
 
 impl SimMachine {
     pub(crate) fn new(seed: u64) -> SimMachine {
-        SimMachine { now_ns: AtomicU64::new(0), random: Mutex::new(fastrand::Rng::with_seed(seed)) }
+        SimMachine {
+            now_ns: AtomicU64::new(0),
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            starts_threads: true,
+        }
+    }
+
+    /// A machine for one thread.
+    pub(crate) fn manual(seed: u64) -> SimMachine {
+        SimMachine { starts_threads: false, ..SimMachine::new(seed) }
     }
 
     fn advance(&self, nanoseconds: u64) -> Duration {
@@ -44,7 +54,9 @@ impl Machine for SimMachine {
 
     fn sleep(&self, duration: Duration) {
         self.advance(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4));
-        std::thread::sleep(duration.min(LONGEST_SLEEP));
+        if self.starts_threads {
+            std::thread::sleep(duration.min(LONGEST_SLEEP));
+        }
     }
 
     fn random_u64(&self) -> u64 {
@@ -62,5 +74,9 @@ impl Machine for SimMachine {
 
     fn parallelism(&self) -> usize {
         2
+    }
+
+    fn starts_threads(&self) -> bool {
+        self.starts_threads
     }
 }
