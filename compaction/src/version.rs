@@ -30,9 +30,22 @@ pub struct TableContext {
     pub next_file: AtomicU64,
     /// Takes the numbers of tables that no version lists any more.
     pub obsolete: Sender<FileNumber>,
+    /// Whether a sync of the directory has failed. Held during each, so that none succeeds after one that failed.
+    directory_sync_failed: Mutex<bool>,
 }
 
 impl TableContext {
+    /// For the database in `directory`, with no file number given out yet.
+    pub fn new(
+        fs: Arc<dyn FileSystem>,
+        directory: PathBuf,
+        cache: Arc<BufferCache>,
+        obsolete: Sender<FileNumber>,
+    ) -> TableContext {
+        let (next_file, directory_sync_failed) = (AtomicU64::new(1), Mutex::new(false));
+        TableContext { fs, directory, cache, next_file, obsolete, directory_sync_failed }
+    }
+
     /// A number that no file of this database has had.
     pub fn allocate_file(&self) -> FileNumber {
         // Relaxed: the number alone matters; the file it names is published by other means.
@@ -44,13 +57,25 @@ impl TableContext {
         self.directory.join(FileName::Table(file).format())
     }
 
-    /// Makes the names of new files durable. A failure is of kind [`ErrorKind::Poisoned`] whatever its cause: names that
-    /// other threads wait to have synced may be lost with it, and their own sync would not notice.
+    /// Makes the names of new files durable. A failure is of kind [`ErrorKind::Poisoned`] whatever its cause, and
+    /// final: names that other threads wait to have synced may be lost with it, and the kernel would not tell them
+    /// when they sync in their turn.
     pub fn sync_directory(&self) -> Result<()> {
-        self.fs.sync_directory(&self.directory).map_err(|error| {
-            let message = format!("a sync of the directory failed; reopen the database ({error})");
-            Error::new(ErrorKind::Poisoned, message)
-        })
+        let mut has_failed = self.directory_sync_failed.lock();
+        let refused = |cause: &dyn std::fmt::Display| {
+            let message = format!("a sync of the directory failed; reopen the database ({cause})");
+            Err(Error::new(ErrorKind::Poisoned, message))
+        };
+        if *has_failed {
+            return refused(&"an earlier one");
+        }
+        match self.fs.sync_directory(&self.directory) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                *has_failed = true;
+                refused(&error)
+            }
+        }
     }
 }
 
@@ -349,5 +374,32 @@ impl Version {
         }
         list.sort_by(|a, b| a.level.cmp(&b.level).then(b.id.cmp(&a.id)));
         Ok(Version { runs: list })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sapwood_storage::env::Env;
+    use sapwood_storage::sim::{Fault, FaultRule, Operation};
+    use std::path::Path;
+
+    #[test]
+    fn no_sync_of_the_directory_succeeds_after_one_that_failed() {
+        let (env, fs) = Env::sim(1);
+        env.fs().create_dir_all(Path::new("db")).unwrap();
+        let cache = BufferCache::new(1 << 20).unwrap();
+        let (obsolete, _) = crossbeam::channel::unbounded();
+        let context = TableContext::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete);
+        context.sync_directory().unwrap();
+        // Two threads make a file each. The sync of the one fails and takes the name of the other's file with it.
+        for number in [1, 2] {
+            context.fs.create_new(&context.table_path(FileNumber(number))).unwrap();
+        }
+        fs.fail(FaultRule::new(Operation::SyncDirectory, Fault::Io));
+        for _ in 0..2 {
+            assert_eq!(context.sync_directory().unwrap_err().kind(), ErrorKind::Poisoned);
+        }
+        assert!(!fs.crash(0).files().iter().any(|path| path.extension().is_some()), "both names are lost");
     }
 }

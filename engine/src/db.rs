@@ -437,13 +437,7 @@ impl Core {
         }
 
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
-        let context = Arc::new(TableContext {
-            fs,
-            directory,
-            cache: BufferCache::new(cache_bytes)?,
-            next_file: AtomicU64::new(1),
-            obsolete: sender,
-        });
+        let context = Arc::new(TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender));
         let arenas = ArenaPool::new(MemtableOptions { size_bytes: options.memtable_bytes });
         let source = MemtableSource {
             arenas: &arenas,

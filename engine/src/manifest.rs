@@ -184,7 +184,7 @@ impl Manifest {
                 fs.remove_file(&directory.join(name.format()))?;
             }
         }
-        fs.sync_directory(directory)
+        self.context.sync_directory()
     }
 
     /// Appends one edit durably, then applies it to the state.
