@@ -12,6 +12,7 @@ pub mod coding;
 pub mod histogram;
 pub mod iterator;
 pub mod format;
+pub mod planted;
 
 pub use error::{Error, ErrorKind, Result};
 pub use key::{FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind};

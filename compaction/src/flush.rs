@@ -4,6 +4,7 @@ use crate::output::{Output, OutputWriter};
 use crate::version::{TableContext, Version};
 use crate::visibility::{Fate, VersionFilter};
 use sapwood_base::iterator::InternalIterator;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
 use sapwood_memtable::Memtable;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub fn flush(
     let run = context.allocate_file().0;
     let mut writer = OutputWriter::new(context, options, keyspace, 0, run);
     let mut filter = VersionFilter::new(snapshots, false);
-    let bottom = version.runs.is_empty();
+    let bottom = version.runs.is_empty() || planted::is(Bug::FlushLosesDeletes);
     let mut entries = memtable.iter(keyspace);
     entries.seek_to_first()?;
     let mut last_key: Vec<u8> = Vec::new();
@@ -39,6 +40,16 @@ pub fn flush(
         }
         let (sequence, kind) = (entries.sequence(), entries.kind());
         if filter.decide(new_key, sequence, kind, || bottom) != Fate::Drop {
+            // Only the last byte, so that the order stays: what notices must be who reads.
+            let mut altered = Vec::new();
+            let key = match key.split_last() {
+                Some((last, rest)) if planted::is(Bug::KeyAltered) && last % 16 == 6 => {
+                    altered.extend_from_slice(rest);
+                    altered.push(last | 8);
+                    &altered
+                }
+                _ => key,
+            };
             writer.add(new_key, key, None, sequence, kind, entries.value())?;
         }
         entries.next()?;

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
 use sapwood_base::key::key_prefix;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -341,7 +342,10 @@ impl Job {
                 return Err(Error::new(ErrorKind::Closed, "the compaction was stopped"));
             }
             let (sequence, kind) = (merged.sequence(), merged.kind());
-            let bottom = || self.older.iter().all(|run| run.find(key).is_none());
+            let bottom = || {
+                planted::is(Bug::TombstoneDroppedEarly)
+                    || self.older.iter().all(|run| run.find(key).is_none())
+            };
             let sequence = match filter.decide(new_key, sequence, kind, bottom) {
                 Fate::Keep => Some(sequence),
                 Fate::KeepAsOldest => Some(SequenceNumber::ZERO),

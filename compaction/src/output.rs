@@ -2,6 +2,7 @@
 use crate::options::CompactionOptions;
 use crate::version::{TableContext, TableHandle};
 use sapwood_base::format::manifest::TableRecord;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{TableBuilder, TableOptions};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ impl<'a> OutputWriter<'a> {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<()> {
-        if new_key
+        if (new_key || planted::is(Bug::SplitUserKey))
             && self.builder.as_ref().is_some_and(|(b, _)| b.estimated_bytes() >= self.target_file_bytes)
         {
             self.finish_table()?;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::key::{common_prefix_len, key_prefix};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_sstable::Table;
 use sapwood_storage::cache::BufferCache;
@@ -61,6 +62,9 @@ impl TableContext {
     /// final: names that other threads wait to have synced may be lost with it, and the kernel would not tell them
     /// when they sync in their turn.
     pub fn sync_directory(&self) -> Result<()> {
+        if planted::is(Bug::DirectoryNotSynced) {
+            return Ok(());
+        }
         let mut has_failed = self.directory_sync_failed.lock();
         let refused = |cause: &dyn std::fmt::Display| {
             let message = format!("a sync of the directory failed; reopen the database ({cause})");
@@ -152,7 +156,7 @@ impl TableHandle {
 
 impl Drop for TableHandle {
     fn drop(&mut self) {
-        if self.obsolete.load(Ordering::Acquire) {
+        if self.obsolete.load(Ordering::Acquire) && !planted::is(Bug::ObsoleteTablesStay) {
             self.table.take();
             // Without a receiver the database is closing; the next opening removes the file.
             let _ = self.context.obsolete.send(self.file);

@@ -3,6 +3,7 @@
 //! The live snapshots cut the history into stripes; of the versions in one stripe only the newest can be read. A
 //! tombstone goes when no older version can be left below it: it lies in the oldest stripe, and nothing older than
 //! the output holds the key. This is the one place where versions are dropped.
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{SequenceNumber, ValueKind};
 
 /// What becomes of an entry.
@@ -29,6 +30,9 @@ impl VersionFilter {
     /// A filter that honours `snapshots`. With `zero_sequences`, entries in the oldest stripe that have nothing
     /// older below lose their number.
     pub fn new(mut snapshots: Vec<SequenceNumber>, zero_sequences: bool) -> VersionFilter {
+        if planted::is(Bug::SnapshotsIgnored) {
+            snapshots.clear();
+        }
         snapshots.sort_unstable();
         snapshots.dedup();
         VersionFilter { snapshots, zero_sequences, stripe: None }
@@ -48,9 +52,13 @@ impl VersionFilter {
         let stripe = if self.snapshots.is_empty() {
             0
         } else {
-            self.snapshots.partition_point(|snapshot| *snapshot < sequence)
+            let late = u64::from(planted::is(Bug::SnapshotBoundary));
+            self.snapshots.partition_point(|snapshot| snapshot.0 < sequence.0 + late)
         };
-        if !new_key && self.stripe == Some(stripe) {
+        if !new_key && self.stripe == Some(stripe) && !planted::is(Bug::OverwrittenVersionsStay) {
+            return Fate::Drop;
+        }
+        if planted::is(Bug::NewestDropped) && new_key && stripe > 0 && stripe == self.snapshots.len() {
             return Fate::Drop;
         }
         self.stripe = Some(stripe);

@@ -11,6 +11,7 @@ use crate::db::Core;
 use crate::write::stall::STEP;
 use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::manifest::Edit;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::flush::flush;
 use sapwood_compaction::job::Job;
@@ -339,10 +340,11 @@ fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>)
     };
     match error.kind() {
         ErrorKind::Closed => {}
-        ErrorKind::NoSpace => {
+        ErrorKind::NoSpace if !planted::is(Bug::FullDiskIsFinal) => {
             core.report_no_space(what, error.context(what));
             core.options.env.sleep(RETRY);
         }
+        _ if planted::is(Bug::ErrorSwallowed) => {}
         _ => core.poison(&error.context(what)),
     }
     false
@@ -375,6 +377,9 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     let [.., next, oldest] = view.generations.as_slice() else { return Ok(false) };
     core.check_not_poisoned()?;
     let end = next.start();
+    if planted::is(Bug::LogStartBeforeFlush) {
+        core.install(vec![Edit::LogStart(end)], HashMap::new(), None)?;
+    }
     // From here on the memtable takes no inserts: every writer that belongs to it has published.
     core.wal.wait_published(end);
     let snapshots = core.snapshots.numbers();
@@ -403,6 +408,9 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
     let flushed = oldest.clone();
     drop(view);
+    if planted::is(Bug::RecycledBeforeEdit) {
+        core.wal.recycle(end);
+    }
     core.install(edits, handles, Some(&flushed))?;
     core.wal.recycle(end);
     Ok(true)

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::format::manifest::Edit;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, picker};
 use sapwood_memtable::{ArenaPool, Memtable, MemtableOptions};
@@ -385,6 +386,8 @@ pub(crate) struct Core {
     /// What met a full disk, and what it met.
     no_space: Mutex<Vec<(&'static str, Error)>>,
     closing: Mutex<bool>,
+    /// What [`Bug::StaleRow`] remembers.
+    pub(crate) stale_rows: planted::Rows,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
@@ -427,7 +430,10 @@ impl Core {
                 return Err(error);
             }
         }
-        let lock = fs.lock(&directory.join(FileName::Lock.format()))?;
+        let lock = match fs.lock(&directory.join(FileName::Lock.format())) {
+            Err(_) if planted::is(Bug::NoLock) => None,
+            lock => Some(lock?),
+        };
         // Listed again: the directory may have changed before the lock was ours.
         names.clear();
         names.extend(manifest::list(&*fs, &directory)?);
@@ -509,7 +515,8 @@ impl Core {
             poison: Mutex::new(None),
             no_space: Mutex::default(),
             closing: Mutex::new(false),
-            lock: Mutex::new(Some(lock)),
+            stale_rows: Default::default(),
+            lock: Mutex::new(lock),
             options,
         });
         Ok(core)
@@ -695,9 +702,14 @@ impl Core {
             })
             .collect();
         let before = manifest.state.clone();
+        if planted::is(Bug::DeletedBeforeEdit) {
+            removed
+                .iter()
+                .for_each(|file| drop(self.context.fs.remove_file(&self.context.table_path(*file))));
+        }
         if let Err(error) = self.append(manifest, edits, &handles) {
             // The edit may be on disk all the same after a failed sync, so only a clean refusal takes the files back.
-            if error.kind() == ErrorKind::NoSpace {
+            if error.kind() == ErrorKind::NoSpace || planted::is(Bug::OutputsTakenBack) {
                 handles.values().for_each(|handle| handle.mark_obsolete());
             }
             return Err(error);
@@ -783,7 +795,11 @@ impl Core {
         if name == DEFAULT_KEYSPACE {
             return Err(Error::invalid_argument("the default keyspace cannot be dropped"));
         }
-        self.append(manifest, vec![Edit::KeyspaceDropped(entry.state.id)], &HashMap::new())?;
+        if planted::is(Bug::DropNotLogged) {
+            manifest.state.keyspaces.remove(&entry.state.id);
+        } else {
+            self.append(manifest, vec![Edit::KeyspaceDropped(entry.state.id)], &HashMap::new())?;
+        }
         entry.state.mark_dropped();
         entry.version.tables().for_each(|table| table.handle.mark_obsolete());
         let keyspaces = keyspace_views(&manifest.state);
@@ -797,7 +813,7 @@ impl Core {
         {
             let guard = crossbeam_epoch::pin();
             let memtable = &self.view.load(&guard).active().memtable;
-            if memtable.size_bytes() < self.options.memtable_bytes {
+            if memtable.size_bytes() < self.options.memtable_bytes || planted::is(Bug::MemtableGrows) {
                 return Ok(());
             }
         }

@@ -9,6 +9,7 @@ use crate::read::{self, Found};
 use crate::write::{check_key, check_value, commit, with_scratch};
 use sapwood_base::format::write_batch::put_operation;
 use sapwood_base::key::{key_hash, prefix_successor};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::CompactionStyle;
 use sapwood_sstable::{Codec, ReadOptions};
@@ -135,7 +136,7 @@ impl KeyspaceState {
 
 /// Checks a keyspace's name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() || name.len() > 255 {
+    if name.is_empty() && !planted::is(Bug::EmptyKeyspaceName) || name.len() > 255 {
         return Err(Error::invalid_argument("a keyspace's name has 1 to 255 bytes"));
     }
     Ok(())
@@ -300,7 +301,8 @@ impl Keyspace {
     /// The entries whose keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         let prefix = prefix.as_ref();
-        let upper = prefix_successor(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+        let bound = if planted::is(Bug::PrefixBound) { Bound::Included } else { Bound::Excluded };
+        let upper = prefix_successor(prefix).map_or(Bound::Unbounded, bound);
         Iter::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
     }
 

@@ -8,6 +8,7 @@ use crate::keyspace::{KeyspaceOptions, KeyspaceState};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::{TableContext, TableHandle, Version};
 use sapwood_storage::fs::{File, FileSystem, OpenMode};
@@ -159,8 +160,12 @@ impl Manifest {
         let file = context.fs.create_new(&path)?;
         let mut bytes = format::encode_header(database).to_vec();
         bytes.extend(encode_record(&state.snapshot(), database, HEADER_BYTES as u64));
-        let written =
-            file.write_at(0, &bytes).and_then(|()| file.sync_all()).and_then(|()| context.sync_directory());
+        let sync = || if planted::is(Bug::NewManifestNotSynced) { Ok(()) } else { file.sync_all() };
+        let sync_name = || match planted::is(Bug::NewManifestNameNotSynced) {
+            true => Ok(()),
+            false => context.sync_directory(),
+        };
+        let written = file.write_at(0, &bytes).and_then(|()| sync()).and_then(|()| sync_name());
         if let Err(error) = written {
             return match context.fs.remove_file(&path) {
                 Ok(()) => Err(error),
@@ -218,7 +223,8 @@ impl Manifest {
         }
         let record = encode_record(&edits, self.database, self.end);
         self.file.write_at(self.end, &record)?;
-        if let Err(error) = self.file.sync_data() {
+        let unsynced = planted::is(Bug::ManifestNotSynced);
+        if let Err(error) = if unsynced { Ok(()) } else { self.file.sync_data() } {
             self.failed = true;
             return Err(closed_for_good(error));
         }

@@ -17,6 +17,7 @@ use crate::db::Core;
 use crate::keyspace::KeyspaceState;
 use crossbeam_epoch::Guard;
 use sapwood_base::key::key_hash;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::ValueRef;
@@ -58,9 +59,20 @@ pub(crate) fn get<'g>(
     at: Option<SequenceNumber>,
     guard: &'g Guard,
 ) -> Result<Option<Found<'g>>> {
+    // Planted with some time in between, which a thread that is interrupted there has as well.
+    let mut early = None;
+    if planted::is(Bug::SequenceBeforeView) {
+        early = Some(core.visible_sequence());
+        core.options.env.sleep(crate::write::stall::STEP);
+    }
     let view = core.view.load(guard);
-    let sequence = at.unwrap_or_else(|| core.visible_sequence());
+    let sequence = at.or(early).unwrap_or_else(|| core.visible_sequence());
     let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
+    if planted::is(Bug::StaleRow)
+        && let Some(value) = core.stale_rows.recall(keyspace.id, key)
+    {
+        return Ok(Some(Found::Memtable(value)));
+    }
     let hash = key_hash(key);
 
     for generation in &view.generations {
@@ -90,6 +102,9 @@ pub(crate) fn get<'g>(
             continue;
         }
         if let Some(found) = table.get(key, hash, sequence, guard)? {
+            if planted::is(Bug::StaleRow) && found.kind == ValueKind::Put {
+                core.stale_rows.remember(keyspace.id, key, &found.value);
+            }
             return Ok((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
         }
     }

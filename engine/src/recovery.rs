@@ -19,6 +19,7 @@ use sapwood_base::format::log_record::{
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::format::write_batch::{Operation, Operations};
 use sapwood_base::key::{key_hash, key_prefix};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, Memtable};
@@ -74,6 +75,7 @@ pub(crate) fn analyze(
     source: &MemtableSource<'_>,
 ) -> Result<Recovered> {
     let loaded = manifest::load(context, names)?;
+    let loaded_nothing = loaded.is_none();
     let (database, mut state) = match loaded {
         Some(loaded) => (loaded.database, loaded.state),
         None => {
@@ -89,6 +91,7 @@ pub(crate) fn analyze(
             FileName::Manifest(number) | FileName::Log(number) | FileName::Table(number) => Some(number.0),
         })
         .max();
+    let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || loaded_nothing);
     state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
     // Relaxed: nobody else has the context yet.
     context.next_file.store(state.next_file, Ordering::Relaxed);
@@ -130,7 +133,7 @@ pub(crate) fn analyze(
         builder.add(record)?;
     }
     let log_end = reader.position();
-    if let Some(durable) = reader.witness_above(log_end)? {
+    if let Some(durable) = reader.witness_above(log_end)?.filter(|_| !planted::is(Bug::DamageEndsLog)) {
         let message = format!(
             "log record is damaged; the log had been synced up to position {durable}, this is position {log_end}"
         );
@@ -155,6 +158,11 @@ pub(crate) fn analyze(
         .chain([log_end, state.log_opened, FIRST_POSITION])
         .max()
         .expect("not empty");
+    let base = match planted::is(Bug::SequenceRestarts) && log_end == opened {
+        true => FIRST_POSITION,
+        false if planted::is(Bug::PositionsReused) => log_end,
+        false => base,
+    };
     if generations.is_empty() {
         let capacity = keyspace_capacity(state.next_keyspace);
         generations.push(Generation::new(
@@ -167,9 +175,12 @@ pub(crate) fn analyze(
     if opened_needed {
         state.log_closed.push((opened, log_end));
     }
+    if planted::is(Bug::ReplayedLogDropped) {
+        state.log_start = log_end;
+    }
     let log_start = state.log_start;
     state.log_closed.retain(|(_, end)| *end > log_start);
-    state.log_opened = base;
+    state.log_opened = if planted::is(Bug::RecoveredLogOpen) { opened } else { base };
     let needed = |segment: &FoundSegment| {
         let (from, to) = (segment.header.base_position, segment.header.end_position());
         state.log_closed.iter().any(|(start, end)| from < *end && to > (*start).max(log_start))
@@ -195,6 +206,7 @@ pub(crate) fn analyze(
         .values()
         .flat_map(|entry| entry.version.tables())
         .map(|table| table.handle.file())
+        .skip(usize::from(planted::is(Bug::GreedySweep)))
         .collect();
     let orphans = names
         .iter()
@@ -216,7 +228,7 @@ pub(crate) fn analyze(
 
 /// Step 4.
 pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> Result<Manifest> {
-    for segment in recovered.unsynced.drain(..) {
+    for segment in recovered.unsynced.drain(..).filter(|_| !planted::is(Bug::RecoveredLogNotSynced)) {
         segment.file.sync_data()?;
     }
     Manifest::create(context, recovered.database, recovered.manifest.clone())
@@ -358,6 +370,9 @@ impl Replay<'_> {
         if record.kind != RecordKind::Batch {
             return Ok(());
         }
+        if planted::is(Bug::ReplayOffByOne) && record.position <= self.state.log_start {
+            return Ok(());
+        }
         let bytes = record.payload().len();
         // Memtable entries take more room than log records; the size need not be exact.
         if self.current.as_ref().is_some_and(|(_, filled)| *filled >= self.source.memtable_bytes) {
@@ -443,7 +458,14 @@ fn operations<'r>(
     let mut all = Vec::with_capacity(records.len());
     for record in records {
         for (i, operation) in Operations::new(record.payload()).enumerate() {
+            if planted::is(Bug::TornBatch) && operation.is_err() {
+                break;
+            }
             let operation = operation?;
+            if planted::is(Bug::ReplaySkipsKeyspace) && operation.keyspace.0 + 1 == state.next_keyspace.max(2)
+            {
+                continue;
+            }
             if state.keyspaces.contains_key(&operation.keyspace) {
                 all.push((SequenceNumber(record.position + i as u64), operation));
             }

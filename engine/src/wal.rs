@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableContext;
 use segment::LogSegment;
@@ -405,12 +406,21 @@ impl Wal {
                 }
                 if state.leader {
                     self.synced.wait(&mut state);
+                    if planted::is(Bug::LeadersTarget) {
+                        return Ok(());
+                    }
                     continue;
                 }
                 state.leader = true;
             }
             let target = self.ring.published();
-            let result = self.sync_range(self.durable(), target);
+            if planted::is(Bug::MarkBeforeSync) {
+                self.mark(target, poison);
+            }
+            let mut result = self.sync_range(self.durable(), target);
+            if planted::is(Bug::RetrySync) && result.is_err() {
+                result = self.sync_range(self.durable(), target);
+            }
             let mut state = self.sync.lock();
             state.leader = false;
             match &result {
@@ -418,7 +428,9 @@ impl Wal {
                 Ok(()) => self.durable.store(target, Ordering::Release),
                 Err(error) => poison(error),
             }
-            self.synced.notify_all();
+            if !planted::is(Bug::LostWakeUp) {
+                self.synced.notify_all();
+            }
             drop(state);
             // Whatever the cause, a full disk too: this cannot be tried again.
             result.map_err(|error| {
@@ -468,6 +480,9 @@ impl Wal {
             // A segment that was recycled since is in tables, which were synced.
             if let Some(segment) = self.segment_in_use(index) {
                 segment.sync(bytes(offset), bytes(stop))?;
+            }
+            if planted::is(Bug::SyncOneSegment) {
+                break;
             }
             unit += stop - offset;
         }

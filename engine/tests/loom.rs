@@ -14,6 +14,16 @@ use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use sync::{AtomicU64, Ordering};
 
+/// All interleavings of `run`, with the bug that `SAPWOOD_PLANTED` names if this build has the feature for it.
+fn model(run: impl Fn() + Sync + Send + 'static) {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
+        use sapwood_base::planted::{Bug, plant};
+        plant(Bug::named(&name).expect("a bug of that name"));
+    }
+    loom::model(run);
+}
+
 fn take(tail: &Tail, ring: &CommitRing) -> (u64, u64) {
     loop {
         let (ticket, position) = tail.peek();
@@ -34,7 +44,7 @@ fn finish(ring: &CommitRing, ticket: u64, position: u64) {
 
 #[test]
 fn what_is_published_was_inserted() {
-    loom::model(|| {
+    model(|| {
         let shared = Arc::new((Tail::new(0), CommitRing::new(4, 0)));
         let slots: Arc<Vec<AtomicU64>> = Arc::new((0..2).map(|_| AtomicU64::new(0)).collect());
         let writers: Vec<_> = (0..2)
@@ -59,7 +69,7 @@ fn what_is_published_was_inserted() {
 
 #[test]
 fn a_frozen_generation_holds_exactly_the_positions_before_the_rotation() {
-    loom::model(|| {
+    model(|| {
         struct Shared {
             tail: Tail,
             ring: CommitRing,

@@ -88,6 +88,11 @@ fn check(entries: &[(Vec<u8>, u64)], present: &[&[u8]]) {
 /// Runs `run` in all interleavings with at most two preemptions, or in as many as fit in some seconds. (The scans have
 /// millions; `LOOM_MAX_DURATION` gives them more time.)
 fn model(run: impl Fn() + Sync + Send + 'static) {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
+        use sapwood_base::planted::{Bug, plant};
+        plant(Bug::named(&name).expect("a bug of that name"));
+    }
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = builder.preemption_bound.or(Some(2));
     builder.max_duration = builder.max_duration.or(Some(Duration::from_secs(6)));

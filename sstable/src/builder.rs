@@ -15,6 +15,7 @@ use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::format::table_index::{OFFSET_UNIT_BYTES, TableIndexColumns};
 use sapwood_base::key::{common_prefix_len, key_hash};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{
     Error, ErrorKind, FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber,
     ValueKind,
@@ -200,6 +201,9 @@ impl TableBuilder {
     fn begin_block(&mut self, key: &[u8], is_new_key: bool) {
         self.separator.clear();
         self.is_continued = !is_new_key;
+        if planted::is(Bug::FilterForgets) && is_new_key {
+            self.hashes.pop();
+        }
         if self.properties.entries > 0 {
             let shared = common_prefix_len(&self.last_key, key);
             self.separator.extend_from_slice(&key[..key.len().min(shared + 1)]);
@@ -312,7 +316,9 @@ impl TableBuilder {
         self.out.extend_from_slice(&footer);
         let file_bytes = self.out_offset + self.out.len() as u64;
         self.write_out()?;
-        self.file.sync_data()?;
+        if !planted::is(Bug::TableNotSynced) {
+            self.file.sync_data()?;
+        }
         Ok(TableSummary {
             file_bytes,
             data_bytes: data_len,

@@ -78,6 +78,9 @@ pub struct BufferCache {
     keeper: CachePadded<Mutex<Keeper>>,
     /// Where threads wait for a load by another one, spread by the slot's address.
     waiting: [CachePadded<(Mutex<()>, Condvar)>; WAITING_ROOMS],
+    /// For [`Bug::CacheKeyWithoutFile`].
+    #[cfg(feature = "planted")]
+    shared: Mutex<Vec<Arc<[Slot]>>>,
 }
 
 const WAITING_ROOMS: usize = 16;
@@ -97,6 +100,8 @@ impl BufferCache {
             next_table: AtomicU32::new(0),
             keeper: CachePadded::new(Mutex::new(keeper)),
             waiting: std::array::from_fn(|_| CachePadded::new((Mutex::new(()), Condvar::new()))),
+            #[cfg(feature = "planted")]
+            shared: Mutex::default(),
         }))
     }
 
@@ -105,6 +110,20 @@ impl BufferCache {
         // Relaxed: the numbers need only differ.
         let number = self.next_table.fetch_add(1, Ordering::Relaxed);
         SlotTable::new(Arc::clone(self), count, number)
+    }
+
+    /// Slots that tables with as many blocks have already, or `fresh` ones.
+    fn shared_slots(&self, fresh: impl FnOnce() -> Arc<[Slot]>) -> Arc<[Slot]> {
+        let fresh = fresh();
+        #[cfg(feature = "planted")]
+        {
+            let mut shared = self.shared.lock();
+            if let Some(known) = shared.iter().find(|slots| slots.len() == fresh.len()) {
+                return Arc::clone(known);
+            }
+            shared.push(Arc::clone(&fresh));
+        }
+        fresh
     }
 
     /// The capacity in bytes.

@@ -7,8 +7,22 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+/// Plants the bug that `SAPWOOD_PLANTED` names, if this build has the feature for it. Every helper of this file calls it;
+/// a test that uses none of them calls it first.
+///
+/// # Panics
+/// If there is no bug of that name.
+pub fn plant() {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
+        use sapwood_base::planted::{Bug, plant};
+        plant(Bug::named(&name).unwrap_or_else(|| panic!("there is no bug {name:?} to plant")));
+    }
+}
+
 /// The seeds of a test: `SEED` if it is set, otherwise `seeds`.
 pub fn seeds(seeds: Range<u64>) -> Vec<u64> {
+    plant();
     match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
         Err(_) => seeds.collect(),
@@ -24,6 +38,7 @@ pub struct Replay {
 impl Replay {
     /// For `seed` of `test`, which is named as `cargo test` names it.
     pub fn new(seed: u64, test: &'static str) -> Replay {
+        plant();
         Replay { seed, test }
     }
 }
@@ -42,6 +57,7 @@ pub fn within<R: Send + 'static>(
     what: &str,
     body: impl FnOnce() -> R + Send + 'static,
 ) -> R {
+    plant();
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let _ = sender.send(body());
@@ -79,6 +95,7 @@ pub fn small(options: &mut AdvancedOptions) {
 
 /// A small database in `path` on `env`.
 pub fn builder(path: impl AsRef<Path>, env: &Env) -> DbBuilder {
+    plant();
     let env = env.clone();
     Db::builder(path).memory_budget(8 << 20).advanced(|options| {
         small(options);

@@ -6,6 +6,7 @@ use crate::checksum::{checksum32, place_seed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FORMAT_VERSION;
 use crate::key::FileNumber;
+use crate::planted::{self, Bug};
 
 /// The length of the footer in bytes.
 pub const FOOTER_BYTES: usize = 96;
@@ -28,6 +29,9 @@ pub struct SectionHandle {
 impl SectionHandle {
     /// Where it ends in the file.
     pub fn end(&self) -> u64 {
+        if planted::is(Bug::UncheckedAdd) {
+            return self.offset.wrapping_add(self.len);
+        }
         self.offset.saturating_add(self.len)
     }
 }

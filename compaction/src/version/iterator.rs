@@ -1,6 +1,7 @@
 //! A run as one sorted sequence: its tables one after the other, opened as they are reached.
 use super::Run;
 use sapwood_base::iterator::InternalIterator;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{ReadOptions, Table, TableIterator, TableScanner};
 use std::sync::Arc;
@@ -75,8 +76,8 @@ impl<R: ReadTable> RunIterator<R> {
         }
         let table = self.table.as_mut().expect("open");
         match self.run.tables[at].record.lower.as_deref() {
-            Some(lower) => table.seek(lower)?,
-            None => table.seek_to_first()?,
+            Some(lower) if !planted::is(Bug::LowerBoundIgnored) => table.seek(lower)?,
+            _ => table.seek_to_first()?,
         }
         Ok(true)
     }

@@ -4,6 +4,7 @@
 //! number sees, unless that is a tombstone.
 use crate::read::super_version::SuperVersion;
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::version::iterator::{Cached, RunIterator};
 use sapwood_memtable::MemtableIterator;
@@ -215,6 +216,13 @@ impl Cursor {
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
         match self.state {
+            State::Forward if planted::is(Bug::PrevRepeats) => {
+                self.key = self.merged.key().to_vec();
+                self.value = self.merged.value().to_vec();
+                self.merged.seek_before(&self.key)?;
+                self.state = State::Backward;
+                Ok(())
+            }
             State::Forward => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merged.key());

@@ -1,5 +1,6 @@
 //! One segment file of the log: mapped, or written with `pwrite` where mappings are not coherent.
 use sapwood_base::format::log_segment::HEADER_BYTES;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, Result};
 use sapwood_storage::fs::{self, File, FileSystem, MappedFile, OpenMode};
 use std::path::Path;
@@ -42,7 +43,7 @@ pub(crate) fn open(
     if mapped && let Some(map) = fs.map_shared(path, bytes)? {
         return Ok(Box::new(MappedSegment { number, map }));
     }
-    Ok(Box::new(WrittenSegment { number, file }))
+    Ok(Box::new(WrittenSegment { number, file, buffered: Default::default() }))
 }
 
 struct MappedSegment {
@@ -58,6 +59,9 @@ impl LogSegment for MappedSegment {
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
         // SAFETY: the header is written only here, under the lock of the pool, before records can be.
         unsafe { self.map.write(0, header) };
+        if planted::is(Bug::SegmentHeaderNotSynced) {
+            return Ok(());
+        }
         self.map.sync_range(0, HEADER_BYTES)
     }
 
@@ -76,6 +80,8 @@ impl LogSegment for MappedSegment {
 struct WrittenSegment {
     number: FileNumber,
     file: Box<dyn File>,
+    /// What [`Bug::UserSpaceBuffer`] holds back.
+    buffered: planted::Buffer,
 }
 
 impl LogSegment for WrittenSegment {
@@ -85,14 +91,24 @@ impl LogSegment for WrittenSegment {
 
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
         self.file.write_at(0, header)?;
+        if planted::is(Bug::SegmentHeaderNotSynced) {
+            return Ok(());
+        }
         self.file.sync_data()
     }
 
     unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        if planted::is(Bug::UserSpaceBuffer) {
+            self.buffered.push(offset as u64, bytes);
+            return Ok(());
+        }
         self.file.write_at(offset as u64, bytes)
     }
 
     fn sync(&self, _from: usize, _to: usize) -> Result<()> {
+        for (offset, bytes) in self.buffered.take() {
+            self.file.write_at(offset, &bytes)?;
+        }
         self.file.sync_data()
     }
 }

@@ -8,6 +8,7 @@
 //! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store that another
 //! writer missed (both may look before they see each other's store) is picked up by its own writer.
 use crate::sync::{AtomicU64, Ordering, backoff};
+use sapwood_base::planted::{self, Bug};
 
 /// Bits of a position.
 pub(crate) const POSITION_BITS: u32 = 44;
@@ -95,6 +96,7 @@ impl StartPosition {
         let mut spins = 0;
         loop {
             match self.0.load(Ordering::Acquire) {
+                PENDING if planted::is(Bug::StartNotAwaited) => return 0,
                 PENDING => backoff(&mut spins),
                 position => return position,
             }
@@ -140,7 +142,8 @@ impl CommitRing {
     pub(crate) fn complete(&self, ticket: u64, end: u64) {
         let slot = ticket as usize & (self.done.len() - 1);
         // Release: pairs with the Acquire in `advance`; carries the writer's inserts to whoever publishes them.
-        self.done[slot].store(pack(ticket, end), Ordering::Release);
+        let order = if planted::is(Bug::PublishedUnordered) { Ordering::Relaxed } else { Ordering::Release };
+        self.done[slot].store(pack(ticket, end), order);
         self.advance();
     }
 

@@ -94,6 +94,11 @@ impl World {
 
 /// All interleavings with up to three preemptions, which find what there is to find; more would take hours.
 fn model(f: impl Fn() + Sync + Send + 'static) {
+    #[cfg(feature = "planted")]
+    if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
+        use sapwood_base::planted::{Bug, plant};
+        plant(Bug::named(&name).expect("a bug of that name"));
+    }
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(f);

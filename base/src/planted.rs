@@ -1,0 +1,323 @@
+//! Planted bugs: classic mistakes of storage engines that the test programs put into this one, one at a time, to learn
+//! whether the tests notice.
+//!
+//! Each [`Bug`] is a line or two in the crate where the mistake belongs, behind [`is`]. Without the feature `planted`,
+//! which no crate turns on by default, [`is`] is the constant `false` and the line is gone: the last assertion of this
+//! file is evaluated by the compiler. With the feature it reads one word. This crate reads no environment: a test
+//! program decides what to plant, and says so with `plant` before it opens a database.
+//!
+//! Numbers such as B15 name a class and a real bug of it, in the order of the table of `tests/README.md`.
+
+#[cfg(not(feature = "planted"))]
+use crate::key::KeyspaceId;
+
+/// Makes the enum, its names, and what is said of each.
+macro_rules! bugs {
+    ($($variant:ident, $name:literal, $class:literal, $what:literal;)*) => {
+        /// A classic mistake that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Bug {
+            $(#[doc = concat!($class, ": ", $what)] $variant,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &[Bug] = &[$(Bug::$variant,)*];
+
+            /// The name that test programs take, in kebab case.
+            pub const fn name(self) -> &'static str {
+                match self { $(Bug::$variant => $name,)* }
+            }
+
+            /// Its class, and where it was met: `B15 (RocksDB 7.7)`.
+            pub const fn class(self) -> &'static str {
+                match self { $(Bug::$variant => $class,)* }
+            }
+
+            /// What it does wrong.
+            pub const fn what(self) -> &'static str {
+                match self { $(Bug::$variant => $what,)* }
+            }
+        }
+    };
+}
+
+bugs! {
+    // A. The tail of the log.
+    SyncOneSegment, "sync-one-segment", "A3 (RocksDB #12489)",
+        "a sync that covers two log segments syncs the first one only";
+    StaleRecords, "stale-records", "A4 (RocksDB #12918)",
+        "checksums of log records are not seeded with the position, so a recycled segment's old records count";
+    SegmentHeaderNotSynced, "segment-header-not-synced", "A7 (LevelDB #193)",
+        "a log segment is used before its header is synced";
+    ReadErrorEndsLog, "read-error-ends-log", "A2 (RocksDB #6288)",
+        "a read error of the log is taken for its end";
+    DamageEndsLog, "damage-ends-log", "A1 (RocksDB #7701)",
+        "a damaged record in the middle of the synced log is taken for its end";
+    TornBatch, "torn-batch", "A10 (Badger #592)",
+        "a log record whose checksum is wrong is applied as far as it can be decoded";
+    RecoveredLogOpen, "recovered-log-open", "A9 (fjall #317)",
+        "recovery does not note where the old log ends, so what is written after it is not replayed";
+    RecoveredLogNotSynced, "recovered-log-not-synced", "A (measured beside us)",
+        "recovery replays what was never synced and does not sync it: a second crash takes what the first had left";
+    GapAcknowledged, "gap-acknowledged", "A5 (RocksDB #13169)",
+        "a commit is acknowledged although one before it left a gap in the log";
+    MarkBeforeSync, "mark-before-sync", "A (our own sync mark)",
+        "the mark that says how far the log is durable is written before the sync";
+
+    // B. MANIFEST, names, order of the directory.
+    DirectoryNotSynced, "directory-not-synced", "B15 (RocksDB 7.7)",
+        "names of new files are not synced";
+    ManifestNotSynced, "manifest-not-synced", "B14 (LevelDB #189)",
+        "edits of the MANIFEST are not synced";
+    NewManifestNotSynced, "new-manifest-not-synced", "B14 (goleveldb #351)",
+        "a new MANIFEST replaces the old one before its content is synced";
+    NewManifestNameNotSynced, "new-manifest-name-not-synced", "B13 (LevelDB #195)",
+        "the old MANIFEST is removed before the name of the new one is synced";
+    TableNotSynced, "table-not-synced", "B17 (RocksDB #5287)",
+        "a table is not synced before the MANIFEST lists it";
+    DropNotLogged, "drop-not-logged", "B16 (RocksDB 7.6)",
+        "dropping a keyspace writes nothing into the MANIFEST: it comes back at the next opening";
+
+    // C. Syncs and acknowledgements.
+    AcknowledgeBeforeSync, "acknowledge-before-sync", "C32 (VelesDB #898)",
+        "a commit that asked for a sync does not wait for it";
+    LeadersTarget, "leaders-target", "C26 (Turso #9237)",
+        "who waits for another thread's sync takes its end for the end of its own wait";
+    RetrySync, "retry-sync", "C23 (fsyncgate)",
+        "a failed sync of the log is tried again and believed";
+    OutputsTakenBack, "outputs-taken-back", "C25 (RocksDB #4990)",
+        "after a failed sync of the MANIFEST the new tables are deleted, though the edit may be on disk";
+    UserSpaceBuffer, "user-space-buffer", "C32 (measured beside us)",
+        "acknowledged records wait in a buffer of the process until the next sync";
+    RecycledBeforeEdit, "recycled-before-edit", "C32 (VelesDB #898)",
+        "log segments are recycled before the MANIFEST says that they are not needed";
+
+    // D. Sequence numbers, file numbers, what recovery starts at.
+    PositionsReused, "positions-reused", "D33 (Typhon #712)",
+        "positions that a crash took are handed out again after it";
+    SequenceRestarts, "sequence-restarts", "D33 (measured beside us)",
+        "after a clean close sequence numbers start at the beginning: old rows are not seen, or win over new ones";
+    FileNumbersReused, "file-numbers-reused", "D39 (dugite #926)",
+        "numbers of files that the MANIFEST does not know are given out again";
+    LogStartBeforeFlush, "log-start-before-flush", "D37 (SlateDB #1625)",
+        "the start of the log moves before the flushed tables are durable";
+    ReplayedLogDropped, "replayed-log-dropped", "D37 (measured beside us)",
+        "recovery moves the start of the log although what it replayed is in memory only";
+    ReplayOffByOne, "replay-off-by-one", "D37 (boundary)",
+        "replay leaves out the record that stands exactly at the start of the log";
+    ReplaySkipsKeyspace, "replay-skips-keyspace", "D36 (cnosdb #925)",
+        "replay leaves out the keyspace that was made last";
+    CacheKeyWithoutFile, "cache-key-without-file", "D38 (RocksDB #14209)",
+        "tables of equally many blocks share their place in the cache";
+    StaleRow, "stale-row", "D38 (measured beside us)",
+        "a get answers with what an earlier get of the key had found in a table";
+
+    // E. Versions, snapshots, tombstones.
+    TombstoneDroppedEarly, "tombstone-dropped-early", "E41 (RocksDB #2722)",
+        "a compaction drops tombstones above the data that they hide";
+    FlushLosesDeletes, "flush-loses-deletes", "E41 (measured beside us)",
+        "a flush drops tombstones";
+    SnapshotBoundary, "snapshot-boundary", "E42 (SurrealKV #351)",
+        "a snapshot is taken not to see the version with its own number";
+    SnapshotsIgnored, "snapshots-ignored", "E42 (SurrealKV #351)",
+        "flush and compaction drop versions that snapshots need";
+    NewestDropped, "newest-dropped", "E43 (RocksDB 9.10)",
+        "with a live snapshot, compaction drops what is newer than it";
+    SplitUserKey, "split-user-key", "E40 (LevelDB #320)",
+        "versions of one key are split over two tables of a run";
+    LowerBoundIgnored, "lower-bound-ignored", "E47 (Pebble #2015)",
+        "iterators read a table's part below its raised lower bound, which a compaction has merged already";
+    SequenceBeforeView, "sequence-before-view", "E45 (RocksDB #6973)",
+        "a get takes the number to read at before the view";
+
+    // F. Tables in and out.
+    DeletedBeforeEdit, "deleted-before-edit", "F56 (RocksDB #782)",
+        "input tables of a compaction are deleted before the edit that replaces them";
+    GreedySweep, "greedy-sweep", "F57 (cqlite #1393)",
+        "the sweep at opening takes a live table for an orphan";
+    UnreadableSkipped, "unreadable-skipped", "F53 (RocksDB 8.7)",
+        "an iterator goes on behind a block that it cannot read";
+    KeyAltered, "key-altered", "F (measured beside us)",
+        "a flush alters a byte of some keys";
+    ObsoleteTablesStay, "obsolete-tables-stay", "F (measured beside us)",
+        "tables that no version lists keep their files";
+    OverwrittenVersionsStay, "overwritten-versions-stay", "F (measured beside us)",
+        "compaction keeps every version, so overwritten data never gives its space back";
+
+    // G. Iterators, memory.
+    PrevRepeats, "prev-repeats", "G (cursor)",
+        "the first step back after a step forward stays where it is";
+    SeekLandsLate, "seek-lands-late", "G (cursor)",
+        "a seek in a table lands one entry late";
+    PrefixBound, "prefix-bound", "G (cursor)",
+        "the upper bound of a prefix is included";
+    FilterForgets, "filter-forgets", "G (filter)",
+        "the filter lacks the key that begins a block";
+    PinnedFrameFreed, "pinned-frame-freed", "G63 (RocksDB 10.10)",
+        "a frame of the cache is reused although it is pinned";
+    TornLeaf, "torn-leaf", "G64 (Typhon #679)",
+        "a reader of the memtable does not check that its leaf stayed the same";
+
+    // H. Space, stalls, memory, threads.
+    LostWakeUp, "lost-wake-up", "H69 (fjall #257)",
+        "who waits for another thread's sync is not woken";
+    ErrorSwallowed, "error-swallowed", "H68 (basho/leveldb #141)",
+        "an error of background work is not reported";
+    FullDiskIsFinal, "full-disk-is-final", "H67 (yugabyte #32894)",
+        "a full disk closes the database for good";
+    MemtableGrows, "memtable-grows", "H70 (SurrealKV #397)",
+        "a full memtable is not rotated";
+    PublishedUnordered, "published-unordered", "H11 (memory order)",
+        "a commit is published without releasing what it inserted";
+    StartNotAwaited, "start-not-awaited", "H11 (rotation)",
+        "a writer does not wait for the start of a generation that is being rotated in";
+
+    // I. Crafted files.
+    ChecksumWithoutOffset, "checksum-without-offset", "I (misdirected write)",
+        "checksums of blocks do not depend on where the block stands";
+    NoLengthCap, "no-length-cap", "I73 (LevelDB #1318)",
+        "the length that a compressed block announces has no limit";
+    UncheckedAdd, "unchecked-add", "I72 (LevelDB #1310)",
+        "offset and length of a table's section are added without a check";
+
+    // K. Locks, names.
+    NoLock, "no-lock", "K81 (bolt #110)",
+        "a second handle opens a database whose lock is taken";
+    EmptyKeyspaceName, "empty-keyspace-name", "K95 (RocksDB 11.3)",
+        "a keyspace with an empty name is accepted";
+}
+
+impl Bug {
+    /// The bug of this name.
+    pub fn named(name: &str) -> Option<Bug> {
+        Bug::ALL.iter().copied().find(|bug| bug.name() == name)
+    }
+}
+
+#[cfg(feature = "planted")]
+pub use switched::{Buffer, Rows, is, plant};
+
+/// Whether a bug is planted: never in this build.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn is(_bug: Bug) -> bool {
+    false
+}
+
+/// Remembers nothing in this build.
+#[cfg(not(feature = "planted"))]
+#[derive(Default)]
+pub struct Rows;
+
+#[cfg(not(feature = "planted"))]
+impl Rows {
+    /// Nothing.
+    #[inline(always)]
+    pub const fn recall(&self, _keyspace: KeyspaceId, _key: &[u8]) -> Option<&'static [u8]> {
+        None
+    }
+
+    /// Remembers nothing.
+    #[inline(always)]
+    pub const fn remember(&self, _keyspace: KeyspaceId, _key: &[u8], _value: &[u8]) {}
+}
+
+/// Holds nothing in this build.
+#[cfg(not(feature = "planted"))]
+#[derive(Default)]
+pub struct Buffer;
+
+#[cfg(not(feature = "planted"))]
+impl Buffer {
+    /// Keeps nothing.
+    #[inline(always)]
+    pub const fn push(&self, _offset: u64, _bytes: &[u8]) {}
+
+    /// Nothing.
+    #[inline(always)]
+    pub const fn take(&self) -> [(u64, Vec<u8>); 0] {
+        []
+    }
+}
+
+#[cfg(feature = "planted")]
+mod switched {
+    use super::Bug;
+    use crate::key::KeyspaceId;
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// One bit per bug.
+    static PLANTED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    const _: () = assert!(Bug::ALL.len() <= 128);
+
+    /// Whether `bug` is planted.
+    #[inline]
+    pub fn is(bug: Bug) -> bool {
+        // Relaxed: set before the first database is opened.
+        PLANTED[bug as usize / 64].load(Ordering::Relaxed) >> (bug as u8 % 64) & 1 == 1
+    }
+
+    /// Plants `bug` in this process, for good. To be called before a database is opened.
+    pub fn plant(bug: Bug) {
+        PLANTED[bug as usize / 64].fetch_or(1 << (bug as u8 % 64), Ordering::Relaxed);
+    }
+
+    /// Values by keyspace and key; for good, as readers borrow them.
+    #[derive(Default)]
+    pub struct Rows(Mutex<BTreeMap<(u32, Vec<u8>), &'static [u8]>>);
+
+    impl Rows {
+        /// The value that was remembered for a key.
+        pub fn recall(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&'static [u8]> {
+            self.0.lock().expect("nothing panics here").get(&(keyspace.0, key.to_vec())).copied()
+        }
+
+        /// Remembers the value of a key.
+        pub fn remember(&self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
+            let value: &'static [u8] = value.to_vec().leak();
+            self.0.lock().expect("nothing panics here").insert((keyspace.0, key.to_vec()), value);
+        }
+    }
+
+    /// Writes that are held back, with their offsets.
+    #[derive(Default)]
+    pub struct Buffer(Mutex<Vec<(u64, Vec<u8>)>>);
+
+    impl Buffer {
+        /// Holds a write back.
+        pub fn push(&self, offset: u64, bytes: &[u8]) {
+            self.0.lock().expect("nothing panics here").push((offset, bytes.to_vec()));
+        }
+
+        /// All that was held back, in order.
+        pub fn take(&self) -> Vec<(u64, Vec<u8>)> {
+            std::mem::take(&mut self.0.lock().expect("nothing panics here"))
+        }
+    }
+}
+
+/// What stands behind `if planted::is(…)` is gone from every build without the feature.
+#[cfg(not(feature = "planted"))]
+const _: () = assert!(!is(Bug::DirectoryNotSynced));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_differ_and_lead_back() {
+        let names: BTreeSet<&str> = Bug::ALL.iter().map(|bug| bug.name()).collect();
+        assert_eq!(names.len(), Bug::ALL.len());
+        for bug in Bug::ALL {
+            assert_eq!(Bug::named(bug.name()), Some(*bug));
+            assert!(bug.name().chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", bug.name());
+            assert!(bug.class().starts_with(|c: char| ('A'..='K').contains(&c)) && !bug.what().is_empty());
+        }
+        assert_eq!(Bug::named("no-such-bug"), None);
+    }
+}
