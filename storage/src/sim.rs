@@ -148,6 +148,11 @@ impl SimFs {
         self.world.lock().files()
     }
 
+    /// How many file handles are open.
+    pub fn open_handles(&self) -> usize {
+        self.world.lock().open_handles()
+    }
+
     fn handle(&self, number: InodeNumber, path: &Path, mode: OpenMode) -> Box<dyn File> {
         Box::new(SimFile { world: Arc::clone(&self.world), number, path: path.to_path_buf(), mode })
     }

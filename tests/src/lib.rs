@@ -3,3 +3,4 @@ pub mod model;
 pub mod oracle;
 pub mod history;
 pub mod harness;
+pub mod sim;

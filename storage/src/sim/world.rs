@@ -74,6 +74,10 @@ impl World {
         }
     }
 
+    pub(super) fn open_handles(&self) -> usize {
+        self.handles.values().sum()
+    }
+
     pub(super) fn operations(&self) -> u64 {
         self.operations
     }

@@ -1,0 +1,681 @@
+//! Runs operations on a database and on the model at once, and compares what they say.
+//!
+//! Every answer is compared with the model's (O4 snapshots, O7 cursors and iterators, gets and scans). After openings
+//! the directory must hold what is referenced and nothing else (O8); at a close nothing may be left open (O9); memory
+//! stays within the budget (O12); sequence numbers only grow, also over crashes (O14).
+use crate::sim::model::{Incarnation, Map, Model, is_empty};
+use crate::sim::operation::{
+    Lookup, Move, Operation, Range, SLOTS, Step, Write, show_key, space_name, space_number,
+};
+use crate::sim::tuning::Tuning;
+use crate::sim::verify;
+use sapwood::{BackgroundStep, Cursor, Db, Durability, Env, Error, Health, Keyspace, Snapshot, WriteOptions};
+use sapwood_base::key::prefix_successor;
+use sapwood_storage::sim::SimFs;
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
+
+/// Where simulated databases live.
+pub const DIRECTORY: &str = "db";
+
+/// Far more steps than there can be work for.
+const STEPS_TO_SETTLE: u32 = 5000;
+
+/// Why a run ended.
+#[derive(Debug)]
+pub enum Stop {
+    /// The database broke a promise; in words, beginning with the oracle's name.
+    Violation(String),
+    /// A call returned an error. Whether it may is the caller's to say.
+    Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Violation(what) => f.write_str(what),
+            Stop::Error(error) => write!(f, "a call failed: {error}"),
+        }
+    }
+}
+
+/// The result of a step.
+pub type Outcome<T = ()> = Result<T, Stop>;
+
+fn violation<T>(what: impl Into<String>) -> Outcome<T> {
+    Err(Stop::Violation(what.into()))
+}
+
+/// Is told of every change of what the database has promised, before anything else is done.
+pub trait Observer {
+    /// The model's promise has changed.
+    ///
+    /// Errors end the run as a violation.
+    fn moved(&mut self, model: &Model) -> Result<(), String>;
+}
+
+impl Observer for () {
+    fn moved(&mut self, _model: &Model) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+struct Taken {
+    snapshot: Snapshot,
+    commits: u64,
+}
+
+struct Held {
+    cursor: Cursor,
+    space: Incarnation,
+    commits: u64,
+    /// The key it stands on.
+    at: Option<Vec<u8>>,
+}
+
+/// A database and its model. Has to run on a machine without threads, see [`Env::sim_manual`].
+pub struct Driver {
+    env: Env,
+    fs: SimFs,
+    path: PathBuf,
+    tuning: Tuning,
+    model: Model,
+    db: Option<Db>,
+    snapshots: [Option<Taken>; SLOTS as usize],
+    cursors: [Option<Held>; SLOTS as usize],
+    paused: bool,
+    answers: Xxh3,
+}
+
+impl Driver {
+    /// Opens the database on `env`, whose file system is `fs`, and compares it with `model`.
+    pub fn open(env: &Env, fs: &SimFs, tuning: &Tuning, model: Model) -> Outcome<Driver> {
+        let db = tuning.builder(DIRECTORY, env).open()?;
+        let driver = Driver::with(db, env, fs, tuning, model);
+        driver.check_opened()?;
+        Ok(driver)
+    }
+
+    /// Drives a database that is open already.
+    pub fn with(db: Db, env: &Env, fs: &SimFs, tuning: &Tuning, model: Model) -> Driver {
+        Driver {
+            env: env.clone(),
+            fs: fs.clone(),
+            path: db.path().to_path_buf(),
+            tuning: tuning.clone(),
+            model,
+            db: Some(db),
+            snapshots: [const { None }; SLOTS as usize],
+            cursors: [const { None }; SLOTS as usize],
+            paused: false,
+            answers: Xxh3::new(),
+        }
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Db {
+        self.db.as_ref().expect("open unless an opening failed")
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The model, to say what became of a commit whose call failed.
+    pub fn model_mut(&mut self) -> &mut Model {
+        &mut self.model
+    }
+
+    /// The file system, which is another one after [`Operation::PowerLoss`].
+    pub fn fs(&self) -> &SimFs {
+        &self.fs
+    }
+
+    /// The present settings.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// The directory of the database.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A hash of all that reads have answered so far.
+    pub fn answers(&self) -> u64 {
+        self.answers.digest()
+    }
+
+    /// Runs all operations; says which one ended the run.
+    pub fn run(
+        &mut self,
+        operations: &[Operation],
+        observer: &mut dyn Observer,
+    ) -> Result<(), (usize, Stop)> {
+        for (i, operation) in operations.iter().enumerate() {
+            self.apply(operation, observer).map_err(|stop| (i, stop))?;
+        }
+        Ok(())
+    }
+
+    /// Runs one operation.
+    ///
+    /// After an error of a commit the model holds it as submitted, not acknowledged: see [`Model::withdraw`]. As long
+    /// as that is so, the present cannot be compared, and reads of it do nothing.
+    pub fn apply(&mut self, operation: &Operation, observer: &mut dyn Observer) -> Outcome {
+        match operation {
+            Operation::Commit { writes, single, durability, wait } => {
+                self.commit(writes, *single, *durability, *wait, observer)?;
+            }
+            Operation::Get { space, key, at, lookup } => self.get(*space, key, *at, *lookup)?,
+            Operation::MultiGet { space, keys } => self.multi_get(*space, keys)?,
+            Operation::Snapshot(slot) => {
+                if let Some(commits) = self.present() {
+                    let snapshot = self.db().snapshot();
+                    self.snapshots[usize::from(*slot)] = Some(Taken { snapshot, commits });
+                }
+            }
+            Operation::Release(slot) => self.snapshots[usize::from(*slot)] = None,
+            Operation::Compare(at) => self.compare(*at)?,
+            Operation::OpenCursor { slot, space, at } => self.open_cursor(*slot, *space, *at)?,
+            Operation::MoveCursor { slot, moves } => self.move_cursor(*slot, moves)?,
+            Operation::CloseCursor(slot) => self.cursors[usize::from(*slot)] = None,
+            Operation::Range(range) => self.range(range)?,
+            Operation::Sync => {
+                self.db().sync()?;
+                self.model.synced();
+                self.moved(observer)?;
+            }
+            Operation::Flush => {
+                self.resume();
+                self.db().flush()?;
+                self.model.flushed();
+                self.moved(observer)?;
+            }
+            Operation::CompactRange { space, lower, upper } => {
+                let Some((keyspace, _)) = self.keyspace(*space)? else { return Ok(()) };
+                self.resume();
+                keyspace.compact_range(lower.as_slice()..upper.as_slice())?;
+                self.model.flushed();
+                self.moved(observer)?;
+            }
+            Operation::Compact => {
+                self.resume();
+                self.db().compact()?;
+                self.model.flushed();
+                self.moved(observer)?;
+            }
+            Operation::Background(step) => self.background(*step, observer)?,
+            Operation::WaitForBackground => {
+                self.resume();
+                self.db().wait_for_background()?;
+                self.check_tidy()?;
+            }
+            Operation::CreateSpace(space) => {
+                if self.model.space(*space).is_none() {
+                    self.model.creating(*space);
+                    self.moved(observer)?;
+                    self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
+                    self.model.created();
+                    self.moved(observer)?;
+                }
+            }
+            Operation::DropSpace(space) => {
+                if *space == 0 {
+                    return Ok(());
+                }
+                let Some((keyspace, _)) = self.keyspace(*space)? else { return Ok(()) };
+                self.model.dropping(*space);
+                self.moved(observer)?;
+                self.db().drop_keyspace(&space_name(*space))?;
+                self.model.dropped();
+                self.moved(observer)?;
+                if keyspace.get("any").is_ok() {
+                    return violation("O6: a handle of a dropped keyspace still reads");
+                }
+            }
+            Operation::Reopen(tuning) => {
+                if let Some(number) = tuning {
+                    self.tuning = Tuning::draw(&mut fastrand::Rng::with_seed(u64::from(*number)));
+                }
+                self.close(observer)?;
+                self.reopen()?;
+                self.moved(observer)?;
+            }
+            Operation::PowerLoss(seed) => {
+                // What no flush has saved may be lost, so it is saved first: the answers are to be the same everywhere.
+                self.resume();
+                self.db().flush()?;
+                self.model.flushed();
+                self.moved(observer)?;
+                let fs = self.fs.crash(u64::from(*seed));
+                self.let_go();
+                self.db = None;
+                self.env = self.env.with_file_system(Arc::new(fs.clone()));
+                self.fs = fs;
+                self.reopen()?;
+                self.moved(observer)?;
+            }
+            Operation::Pause => {
+                if !self.paused {
+                    self.db().pause_background()?;
+                    self.paused = true;
+                }
+            }
+            Operation::Resume => self.resume(),
+            Operation::Tick(duration) => self.env.sleep(*duration),
+        }
+        self.check_memory()
+    }
+
+    /// Closes the database; nothing of it may be left.
+    pub fn close(&mut self, observer: &mut dyn Observer) -> Outcome {
+        self.let_go();
+        self.paused = false;
+        let left = self.db().stats().snapshots;
+        if left > 0 {
+            return violation(format!("O9: {left} snapshots are left when none is held"));
+        }
+        let db = self.db.take().expect("open");
+        db.close()?;
+        drop(db);
+        self.model.flushed();
+        self.moved(observer)?;
+        let handles = self.fs.open_handles();
+        if handles > 0 {
+            return violation(format!("O9: {handles} files are open after the close"));
+        }
+        Ok(())
+    }
+
+    /// Lets background work come to its end (O11): it must, and soon.
+    pub fn settle(&mut self) -> Outcome {
+        self.resume();
+        for _ in 0..STEPS_TO_SETTLE {
+            let mut any = false;
+            for kind in BackgroundStep::ALL {
+                any |= self.db().background_step(kind)?;
+            }
+            match self.db().health() {
+                Health::Good => {}
+                Health::NoSpace(error) | Health::Poisoned(error) => return Err(Stop::Error(error)),
+            }
+            if !any {
+                return Ok(());
+            }
+        }
+        violation(format!("O11: background work goes on after {STEPS_TO_SETTLE} steps of each kind"))
+    }
+
+    /// Drops the database as a process that ends would: nothing of what it still does reaches the disk.
+    pub fn abandon(mut self) {
+        self.fs.crash_at(0);
+        self.let_go();
+        self.db = None;
+    }
+
+    fn reopen(&mut self) -> Outcome {
+        self.paused = false;
+        self.db = Some(self.tuning.builder(&self.path, &self.env).open()?);
+        self.check_opened()
+    }
+
+    fn let_go(&mut self) {
+        self.cursors = [const { None }; SLOTS as usize];
+        self.snapshots = [const { None }; SLOTS as usize];
+    }
+
+    fn moved(&mut self, observer: &mut dyn Observer) -> Outcome {
+        observer.moved(&self.model).map_err(Stop::Violation)
+    }
+
+    /// Takes a pause back, before something that would wait for background work for ever.
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.paused) {
+            self.db().resume_background();
+        }
+    }
+
+    /// The number of the last commit, if that is certain.
+    fn present(&self) -> Option<u64> {
+        let promise = self.model.promise();
+        (promise.acknowledged == promise.submitted).then_some(promise.acknowledged)
+    }
+
+    /// A handle of a keyspace that exists.
+    fn keyspace(&self, space: u8) -> Outcome<Option<(Keyspace, Incarnation)>> {
+        let Some(incarnation) = self.model.space(space) else { return Ok(None) };
+        let keyspace = self.db().keyspace(&space_name(space), self.tuning.keyspace.clone())?;
+        Ok(Some((keyspace, incarnation)))
+    }
+
+    /// The snapshot in a slot, and the number of commits that it, or the present, sees. `None` if there is none.
+    fn moment(&self, at: Option<u8>) -> Option<(Option<&Snapshot>, u64)> {
+        match at {
+            Some(slot) => {
+                let taken = self.snapshots[usize::from(slot)].as_ref()?;
+                Some((Some(&taken.snapshot), taken.commits))
+            }
+            None => Some((None, self.present()?)),
+        }
+    }
+
+    // ---- writing ----
+
+    fn commit(
+        &mut self,
+        writes: &[Write],
+        single: bool,
+        durability: Durability,
+        wait: bool,
+        observer: &mut dyn Observer,
+    ) -> Outcome {
+        if self.paused && self.db().stats().memtables >= self.tuning.max_memtables {
+            self.resume();
+        }
+        let mut changes = Vec::new();
+        let mut targets = Vec::new();
+        for write in writes {
+            let Some((keyspace, space)) = self.keyspace(write.space)? else { continue };
+            let value = write.value.map(|value| value.bytes().into());
+            changes.push((space, write.key.clone(), value));
+            targets.push(keyspace);
+        }
+        let options = WriteOptions { durability: Some(durability) };
+        if changes.is_empty() {
+            let _ = self.db().batch().commit_with(&options)?;
+            return Ok(());
+        }
+        let before = self.model.promise().sequence;
+        self.model.submit(changes.clone(), durability);
+        self.moved(observer)?;
+        let durable = durability == Durability::Sync;
+        if single && changes.len() == 1 {
+            let (_, key, value) = &changes[0];
+            match value {
+                Some(value) => targets[0].put_with(key, value, &options)?,
+                None => targets[0].delete_with(key, &options)?,
+            }
+            self.model.acknowledge(durable, None);
+            self.moved(observer)?;
+            if wait {
+                self.db().sync()?;
+                self.model.synced();
+                self.moved(observer)?;
+            }
+            return Ok(());
+        }
+        let mut batch = self.db().batch();
+        for (keyspace, (_, key, value)) in targets.iter().zip(&changes) {
+            match value {
+                Some(value) => batch.put(keyspace, key, value),
+                None => batch.delete(keyspace, key),
+            };
+        }
+        let commit = batch.commit_with(&options)?;
+        let sequence = commit.sequence().0;
+        if sequence <= before {
+            return violation(format!("O14: sequence number {sequence} comes after {before}"));
+        }
+        self.model.acknowledge(durable, Some(sequence));
+        self.moved(observer)?;
+        if wait {
+            commit.wait_durable()?;
+            self.model.synced();
+            self.moved(observer)?;
+        }
+        Ok(())
+    }
+
+    fn background(&mut self, step: Step, observer: &mut dyn Observer) -> Outcome {
+        let kind = match step {
+            Step::Flush => BackgroundStep::Flush,
+            Step::Compaction => BackgroundStep::Compaction,
+            Step::Log => BackgroundStep::Log,
+            Step::Sweep => BackgroundStep::Sweep,
+        };
+        let done = self.db().background_step(kind)?;
+        match self.db().health() {
+            Health::Good => {}
+            Health::NoSpace(error) | Health::Poisoned(error) => return Err(Stop::Error(error)),
+        }
+        if done && step == Step::Log {
+            self.model.synced();
+            self.moved(observer)?;
+        }
+        Ok(())
+    }
+
+    // ---- reading ----
+
+    fn get(&mut self, space: u8, key: &[u8], at: Option<u8>, lookup: Lookup) -> Outcome {
+        let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
+        let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
+        let want = self.model.get(incarnation, key, commits);
+        let got = match (snapshot, lookup) {
+            (Some(snapshot), _) => keyspace.get_at(key, snapshot)?.map(|value| value.to_vec()),
+            (None, Lookup::Get) => keyspace.get(key)?.map(|value| value.to_vec()),
+            (None, Lookup::With) => keyspace.get_with(key, <[u8]>::to_vec)?,
+            (None, Lookup::Contains) => {
+                let got = keyspace.contains(key)?;
+                if got != want.is_some() {
+                    return violation(format!("O4: contains {} says {got}", show_key(key)));
+                }
+                self.answers.update(&[u8::from(got)]);
+                return Ok(());
+            }
+        };
+        if got.as_deref() != want.map(|value| &value[..]) {
+            let (got, want) = (show(got.as_deref()), show(want.map(|value| &value[..])));
+            return violation(format!("O4: get of {} gives {got}, not {want}", show_key(key)));
+        }
+        self.answers.update(got.as_deref().unwrap_or(b"none"));
+        Ok(())
+    }
+
+    fn multi_get(&mut self, space: u8, keys: &[Vec<u8>]) -> Outcome {
+        let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
+        let Some(commits) = self.present() else { return Ok(()) };
+        let values = keyspace.multi_get(keys)?;
+        if values.len() != keys.len() {
+            return violation("O4: multi_get has another number of answers than keys");
+        }
+        for (key, got) in keys.iter().zip(values) {
+            let want = self.model.get(incarnation, key, commits);
+            if got.as_deref() != want.map(|value| &value[..]) {
+                let (got, want) = (show(got.as_deref()), show(want.map(|value| &value[..])));
+                return violation(format!("O4: multi_get of {} gives {got}, not {want}", show_key(key)));
+            }
+            self.answers.update(got.as_deref().unwrap_or(b"none"));
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, at: Option<u8>) -> Outcome {
+        let spaces: Vec<u8> = self.model.promise().spaces.keys().copied().collect();
+        for space in spaces {
+            let Some((keyspace, incarnation)) = self.keyspace(space)? else { continue };
+            let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
+            let want = self.model.map(incarnation, commits);
+            verify::compare(&keyspace, snapshot, &want)
+                .map_err(|stop| in_context(stop, &format!("keyspace {space}")))?;
+        }
+        Ok(())
+    }
+
+    fn open_cursor(&mut self, slot: u8, space: u8, at: Option<u8>) -> Outcome {
+        let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
+        let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
+        let cursor = match snapshot {
+            Some(snapshot) => keyspace.cursor_at(snapshot)?,
+            None => keyspace.cursor()?,
+        };
+        let held = Held { cursor, space: incarnation, commits, at: None };
+        self.cursors[usize::from(slot)] = Some(held);
+        Ok(())
+    }
+
+    fn move_cursor(&mut self, slot: u8, moves: &[Move]) -> Outcome {
+        let Some(held) = &mut self.cursors[usize::from(slot)] else { return Ok(()) };
+        for step in moves {
+            let now = held.at.take();
+            let bounds: Option<(Bound<&[u8]>, Bound<&[u8]>, bool)> = match (step, &now) {
+                (Move::First, _) => Some((Bound::Unbounded, Bound::Unbounded, true)),
+                (Move::Last, _) => Some((Bound::Unbounded, Bound::Unbounded, false)),
+                (Move::Seek(key), _) => Some((Bound::Included(key), Bound::Unbounded, true)),
+                (Move::SeekForPrev(key), _) => Some((Bound::Unbounded, Bound::Included(key), false)),
+                (Move::SeekBefore(key), _) => Some((Bound::Unbounded, Bound::Excluded(key), false)),
+                (Move::Next, Some(now)) => Some((Bound::Excluded(now), Bound::Unbounded, true)),
+                (Move::Prev, Some(now)) => Some((Bound::Unbounded, Bound::Excluded(now), false)),
+                (Move::Next | Move::Prev, None) => None,
+            };
+            let want = bounds.and_then(|(lower, upper, first)| {
+                self.model.entry(held.space, (lower, upper), first, held.commits)
+            });
+            match step {
+                Move::First => held.cursor.seek_to_first()?,
+                Move::Last => held.cursor.seek_to_last()?,
+                Move::Seek(key) => held.cursor.seek(key)?,
+                Move::SeekForPrev(key) => held.cursor.seek_for_prev(key)?,
+                Move::SeekBefore(key) => held.cursor.seek_before(key)?,
+                Move::Next => held.cursor.next()?,
+                Move::Prev => held.cursor.prev()?,
+            }
+            let got = held.cursor.valid().then(|| (held.cursor.key(), held.cursor.value()));
+            if got != want.map(|(key, value)| (key, &value[..])) {
+                let show = |entry: Option<(&[u8], &[u8])>| match entry {
+                    Some((key, value)) => format!("{} = {}", show_key(key), show_key(value)),
+                    None => "no entry".to_string(),
+                };
+                let (got, want) = (show(got), show(want.map(|(key, value)| (key, &value[..]))));
+                return violation(format!("O7: cursor after {step:?} is at {got}, not {want}"));
+            }
+            if let Some((key, value)) = got {
+                self.answers.update(key);
+                self.answers.update(value);
+            }
+            held.at = want.map(|(key, _)| key.to_vec());
+        }
+        Ok(())
+    }
+
+    fn range(&mut self, range: &Range) -> Outcome {
+        let Some((keyspace, incarnation)) = self.keyspace(range.space)? else { return Ok(()) };
+        let Some((snapshot, commits)) = self.moment(range.at) else { return Ok(()) };
+        let (mut iter, lower, upper) = match &range.prefix {
+            Some(prefix) => {
+                let upper = prefix_successor(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+                (keyspace.prefix(prefix), Bound::Included(prefix.clone()), upper)
+            }
+            None => {
+                let bounds = (range.lower.clone(), range.upper.clone());
+                (keyspace.range::<Vec<u8>>(bounds), range.lower.clone(), range.upper.clone())
+            }
+        };
+        if let Some(snapshot) = snapshot {
+            iter = iter.at(snapshot);
+        }
+        if let Some(limit) = range.limit {
+            iter = iter.limit(usize::from(limit));
+        }
+        if range.keys_only {
+            iter = iter.keys_only();
+        }
+        if range.reversed {
+            iter = iter.rev();
+        }
+        let map = self.model.map(incarnation, commits);
+        let bounds = (lower.as_ref().map(Vec::as_slice), upper.as_ref().map(Vec::as_slice));
+        let mut want: VecDeque<_> = match is_empty(bounds) {
+            true => VecDeque::new(),
+            false => map.range::<[u8], _>(bounds).collect(),
+        };
+        let mut left = range.limit.map_or(usize::MAX, usize::from);
+        for front in range.ends.iter().cycle() {
+            let got = if *front { iter.next() } else { iter.next_back() }.transpose()?;
+            // Reversed, the front is the last entry.
+            let expected = match left {
+                0 => None,
+                _ if *front != range.reversed => want.pop_front(),
+                _ => want.pop_back(),
+            };
+            left -= usize::from(expected.is_some());
+            let got = got.map(|entry| entry.into_parts());
+            let expected =
+                expected.map(|(key, value)| (key.as_slice(), if range.keys_only { &[] } else { &value[..] }));
+            if got.as_ref().map(|(key, value)| (key.as_slice(), &value[..])) != expected {
+                let (got, want) =
+                    (show(got.as_ref().map(|(key, _)| &key[..])), show(expected.map(|(key, _)| key)));
+                return violation(format!("O7: the range gives {got}, not {want}"));
+            }
+            let Some((key, value)) = got else { break };
+            self.answers.update(&key);
+            self.answers.update(&value);
+        }
+        if iter.next().is_some() || iter.next_back().is_some() {
+            return violation("O7: an iterator that has ended goes on");
+        }
+        Ok(())
+    }
+
+    // ---- what must always be so ----
+
+    /// Compares all with the model after an opening.
+    pub fn check_opened(&self) -> Outcome {
+        let names = self.db().list_keyspaces()?;
+        let numbers: Option<Vec<u8>> = names.iter().map(|name| space_number(name)).collect();
+        let want: Vec<u8> = self.model.promise().spaces.keys().copied().collect();
+        if numbers.as_ref() != Some(&want) {
+            return violation(format!("O2: the keyspaces are {names:?}, not {want:?}"));
+        }
+        let Some(commits) = self.present() else { return Ok(()) };
+        for (space, incarnation) in &self.model.promise().spaces {
+            let keyspace = self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
+            let want: Map = self.model.map(*incarnation, commits);
+            verify::compare(&keyspace, None, &want)
+                .map_err(|stop| in_context(stop, &format!("keyspace {space} after an opening")))?;
+        }
+        verify::check_directory(self.db(), &self.fs)
+    }
+
+    /// With nothing held that could keep old files, exactly those that are referenced are there.
+    fn check_tidy(&self) -> Outcome {
+        let is_held = self.cursors.iter().any(Option::is_some) || self.snapshots.iter().any(Option::is_some);
+        if is_held {
+            return Ok(());
+        }
+        verify::check_directory(self.db(), &self.fs)
+    }
+
+    fn check_memory(&self) -> Outcome {
+        let Some(db) = &self.db else { return Ok(()) };
+        let memory = db.memory();
+        let (used, budget) = (memory.memtables + memory.cache, memory.budget);
+        if used > budget + budget / 10 {
+            return violation(format!("O12: memtables and cache take {used} bytes of {budget}"));
+        }
+        Ok(())
+    }
+}
+
+fn in_context(stop: Stop, context: &str) -> Stop {
+    match stop {
+        Stop::Violation(what) => Stop::Violation(format!("{what} ({context})")),
+        error => error,
+    }
+}
+
+fn show(bytes: Option<&[u8]>) -> String {
+    bytes.map_or("nothing".to_string(), show_key)
+}

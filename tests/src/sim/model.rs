@@ -1,0 +1,544 @@
+//! The model: the history of commits, every version of every key, and what a database may show after a crash.
+//!
+//! A commit has a number; number 0 is what was there at the beginning. Any moment of the history can be read, so
+//! snapshots and cursors are answered exactly. For each number the model keeps a sum of hashes over the entries of each
+//! keyspace, so that a state found after a crash is compared with every prefix of the history at once: O1 (what was
+//! promised is there), O2 (one prefix for all keyspaces), O3 (batches are whole) and O6 (no phantoms, nothing deleted
+//! comes back) are this one comparison.
+//!
+//! Commits with [`Durability::None`] leave the log out: a crash takes those that no flush has saved, but always the
+//! latest ones first. So there is one sequence of sums for each number of them that may have been saved.
+use sapwood::Durability;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
+
+/// A keyspace from its making to its dropping: a name that is used again has another number.
+pub type Incarnation = u64;
+
+/// A value.
+pub type Bytes = Arc<[u8]>;
+
+/// One keyspace at one moment.
+pub type Map = BTreeMap<Vec<u8>, Bytes>;
+
+/// A change of one key: the incarnation of the keyspace, the key, what it becomes.
+pub type Change = (Incarnation, Vec<u8>, Option<Bytes>);
+
+/// Keyspaces by number, see [`crate::sim::operation::space_name`].
+pub type Spaces = BTreeMap<u8, Incarnation>;
+
+/// What a crash at this moment may take, and what it may not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Promise {
+    /// Commits that survive a power loss.
+    pub durable: u64,
+    /// Commits that survive the end of the process.
+    pub acknowledged: u64,
+    /// Commits so far, one under way included.
+    pub submitted: u64,
+    /// Commits without a log record that were saved by a flush.
+    pub saved: u32,
+    /// Keyspaces that exist.
+    pub spaces: Spaces,
+    /// One that is being made or dropped.
+    pub unsure: Option<(u8, Incarnation)>,
+    /// The largest sequence number that was handed out.
+    pub sequence: u64,
+}
+
+impl Promise {
+    /// The fewest commits that a state may hold: after a power loss, or after the end of the process alone.
+    pub fn floor(&self, power_loss: bool) -> u64 {
+        if power_loss { self.durable } else { self.acknowledged.max(self.durable) }
+    }
+}
+
+/// What a database shows: all keyspaces by number.
+pub type Contents = BTreeMap<u8, Map>;
+
+/// Where in the history a state was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Commits that it holds.
+    pub commits: u64,
+    /// Of those without a log record, how many.
+    pub saved: u32,
+    /// Its keyspaces.
+    pub spaces: Spaces,
+}
+
+/// The sums along the history if only the first `saved` commits without a log record count.
+#[derive(Clone)]
+struct Sums {
+    saved: u32,
+    /// Hash of each live entry.
+    entries: BTreeMap<Incarnation, BTreeMap<Vec<u8>, u128>>,
+    now: BTreeMap<Incarnation, u128>,
+    /// After each commit, from number 0.
+    history: Vec<Vec<(Incarnation, u128)>>,
+}
+
+impl Sums {
+    fn apply(&mut self, changes: &[Change]) {
+        for (space, key, value) in changes {
+            let entries = self.entries.entry(*space).or_default();
+            let sum = self.now.entry(*space).or_insert(0);
+            let before = match value {
+                Some(value) => {
+                    let hash = entry_hash(key, value);
+                    *sum = sum.wrapping_add(hash);
+                    entries.insert(key.clone(), hash)
+                }
+                None => entries.remove(key),
+            };
+            *sum = sum.wrapping_sub(before.unwrap_or(0));
+        }
+    }
+
+    fn note(&mut self) {
+        self.history.push(self.now.iter().map(|(space, sum)| (*space, *sum)).collect());
+    }
+
+    fn at(&self, commits: u64, space: Incarnation) -> u128 {
+        let sums = &self.history[commits as usize];
+        sums.iter().find(|(other, _)| *other == space).map_or(0, |(_, sum)| *sum)
+    }
+}
+
+fn entry_hash(key: &[u8], value: &[u8]) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(&(key.len() as u64).to_le_bytes());
+    hash.update(key);
+    hash.update(value);
+    hash.digest128()
+}
+
+/// The sum over the entries of one keyspace.
+pub fn sum_of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>) -> u128 {
+    entries.into_iter().fold(0, |sum, (key, value)| sum.wrapping_add(entry_hash(key, value)))
+}
+
+/// Per key the commits that changed it, oldest first.
+type Versions = BTreeMap<Vec<u8>, Vec<(u64, Option<Bytes>)>>;
+
+/// See the module.
+#[derive(Clone)]
+pub struct Model {
+    versions: BTreeMap<Incarnation, Versions>,
+    /// The changes of each commit, from number 1, and which of those without a log record it is.
+    commits: Vec<(Vec<Change>, Option<u32>)>,
+    /// The one with all commits comes last.
+    sums: Vec<Sums>,
+    unlogged: u32,
+    next_incarnation: Incarnation,
+    promise: Promise,
+}
+
+impl Default for Model {
+    fn default() -> Model {
+        Model::new()
+    }
+}
+
+impl Model {
+    /// A database in which nothing happened yet: it has the default keyspace.
+    pub fn new() -> Model {
+        Model::from_contents(&BTreeMap::from([(0, Map::new())]), 0)
+    }
+
+    /// A database that holds `contents`, all of it durable, and has handed out sequence numbers up to `sequence`.
+    pub fn from_contents(contents: &Contents, sequence: u64) -> Model {
+        let mut sums = Sums { saved: 0, entries: BTreeMap::new(), now: BTreeMap::new(), history: Vec::new() };
+        let mut versions: BTreeMap<Incarnation, Versions> = BTreeMap::new();
+        let mut spaces = Spaces::new();
+        for (incarnation, (space, map)) in contents.iter().enumerate() {
+            let incarnation = incarnation as Incarnation;
+            spaces.insert(*space, incarnation);
+            let changes: Vec<Change> =
+                map.iter().map(|(key, value)| (incarnation, key.clone(), Some(value.clone()))).collect();
+            sums.apply(&changes);
+            let versions = versions.entry(incarnation).or_default();
+            for (_, key, value) in changes {
+                versions.insert(key, vec![(0, value)]);
+            }
+        }
+        sums.note();
+        Model {
+            versions,
+            commits: Vec::new(),
+            sums: vec![sums],
+            unlogged: 0,
+            next_incarnation: contents.len() as Incarnation,
+            promise: Promise { spaces, sequence, ..Promise::default() },
+        }
+    }
+
+    /// What would have to be there after a crash now.
+    pub fn promise(&self) -> &Promise {
+        &self.promise
+    }
+
+    /// The incarnation of a keyspace, if it exists.
+    pub fn space(&self, space: u8) -> Option<Incarnation> {
+        self.promise.spaces.get(&space).copied()
+    }
+
+    /// The number of the last commit that reads see.
+    pub fn now(&self) -> u64 {
+        self.promise.acknowledged
+    }
+
+    // ---- writing ----
+
+    /// Notes a commit before it is tried. Then say [`Model::acknowledge`], [`Model::withdraw`], or nothing if its fate
+    /// is not known.
+    pub fn submit(&mut self, changes: Vec<Change>, durability: Durability) {
+        let number = self.promise.submitted + 1;
+        self.promise.submitted = number;
+        let unlogged = (durability == Durability::None && !changes.is_empty()).then(|| {
+            self.unlogged += 1;
+            self.unlogged
+        });
+        if unlogged.is_some() {
+            // From here on the history without this commit goes a way of its own.
+            let without = self.sums.last().expect("never empty").clone();
+            self.sums.push(Sums { saved: self.unlogged, ..without });
+        }
+        let last = self.sums.len() - 1;
+        for (i, sums) in self.sums.iter_mut().enumerate() {
+            if unlogged.is_none() || i == last {
+                sums.apply(&changes);
+            }
+            sums.note();
+        }
+        for (space, key, value) in &changes {
+            let versions = self.versions.entry(*space).or_default().entry(key.clone()).or_default();
+            versions.push((number, value.clone()));
+        }
+        self.commits.push((changes, unlogged));
+    }
+
+    /// The last commit returned well: `sequence` is the number of its first operation.
+    pub fn acknowledge(&mut self, durable: bool, sequence: Option<u64>) {
+        self.promise.acknowledged = self.promise.submitted;
+        if durable {
+            self.promise.durable = self.promise.submitted;
+        }
+        if let (Some(sequence), Some((changes, _))) = (sequence, self.commits.last()) {
+            let last = sequence + (changes.len() as u64).saturating_sub(1);
+            self.promise.sequence = self.promise.sequence.max(last);
+        }
+    }
+
+    /// The last commit was refused: it never happened.
+    pub fn withdraw(&mut self) {
+        assert!(self.promise.acknowledged < self.promise.submitted, "what was acknowledged stays");
+        let number = self.promise.submitted;
+        self.promise.submitted -= 1;
+        let (changes, unlogged) = self.commits.pop().expect("a commit was submitted");
+        if unlogged.is_some() {
+            self.unlogged -= 1;
+            self.sums.pop();
+        }
+        for (space, key, _) in &changes {
+            let versions = self.versions.get_mut(space).and_then(|versions| versions.get_mut(key));
+            versions.expect("it was noted").retain(|(at, _)| *at != number);
+        }
+        for sums in &mut self.sums {
+            sums.history.pop();
+            let now = sums.history.last().expect("number 0 stays").iter().copied().collect();
+            sums.now = now;
+        }
+        // The entries are needed only to take their hashes out again: made anew from the versions.
+        let at = self.promise.submitted;
+        for i in 0..self.sums.len() {
+            let saved = self.sums[i].saved;
+            let spaces: Vec<Incarnation> = self.sums[i].entries.keys().copied().collect();
+            for space in spaces {
+                let entries = self.map_with(space, at, saved);
+                let hashes =
+                    entries.iter().map(|(key, value)| (key.clone(), entry_hash(key, value))).collect();
+                self.sums[i].entries.insert(space, hashes);
+            }
+        }
+    }
+
+    /// Everything acknowledged survives a power loss from now on.
+    pub fn synced(&mut self) {
+        self.promise.durable = self.promise.acknowledged;
+    }
+
+    /// Everything acknowledged is in tables from now on.
+    pub fn flushed(&mut self) {
+        self.promise.durable = self.promise.acknowledged;
+        self.promise.saved = self.unlogged;
+    }
+
+    /// Notes the making of a keyspace before it is tried.
+    pub fn creating(&mut self, space: u8) {
+        self.promise.unsure = Some((space, self.next_incarnation));
+        self.next_incarnation += 1;
+    }
+
+    /// It was made.
+    pub fn created(&mut self) {
+        let (space, incarnation) = self.promise.unsure.take().expect("a making was noted");
+        self.promise.spaces.insert(space, incarnation);
+    }
+
+    /// It was not made, for sure.
+    pub fn not_created(&mut self) {
+        self.promise.unsure = None;
+    }
+
+    /// Notes the dropping of a keyspace before it is tried.
+    pub fn dropping(&mut self, space: u8) {
+        let incarnation = self.promise.spaces.remove(&space).expect("an existing keyspace");
+        self.promise.unsure = Some((space, incarnation));
+    }
+
+    /// It was dropped.
+    pub fn dropped(&mut self) {
+        self.promise.unsure = None;
+    }
+
+    /// It was not dropped, for sure.
+    pub fn not_dropped(&mut self) {
+        self.created();
+    }
+
+    // ---- reading ----
+
+    /// The value of a key after `commits` commits.
+    pub fn get(&self, space: Incarnation, key: &[u8], commits: u64) -> Option<&Bytes> {
+        version_at(self.versions.get(&space)?.get(key)?, commits)
+    }
+
+    /// The first entry within bounds after `commits` commits, or the last one.
+    pub fn entry(
+        &self,
+        space: Incarnation,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+        first: bool,
+        commits: u64,
+    ) -> Option<(&[u8], &Bytes)> {
+        if is_empty(range) {
+            return None;
+        }
+        let mut range = self.versions.get(&space)?.range::<[u8], _>(range);
+        loop {
+            let (key, versions) = if first { range.next()? } else { range.next_back()? };
+            if let Some(value) = version_at(versions, commits) {
+                return Some((key, value));
+            }
+        }
+    }
+
+    /// A keyspace after `commits` commits.
+    pub fn map(&self, space: Incarnation, commits: u64) -> Map {
+        self.map_with(space, commits, u32::MAX)
+    }
+
+    /// A keyspace after `commits` commits, of which those without a log record count up to number `saved`.
+    pub fn map_with(&self, space: Incarnation, commits: u64, saved: u32) -> Map {
+        let Some(versions) = self.versions.get(&space) else { return Map::new() };
+        let counts = |at: u64| {
+            let unlogged = at.checked_sub(1).and_then(|at| self.commits[at as usize].1);
+            at <= commits && unlogged.is_none_or(|number| number <= saved)
+        };
+        let last = |versions: &Vec<(u64, Option<Bytes>)>| {
+            versions.iter().rev().find(|(at, _)| counts(*at)).and_then(|(_, value)| value.clone())
+        };
+        versions.iter().filter_map(|(key, versions)| Some((key.clone(), last(versions)?))).collect()
+    }
+
+    // ---- after a crash ----
+
+    /// Finds the place in the history that a database with these sums of all its keyspaces is at, or says what is wrong
+    /// with it. `contents` gives its entries for the message.
+    pub fn find(
+        &self,
+        sums: &BTreeMap<u8, u128>,
+        promise: &Promise,
+        power_loss: bool,
+        contents: impl FnOnce() -> Contents,
+    ) -> Result<Place, String> {
+        let mut spaces = promise.spaces.clone();
+        if let Some((space, incarnation)) = promise.unsure
+            && sums.contains_key(&space)
+        {
+            spaces.insert(space, incarnation);
+        }
+        if !spaces.keys().eq(sums.keys()) {
+            return Err(format!(
+                "O2: the keyspaces are {:?}, they should be {:?}",
+                sums.keys().collect::<Vec<_>>(),
+                spaces.keys().collect::<Vec<_>>()
+            ));
+        }
+        let floor = promise.floor(power_loss);
+        let histories = || self.sums.iter().filter(|history| history.saved >= promise.saved);
+        for commits in (floor..=promise.submitted).rev() {
+            for history in histories() {
+                if spaces.iter().all(|(space, inside)| history.at(commits, *inside) == sums[space]) {
+                    return Ok(Place { commits, saved: history.saved, spaces });
+                }
+            }
+        }
+        Err(self.explain(&contents(), &spaces, promise, floor))
+    }
+
+    /// Says how a state that is at no legal place differs from the nearest one, and whether it is at an illegal one.
+    fn explain(&self, contents: &Contents, spaces: &Spaces, promise: &Promise, floor: u64) -> String {
+        let mut nearest: Option<(usize, u64, u32, String)> = None;
+        for history in &self.sums {
+            for commits in 0..=promise.submitted {
+                let mut differences = Vec::new();
+                for (space, incarnation) in spaces {
+                    let want = self.map_with(*incarnation, commits, history.saved);
+                    differences.extend(
+                        self::differences(&contents[space], &want)
+                            .into_iter()
+                            .map(|text| format!("keyspace {space}: {text}")),
+                    );
+                }
+                let is_legal = commits >= floor && history.saved >= promise.saved;
+                // An illegal place counts only if it fits exactly.
+                if (is_legal || differences.is_empty())
+                    && nearest.as_ref().is_none_or(|(count, ..)| differences.len() < *count)
+                {
+                    differences.truncate(3);
+                    let text = differences.join("; ");
+                    nearest = Some((differences.len(), commits, history.saved, text));
+                }
+            }
+        }
+        let limits = format!("{floor} to {} commits, {} saved by flushes", promise.submitted, promise.saved);
+        match nearest {
+            Some((0, commits, saved, _)) => {
+                format!("O1: the database holds {commits} commits ({saved} saved), promised were {limits}")
+            }
+            Some((_, commits, saved, text)) => {
+                format!(
+                    "O2: no prefix of the history ({limits}) fits; next to {commits} commits ({saved} saved): {text}"
+                )
+            }
+            None => format!("O2: there is no legal prefix ({limits})"),
+        }
+    }
+}
+
+fn version_at(versions: &[(u64, Option<Bytes>)], commits: u64) -> Option<&Bytes> {
+    // A commit may change a key twice; the last change counts.
+    let count = versions.partition_point(|(at, _)| *at <= commits);
+    versions[..count].last()?.1.as_ref()
+}
+
+/// Whether no key can lie within bounds, which `BTreeMap::range` does not take.
+pub fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+    match range {
+        (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
+        (
+            Bound::Included(lower) | Bound::Excluded(lower),
+            Bound::Included(upper) | Bound::Excluded(upper),
+        ) => lower >= upper,
+        _ => false,
+    }
+}
+
+/// Where two keyspaces differ, in words.
+pub fn differences(got: &Map, want: &Map) -> Vec<String> {
+    use crate::sim::operation::show_key;
+    let mut texts = Vec::new();
+    for (key, value) in want {
+        match got.get(key) {
+            None => texts.push(format!("{} is missing", show_key(key))),
+            Some(other) if other != value => {
+                texts.push(format!("{} is {}, not {}", show_key(key), show_key(other), show_key(value)))
+            }
+            Some(_) => {}
+        }
+    }
+    let extra = got.keys().filter(|key| !want.contains_key(*key));
+    texts.extend(extra.map(|key| format!("{} should not be there", show_key(key))));
+    texts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(text: &str) -> Bytes {
+        text.as_bytes().into()
+    }
+
+    fn put(key: &str, value: &str) -> Change {
+        (0, key.into(), Some(bytes(value)))
+    }
+
+    fn find(model: &Model, entries: &[(&str, &str)], promise: &Promise) -> Result<Place, String> {
+        let map: Map = entries.iter().map(|(key, value)| (key.as_bytes().to_vec(), bytes(value))).collect();
+        let sum = sum_of(map.iter().map(|(key, value)| (key.as_slice(), &value[..])));
+        model.find(&BTreeMap::from([(0, sum)]), promise, true, || BTreeMap::from([(0, map.clone())]))
+    }
+
+    #[test]
+    fn every_prefix_and_no_other_state_is_found() {
+        let mut model = Model::new();
+        for (i, changes) in
+            [vec![put("a", "1"), put("b", "1")], vec![(0, b"a".to_vec(), None)], vec![put("c", "3")]]
+                .into_iter()
+                .enumerate()
+        {
+            model.submit(changes, Durability::Buffered);
+            model.acknowledge(i == 0, None);
+        }
+        let promise = model.promise().clone();
+        let commits = |entries: &[_]| find(&model, entries, &promise).map(|place| place.commits);
+        assert_eq!(commits(&[("a", "1"), ("b", "1")]), Ok(1));
+        assert_eq!(commits(&[("b", "1")]), Ok(2));
+        assert_eq!(commits(&[("b", "1"), ("c", "3")]), Ok(3));
+        assert!(commits(&[]).unwrap_err().starts_with("O1"), "an acknowledged commit is gone");
+        assert!(commits(&[("a", "1")]).unwrap_err().starts_with("O2"), "half a batch");
+        assert!(commits(&[("a", "1"), ("b", "1"), ("c", "3")]).unwrap_err().starts_with("O2"), "a gap");
+    }
+
+    #[test]
+    fn unlogged_commits_go_latest_first() {
+        let mut model = Model::new();
+        for (key, durability) in [
+            ("a", Durability::None),
+            ("b", Durability::Buffered),
+            ("c", Durability::None),
+            ("d", Durability::Buffered),
+        ] {
+            model.submit(vec![put(key, "1")], durability);
+            model.acknowledge(false, None);
+        }
+        let promise = model.promise().clone();
+        let is_legal = |keys: &[&str]| {
+            let entries: Vec<_> = keys.iter().map(|key| (*key, "1")).collect();
+            find(&model, &entries, &promise).is_ok()
+        };
+        assert!(is_legal(&["b", "d"]) && is_legal(&["a", "b", "d"]) && is_legal(&["a", "b", "c", "d"]));
+        assert!(is_legal(&["a"]) && is_legal(&[]) && is_legal(&["b"]));
+        assert!(!is_legal(&["b", "c", "d"]) && !is_legal(&["d"]));
+    }
+
+    #[test]
+    fn a_withdrawn_commit_never_happened() {
+        let mut model = Model::new();
+        model.submit(vec![put("a", "1")], Durability::Buffered);
+        model.acknowledge(false, None);
+        model.submit(vec![put("a", "2"), put("b", "2")], Durability::None);
+        model.withdraw();
+        model.submit(vec![put("a", "3")], Durability::Buffered);
+        model.acknowledge(false, None);
+        let promise = model.promise().clone();
+        assert_eq!(find(&model, &[("a", "3")], &promise).unwrap().commits, 2);
+        assert!(find(&model, &[("a", "2"), ("b", "2")], &promise).is_err());
+        assert_eq!(model.get(0, b"b", 2), None);
+    }
+}

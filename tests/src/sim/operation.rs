@@ -1,0 +1,328 @@
+//! One step of a workload, concrete to the byte, so that a list of them can be cut and run again.
+use sapwood::Durability;
+use std::fmt;
+use std::ops::Bound;
+use std::time::Duration;
+
+/// Snapshots, and cursors, that a workload can hold at once.
+pub const SLOTS: u8 = 4;
+
+/// The bytes of a value, named by what makes them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Value {
+    /// Different in each write of a workload.
+    pub tag: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+impl Value {
+    /// The bytes. Values with an even tag compress well.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        let mut random = fastrand::Rng::with_seed(u64::from(self.tag));
+        match self.tag % 2 {
+            0 => {
+                let unit = random.u64(..).to_le_bytes();
+                bytes.iter_mut().zip(unit.iter().cycle()).for_each(|(byte, unit)| *byte = *unit);
+            }
+            _ => random.fill(&mut bytes),
+        }
+        bytes
+    }
+}
+
+/// One change of one key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The keyspace by its number, see [`space_name`]. Left out if it does not exist.
+    pub space: u8,
+    /// The key.
+    pub key: Vec<u8>,
+    /// What it becomes; `None` deletes.
+    pub value: Option<Value>,
+}
+
+/// How a key is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// `get`.
+    Get,
+    /// `get_with`.
+    With,
+    /// `contains`.
+    Contains,
+}
+
+/// A move of a cursor.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Move {
+    /// `seek_to_first`.
+    First,
+    /// `seek_to_last`.
+    Last,
+    /// `seek`.
+    Seek(Vec<u8>),
+    /// `seek_for_prev`.
+    SeekForPrev(Vec<u8>),
+    /// `seek_before`.
+    SeekBefore(Vec<u8>),
+    /// `next`.
+    Next,
+    /// `prev`.
+    Prev,
+}
+
+/// A range read from both ends.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Range {
+    /// The keyspace.
+    pub space: u8,
+    /// The snapshot in this slot, or the present.
+    pub at: Option<u8>,
+    /// Where it begins.
+    pub lower: Bound<Vec<u8>>,
+    /// Where it ends.
+    pub upper: Bound<Vec<u8>>,
+    /// All keys with this beginning, instead of the bounds.
+    pub prefix: Option<Vec<u8>>,
+    /// At most so many entries.
+    pub limit: Option<u8>,
+    /// Leaves out values.
+    pub keys_only: bool,
+    /// Begins at the end.
+    pub reversed: bool,
+    /// Which end the next entry is taken from, again and again; true is the front.
+    pub ends: Vec<bool>,
+}
+
+/// A kind of background work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A flush.
+    Flush,
+    /// A compaction, or a slice of it.
+    Compaction,
+    /// Log segments and periodic syncs.
+    Log,
+    /// Removal of files.
+    Sweep,
+}
+
+/// One step of a workload. What does not apply (a keyspace that does not exist, an empty slot) does nothing, so that
+/// any part of a list is a list.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Commits changes: several or none as a batch, one by `put_with` or `delete_with` if `single`.
+    Commit {
+        /// The changes, in order.
+        writes: Vec<Write>,
+        /// `put_with` or `delete_with` instead of a batch, if it is one change.
+        single: bool,
+        /// What it is to survive.
+        durability: Durability,
+        /// Waits until it survives a power loss.
+        wait: bool,
+    },
+    /// Looks a key up.
+    Get {
+        /// The keyspace.
+        space: u8,
+        /// The key.
+        key: Vec<u8>,
+        /// The snapshot in this slot, or the present.
+        at: Option<u8>,
+        /// How.
+        lookup: Lookup,
+    },
+    /// Looks several keys up.
+    MultiGet {
+        /// The keyspace.
+        space: u8,
+        /// The keys.
+        keys: Vec<Vec<u8>>,
+    },
+    /// Takes a snapshot into a slot.
+    Snapshot(u8),
+    /// Drops the snapshot in a slot.
+    Release(u8),
+    /// Compares all that the snapshot in a slot sees, or the present, with the model.
+    Compare(Option<u8>),
+    /// Opens a cursor in a slot.
+    OpenCursor {
+        /// The slot.
+        slot: u8,
+        /// The keyspace.
+        space: u8,
+        /// The snapshot in this slot, or the present.
+        at: Option<u8>,
+    },
+    /// Moves the cursor in a slot.
+    MoveCursor {
+        /// The slot.
+        slot: u8,
+        /// The moves, one after the other.
+        moves: Vec<Move>,
+    },
+    /// Drops the cursor in a slot.
+    CloseCursor(u8),
+    /// Reads a range.
+    Range(Range),
+    /// `Db::sync`.
+    Sync,
+    /// `Db::flush`.
+    Flush,
+    /// `Keyspace::compact_range`.
+    CompactRange {
+        /// The keyspace.
+        space: u8,
+        /// From this key on.
+        lower: Vec<u8>,
+        /// Up to this key.
+        upper: Vec<u8>,
+    },
+    /// `Db::compact`.
+    Compact,
+    /// Background work.
+    Background(Step),
+    /// `Db::wait_for_background`.
+    WaitForBackground,
+    /// Makes a keyspace.
+    CreateSpace(u8),
+    /// Drops a keyspace.
+    DropSpace(u8),
+    /// Closes and opens; with settings that this number decides, or the ones it had.
+    Reopen(Option<u32>),
+    /// `Db::pause_background`.
+    Pause,
+    /// `Db::resume_background`.
+    Resume,
+    /// Time passes.
+    Tick(Duration),
+    /// Flushes, then a power loss that this number decides, and an opening: nothing may be missing.
+    PowerLoss(u32),
+}
+
+/// The name of keyspace number `space`; 0 is the default one.
+pub fn space_name(space: u8) -> String {
+    match space {
+        0 => "default".to_string(),
+        _ => format!("space-{space}"),
+    }
+}
+
+/// The number of the keyspace `name`.
+pub fn space_number(name: &str) -> Option<u8> {
+    match name {
+        "default" => Some(0),
+        _ => name.strip_prefix("space-")?.parse().ok(),
+    }
+}
+
+/// A key for people: long ones are cut.
+pub fn show_key(key: &[u8]) -> String {
+    match key.len() {
+        0..=40 => format!("\"{}\"", key.escape_ascii()),
+        len => format!("\"{}…\" ({len} bytes)", key[..24].escape_ascii()),
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}({})", self.tag, self.len)
+    }
+}
+
+impl fmt::Debug for Write {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.value {
+            Some(value) => write!(f, "{}:{}={value:?}", self.space, show_key(&self.key)),
+            None => write!(f, "{}:{} deleted", self.space, show_key(&self.key)),
+        }
+    }
+}
+
+impl fmt::Debug for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Move::First => f.write_str("first"),
+            Move::Last => f.write_str("last"),
+            Move::Seek(key) => write!(f, "seek {}", show_key(key)),
+            Move::SeekForPrev(key) => write!(f, "seek_for_prev {}", show_key(key)),
+            Move::SeekBefore(key) => write!(f, "seek_before {}", show_key(key)),
+            Move::Next => f.write_str("next"),
+            Move::Prev => f.write_str("prev"),
+        }
+    }
+}
+
+fn show_at(at: Option<u8>) -> String {
+    at.map_or(String::new(), |slot| format!(" at snapshot {slot}"))
+}
+
+fn show_bound(bound: &Bound<Vec<u8>>) -> String {
+    match bound {
+        Bound::Included(key) => format!("[{}]", show_key(key)),
+        Bound::Excluded(key) => format!("({})", show_key(key)),
+        Bound::Unbounded => "open".to_string(),
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Operation::Commit { writes, single, durability, wait } => {
+                let how = if *single && writes.len() == 1 { "write" } else { "batch" };
+                let wait = if *wait { ", wait_durable" } else { "" };
+                write!(f, "{how} {durability}{wait} {writes:?}")
+            }
+            Operation::Get { space, key, at, lookup } => {
+                write!(f, "{lookup:?} {space}:{}{}", show_key(key), show_at(*at))
+            }
+            Operation::MultiGet { space, keys } => {
+                let keys: Vec<String> = keys.iter().map(|key| show_key(key)).collect();
+                write!(f, "multi_get {space}: {}", keys.join(" "))
+            }
+            Operation::Snapshot(slot) => write!(f, "snapshot into {slot}"),
+            Operation::Release(slot) => write!(f, "release snapshot {slot}"),
+            Operation::Compare(at) => write!(f, "compare all{}", show_at(*at)),
+            Operation::OpenCursor { slot, space, at } => {
+                write!(f, "cursor {slot} on {space}{}", show_at(*at))
+            }
+            Operation::MoveCursor { slot, moves } => write!(f, "cursor {slot}: {moves:?}"),
+            Operation::CloseCursor(slot) => write!(f, "close cursor {slot}"),
+            Operation::Range(range) => {
+                let what = match &range.prefix {
+                    Some(prefix) => format!("prefix {}", show_key(prefix)),
+                    None => format!("range {} to {}", show_bound(&range.lower), show_bound(&range.upper)),
+                };
+                let ends: String = range.ends.iter().map(|front| if *front { '>' } else { '<' }).collect();
+                write!(
+                    f,
+                    "{what} of {}{}, limit {:?}, keys_only {}, reversed {}, ends {ends}",
+                    range.space,
+                    show_at(range.at),
+                    range.limit,
+                    range.keys_only,
+                    range.reversed
+                )
+            }
+            Operation::Sync => f.write_str("sync"),
+            Operation::Flush => f.write_str("flush"),
+            Operation::CompactRange { space, lower, upper } => {
+                write!(f, "compact_range {space}: {}..{}", show_key(lower), show_key(upper))
+            }
+            Operation::Compact => f.write_str("compact"),
+            Operation::Background(step) => write!(f, "background {step:?}"),
+            Operation::WaitForBackground => f.write_str("wait_for_background"),
+            Operation::CreateSpace(space) => write!(f, "create keyspace {space}"),
+            Operation::DropSpace(space) => write!(f, "drop keyspace {space}"),
+            Operation::Reopen(None) => f.write_str("reopen"),
+            Operation::Reopen(Some(tuning)) => write!(f, "reopen with settings {tuning}"),
+            Operation::Pause => f.write_str("pause"),
+            Operation::Resume => f.write_str("resume"),
+            Operation::Tick(duration) => write!(f, "{duration:?} pass"),
+            Operation::PowerLoss(seed) => write!(f, "flush, then power loss {seed}"),
+        }
+    }
+}
