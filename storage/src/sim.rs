@@ -15,19 +15,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-mod atom;
-mod content;
-mod crash;
-mod directory;
-mod fault;
+mod operation;
+mod world;
 mod file;
+mod directory;
+mod content;
+mod atom;
+mod crash;
+mod choice;
+mod underlay;
+mod images;
+mod watch;
+mod fault;
 mod machine;
 #[cfg(test)]
 mod tests;
-mod world;
 
 pub use atom::{Atom, AtomKind, SECTOR_BYTES};
-pub use fault::{Fault, FaultRule, Operation};
+pub use choice::CrashChoice;
+pub use fault::{Fault, FaultRule};
+pub use images::CrashImages;
+pub use operation::Operation;
+pub use underlay::Underlay;
+pub use watch::Moment;
 
 pub(crate) use machine::SimMachine;
 use world::{InodeNumber, World};
@@ -54,28 +64,86 @@ impl SimFs {
         SimFs { world: Arc::new(Mutex::new(world)) }
     }
 
+    /// Everything that outlives the process: so without files that have lost all their names, whose atoms nobody can
+    /// ever see.
+    fn copy(&self) -> World {
+        self.world.lock().killed()
+    }
+
     /// What a power loss at this moment may leave, chosen by `seed`: no atom, every atom, a beginning of each file's
-    /// and directory's atoms, or any subset. The same seed gives the same choice. Handles of this file system do not
-    /// work on the new one; its locks are free and its faults and limits gone.
+    /// and directory's atoms, or any subset. The same seed gives the same choice. Seed 0 keeps nothing and seed 1 all.
+    /// Handles of this file system do not work on the new one; its locks are free and its faults, limits and watcher
+    /// gone.
     pub fn crash(&self, seed: u64) -> SimFs {
-        SimFs::of(self.world.lock().crashed(&mut crash::by_seed(seed)))
+        let world = self.copy();
+        let pending = world.pending();
+        let (kept, underlay) = crash::by_seed(seed, &pending);
+        SimFs::of(world.crashed(&pending, kept, underlay))
     }
 
     /// What a power loss at this moment leaves if exactly the atoms for which `survives` says so persist. It is asked
     /// once per atom, object by object, in the order in which the atoms of an object arose.
-    pub fn crash_with(&self, mut survives: impl FnMut(&Atom) -> bool) -> SimFs {
-        SimFs::of(self.world.lock().crashed(&mut survives))
+    pub fn crash_with(&self, survives: impl FnMut(&Atom) -> bool) -> SimFs {
+        let world = self.copy();
+        let pending = world.pending();
+        let kept = pending.atoms.iter().map(survives).collect();
+        SimFs::of(world.crashed(&pending, kept, Underlay::Zeros))
+    }
+
+    /// What a power loss at this moment leaves by this choice.
+    ///
+    /// # Panics
+    /// If the choice was made for another number of atoms: then the run that it comes from was not repeated.
+    pub fn crash_by(&self, choice: &CrashChoice) -> SimFs {
+        let world = self.copy();
+        let pending = world.pending();
+        if let Some(atoms) = choice.atoms {
+            assert_eq!(atoms, pending.len(), "{choice} is for another number of atoms than are pending");
+        }
+        SimFs::of(world.crashed(&pending, choice.choose(&pending), choice.underlay))
+    }
+
+    /// Up to `limit` different states that a power loss at this moment can leave, with the choice that
+    /// [`SimFs::crash_by`] makes each of again: all subsets of up to 12 atoms, otherwise those in which file systems
+    /// are known to differ, and random ones. That nothing persists and that everything does come first; of the others
+    /// `seed` decides order and selection. No two have the same [`SimFs::image_hash`]. This file system may change
+    /// while they are looked at.
+    pub fn crash_images(&self, seed: u64, limit: usize) -> CrashImages {
+        CrashImages::new(self.copy(), seed, limit)
     }
 
     /// What the death of the process at this moment leaves: all that was written, synced or not. What was not synced
-    /// can still be lost to a later crash.
+    /// can still be lost to a later crash. Costs one reference count per file, whatever its size; the two share
+    /// their bytes until either changes them.
     pub fn kill(&self) -> SimFs {
-        SimFs::of(self.world.lock().killed())
+        SimFs::of(self.copy())
     }
 
-    /// All atoms that a power loss could take now.
+    /// All atoms that a power loss could take now, in the order in which they arose.
     pub fn atoms(&self) -> Vec<Atom> {
-        self.world.lock().atoms()
+        let pending = self.copy().pending();
+        (0..pending.len()).map(|place| pending.at(place).clone()).collect()
+    }
+
+    /// A hash of all names and contents, as calls see them and as a power loss leaves them if it keeps no atom. Equal
+    /// file systems have equal hashes, however they came about; what was hashed before and not changed since is not
+    /// hashed again.
+    pub fn image_hash(&self) -> u64 {
+        self.world.lock().hash()
+    }
+
+    /// Has `watcher` called before and after every changing call from now on, in the thread that makes the call, with
+    /// the file system standing still. It replaces the one before. Of the file system it must use nothing but
+    /// [`Moment::image`]: other calls would wait for themselves.
+    pub fn watch(&self, watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
+        self.world.lock().watcher = Some(Box::new(watcher));
+    }
+
+    /// Ends [`SimFs::watch`].
+    pub fn unwatch(&self) {
+        let watcher = self.world.lock().watcher.take();
+        // What it owns may be this file system.
+        drop(watcher);
     }
 
     /// How many changing operations (creation, write, length, sync, renaming, …) have been begun.
@@ -163,7 +231,7 @@ impl fmt::Debug for SimFs {
         let world = self.world.lock();
         f.debug_struct("SimFs")
             .field("files", &world.files())
-            .field("atoms", &world.atoms().len())
+            .field("atoms", &world.atom_count())
             .field("operations", &world.operations())
             .field("crashed", &world.has_crashed())
             .finish()
@@ -173,8 +241,7 @@ impl fmt::Debug for SimFs {
 impl FileSystem for SimFs {
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
         let mut world = self.world.lock();
-        world.begin(Operation::Create, path)?;
-        let number = world.create_file(path)?;
+        let number = world.change_names(Operation::Create, path, None, |world| world.create_file(path))?;
         world.open(number);
         Ok(self.handle(number, path, OpenMode::ReadWrite))
     }
@@ -202,32 +269,27 @@ impl FileSystem for SimFs {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let mut world = self.world.lock();
-        world.begin(Operation::Rename, from)?;
-        world.rename(from, to)
+        world.change_names(Operation::Rename, from, Some(to), |world| world.rename(from, to))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
         let mut world = self.world.lock();
-        world.begin(Operation::Link, to)?;
-        world.hard_link(from, to)
+        world.change_names(Operation::Link, to, Some(from), |world| world.hard_link(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {
         let mut world = self.world.lock();
-        world.begin(Operation::Remove, path)?;
-        world.remove_file(path)
+        world.change_names(Operation::Remove, path, None, |world| world.remove_file(path))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         let mut world = self.world.lock();
-        world.begin(Operation::CreateDirectory, path)?;
-        world.create_dir_all(path)
+        world.change_names(Operation::CreateDirectory, path, None, |world| world.create_dir_all(path))
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
         let mut world = self.world.lock();
-        world.begin(Operation::RemoveDirectory, path)?;
-        world.remove_dir(path)
+        world.change_names(Operation::RemoveDirectory, path, None, |world| world.remove_dir(path))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {
@@ -238,22 +300,21 @@ impl FileSystem for SimFs {
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
         let mut world = self.world.lock();
-        match world.begin(Operation::SyncDirectory, path) {
-            Ok(()) => world.sync_directory(path),
-            Err(error) => {
+        world.change(Operation::SyncDirectory, path, None, |world, fault| match fault {
+            None => world.sync_directory(path),
+            Some(fault) => {
                 world.fail_sync_directory(path);
-                Err(error)
+                Err(fault.error(Operation::SyncDirectory, path))
             }
-        }
+        })
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
         let mut world = self.world.lock();
-        world.begin(Operation::Lock, path)?;
-        let number = match world.look_up(path) {
-            Some(number) => number,
-            None => world.create_file(path)?,
-        };
+        let number = world.change_names(Operation::Lock, path, None, |world| match world.look_up(path) {
+            Some(number) => Ok(number),
+            None => world.create_file(path),
+        })?;
         if !world.lock_file(number) {
             return Err(Error::new(
                 ErrorKind::Locked,
@@ -285,27 +346,31 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// Begins a changing operation; only a handle for writing may.
-    fn begin_change(&self, world: &mut World, operation: Operation) -> Result<()> {
-        world.begin(operation, &self.path)?;
-        if self.mode == OpenMode::Read {
-            return Err(Error::io("write", &self.path, std::io::ErrorKind::PermissionDenied.into()));
-        }
-        Ok(())
+    /// Carries out a changing call; only a handle for writing may.
+    fn change(&self, operation: Operation, apply: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
+        self.world.lock().change_names(operation, &self.path, None, |world| match self.mode {
+            OpenMode::Read => {
+                Err(Error::io("write", &self.path, std::io::ErrorKind::PermissionDenied.into()))
+            }
+            OpenMode::ReadWrite => apply(world),
+        })
     }
 
     fn sync(&self) -> Result<()> {
-        let mut world = self.world.lock();
-        let result = world.begin(Operation::Sync, &self.path);
-        let has_crashed = world.has_crashed();
-        let file = world.file_mut(self.number).expect("an open file stays");
-        match &result {
-            Ok(()) => file.sync(),
-            Err(_) if has_crashed => {}
-            // The kernel drops the bytes, or believes them written: a second sync succeeds without them.
-            Err(_) => file.lose_pending(),
-        }
-        result
+        self.world.lock().change(Operation::Sync, &self.path, None, |world, fault| {
+            let file = world.file_mut(self.number).expect("an open file stays");
+            match fault {
+                None => {
+                    file.sync();
+                    Ok(())
+                }
+                Some(fault) => {
+                    // The kernel drops the bytes, or believes them written: a second sync succeeds without them.
+                    file.lose_pending();
+                    Err(fault.error(Operation::Sync, &self.path))
+                }
+            }
+        })
     }
 }
 
@@ -317,11 +382,11 @@ impl File for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let mut world = self.world.lock();
-        self.begin_change(&mut world, Operation::Write)?;
-        world.check_space(self.number, offset, bytes.len() as u64, &self.path)?;
-        world.file_mut(self.number).expect("an open file stays").write(offset, bytes);
-        Ok(())
+        self.change(Operation::Write, |world| {
+            world.check_space(self.number, offset, bytes.len() as u64, &self.path)?;
+            world.write(self.number, offset, bytes);
+            Ok(())
+        })
     }
 
     fn sync_data(&self) -> Result<()> {
@@ -333,10 +398,10 @@ impl File for SimFile {
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        let mut world = self.world.lock();
-        self.begin_change(&mut world, Operation::SetLen)?;
-        world.file_mut(self.number).expect("an open file stays").set_len(len);
-        Ok(())
+        self.change(Operation::SetLen, |world| {
+            world.set_len(self.number, len);
+            Ok(())
+        })
     }
 
     fn len(&self) -> Result<u64> {

@@ -13,6 +13,8 @@ pub struct Atom {
     pub position: usize,
     /// How many atoms that file or directory has.
     pub count: usize,
+    /// When it arose: later calls have larger numbers, the atoms of one call share one. Goes on over kills.
+    pub age: u64,
     /// What changes.
     pub kind: AtomKind,
 }
@@ -33,4 +35,11 @@ pub enum AtomKind {
     Unlink(OsString),
     /// A name becomes another one: one change, never half of it.
     Rename(OsString, OsString),
+}
+
+impl AtomKind {
+    /// Whether it is content. Names and lengths are not.
+    pub fn is_data(&self) -> bool {
+        matches!(self, AtomKind::Sector(_))
+    }
 }

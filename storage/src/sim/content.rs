@@ -1,16 +1,112 @@
 //! The bytes of a file: pages that copies share until one is written.
+//!
+//! A page is 4 KiB and 64 of them are a chunk; both are shared by reference counts, so a copy of a file costs one
+//! count per 256 KiB, and a store after it copies one chunk's table and one page. Pages and chunks remember their
+//! hash, so hashing what was hashed before costs as little.
 use super::atom::SECTOR_BYTES;
+use sapwood_base::checksum::checksum64;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// The size of a page, and the unit of space.
 pub(super) const PAGE_BYTES: u64 = 4096;
+/// How many pages share a table.
+const CHUNK_PAGES: u64 = 64;
 
-/// A length and the pages that were written; a page that was not holds zeros. Bytes behind the length are zero too.
+/// The bytes of one sector.
+pub(super) type Sector = Arc<[u8; SECTOR_BYTES as usize]>;
+
+/// Files are made of zeros first, so their sectors are worth sharing.
+static ZERO_SECTOR: LazyLock<Sector> = LazyLock::new(|| Arc::new([0; SECTOR_BYTES as usize]));
+
+/// A hash that is computed when it is asked for, once. Zero is "not known", so a true zero is computed each time.
+#[derive(Default)]
+struct KnownHash(AtomicU64);
+
+impl KnownHash {
+    fn get(&self, compute: impl FnOnce() -> u64) -> u64 {
+        // Relaxed: whoever computes it gets the same number.
+        match self.0.load(Ordering::Relaxed) {
+            0 => {
+                let hash = compute();
+                self.0.store(hash, Ordering::Relaxed);
+                hash
+            }
+            hash => hash,
+        }
+    }
+
+    fn forget(&mut self) {
+        *self.0.get_mut() = 0;
+    }
+}
+
+/// The hash of something that lies at this index.
+fn placed(index: u64, hash: u64) -> u64 {
+    checksum64(&hash.to_le_bytes(), index)
+}
+
+struct Page {
+    bytes: [u8; PAGE_BYTES as usize],
+    hash: KnownHash,
+}
+
+impl Page {
+    fn new() -> Page {
+        Page { bytes: [0; PAGE_BYTES as usize], hash: KnownHash::default() }
+    }
+
+    /// Zero for a page of zeros, so that it counts as much as one that was never written.
+    fn hash(&self) -> u64 {
+        self.hash.get(|| match self.bytes.iter().all(|byte| *byte == 0) {
+            true => 0,
+            false => checksum64(&self.bytes, 0).max(1),
+        })
+    }
+}
+
+impl Clone for Page {
+    /// For writing, so the hash is not taken along.
+    fn clone(&self) -> Page {
+        Page { bytes: self.bytes, hash: KnownHash::default() }
+    }
+}
+
+struct Chunk {
+    pages: [Option<Arc<Page>>; CHUNK_PAGES as usize],
+    hash: KnownHash,
+}
+
+impl Chunk {
+    fn new() -> Chunk {
+        Chunk { pages: [const { None }; CHUNK_PAGES as usize], hash: KnownHash::default() }
+    }
+
+    fn hash(&self) -> u64 {
+        self.hash.get(|| {
+            let pages = self.pages.iter().enumerate();
+            let hashes = pages.filter_map(|(index, page)| Some((index, page.as_ref()?.hash())));
+            let add = |sum: u64, (index, hash)| sum.wrapping_add(placed(index as u64, hash));
+            hashes.filter(|(_, hash)| *hash != 0).fold(0, add)
+        })
+    }
+}
+
+impl Clone for Chunk {
+    /// For writing, so the hash is not taken along.
+    fn clone(&self) -> Chunk {
+        Chunk { pages: self.pages.clone(), hash: KnownHash::default() }
+    }
+}
+
+/// A length and the pages that were written; a page that was not holds zeros. Bytes behind the length are zero too,
+/// except inside a call.
 #[derive(Clone, Default)]
 pub(super) struct Content {
     len: u64,
-    pages: BTreeMap<u64, Arc<[u8; PAGE_BYTES as usize]>>,
+    chunks: BTreeMap<u64, Arc<Chunk>>,
+    page_count: u64,
 }
 
 impl Content {
@@ -20,13 +116,17 @@ impl Content {
 
     /// The space it takes in bytes.
     pub(super) fn allocated_bytes(&self) -> u64 {
-        self.pages.len() as u64 * PAGE_BYTES
+        self.page_count * PAGE_BYTES
     }
 
     /// How much space a write of this range would take in addition.
     pub(super) fn missing_bytes(&self, offset: u64, len: u64) -> u64 {
         let pages = offset / PAGE_BYTES..(offset + len).div_ceil(PAGE_BYTES);
-        pages.filter(|page| !self.pages.contains_key(page)).count() as u64 * PAGE_BYTES
+        pages.filter(|page| self.page(*page).is_none()).count() as u64 * PAGE_BYTES
+    }
+
+    fn page(&self, page: u64) -> Option<&Page> {
+        self.chunks.get(&(page / CHUNK_PAGES))?.pages[(page % CHUNK_PAGES) as usize].as_deref()
     }
 
     /// Copies bytes out, up to the end of the file; returns how many.
@@ -41,8 +141,8 @@ impl Content {
         for (offset, range) in split(offset, buffer.len(), PAGE_BYTES) {
             let start = (offset % PAGE_BYTES) as usize;
             let part = &mut buffer[range];
-            match self.pages.get(&(offset / PAGE_BYTES)) {
-                Some(page) => part.copy_from_slice(&page[start..start + part.len()]),
+            match self.page(offset / PAGE_BYTES) {
+                Some(page) => part.copy_from_slice(&page.bytes[start..start + part.len()]),
                 None => part.fill(0),
             }
         }
@@ -52,9 +152,17 @@ impl Content {
     pub(super) fn store(&mut self, offset: u64, bytes: &[u8]) {
         for (offset, range) in split(offset, bytes.len(), PAGE_BYTES) {
             let start = (offset % PAGE_BYTES) as usize;
-            let page =
-                self.pages.entry(offset / PAGE_BYTES).or_insert_with(|| Arc::new([0; PAGE_BYTES as usize]));
-            Arc::make_mut(page)[start..start + range.len()].copy_from_slice(&bytes[range]);
+            let page = offset / PAGE_BYTES;
+            let chunk = self.chunks.entry(page / CHUNK_PAGES).or_insert_with(|| Arc::new(Chunk::new()));
+            let chunk = Arc::make_mut(chunk);
+            chunk.hash.forget();
+            let page = chunk.pages[(page % CHUNK_PAGES) as usize].get_or_insert_with(|| {
+                self.page_count += 1;
+                Arc::new(Page::new())
+            });
+            let page = Arc::make_mut(page);
+            page.hash.forget();
+            page.bytes[start..start + range.len()].copy_from_slice(&bytes[range]);
         }
     }
 
@@ -71,20 +179,50 @@ impl Content {
 
     /// Drops what lies behind the end.
     pub(super) fn cut(&mut self) {
-        self.pages.split_off(&self.len.div_ceil(PAGE_BYTES));
-        let rest = (self.len % PAGE_BYTES) as usize;
-        if rest > 0
-            && let Some(page) = self.pages.get_mut(&(self.len / PAGE_BYTES))
+        let first_gone = self.len.div_ceil(PAGE_BYTES);
+        for chunk in self.chunks.split_off(&first_gone.div_ceil(CHUNK_PAGES)).values() {
+            self.page_count -= chunk.pages.iter().flatten().count() as u64;
+        }
+        let in_chunk = (first_gone % CHUNK_PAGES) as usize;
+        if in_chunk > 0
+            && let Some(chunk) = self.chunks.get_mut(&(first_gone / CHUNK_PAGES))
+            && chunk.pages[in_chunk..].iter().any(Option::is_some)
         {
-            Arc::make_mut(page)[rest..].fill(0);
+            let chunk = Arc::make_mut(chunk);
+            chunk.hash.forget();
+            for page in &mut chunk.pages[in_chunk..] {
+                self.page_count -= u64::from(page.take().is_some());
+            }
+        }
+        let rest = (self.len % PAGE_BYTES) as usize;
+        let is_dirty = |page: &Page| page.bytes[rest..].iter().any(|byte| *byte != 0);
+        if rest > 0 && self.page(self.len / PAGE_BYTES).is_some_and(is_dirty) {
+            self.store(self.len, &vec![0; PAGE_BYTES as usize - rest]);
         }
     }
 
     /// The sector that begins at `offset`.
-    pub(super) fn sector(&self, offset: u64) -> Arc<[u8; SECTOR_BYTES as usize]> {
+    pub(super) fn sector(&self, offset: u64) -> Sector {
         let mut sector = [0; SECTOR_BYTES as usize];
         self.read_beyond(offset, &mut sector);
-        Arc::new(sector)
+        match sector.iter().all(|byte| *byte == 0) {
+            true => Arc::clone(&ZERO_SECTOR),
+            false => Arc::new(sector),
+        }
+    }
+
+    /// How many pages no other content shares, itself or with their chunk.
+    #[cfg(test)]
+    pub(super) fn own_pages(&self) -> usize {
+        let own = self.chunks.values().filter(|chunk| Arc::strong_count(chunk) == 1);
+        own.flat_map(|chunk| &chunk.pages).flatten().filter(|page| Arc::strong_count(page) == 1).count()
+    }
+
+    /// A hash of length and bytes.
+    pub(super) fn hash(&self) -> u64 {
+        let add = |sum: u64, (index, hash)| sum.wrapping_add(placed(index, hash));
+        let chunks = self.chunks.iter().map(|(index, chunk)| (*index, chunk.hash()));
+        chunks.filter(|(_, hash)| *hash != 0).fold(placed(u64::MAX, self.len), add)
     }
 }
 

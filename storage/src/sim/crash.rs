@@ -1,5 +1,31 @@
-//! Which atoms survive a crash, by seed.
+//! Which atoms survive a crash, by seed; and all atoms of a moment, in both orders in which they are asked for.
 use super::atom::Atom;
+use super::underlay::Underlay;
+
+/// The atoms of a moment.
+pub(super) struct Pending {
+    /// Object by object, each one's in the order in which they arose.
+    pub(super) atoms: Vec<Atom>,
+    /// The indices of `atoms` in the order in which they arose: those of one call lie side by side.
+    pub(super) by_age: Vec<usize>,
+}
+
+impl Pending {
+    pub(super) fn new(atoms: Vec<Atom>) -> Pending {
+        let mut by_age: Vec<usize> = (0..atoms.len()).collect();
+        by_age.sort_by_key(|index| atoms[*index].age);
+        Pending { atoms, by_age }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.atoms.len()
+    }
+
+    /// The atom at this place of the order in which they arose.
+    pub(super) fn at(&self, place: usize) -> &Atom {
+        &self.atoms[self.by_age[place]]
+    }
+}
 
 enum Choice {
     None,
@@ -11,7 +37,7 @@ enum Choice {
 }
 
 /// A choice that depends on nothing but the seed and the atoms. Seed 0 keeps nothing, seed 1 everything.
-pub(super) fn by_seed(seed: u64) -> impl FnMut(&Atom) -> bool {
+pub(super) fn by_seed(seed: u64, pending: &Pending) -> (Vec<bool>, Underlay) {
     let mut random = fastrand::Rng::with_seed(seed);
     let choice = match seed {
         0 => Choice::None,
@@ -25,16 +51,24 @@ pub(super) fn by_seed(seed: u64) -> impl FnMut(&Atom) -> bool {
             _ => Choice::Some(0.5),
         },
     };
+    let kept = match choice {
+        Choice::None => vec![false; pending.len()],
+        Choice::All => vec![true; pending.len()],
+        Choice::Beginnings => beginnings(&mut random, pending),
+        Choice::Some(probability) => pending.atoms.iter().map(|_| random.f64() < probability).collect(),
+    };
+    let underlay = if seed < 2 { Underlay::Zeros } else { Underlay::draw(&mut random) };
+    (kept, underlay)
+}
+
+/// The atoms of each file and directory up to a place of its own.
+pub(super) fn beginnings(random: &mut fastrand::Rng, pending: &Pending) -> Vec<bool> {
     let mut keep_until = 0;
-    move |atom| match choice {
-        Choice::None => false,
-        Choice::All => true,
-        Choice::Beginnings => {
-            if atom.position == 0 {
-                keep_until = random.usize(..=atom.count);
-            }
-            atom.position < keep_until
+    let keep = pending.atoms.iter().map(|atom| {
+        if atom.position == 0 {
+            keep_until = random.usize(..=atom.count);
         }
-        Choice::Some(probability) => random.f64() < probability,
-    }
+        atom.position < keep_until
+    });
+    keep.collect()
 }

@@ -46,7 +46,10 @@ impl NameAtom {
 pub(super) struct SimDirectory {
     durable: Names,
     cached: Names,
-    pending: Vec<NameAtom>,
+    /// With the age of each.
+    pending: Vec<(u64, NameAtom)>,
+    /// Whether a failed sync has made names that no later one brings to disk.
+    has_diverged: bool,
 }
 
 impl SimDirectory {
@@ -58,21 +61,31 @@ impl SimDirectory {
         self.cached.iter().map(|(name, number)| (name, *number))
     }
 
-    fn change(&mut self, atom: NameAtom) {
+    /// The names that a power loss leaves if it keeps no atom.
+    pub(super) fn durable_names(&self) -> impl Iterator<Item = (&OsString, InodeNumber)> {
+        self.durable.iter().map(|(name, number)| (name, *number))
+    }
+
+    /// Whether every crash leaves what calls see.
+    pub(super) fn is_clean(&self) -> bool {
+        self.pending.is_empty() && !self.has_diverged
+    }
+
+    fn change(&mut self, age: u64, atom: NameAtom) {
         atom.apply(&mut self.cached);
-        self.pending.push(atom);
+        self.pending.push((age, atom));
     }
 
-    pub(super) fn link(&mut self, name: &OsStr, number: InodeNumber) {
-        self.change(NameAtom::Link(name.to_owned(), number));
+    pub(super) fn link(&mut self, name: &OsStr, number: InodeNumber, age: u64) {
+        self.change(age, NameAtom::Link(name.to_owned(), number));
     }
 
-    pub(super) fn unlink(&mut self, name: &OsStr) {
-        self.change(NameAtom::Unlink(name.to_owned()));
+    pub(super) fn unlink(&mut self, name: &OsStr, age: u64) {
+        self.change(age, NameAtom::Unlink(name.to_owned()));
     }
 
-    pub(super) fn rename(&mut self, from: &OsStr, to: &OsStr, number: InodeNumber) {
-        self.change(NameAtom::Rename(from.to_owned(), to.to_owned(), number));
+    pub(super) fn rename(&mut self, from: &OsStr, to: &OsStr, number: InodeNumber, age: u64) {
+        self.change(age, NameAtom::Rename(from.to_owned(), to.to_owned(), number));
     }
 
     /// Adds a name, durable at once.
@@ -83,37 +96,37 @@ impl SimDirectory {
 
     /// Makes all atoms durable.
     pub(super) fn sync(&mut self) {
-        for atom in self.pending.drain(..) {
+        for (_, atom) in self.pending.drain(..) {
             atom.apply(&mut self.durable);
         }
     }
 
     /// Forgets that the atoms have to be made durable.
     pub(super) fn lose_pending(&mut self) {
+        self.has_diverged |= !self.pending.is_empty();
         self.pending.clear();
     }
 
-    pub(super) fn atoms(&self) -> impl ExactSizeIterator<Item = AtomKind> + '_ {
-        self.pending.iter().map(NameAtom::kind)
+    /// Ages and kinds.
+    pub(super) fn atoms(&self) -> impl ExactSizeIterator<Item = (u64, AtomKind)> + '_ {
+        self.pending.iter().map(|(age, atom)| (*age, atom.kind()))
     }
 
     /// Whatever a name meant in some state that is still possible.
     pub(super) fn reachable(&self) -> impl Iterator<Item = InodeNumber> + '_ {
-        let pending = self.pending.iter().filter_map(|atom| match atom {
+        let pending = self.pending.iter().filter_map(|(_, atom)| match atom {
             NameAtom::Link(_, number) | NameAtom::Rename(_, _, number) => Some(*number),
             NameAtom::Unlink(_) => None,
         });
         self.durable.values().chain(self.cached.values()).copied().chain(pending)
     }
 
-    /// The directory after a power loss that kept the atoms for which `survives` says so, by position.
-    pub(super) fn crashed(&self, mut survives: impl FnMut(usize, AtomKind) -> bool) -> SimDirectory {
+    /// The directory after a power loss that kept the atoms at whose positions `kept` is true.
+    pub(super) fn crashed(&self, kept: &[bool]) -> SimDirectory {
         let mut names = self.durable.clone();
-        for (position, atom) in self.pending.iter().enumerate() {
-            if survives(position, atom.kind()) {
-                atom.apply(&mut names);
-            }
+        for ((_, atom), _) in self.pending.iter().zip(kept).filter(|(_, kept)| **kept) {
+            atom.apply(&mut names);
         }
-        SimDirectory { durable: names.clone(), cached: names, pending: Vec::new() }
+        SimDirectory { durable: names.clone(), cached: names, ..SimDirectory::default() }
     }
 }

@@ -1,78 +1,7 @@
 //! Calls that fail because a test says so.
+use super::operation::Operation;
 use sapwood_base::Error;
 use std::path::Path;
-
-/// The kinds of calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// `create_new`.
-    Create,
-    /// `open`.
-    Open,
-    /// `exists`, `file_len`, `len`.
-    LookUp,
-    /// `read_at`.
-    Read,
-    /// `write_at`.
-    Write,
-    /// `set_len`.
-    SetLen,
-    /// `sync_data`, `sync_all`.
-    Sync,
-    /// `rename`.
-    Rename,
-    /// `hard_link`.
-    Link,
-    /// `remove_file`.
-    Remove,
-    /// `create_dir_all`.
-    CreateDirectory,
-    /// `remove_dir`.
-    RemoveDirectory,
-    /// `list`.
-    List,
-    /// `sync_directory`.
-    SyncDirectory,
-    /// `lock`.
-    Lock,
-    /// `space`.
-    Space,
-}
-
-impl Operation {
-    /// Whether it changes what is on disk, and so counts as a place to crash at.
-    pub fn is_change(self) -> bool {
-        use Operation::*;
-        !matches!(self, Open | LookUp | Read | List | Space)
-    }
-
-    /// The verb phrase of its error messages.
-    fn action(self) -> &'static str {
-        match self {
-            Operation::Create => "create",
-            Operation::Open => "open",
-            Operation::LookUp => "look up",
-            Operation::Read => "read",
-            Operation::Write => "write",
-            Operation::SetLen => "set the length of",
-            Operation::Sync => "sync",
-            Operation::Rename => "rename",
-            Operation::Link => "link",
-            Operation::Remove => "remove",
-            Operation::CreateDirectory => "create directory",
-            Operation::RemoveDirectory => "remove directory",
-            Operation::List => "list",
-            Operation::SyncDirectory => "sync directory",
-            Operation::Lock => "lock",
-            Operation::Space => "ask for the space of",
-        }
-    }
-
-    /// The error of this call on `path` with this cause.
-    pub(super) fn failed(self, path: &Path, cause: std::io::Error) -> Error {
-        Error::io(self.action(), path, cause)
-    }
-}
 
 /// How a call fails. A failed sync of a file or directory also loses what it should have made durable, while reads
 /// still see it, as kernels do.
@@ -82,6 +11,17 @@ pub enum Fault {
     Io,
     /// There is no space.
     NoSpace,
+}
+
+impl Fault {
+    /// The error of a call on `path` that meets it.
+    pub(super) fn error(self, operation: Operation, path: &Path) -> Error {
+        let cause = match self {
+            Fault::Io => std::io::Error::other("simulated failure of the device"),
+            Fault::NoSpace => std::io::ErrorKind::StorageFull.into(),
+        };
+        operation.failed(path, cause)
+    }
 }
 
 /// Which calls fail, and how: by default the next one of its kind, once.
@@ -144,8 +84,8 @@ impl Faults {
         self.met
     }
 
-    /// The error of this call, if a rule says so.
-    pub(super) fn meet(&mut self, operation: Operation, path: &Path) -> Option<Error> {
+    /// The fault that befalls this call, if a rule says so.
+    pub(super) fn meet(&mut self, operation: Operation, path: &Path) -> Option<Fault> {
         let mut fault = None;
         for rule in &mut self.rules {
             let concerns = rule.operation == operation
@@ -161,12 +101,6 @@ impl Faults {
             }
         }
         self.met += u64::from(fault.is_some());
-        fault.map(|fault| {
-            let cause = match fault {
-                Fault::Io => std::io::Error::other("simulated failure of the device"),
-                Fault::NoSpace => std::io::ErrorKind::StorageFull.into(),
-            };
-            operation.failed(path, cause)
-        })
+        fault
     }
 }

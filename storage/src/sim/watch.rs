@@ -1,0 +1,43 @@
+//! A function that looks on: it is told of every changing call, before and after, and can take the file system as it
+//! is at that moment.
+use super::SimFs;
+use super::operation::Operation;
+use super::world::World;
+use std::fmt;
+use std::path::Path;
+
+/// What watches a file system.
+pub(super) type Watcher = Box<dyn FnMut(&Moment<'_>) + Send>;
+
+/// The moment just before or just after a changing call.
+pub struct Moment<'w> {
+    /// The number of the call, as [`SimFs::operations`] counts and [`SimFs::crash_at`] takes it.
+    pub number: u64,
+    /// What kind of call it is.
+    pub operation: Operation,
+    /// What is changed; the old name if a name becomes another one, the new one if a name is added.
+    pub path: &'w Path,
+    /// The other name, of a renaming the new one and of a link the old one.
+    pub other: Option<&'w Path>,
+    /// Whether the call has been carried out. Before it has, a file that is to be removed is still there.
+    pub after: bool,
+    /// After the call: whether it has failed. It may have changed something even so.
+    pub failed: bool,
+    pub(super) world: &'w World,
+}
+
+impl Moment<'_> {
+    /// The whole file system at this moment, as an independent one: with everything that is not durable yet, without
+    /// locks, handles, watcher and faults. It shares its bytes with the original until either changes them, so it
+    /// costs about one reference count per file. Take crashes from it, now or later, in this thread or another.
+    pub fn image(&self) -> SimFs {
+        SimFs::of(self.world.killed())
+    }
+}
+
+impl fmt::Debug for Moment<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let side = if self.after { "after" } else { "before" };
+        write!(f, "{side} operation {}: {} {}", self.number, self.operation, self.path.display())
+    }
+}
