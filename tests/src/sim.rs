@@ -3,7 +3,7 @@
 //! bytes of a fuzzer as the source of choices.
 //!
 //! A [`workload`] is a list of [`operation`]s that a seed decides. The [`driver`] runs it on a database and on the
-//! [`model`] and compares every answer. `crash` does so while it takes the machine's state before and after every
+//! [`model`] and compares every answer. [`crash`] does so while it takes the machine's state before and after every
 //! changing call, and recovers from what a power loss or a kill may leave of each; [`meta`] does so with many settings
 //! and compares them. What fails is made small by [`shrink`].
 //!
@@ -17,6 +17,7 @@ pub mod model;
 pub mod verify;
 pub mod driver;
 pub mod shrink;
+pub mod crash;
 pub mod meta;
 pub mod arguments;
 pub mod report;

@@ -1,10 +1,10 @@
 //! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or `sapwood-sim --help`.
 use sapwood_tests::sim::arguments::{Command, Parsed, parse};
-use sapwood_tests::sim::{jobs, meta};
+use sapwood_tests::sim::{crash, jobs, meta};
 use std::process::ExitCode;
 
 /// Every sub-command.
-const COMMANDS: &[Command] = &[meta::COMMAND];
+const COMMANDS: &[Command] = &[crash::COMMAND, meta::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

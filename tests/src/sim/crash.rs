@@ -1,0 +1,449 @@
+//! `sapwood-sim crash`: power losses and kills before and after every changing call, also inside recovery.
+//!
+//! 1. A workload runs once without crashes: that alone checks every answer, and counts the changing calls.
+//! 2. It runs again, call by call the same (a hash of all calls says so), with a watcher that takes the machine's state
+//!    at moments spread evenly over the run.
+//! 3. Of each moment several states are made that a power loss can leave, and sometimes the one that a kill leaves.
+//! 4. Each is recovered: what is found must be one prefix of the history with everything that was promised at that
+//!    moment, the directory must be tidy, and the database must go on working: it takes writes, reads them back, and
+//!    numbers them above everything that was handed out before.
+//! 5. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
+//!    once more, which must change nothing; some are first opened read-only, which must change no byte.
+use crate::sim::arguments::{Command, Run, Settings};
+use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
+use crate::sim::jobs::replay_command;
+use crate::sim::model::{Model, Promise};
+use crate::sim::operation::{Operation, Value, Write};
+use crate::sim::report::SeedReport;
+use crate::sim::shrink::shrink;
+use crate::sim::tuning::Tuning;
+use crate::sim::verify;
+use crate::sim::workload::{Generator, Workload};
+use sapwood::{Durability, Env};
+use sapwood_storage::sim::{CrashChoice, Moment, SimFs};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "crash",
+    help: "power losses and kills at any changing call, also inside recovery: is everything promised there?",
+    options: &[
+        ("--states", "N", "about how many states per seed (280)"),
+        ("--length", "N", "operations per seed (80)"),
+        ("--operation", "K", "only the moments of the changing call with this number"),
+        ("--choice", "TEXT", "only what this choice leaves of them: \"kill\", or as a failure names it"),
+        ("--no-shrink", "", "does not look for a shorter list of operations that fails too"),
+        ("--print", "", "print settings and operations"),
+    ],
+    run: Run::Seeds { seed, counts: &["states", "nested"], seconds: 90, seeds: 0..u64::MAX },
+};
+
+/// Time for making a failing list short.
+const SHRINK: Duration = Duration::from_secs(40);
+/// States that are made of one moment by power losses, at most.
+const STATES_PER_MOMENT: usize = 8;
+/// One recovery in so many is watched and cut short.
+const NESTED_ONE_IN: u32 = 8;
+/// Crashes in crashes in crashes: how deep.
+const LEVELS: u32 = 3;
+/// Of the moments of a watched recovery one in so many is taken.
+const NESTED_MOMENT_ONE_IN: u64 = 24;
+
+/// Runs one seed.
+pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
+    let length = settings.number("--length").unwrap_or(80) as usize;
+    let states = settings.number("--states").unwrap_or(280);
+    let workload = Workload::new(seed, length);
+    if settings.has("--print") {
+        println!("settings: {}", workload.tuning);
+        for (at, operation) in workload.operations.iter().enumerate() {
+            println!("{at:>4} {operation:?}");
+        }
+    }
+    let only = settings
+        .text("--operation")
+        .and_then(|number| number.parse().ok())
+        .map(|operation| Only { operation, choice: settings.text("--choice").map(str::to_string) });
+    let campaign = Campaign::new(seed, workload.tuning.clone(), states, only);
+    let failure = campaign.run(&workload.operations).err();
+    let counts = vec![campaign.states.get(), campaign.nested.get()];
+    let violations = failure
+        .map(|failure| {
+            let mut text = format!("seed {seed}: {failure}\n  settings: {}\n", workload.tuning);
+            if !settings.has("--no-shrink") {
+                text += &shortened(seed, &workload, states, &failure);
+            }
+            let mut replay = replay_command("crash", seed);
+            if let Some(place) = &failure.place {
+                replay += &format!(" --operation {} --choice '{}'", place.operation, place.choice);
+            }
+            text + &format!("  replay with: {replay} --length {length} --states {states}")
+        })
+        .into_iter()
+        .collect();
+    SeedReport { counts, violations }
+}
+
+/// A short list of operations that fails too, in words.
+fn shortened(seed: u64, workload: &Workload, states: u64, failure: &Failure) -> String {
+    let oracle = |failure: &Failure| failure.what.split(':').next().unwrap_or_default().to_string();
+    let name = oracle(failure);
+    // More states than in the first run, so that a crash in a rare place is met again.
+    let fails = |list: &[Operation]| {
+        let campaign = Campaign::new(seed, workload.tuning.clone(), states * 2, None);
+        campaign.run(list).is_err_and(|other| oracle(&other) == name)
+    };
+    let shortest = shrink(&workload.operations, SHRINK, fails);
+    if shortest.len() == workload.operations.len() {
+        return String::new();
+    }
+    let mut text = format!("  {} operations are enough:\n", shortest.len());
+    shortest.iter().for_each(|operation| text += &format!("    {operation:?}\n"));
+    text
+}
+
+/// What is to be looked at alone.
+#[derive(Clone)]
+struct Only {
+    operation: u64,
+    choice: Option<String>,
+}
+
+/// A crash of the outermost level.
+#[derive(Clone, Debug)]
+struct Place {
+    operation: u64,
+    choice: String,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug)]
+struct Failure {
+    place: Option<Place>,
+    what: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// A moment of a watched run.
+struct Caught {
+    operation: u64,
+    /// In words.
+    what: String,
+    image: SimFs,
+}
+
+type Queue = Arc<Mutex<Vec<Caught>>>;
+
+/// What all levels of one seed share.
+struct Campaign {
+    seed: u64,
+    tuning: Tuning,
+    budget: u64,
+    only: Option<Only>,
+    states: Cell<u64>,
+    nested: Cell<u64>,
+    /// States that were recovered already, with what was promised of them.
+    seen: RefCell<HashSet<(u64, u64)>>,
+    /// The crash of the outermost level that is being looked at.
+    place: RefCell<Option<Place>>,
+}
+
+impl Campaign {
+    fn new(seed: u64, tuning: Tuning, budget: u64, only: Option<Only>) -> Rc<Campaign> {
+        Rc::new(Campaign {
+            seed,
+            tuning,
+            budget,
+            only,
+            states: Cell::new(0),
+            nested: Cell::new(0),
+            seen: RefCell::default(),
+            place: RefCell::default(),
+        })
+    }
+
+    /// Runs the operations without crashes, then with them.
+    fn run(self: &Rc<Campaign>, operations: &[Operation]) -> Result<(), Failure> {
+        let caught = std::panic::catch_unwind(AssertUnwindSafe(|| self.run_twice(operations)));
+        let what = match caught {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(what)) => what,
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+                format!("panic: {}", text.unwrap_or_default())
+            }
+        };
+        let place = self.place.borrow().clone();
+        let what = match &place {
+            Some(place) => format!("{what}\n  after {} at operation {}", place.choice, place.operation),
+            None => what,
+        };
+        Err(Failure { place, what })
+    }
+
+    fn run_twice(self: &Rc<Campaign>, operations: &[Operation]) -> Result<(), String> {
+        let (calls, trace) = self.run_once(operations, |_| 0)?;
+        // A moment gives several states; half of the calls have two moments that differ.
+        let moments = 2 * calls;
+        let wanted = self.budget.div_ceil(5).min(moments);
+        let threshold = match &self.only {
+            Some(_) => u64::MAX,
+            None => (wanted as f64 / moments.max(1) as f64 * u64::MAX as f64) as u64,
+        };
+        let (_, again) = self.run_once(operations, |_| threshold)?;
+        // A look at one place stops nowhere else, and everything else is as it was.
+        if trace != again {
+            return Err("the run does not repeat itself: the second time its calls were others".to_string());
+        }
+        Ok(())
+    }
+
+    /// Runs the operations; gives the number of changing calls and a hash of them and of all answers.
+    fn run_once(
+        self: &Rc<Campaign>,
+        operations: &[Operation],
+        threshold: impl Fn(()) -> u64,
+    ) -> Result<(u64, u64), String> {
+        let (env, fs) = Env::sim_manual(self.seed);
+        let trace = Arc::new(Mutex::new(Xxh3::new()));
+        let mut crasher = Crasher::new(self, 1, Model::new().promise().clone());
+        crasher.attach(&fs, threshold(()), Some(trace.clone()));
+        let in_words = |stop: Stop| stop.to_string();
+        let mut driver = Driver::open(&env, &fs, &self.tuning, Model::new()).map_err(in_words)?;
+        crasher.moved(driver.model())?;
+        driver
+            .run(operations, &mut crasher)
+            .map_err(|(at, stop)| format!("{stop}\n  at step {at}: {:?}", operations[at]))?;
+        driver.settle().map_err(in_words)?;
+        driver.apply(&Operation::Compare(None), &mut crasher).map_err(in_words)?;
+        crasher.moved(driver.model())?;
+        driver.close(&mut crasher).map_err(in_words)?;
+        crasher.moved(driver.model())?;
+        fs.unwatch();
+        let mut trace = trace.lock().expect("no panic held it");
+        trace.update(&driver.answers().to_le_bytes());
+        Ok((fs.operations(), trace.digest()))
+    }
+}
+
+/// Watches one run and recovers from what crashes leave of it.
+struct Crasher {
+    campaign: Rc<Campaign>,
+    /// 1 for crashes of the workload, 2 for crashes of a recovery, …
+    level: u32,
+    queue: Queue,
+    /// What was promised while the moments in the queue were caught.
+    promise: Promise,
+    /// Whether what the run started from can still lose something to a power loss: it was left by a kill.
+    random: fastrand::Rng,
+}
+
+impl Observer for Crasher {
+    fn moved(&mut self, model: &Model) -> Result<(), String> {
+        let caught = std::mem::take(&mut *self.queue.lock().expect("no panic held it"));
+        let promise = self.promise.clone();
+        for caught in caught {
+            self.crash(&caught, model, &promise)?;
+        }
+        self.promise = model.promise().clone();
+        Ok(())
+    }
+}
+
+impl Crasher {
+    fn new(campaign: &Rc<Campaign>, level: u32, promise: Promise) -> Crasher {
+        let random = fastrand::Rng::with_seed(campaign.seed ^ u64::from(level) << 56);
+        Crasher { campaign: campaign.clone(), level, queue: Queue::default(), promise, random }
+    }
+
+    /// Watches `fs`: takes the moments whose hash is below `threshold`.
+    fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Xxh3>>>) {
+        let queue = self.queue.clone();
+        let (salt, level) = (self.random.u64(..), self.level);
+        let only = self.campaign.only.clone().filter(|_| level == 1).map(|only| only.operation);
+        fs.watch(move |moment: &Moment<'_>| {
+            if let Some(trace) = &trace {
+                let mut trace = trace.lock().expect("no panic holds it");
+                trace.update(&moment.number.to_le_bytes());
+                trace.update(moment.path.as_os_str().as_encoded_bytes());
+                trace.update(moment.operation.to_string().as_bytes());
+            }
+            let mut hash = [0; 17];
+            hash[..8].copy_from_slice(&moment.number.to_le_bytes());
+            hash[8] = u8::from(moment.after);
+            hash[9..].copy_from_slice(&salt.to_le_bytes());
+            if xxh3_64(&hash) < threshold && only.is_none_or(|only| only == moment.number) {
+                let caught =
+                    Caught { operation: moment.number, what: format!("{moment:?}"), image: moment.image() };
+                queue.lock().expect("no panic holds it").push(caught);
+            }
+        });
+    }
+
+    /// Crashes one moment in several ways.
+    fn crash(&mut self, caught: &Caught, model: &Model, promise: &Promise) -> Result<(), String> {
+        let limit = if self.level == 1 { STATES_PER_MOMENT } else { 1 };
+        let images: Vec<(String, SimFs, bool)> = match self.only_choice() {
+            Some(choice) if choice == "kill" => vec![(choice, caught.image.kill(), false)],
+            Some(text) => {
+                let choice: CrashChoice = text.parse()?;
+                vec![(text, caught.image.crash_by(&choice), true)]
+            }
+            None if self.random.u8(..6) == 0 || (self.level > 1 && self.random.u8(..4) == 0) => {
+                vec![("kill".to_string(), caught.image.kill(), false)]
+            }
+            None => {
+                // The first two of a list are that nothing persists, and that everything does.
+                let skip = if self.level == 1 { 0 } else { self.random.usize(..6) };
+                let images = caught.image.crash_images(self.random.u64(..), limit + skip);
+                let mut images: Vec<_> =
+                    images.map(|(choice, image)| (choice.to_string(), image, true)).collect();
+                images.drain(..skip.min(images.len().saturating_sub(1)));
+                images
+            }
+        };
+        for (choice, image, power_loss) in images {
+            let campaign = self.campaign.clone();
+            let known = format!("{promise:?} {power_loss}");
+            if !campaign.seen.borrow_mut().insert((image.image_hash(), xxh3_64(known.as_bytes()))) {
+                continue;
+            }
+            if self.level == 1 {
+                *campaign.place.borrow_mut() =
+                    Some(Place { operation: caught.operation, choice: choice.clone() });
+            }
+            campaign.states.set(campaign.states.get() + 1);
+            campaign.nested.set(campaign.nested.get() + u64::from(self.level > 1));
+            let seed = xxh3_64(choice.as_bytes()) ^ caught.operation ^ u64::from(self.level) << 60;
+            let outcome = recover(&campaign, image, model, promise, power_loss, self.level, seed);
+            outcome.map_err(|what| {
+                format!("{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
+            })?;
+            if self.level == 1 {
+                *campaign.place.borrow_mut() = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn only_choice(&self) -> Option<String> {
+        if self.level > 1 {
+            return None;
+        }
+        self.campaign.only.as_ref().and_then(|only| only.choice.clone())
+    }
+}
+
+/// Recovers from what a crash has left and checks everything.
+fn recover(
+    campaign: &Rc<Campaign>,
+    fs: SimFs,
+    model: &Model,
+    promise: &Promise,
+    power_loss: bool,
+    level: u32,
+    seed: u64,
+) -> Result<(), String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let env = Env::sim_manual(random.u64(..)).0.with_file_system(Arc::new(fs.clone()));
+    let tuning = match random.u8(..8) {
+        0 => Tuning::draw(&mut random),
+        _ => campaign.tuning.clone(),
+    };
+    let in_words = |stop: Stop| stop.to_string();
+    let find = |contents: &crate::sim::model::Contents| {
+        model.find(&verify::sums(contents), promise, power_loss, || contents.clone())
+    };
+    if random.u8(..16) == 0 {
+        check_read_only(&env, &fs, &tuning, find)?;
+    }
+    let mut crasher = Crasher::new(campaign, level + 1, promise.clone());
+    crasher.random = fastrand::Rng::with_seed(random.u64(..));
+    let is_watched = level < LEVELS && random.u32(..NESTED_ONE_IN) == 0;
+    if is_watched {
+        crasher.attach(&fs, u64::MAX / NESTED_MOMENT_ONE_IN, None);
+    }
+    let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
+    let contents = verify::contents(&db).map_err(in_words)?;
+    let place = find(&contents)?;
+    let base = Model::from_contents(&contents, promise.sequence);
+    debug_assert_eq!(place.spaces.len(), contents.len());
+    if power_loss {
+        // What was left was durable, so a crash inside the recovery changes nothing.
+        crasher.promise = base.promise().clone();
+        crasher.moved(&base)?;
+    } else {
+        // A power loss can still take what the kill has left, until the recovery is done.
+        crasher.moved(model)?;
+        crasher.promise = base.promise().clone();
+    }
+    let mut driver = Driver::with(db, &env, &fs, &tuning, base);
+    driver.check_opened().map_err(in_words)?;
+    // It goes on working: numbers only grow, and what is written is there.
+    let mut generator = Generator::new(&mut random);
+    let writes = vec![Write { space: 0, key: b"after".to_vec(), value: Some(Value { tag: 0, len: 20 }) }];
+    let durability = if random.bool() { Durability::Sync } else { Durability::Buffered };
+    let mut operations = vec![Operation::Commit { writes, single: false, durability, wait: false }];
+    if random.u8(..4) == 0 {
+        operations.extend((0..6).map(|_| generator.operation(&mut random)));
+    }
+    operations.push(Operation::Compare(None));
+    if random.u8(..4) == 0 {
+        operations.push(Operation::Reopen(None));
+    }
+    for operation in &operations {
+        let done = driver.apply(operation, &mut crasher);
+        done.map_err(|stop| format!("{stop}\n  at {operation:?} after the recovery"))?;
+    }
+    crasher.moved(driver.model())?;
+    fs.unwatch();
+    driver.abandon();
+    Ok(())
+}
+
+/// Opens for reading only: no byte may change (O16), and what is seen is right.
+fn check_read_only<P>(
+    env: &Env,
+    fs: &SimFs,
+    tuning: &Tuning,
+    find: impl Fn(&crate::sim::model::Contents) -> Result<P, String>,
+) -> Result<(), String> {
+    let before = verify::files_hash(fs);
+    match tuning.builder(DIRECTORY, env).read_only(true).open() {
+        Ok(db) => {
+            let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
+            // Where not even the default keyspace was made yet, there is nothing to compare.
+            if contents.contains_key(&0) {
+                find(&contents)?;
+            }
+            db.close().map_err(|error| format!("O16: a read-only close fails: {error}"))?;
+        }
+        Err(error) if error.kind() == sapwood::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("O16: the read-only opening fails: {error}")),
+    }
+    if verify::files_hash(fs) != before {
+        return Err("O16: a read-only opening has changed bytes".to_string());
+    }
+    Ok(())
+}
+
+/// What the seeds of a table have found once, for tests: runs each, and gives the violations.
+pub fn violations(seeds: impl IntoIterator<Item = u64>, settings: &Settings) -> BTreeMap<u64, Vec<String>> {
+    seeds
+        .into_iter()
+        .map(|number| (number, seed(number, settings).violations))
+        .filter(|(_, violations)| !violations.is_empty())
+        .collect()
+}
