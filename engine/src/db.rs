@@ -449,6 +449,7 @@ impl Core {
             arenas: &arenas,
             memtable_bytes: options.memtable_bytes,
             threads: env.starts_threads(),
+            sync: !options.read_only,
         };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
         let segment_bytes = options.advanced.wal_segment_bytes;

@@ -11,30 +11,30 @@ use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
 use crate::wal::RetainedSegment;
 use crate::wal::reader::{FoundSegment, LogReader, Record};
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{
     HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
-use sapwood_base::format::write_batch::{Operation, Operations};
-use sapwood_base::key::{key_hash, key_prefix};
+use sapwood_base::format::write_batch::Operations;
+use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
-use sapwood_memtable::{ArenaPool, Memtable};
+use sapwood_memtable::{ArenaPool, Memtable, Portion};
 use sapwood_storage::fs::{File, OpenMode};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
-/// Records are inserted in portions of this many payload bytes, on all cores: small enough to stay in the processor's
-/// cache while they are sorted, and their buffers while they are filled again.
-const PORTION_BYTES: usize = 12 << 20;
-/// Portions with fewer payload bytes are inserted on one thread.
-const PARALLEL_BYTES: usize = 1 << 20;
+/// Payload bytes of a portion. A log with more is replayed on threads.
+const PORTION_BYTES: usize = 1 << 20;
+/// Bytes of portions that may wait for a thread.
+const IN_FLIGHT_BYTES: usize = 8 << 20;
 
 /// A state to go on from.
 pub(crate) struct Recovered {
@@ -60,6 +60,8 @@ pub(crate) struct MemtableSource<'a> {
     pub(crate) memtable_bytes: usize,
     /// Whether a long log may be replayed on threads.
     pub(crate) threads: bool,
+    /// Whether what is read may be synced: not by a read-only opening.
+    pub(crate) sync: bool,
 }
 
 /// The number of keyspaces that a new memtable has room for.
@@ -98,40 +100,11 @@ pub(crate) fn analyze(
     check_tables(context, &state)?;
 
     let (segments, mut unused) = find_segments(context, names, database, &state)?;
-    let mut builder = Replay {
-        source,
-        state: &state,
-        generations: Vec::new(),
-        current: None,
-        pending: Vec::new(),
-        pending_bytes: 0,
-        pool: None,
-    };
-    let mut log_bytes = 0;
-    for (start, end) in &state.log_closed {
-        let from = (*start).max(state.log_start);
-        if *end <= from {
-            continue;
-        }
-        let mut reader = LogReader::new(&segments, database, from);
-        while reader.position() < *end {
-            match reader.next()? {
-                Some(record) => builder.add(record)?,
-                None => {
-                    let error = reader.damage(reader.position(), "log record is damaged; it had been synced");
-                    // A segment that is not there has no name.
-                    let has_file = error.file().is_some();
-                    return Err(if has_file { error } else { error.in_file(&context.directory) });
-                }
-            }
-        }
-        log_bytes += (end - from) * UNIT_BYTES as u64;
-    }
     let opened = state.log_opened.max(state.log_start);
-    let mut reader = LogReader::new(&segments, database, opened);
-    while let Some(record) = reader.next()? {
-        builder.add(record)?;
-    }
+    let mut history = History::new(&segments, database, &state);
+    let (mut generations, synced) = Replay::run(source, &state, &mut history, opened)
+        .map_err(|error| if error.file().is_some() { error } else { error.in_file(&context.directory) })?;
+    let mut reader = history.reader;
     let log_end = reader.position();
     if let Some(durable) = reader.witness_above(log_end)?.filter(|_| !planted::is(Bug::DamageEndsLog)) {
         let message = format!(
@@ -146,8 +119,7 @@ pub(crate) fn analyze(
         let message = format!("the log segment before this one is missing: no file holds position {log_end}");
         return Err(Error::corruption(later.file.path(), 0, message));
     }
-    log_bytes += (log_end - opened) * UNIT_BYTES as u64;
-    let mut generations = builder.finish()?;
+    let log_bytes = history.closed_bytes + (log_end - opened) * UNIT_BYTES as u64;
 
     // Above everything that may have been handed out: also positions whose records a crash has taken.
     let base = segments
@@ -197,7 +169,7 @@ pub(crate) fn analyze(
             end_position: segment.header.end_position(),
             file_bytes: segment.file_bytes,
         });
-        if opened_needed && segment.header.end_position() > opened {
+        if opened_needed && segment.header.end_position() > opened && !synced.contains(&segment.number) {
             unsynced.push(segment);
         }
     }
@@ -353,123 +325,264 @@ fn holds_records(data: &[u8], database: u64, from: u64) -> bool {
     })
 }
 
+/// The records that are needed, oldest first: those of the closed stretches, then those of the open one.
+struct History<'a> {
+    segments: &'a [FoundSegment],
+    database: u64,
+    state: &'a ManifestState,
+    /// How many closed stretches were begun.
+    begun: usize,
+    /// Where the present stretch must reach; `None` for the open one, which ends where it ends.
+    end: Option<u64>,
+    reader: LogReader<'a>,
+    /// Bytes of the closed stretches so far.
+    closed_bytes: u64,
+}
+
+impl<'a> History<'a> {
+    fn new(segments: &'a [FoundSegment], database: u64, state: &'a ManifestState) -> History<'a> {
+        let reader = LogReader::new(segments, database, state.log_start);
+        let end = Some(state.log_start);
+        History { segments, database, state, begun: 0, end, reader, closed_bytes: 0 }
+    }
+
+    /// The next record; `None` when the open stretch has ended.
+    fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            let Some(end) = self.end else { return self.reader.next() };
+            if self.reader.position() < end {
+                let record = self.reader.next()?;
+                let damaged = || {
+                    self.reader.damage(self.reader.position(), "log record is damaged; it had been synced")
+                };
+                return Ok(Some(record.ok_or_else(damaged)?));
+            }
+            self.begin_next_stretch();
+        }
+    }
+
+    fn begin_next_stretch(&mut self) {
+        let from = match self.state.log_closed.get(self.begun) {
+            Some((start, end)) => {
+                let from = (*start).max(self.state.log_start);
+                self.end = Some(*end);
+                self.closed_bytes += end.saturating_sub(from) * UNIT_BYTES as u64;
+                from
+            }
+            None => {
+                self.end = None;
+                self.state.log_opened.max(self.state.log_start)
+            }
+        };
+        self.begun += 1;
+        self.reader = LogReader::new(self.segments, self.database, from);
+    }
+}
+
 /// Builds memtables out of records.
+///
+/// One thread reads, checks and cuts the log into portions. Portions of a long log are written into the memtables'
+/// memory by other threads, in the order of the log and each sorted for itself; in the end the lists are built from
+/// them from left to right. So no byte of the log is looked at in another order than the one it lies in.
 struct Replay<'a> {
     source: &'a MemtableSource<'a>,
     state: &'a ManifestState,
-    generations: Vec<Arc<Generation>>,
-    /// The memtable that takes the next records, and its bytes of payload so far.
-    current: Option<(Arc<Memtable>, usize)>,
+    generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
+    /// Bytes of payload in the last generation.
+    filled: usize,
     pending: Vec<Record>,
     pending_bytes: usize,
-    pool: Option<rayon::ThreadPool>,
+    tasks: usize,
 }
 
-impl Replay<'_> {
-    fn add(&mut self, record: Record) -> Result<()> {
-        if record.kind != RecordKind::Batch {
-            return Ok(());
-        }
-        if planted::is(Bug::ReplayOffByOne) && record.position <= self.state.log_start {
-            return Ok(());
-        }
-        let bytes = record.payload().len();
-        // Memtable entries take more room than log records; the size need not be exact.
-        if self.current.as_ref().is_some_and(|(_, filled)| *filled >= self.source.memtable_bytes) {
-            self.insert_pending()?;
-            self.current = None;
-        }
-        match &mut self.current {
-            Some((_, filled)) => *filled += bytes,
-            None => {
-                let start = if self.generations.is_empty() { self.state.log_start } else { record.position };
-                let capacity = keyspace_capacity(self.state.next_keyspace);
-                let id = self.generations.len() as u64;
-                let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
-                self.generations.push(Generation::new(memtable.clone(), start));
-                self.current = Some((memtable, bytes));
-            }
-        }
-        self.pending_bytes += bytes;
-        self.pending.push(record);
-        if self.pending_bytes >= PORTION_BYTES {
-            self.insert_pending()?;
-        }
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<Vec<Arc<Generation>>> {
-        self.insert_pending()?;
-        Ok(self.generations)
-    }
-
-    /// Inserts the pending records on all cores, in key order: neighbours share the path through the skiplist, which
-    /// is what an insert in log order spends its time on. Sequence numbers tell the versions of a key apart.
-    fn insert_pending(&mut self) -> Result<()> {
-        let Some((memtable, _)) = &self.current else { return Ok(()) };
-        if self.source.threads && self.pool.is_none() && self.pending_bytes >= PARALLEL_BYTES {
-            let built = rayon::ThreadPoolBuilder::new().build();
-            let failed = |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
-            self.pool = Some(built.map_err(failed)?);
-        }
-        let (state, pending) = (self.state, &self.pending);
-        let insert_all = || -> Result<()> {
-            let parsed: Result<Vec<Vec<(SequenceNumber, Operation<'_>)>>> =
-                pending.par_chunks(4096).map(|records| operations(state, records)).collect();
-            let parsed: Vec<(SequenceNumber, Operation<'_>)> = parsed?.into_iter().flatten().collect();
-            let mut order: Vec<(u64, u32)> = parsed
-                .iter()
-                .enumerate()
-                .map(|(i, (_, operation))| (key_prefix(operation.key), i as u32))
-                .collect();
-            order.par_sort_unstable();
-            order.par_chunks(4096).try_for_each(|chunk| {
-                chunk.iter().try_for_each(|(_, at)| {
-                    let (sequence, operation) = &parsed[*at as usize];
-                    let hash = key_hash(operation.key);
-                    let (kind, value) = (operation.kind, operation.value);
-                    memtable.insert(operation.keyspace, operation.key, hash, *sequence, kind, value)
-                })
-            })
-        };
-        match &self.pool {
-            Some(pool) => pool.install(insert_all)?,
-            // A short log is not worth threads of its own.
-            None => {
-                for (sequence, operation) in operations(state, pending)? {
-                    let hash = key_hash(operation.key);
-                    let (kind, value) = (operation.kind, operation.value);
-                    memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
-                }
-            }
-        }
-        self.pending.clear();
-        self.pending_bytes = 0;
-        Ok(())
-    }
+/// What the threads of a replay share.
+#[derive(Default)]
+struct Shared {
+    /// Portions with their number, by which they are in log order, and the generation that they belong to.
+    written: Mutex<Vec<(usize, usize, Result<Portion>)>>,
+    /// Bytes of tasks that wait for a thread.
+    in_flight: AtomicUsize,
+    /// Files that were synced meanwhile.
+    synced: Mutex<Vec<(FileNumber, Result<()>)>>,
 }
 
-/// The operations of some records, each with its sequence number. Those on a keyspace that was dropped later have
-/// nowhere to go.
-fn operations<'r>(
-    state: &ManifestState,
-    records: &'r [Record],
-) -> Result<Vec<(SequenceNumber, Operation<'r>)>> {
-    let mut all = Vec::with_capacity(records.len());
-    for record in records {
-        for (i, operation) in Operations::new(record.payload()).enumerate() {
-            if planted::is(Bug::TornBatch) && operation.is_err() {
+/// A stretch of the log that goes into one memtable.
+struct Task {
+    number: usize,
+    generation: usize,
+    memtable: Arc<Memtable>,
+    records: Vec<Record>,
+    bytes: usize,
+}
+
+impl<'a> Replay<'a> {
+    /// Replays `history`. Returns the generations, oldest first, and those files of the open stretch, which starts at
+    /// the position `opened`, that were synced meanwhile.
+    fn run(
+        source: &'a MemtableSource<'a>,
+        state: &'a ManifestState,
+        history: &mut History<'_>,
+        opened: u64,
+    ) -> Result<(Vec<Arc<Generation>>, HashSet<FileNumber>)> {
+        let generations = Vec::new();
+        let mut replay =
+            Replay { source, state, generations, filled: 0, pending: Vec::new(), pending_bytes: 0, tasks: 0 };
+        let shared = Shared::default();
+        let mut pool = None;
+        while let Some(record) = history.next()? {
+            let Some(task) = replay.add(record)? else { continue };
+            shared.write(state, task);
+            if source.threads {
+                // The log is long enough to be worth threads. One more than there are processors: a sync waits.
+                let threads = rayon::current_num_threads() + 1;
+                let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let failed =
+                    |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
+                let pool = pool.insert(built.map_err(failed)?);
+                pool.in_place_scope(|scope| replay.read_on_threads(history, opened, &shared, scope))?;
                 break;
             }
-            let operation = operation?;
-            if planted::is(Bug::ReplaySkipsKeyspace) && operation.keyspace.0 + 1 == state.next_keyspace.max(2)
-            {
-                continue;
+        }
+        if let Some(task) = replay.cut() {
+            shared.write(state, task);
+        }
+
+        let mut written = shared.written.into_inner();
+        written.sort_unstable_by_key(|(number, ..)| *number);
+        let mut portions: Vec<Vec<Portion>> = replay.generations.iter().map(|_| Vec::new()).collect();
+        for (_, generation, portion) in written {
+            portions[generation].push(portion?);
+        }
+        let publish = |((_, memtable), portions): (&(Arc<Generation>, Arc<Memtable>), Vec<Portion>)| {
+            memtable.publish(portions)
+        };
+        match &pool {
+            Some(pool) => {
+                pool.install(|| replay.generations.par_iter().zip(portions).try_for_each(publish))?;
             }
-            if state.keyspaces.contains_key(&operation.keyspace) {
-                all.push((SequenceNumber(record.position + i as u64), operation));
+            None => replay.generations.iter().zip(portions).try_for_each(publish)?,
+        }
+        let mut synced = HashSet::new();
+        for (file, result) in shared.synced.into_inner() {
+            result?;
+            synced.insert(file);
+        }
+        Ok((replay.generations.into_iter().map(|(generation, _)| generation).collect(), synced))
+    }
+
+    /// Reads the rest of the log while other threads write portions, and sync what has to be synced in the end.
+    fn read_on_threads<'s, 'h>(
+        &mut self,
+        history: &mut History<'h>,
+        opened: u64,
+        shared: &'s Shared,
+        scope: &rayon::Scope<'s>,
+    ) -> Result<()>
+    where
+        'a: 's,
+        'h: 's,
+    {
+        if self.source.sync && !planted::is(Bug::RecoveredLogNotSynced) {
+            let segments: &'h [FoundSegment] = history.segments;
+            for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
+                scope.spawn(move |_| {
+                    let result = segment.file.sync_data();
+                    shared.synced.lock().push((segment.number, result));
+                });
             }
         }
+        let state = self.state;
+        while let Some(record) = history.next()? {
+            let Some(task) = self.add(record)? else { continue };
+            // Relaxed, here and below: a figure that bounds memory, roughly.
+            if shared.in_flight.load(Ordering::Relaxed) > IN_FLIGHT_BYTES {
+                // The others are behind.
+                shared.write(state, task);
+                continue;
+            }
+            let bytes = task.bytes;
+            shared.in_flight.fetch_add(bytes, Ordering::Relaxed);
+            scope.spawn(move |_| {
+                shared.write(state, task);
+                shared.in_flight.fetch_sub(bytes, Ordering::Relaxed);
+            });
+        }
+        Ok(())
     }
-    Ok(all)
+
+    /// Takes a record; gives a task when there is enough for one.
+    fn add(&mut self, record: Record) -> Result<Option<Task>> {
+        if record.kind != RecordKind::Batch {
+            return Ok(None);
+        }
+        if planted::is(Bug::ReplayOffByOne) && record.position <= self.state.log_start {
+            return Ok(None);
+        }
+        // Memtable entries take more room than log records; the size need not be exact.
+        let full = self.generations.is_empty() || self.filled >= self.source.memtable_bytes;
+        let task = if full { self.cut() } else { None };
+        if full {
+            let start = if self.generations.is_empty() { self.state.log_start } else { record.position };
+            let capacity = keyspace_capacity(self.state.next_keyspace);
+            let id = self.generations.len() as u64;
+            let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
+            self.generations.push((Generation::new(memtable.clone(), start), memtable));
+            self.filled = 0;
+        }
+        let bytes = record.payload().len();
+        self.filled += bytes;
+        self.pending_bytes += bytes;
+        self.pending.push(record);
+        match task {
+            None if self.pending_bytes >= PORTION_BYTES => Ok(self.cut()),
+            task => Ok(task),
+        }
+    }
+
+    /// The task of what is pending.
+    fn cut(&mut self) -> Option<Task> {
+        let (_, memtable) = self.generations.last()?;
+        if self.pending.is_empty() {
+            return None;
+        }
+        self.tasks += 1;
+        Some(Task {
+            number: self.tasks,
+            generation: self.generations.len() - 1,
+            memtable: memtable.clone(),
+            records: std::mem::take(&mut self.pending),
+            bytes: std::mem::take(&mut self.pending_bytes),
+        })
+    }
+}
+
+impl Shared {
+    /// Writes the operations of a task into the memory of its memtable. Those on a keyspace that was dropped later have
+    /// nowhere to go.
+    fn write(&self, state: &ManifestState, task: Task) {
+        let portion = || -> Result<Portion> {
+            let mut portion = Portion::new(&task.memtable);
+            for record in &task.records {
+                for (i, operation) in Operations::new(record.payload()).enumerate() {
+                    if planted::is(Bug::TornBatch) && operation.is_err() {
+                        break;
+                    }
+                    let operation = operation?;
+                    let (keyspace, key) = (operation.keyspace, operation.key);
+                    if planted::is(Bug::ReplaySkipsKeyspace) && keyspace.0 + 1 == state.next_keyspace.max(2) {
+                        continue;
+                    }
+                    if state.keyspaces.contains_key(&keyspace) {
+                        let sequence = SequenceNumber(record.position + i as u64);
+                        let hash = key_hash(key);
+                        portion.add(keyspace, key, hash, sequence, operation.kind, operation.value)?;
+                    }
+                }
+            }
+            portion.sort();
+            Ok(portion)
+        };
+        let portion = portion();
+        self.written.lock().push((task.number, task.generation, portion));
+    }
 }

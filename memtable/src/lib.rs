@@ -26,4 +26,6 @@ pub use arena::{Arena, ArenaPool};
 #[cfg(not(loom))]
 pub use memtable::iterator::MemtableIterator;
 #[cfg(not(loom))]
+pub use memtable::portion::Portion;
+#[cfg(not(loom))]
 pub use memtable::{Found, Memtable, MemtableOptions};

@@ -16,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use iterator::MemtableIterator;
 
 pub mod iterator;
+pub mod portion;
 
 /// Settings of memtables and of the arenas they live in.
 #[derive(Clone, Debug)]

@@ -23,6 +23,8 @@
 use crate::sync::{Ordering, Padded, Spin, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
+#[cfg(not(loom))]
+mod bulk;
 pub mod cursor;
 mod finger;
 pub mod leaf;
@@ -33,6 +35,8 @@ pub mod node;
 pub mod node;
 mod prefix;
 
+#[cfg(not(loom))]
+pub use bulk::Staged;
 use leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
 use node::{Leaf, Nodes, Record};
 pub use prefix::PrefixBase;
@@ -105,6 +109,12 @@ impl Skiplist {
             record = nodes.record(record.older().load(Ordering::Acquire)?);
         }
         Some(record)
+    }
+
+    /// Whether prefixes are the first bytes of keys.
+    #[cfg(not(loom))]
+    pub fn has_plain_prefixes(&self) -> bool {
+        self.base.is_empty()
     }
 
     /// The number of entries, all versions counted.

@@ -218,6 +218,10 @@ impl<'a> LogReader<'a> {
                 let rest = &data[unit as usize * UNIT_BYTES..];
                 // A mark is three units long. One that crosses chunks is looked at on its own below.
                 let Some(bytes) = rest.first_chunk::<HEADER_BYTES>() else { break };
+                // Most of what is looked at was never written.
+                if *bytes == [0; HEADER_BYTES] {
+                    continue;
+                }
                 let at = here + unit;
                 if let Some(header) = parse_header(bytes, at).filter(is_mark)
                     && header.verify(rest, self.database, at)

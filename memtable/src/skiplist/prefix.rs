@@ -12,6 +12,11 @@ impl PrefixBase {
         PrefixBase(base.into())
     }
 
+    /// Whether there is no common beginning.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A number that grows with the key: `prefix_of(a) < prefix_of(b)` implies `a < b`.
     #[inline]
     pub fn prefix_of(&self, key: &[u8]) -> u64 {
