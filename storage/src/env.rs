@@ -61,7 +61,10 @@ impl Env {
     #[cfg(feature = "sim")]
     pub fn sim(seed: u64) -> (Env, crate::sim::SimFs) {
         let fs = crate::sim::SimFs::new();
-        let env = Env { fs: Arc::new(fs.clone()), machine: Arc::new(crate::sim::SimMachine::new(seed)) };
+        let env = Env {
+            fs: Arc::new(fs.clone()),
+            machine: Arc::new(crate::sim::SimMachine::new(seed, fs.clock())),
+        };
         (env, fs)
     }
 
@@ -71,7 +74,10 @@ impl Env {
     #[cfg(feature = "sim")]
     pub fn sim_manual(seed: u64) -> (Env, crate::sim::SimFs) {
         let fs = crate::sim::SimFs::new();
-        let env = Env { fs: Arc::new(fs.clone()), machine: Arc::new(crate::sim::SimMachine::manual(seed)) };
+        let env = Env {
+            fs: Arc::new(fs.clone()),
+            machine: Arc::new(crate::sim::SimMachine::manual(seed, fs.clock())),
+        };
         (env, fs)
     }
 

@@ -6,8 +6,31 @@
 //! more than any one real file system loses, so that what survives here survives on all of them.
 //!
 //! [`SimFs::crash`] and [`SimFs::kill`] leave the old file system as it is and give a new one, so a test can crash the
-//! same moment in many ways. [`SimFs::crash_at`] stops the world at a chosen operation, [`SimFs::fail`] makes calls
-//! fail. There are no shared mappings here: `map_shared` gives `None`.
+//! same moment in many ways; [`SimFs::crash_images`] lists them. [`SimFs::watch`] looks at every change from both sides
+//! and takes such moments while a program runs. [`SimFs::crash_at`] stops the world at a chosen operation.
+//! [`SimFs::fail`] makes calls fail or lie, by rules that have a text form, and [`SimFs::set_personality`] makes the
+//! device behave like a certain real file system. There are no shared mappings here: `map_shared` gives `None`.
+//!
+//! A program that keeps its own files through [`FileSystem`] can be tested the same way:
+//!
+//! ```
+//! use sapwood_storage::fs::FileSystem;
+//! use sapwood_storage::sim::SimFs;
+//! use std::path::Path;
+//!
+//! let fs = SimFs::new();
+//! let file = fs.create_new(Path::new("/journal"))?;
+//! file.write_at(0, b"first")?;
+//! file.sync_all()?;
+//! fs.sync_directory(Path::new("/"))?;
+//! file.write_at(5, b" second")?;
+//! // Whatever a power loss takes now, what was synced is there.
+//! for (choice, image) in fs.crash_images(1, 100) {
+//!     let bytes = image.read_file("/journal")?;
+//!     assert!(bytes.starts_with(b"first"), "the crash {choice} lost it");
+//! }
+//! # Ok::<(), sapwood_base::Error>(())
+//! ```
 use crate::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use parking_lot::Mutex;
 use sapwood_base::{Error, ErrorKind, Result};
@@ -26,19 +49,23 @@ mod choice;
 mod underlay;
 mod images;
 mod watch;
+mod personality;
 mod fault;
+mod clock;
 mod machine;
 #[cfg(test)]
 mod tests;
 
 pub use atom::{Atom, AtomKind, SECTOR_BYTES};
 pub use choice::CrashChoice;
-pub use fault::{Fault, FaultRule};
+pub use fault::{Fault, FaultMet, FaultPlan, FaultRule};
 pub use images::CrashImages;
 pub use operation::Operation;
+pub use personality::{FsyncFailure, Personality};
 pub use underlay::Underlay;
 pub use watch::Moment;
 
+pub(crate) use clock::SimClock;
 pub(crate) use machine::SimMachine;
 use world::{InodeNumber, World};
 
@@ -162,9 +189,25 @@ impl SimFs {
         self.world.lock().has_crashed()
     }
 
-    /// Makes calls fail from now on.
+    /// Says what kind of file system it is from now on, also after kills and crashes.
+    pub fn set_personality(&self, personality: Personality) {
+        self.world.lock().personality = personality;
+    }
+
+    /// What kind of file system it is.
+    pub fn personality(&self) -> Personality {
+        self.world.lock().personality
+    }
+
+    /// Makes calls fail, or do something else than they say, from now on. Of several rules that befall a call the
+    /// first counts.
     pub fn fail(&self, rule: FaultRule) {
         self.world.lock().faults.add(rule);
+    }
+
+    /// [`SimFs::fail`] with each rule of a plan.
+    pub fn fail_by(&self, plan: &FaultPlan) {
+        plan.0.iter().for_each(|rule| self.fail(rule.clone()));
     }
 
     /// Forgets all fault rules. What they did stays done.
@@ -172,9 +215,28 @@ impl SimFs {
         self.world.lock().faults.clear();
     }
 
-    /// How many calls failed by a rule.
+    /// How many calls met a fault.
     pub fn faults_met(&self) -> u64 {
-        self.world.lock().faults.met()
+        self.world.lock().faults.log().len() as u64
+    }
+
+    /// The faults that calls have met, in order.
+    pub fn faults_log(&self) -> Vec<FaultMet> {
+        self.world.lock().faults.log().to_vec()
+    }
+
+    /// How many calls of this kind were made: for a sweep that lets each of them fail once.
+    pub fn calls(&self, operation: Operation) -> u64 {
+        self.world.lock().calls(operation)
+    }
+
+    /// Sets the machine's time of day forward, or back, by so many seconds. The time that passes is not touched.
+    pub fn jump_clock(&self, seconds: i64) {
+        self.world.lock().clock.jump(seconds.saturating_mul(1_000_000_000));
+    }
+
+    pub(crate) fn clock(&self) -> Arc<SimClock> {
+        Arc::clone(&self.world.lock().clock)
     }
 
     /// Limits the bytes that files can take, in whole pages of 4 KiB; `None` for no limit. A lower limit than what is
@@ -192,7 +254,7 @@ impl SimFs {
         let number = world.look_up(path.as_ref()).expect("a file to damage");
         let file = world.file_mut(number).expect("a file, not a directory");
         assert!(offset < file.len(), "byte {offset} is behind the end of the file");
-        file.corrupt(offset, mask);
+        file.damage(offset..offset + 1, |_, byte| byte ^ mask);
     }
 
     /// The content of a file. Counts as no operation and works after a crash, for looking at what is left.
@@ -303,7 +365,10 @@ impl FileSystem for SimFs {
         world.change(Operation::SyncDirectory, path, None, |world, fault| match fault {
             None => world.sync_directory(path),
             Some(fault) => {
-                world.fail_sync_directory(path);
+                match fault {
+                    Fault::ErrorButApplied => world.sync_directory(path)?,
+                    _ => world.fail_sync_directory(path),
+                }
                 Err(fault.error(Operation::SyncDirectory, path))
             }
         })
@@ -346,30 +411,19 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// Carries out a changing call; only a handle for writing may.
-    fn change(&self, operation: Operation, apply: impl FnOnce(&mut World) -> Result<()>) -> Result<()> {
-        self.world.lock().change_names(operation, &self.path, None, |world| match self.mode {
+    /// Only a handle for writing may change the file.
+    fn check_writable(&self) -> Result<()> {
+        match self.mode {
             OpenMode::Read => {
                 Err(Error::io("write", &self.path, std::io::ErrorKind::PermissionDenied.into()))
             }
-            OpenMode::ReadWrite => apply(world),
-        })
+            OpenMode::ReadWrite => Ok(()),
+        }
     }
 
     fn sync(&self) -> Result<()> {
         self.world.lock().change(Operation::Sync, &self.path, None, |world, fault| {
-            let file = world.file_mut(self.number).expect("an open file stays");
-            match fault {
-                None => {
-                    file.sync();
-                    Ok(())
-                }
-                Some(fault) => {
-                    // The kernel drops the bytes, or believes them written: a second sync succeeds without them.
-                    file.lose_pending();
-                    Err(fault.error(Operation::Sync, &self.path))
-                }
-            }
+            world.sync_or_fail(self.number, &self.path, fault)
         })
     }
 }
@@ -377,15 +431,14 @@ impl SimFile {
 impl File for SimFile {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let mut world = self.world.lock();
-        world.begin(Operation::Read, &self.path)?;
-        Ok(world.file(self.number).expect("an open file stays").read(offset, buffer))
+        let fault = world.begin(Operation::Read, &self.path)?;
+        Ok(world.read(self.number, offset, buffer, fault))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.change(Operation::Write, |world| {
-            world.check_space(self.number, offset, bytes.len() as u64, &self.path)?;
-            world.write(self.number, offset, bytes);
-            Ok(())
+        self.world.lock().change(Operation::Write, &self.path, None, |world, fault| {
+            self.check_writable()?;
+            world.write(self.number, &self.path, offset, bytes, fault)
         })
     }
 
@@ -398,7 +451,8 @@ impl File for SimFile {
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.change(Operation::SetLen, |world| {
+        self.world.lock().change_names(Operation::SetLen, &self.path, None, |world| {
+            self.check_writable()?;
             world.set_len(self.number, len);
             Ok(())
         })

@@ -1,6 +1,8 @@
 //! The operating system's file system.
 //!
 //! Files are created with mode 0600 and directories with 0700; a symbolic link in the place of a file is refused.
+//! Calls that a signal interrupts are repeated, except those on names (renaming, linking, removal): local file systems
+//! do not interrupt them, and where one can be, a second attempt could meet the first one's effect.
 //! What only some systems have (folder syncs, `flock`, shared mappings that never allocate) has a plain fallback.
 #![allow(
     clippy::disallowed_methods,
@@ -108,7 +110,7 @@ impl FileSystem for OsFileSystem {
     fn space(&self, path: &Path) -> Result<Space> {
         #[cfg(unix)]
         {
-            let space = rustix::fs::statvfs(path)
+            let space = rustix::io::retry_on_intr(|| rustix::fs::statvfs(path))
                 .map_err(|error| Error::io("ask for the space of", path, error.into()))?;
             Ok(Space {
                 available: space.f_bavail.saturating_mul(space.f_frsize),
@@ -341,7 +343,8 @@ impl LockGuard for OsLock {}
 #[cfg(unix)]
 fn lock_exclusively(file: &std::fs::File) -> io::Result<bool> {
     use rustix::fs::FlockOperation;
-    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+    let lock = || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
+    match rustix::io::retry_on_intr(lock) {
         Ok(()) => Ok(true),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
         Err(error) => Err(error.into()),

@@ -101,6 +101,49 @@ impl SimDirectory {
         }
     }
 
+    /// When the last change that is not durable was made.
+    pub(super) fn last_age(&self) -> Option<u64> {
+        self.pending.last().map(|(age, _)| *age)
+    }
+
+    /// When a file last got a name that is not durable.
+    pub(super) fn linked_at(&self, number: InodeNumber) -> Option<u64> {
+        let link =
+            |(_, atom): &&(u64, NameAtom)| matches!(atom, NameAtom::Link(_, linked) if *linked == number);
+        self.pending.iter().rev().find(link).map(|(age, _)| *age)
+    }
+
+    /// Makes the atoms up to this age durable.
+    pub(super) fn sync_until(&mut self, age: u64) {
+        let count = self.pending.partition_point(|(own, _)| *own <= age);
+        for (_, atom) in self.pending.drain(..count) {
+            atom.apply(&mut self.durable);
+        }
+    }
+
+    /// Makes the last name that a file got durable, and what happened to that name before.
+    pub(super) fn sync_link(&mut self, number: InodeNumber) {
+        let link = self
+            .pending
+            .iter()
+            .rposition(|(_, atom)| matches!(atom, NameAtom::Link(_, linked) if *linked == number));
+        let Some(link) = link else { return };
+        let NameAtom::Link(name, _) = self.pending[link].1.clone() else { unreachable!("found as a link") };
+        let touches = |atom: &NameAtom| match atom {
+            NameAtom::Link(other, _) | NameAtom::Unlink(other) => *other == name,
+            NameAtom::Rename(from, to, _) => *from == name || *to == name,
+        };
+        let mut position = 0;
+        self.pending.retain(|(_, atom)| {
+            let goes = position <= link && touches(atom);
+            position += 1;
+            if goes {
+                atom.apply(&mut self.durable);
+            }
+            !goes
+        });
+    }
+
     /// Forgets that the atoms have to be made durable.
     pub(super) fn lose_pending(&mut self) {
         self.has_diverged |= !self.pending.is_empty();

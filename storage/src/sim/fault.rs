@@ -1,43 +1,255 @@
-//! Calls that fail because a test says so.
+//! Calls that fail, or lie, because a test says so.
+//!
+//! A [`FaultRule`] says which calls meet a [`Fault`]; a [`FaultPlan`] is several rules. All three have a text form, so
+//! that a failing test can print what it did and a person can try it again.
 use super::operation::Operation;
+use super::personality::FsyncFailure;
 use sapwood_base::Error;
-use std::path::Path;
+use sapwood_base::checksum::place_seed;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-/// How a call fails. A failed sync of a file or directory also loses what it should have made durable, while reads
+/// What befalls a call: an error, or a success that is none. Which calls can meet which is [`Fault::applies_to`].
+///
+/// A sync of a file or directory that fails with an error also loses what it should have made durable, while reads
 /// still see it, as kernels do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The device reports an error.
+    /// The device reports an error (`EIO`). Text: `eio`.
     Io,
-    /// There is no space.
+    /// There is no space (`ENOSPC`).
     NoSpace,
+    /// The quota is used up (`EDQUOT`).
+    Quota,
+    /// The process has too many files open (`EMFILE`).
+    TooManyOpen,
+    /// The machine has too many files open (`ENFILE`).
+    TooManyOpenSystem,
+    /// Permission is missing (`EACCES`).
+    AccessDenied,
+    /// The file system has become read-only, as after an error of its device (`EROFS`).
+    ReadOnly,
+    /// A signal came (`EINTR`). Only for calls that the operating system's layer does not repeat: those on names,
+    /// where a second attempt could meet the first one's effect.
+    Interrupted,
+    /// The file would exceed a limit of the process or the file system (`EFBIG`).
+    FileTooLarge,
+    /// The server has lost the file (`ESTALE`).
+    Stale,
+    /// The read returns at most this many bytes, as if the file ended there. Text: `short-read:7`.
+    ShortRead(u32),
+    /// The write stops after this many bytes for want of space.
+    ShortWrite(u32),
+    /// The write stops after this many bytes with an error of the device.
+    TornWrite(u32),
+    /// The read returns one bit wrong; the next one does not. Bits are counted modulo what is read.
+    FlipRead(u32),
+    /// A bit of what is read or was just written is wrong from now on.
+    FlipMedium(u32),
+    /// A sector of what is read or was just written holds zeros from now on. Counted modulo what there is.
+    ZeroSector(u32),
+    /// The write lands this many sectors further on, or earlier, and succeeds.
+    Misdirect(i32),
+    /// The write lands in another file, and succeeds. (The next one by age that is not empty.)
+    MisdirectFile,
+    /// The write succeeds and is seen, but no sync makes it durable.
+    LostWrite,
+    /// The read returns what the place held before: the bytes as of the last sync, or of a removed file, or zeros.
+    StaleRead,
+    /// The call fails although it has been carried out; a sync has made everything durable.
+    ErrorButApplied,
+    /// The call succeeds, but takes this many milliseconds of the machine's clock.
+    Latency(u32),
+    /// The call succeeds, and the time of day jumps by this many seconds.
+    ClockJump(i32),
+    /// The sync fails in the way of a certain file system.
+    SyncFailure(FsyncFailure),
 }
 
 impl Fault {
+    /// All errors that calls return without anything having happened.
+    pub const ERRORS: [Fault; 10] = [
+        Fault::Io,
+        Fault::NoSpace,
+        Fault::Quota,
+        Fault::TooManyOpen,
+        Fault::TooManyOpenSystem,
+        Fault::AccessDenied,
+        Fault::ReadOnly,
+        Fault::Interrupted,
+        Fault::FileTooLarge,
+        Fault::Stale,
+    ];
+
+    /// Whether real calls of this kind meet it. Rules with errors work on other calls too; rules with other effects
+    /// (and [`Fault::Interrupted`]) pass by the calls that cannot meet them.
+    pub fn applies_to(self, operation: Operation) -> bool {
+        use Operation::*;
+        match self {
+            Fault::Io | Fault::Stale | Fault::Latency(_) | Fault::ClockJump(_) => true,
+            Fault::NoSpace | Fault::Quota => {
+                operation.is_change() && !matches!(operation, Remove | RemoveDirectory)
+            }
+            Fault::TooManyOpen | Fault::TooManyOpenSystem => {
+                matches!(operation, Create | Open | Lock | List | SyncDirectory)
+            }
+            Fault::AccessDenied => !matches!(operation, Read | Write | SetLen | Sync | Space),
+            Fault::ReadOnly | Fault::ErrorButApplied => operation.is_change(),
+            Fault::Interrupted => {
+                matches!(operation, Rename | Link | Remove | CreateDirectory | RemoveDirectory)
+            }
+            Fault::FileTooLarge => matches!(operation, Write | SetLen),
+            Fault::ShortRead(_) | Fault::FlipRead(_) | Fault::StaleRead => operation == Read,
+            Fault::ShortWrite(_) | Fault::TornWrite(_) => operation == Write,
+            Fault::Misdirect(_) | Fault::MisdirectFile | Fault::LostWrite => operation == Write,
+            Fault::FlipMedium(_) | Fault::ZeroSector(_) => matches!(operation, Read | Write),
+            Fault::SyncFailure(FsyncFailure::Ext4Late) => operation == Sync,
+            Fault::SyncFailure(_) => matches!(operation, Sync | SyncDirectory),
+        }
+    }
+
+    /// Whether it is nothing but an error.
+    pub fn is_error(self) -> bool {
+        Fault::ERRORS.contains(&self)
+    }
+
+    fn can_befall(self, operation: Operation) -> bool {
+        self.applies_to(operation) || (self.is_error() && self != Fault::Interrupted)
+    }
+
     /// The error of a call on `path` that meets it.
     pub(super) fn error(self, operation: Operation, path: &Path) -> Error {
-        let cause = match self {
-            Fault::Io => std::io::Error::other("simulated failure of the device"),
-            Fault::NoSpace => std::io::ErrorKind::StorageFull.into(),
-        };
-        operation.failed(path, cause)
+        operation.failed(path, self.cause())
+    }
+
+    #[cfg(unix)]
+    fn cause(self) -> std::io::Error {
+        use rustix::io::Errno;
+        match self {
+            Fault::NoSpace | Fault::ShortWrite(_) => Errno::NOSPC.into(),
+            Fault::Quota => Errno::DQUOT.into(),
+            Fault::TooManyOpen => Errno::MFILE.into(),
+            Fault::TooManyOpenSystem => Errno::NFILE.into(),
+            Fault::AccessDenied => Errno::ACCESS.into(),
+            Fault::ReadOnly => Errno::ROFS.into(),
+            Fault::Interrupted => Errno::INTR.into(),
+            Fault::FileTooLarge => Errno::FBIG.into(),
+            Fault::Stale => Errno::STALE.into(),
+            _ => std::io::Error::other("simulated failure of the device"),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn cause(self) -> std::io::Error {
+        use std::io::ErrorKind;
+        match self {
+            Fault::NoSpace | Fault::ShortWrite(_) => ErrorKind::StorageFull.into(),
+            Fault::Quota => ErrorKind::QuotaExceeded.into(),
+            Fault::AccessDenied => ErrorKind::PermissionDenied.into(),
+            Fault::ReadOnly => ErrorKind::ReadOnlyFilesystem.into(),
+            Fault::Interrupted => ErrorKind::Interrupted.into(),
+            Fault::FileTooLarge => ErrorKind::FileTooLarge.into(),
+            Fault::Stale => ErrorKind::StaleNetworkFileHandle.into(),
+            _ => std::io::Error::other("simulated failure of the device"),
+        }
     }
 }
 
-/// Which calls fail, and how: by default the next one of its kind, once.
-#[derive(Clone, Debug)]
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Io => f.write_str("eio"),
+            Fault::NoSpace => f.write_str("enospc"),
+            Fault::Quota => f.write_str("edquot"),
+            Fault::TooManyOpen => f.write_str("emfile"),
+            Fault::TooManyOpenSystem => f.write_str("enfile"),
+            Fault::AccessDenied => f.write_str("eacces"),
+            Fault::ReadOnly => f.write_str("erofs"),
+            Fault::Interrupted => f.write_str("eintr"),
+            Fault::FileTooLarge => f.write_str("efbig"),
+            Fault::Stale => f.write_str("estale"),
+            Fault::ShortRead(bytes) => write!(f, "short-read:{bytes}"),
+            Fault::ShortWrite(bytes) => write!(f, "short-write:{bytes}"),
+            Fault::TornWrite(bytes) => write!(f, "torn-write:{bytes}"),
+            Fault::FlipRead(bit) => write!(f, "flip-read:{bit}"),
+            Fault::FlipMedium(bit) => write!(f, "flip-medium:{bit}"),
+            Fault::ZeroSector(sector) => write!(f, "zero-sector:{sector}"),
+            Fault::Misdirect(sectors) => write!(f, "misdirect:{sectors}"),
+            Fault::MisdirectFile => f.write_str("misdirect-file"),
+            Fault::LostWrite => f.write_str("lost-write"),
+            Fault::StaleRead => f.write_str("stale-read"),
+            Fault::ErrorButApplied => f.write_str("error-but-applied"),
+            Fault::Latency(milliseconds) => write!(f, "latency-ms:{milliseconds}"),
+            Fault::ClockJump(seconds) => write!(f, "clock-jump-s:{seconds}"),
+            Fault::SyncFailure(failure) => write!(f, "sync-failure:{failure}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Fault, String> {
+        let plain = [Fault::MisdirectFile, Fault::LostWrite, Fault::StaleRead, Fault::ErrorButApplied];
+        if let Some(fault) = Fault::ERRORS.into_iter().chain(plain).find(|fault| fault.to_string() == text) {
+            return Ok(fault);
+        }
+        let wrong = || format!("{text:?} is no fault");
+        let (name, value) = text.split_once(':').ok_or_else(wrong)?;
+        if name == "sync-failure" {
+            return value.parse().map(Fault::SyncFailure);
+        }
+        let number: i64 = value.parse().map_err(|_| wrong())?;
+        let unsigned = || u32::try_from(number).map_err(|_| wrong());
+        let signed = || i32::try_from(number).map_err(|_| wrong());
+        Ok(match name {
+            "short-read" => Fault::ShortRead(unsigned()?),
+            "short-write" => Fault::ShortWrite(unsigned()?),
+            "torn-write" => Fault::TornWrite(unsigned()?),
+            "flip-read" => Fault::FlipRead(unsigned()?),
+            "flip-medium" => Fault::FlipMedium(unsigned()?),
+            "zero-sector" => Fault::ZeroSector(unsigned()?),
+            "misdirect" => Fault::Misdirect(signed()?),
+            "latency-ms" => Fault::Latency(unsigned()?),
+            "clock-jump-s" => Fault::ClockJump(signed()?),
+            _ => return Err(wrong()),
+        })
+    }
+}
+
+/// Which calls meet a fault: by default the next one of its kind, once.
+///
+/// As text: the kind of call or `any`; then, each behind a comma, what restricts it; then `=` and the fault.
+///
+/// ```
+/// # use sapwood_storage::sim::{Fault, FaultRule, Operation};
+/// let rule = FaultRule::new(Operation::Write, Fault::TornWrite(512)).on(".wal").after(3);
+/// assert_eq!(rule.to_string(), "write,after:3,on:.wal=torn-write:512");
+/// assert_eq!("write,after:3,on:.wal=torn-write:512".parse(), Ok(rule));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultRule {
-    operation: Operation,
+    /// `None` means any.
+    operation: Option<Operation>,
     fault: Fault,
     path_contains: Option<String>,
     skip: u64,
     times: u64,
+    /// One in how many calls, and the seed.
+    chance: Option<(u32, u64)>,
+    /// How many calls were drawn for.
+    drawn: u64,
 }
 
 impl FaultRule {
-    /// The next call of this kind fails.
+    /// The next call of this kind meets the fault.
     pub fn new(operation: Operation, fault: Fault) -> FaultRule {
-        FaultRule { operation, fault, path_contains: None, skip: 0, times: 1 }
+        FaultRule { operation: Some(operation), ..FaultRule::any(fault) }
+    }
+
+    /// The next call of any kind that can meet the fault does.
+    pub fn any(fault: Fault) -> FaultRule {
+        FaultRule { operation: None, fault, path_contains: None, skip: 0, times: 1, chance: None, drawn: 0 }
     }
 
     /// Lets `count` calls pass first.
@@ -46,21 +258,146 @@ impl FaultRule {
         self
     }
 
-    /// Fails `count` calls in a row instead of one.
+    /// Befalls `count` calls in a row instead of one.
     pub fn times(mut self, count: u64) -> FaultRule {
         self.times = count;
         self
     }
 
-    /// Fails every call from then on.
+    /// Befalls every call from then on.
     pub fn sticky(self) -> FaultRule {
         self.times(u64::MAX)
     }
 
-    /// Concerns only calls whose path contains `text`.
+    /// Befalls one in `calls` calls, at random by `seed`; as often as it comes, unless [`FaultRule::times`] limits it
+    /// afterwards.
+    pub fn one_in(mut self, calls: u32, seed: u64) -> FaultRule {
+        self.chance = Some((calls.max(1), seed));
+        self.sticky()
+    }
+
+    /// Concerns only calls whose path contains `text`. For the text form it must hold no comma, `=` or `+`.
     pub fn on(mut self, text: impl Into<String>) -> FaultRule {
         self.path_contains = Some(text.into());
         self
+    }
+
+    fn concerns(&self, operation: Operation, path: &Path) -> bool {
+        self.operation.is_none_or(|own| own == operation)
+            && self.fault.can_befall(operation)
+            && self.path_contains.as_ref().is_none_or(|text| path.to_string_lossy().contains(text))
+    }
+
+    /// Whether it befalls this call, which it concerns.
+    fn strikes(&mut self) -> bool {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        if let Some((calls, seed)) = self.chance {
+            self.drawn += 1;
+            if fastrand::Rng::with_seed(place_seed(seed, self.drawn)).u32(..calls) != 0 {
+                return false;
+            }
+        }
+        self.times > 0
+    }
+}
+
+impl fmt::Display for FaultRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.operation.map_or("any", Operation::name))?;
+        if self.skip > 0 {
+            write!(f, ",after:{}", self.skip)?;
+        }
+        if let Some((calls, seed)) = self.chance {
+            write!(f, ",one-in:{calls}:{seed}")?;
+        }
+        match self.times {
+            u64::MAX if self.chance.is_some() => {}
+            u64::MAX => f.write_str(",sticky")?,
+            1 if self.chance.is_none() => {}
+            times => write!(f, ",times:{times}")?,
+        }
+        if let Some(text) = &self.path_contains {
+            write!(f, ",on:{text}")?;
+        }
+        write!(f, "={}", self.fault)
+    }
+}
+
+impl std::str::FromStr for FaultRule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FaultRule, String> {
+        let wrong = || format!("{text:?} is no rule for faults");
+        let (calls, fault) = text.rsplit_once('=').ok_or_else(wrong)?;
+        let mut parts = calls.split(',');
+        let mut rule = FaultRule::any(fault.parse()?);
+        match parts.next() {
+            Some("any") | None => {}
+            Some(operation) => rule.operation = Some(operation.parse()?),
+        }
+        for part in parts {
+            let (name, value) = part.split_once(':').unwrap_or((part, ""));
+            let number = |value: &str| value.parse::<u64>().map_err(|_| wrong());
+            rule = match name {
+                "after" => rule.after(number(value)?),
+                "times" => rule.times(number(value)?),
+                "sticky" => rule.sticky(),
+                "on" => rule.on(value),
+                "one-in" => {
+                    let (calls, seed) = value.split_once(':').ok_or_else(wrong)?;
+                    rule.one_in(calls.parse().map_err(|_| wrong())?, number(seed)?)
+                }
+                _ => return Err(wrong()),
+            };
+        }
+        Ok(rule)
+    }
+}
+
+/// Several rules. As text they are joined by `+`; no rules are the empty text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FaultPlan(pub Vec<FaultRule>);
+
+impl fmt::Display for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, rule) in self.0.iter().enumerate() {
+            write!(f, "{}{rule}", if index > 0 { "+" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::str::FromStr for FaultPlan {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<FaultPlan, String> {
+        text.split('+')
+            .filter(|rule| !rule.is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map(FaultPlan)
+    }
+}
+
+/// A fault that a call has met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultMet {
+    /// How many changing operations had been begun before the call, which is its own number if it is one.
+    pub number: u64,
+    /// The kind of call.
+    pub operation: Operation,
+    /// The path of the call.
+    pub path: PathBuf,
+    /// What befell it.
+    pub fault: Fault,
+}
+
+impl fmt::Display for FaultMet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "operation {}: {} {} met {}", self.number, self.operation, self.path.display(), self.fault)
     }
 }
 
@@ -68,7 +405,7 @@ impl FaultRule {
 #[derive(Default)]
 pub(super) struct Faults {
     rules: Vec<FaultRule>,
-    met: u64,
+    log: Vec<FaultMet>,
 }
 
 impl Faults {
@@ -80,27 +417,22 @@ impl Faults {
         self.rules.clear();
     }
 
-    pub(super) fn met(&self) -> u64 {
-        self.met
+    pub(super) fn log(&self) -> &[FaultMet] {
+        &self.log
     }
 
-    /// The fault that befalls this call, if a rule says so.
-    pub(super) fn meet(&mut self, operation: Operation, path: &Path) -> Option<Fault> {
+    /// The fault that befalls this call, if a rule says so. Rules that come too late for a call have seen it too.
+    pub(super) fn meet(&mut self, operation: Operation, path: &Path, number: u64) -> Option<Fault> {
         let mut fault = None;
         for rule in &mut self.rules {
-            let concerns = rule.operation == operation
-                && rule.path_contains.as_ref().is_none_or(|text| path.to_string_lossy().contains(text));
-            if !concerns {
-                continue;
-            }
-            if rule.skip > 0 {
-                rule.skip -= 1;
-            } else if rule.times > 0 && fault.is_none() {
+            if rule.concerns(operation, path) && rule.strikes() && fault.is_none() {
                 rule.times = if rule.times == u64::MAX { u64::MAX } else { rule.times - 1 };
                 fault = Some(rule.fault);
             }
         }
-        self.met += u64::from(fault.is_some());
+        if let Some(fault) = fault {
+            self.log.push(FaultMet { number, operation, path: path.to_path_buf(), fault });
+        }
         fault
     }
 }

@@ -1,8 +1,10 @@
 //! One file: what calls see, what a power loss leaves, and the atoms between the two.
 use super::atom::{AtomKind, SECTOR_BYTES};
 use super::content::{Content, Sector, split};
+use super::personality::FsyncFailure;
 use super::underlay::Ground;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// More unsynced states of one sector than these are not kept: the newest takes the place of the one before. That
@@ -49,6 +51,8 @@ pub(super) struct SimInodeFile {
     versions: HashMap<u64, Vec<usize>>,
     /// Whether something was written that no later sync brings to disk.
     has_diverged: bool,
+    /// Whether a sync has failed of which only the next one tells.
+    owes_error: bool,
 }
 
 impl SimInodeFile {
@@ -99,7 +103,18 @@ impl SimInodeFile {
                 self.pending[*versions.last().expect("full")].1 = atom;
             }
         }
-        let end = offset + bytes.len() as u64;
+        self.extend(offset + bytes.len() as u64, age);
+    }
+
+    /// A write that no sync makes durable. Its length becomes so.
+    pub(super) fn write_lost(&mut self, offset: u64, bytes: &[u8], age: u64) {
+        self.cached.store(offset, bytes);
+        self.has_diverged = true;
+        self.extend(offset + bytes.len() as u64, age);
+    }
+
+    /// The file has at least this length, because of a write.
+    pub(super) fn extend(&mut self, end: u64, age: u64) {
         if end > self.cached.len() {
             self.cached.grow(end);
             // Growth step by step, as records are appended, is one atom per sector at most.
@@ -130,6 +145,76 @@ impl SimInodeFile {
             self.pending.clear();
             self.durable = self.cached.clone();
         }
+    }
+
+    /// When the length was last changed without being durable.
+    pub(super) fn last_length_age(&self) -> Option<u64> {
+        self.pending.iter().rev().find(|(_, atom)| !atom.kind().is_data()).map(|(age, _)| *age)
+    }
+
+    /// Makes the lengths up to this age durable, with the bytes below them that are new since the last sync.
+    pub(super) fn sync_lengths_until(&mut self, age: u64) {
+        let last = self.pending.iter().rposition(|(own, atom)| *own <= age && !atom.kind().is_data());
+        let Some(last) = last else { return };
+        let mut rest = self.pending.split_off(last + 1);
+        let first_new = match self.pending.iter().any(|(_, atom)| matches!(atom, DataAtom::SetLen(_))) {
+            // What lay before the cut and what lies there now cannot be told apart by offset.
+            true => 0,
+            false => self.durable.len().next_multiple_of(SECTOR_BYTES),
+        };
+        let (old, new): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|(_, atom)| matches!(atom, DataAtom::Sector { offset, .. } if *offset < first_new));
+        for (_, atom) in new {
+            atom.apply(&mut self.durable);
+        }
+        self.pending = old;
+        self.pending.append(&mut rest);
+        // Places have changed. More versions of a sector than usual do no harm.
+        self.versions.clear();
+    }
+
+    /// A sync fails. Whether the call says so.
+    pub(super) fn fail_sync(&mut self, failure: FsyncFailure) -> bool {
+        match failure {
+            FsyncFailure::Ext4 => self.lose_pending(),
+            FsyncFailure::Ext4Late => {
+                self.lose_pending();
+                self.owes_error = true;
+                return false;
+            }
+            FsyncFailure::Xfs => {
+                self.versions.clear();
+                self.has_diverged |= !self.pending.is_empty();
+                self.pending.retain(|(_, atom)| !atom.kind().is_data());
+            }
+            FsyncFailure::Btrfs => {
+                let durable = std::mem::take(&mut self.durable);
+                *self = SimInodeFile { durable: durable.clone(), cached: durable, ..SimInodeFile::default() };
+            }
+        }
+        true
+    }
+
+    /// Whether an earlier sync has failed of which nothing was said yet; now it is.
+    pub(super) fn take_owed_error(&mut self) -> bool {
+        std::mem::take(&mut self.owes_error)
+    }
+
+    /// Reads what a place held before: what is durable, if that is something else, or the bytes of another file, or
+    /// zeros.
+    pub(super) fn read_stale(&self, offset: u64, buffer: &mut [u8], other: Option<&Content>) -> usize {
+        let count = self.cached.read(offset, buffer);
+        let mut before = vec![0; count];
+        self.durable.read_beyond(offset, &mut before);
+        if before == buffer[..count] {
+            before.fill(0);
+            if let Some(other) = other {
+                other.read(offset, &mut before);
+            }
+        }
+        buffer[..count].copy_from_slice(&before);
+        count
     }
 
     /// Forgets that the atoms have to be made durable; reads go on to see them.
@@ -177,19 +262,25 @@ impl SimInodeFile {
         SimInodeFile { durable: content.clone(), cached: content, ..SimInodeFile::default() }
     }
 
-    pub(super) fn corrupt(&mut self, offset: u64, mask: u8) {
+    /// Changes bytes in every state of the file: `change` gets the offset and the byte of each in the range.
+    pub(super) fn damage(&mut self, range: Range<u64>, change: impl Fn(u64, u8) -> u8) {
         for content in [&mut self.durable, &mut self.cached] {
-            let mut byte = [0];
-            content.read_beyond(offset, &mut byte);
-            if offset < content.len() {
-                content.store(offset, &[byte[0] ^ mask]);
+            let range = range.start..range.end.min(content.len());
+            if range.is_empty() {
+                continue;
             }
+            let mut bytes = vec![0; (range.end - range.start) as usize];
+            content.read_beyond(range.start, &mut bytes);
+            range.clone().zip(&mut bytes).for_each(|(offset, byte)| *byte = change(offset, *byte));
+            content.store(range.start, &bytes);
         }
-        for atom in &mut self.pending {
-            if let (_, DataAtom::Sector { offset: start, image }) = atom
-                && (*start..*start + SECTOR_BYTES).contains(&offset)
-            {
-                Arc::make_mut(image)[(offset - *start) as usize] ^= mask;
+        for (_, atom) in &mut self.pending {
+            if let DataAtom::Sector { offset: start, image } = atom {
+                let both = range.start.max(*start)..range.end.min(*start + SECTOR_BYTES);
+                for offset in both {
+                    let byte = &mut Arc::make_mut(image)[(offset - *start) as usize];
+                    *byte = change(offset, *byte);
+                }
             }
         }
     }

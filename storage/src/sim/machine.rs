@@ -4,56 +4,46 @@
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
 )]
+use super::clock::SimClock;
 use crate::env::{Machine, Task, ThreadClass};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a look at the clock takes.
 const LOOK_NS: u64 = 1_000;
 /// The real time that a sleep takes at most, so that loops that wait in steps do not eat the processor.
 const LONGEST_SLEEP: Duration = Duration::from_micros(100);
-/// When the simulated time begins: 2025-01-01 UTC.
-const BEGINNING: Duration = Duration::from_secs(1_735_689_600);
 
 /// See the module.
 pub(crate) struct SimMachine {
-    now_ns: AtomicU64,
+    clock: Arc<SimClock>,
     random: Mutex<fastrand::Rng>,
     starts_threads: bool,
 }
 
 impl SimMachine {
-    pub(crate) fn new(seed: u64) -> SimMachine {
-        SimMachine {
-            now_ns: AtomicU64::new(0),
-            random: Mutex::new(fastrand::Rng::with_seed(seed)),
-            starts_threads: true,
-        }
+    pub(crate) fn new(seed: u64, clock: Arc<SimClock>) -> SimMachine {
+        SimMachine { clock, random: Mutex::new(fastrand::Rng::with_seed(seed)), starts_threads: true }
     }
 
     /// A machine for one thread.
-    pub(crate) fn manual(seed: u64) -> SimMachine {
-        SimMachine { starts_threads: false, ..SimMachine::new(seed) }
-    }
-
-    fn advance(&self, nanoseconds: u64) -> Duration {
-        // Relaxed: the clock orders nothing.
-        Duration::from_nanos(self.now_ns.fetch_add(nanoseconds, Ordering::Relaxed) + nanoseconds)
+    pub(crate) fn manual(seed: u64, clock: Arc<SimClock>) -> SimMachine {
+        SimMachine { starts_threads: false, ..SimMachine::new(seed, clock) }
     }
 }
 
 impl Machine for SimMachine {
     fn now(&self) -> Duration {
-        self.advance(LOOK_NS)
+        self.clock.advance(LOOK_NS)
     }
 
     fn unix_time(&self) -> Duration {
-        BEGINNING + self.now()
+        self.clock.unix_time(self.now())
     }
 
     fn sleep(&self, duration: Duration) {
-        self.advance(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4));
+        self.clock.advance(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4));
         if self.starts_threads {
             std::thread::sleep(duration.min(LONGEST_SLEEP));
         }

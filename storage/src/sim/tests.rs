@@ -1,6 +1,8 @@
 //! Tests of the simulated file system: what survives what, and that it agrees with the real one.
 use super::*;
+mod faults;
 mod images;
+mod personalities;
 mod watching;
 
 use crate::Env;

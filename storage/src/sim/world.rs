@@ -1,11 +1,13 @@
 //! All files and directories, and what is to befall them.
-use super::atom::{Atom, AtomKind};
+use super::atom::{Atom, AtomKind, SECTOR_BYTES};
+use super::clock::SimClock;
 use super::content::Content;
 use super::crash::Pending;
 use super::directory::SimDirectory;
 use super::fault::{Fault, Faults};
 use super::file::SimInodeFile;
 use super::operation::Operation;
+use super::personality::{FsyncFailure, Personality};
 use super::underlay::{Ground, Underlay};
 use super::watch::{Moment, Watcher};
 use sapwood_base::checksum::checksum64;
@@ -38,6 +40,11 @@ pub(super) struct World {
     removed: VecDeque<Content>,
     /// The age of the atoms that arise now: one more with each changing call. Goes on in worlds taken from this one.
     age: u64,
+    pub(super) personality: Personality,
+    /// Of the machine, if one uses the file system.
+    pub(super) clock: Arc<SimClock>,
+    /// How many calls of each kind were made.
+    calls: BTreeMap<Operation, u64>,
     /// Open handles per file; a file without a name lives as long as it has one.
     handles: BTreeMap<InodeNumber, usize>,
     locked: BTreeSet<InodeNumber>,
@@ -61,6 +68,9 @@ impl World {
             next_number: ROOT + 1,
             removed: VecDeque::new(),
             age: 0,
+            personality: Personality::Weakest,
+            clock: Arc::default(),
+            calls: BTreeMap::new(),
             handles: BTreeMap::new(),
             locked: BTreeSet::new(),
             operations: 0,
@@ -79,6 +89,8 @@ impl World {
             next_number: self.next_number,
             removed: self.removed.clone(),
             age: self.age,
+            personality: self.personality,
+            clock: Arc::clone(&self.clock),
             ..World::new()
         };
         world.collect_garbage();
@@ -87,17 +99,35 @@ impl World {
 
     // ---- what befalls ----
 
-    /// Begins a call that changes nothing: it fails if the world has stopped, or if a rule says so.
-    pub(super) fn begin(&mut self, operation: Operation, path: &Path) -> Result<()> {
+    /// Begins a call that changes nothing: it fails if the world has stopped, or if a rule says so. Otherwise it may
+    /// have to heed a fault that is no error.
+    pub(super) fn begin(&mut self, operation: Operation, path: &Path) -> Result<Option<Fault>> {
         self.check_alive(operation, path)?;
-        match self.faults.meet(operation, path) {
-            Some(fault) => Err(fault.error(operation, path)),
-            None => Ok(()),
+        match self.meet(operation, path, self.operations) {
+            Some(fault) if fault.is_error() => Err(fault.error(operation, path)),
+            fault => Ok(fault),
         }
     }
 
-    pub(super) fn open_handles(&self) -> usize {
-        self.handles.values().sum()
+    /// Counts the call and finds out what befalls it.
+    fn meet(&mut self, operation: Operation, path: &Path, number: u64) -> Option<Fault> {
+        *self.calls.entry(operation).or_default() += 1;
+        let fault = self.faults.meet(operation, path, number)?;
+        match fault {
+            Fault::Latency(milliseconds) => {
+                self.clock.advance(u64::from(milliseconds) * 1_000_000);
+                None
+            }
+            Fault::ClockJump(seconds) => {
+                self.clock.jump(i64::from(seconds) * 1_000_000_000);
+                None
+            }
+            fault => Some(fault),
+        }
+    }
+
+    pub(super) fn calls(&self, operation: Operation) -> u64 {
+        self.calls.get(&operation).copied().unwrap_or(0)
     }
 
     /// Carries out a call that changes something, unless the world has stopped or stops here; tells the watcher.
@@ -115,13 +145,13 @@ impl World {
         self.operations += 1;
         self.age += 1;
         self.tell(number, operation, path, other, None);
-        let fault = self.faults.meet(operation, path);
+        let fault = self.meet(operation, path, number);
         let result = apply(self, fault);
         self.tell(number, operation, path, other, Some(result.is_err()));
         result
     }
 
-    /// [`World::change`] for calls that a fault simply keeps from happening.
+    /// [`World::change`] for calls that an error simply keeps from happening.
     pub(super) fn change_names<T>(
         &mut self,
         operation: Operation,
@@ -130,8 +160,13 @@ impl World {
         apply: impl FnOnce(&mut World) -> Result<T>,
     ) -> Result<T> {
         self.change(operation, path, other, |world, fault| match fault {
-            Some(fault) => Err(fault.error(operation, path)),
             None => apply(world),
+            Some(fault) => {
+                if fault == Fault::ErrorButApplied {
+                    apply(world)?;
+                }
+                Err(fault.error(operation, path))
+            }
         })
     }
 
@@ -157,6 +192,10 @@ impl World {
         self.watcher = Some(watcher);
     }
 
+    pub(super) fn open_handles(&self) -> usize {
+        self.handles.values().sum()
+    }
+
     pub(super) fn operations(&self) -> u64 {
         self.operations
     }
@@ -173,8 +212,12 @@ impl World {
 
     /// What a power loss leaves that keeps the atoms of `pending`, which are all that there are, for which `kept` is
     /// true.
-    pub(super) fn crashed(&self, pending: &Pending, kept: Vec<bool>, underlay: Underlay) -> World {
+    pub(super) fn crashed(&self, pending: &Pending, mut kept: Vec<bool>, underlay: Underlay) -> World {
         debug_assert_eq!(pending.len(), kept.len());
+        let durable_len = |number| self.file(number).map_or(0, |file| file.durable().len());
+        self.personality.admit(pending, &mut kept, durable_len);
+        // Only the weakest file system writes a length ahead of its bytes.
+        let underlay = if self.personality == Personality::Weakest { underlay } else { Underlay::Zeros };
         let mut inodes = BTreeMap::new();
         let mut rest = &kept[..];
         for (&number, inode) in &self.inodes {
@@ -352,10 +395,116 @@ impl World {
         }
     }
 
-    /// Writes to a file that is open.
-    pub(super) fn write(&mut self, number: InodeNumber, offset: u64, bytes: &[u8]) {
+    /// Writes to a file that is open, as the fault has it.
+    pub(super) fn write(
+        &mut self,
+        number: InodeNumber,
+        path: &Path,
+        offset: u64,
+        bytes: &[u8],
+        fault: Option<Fault>,
+    ) -> Result<()> {
         let age = self.age;
-        self.file_mut(number).expect("an open file stays").write(offset, bytes, age);
+        let end = offset + bytes.len() as u64;
+        let error = |fault: Fault, offset| Err(fault.error(Operation::Write, path).at(path, offset));
+        let part = match fault {
+            Some(fault) if fault.is_error() => return error(fault, offset),
+            Some(Fault::ShortWrite(count) | Fault::TornWrite(count)) => {
+                &bytes[..bytes.len().min(count as usize)]
+            }
+            _ => bytes,
+        };
+        self.check_space(number, offset, part.len() as u64, path)?;
+        let file = self.file_mut(number).expect("an open file stays");
+        match fault {
+            Some(Fault::LostWrite) => file.write_lost(offset, bytes, age),
+            Some(Fault::Misdirect(sectors)) => {
+                let distance = i64::from(sectors) * SECTOR_BYTES as i64;
+                // There is nothing before the beginning: it lands as far behind its place then.
+                let target = offset.checked_add_signed(distance).unwrap_or(offset + distance.unsigned_abs());
+                file.write(target, bytes, age);
+                file.extend(end, age);
+            }
+            Some(Fault::MisdirectFile) => {
+                file.extend(end, age);
+                self.write_elsewhere(number, offset, bytes);
+            }
+            _ => file.write(offset, part, age),
+        }
+        match fault {
+            Some(Fault::ShortWrite(_) | Fault::TornWrite(_)) => {
+                error(fault.expect("matched"), offset + part.len() as u64)
+            }
+            Some(Fault::ErrorButApplied) => error(Fault::ErrorButApplied, offset),
+            Some(fault) => {
+                self.damage(number, offset..end, fault);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A write that another file gets: the next one that has bytes.
+    fn write_elsewhere(&mut self, number: InodeNumber, offset: u64, bytes: &[u8]) {
+        let has_bytes = |other: &InodeNumber| self.file(*other).is_some_and(|file| file.len() > 0);
+        let later = self.inodes.range(number + 1..).map(|(other, _)| *other);
+        let others = later.chain(self.inodes.range(..number).map(|(other, _)| *other));
+        let Some(victim) = others.into_iter().find(has_bytes) else { return };
+        let file = self.file_mut(victim).expect("found as a file");
+        // The same place if the file has it, and some place otherwise.
+        let start =
+            if offset < file.len() { offset } else { offset % file.len() / SECTOR_BYTES * SECTOR_BYTES };
+        let end = file.len().min(start + bytes.len() as u64);
+        file.damage(start..end, |offset, _| bytes[(offset - start) as usize]);
+    }
+
+    /// Reads from a file that is open, as the fault has it.
+    pub(super) fn read(
+        &mut self,
+        number: InodeNumber,
+        offset: u64,
+        buffer: &mut [u8],
+        fault: Option<Fault>,
+    ) -> usize {
+        if let Some(fault) = fault {
+            let len = self.file(number).map_or(0, SimInodeFile::len);
+            self.damage(number, offset..len.min(offset.saturating_add(buffer.len() as u64)), fault);
+        }
+        let file = self.file(number).expect("an open file stays");
+        match fault {
+            Some(Fault::StaleRead) => file.read_stale(offset, buffer, self.removed.back()),
+            Some(Fault::ShortRead(most)) => {
+                let most = buffer.len().min(most as usize);
+                file.read(offset, &mut buffer[..most])
+            }
+            Some(Fault::FlipRead(bit)) => {
+                let count = file.read(offset, buffer);
+                if count > 0 {
+                    buffer[bit as usize / 8 % count] ^= 1 << (bit % 8);
+                }
+                count
+            }
+            _ => file.read(offset, buffer),
+        }
+    }
+
+    /// What a fault does to the medium below a range of a file.
+    fn damage(&mut self, number: InodeNumber, range: std::ops::Range<u64>, fault: Fault) {
+        let Some(len) = range.end.checked_sub(range.start).filter(|len| *len > 0) else { return };
+        let file = self.file_mut(number).expect("an open file stays");
+        match fault {
+            Fault::FlipMedium(bit) => {
+                let at = range.start + u64::from(bit) / 8 % len;
+                file.damage(at..at + 1, |_, byte| byte ^ 1 << (bit % 8));
+            }
+            Fault::ZeroSector(sector) => {
+                let first = range.start / SECTOR_BYTES;
+                let count = range.end.div_ceil(SECTOR_BYTES) - first;
+                let start = (first + u64::from(sector) % count) * SECTOR_BYTES;
+                file.damage(start..start + SECTOR_BYTES, |_, _| 0);
+            }
+            _ => {}
+        }
     }
 
     /// Sets the length of a file that is open.
@@ -468,9 +617,88 @@ impl World {
         if self.directory(number).is_none() {
             return Err(Error::io("sync directory", path, io::ErrorKind::NotADirectory.into()));
         }
+        if self.personality == Personality::Ordered
+            && let Some(age) = self.directory(number).and_then(SimDirectory::last_age)
+        {
+            self.commit_until(age);
+        }
         self.directory_mut(number).sync();
         self.collect_garbage();
         Ok(())
+    }
+
+    /// Makes all names and lengths up to this age durable, in all files and directories, as a journal does.
+    fn commit_until(&mut self, age: u64) {
+        let concerned = |inode: &Inode| match inode {
+            Inode::File(file) => file.last_length_age().is_some(),
+            Inode::Directory(directory) => directory.last_age().is_some(),
+        };
+        for inode in self.inodes.values_mut().filter(|inode| concerned(inode)) {
+            match Arc::make_mut(inode) {
+                Inode::File(file) => file.sync_lengths_until(age),
+                Inode::Directory(directory) => directory.sync_until(age),
+            }
+        }
+    }
+
+    /// Makes a file that is open durable, with as much else as the file system takes along.
+    pub(super) fn sync_file(&mut self, number: InodeNumber) {
+        let directories = || {
+            self.inodes.values().filter_map(|inode| match &**inode {
+                Inode::Directory(directory) => Some(directory),
+                Inode::File(_) => None,
+            })
+        };
+        let linked_at = directories().filter_map(|directory| directory.linked_at(number)).max();
+        match self.personality {
+            Personality::Weakest => {}
+            Personality::Ordered => {
+                let length_age = self.file(number).and_then(SimInodeFile::last_length_age);
+                if let Some(age) = linked_at.max(length_age) {
+                    self.commit_until(age);
+                }
+            }
+            Personality::Btrfs => {
+                let holders: Vec<InodeNumber> = self
+                    .inodes
+                    .keys()
+                    .copied()
+                    .filter(|holder| {
+                        self.directory(*holder).is_some_and(|directory| directory.linked_at(number).is_some())
+                    })
+                    .collect();
+                holders.into_iter().for_each(|holder| self.directory_mut(holder).sync_link(number));
+            }
+        }
+        self.file_mut(number).expect("an open file stays").sync();
+    }
+
+    /// A sync of a file that is open, or of one that owes an error.
+    pub(super) fn sync_or_fail(
+        &mut self,
+        number: InodeNumber,
+        path: &Path,
+        fault: Option<Fault>,
+    ) -> Result<()> {
+        let file = self.file_mut(number).expect("an open file stays");
+        let fault = if file.take_owed_error() { Some(Fault::Io) } else { fault };
+        let says_so = match fault {
+            None => {
+                self.sync_file(number);
+                false
+            }
+            Some(Fault::ErrorButApplied) => {
+                self.sync_file(number);
+                true
+            }
+            Some(Fault::SyncFailure(failure)) => file.fail_sync(failure),
+            // The kernel drops the bytes, or believes them written: a second sync succeeds without them.
+            Some(_) => file.fail_sync(FsyncFailure::Ext4),
+        };
+        match fault {
+            Some(fault) if says_so => Err(fault.error(Operation::Sync, path)),
+            _ => Ok(()),
+        }
     }
 
     /// A sync of a directory has failed: what it should have made durable will not become so by another one.
