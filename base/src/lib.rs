@@ -9,6 +9,7 @@ pub mod key;
 pub mod sequence;
 pub mod checksum;
 pub mod coding;
+pub mod search;
 pub mod histogram;
 pub mod iterator;
 pub mod format;

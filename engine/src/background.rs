@@ -583,13 +583,7 @@ fn warm(handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
 
 /// About which share of the tables that leave `version` is in the cache.
 fn cached_share(version: &Version, edits: &[Edit]) -> f64 {
-    let removed: HashSet<FileNumber> = edits
-        .iter()
-        .filter_map(|edit| match edit {
-            Edit::TableRemoved { file, .. } => Some(*file),
-            _ => None,
-        })
-        .collect();
+    let removed: HashSet<FileNumber> = edits.iter().filter_map(Edit::removed_file).collect();
     let (mut cached, mut all) = (0.0, 0.0);
     for table in version.tables().filter(|table| removed.contains(&table.handle.file())) {
         let bytes = table.handle.file_bytes() as f64;

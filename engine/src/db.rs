@@ -17,11 +17,11 @@ use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
-use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, picker};
+use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, picker};
 use sapwood_memtable::{ArenaPool, Memtable, MemtableOptions};
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{FileSystem, LockGuard};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -695,14 +695,18 @@ impl Core {
             Edit::TableRemoved { keyspace, .. } => !gone(keyspace),
             _ => true,
         });
-        let removed: Vec<FileNumber> = edits
+        let removed: HashSet<FileNumber> = edits.iter().filter_map(Edit::removed_file).collect();
+        let losing: HashSet<KeyspaceId> = edits
             .iter()
             .filter_map(|edit| match edit {
-                Edit::TableRemoved { file, .. } => Some(*file),
+                Edit::TableRemoved { keyspace, .. } => Some(*keyspace),
                 _ => None,
             })
             .collect();
-        let before = manifest.state.clone();
+        let before: Vec<(KeyspaceId, Arc<Version>)> = losing
+            .into_iter()
+            .filter_map(|id| Some((id, manifest.state.keyspaces.get(&id)?.version.clone())))
+            .collect();
         if planted::is(Bug::DeletedBeforeEdit) {
             removed
                 .iter()
@@ -715,13 +719,18 @@ impl Core {
             }
             return Err(error);
         }
-        for entry in before.keyspaces.values() {
-            let now = manifest.state.keyspaces.get(&entry.state.id);
-            for table in entry.version.tables().filter(|table| removed.contains(&table.handle.file())) {
-                let kept = now.is_some_and(|now| {
-                    now.version.tables().any(|other| other.handle.file() == table.handle.file())
-                });
-                if !kept {
+        for (id, version) in before {
+            // A table that moved to another level was removed and added.
+            let now = manifest.state.keyspaces.get(&id);
+            let kept: HashSet<FileNumber> = now
+                .iter()
+                .flat_map(|now| now.version.tables())
+                .map(|table| table.handle.file())
+                .filter(|file| removed.contains(file))
+                .collect();
+            for table in version.tables() {
+                let file = table.handle.file();
+                if removed.contains(&file) && !kept.contains(&file) {
                     table.handle.mark_obsolete();
                 }
             }

@@ -8,6 +8,7 @@
 use sapwood_base::Result;
 use sapwood_base::format::table_index::TableIndexColumns;
 use sapwood_base::key::key_prefix;
+use sapwood_base::search::partition;
 
 const LINE: usize = 8;
 const GROUP_LINES: usize = 4;
@@ -158,22 +159,6 @@ impl TableIndex {
             + columns.heap.len()
             + columns.prefix.len()
     }
-}
-
-/// The first number from `low` to below `high` for which `less` is false; `high` if there is none.
-#[inline]
-fn partition(mut low: usize, high: usize, less: impl Fn(usize) -> bool) -> usize {
-    let mut len = high - low;
-    while len > 0 {
-        let half = len / 2;
-        if less(low + half) {
-            low += half + 1;
-            len -= half + 1;
-        } else {
-            len = half;
-        }
-    }
-    low
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::checksum::{checksum32, place_seed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{FileNumber, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind, common_prefix_len, key_head};
 use crate::planted::{self, Bug};
+use crate::search::partition;
 use crate::sequence::SequenceNumber;
 use std::cmp::Ordering;
 
@@ -396,27 +397,12 @@ impl BlockLayout {
         }
         let suffix = &target[lcp.len()..];
         let head = key_head(suffix);
-        let below = self.partition(0, self.count(), |i| self.head(image, i) < head);
+        let below = partition(0, self.count(), |i| self.head(image, i) < head);
         if below == self.count() || self.head(image, below) != head {
             return below;
         }
-        let upto = self.partition(below, self.count(), |i| self.head(image, i) <= head);
-        self.partition(below, upto, |i| self.suffix(image, i) < suffix)
-    }
-
-    #[inline]
-    fn partition(&self, mut low: usize, high: usize, less: impl Fn(usize) -> bool) -> usize {
-        let mut len = high - low;
-        while len > 0 {
-            let half = len / 2;
-            if less(low + half) {
-                low += half + 1;
-                len -= half + 1;
-            } else {
-                len = half;
-            }
-        }
-        low
+        let upto = partition(below, self.count(), |i| self.head(image, i) <= head);
+        partition(below, upto, |i| self.suffix(image, i) < suffix)
     }
 }
 

@@ -90,6 +90,16 @@ pub enum Edit {
     NextKeyspace(u32),
 }
 
+impl Edit {
+    /// The file that leaves its version, if this edit takes one away.
+    pub fn removed_file(&self) -> Option<FileNumber> {
+        match self {
+            Edit::TableRemoved { file, .. } => Some(*file),
+            _ => None,
+        }
+    }
+}
+
 /// The bytes before the first record.
 pub fn encode_header(database: u64) -> [u8; HEADER_BYTES] {
     let mut bytes = [0; HEADER_BYTES];
