@@ -6,6 +6,8 @@ use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{builder, within};
 use sapwood_tests::model::Operation;
 use sapwood_tests::oracle::{DEFAULT, Oracle};
+use sapwood_tests::sim::arguments::Settings;
+use sapwood_tests::sim::sector;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -403,4 +405,14 @@ fn a_directory_of_somebody_else_is_left_alone() {
     builder("/new", &env).open().unwrap().close().unwrap();
     let error = builder("/new", &env).error_if_exists(true).open().map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn every_sector_may_be_wrong() {
+    // A share of each database; the others are for `sapwood-sim sector`.
+    for number in 0..3 {
+        let report = sector::seed(number, &Settings::default());
+        assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+        assert!(report.counts[0] > 100 && report.counts[2] > 50, "{:?}", report.counts);
+    }
 }

@@ -4,6 +4,8 @@ use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
 use sapwood_tests::harness::{builder, eventually, within};
 use sapwood_tests::model::Operation;
 use sapwood_tests::oracle::{DEFAULT, Oracle};
+use sapwood_tests::sim::arguments::Settings;
+use sapwood_tests::sim::fault;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -458,6 +460,20 @@ fn every_call_may_fail_once_or_for_good() {
                 skip += step;
             }
         }
+    }
+}
+
+#[test]
+fn every_call_of_a_small_workload_may_go_wrong_in_every_way() {
+    // A share of the calls; the others are for `sapwood-sim fault`.
+    for number in [0, 7] {
+        let report = fault::seed(number, &Settings::default());
+        assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+        assert!(
+            report.counts[0] > 100 && report.counts[1] > 20 && report.counts[3] > 20,
+            "{:?}",
+            report.counts
+        );
     }
 }
 

@@ -5,7 +5,9 @@
 //! A [`workload`] is a list of [`operation`]s that a seed decides. The [`driver`] runs it on a database and on the
 //! [`model`] and compares every answer. [`crash`] does so while it takes the machine's state before and after every
 //! changing call, and recovers from what a power loss or a kill may leave of each; [`meta`] does so with many settings
-//! and compares them. What fails is made small by [`shrink`].
+//! and compares them. What fails is made small by [`shrink`]. [`fault`] lets every call go wrong in every way, and
+//! [`sector`] every sector of every file. [`kill`] and [`power`] do to real processes and real file systems what the
+//! others simulate.
 //!
 //! One database at a time in one thread, or a run does not repeat itself: [`jobs`] starts a process for each share of
 //! the seeds.
@@ -19,6 +21,10 @@ pub mod driver;
 pub mod shrink;
 pub mod crash;
 pub mod meta;
+pub mod fault;
+pub mod sector;
+pub mod kill;
+pub mod power;
 pub mod arguments;
 pub mod report;
 pub mod jobs;

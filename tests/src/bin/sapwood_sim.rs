@@ -1,13 +1,20 @@
 //! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or `sapwood-sim --help`.
 use sapwood_tests::sim::arguments::{Command, Parsed, parse};
-use sapwood_tests::sim::{crash, jobs, meta};
+use sapwood_tests::sim::{crash, fault, jobs, kill, meta, power, sector};
 use std::process::ExitCode;
 
 /// Every sub-command.
-const COMMANDS: &[Command] = &[crash::COMMAND, meta::COMMAND];
+const COMMANDS: &[Command] =
+    &[crash::COMMAND, meta::COMMAND, fault::COMMAND, sector::COMMAND, kill::COMMAND, power::COMMAND];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // What `kill` and `power` start: not for people.
+    if let Some((name, rest)) = arguments.split_first()
+        && name == "kill-child"
+    {
+        return kill::child::live(rest);
+    }
     match parse(COMMANDS, &arguments) {
         Ok(Parsed::Help(text)) => {
             println!("{text}");

@@ -1,0 +1,673 @@
+//! `sapwood-sim fault`: every call of a small workload goes wrong in every way, one call per run.
+//!
+//! The method is that of SQLite's anomaly tests: run a workload once and count its calls of the file system; then, for
+//! every call and everything that can befall it, once or from then on, run it again. The workload opens a database,
+//! writes with every durability, makes and drops a keyspace, flushes, compacts, reads along a snapshot, dies, recovers,
+//! closes, and is opened for reading only. It runs on one thread, so call number 137 is the same call each time.
+//!
+//! *If the call failed*, somebody is told (an error, a poisoned handle, a bad health), or it does not matter, for reasons
+//! that [`may_be_swallowed`] lists. All that was acknowledged is there, at once and after a kill; all that was synced is
+//! there after a power loss; a database that is not poisoned takes writes again when the fault has passed; one that is
+//! poisoned opens again. No error without a fault, no report of damage where there was only a failure, no panic.
+//!
+//! *If the device lied* (bits stored wrong, writes lost or astray, syncs that did nothing): the right data, or an error
+//! that says what is damaged. Never wrong data, and never another state than one between two commits. What was synced
+//! and is missing without a report is counted, and only where nothing could have told: see [`may_go_unnoticed`].
+use super::arguments::{Command, Run, Settings};
+use super::fault::injector::{Call, Effect, Injector, Plan};
+use super::jobs::replay_command;
+use super::report::SeedReport;
+use crate::harness::{builder, contents};
+use crate::model::{Map, Operation};
+use crate::oracle::{DEFAULT, Oracle};
+use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions, Snapshot};
+use sapwood_storage::sim::{Operation as Kind, SimFs};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod injector;
+
+/// Seeds per workload: each seed takes every so many-th call.
+const SLICES: u64 = 32;
+/// The length of the mark behind the last edit of a MANIFEST.
+const MARK_BYTES: usize = 24;
+const SECOND: &str = "second";
+/// How often a database is opened again before a run is over.
+const OPENINGS: usize = 3;
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "fault",
+    help: "every call of a small workload goes wrong in every way: is it told, and is nothing lost?",
+    options: &[
+        ("--only", "N", "only the run with this number, of those that the seed has"),
+        ("--quiet", "", "print the calls whose failure was harmless or lost something, and told nobody"),
+        ("--trace", "", "print each run before it begins"),
+    ],
+    run: Run::Seeds {
+        seed,
+        counts: &["runs", "told", "harmless", "poisoned", "unnoticed losses", "elsewhere"],
+        seconds: 60,
+        seeds: 0..SLICES,
+    },
+};
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Somebody was told.
+    Told,
+    /// It was told to those who asked, and the handle takes no more writes.
+    Poisoned,
+    /// Nobody was told, and nothing is missing.
+    Harmless,
+    /// Synced data is missing, and nobody was told.
+    Unnoticed,
+    /// The call was another one than in the run that counted.
+    Elsewhere,
+}
+
+/// Runs the share of one seed: seed / 32 makes the workload, seed % 32 is the share.
+pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
+    let (workload, slice) = (seed / SLICES, seed % SLICES);
+    let mut report = SeedReport { counts: vec![0; 6], violations: Vec::new() };
+    let calls = match alone(|| run(workload, None)) {
+        Ok((_, calls)) => calls,
+        Err(message) => {
+            report.violations.push(format!("seed {seed}: without a fault: {message}"));
+            return report;
+        }
+    };
+    let mut plans = Vec::new();
+    for (at, call) in calls.iter().enumerate().filter(|(at, _)| *at as u64 % SLICES == slice) {
+        for effect in Effect::all(call) {
+            let plan = Plan { at: at as u64, effect, sticky: false };
+            plans.push((plan, call));
+            if !effect.is_silent() {
+                plans.push((Plan { sticky: true, ..plan }, call));
+            }
+        }
+    }
+    let only = settings.number("--only");
+    for (number, (plan, call)) in plans.iter().enumerate() {
+        if only.is_some_and(|only| only != number as u64) {
+            continue;
+        }
+        let sticky = if plan.sticky { " from now on" } else { "" };
+        let what = format!("run {number}: call {} ({call}): {:?}{sticky}", plan.at, plan.effect);
+        if settings.has("--trace") {
+            eprintln!("{what}");
+        }
+        let result = alone(|| run(workload, Some((*plan, call))));
+        report.counts[0] += 1;
+        match result {
+            Ok((Verdict::Elsewhere, _)) => report.counts[5] += 1,
+            Ok((verdict, _)) => {
+                match verdict {
+                    Verdict::Told => report.counts[1] += 1,
+                    Verdict::Harmless => report.counts[2] += 1,
+                    Verdict::Poisoned => report.counts[3] += 1,
+                    Verdict::Unnoticed => report.counts[4] += 1,
+                    Verdict::Elsewhere => {}
+                }
+                let swallowed = verdict == Verdict::Harmless && !plan.effect.is_silent();
+                if settings.has("--quiet") && (swallowed || verdict == Verdict::Unnoticed) {
+                    println!("{verdict:?}: {what}");
+                }
+            }
+            Err(message) => {
+                let replay = format!("{} --only {number}", replay_command("fault", seed));
+                report.violations.push(format!("seed {seed}: {what}: {message}\n  replay with: {replay}"));
+            }
+        }
+    }
+    report
+}
+
+/// Runs `body` on a thread of its own, with nothing left of the runs before it: when memory and files are given up
+/// depends on that.
+fn alone<R: Send>(body: impl FnOnce() -> Result<R, String> + Send) -> Result<R, String> {
+    let caught = || catch_unwind(AssertUnwindSafe(body));
+    for _ in 0..4 {
+        crossbeam_epoch::pin().flush();
+    }
+    std::thread::scope(|scope| scope.spawn(caught).join().expect("panics are caught inside"))
+        .unwrap_or_else(|panic| Err(format!("panic: {}", message_of(&*panic))))
+}
+
+/// Whether synced data may be gone without a report after a device lied about this call.
+///
+/// The last bytes of the log have no later witness: a sync mark that was itself written wrong or went nowhere, a
+/// header of a segment that was never stored (the segment then looks like one that was not used yet), and a sync that
+/// did nothing, of the log or of the MANIFEST, when the power goes before anything newer was synced.
+fn may_go_unnoticed(call: &Call, effect: Effect) -> bool {
+    match effect {
+        Effect::LyingSync => true,
+        effect if effect.is_damage() => call.file() == "log" || call.file() == "MANIFEST",
+        _ => false,
+    }
+}
+
+/// Whether the failure of a call may tell nobody: what a sweep cannot remove now is removed at the next opening, and
+/// without the mark behind the last edit of a MANIFEST an opening is only less sure of itself. A full disk that is met
+/// ahead of need passes before anybody asks.
+fn may_be_swallowed(call: &Call, plan: Plan) -> bool {
+    let is_mark = call.operation == Kind::Write && call.file() == "MANIFEST" && call.len == MARK_BYTES;
+    let passes =
+        matches!(plan.effect, Effect::Fails(cause) | Effect::HalfThenFails(cause) if cause.is_full_disk());
+    call.operation == Kind::Remove || is_mark || (passes && !plan.sticky)
+}
+
+/// One run; the calls that it made if nothing was planned.
+fn run(workload: u64, planned: Option<(Plan, &Call)>) -> Result<(Verdict, Vec<Call>), String> {
+    let plan = planned.map(|(plan, _)| plan);
+    let (machine, sim) = Env::sim_manual(workload);
+    let injector = Injector::new(&sim, plan);
+    let mut run = Workload {
+        random: fastrand::Rng::with_seed(workload),
+        env: machine.with_file_system(Arc::new(injector.clone())),
+        sim,
+        injector,
+        oracle: Oracle::new(),
+        plan,
+        db: None,
+        openings: 0,
+        errors: 0,
+        was_poisoned: false,
+        unnoticed: false,
+        snapshot: None,
+        number: 0,
+    };
+    run.work()?;
+    let calls = run.injector.record();
+    let verdict = run.end(planned.map(|(_, call)| call))?;
+    Ok((verdict, calls))
+}
+
+/// The workload in progress.
+struct Workload {
+    random: fastrand::Rng,
+    env: Env,
+    sim: SimFs,
+    injector: Injector,
+    oracle: Oracle,
+    plan: Option<Plan>,
+    db: Option<Db>,
+    openings: usize,
+    /// Errors that callers got, and states of health that are not good.
+    errors: u64,
+    was_poisoned: bool,
+    /// Synced data was missing after the device had lied.
+    unnoticed: bool,
+    snapshot: Option<(Snapshot, Map)>,
+    number: u64,
+}
+
+/// An end of the workload that is no violation: the database does not open any more.
+struct Over;
+
+type Step<T = ()> = Result<T, String>;
+
+impl Workload {
+    fn is_damaged(&self) -> bool {
+        self.plan.is_some_and(|plan| plan.effect.is_damage()) && !self.injector.met().is_empty()
+    }
+
+    fn lied(&self) -> bool {
+        self.plan.is_some_and(|plan| plan.effect.is_silent()) && !self.injector.met().is_empty()
+    }
+
+    /// An error needs a cause, and must not say that something is damaged when it only failed.
+    fn cause(&mut self, error: &Error) -> Step {
+        self.errors += 1;
+        if self.injector.met().is_empty() {
+            return Err(format!("nothing had failed: {error}"));
+        }
+        if self.lied() {
+            return self.typed(error);
+        }
+        match error.kind() {
+            ErrorKind::Corruption | ErrorKind::Unsupported => {
+                Err(format!("a failed call is taken for damage: {error}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a lie errors say what is damaged, or that the handle is closed for that.
+    fn typed(&self, error: &Error) -> Step {
+        match error.kind() {
+            ErrorKind::Corruption if error.file().is_none() => Err(format!("damage without a file: {error}")),
+            ErrorKind::Corruption | ErrorKind::Poisoned | ErrorKind::Unsupported => Ok(()),
+            kind => Err(format!("an error of kind {kind:?} after the device lied: {error}")),
+        }
+    }
+
+    fn db(&self) -> Db {
+        self.db.clone().expect("open")
+    }
+
+    fn is_poisoned(&mut self) -> bool {
+        let health = self.db.as_ref().map(|db| db.health());
+        match health {
+            Some(Health::Poisoned(_)) => {
+                self.was_poisoned = true;
+                self.errors += 1;
+                true
+            }
+            Some(Health::NoSpace(_)) => {
+                self.errors += 1;
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// Compares the database with the history, all of which must be there up to `floor`.
+    fn check(&mut self, floor: u64) -> Step<Option<u64>> {
+        let floor = if self.is_damaged() { 0 } else { floor };
+        let db = self.db();
+        match self.oracle.check(&db, floor) {
+            Ok(count) => Ok(Some(count)),
+            Err(error) => self.cause(&error).map(|()| None),
+        }
+    }
+
+    /// Opens, three times if need be, and goes on from what is there.
+    fn open(&mut self, floor: u64) -> Result<Result<(), Over>, String> {
+        self.snapshot = None;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            self.openings += 1;
+            if tries > 3 || self.openings > 3 * OPENINGS {
+                return Ok(Err(Over));
+            }
+            match builder("db", &self.env).advanced(|o| o.idle_compaction = false).open() {
+                Ok(db) => self.db = Some(db),
+                Err(error) => {
+                    self.cause(&error)?;
+                    continue;
+                }
+            }
+            let floor = if self.is_damaged() { 0 } else { floor };
+            let db = self.db();
+            let durable = self.oracle.durable;
+            match self.oracle.recovered(&db, floor) {
+                Ok(count) => {
+                    self.unnoticed |= count < durable;
+                    return Ok(Ok(()));
+                }
+                Err(error) => {
+                    self.cause(&error)?;
+                    self.db = None;
+                }
+            }
+        }
+    }
+
+    /// After an error: goes on, with a new handle if this one is poisoned.
+    fn mend(&mut self) -> Result<Result<(), Over>, String> {
+        if !self.is_poisoned() {
+            return Ok(Ok(()));
+        }
+        let db = self.db();
+        match db.default_keyspace().put("poisoned", "") {
+            Err(error) if error.kind() == ErrorKind::Poisoned => {}
+            other => return Err(format!("a poisoned database takes writes: {other:?}")),
+        }
+        self.check(self.oracle.acknowledged)?;
+        self.snapshot = None;
+        if db.close().is_ok() {
+            return Err("the close of a poisoned database is no error".to_string());
+        }
+        self.db = None;
+        self.open(self.oracle.acknowledged)
+    }
+
+    /// Takes an outcome of the database into account. `Ok(Ok(true))` if it was a success.
+    fn outcome<R>(&mut self, result: sapwood::Result<R>) -> Result<Result<bool, Over>, String> {
+        match result {
+            Ok(_) => {
+                // Background work may have failed meanwhile.
+                Ok(self.mend()?.map(|()| true))
+            }
+            Err(error) => {
+                self.cause(&error)?;
+                Ok(self.mend()?.map(|()| false))
+            }
+        }
+    }
+
+    fn commits(&mut self, count: u64) -> Result<Result<(), Over>, String> {
+        for _ in 0..count {
+            self.number += 1;
+            let names = self.oracle.names();
+            let operations = (0..3)
+                .map(|_| {
+                    let name = names[self.random.usize(..names.len())].clone();
+                    let key = format!("key-{:03}", self.random.u32(..90)).into_bytes();
+                    let operation = match self.random.u8(..6) {
+                        0 => Operation::Delete(key),
+                        _ => Operation::Put(key, vec![self.random.u8(..); self.random.usize(..1200)]),
+                    };
+                    (name, operation)
+                })
+                .collect();
+            let durability = match self.number % 6 {
+                0 => Durability::Sync,
+                3 => Durability::Periodic(Duration::from_millis(1)),
+                _ => Durability::Buffered,
+            };
+            let db = self.db();
+            let (length, acknowledged) = (self.oracle.len(), self.oracle.acknowledged);
+            let result = self.oracle.commit(&db, operations, durability);
+            let refused = result.is_err() && !matches!(db.health(), Health::Poisoned(_));
+            if refused && self.oracle.len() > length && self.oracle.acknowledged == acknowledged {
+                self.oracle.withdraw();
+            }
+            drop(db);
+            if self.outcome(result)?.is_err() {
+                return Ok(Err(Over));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn flush(&mut self) -> Result<Result<(), Over>, String> {
+        let result = self.db().flush();
+        if result.is_ok() {
+            self.oracle.synced();
+        }
+        Ok(self.outcome(result)?.map(drop))
+    }
+
+    fn background(&mut self) -> Result<Result<(), Over>, String> {
+        for step in BackgroundStep::ALL {
+            for _ in 0..20 {
+                let result = self.db().background_step(step);
+                let more = *result.as_ref().unwrap_or(&false);
+                if self.outcome(result)?.is_err() {
+                    return Ok(Err(Over));
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn look_back(&mut self) -> Step {
+        let Some((snapshot, want)) = self.snapshot.take() else { return Ok(()) };
+        let db = self.db();
+        let mut got = Map::new();
+        for entry in db.default_keyspace().iter().at(&snapshot) {
+            match entry {
+                Ok(entry) => {
+                    let (key, value) = entry.into_parts();
+                    got.insert(key, value.to_vec());
+                }
+                Err(error) => return self.cause(&error),
+            }
+        }
+        match crate::harness::difference(&got, &want) {
+            Some(difference) => Err(format!("along the snapshot: {difference}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The whole workload, as far as the database lets it.
+    fn work(&mut self) -> Step {
+        self.phases().map(drop)
+    }
+
+    fn phases(&mut self) -> Result<Result<(), Over>, String> {
+        macro_rules! go {
+            ($step:expr) => {
+                match $step? {
+                    Ok(value) => value,
+                    Err(over) => return Ok(Err(over)),
+                }
+            };
+        }
+        go!(self.open(0));
+        go!(self.commits(10));
+        for _ in 0..2 {
+            if self.oracle.names().len() == 1 {
+                self.oracle.creating(SECOND);
+                let result = self.db().keyspace(SECOND, KeyspaceOptions::default());
+                if result.is_ok() {
+                    self.oracle.created();
+                }
+                go!(self.outcome(result));
+            }
+        }
+        go!(self.commits(8));
+        let db = self.db();
+        let snapshot = db.snapshot();
+        match contents(&db.default_keyspace()) {
+            Ok(map) => self.snapshot = Some((snapshot, map)),
+            Err(error) => self.cause(&error)?,
+        }
+        drop(db);
+        for _ in 0..3 {
+            go!(self.flush());
+            go!(self.commits(8));
+        }
+        go!(self.background());
+        self.check(self.oracle.acknowledged)?;
+        self.look_back()?;
+        if self.oracle.names().len() > 1 {
+            self.oracle.dropping(SECOND);
+            let result = self.db().drop_keyspace(SECOND);
+            if result.is_ok() {
+                self.oracle.dropped();
+            }
+            go!(self.outcome(result));
+        }
+        go!(self.commits(6));
+        let result = self.db().compact();
+        go!(self.outcome(result));
+        go!(self.background());
+        go!(self.commits(14));
+
+        // The process dies, and what comes next recovers.
+        self.sim.crash_at(0);
+        let left = self.sim.kill();
+        self.db = None;
+        self.snapshot = None;
+        self.move_to(left);
+        go!(self.open(self.oracle.acknowledged));
+        self.check(self.oracle.acknowledged)?;
+        go!(self.commits(6));
+        let result = self.db().sync();
+        if result.is_ok() {
+            self.oracle.synced();
+        }
+        go!(self.outcome(result));
+        go!(self.commits(2));
+
+        let result = self.db().close();
+        if result.is_ok() {
+            self.oracle.synced();
+        } else {
+            self.is_poisoned();
+        }
+        if let Err(error) = result {
+            self.cause(&error)?;
+        }
+        self.db = None;
+        match builder("db", &self.env).read_only(true).open() {
+            Ok(db) => {
+                self.db = Some(db);
+                self.check(self.oracle.acknowledged)?;
+                self.db = None;
+            }
+            Err(error) => self.cause(&error)?,
+        }
+        go!(self.open(self.oracle.acknowledged));
+        go!(self.commits(6));
+        self.check(self.oracle.acknowledged)?;
+        Ok(Ok(()))
+    }
+
+    fn move_to(&mut self, sim: SimFs) {
+        self.injector = self.injector.before(&sim);
+        self.env = self.env.with_file_system(Arc::new(self.injector.clone()));
+        self.sim = sim;
+    }
+
+    /// The fault passes; what is there now, and after what a kill or a power loss leaves?
+    fn end(mut self, planned: Option<&Call>) -> Result<Verdict, String> {
+        let met = self.injector.met();
+        if met.first() != planned {
+            return Ok(Verdict::Elsewhere);
+        }
+        self.injector.heal();
+        if self.db.is_some() {
+            self.takes_writes_again()?;
+        }
+        // What closing would still do must not reach the disk.
+        self.sim.crash_at(0);
+        self.db = None;
+        let images = [
+            (self.sim.kill(), self.oracle.acknowledged, "a kill"),
+            (self.sim.crash(0), self.oracle.durable, "a power loss that keeps nothing"),
+            (self.sim.crash(2 + met.len() as u64), self.oracle.durable, "a power loss"),
+        ];
+        let (oracle, number) = (self.oracle.clone(), self.number);
+        for (image, floor, what) in images {
+            self.move_to(image);
+            self.oracle = oracle.clone();
+            self.number = number;
+            self.opens_and_works(floor).map_err(|message| format!("opened after {what}: {message}"))?;
+        }
+        Ok(match (self.unnoticed, self.was_poisoned, self.errors) {
+            (true, ..) => {
+                let plan = self.plan.ok_or("synced data is missing")?;
+                match may_go_unnoticed(&met[0], plan.effect) {
+                    true => Verdict::Unnoticed,
+                    false => return Err("synced data is missing, and nobody was told".to_string()),
+                }
+            }
+            (_, true, _) => Verdict::Poisoned,
+            (_, _, 0) => match planned.zip(self.plan) {
+                Some((call, plan)) if !plan.effect.is_silent() && !may_be_swallowed(call, plan) => {
+                    return Err("nobody was told, and not because it does not matter".to_string());
+                }
+                _ => Verdict::Harmless,
+            },
+            _ => Verdict::Told,
+        })
+    }
+
+    /// A database that is not poisoned has to resume by itself.
+    fn takes_writes_again(&mut self) -> Step {
+        if self.is_poisoned() {
+            return Ok(());
+        }
+        for _ in 0..50 {
+            let db = self.db();
+            let operation = (DEFAULT.to_string(), Operation::Put(b"healed".to_vec(), b"yes".to_vec()));
+            let length = self.oracle.len();
+            let result = self.oracle.commit(&db, vec![operation], Durability::Sync);
+            match result {
+                Ok(()) => {
+                    db.flush()
+                        .map_err(|error| format!("the fault has passed, and a flush fails: {error}"))?;
+                    if self.is_damaged() {
+                        return Ok(());
+                    }
+                    self.oracle.synced();
+                    // Work that met a full disk says so until it was tried again.
+                    while BackgroundStep::ALL
+                        .into_iter()
+                        .any(|step| db.background_step(step).unwrap_or(false))
+                    {}
+                    return match db.health() {
+                        Health::Good => Ok(()),
+                        other => Err(format!("the fault has passed, and the health is {other:?}")),
+                    };
+                }
+                Err(error) if self.is_poisoned() => {
+                    // What had gone wrong before was found now.
+                    return self.cause(&error);
+                }
+                Err(error) => {
+                    self.cause(&error)?;
+                    if self.oracle.len() > length {
+                        self.oracle.withdraw();
+                    }
+                    for step in BackgroundStep::ALL {
+                        let _ = db.background_step(step);
+                    }
+                }
+            }
+        }
+        Err("the fault has passed, and writes are refused".to_string())
+    }
+
+    /// A healthy machine opens what was left, has everything, and takes work that survives in its turn.
+    fn opens_and_works(&mut self, floor: u64) -> Step {
+        let damaged = self.is_damaged();
+        let wrong = |error: Error| match damaged {
+            true => Ok(()),
+            false => Err(error.to_string()),
+        };
+        self.openings = 0;
+        let db = match builder("db", &self.env).open() {
+            Ok(db) => db,
+            Err(error) => {
+                self.cause(&error)?;
+                return wrong(error);
+            }
+        };
+        self.db = Some(db.clone());
+        let durable = self.oracle.durable.min(floor);
+        match self.oracle.recovered(&db, if damaged { 0 } else { floor }) {
+            Ok(count) => self.unnoticed |= count < durable,
+            Err(error) => {
+                self.cause(&error)?;
+                self.db = None;
+                return wrong(error);
+            }
+        }
+        let operation = (DEFAULT.to_string(), Operation::Put(b"after".to_vec(), b"all".to_vec()));
+        let result = self
+            .oracle
+            .commit(&db, vec![operation], Durability::Sync)
+            .and_then(|()| db.compact())
+            .and_then(|()| db.close());
+        drop(db);
+        self.db = None;
+        if let Err(error) = result {
+            self.cause(&error)?;
+            return wrong(error);
+        }
+        let left = self.sim.crash(0);
+        self.move_to(left);
+        let wrong = |error: Error| {
+            wrong(error).map_err(|message| format!("and after the next power loss: {message}"))
+        };
+        let db = match builder("db", &self.env).open() {
+            Ok(db) => db,
+            Err(error) => {
+                self.cause(&error)?;
+                return wrong(error);
+            }
+        };
+        match self.oracle.check(&db, self.oracle.durable) {
+            Ok(_) => Ok(()),
+            Err(error) => self.cause(&error).and_then(|()| wrong(error)),
+        }
+    }
+}
+
+fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    match panic.downcast_ref::<&str>() {
+        Some(text) => (*text).to_string(),
+        None => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "not a text".to_string()),
+    }
+}

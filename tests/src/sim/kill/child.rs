@@ -1,0 +1,150 @@
+//! The process that is killed: opens the database, checks it, and writes until it dies.
+//!
+//! Each acknowledged commit is reported as eight bytes on the standard output, which is a pipe and survives the
+//! process. The first report is what was found.
+use crate::harness::{contents, difference, small};
+use crate::history::{COUNTER, SPACES, State, commit};
+use crate::model::Operation;
+use sapwood::{Db, Error, ErrorKind, KeyspaceOptions, Result};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The exit code of a child that found what must not be.
+pub const WRONG: u8 = 2;
+/// The exit code of a child that was refused space, files or handles, and was told so.
+pub const REFUSED: u8 = 3;
+/// How often a refused commit is tried again.
+const TRIES: usize = 20;
+
+/// What a child is told.
+pub struct Orders {
+    /// The directory of the database.
+    pub path: String,
+    /// Of the history.
+    pub seed: u64,
+    /// Commits that must be there.
+    pub floor: u64,
+    /// Commits that can be there at most.
+    pub ceiling: u64,
+    /// Whether it may be refused anything.
+    pub is_poor: bool,
+}
+
+impl Orders {
+    /// As arguments of a program.
+    pub fn to_arguments(&self) -> Vec<String> {
+        let poor = if self.is_poor { "poor" } else { "rich" };
+        let numbers = [self.seed, self.floor, self.ceiling].map(|number| number.to_string());
+        [vec![self.path.clone()], numbers.to_vec(), vec![poor.to_string()]].concat()
+    }
+
+    fn from_arguments(arguments: &[String]) -> Option<Orders> {
+        let [path, seed, floor, ceiling, poor] = arguments else { return None };
+        Some(Orders {
+            path: path.clone(),
+            seed: seed.parse().ok()?,
+            floor: floor.parse().ok()?,
+            ceiling: ceiling.parse().ok()?,
+            is_poor: poor == "poor",
+        })
+    }
+}
+
+/// The whole life of the child.
+pub fn live(arguments: &[String]) -> ExitCode {
+    let Some(orders) = Orders::from_arguments(arguments) else {
+        eprintln!("usage: PATH SEED FLOOR CEILING poor|rich");
+        return ExitCode::from(WRONG);
+    };
+    match work(&orders) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let is_refusal = matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Io | ErrorKind::Poisoned);
+            let code = if orders.is_poor && is_refusal { REFUSED } else { WRONG };
+            eprintln!("child: {error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// An error of a kind that no shortage excuses.
+fn wrong(message: String) -> Error {
+    Error::new(ErrorKind::Corruption, message)
+}
+
+fn work(orders: &Orders) -> Result<()> {
+    let db = Db::builder(&orders.path).memory_budget(8 << 20).advanced(small).open()?;
+    let mut spaces = Vec::new();
+    for name in SPACES {
+        spaces.push(db.keyspace(name, KeyspaceOptions::default())?);
+    }
+    let mut counters = [0; SPACES.len()];
+    for (space, counter) in spaces.iter().zip(&mut counters) {
+        if let Some(bytes) = space.get(COUNTER)? {
+            *counter = u64::from_be_bytes(bytes[..].try_into().expect("eight bytes"));
+        }
+    }
+    let count = counters[0];
+    if counters.iter().any(|counter| *counter != count) {
+        return Err(wrong(format!("the keyspaces hold {counters:?} commits")));
+    }
+    if !(orders.floor..=orders.ceiling).contains(&count) {
+        let (floor, ceiling) = (orders.floor, orders.ceiling);
+        return Err(wrong(format!("{count} commits are there, not between {floor} and {ceiling}")));
+    }
+    let mut state = State::new(orders.seed);
+    state.advance_to(count);
+    for (space, map) in spaces.iter().zip(&state.maps) {
+        if let Some(difference) = difference(&contents(space)?, map) {
+            return Err(wrong(format!("keyspace {:?} at commit {count}: {difference}", space.name())));
+        }
+    }
+    // What was recovered counts as acknowledged from here on.
+    let mut output = std::io::stdout().lock();
+    let mut report = |number: u64| {
+        output.write_all(&number.to_le_bytes()).and_then(|()| output.flush()).expect("the parent reads");
+    };
+    report(count);
+    let is_refusal = |error: &Error| orders.is_poor && error.kind() == ErrorKind::NoSpace;
+    for number in count + 1.. {
+        let commit = commit(orders.seed, number);
+        let mut tries = 0;
+        loop {
+            let mut batch = db.batch();
+            for (space, operation) in &commit.operations {
+                match operation {
+                    Operation::Put(key, value) => batch.put(&spaces[*space], key, value),
+                    Operation::Delete(key) => batch.delete(&spaces[*space], key),
+                };
+            }
+            match batch.commit_durable(commit.durability) {
+                Ok(_) => break,
+                Err(error) if is_refusal(&error) && tries < TRIES => {
+                    tries += 1;
+                    sapwood::Env::os().sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        report(number);
+        if is_flushed_after(number) {
+            match db.flush() {
+                Err(error) if is_refusal(&error) => {}
+                result => result?,
+            }
+        }
+        if number % 3001 == 0 {
+            match db.compact() {
+                Err(error) if is_refusal(&error) => {}
+                result => result?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the child flushes after commit `number`.
+pub fn is_flushed_after(number: u64) -> bool {
+    number.is_multiple_of(701)
+}
