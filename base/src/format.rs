@@ -13,6 +13,8 @@ pub mod table_index;
 pub mod filter;
 pub mod properties;
 pub mod footer;
+pub mod btree_page;
+pub mod btree_root;
 
 /// The version of the on-disk format that this code writes. A database of a newer one is refused.
 pub const FORMAT_VERSION: u32 = 1;

@@ -155,6 +155,28 @@ impl SlotTable {
         }
     }
 
+    /// Takes the block at `index` out of the cache, if it is there: for files whose places are written anew with other
+    /// bytes. Whoever found the block before keeps it as long as guard or pin live.
+    ///
+    /// REQUIRES: nobody asks for the old block any more, so that it is not being loaded now.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`.
+    pub fn remove(&self, index: usize) {
+        let slot = &self.slots[index];
+        if slot.frame().is_none() {
+            return;
+        }
+        let unit = {
+            let mut keeper = self.cache.keeper.lock();
+            // Looked at again under the lock: only its holders take frames out of their slots.
+            let Some((unit, _)) = slot.frame() else { return };
+            keeper.unlink(unit);
+            unit
+        };
+        self.cache.retire_later(&[unit], &crossbeam_epoch::pin());
+    }
+
     /// Whether the block at `index` is in memory now. Does not count as a use.
     ///
     /// # Panics

@@ -93,6 +93,25 @@ fn an_inserted_block_is_a_hit() {
 }
 
 #[test]
+fn a_removed_block_is_loaded_anew_and_pins_keep_the_old_bytes() {
+    let cache = BufferCache::new(1 << 20).unwrap();
+    let slots = cache.slots(4);
+    let before = {
+        let guard = epoch::pin();
+        load(&slots, 1, 4096, Fill::Normal, &guard).pin()
+    };
+    slots.remove(1);
+    slots.remove(2);
+    assert!(!slots.is_cached(1));
+    slots.insert(1, &[7; 4096]);
+    let guard = epoch::pin();
+    assert!(slots.get(1, &guard).unwrap().iter().all(|byte| *byte == 7));
+    check_block(0, 1, &before);
+    drop((guard, before, slots));
+    wait_until_unused(&cache);
+}
+
+#[test]
 fn a_failed_load_leaves_nothing_and_a_panic_neither() {
     let cache = BufferCache::new(1 << 20).unwrap();
     let slots = cache.slots(1);

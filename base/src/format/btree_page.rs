@@ -1,0 +1,1043 @@
+//! The pages of a B+ tree: leaves, inner pages, and pages of overflow runs.
+//!
+//! A page is used as it is on disk: it is checked once, by [`TreePage::parse`], when it comes into memory, and every
+//! lookup after that works on the image. The byte map is in `FORMAT.md`. Keys are cut three ways: the prefix that all
+//! keys of a page share is stored once, the next eight bytes of each key stand in a column of numbers that a search
+//! compares, and keys of inner pages are only as long as they must be to separate two children.
+//!
+//! An entry that is too long for a page keeps the beginning of its key there; the rest of its key and its value are in
+//! an *overflow run*, pages of their own next to each other. Comparing with such a key may need the run, which this
+//! crate cannot read: searches ask their caller for it.
+//!
+//! Invariant: what [`TreePage::parse`] let pass can be read with [`TreePage::of_validated`] without leaving the image.
+use crate::checksum::{checksum64, place_seed};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::{MAX_KEY_BYTES, common_prefix_len, key_prefix};
+use std::cmp::Ordering;
+
+/// The smallest page in bytes.
+pub const MIN_PAGE_BYTES: usize = 512;
+/// The largest page in bytes.
+pub const MAX_PAGE_BYTES: usize = 64 << 10;
+/// The length of a page's header in bytes.
+pub const PAGE_HEADER_BYTES: usize = 32;
+/// What a cell takes beside its suffix and its payload, in bytes; eight bytes of the suffix are among them.
+pub const CELL_BYTES: usize = 12;
+/// What a child takes in an inner page, in bytes.
+pub const CHILD_BYTES: usize = 16;
+/// The length of the reference to an overflow run in bytes.
+pub const OVERFLOW_REFERENCE_BYTES: usize = 16;
+/// A page number is below this.
+pub const MAX_PAGES: u32 = 1 << 31;
+/// The most levels of a tree. One that splits every page into two, down to the last page, has less.
+pub const MAX_TREE_HEIGHT: u8 = 32;
+/// The longest value of a tree in bytes.
+pub const MAX_TREE_VALUE_BYTES: usize = 16 << 20;
+
+const HEAD_BYTES: usize = 8;
+/// In the column of suffix lengths: the payload is the reference to an overflow run.
+const IN_OVERFLOW: u16 = 1 << 15;
+/// In a child's page number: somewhere below there are overflow runs.
+const HAS_OVERFLOW: u32 = 1 << 31;
+
+const LEAF: u8 = 1;
+const INNER: u8 = 2;
+const OVERFLOW: u8 = 3;
+
+/// How much of key and value one entry may keep in a page; longer ones go to an overflow run. At least four cells fit
+/// into every page.
+pub fn inline_limit(page_bytes: usize) -> usize {
+    (page_bytes - PAGE_HEADER_BYTES) / 4 - 40
+}
+
+/// How much of its key an entry with an overflow run keeps in the page.
+pub fn inline_key_limit(page_bytes: usize) -> usize {
+    inline_limit(page_bytes) / 2
+}
+
+/// Whether `page_bytes` is a length that pages may have.
+pub fn is_page_size(page_bytes: usize) -> bool {
+    (MIN_PAGE_BYTES..=MAX_PAGE_BYTES).contains(&page_bytes) && page_bytes.is_power_of_two()
+}
+
+/// Where a page is, and which of the pages that were ever written there it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PagePointer {
+    /// The number of the page: its offset in the file divided by the page size. Page 0 is the file's header.
+    pub page: u32,
+    /// The low half of the generation that wrote the page.
+    pub generation: u32,
+}
+
+/// One child of an inner page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// Where it is.
+    pub pointer: PagePointer,
+    /// How many entries lie below it; at least one.
+    pub entries: u64,
+    /// Whether a leaf below it refers to an overflow run.
+    pub has_overflow: bool,
+}
+
+/// The end of an entry that is too long for its page: the rest of the key, then the value, from the first payload byte
+/// of the first page on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OverflowRun {
+    /// The first page of the run.
+    pub first: PagePointer,
+    /// How many bytes of the key are in the run.
+    pub key_rest_bytes: u32,
+    /// How many bytes the value has.
+    pub value_bytes: u32,
+}
+
+impl OverflowRun {
+    /// How many bytes the run holds.
+    pub fn len(&self) -> usize {
+        self.key_rest_bytes as usize + self.value_bytes as usize
+    }
+
+    /// Whether the run holds nothing; there are no such runs on disk.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many pages the run has.
+    pub fn pages(&self, page_bytes: usize) -> u32 {
+        self.len().div_ceil(page_bytes - PAGE_HEADER_BYTES) as u32
+    }
+
+    fn encode(&self) -> [u8; OVERFLOW_REFERENCE_BYTES] {
+        let mut out = [0; OVERFLOW_REFERENCE_BYTES];
+        out[..4].copy_from_slice(&self.first.page.to_le_bytes());
+        out[4..8].copy_from_slice(&self.first.generation.to_le_bytes());
+        out[8..12].copy_from_slice(&self.key_rest_bytes.to_le_bytes());
+        out[12..].copy_from_slice(&self.value_bytes.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> OverflowRun {
+        OverflowRun {
+            first: PagePointer { page: u32_at(bytes, 0), generation: u32_at(bytes, 4) },
+            key_rest_bytes: u32_at(bytes, 8),
+            value_bytes: u32_at(bytes, 12),
+        }
+    }
+}
+
+/// What follows the key of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// The key is complete and this is the value.
+    Inline(&'a [u8]),
+    /// The rest of the key and the value are in a run.
+    Overflow(OverflowRun),
+}
+
+impl Payload<'_> {
+    /// The bytes that it takes in a page.
+    pub fn stored_len(&self) -> usize {
+        match self {
+            Payload::Inline(value) => value.len(),
+            Payload::Overflow(_) => OVERFLOW_REFERENCE_BYTES,
+        }
+    }
+
+    /// Whether the key goes on in a run.
+    pub fn key_continues(&self) -> bool {
+        matches!(self, Payload::Overflow(run) if run.key_rest_bytes > 0)
+    }
+}
+
+/// An entry on its way into a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell<'a> {
+    /// The key, or as much of it as is kept in the page.
+    pub key: &'a [u8],
+    /// What follows the key. In an inner page the value is empty.
+    pub payload: Payload<'a>,
+}
+
+/// How long the shared prefix may be at most, because of this cell. A key that goes on in a run keeps a whole head in
+/// the page, otherwise the zeros behind a short one would misplace it.
+fn prefix_cap(cell: &Cell<'_>) -> usize {
+    if cell.payload.key_continues() { cell.key.len() - HEAD_BYTES } else { cell.key.len() }
+}
+
+/// Tells how long the page of some cells will be, one cell after the other.
+#[derive(Debug)]
+pub struct PageSizer<'a> {
+    per_cell: usize,
+    len: usize,
+    key_lens: Vec<u32>,
+    first: &'a [u8],
+    prefix: usize,
+    rests: usize,
+}
+
+impl<'a> PageSizer<'a> {
+    /// For a leaf.
+    pub fn leaf() -> PageSizer<'a> {
+        PageSizer {
+            per_cell: CELL_BYTES,
+            len: PAGE_HEADER_BYTES,
+            key_lens: Vec::new(),
+            first: &[],
+            prefix: 0,
+            rests: 0,
+        }
+    }
+
+    /// For an inner page, which has one child without a cell.
+    pub fn inner() -> PageSizer<'a> {
+        PageSizer {
+            per_cell: CELL_BYTES + CHILD_BYTES,
+            len: PAGE_HEADER_BYTES + CHILD_BYTES,
+            ..PageSizer::leaf()
+        }
+    }
+
+    /// The length of the page of the cells so far, in bytes.
+    pub fn len(&self) -> usize {
+        self.len + self.prefix + self.rests
+    }
+
+    /// Whether there is no cell yet.
+    pub fn is_empty(&self) -> bool {
+        self.key_lens.is_empty()
+    }
+
+    /// What a cell of the page takes outside of the columns and its payload, in bytes.
+    pub fn rest_len(&self, cell: &Cell<'_>) -> usize {
+        rest_len(cell.key.len(), self.prefix)
+    }
+
+    /// Adds a cell if the page stays at or below `limit` bytes. REQUIRES: cells come in ascending order.
+    pub fn try_add(&mut self, cell: &Cell<'a>, limit: usize) -> bool {
+        let mut prefix = prefix_cap(cell);
+        if !self.key_lens.is_empty() {
+            prefix = prefix.min(self.prefix);
+            prefix = common_prefix_len(&self.first[..prefix], cell.key);
+        }
+        let rests = if prefix == self.prefix {
+            self.rests
+        } else {
+            self.key_lens.iter().map(|&len| rest_len(len as usize, prefix)).sum()
+        };
+        let rests = rests + rest_len(cell.key.len(), prefix);
+        let len = self.len + self.per_cell + cell.payload.stored_len();
+        if len + prefix + rests > limit {
+            return false;
+        }
+        if self.key_lens.is_empty() {
+            self.first = cell.key;
+        }
+        (self.len, self.prefix, self.rests) = (len, prefix, rests);
+        self.key_lens.push(cell.key.len() as u32);
+        true
+    }
+}
+
+/// How much of a key stands neither in the prefix nor in the head.
+fn rest_len(key_len: usize, prefix: usize) -> usize {
+    (key_len - prefix).saturating_sub(HEAD_BYTES)
+}
+
+/// Writes a page into `out`, whose length is the page size, and seals it. Level 0 is a leaf: no children; above, there
+/// is one child more than cells.
+///
+/// # Panics
+/// If the cells do not fit: [`PageSizer`] tells before.
+pub fn encode_page(
+    out: &mut [u8],
+    tree: u64,
+    page: u32,
+    generation: u64,
+    level: u8,
+    cells: &[Cell<'_>],
+    children: &[Child],
+) {
+    assert_eq!(children.len(), if level == 0 { 0 } else { cells.len() + 1 }, "children beside cells");
+    let n = cells.len();
+    let prefix = match (cells.first(), cells.last()) {
+        (Some(first), Some(last)) => {
+            let cap = cells.iter().map(prefix_cap).min().unwrap_or(0);
+            common_prefix_len(first.key, last.key).min(cap)
+        }
+        _ => 0,
+    };
+    out.fill(0);
+    let (heads, ends, suffixes) = (PAGE_HEADER_BYTES, PAGE_HEADER_BYTES + 8 * n, PAGE_HEADER_BYTES + 10 * n);
+    let mut at = PAGE_HEADER_BYTES + CELL_BYTES * n;
+    for child in children {
+        assert!(child.pointer.page < MAX_PAGES, "page numbers have 31 bits");
+        let flag = if child.has_overflow { HAS_OVERFLOW } else { 0 };
+        put(out, &mut at, &(child.pointer.page | flag).to_le_bytes());
+    }
+    for child in children {
+        put(out, &mut at, &child.pointer.generation.to_le_bytes());
+    }
+    let mut entries = 0u64;
+    for child in children {
+        entries += child.entries;
+        put(out, &mut at, &entries.to_le_bytes());
+    }
+    if let Some(first) = cells.first() {
+        put(out, &mut at, &first.key[..prefix]);
+    }
+    let heap = at;
+    for (i, cell) in cells.iter().enumerate() {
+        let suffix = &cell.key[prefix..];
+        let mut suffix_len = suffix.len() as u16;
+        put(out, &mut at, suffix.get(HEAD_BYTES..).unwrap_or(&[]));
+        match &cell.payload {
+            Payload::Inline(value) => put(out, &mut at, value),
+            Payload::Overflow(run) => {
+                put(out, &mut at, &run.encode());
+                suffix_len |= IN_OVERFLOW;
+            }
+        }
+        out[heads + 8 * i..][..8].copy_from_slice(&key_prefix(suffix).to_le_bytes());
+        out[ends + 2 * i..][..2].copy_from_slice(&((at - heap) as u16).to_le_bytes());
+        out[suffixes + 2 * i..][..2].copy_from_slice(&suffix_len.to_le_bytes());
+    }
+    let header = Header {
+        generation,
+        page,
+        kind: if level == 0 { LEAF } else { INNER },
+        level,
+        cells: n as u16,
+        prefix: prefix as u16,
+        used: at as u32,
+    };
+    header.seal(out, tree);
+}
+
+/// Writes one page of an overflow run into `out`, whose length is the page size, and seals it.
+///
+/// # Panics
+/// If `payload` is empty or does not fit behind the header.
+pub fn encode_overflow_page(out: &mut [u8], tree: u64, page: u32, generation: u64, payload: &[u8]) {
+    assert!(!payload.is_empty(), "an overflow page holds something");
+    out.fill(0);
+    let used = PAGE_HEADER_BYTES + payload.len();
+    out[PAGE_HEADER_BYTES..used].copy_from_slice(payload);
+    let header =
+        Header { generation, page, kind: OVERFLOW, level: 0, cells: 0, prefix: 0, used: used as u32 };
+    header.seal(out, tree);
+}
+
+fn put(out: &mut [u8], at: &mut usize, bytes: &[u8]) {
+    out[*at..*at + bytes.len()].copy_from_slice(bytes);
+    *at += bytes.len();
+}
+
+struct Header {
+    generation: u64,
+    page: u32,
+    kind: u8,
+    level: u8,
+    cells: u16,
+    prefix: u16,
+    used: u32,
+}
+
+impl Header {
+    fn seal(&self, out: &mut [u8], tree: u64) {
+        out[8..16].copy_from_slice(&self.generation.to_le_bytes());
+        out[16..20].copy_from_slice(&self.page.to_le_bytes());
+        out[20] = self.kind;
+        out[21] = self.level;
+        out[22..24].copy_from_slice(&self.cells.to_le_bytes());
+        out[24..26].copy_from_slice(&self.prefix.to_le_bytes());
+        out[28..32].copy_from_slice(&self.used.to_le_bytes());
+        let checksum = checksum64(&out[8..], page_seed(tree, self.page, self.generation));
+        out[..8].copy_from_slice(&checksum.to_le_bytes());
+    }
+
+    /// Checks what all kinds of pages have in common.
+    fn open(bytes: &[u8], tree: u64, pointer: PagePointer) -> Result<Header> {
+        if !is_page_size(bytes.len()) {
+            return Err(corrupt("a page has a length that pages do not have"));
+        }
+        let header = Header {
+            generation: u64_at(bytes, 8),
+            page: u32_at(bytes, 16),
+            kind: bytes[20],
+            level: bytes[21],
+            cells: u16_at(bytes, 22),
+            prefix: u16_at(bytes, 24),
+            used: u32_at(bytes, 28),
+        };
+        if u64_at(bytes, 0) != checksum64(&bytes[8..], page_seed(tree, pointer.page, header.generation)) {
+            return Err(corrupt("page checksum does not match"));
+        }
+        if header.page != pointer.page || header.generation as u32 != pointer.generation {
+            return Err(corrupt("page is of another generation than the one that is referred to"));
+        }
+        let used = header.used as usize;
+        if !(PAGE_HEADER_BYTES..=bytes.len()).contains(&used) || u16_at(bytes, 26) != 0 {
+            return Err(corrupt("page header is malformed"));
+        }
+        Ok(header)
+    }
+}
+
+fn page_seed(tree: u64, page: u32, generation: u64) -> u64 {
+    place_seed(tree, u64::from(page)) ^ generation.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+#[cold]
+fn corrupt(message: &str) -> Error {
+    Error::new(ErrorKind::Corruption, message)
+}
+
+#[inline]
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
+}
+
+#[inline]
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+#[inline]
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+/// The payload of a page of an overflow run, after checks.
+///
+/// Errors: `Corruption`, without file and offset, if it is not the page that `pointer` means.
+pub fn parse_overflow_page(bytes: &[u8], tree: u64, pointer: PagePointer) -> Result<&[u8]> {
+    let header = Header::open(bytes, tree, pointer)?;
+    if header.kind != OVERFLOW || header.level != 0 || header.cells != 0 || header.prefix != 0 {
+        return Err(corrupt("page of an overflow run is of another kind"));
+    }
+    Ok(overflow_payload(bytes))
+}
+
+/// The payload of a page that went through [`parse_overflow_page`].
+pub fn overflow_payload(bytes: &[u8]) -> &[u8] {
+    &bytes[PAGE_HEADER_BYTES..u32_at(bytes, 28) as usize]
+}
+
+/// Whether a page that was checked when it was loaded is the one that `pointer` means, at that level. Overflow pages
+/// have no level: `None`.
+#[inline]
+pub fn is_page(bytes: &[u8], pointer: PagePointer, level: Option<u8>) -> bool {
+    let kind_fits = match level {
+        Some(0) => bytes[20] == LEAF,
+        Some(level) => bytes[20] == INNER && bytes[21] == level,
+        None => bytes[20] == OVERFLOW,
+    };
+    kind_fits && u32_at(bytes, 8) == pointer.generation && u32_at(bytes, 16) == pointer.page
+}
+
+/// Reads the rest of a key from its overflow run. Called only to compare with a key whose beginning is the same.
+pub type KeyRest<'r> = dyn FnMut(&OverflowRun) -> Result<Vec<u8>> + 'r;
+
+/// A leaf or an inner page.
+#[derive(Clone, Copy, Debug)]
+pub struct TreePage<'a> {
+    bytes: &'a [u8],
+    cells: usize,
+    children: usize,
+    prefix_at: usize,
+    heap_at: usize,
+}
+
+impl<'a> TreePage<'a> {
+    /// The page in `bytes`, which went through [`TreePage::parse`] when it was loaded.
+    ///
+    /// # Panics
+    /// Perhaps, here or later, if it did not.
+    #[inline]
+    pub fn of_validated(bytes: &'a [u8]) -> TreePage<'a> {
+        let cells = usize::from(u16_at(bytes, 22));
+        let children = if bytes[20] == LEAF { 0 } else { cells + 1 };
+        let prefix_at = PAGE_HEADER_BYTES + CELL_BYTES * cells + CHILD_BYTES * children;
+        TreePage { bytes, cells, children, prefix_at, heap_at: prefix_at + usize::from(u16_at(bytes, 24)) }
+    }
+
+    /// Checks the page and everything in it that can be checked without other pages.
+    ///
+    /// Errors: `Corruption`, without file and offset, if it is not the page that `pointer` means at `level`, if it does
+    /// not have `entries` entries, or if it is malformed.
+    pub fn parse(
+        bytes: &'a [u8],
+        tree: u64,
+        pointer: PagePointer,
+        level: u8,
+        entries: u64,
+    ) -> Result<TreePage<'a>> {
+        let header = Header::open(bytes, tree, pointer)?;
+        let kind = if level == 0 { LEAF } else { INNER };
+        if header.kind != kind || header.level != level {
+            return Err(corrupt("page is of another kind or level than the one that is referred to"));
+        }
+        let cells = usize::from(header.cells);
+        let children = if level == 0 { 0 } else { cells + 1 };
+        let columns = PAGE_HEADER_BYTES + CELL_BYTES * cells + CHILD_BYTES * children;
+        if columns + usize::from(header.prefix) > header.used as usize {
+            return Err(corrupt("columns of a page are longer than the page"));
+        }
+        let page = TreePage::of_validated(bytes);
+        page.check_cells(header.used as usize)?;
+        page.check_children()?;
+        if page.entries() != entries {
+            return Err(corrupt("page has another number of entries than its parent says"));
+        }
+        Ok(page)
+    }
+
+    fn check_cells(&self, used: usize) -> Result<()> {
+        let page_bytes = self.bytes.len();
+        let is_leaf = self.children == 0;
+        let mut start = 0;
+        for i in 0..self.cells {
+            let end = usize::from(self.end(i));
+            let raw = self.suffix_word(i);
+            let suffix = usize::from(raw & !IN_OVERFLOW);
+            let rest = suffix.saturating_sub(HEAD_BYTES);
+            let is_long = raw & IN_OVERFLOW != 0;
+            let least = start + rest + if is_long { OVERFLOW_REFERENCE_BYTES } else { 0 };
+            if end < least || self.heap_at + end > used || (end != least && (is_long || !is_leaf)) {
+                return Err(corrupt("cell leaves its page"));
+            }
+            if suffix < HEAD_BYTES && self.head(i) & (u64::MAX >> (8 * suffix)) != 0 {
+                return Err(corrupt("head of a short key is not padded with zeros"));
+            }
+            if is_long {
+                let run = OverflowRun::decode(&self.bytes[self.heap_at + end - OVERFLOW_REFERENCE_BYTES..]);
+                let key = self.prefix().len() + suffix + run.key_rest_bytes as usize;
+                let last = u64::from(run.first.page) + u64::from(run.pages(page_bytes));
+                let is_right = key <= MAX_KEY_BYTES
+                    && run.value_bytes as usize <= MAX_TREE_VALUE_BYTES
+                    && !run.is_empty()
+                    && (run.key_rest_bytes == 0 || suffix >= HEAD_BYTES)
+                    && (is_leaf || run.value_bytes == 0)
+                    && run.first.page > 0
+                    && last <= u64::from(MAX_PAGES);
+                if !is_right {
+                    return Err(corrupt("reference to an overflow run is malformed"));
+                }
+            }
+            if i > 0 && !self.may_follow(i) {
+                return Err(corrupt("keys of a page are not in order"));
+            }
+            start = end;
+        }
+        if self.heap_at + start != used {
+            return Err(corrupt("page holds more than its cells"));
+        }
+        Ok(())
+    }
+
+    fn check_children(&self) -> Result<()> {
+        let mut before = 0;
+        for i in 0..self.children {
+            let entries = self.entries_through(i);
+            if entries <= before || self.child_page(i) & !HAS_OVERFLOW == 0 {
+                return Err(corrupt("child of an inner page is malformed"));
+            }
+            before = entries;
+        }
+        Ok(())
+    }
+
+    /// Whether key `i` may be above the one before it, as far as this page can tell.
+    fn may_follow(&self, i: usize) -> bool {
+        match self.head(i - 1).cmp(&self.head(i)) {
+            Ordering::Less => return true,
+            Ordering::Greater => return false,
+            Ordering::Equal => {}
+        }
+        let (before, after) = (self.suffix_len(i - 1), self.suffix_len(i));
+        if before < HEAD_BYTES || after < HEAD_BYTES {
+            return before < after;
+        }
+        let (lower, upper) = (self.suffix_rest(i - 1), self.suffix_rest(i));
+        let common = lower.len().min(upper.len());
+        match lower[..common].cmp(&upper[..common]) {
+            Ordering::Less => true,
+            Ordering::Greater => false,
+            // One is the beginning of the other; if it goes on in a run, this page cannot tell.
+            Ordering::Equal if lower.len() <= upper.len() && self.payload(i - 1).key_continues() => true,
+            Ordering::Equal if upper.len() <= lower.len() && self.payload(i).key_continues() => true,
+            Ordering::Equal => lower.len() < upper.len(),
+        }
+    }
+
+    /// The number of cells: entries of a leaf, separators of an inner page.
+    #[inline]
+    pub fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// The number of children; 0 in a leaf.
+    #[inline]
+    pub fn children(&self) -> usize {
+        self.children
+    }
+
+    /// The level: 0 is a leaf.
+    pub fn level(&self) -> u8 {
+        self.bytes[21]
+    }
+
+    /// The number of the page.
+    pub fn number(&self) -> u32 {
+        u32_at(self.bytes, 16)
+    }
+
+    /// The generation that wrote the page.
+    pub fn generation(&self) -> u64 {
+        u64_at(self.bytes, 8)
+    }
+
+    /// The bytes that are in use, header included.
+    pub fn used_bytes(&self) -> usize {
+        u32_at(self.bytes, 28) as usize
+    }
+
+    /// The beginning that all keys of the page share.
+    #[inline]
+    pub fn prefix(&self) -> &'a [u8] {
+        &self.bytes[self.prefix_at..self.heap_at]
+    }
+
+    /// How many entries there are in this page and below it.
+    #[inline]
+    pub fn entries(&self) -> u64 {
+        match self.children {
+            0 => self.cells as u64,
+            children => self.entries_through(children - 1),
+        }
+    }
+
+    /// How many entries lie below the children before child `i`. REQUIRES: an inner page, `i <= children()`.
+    #[inline]
+    pub fn entries_before(&self, i: usize) -> u64 {
+        if i == 0 { 0 } else { self.entries_through(i - 1) }
+    }
+
+    #[inline]
+    fn entries_through(&self, i: usize) -> u64 {
+        u64_at(self.bytes, PAGE_HEADER_BYTES + CELL_BYTES * self.cells + 8 * self.children + 8 * i)
+    }
+
+    #[inline]
+    fn child_page(&self, i: usize) -> u32 {
+        u32_at(self.bytes, PAGE_HEADER_BYTES + CELL_BYTES * self.cells + 4 * i)
+    }
+
+    /// Child `i`. REQUIRES: `i < children()`.
+    #[inline]
+    pub fn child(&self, i: usize) -> Child {
+        let at = PAGE_HEADER_BYTES + CELL_BYTES * self.cells + 4 * self.children + 4 * i;
+        let page = self.child_page(i);
+        Child {
+            pointer: PagePointer { page: page & !HAS_OVERFLOW, generation: u32_at(self.bytes, at) },
+            entries: self.entries_through(i) - self.entries_before(i),
+            has_overflow: page & HAS_OVERFLOW != 0,
+        }
+    }
+
+    /// The child that holds entry `n` of this subtree, and which one it is there; `None` if there is none.
+    pub fn child_of_entry(&self, n: u64) -> Option<(usize, u64)> {
+        if n >= self.entries() {
+            return None;
+        }
+        let (mut low, mut high) = (0, self.children);
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.entries_through(middle) <= n { low = middle + 1 } else { high = middle }
+        }
+        Some((low, n - self.entries_before(low)))
+    }
+
+    #[inline]
+    fn heads(&self) -> &'a [[u8; HEAD_BYTES]] {
+        self.bytes[PAGE_HEADER_BYTES..PAGE_HEADER_BYTES + HEAD_BYTES * self.cells].as_chunks().0
+    }
+
+    #[inline]
+    fn head(&self, i: usize) -> u64 {
+        u64_at(self.bytes, PAGE_HEADER_BYTES + 8 * i)
+    }
+
+    #[inline]
+    fn end(&self, i: usize) -> u16 {
+        u16_at(self.bytes, PAGE_HEADER_BYTES + 8 * self.cells + 2 * i)
+    }
+
+    #[inline]
+    fn suffix_word(&self, i: usize) -> u16 {
+        u16_at(self.bytes, PAGE_HEADER_BYTES + 10 * self.cells + 2 * i)
+    }
+
+    #[inline]
+    fn suffix_len(&self, i: usize) -> usize {
+        usize::from(self.suffix_word(i) & !IN_OVERFLOW)
+    }
+
+    /// What is stored of cell `i` outside of the columns.
+    #[inline]
+    fn stored(&self, i: usize) -> &'a [u8] {
+        let start = if i == 0 { 0 } else { usize::from(self.end(i - 1)) };
+        &self.bytes[self.heap_at + start..self.heap_at + usize::from(self.end(i))]
+    }
+
+    /// The suffix of key `i` behind its head.
+    #[inline]
+    fn suffix_rest(&self, i: usize) -> &'a [u8] {
+        &self.stored(i)[..self.suffix_len(i).saturating_sub(HEAD_BYTES)]
+    }
+
+    /// Appends key `i`, or as much of it as the page keeps. REQUIRES: `i < cells()`.
+    #[inline]
+    pub fn append_key(&self, i: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix());
+        self.append_suffix(i, out);
+    }
+
+    /// Appends what follows the prefix in key `i`. REQUIRES: `i < cells()`.
+    #[inline]
+    pub fn append_suffix(&self, i: usize, out: &mut Vec<u8>) {
+        let len = self.suffix_len(i);
+        let head = self.head(i).to_be_bytes();
+        out.extend_from_slice(&head[..len.min(HEAD_BYTES)]);
+        if len > HEAD_BYTES {
+            out.extend_from_slice(&self.stored(i)[..len - HEAD_BYTES]);
+        }
+    }
+
+    /// What follows key `i`. REQUIRES: `i < cells()`.
+    #[inline]
+    pub fn payload(&self, i: usize) -> Payload<'a> {
+        let word = self.suffix_word(i);
+        let rest = usize::from(word & !IN_OVERFLOW).saturating_sub(HEAD_BYTES);
+        let payload = &self.stored(i)[rest..];
+        if word & IN_OVERFLOW == 0 {
+            Payload::Inline(payload)
+        } else {
+            Payload::Overflow(OverflowRun::decode(payload))
+        }
+    }
+
+    /// The first cell whose key is at or above `key`, and whether it is `key`.
+    ///
+    /// Errors: those of `key_rest`.
+    #[inline]
+    pub fn lower_bound(&self, key: &[u8], key_rest: &mut KeyRest<'_>) -> Result<(usize, bool)> {
+        let prefix = self.prefix();
+        if !key.starts_with(prefix) {
+            // A key that ends inside the prefix is below all others, as the comparison says too.
+            return Ok((if key < prefix { 0 } else { self.cells }, false));
+        }
+        let suffix = &key[prefix.len()..];
+        let head = key_prefix(suffix);
+        let heads = self.heads();
+        let mut low = heads.partition_point(|other| u64::from_le_bytes(*other) < head);
+        if low == self.cells || self.head(low) != head {
+            return Ok((low, false));
+        }
+        let mut high = self.cells;
+        if low + 1 < self.cells && self.head(low + 1) != head {
+            high = low + 1;
+        } else {
+            high = low + heads[low..high].partition_point(|other| u64::from_le_bytes(*other) <= head);
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.compare_tie(middle, suffix, key_rest)? {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Ok((middle, true)),
+            }
+        }
+        Ok((low, false))
+    }
+
+    /// The child below which `key` belongs. REQUIRES: an inner page.
+    ///
+    /// Errors: those of `key_rest`.
+    #[inline]
+    pub fn child_of_key(&self, key: &[u8], key_rest: &mut KeyRest<'_>) -> Result<usize> {
+        let (cell, is_equal) = self.lower_bound(key, key_rest)?;
+        Ok(cell + usize::from(is_equal))
+    }
+
+    /// Compares the suffix of key `i` with one that has the same head.
+    fn compare_tie(&self, i: usize, suffix: &[u8], key_rest: &mut KeyRest<'_>) -> Result<Ordering> {
+        let len = self.suffix_len(i);
+        if len < HEAD_BYTES || suffix.len() < HEAD_BYTES {
+            return Ok(len.cmp(&suffix.len()));
+        }
+        let (own, other) = (self.suffix_rest(i), &suffix[HEAD_BYTES..]);
+        let Payload::Overflow(run) = self.payload(i) else { return Ok(own.cmp(other)) };
+        if run.key_rest_bytes == 0 {
+            return Ok(own.cmp(other));
+        }
+        let common = own.len().min(other.len());
+        match own[..common].cmp(&other[..common]) {
+            Ordering::Equal if other.len() <= own.len() => Ok(Ordering::Greater),
+            Ordering::Equal => Ok(key_rest(&run)?.as_slice().cmp(&other[own.len()..])),
+            unequal => Ok(unequal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TREE: u64 = 0x1122_3344_5566_7788;
+
+    fn leaf_cell<'a>(key: &'a [u8], value: &'a [u8]) -> Cell<'a> {
+        Cell { key, payload: Payload::Inline(value) }
+    }
+
+    fn encoded(level: u8, cells: &[Cell<'_>], children: &[Child]) -> Vec<u8> {
+        let mut out = vec![0xEE; 512];
+        encode_page(&mut out, TREE, 7, 0x1_0000_0002, level, cells, children);
+        out
+    }
+
+    const POINTER: PagePointer = PagePointer { page: 7, generation: 2 };
+
+    fn no_rest(_: &OverflowRun) -> Result<Vec<u8>> {
+        panic!("no key of this page goes on")
+    }
+
+    fn run(page: u32, key_rest_bytes: u32, value_bytes: u32) -> OverflowRun {
+        OverflowRun { first: PagePointer { page, generation: 1 }, key_rest_bytes, value_bytes }
+    }
+
+    #[test]
+    fn a_leaf_has_these_bytes() {
+        let cells = [leaf_cell(b"ab", b"1"), leaf_cell(b"abcdefghijkl", b""), leaf_cell(b"abd", b"23")];
+        let bytes = encoded(0, &cells, &[]);
+        let hex: String = bytes[..88].iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = concat!(
+            // Checksum, generation, page, kind, level, cells, prefix, zero, used.
+            "f1f8a6e7ef0909f5",
+            "0200000001000000",
+            "07000000",
+            "01",
+            "00",
+            "0300",
+            "0200",
+            "0000",
+            "4b000000",
+            // Heads, ends, lengths of suffixes.
+            "0000000000000000",
+            "6a69686766656463",
+            "0000000000000064",
+            "0100",
+            "0300",
+            "0500",
+            "0000",
+            "0a00",
+            "0100",
+            // Prefix, then the cells.
+            "6162",
+            "31",
+            "6b6c",
+            "3233",
+            "00000000000000000000000000",
+        );
+        assert_eq!(hex, expected);
+        assert!(bytes[75..].iter().all(|byte| *byte == 0));
+        let page = TreePage::parse(&bytes, TREE, POINTER, 0, 3).unwrap();
+        let mut key = Vec::new();
+        for (i, cell) in cells.iter().enumerate() {
+            key.clear();
+            page.append_key(i, &mut key);
+            assert_eq!((key.as_slice(), page.payload(i)), (cell.key, cell.payload));
+        }
+    }
+
+    #[test]
+    fn an_inner_page_finds_children_by_key_and_by_number() {
+        let child = |page, entries| Child {
+            pointer: PagePointer { page, generation: page + 1 },
+            entries,
+            has_overflow: page == 11,
+        };
+        let children = [child(10, 5), child(11, 1), child(12, 9)];
+        let bytes = encoded(2, &[leaf_cell(b"m", b""), leaf_cell(b"mm", b"")], &children);
+        let page = TreePage::parse(&bytes, TREE, POINTER, 2, 15).unwrap();
+        assert_eq!((page.children(), page.cells(), page.entries()), (3, 2, 15));
+        assert!((0..3).all(|i| page.child(i) == children[i]));
+        for (key, expected) in [("", 0), ("a", 0), ("l\u{7f}", 0), ("m", 1), ("ma", 1), ("mm", 2), ("z", 2)] {
+            assert_eq!(page.child_of_key(key.as_bytes(), &mut no_rest).unwrap(), expected, "{key}");
+        }
+        for (n, expected) in [(0, (0, 0)), (4, (0, 4)), (5, (1, 0)), (6, (2, 0)), (14, (2, 8))] {
+            assert_eq!(page.child_of_entry(n), Some(expected));
+        }
+        assert_eq!(page.child_of_entry(15), None);
+        // Another number of entries than the parent says, another level, another generation, another tree.
+        assert!(TreePage::parse(&bytes, TREE, POINTER, 2, 14).is_err());
+        assert!(TreePage::parse(&bytes, TREE, POINTER, 1, 15).is_err());
+        assert!(TreePage::parse(&bytes, TREE, PagePointer { generation: 3, ..POINTER }, 2, 15).is_err());
+        assert!(TreePage::parse(&bytes, TREE, PagePointer { page: 8, ..POINTER }, 2, 15).is_err());
+        assert!(TreePage::parse(&bytes, TREE + 1, POINTER, 2, 15).is_err());
+    }
+
+    #[test]
+    fn a_page_with_one_child_has_no_cells() {
+        let child =
+            Child { pointer: PagePointer { page: 3, generation: 0 }, entries: 2, has_overflow: false };
+        let bytes = encoded(1, &[], &[child]);
+        let page = TreePage::parse(&bytes, TREE, POINTER, 1, 2).unwrap();
+        assert_eq!(page.child_of_key(b"any", &mut no_rest).unwrap(), 0);
+    }
+
+    #[test]
+    fn searches_agree_with_the_order_of_keys_and_sizes_with_pages() {
+        let mut random = 88172645463325252u64;
+        let mut next = |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        for _ in 0..3000 {
+            let count = 1 + next(18) as usize;
+            let key = |next: &mut dyn FnMut(u64) -> u64| -> Vec<u8> {
+                let len = next(20) as usize;
+                let common = next(3) as usize * 4;
+                let tail = (0..len).map(|_| [0, 0, b'a', 0xFF][next(4) as usize]);
+                std::iter::repeat_n(b'p', common).chain(tail).collect()
+            };
+            let mut keys: Vec<Vec<u8>> = (0..count).map(|_| key(&mut next)).collect();
+            keys.sort();
+            keys.dedup();
+            let cells: Vec<Cell<'_>> = keys.iter().map(|key| leaf_cell(key, b"v")).collect();
+            let mut sizer = PageSizer::leaf();
+            if !cells.iter().all(|cell| sizer.try_add(cell, 512)) {
+                continue;
+            }
+            let bytes = encoded(0, &cells, &[]);
+            let page = TreePage::parse(&bytes, TREE, POINTER, 0, keys.len() as u64).unwrap();
+            assert_eq!(page.used_bytes(), sizer.len());
+            let probes: Vec<Vec<u8>> = (0..10).map(|_| key(&mut next)).chain(keys.iter().cloned()).collect();
+            for probe in probes {
+                let expected = match keys.binary_search(&probe) {
+                    Ok(place) => (place, true),
+                    Err(place) => (place, false),
+                };
+                assert_eq!(
+                    page.lower_bound(&probe, &mut no_rest).unwrap(),
+                    expected,
+                    "{probe:?} in {keys:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_go_on_are_compared_by_their_rests() {
+        let kept = [b'k'; 40];
+        let rests: [&[u8]; 3] = [b"a", b"ab", b"b"];
+        let long = |i: usize| Cell {
+            key: &kept,
+            payload: Payload::Overflow(run(20 + i as u32, rests[i].len() as u32, 3)),
+        };
+        let shorter = [b'k'; 39];
+        let cells = [leaf_cell(&shorter, b"x"), long(0), long(1), long(2)];
+        let bytes = encoded(0, &cells, &[]);
+        let page = TreePage::parse(&bytes, TREE, POINTER, 0, 4).unwrap();
+        assert_eq!(page.prefix().len(), 32, "a head is kept of a key that goes on");
+        let mut rest = |run: &OverflowRun| Ok(rests[run.first.page as usize - 20].to_vec());
+        let mut find = |tail: &[u8]| {
+            let key = [&kept[..], tail].concat();
+            page.lower_bound(&key, &mut rest).unwrap()
+        };
+        assert_eq!(find(b""), (1, false));
+        assert_eq!(find(b"A"), (1, false));
+        assert_eq!(find(b"a"), (1, true));
+        assert_eq!(find(b"aa"), (2, false));
+        assert_eq!(find(b"ab"), (2, true));
+        assert_eq!(find(b"b"), (3, true));
+        assert_eq!(find(b"ba"), (4, false));
+        assert_eq!(page.lower_bound(&shorter, &mut rest).unwrap(), (0, true));
+        assert_eq!(page.lower_bound(&kept[..38], &mut rest).unwrap(), (0, false));
+    }
+
+    #[test]
+    fn malformed_pages_are_errors_though_their_checksum_is_right() {
+        let kept = [b'k'; 40];
+        let cells = [
+            leaf_cell(b"a", b"1"),
+            leaf_cell(b"b", b"2"),
+            Cell { key: &kept, payload: Payload::Overflow(run(9, 5, 700)) },
+        ];
+        let good = encoded(0, &cells, &[]);
+        assert!(TreePage::parse(&good, TREE, POINTER, 0, 3).is_ok());
+        let (ends, suffixes) = (PAGE_HEADER_BYTES + 24, PAGE_HEADER_BYTES + 30);
+        let reference = u32_at(&good, 28) as usize - OVERFLOW_REFERENCE_BYTES;
+        let changes: [(usize, &[u8]); 16] = [
+            (20, &[4]),                      // kind
+            (21, &[1]),                      // level
+            (22, &[200, 0]),                 // more cells than there is room for
+            (24, &[255, 1]),                 // prefix
+            (26, &[1]),                      // reserved
+            (28, &[1, 0, 0, 0]),             // used
+            (28, &[0, 2, 1, 0]),             // used, beyond the page
+            (32 + 7, b"c"),                  // order of heads
+            (32, &[1]),                      // padding of a head
+            (ends, &[9, 0]),                 // ends out of order
+            (ends + 4, &[255, 255]),         // end behind the page
+            (suffixes, &[10, 0]),            // suffix longer than its cell
+            (suffixes + 4, &[7, 0x80]),      // a key that goes on keeps its head
+            (reference, &[0, 0, 0, 0]),      // run at page 0
+            (reference + 8, &[0, 0, 2, 0]),  // a key longer than keys are
+            (reference + 12, &[0, 0, 0, 2]), // a value longer than values are
+        ];
+        for (at, change) in changes {
+            let mut bytes = good.clone();
+            bytes[at..at + change.len()].copy_from_slice(change);
+            let checksum = checksum64(&bytes[8..], page_seed(TREE, 7, 0x1_0000_0002));
+            bytes[..8].copy_from_slice(&checksum.to_le_bytes());
+            let error = TreePage::parse(&bytes, TREE, POINTER, 0, 3).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn pages_of_runs_hold_bytes_and_are_told_apart() {
+        let mut out = vec![0; 512];
+        encode_overflow_page(&mut out, TREE, 7, 0x1_0000_0002, &[5; 480]);
+        assert_eq!(parse_overflow_page(&out, TREE, POINTER).unwrap(), &[5; 480]);
+        assert!(is_page(&out, POINTER, None) && !is_page(&out, POINTER, Some(0)));
+        assert!(TreePage::parse(&out, TREE, POINTER, 0, 0).is_err());
+        let leaf = encoded(0, &[leaf_cell(b"a", b"")], &[]);
+        assert!(is_page(&leaf, POINTER, Some(0)) && !is_page(&leaf, POINTER, Some(1)));
+        assert!(parse_overflow_page(&leaf, TREE, POINTER).is_err());
+        out[100] ^= 1;
+        assert!(parse_overflow_page(&out, TREE, POINTER).is_err());
+        assert_eq!(run(1, 0, 480).pages(512), 1);
+        assert_eq!(run(1, 1, 480).pages(512), 2);
+    }
+
+    #[test]
+    fn four_cells_of_the_longest_kind_fit_into_every_page() {
+        for shift in 9..=16 {
+            let page_bytes = 1usize << shift;
+            let key = vec![b'k'; inline_limit(page_bytes)];
+            let keys: Vec<Vec<u8>> = (0..4).map(|i| [&[i], &key[1..]].concat()).collect();
+            for mut sizer in [PageSizer::leaf(), PageSizer::inner()] {
+                assert!(
+                    keys.iter().all(|key| sizer.try_add(&leaf_cell(key, b""), page_bytes)),
+                    "{page_bytes}"
+                );
+            }
+            assert!(inline_key_limit(page_bytes) >= 5 * HEAD_BYTES);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The file of a tree: pages come from here through the cache, checked once when they are loaded.
+//!
+//! Whatever a page says about other pages may be wrong, so every pointer is checked before it is followed: the page must
+//! be inside the file, one level below, and of the generation that the pointer names. Levels fall with each step, which
+//! bounds every descent.
+use crate::slots::PageSlots;
+use crossbeam_epoch::Guard;
+use sapwood_base::format::btree_page::{
+    Child, KeyRest, OverflowRun, PAGE_HEADER_BYTES, PagePointer, TreePage, is_page, overflow_payload,
+    parse_overflow_page,
+};
+use sapwood_base::format::btree_root::TreeRoot;
+use sapwood_base::{Error, Result};
+use sapwood_storage::{BlockRef, BufferCache, File, Fill};
+use std::sync::Arc;
+
+/// See the module. Shared by the writer and all views.
+pub(crate) struct TreeFile {
+    pub(crate) file: Box<dyn File>,
+    pub(crate) tree: u64,
+    pub(crate) page_bytes: usize,
+    pub(crate) slots: PageSlots,
+}
+
+impl TreeFile {
+    pub(crate) fn new(file: Box<dyn File>, root: &TreeRoot, cache: &Arc<BufferCache>) -> TreeFile {
+        TreeFile { file, tree: root.tree, page_bytes: root.page_bytes as usize, slots: PageSlots::new(cache) }
+    }
+
+    pub(crate) fn offset(&self, page: u32) -> u64 {
+        u64::from(page) * self.page_bytes as u64
+    }
+
+    /// Wrong bytes in `page`.
+    #[cold]
+    pub(crate) fn corruption(&self, page: u32, message: &str) -> Error {
+        Error::corruption(self.file.path(), self.offset(page), message)
+    }
+
+    /// The page of `child` at `level`, in a file of `file_pages` pages.
+    ///
+    /// Errors: `Corruption` if it is not what was written, and what the file reports.
+    #[inline]
+    pub(crate) fn page<'g>(
+        &'g self,
+        child: &Child,
+        level: u8,
+        file_pages: u32,
+        fill: Fill,
+        guard: &'g Guard,
+    ) -> Result<BlockRef<'g>> {
+        let pointer = child.pointer;
+        if pointer.page >= file_pages {
+            return Err(self.behind_the_end(pointer));
+        }
+        let (slots, index) = self.slots.locate(pointer.page);
+        let block = match slots.get(index, guard) {
+            Some(block) => block,
+            None => slots.get_or_load(index, self.page_bytes, fill, guard, |bytes| {
+                self.read_page(child, level, file_pages, bytes)
+            })?,
+        };
+        if !is_page(&block, pointer, Some(level)) {
+            return Err(self.other_page(pointer));
+        }
+        Ok(block)
+    }
+
+    #[cold]
+    fn behind_the_end(&self, pointer: PagePointer) -> Error {
+        self.corruption(pointer.page, "a page refers to one behind the end of the tree")
+    }
+
+    #[cold]
+    fn other_page(&self, pointer: PagePointer) -> Error {
+        self.corruption(pointer.page, "page is another one than the one that is referred to")
+    }
+
+    /// Reads and checks the page of `child` past the cache.
+    pub(crate) fn read_page(
+        &self,
+        child: &Child,
+        level: u8,
+        file_pages: u32,
+        bytes: &mut [u8],
+    ) -> Result<()> {
+        let page = child.pointer.page;
+        if page >= file_pages {
+            return Err(self.behind_the_end(child.pointer));
+        }
+        self.file.read_exact_at(self.offset(page), bytes)?;
+        TreePage::parse(bytes, self.tree, child.pointer, level, child.entries)
+            .map(drop)
+            .map_err(|error| error.at(self.file.path(), self.offset(page)))
+    }
+
+    /// The first `len` bytes of an overflow run.
+    ///
+    /// Errors: as of [`TreeFile::page`].
+    pub(crate) fn read_run(
+        &self,
+        run: &OverflowRun,
+        len: usize,
+        file_pages: u32,
+        from: RunSource,
+    ) -> Result<Vec<u8>> {
+        let capacity = self.page_bytes - PAGE_HEADER_BYTES;
+        let pages = run.pages(self.page_bytes);
+        if u64::from(run.first.page) + u64::from(pages) > u64::from(file_pages) {
+            return Err(self.behind_the_end(run.first));
+        }
+        let mut out = Vec::with_capacity(len);
+        let mut buffer = if from == RunSource::File { vec![0; self.page_bytes] } else { Vec::new() };
+        for i in 0..len.div_ceil(capacity) {
+            let pointer = PagePointer { page: run.first.page + i as u32, generation: run.first.generation };
+            let expected = (run.len() - i * capacity).min(capacity);
+            let guard = crossbeam_epoch::pin();
+            let block;
+            let payload = match from {
+                RunSource::File => {
+                    self.read_overflow_page(pointer, &mut buffer)?;
+                    overflow_payload(&buffer)
+                }
+                RunSource::Cache => {
+                    let (slots, index) = self.slots.locate(pointer.page);
+                    block = slots.get_or_load(index, self.page_bytes, Fill::Scan, &guard, |bytes| {
+                        self.read_overflow_page(pointer, bytes)
+                    })?;
+                    if !is_page(&block, pointer, None) {
+                        return Err(self.other_page(pointer));
+                    }
+                    overflow_payload(&block)
+                }
+            };
+            if payload.len() != expected {
+                return Err(self.corruption(pointer.page, "page of an overflow run has another length"));
+            }
+            out.extend_from_slice(&payload[..expected.min(len - out.len())]);
+        }
+        Ok(out)
+    }
+
+    fn read_overflow_page(&self, pointer: PagePointer, bytes: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(self.offset(pointer.page), bytes)?;
+        parse_overflow_page(bytes, self.tree, pointer)
+            .map(drop)
+            .map_err(|error| error.at(self.file.path(), self.offset(pointer.page)))
+    }
+
+    /// The rest of a key.
+    pub(crate) fn read_key_rest(&self, run: &OverflowRun, file_pages: u32) -> Result<Vec<u8>> {
+        self.read_run(run, run.key_rest_bytes as usize, file_pages, RunSource::Cache)
+    }
+
+    /// The first cell of a page at or above `key`, and whether it is `key`.
+    #[inline]
+    pub(crate) fn lower_bound(
+        &self,
+        page: &TreePage<'_>,
+        key: &[u8],
+        file_pages: u32,
+    ) -> Result<(usize, bool)> {
+        let rest: &mut KeyRest<'_> = &mut |run| self.read_key_rest(run, file_pages);
+        page.lower_bound(key, rest)
+    }
+
+    /// The child of an inner page below which `key` belongs.
+    #[inline]
+    pub(crate) fn child_of_key(&self, page: &TreePage<'_>, key: &[u8], file_pages: u32) -> Result<usize> {
+        let rest: &mut KeyRest<'_> = &mut |run| self.read_key_rest(run, file_pages);
+        page.child_of_key(key, rest)
+    }
+}
+
+/// Where the pages of a run are read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunSource {
+    /// Through the cache.
+    Cache,
+    /// From the file alone: to check it, or because the pages are so new that no root refers to them yet.
+    File,
+}

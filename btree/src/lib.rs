@@ -1,0 +1,38 @@
+//! Copy-on-write B+ trees: one sorted file that changes in batches.
+//!
+//! A page is never changed while a root refers to it. A batch writes new versions of the leaves it touches and of the
+//! pages above them into free places, syncs the file, and gives out a new [`TreeRoot`]. The caller makes that root
+//! durable wherever it keeps it (a MANIFEST), and then says so with [`Tree::install`]. So a crash leaves the old tree or
+//! the new one; there is nothing to redo and nothing to undo.
+//!
+//! The life of a page: *free* -> written by a batch -> reachable from a root -> left behind by a later batch -> free
+//! again, once the later root is durable and every [`TreeView`] of the roots that refer to it is gone. Which pages are
+//! free is stored nowhere: it is what the root does not reach.
+//!
+//! Readers hold a [`TreeView`], which is one root and so never changes: they take no latch, and any number of them may
+//! read while the next batch is applied.
+//!
+//! Architecture invariant: this crate knows one file, its pages and its keys, but no keyspaces, sequence numbers or
+//! logs. Modules are listed in the order in which data meets them; the bytes are in `sapwood_base::format`.
+#![forbid(unsafe_code)]
+
+pub mod options;
+pub mod tree;
+mod apply;
+mod load;
+mod pack;
+mod writer;
+mod space;
+mod file;
+mod slots;
+pub mod view;
+pub mod cursor;
+mod walk;
+pub mod verify;
+
+pub use cursor::TreeCursor;
+pub use options::{Change, TreeOptions};
+pub use sapwood_base::format::btree_root::{TREE_ROOT_BYTES, TreeRoot};
+pub use tree::Tree;
+pub use verify::TreeReport;
+pub use view::TreeView;
