@@ -66,6 +66,8 @@ impl<'a> PageWriter<'a> {
         }
         let page = self.ahead.start;
         self.ahead.start += 1;
+        // Before anything can fail, so that it is given back then.
+        self.note_used(page..page + 1);
         let buffered = (self.buffer.len() / page_bytes) as u32;
         if self.buffer_start + buffered != page {
             self.flush()?;
@@ -73,7 +75,6 @@ impl<'a> PageWriter<'a> {
         if self.buffer.is_empty() {
             self.buffer_start = page;
         }
-        self.note_used(page..page + 1);
         self.buffer.resize(self.buffer.len() + page_bytes, 0);
         Ok(page)
     }
@@ -170,6 +171,8 @@ impl<'a> PageWriter<'a> {
 
     fn write_run(&mut self, key_rest: &[u8], value: &[u8]) -> Result<OverflowRun> {
         self.flush()?;
+        // Otherwise a run at the end of the file would leave a hole before it.
+        self.space.release(std::mem::replace(&mut self.ahead, 0..0));
         let page_bytes = self.file.page_bytes;
         let bytes = [key_rest, value].concat();
         let capacity = page_bytes - PAGE_HEADER_BYTES;
