@@ -13,6 +13,7 @@
 use crate::checksum::{checksum64, place_seed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{MAX_KEY_BYTES, common_prefix_len, key_prefix};
+use crate::search::partition;
 use std::cmp::Ordering;
 
 /// The smallest page in bytes.
@@ -651,12 +652,8 @@ impl<'a> TreePage<'a> {
         if n >= self.entries() {
             return None;
         }
-        let (mut low, mut high) = (0, self.children);
-        while low < high {
-            let middle = low.midpoint(high);
-            if self.entries_through(middle) <= n { low = middle + 1 } else { high = middle }
-        }
-        Some((low, n - self.entries_before(low)))
+        let child = partition(0, self.children, |i| self.entries_through(i) <= n);
+        Some((child, n - self.entries_before(child)))
     }
 
     #[inline]
