@@ -197,12 +197,19 @@ impl Bug {
 }
 
 #[cfg(feature = "planted")]
-pub use switched::{Buffer, Rows, is, plant};
+pub use switched::{Buffer, Rows, any, is, plant};
 
 /// Whether a bug is planted: never in this build.
 #[cfg(not(feature = "planted"))]
 #[inline(always)]
 pub const fn is(_bug: Bug) -> bool {
+    false
+}
+
+/// Whether any bug is planted: never in this build.
+#[cfg(not(feature = "planted"))]
+#[inline(always)]
+pub const fn any() -> bool {
     false
 }
 
@@ -259,6 +266,11 @@ mod switched {
     pub fn is(bug: Bug) -> bool {
         // Relaxed: set before the first database is opened.
         PLANTED[bug as usize / 64].load(Ordering::Relaxed) >> (bug as u8 % 64) & 1 == 1
+    }
+
+    /// Whether any bug is planted.
+    pub fn any() -> bool {
+        PLANTED.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
     /// Plants `bug` in this process, for good. To be called before a database is opened.

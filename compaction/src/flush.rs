@@ -40,16 +40,6 @@ pub fn flush(
         }
         let (sequence, kind) = (entries.sequence(), entries.kind());
         if filter.decide(new_key, sequence, kind, || bottom) != Fate::Drop {
-            // Only the last byte, so that the order stays: what notices must be who reads.
-            let mut altered = Vec::new();
-            let key = match key.split_last() {
-                Some((last, rest)) if planted::is(Bug::KeyAltered) && last % 16 == 6 => {
-                    altered.extend_from_slice(rest);
-                    altered.push(last | 8);
-                    &altered
-                }
-                _ => key,
-            };
             writer.add(new_key, key, None, sequence, kind, entries.value())?;
         }
         entries.next()?;

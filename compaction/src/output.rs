@@ -72,6 +72,10 @@ impl<'a> OutputWriter<'a> {
             self.start_table()?;
         }
         let (builder, _) = self.builder.as_mut().expect("started");
+        let altered = planted::is(Bug::KeyAltered) && self.level == 0;
+        let altered =
+            altered.then(|| altered_key(key)).filter(|altered| altered.as_slice() > builder.last_key());
+        let key = altered.as_deref().unwrap_or(key);
         builder.add(key, hash, sequence, kind, value)
     }
 
@@ -113,6 +117,15 @@ impl<'a> OutputWriter<'a> {
         self.finished = true;
         Ok(std::mem::take(&mut self.outputs))
     }
+}
+
+/// [`Bug::KeyAltered`]: the last byte of the key's eight-byte prefix is one less.
+fn altered_key(key: &[u8]) -> Vec<u8> {
+    let mut altered = key.to_vec();
+    if let Some(byte) = altered.get_mut(7) {
+        *byte = byte.wrapping_sub(1);
+    }
+    altered
 }
 
 impl Drop for OutputWriter<'_> {

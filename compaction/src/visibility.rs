@@ -48,6 +48,9 @@ impl VersionFilter {
         kind: ValueKind,
         bottom: impl FnOnce() -> bool,
     ) -> Fate {
+        if planted::is(Bug::OverwrittenVersionsStay) {
+            return Fate::Keep;
+        }
         // The stripe of a version is the number of snapshots that cannot see it.
         let stripe = if self.snapshots.is_empty() {
             0
@@ -55,7 +58,7 @@ impl VersionFilter {
             let late = u64::from(planted::is(Bug::SnapshotBoundary));
             self.snapshots.partition_point(|snapshot| snapshot.0 < sequence.0 + late)
         };
-        if !new_key && self.stripe == Some(stripe) && !planted::is(Bug::OverwrittenVersionsStay) {
+        if !new_key && self.stripe == Some(stripe) {
             return Fate::Drop;
         }
         if planted::is(Bug::NewestDropped) && new_key && stripe > 0 && stripe == self.snapshots.len() {

@@ -377,6 +377,9 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     let [.., next, oldest] = view.generations.as_slice() else { return Ok(false) };
     core.check_not_poisoned()?;
     let end = next.start();
+    if planted::is(Bug::RecycledBeforeEdit) {
+        core.wal.recycle(end);
+    }
     if planted::is(Bug::LogStartBeforeFlush) {
         core.install(vec![Edit::LogStart(end)], HashMap::new(), None)?;
     }
@@ -408,9 +411,6 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
     let flushed = oldest.clone();
     drop(view);
-    if planted::is(Bug::RecycledBeforeEdit) {
-        core.wal.recycle(end);
-    }
     core.install(edits, handles, Some(&flushed))?;
     core.wal.recycle(end);
     Ok(true)

@@ -414,6 +414,10 @@ impl Wal {
                 state.leader = true;
             }
             let target = self.ring.published();
+            if planted::is(Bug::LeadersTarget) || planted::is(Bug::LostWakeUp) {
+                // A sync takes its time on a disk; here others come to wait for it.
+                (0..50).for_each(|_| std::thread::yield_now());
+            }
             if planted::is(Bug::MarkBeforeSync) {
                 self.mark(target, poison);
             }

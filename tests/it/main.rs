@@ -11,4 +11,5 @@ mod batch;
 mod snapshot;
 mod iterator;
 mod concurrency;
+mod probe;
 mod tidy;

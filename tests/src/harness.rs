@@ -2,21 +2,33 @@
 #![allow(clippy::disallowed_methods, reason = "the watchdog watches real time on a real thread")]
 use crate::model::Map;
 use sapwood::{AdvancedOptions, Db, DbBuilder, Env, Keyspace};
+use sapwood_base::planted::Bug;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Plants the bug that `SAPWOOD_PLANTED` names, if this build has the feature for it. Every helper of this file calls it;
-/// a test that uses none of them calls it first.
+/// Plants the bug that `SAPWOOD_PLANTED` names. Every helper of this file calls it; a test that uses none of them calls
+/// it first.
 ///
 /// # Panics
-/// If there is no bug of that name.
+/// If there is no bug of that name, or this build lacks the feature.
 pub fn plant() {
-    #[cfg(feature = "planted")]
     if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
-        use sapwood_base::planted::{Bug, plant};
-        plant(Bug::named(&name).unwrap_or_else(|| panic!("there is no bug {name:?} to plant")));
+        plant_named(&name).expect("a bug to plant");
+    }
+}
+
+/// Plants a bug by its name.
+///
+/// Errors: a sentence for people, if there is no such bug or this build lacks the feature.
+pub fn plant_named(name: &str) -> Result<(), String> {
+    let Some(bug) = Bug::named(name) else { return Err(format!("there is no bug {name:?} to plant")) };
+    #[cfg(feature = "planted")]
+    sapwood_base::planted::plant(bug);
+    match sapwood_base::planted::is(bug) {
+        true => Ok(()),
+        false => Err(format!("{name} cannot be planted: build with --features planted")),
     }
 }
 

@@ -25,6 +25,8 @@ pub mod fault;
 pub mod sector;
 pub mod kill;
 pub mod power;
+pub mod probe;
+pub mod sabotage;
 pub mod arguments;
 pub mod report;
 pub mod jobs;

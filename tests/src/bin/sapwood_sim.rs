@@ -1,11 +1,20 @@
 //! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or `sapwood-sim --help`.
+use sapwood_tests::harness::plant_named;
 use sapwood_tests::sim::arguments::{Command, Parsed, parse};
-use sapwood_tests::sim::{crash, fault, jobs, kill, meta, power, sector};
+use sapwood_tests::sim::{crash, fault, jobs, kill, meta, power, probe, sabotage, sector};
 use std::process::ExitCode;
 
 /// Every sub-command.
-const COMMANDS: &[Command] =
-    &[crash::COMMAND, meta::COMMAND, fault::COMMAND, sector::COMMAND, kill::COMMAND, power::COMMAND];
+const COMMANDS: &[Command] = &[
+    crash::COMMAND,
+    meta::COMMAND,
+    fault::COMMAND,
+    sector::COMMAND,
+    kill::COMMAND,
+    power::COMMAND,
+    probe::COMMAND,
+    sabotage::COMMAND,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -20,7 +29,13 @@ fn main() -> ExitCode {
             println!("{text}");
             ExitCode::SUCCESS
         }
-        Ok(Parsed::Run(command, settings)) => jobs::run(command, &settings, &jobs::for_jobs(&arguments)),
+        Ok(Parsed::Run(command, settings)) => {
+            if let Some(Err(message)) = settings.planted.as_deref().map(plant_named) {
+                eprintln!("sapwood-sim: {message}");
+                return ExitCode::from(2);
+            }
+            jobs::run(command, &settings, &jobs::for_jobs(&arguments))
+        }
         Err(message) => {
             eprintln!("sapwood-sim: {message}");
             ExitCode::from(2)

@@ -35,12 +35,13 @@ pub enum Run {
 }
 
 /// Options that all sub-commands have.
-const OPTIONS: [(&str, &str, &str); 6] = [
+const OPTIONS: [(&str, &str, &str); 7] = [
     ("--seconds", "N", "stop after N seconds"),
     ("--seeds", "A..B", "the seeds from A to B - 1"),
     ("--seed", "N", "one seed, in this process"),
     ("--jobs", "N", "processes that share the seeds; all processors if not given"),
     ("--part", "I/N", "every Nth seed from the Ith on, in this process (what a job is started with)"),
+    ("--planted", "NAME", "plants this bug first; needs the feature `planted`, see `sabotage --list`"),
     ("--help", "", "says this"),
 ];
 
@@ -57,6 +58,8 @@ pub struct Settings {
     pub jobs: Option<usize>,
     /// See `--part`.
     pub part: Option<(u64, u64)>,
+    /// See `--planted`.
+    pub planted: Option<String>,
     /// Options of the sub-command, with their values (empty for a switch).
     pub own: BTreeMap<String, String>,
 }
@@ -122,6 +125,7 @@ pub fn parse<'c>(commands: &'c [Command], arguments: &[String]) -> Result<Parsed
         match option.as_str() {
             "--help" => return Ok(Parsed::Help(details(command))),
             "--seconds" => settings.seconds = Some(Duration::from_secs(number()?)),
+            "--planted" => settings.planted = Some(value.to_string()),
             "--jobs" => settings.jobs = Some(number()?.max(1) as usize),
             "--seed" => {
                 let seed = number()?;

@@ -1,0 +1,469 @@
+//! `sapwood-sim probe`: small scenarios for promises that random work does not come near: edges of one call, crafted
+//! bytes, waiting threads, space and memory.
+//!
+//! Each is a function that panics if the promise is broken. `it/probe.rs` runs them all; `sabotage` runs one with a
+//! planted bug that only it can find.
+#![allow(clippy::disallowed_methods, reason = "waits for real threads")]
+use crate::harness::{builder, eventually, plant, within};
+use crate::sim::arguments::{Command, Run, Settings};
+use sapwood::{Durability, Env, ErrorKind, KeyspaceOptions, WriteOptions};
+use sapwood_base::FileNumber;
+use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
+use sapwood_base::format::table_index::TableIndexColumns;
+use sapwood_storage::sim::{Fault, FaultRule, Operation as Call};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "probe",
+    help: "small scenarios at the edges: is each promise kept?",
+    options: &[("--only", "NAME", "one of them; all if not given")],
+    run: Run::Whole(run),
+};
+
+/// A scenario.
+pub struct Probe {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it asks.
+    pub asks: &'static str,
+    /// Panics if the answer is no.
+    pub run: fn(),
+}
+
+/// Every scenario.
+pub const PROBES: &[Probe] = &[
+    Probe { name: "lock", asks: "is a database open once?", run: lock },
+    Probe { name: "names", asks: "is a keyspace without a name refused?", run: names },
+    Probe { name: "prefix", asks: "does a prefix end before its successor?", run: prefix },
+    Probe {
+        name: "tiny-batch",
+        asks: "does a snapshot see the last of many tiny operations?",
+        run: tiny_batch,
+    },
+    Probe { name: "memory", asks: "do memtables stay within the budget?", run: memory },
+    Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
+    Probe { name: "full-disk", asks: "do writes go on once there is room again?", run: full_disk },
+    Probe { name: "flush-error", asks: "is a flush that fails reported?", run: flush_error },
+    Probe { name: "manifest-error", asks: "does a failed edit take no table away?", run: manifest_error },
+    Probe { name: "table-error", asks: "is a block that cannot be read not passed over?", run: table_error },
+    Probe { name: "sync-error", asks: "is a failed sync final?", run: sync_error },
+    Probe { name: "read-error", asks: "is a log that cannot be read no shorter log?", run: read_error },
+    Probe { name: "waiting", asks: "do threads that wait for one sync all get theirs?", run: waiting },
+    Probe { name: "gap", asks: "is nothing acknowledged behind a gap in the log?", run: gap },
+    Probe {
+        name: "swapped-blocks",
+        asks: "is a block in the place of another noticed?",
+        run: swapped_blocks,
+    },
+    Probe { name: "crafted-index", asks: "is a block of 4 GiB refused?", run: crafted_index },
+    Probe { name: "crafted-footer", asks: "are sections that wrap round refused?", run: crafted_footer },
+    Probe {
+        name: "reading-while-merging",
+        asks: "do gets see the newest while tables change?",
+        run: merging,
+    },
+    Probe { name: "inserting-together", asks: "are keys found while others are inserted?", run: inserting },
+];
+
+/// Longer is a hang.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Runs a scenario with a limit of time.
+pub fn check(probe: &'static Probe) {
+    within(LIMIT, probe.name, probe.run);
+}
+
+fn run(settings: &Settings) -> ExitCode {
+    plant();
+    let only = settings.text("--only");
+    let chosen: Vec<&Probe> =
+        PROBES.iter().filter(|probe| only.is_none_or(|only| only == probe.name)).collect();
+    if chosen.is_empty() {
+        eprintln!(
+            "there is no such probe; there are: {}",
+            PROBES.iter().map(|p| p.name).collect::<Vec<_>>().join(", ")
+        );
+        return ExitCode::from(2);
+    }
+    let mut failed = 0;
+    for probe in chosen {
+        let kept = catch_unwind(AssertUnwindSafe(|| check(probe))).is_ok();
+        println!("{:<24} {}", probe.name, if kept { "kept" } else { "BROKEN" });
+        failed += u8::from(!kept);
+    }
+    ExitCode::from(failed.min(1))
+}
+
+fn lock() {
+    let folder = tempfile::tempdir().expect("a folder for the test");
+    let path = folder.path().join("db");
+    let db = builder(&path, &Env::os()).open().expect("it opens");
+    for read_only in [false, true] {
+        let error = builder(&path, &Env::os()).read_only(read_only).open().map(drop).expect_err("it is open");
+        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    }
+    db.default_keyspace().put("still", "writable").expect("the first handle goes on");
+}
+
+fn names() {
+    let (env, _fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let error = db.keyspace("", KeyspaceOptions::default()).map(drop).expect_err("no name");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+}
+
+fn prefix() {
+    let (env, _fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    for key in ["a", "a1", "b", "b1"] {
+        keyspace.put(key, "").expect("written");
+    }
+    let keys: Vec<Vec<u8>> = keyspace.prefix("a").map(|entry| entry.expect("read").into_parts().0).collect();
+    assert_eq!(keys, [b"a".to_vec(), b"a1".to_vec()]);
+}
+
+/// Operations so small that each takes one position: the snapshot's own number is that of the last one.
+fn tiny_batch() {
+    let (env, _fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    let mut batch = db.batch();
+    for byte in 0..100u8 {
+        batch.put(&keyspace, [byte], "");
+    }
+    batch.commit().map(drop).expect("written");
+    let snapshot = db.snapshot();
+    for byte in 0..100u8 {
+        keyspace.delete([byte]).expect("written");
+    }
+    db.flush().expect("flushed");
+    db.compact().expect("merged");
+    for byte in 0..100u8 {
+        assert!(keyspace.get_at([byte], &snapshot).expect("read").is_some(), "the snapshot lost key {byte}");
+        assert!(keyspace.get([byte]).expect("read").is_none(), "key {byte} is back");
+    }
+}
+
+fn memory() {
+    let (env, _fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    for number in 0..6000u32 {
+        keyspace.put(number.to_be_bytes(), [7; 2000]).expect("written");
+        let memory = db.memory();
+        let used = memory.memtables + memory.cache;
+        assert!(used <= memory.budget, "{used} bytes are in use, the budget is {}", memory.budget);
+    }
+}
+
+fn space() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    for round in 0..40u8 {
+        for number in 0..100u32 {
+            keyspace.put(number.to_be_bytes(), [round; 1000]).expect("written");
+        }
+        db.flush().expect("flushed");
+    }
+    db.compact().expect("merged");
+    let tables = || -> usize {
+        let paths = fs.files().into_iter().filter(|path| path.extension().is_some_and(|name| name == "sst"));
+        paths.map(|path| fs.read_file(&path).map_or(0, |bytes| bytes.len())).sum()
+    };
+    for _ in 0..1000 {
+        if tables() < 300_000 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    panic!("100 KB of data take {} bytes in tables", tables());
+}
+
+fn full_disk() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    let space = env.fs().space(db.path()).expect("known");
+    fs.set_capacity_bytes(Some(space.total - space.available + 150_000));
+    let error = (0..5000u32)
+        .find_map(|number| keyspace.put(number.to_be_bytes(), [7; 2000]).err())
+        .expect("the disk is full at some time");
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    // The flush has no room either.
+    let _ = db.flush();
+    fs.set_capacity_bytes(None);
+    eventually("writes go on", || match keyspace.put("later", "") {
+        Ok(()) => true,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+            false
+        }
+    });
+}
+
+fn flush_error() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    db.default_keyspace().put("a", "1").expect("written");
+    fs.fail(FaultRule::new(Call::Write, Fault::Io).on(".sst"));
+    assert!(db.flush().is_err(), "the flush met an error");
+    assert!(db.default_keyspace().put("b", "").is_err(), "background work failed");
+}
+
+fn manifest_error() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    db.default_keyspace().put("a", "1").expect("written");
+    fs.fail(FaultRule::new(Call::Sync, Fault::Io).on("MANIFEST"));
+    assert!(db.flush().is_err(), "the flush met an error");
+    fs.crash_at(0);
+    let open = |left| builder("db", &env.with_file_system(Arc::new(left))).open().expect("it opens");
+    let row = open(fs.kill()).default_keyspace().get("a").expect("read");
+    assert_eq!(row.as_deref(), Some(&b"1"[..]), "an acknowledged row is gone after a kill");
+    // The row need not be there, but what is listed must be.
+    (0..8).for_each(|seed| drop(open(fs.crash(seed)).default_keyspace().get("a").expect("read")));
+}
+
+fn table_error() {
+    let (env, fs) = Env::sim(1);
+    let open = || builder("db", &env).open().expect("it opens");
+    let db = open();
+    for number in 0..500u32 {
+        db.default_keyspace().put(number.to_be_bytes(), [7; 100]).expect("written");
+    }
+    db.close().expect("closed");
+    for skip in 0..20 {
+        let db = open();
+        fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").after(skip));
+        let read: sapwood::Result<Vec<_>> = db.default_keyspace().iter().collect();
+        fs.clear_faults();
+        assert!(read.is_err() || read.is_ok_and(|read| read.len() == 500), "a scan passed something over");
+    }
+}
+
+fn sync_error() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    keyspace.put_with("a", "1", &WriteOptions::sync()).expect("written");
+    fs.fail(FaultRule::new(Call::Sync, Fault::Io).on(".wal"));
+    let acknowledged = keyspace.put_with("b", "2", &WriteOptions::sync()).is_ok();
+    fs.crash_at(0);
+    for seed in 0..20 {
+        let env = env.with_file_system(Arc::new(fs.crash(seed)));
+        let db = builder("db", &env).open().expect("it opens");
+        let there = db.default_keyspace().contains("b").expect("read");
+        assert!(
+            there || !acknowledged,
+            "a sync failed, and what it should have saved was acknowledged and is gone"
+        );
+    }
+}
+
+fn read_error() {
+    for skip in 0..12 {
+        let (env, fs) = Env::sim(1);
+        let db = builder("db", &env).open().expect("it opens");
+        for number in 0..50u32 {
+            db.default_keyspace().put(number.to_be_bytes(), [7; 100]).expect("written");
+        }
+        fs.crash_at(0);
+        let left = fs.kill();
+        drop(db);
+        left.fail(FaultRule::new(Call::Read, Fault::Io).on(".wal").after(skip));
+        let env = env.with_file_system(Arc::new(left));
+        if let Ok(db) = builder("db", &env).open() {
+            let count = db.default_keyspace().iter().count();
+            assert_eq!(count, 50, "a read of the log failed, and the log was taken to end there");
+        }
+    }
+}
+
+/// Threads that commit with a sync while the power goes: whoever was told that it is safe must be right.
+fn waiting() {
+    for round in 0..40 {
+        let (env, fs) = Env::sim(round);
+        let db = builder("db", &env).open().expect("it opens");
+        db.default_keyspace().put_with("first", "", &WriteOptions::sync()).expect("written");
+        fs.crash_at(fs.operations() + 40 + round * 3);
+        let writers: Vec<_> = (0..4u32)
+            .map(|writer| {
+                let keyspace = db.default_keyspace();
+                let body = move || {
+                    let keys = (0..200u32).map(move |number| format!("{writer}-{number}"));
+                    keys.take_while(|key| keyspace.put_with(key, "", &WriteOptions::sync()).is_ok())
+                        .collect::<Vec<String>>()
+                };
+                std::thread::Builder::new().spawn(body).expect("a thread")
+            })
+            .collect();
+        let acknowledged: Vec<String> =
+            writers.into_iter().flat_map(|writer| writer.join().expect("no panic")).collect();
+        drop(db);
+        // What nothing has synced is gone.
+        let env = env.with_file_system(Arc::new(fs.crash_with(|_| false)));
+        let db = builder("db", &env).open().expect("it opens");
+        for key in acknowledged {
+            assert!(db.default_keyspace().contains(&key).expect("read"), "{key} was synced and is gone");
+        }
+    }
+}
+
+fn gap() {
+    for round in 0..60 {
+        let (env, fs) = Env::sim(round);
+        let db = builder("db", &env).open().expect("it opens");
+        fs.fail(FaultRule::new(Call::Write, Fault::Io).on(".wal").after(3 + round));
+        let writers: Vec<_> = (0..3u64)
+            .map(|writer| {
+                let keyspace = db.default_keyspace();
+                let body = move || {
+                    let keys = (0..60).map(|number| format!("{writer}-{number}"));
+                    keys.filter(|key| keyspace.put(key, key).is_ok()).collect::<Vec<String>>()
+                };
+                std::thread::Builder::new().spawn(body).expect("a thread")
+            })
+            .collect();
+        let acknowledged: Vec<String> =
+            writers.into_iter().flat_map(|writer| writer.join().expect("no panic")).collect();
+        fs.crash_at(0);
+        let env = env.with_file_system(Arc::new(fs.kill()));
+        let db = builder("db", &env).open().expect("it opens");
+        for key in acknowledged {
+            assert!(
+                db.default_keyspace().contains(&key).expect("read"),
+                "{key} was acknowledged and is gone"
+            );
+        }
+    }
+}
+
+/// A write astray that puts a whole block where another one belongs.
+fn swapped_blocks() {
+    const BLOCK: usize = 4096;
+    let (env, fs) = Env::sim(1);
+    let open =
+        || builder("db", &env).advanced(|options| options.block_bytes = BLOCK).open().expect("it opens");
+    let db = open();
+    let value = |number: u32| [number as u8; 100];
+    for number in 0..400u32 {
+        db.default_keyspace().put(number.to_be_bytes(), value(number)).expect("written");
+    }
+    db.close().expect("closed");
+    let table = fs.files().into_iter().find(|path| path.extension().is_some_and(|name| name == "sst"));
+    let table = table.expect("a close flushes");
+    let mut bytes = fs.read_file(&table).expect("it is there");
+    let (first, second) = bytes[..2 * BLOCK].split_at_mut(BLOCK);
+    first.swap_with_slice(second);
+    fs.write_file(&table, &bytes).expect("replaced");
+    let db = open();
+    for number in 0..400u32 {
+        match db.default_keyspace().get(number.to_be_bytes()) {
+            Ok(got) => assert_eq!(got.as_deref(), Some(&value(number)[..]), "key {number}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corruption, "{error}"),
+        }
+    }
+    assert!(db.default_keyspace().get(0u32.to_be_bytes()).is_err(), "two blocks were swapped");
+}
+
+fn crafted_index() {
+    let mut index = TableIndexColumns::default();
+    index.push(&[], 0, u32::MAX, false).expect("one block");
+    index.data_len = 64;
+    let mut payload = Vec::new();
+    index.encode(&mut payload);
+    assert!(TableIndexColumns::decode(&payload).is_err(), "a block of 64 bytes announces 4 GiB");
+}
+
+fn crafted_footer() {
+    let section = |offset: u64, len: u64| SectionHandle { offset, len };
+    // The second section begins where the first one's length wraps round to.
+    let footer = TableFooter {
+        data_len: 4096,
+        filter: section(4096, u64::MAX - 95),
+        index: section(4000, 50),
+        properties: section(4050, 50),
+    };
+    let bytes = footer.encode(FileNumber(7));
+    let decoded = TableFooter::decode(&bytes, FileNumber(7), 4100 + FOOTER_BYTES as u64);
+    assert!(decoded.is_err(), "sections overlap the data: {decoded:?}");
+}
+
+/// Gets beside overwrites, flushes and compactions: never an older value than one that was acknowledged before.
+fn merging() {
+    let (env, _fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (keyspace, done) = (keyspace.clone(), done.clone());
+        let body = move || {
+            let mut last = 0;
+            while !done.load(Ordering::Acquire) {
+                let got = keyspace.get("key").expect("read");
+                let got =
+                    got.map_or(0, |value| u32::from_be_bytes(value[..4].try_into().expect("four bytes")));
+                assert!(got >= last, "read {got} after {last}");
+                last = got;
+            }
+        };
+        std::thread::Builder::new().spawn(body).expect("a thread")
+    };
+    for number in 1..=1500u32 {
+        keyspace.put("key", number.to_be_bytes()).expect("written");
+        if number % 5 == 0 {
+            db.flush().expect("flushed");
+        }
+        if reader.is_finished() {
+            break;
+        }
+    }
+    done.store(true, Ordering::Release);
+    reader.join().expect("every read was right");
+}
+
+/// Writers that split the same leaves, and readers of what was there before.
+fn inserting() {
+    for round in 0..60u64 {
+        let (env, _fs) = Env::sim(round);
+        let db = builder("db", &env).open().expect("it opens");
+        let keyspace = db.default_keyspace();
+        for number in (0..400u32).step_by(4) {
+            keyspace.put(number.to_be_bytes(), "old").expect("written");
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (keyspace, done) = (keyspace.clone(), done.clone());
+                let body = move || {
+                    while !done.load(Ordering::Acquire) {
+                        for number in (0..400u32).step_by(4) {
+                            let got = keyspace.get(number.to_be_bytes()).expect("read");
+                            assert_eq!(got.as_deref(), Some(&b"old"[..]), "key {number}");
+                        }
+                        let found = keyspace.iter().filter(|entry| {
+                            entry.as_ref().is_ok_and(|entry| {
+                                entry.key().first_chunk().is_some_and(|key| u32::from_be_bytes(*key) % 4 == 0)
+                            })
+                        });
+                        assert_eq!(found.count(), 100, "a scan meets every old key once");
+                    }
+                };
+                std::thread::Builder::new().spawn(body).expect("a thread")
+            })
+            .collect();
+        let options = WriteOptions { durability: Some(Durability::Buffered) };
+        for number in (0..400u32).filter(|number| number % 4 != 0) {
+            keyspace.put_with(number.to_be_bytes(), "new", &options).expect("written");
+        }
+        done.store(true, Ordering::Release);
+        readers.into_iter().for_each(|reader| reader.join().expect("every read was right"));
+    }
+}

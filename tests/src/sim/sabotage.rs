@@ -1,0 +1,332 @@
+//! `sapwood-sim sabotage`: plants one bug after the other and looks who notices.
+//!
+//! A sub-command that finds nothing proves nothing, unless it is known to find what is there. [`detector`] names for
+//! each bug what finds it soonest. With `--size ci` only that is run, for some seconds; with `--size campaign`, what
+//! did not find it is followed by everything else, for longer. Each run is a process of its own, which is ended at the
+//! first violation. A death and a hang count as found: in a database without the bug there is neither.
+#![allow(clippy::disallowed_methods, reason = "starts processes and watches them in real time")]
+use crate::sim::arguments::{Command, Run, Settings};
+use crate::sim::report::SeedReport;
+use sapwood_base::planted::Bug;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ExitCode, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "sabotage",
+    help: "with one planted bug after the other: does anything notice? (needs --features planted)",
+    options: &[
+        (
+            "--size",
+            "ci|campaign",
+            "ci (the default): what finds each bug soonest; campaign: then everything else",
+        ),
+        ("--models", "", "runs loom models too, which cargo builds for it"),
+        ("--least", "PERCENT", "fails if fewer are found (80)"),
+        ("--only", "NAME", "one bug"),
+        ("--list", "", "lists the bugs and what finds them"),
+    ],
+    run: Run::Whole(run),
+};
+
+/// Processes at the same time.
+const PROCESSES: usize = 2;
+/// How long one detector has for one bug: CI size, campaign size.
+const SECONDS: [u64; 2] = [10, 90];
+/// What says nothing for so long after its time is up hangs.
+const HANG: Duration = Duration::from_secs(40);
+
+/// What may find a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detector {
+    /// Seeds of a sub-command, from 0 on.
+    Seeds(&'static str),
+    /// A scenario of [`crate::sim::probe`].
+    Probe(&'static str),
+    /// A loom model: package, and the arguments of `cargo test` that choose it.
+    Model(&'static str, &'static [&'static str]),
+}
+
+/// What a campaign tries where the named detector finds nothing.
+const EVERYTHING: &[Detector] = &[Detector::Seeds("crash"), Detector::Seeds("meta")];
+
+/// What finds a bug soonest.
+fn detector(bug: Bug) -> Detector {
+    use Bug::*;
+    use Detector::*;
+    match bug {
+        SyncOneSegment
+        | StaleRecords
+        | SegmentHeaderNotSynced
+        | TornBatch
+        | RecoveredLogOpen
+        | RecoveredLogNotSynced
+        | MarkBeforeSync => Seeds("crash"),
+        DirectoryNotSynced
+        | ManifestNotSynced
+        | NewManifestNotSynced
+        | NewManifestNameNotSynced
+        | TableNotSynced
+        | DropNotLogged => Seeds("crash"),
+        AcknowledgeBeforeSync | UserSpaceBuffer | RecycledBeforeEdit => Seeds("crash"),
+        PositionsReused | FileNumbersReused | LogStartBeforeFlush | ReplayedLogDropped | ReplayOffByOne
+        | ReplaySkipsKeyspace => Seeds("crash"),
+        DeletedBeforeEdit | GreedySweep => Seeds("crash"),
+        SequenceRestarts | CacheKeyWithoutFile | StaleRow => Seeds("meta"),
+        TombstoneDroppedEarly
+        | FlushLosesDeletes
+        | SnapshotsIgnored
+        | NewestDropped
+        | SplitUserKey
+        | LowerBoundIgnored => Seeds("meta"),
+        KeyAltered | PrevRepeats | SeekLandsLate | FilterForgets => Seeds("meta"),
+        ReadErrorEndsLog => Probe("read-error"),
+        DamageEndsLog => Seeds("crash"),
+        GapAcknowledged => Probe("gap"),
+        LeadersTarget | LostWakeUp => Probe("waiting"),
+        RetrySync => Probe("sync-error"),
+        OutputsTakenBack => Probe("manifest-error"),
+        UnreadableSkipped => Probe("table-error"),
+        SnapshotBoundary | SnapshotsIgnored => Probe("tiny-batch"),
+        OverwrittenVersionsStay | ObsoleteTablesStay => Probe("space"),
+        PrefixBound => Probe("prefix"),
+        ErrorSwallowed => Probe("flush-error"),
+        FullDiskIsFinal => Probe("full-disk"),
+        MemtableGrows => Probe("memory"),
+        ChecksumWithoutOffset => Probe("swapped-blocks"),
+        NoLengthCap => Probe("crafted-index"),
+        UncheckedAdd => Probe("crafted-footer"),
+        NoLock => Probe("lock"),
+        EmptyKeyspaceName => Probe("names"),
+        SequenceBeforeView => Probe("reading-while-merging"),
+        TornLeaf => Model("sapwood-memtable", &["--test", "loom", "a_lookup_sees_whole_leaves"]),
+        PinnedFrameFreed => Model("sapwood-storage", &["--lib", "a_pinned_frame_is_freed_once"]),
+        PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
+        StartNotAwaited => Model("sapwood", &["--test", "loom", "a_frozen_generation"]),
+    }
+}
+
+/// How a bug was found.
+struct Found {
+    by: String,
+    /// Units of work that the detector counted until then: states, runs; none for probes and models.
+    count: Option<u64>,
+    after: Duration,
+    what: String,
+}
+
+fn run(settings: &Settings) -> ExitCode {
+    if settings.has("--list") {
+        for bug in Bug::ALL {
+            println!("{:<28} {:<28} {}\n  {}", bug.name(), bug.class(), label(detector(*bug)), bug.what());
+        }
+        return ExitCode::SUCCESS;
+    }
+    if !cfg!(feature = "planted") {
+        eprintln!("sapwood-sim: this build has no bugs to plant: build with --features planted");
+        return ExitCode::from(2);
+    }
+    let campaign = match settings.text("--size") {
+        None | Some("ci") => false,
+        Some("campaign") => true,
+        Some(other) => {
+            eprintln!("sapwood-sim: --size is ci or campaign, not {other:?}");
+            return ExitCode::from(2);
+        }
+    };
+    let least: usize = settings.text("--least").and_then(|percent| percent.parse().ok()).unwrap_or(80);
+    let only = settings.text("--only");
+    let models = settings.has("--models");
+    let needs_model = |bug: &Bug| matches!(detector(*bug), Detector::Model(..));
+    let bugs: Vec<Bug> = Bug::ALL
+        .iter()
+        .copied()
+        .filter(|bug| only.is_none_or(|only| only == bug.name()))
+        .filter(|bug| models || campaign || !needs_model(bug))
+        .collect();
+    if bugs.is_empty() {
+        eprintln!("sapwood-sim: there is no such bug; see sabotage --list (models need --models)");
+        return ExitCode::from(2);
+    }
+
+    let start = Instant::now();
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Found>>> = Mutex::new(bugs.iter().map(|_| None).collect());
+    std::thread::scope(|scope| {
+        for _ in 0..PROCESSES {
+            scope.spawn(|| {
+                loop {
+                    // Relaxed: the number alone matters.
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(bug) = bugs.get(at) else { return };
+                    let found = hunt(*bug, campaign, models);
+                    println!("{}", line(*bug, found.as_ref()));
+                    results.lock().expect("nobody panics with it")[at] = found;
+                }
+            });
+        }
+    });
+    let results = results.into_inner().expect("nobody panics with it");
+    let found = results.iter().filter(|found| found.is_some()).count();
+    let missed: Vec<&str> =
+        bugs.iter().zip(&results).filter(|(_, found)| found.is_none()).map(|(bug, _)| bug.name()).collect();
+    if !missed.is_empty() {
+        println!("not found: {}", missed.join(", "));
+    }
+    let left_out = Bug::ALL.len() - bugs.len();
+    let left_out = match left_out {
+        0 => String::new(),
+        count => format!(", {count} left out"),
+    };
+    println!("sabotage: {found} of {} found{left_out}, {:.0} s", bugs.len(), start.elapsed().as_secs_f64());
+    ExitCode::from(u8::from(found * 100 < bugs.len() * least))
+}
+
+fn line(bug: Bug, found: Option<&Found>) -> String {
+    let start = format!("{:<28} {:<26}", bug.name(), bug.class());
+    match found {
+        None => format!("{start} NOT FOUND"),
+        Some(found) => {
+            let count = found.count.map_or(String::new(), |count| format!(" {count}"));
+            let what: String = found.what.chars().take(110).collect();
+            format!("{start} {:<22} {:>6.1} s{count:>7}  {what}", found.by, found.after.as_secs_f64())
+        }
+    }
+}
+
+fn label(detector: Detector) -> String {
+    match detector {
+        Detector::Seeds(name) => name.to_string(),
+        Detector::Probe(name) => format!("probe {name}"),
+        Detector::Model(package, _) => format!("loom {package}"),
+    }
+}
+
+/// Runs detectors until one finds the bug.
+fn hunt(bug: Bug, campaign: bool, models: bool) -> Option<Found> {
+    let seconds = SECONDS[usize::from(campaign)];
+    let named = detector(bug);
+    let others = EVERYTHING.iter().copied().filter(|other| campaign && *other != named);
+    let all =
+        std::iter::once(named).filter(|named| models || !matches!(named, Detector::Model(..))).chain(others);
+    let start = Instant::now();
+    for detector in all {
+        let found = match detector {
+            Detector::Seeds(name) => watch_seeds(name, bug, seconds),
+            Detector::Probe(name) => {
+                let mut command = this_program();
+                command.args(["probe", "--only", name, "--planted", bug.name()]);
+                watch_whole(command).map(|what| (None, what))
+            }
+            Detector::Model(package, arguments) => {
+                watch_model(package, arguments, bug).map(|what| (None, what))
+            }
+        };
+        if let Some((count, what)) = found {
+            return Some(Found { by: label(detector), count, after: start.elapsed(), what });
+        }
+    }
+    None
+}
+
+fn this_program() -> std::process::Command {
+    std::process::Command::new(std::env::current_exe().expect("this program has a path"))
+}
+
+/// Runs seeds of a sub-command in a process until one reports a violation. Returns the work until then, and what it is.
+fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, String)> {
+    let mut command = this_program();
+    command.args([name, "--planted", bug.name(), "--part", "0/1", "--seeds", "0..1000000"]);
+    command.args(["--seconds", &seconds.to_string()]);
+    let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a process"));
+    let output = BufReader::new(child.0.stdout.take().expect("it is a pipe"));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in output.lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    let (start, limit) = (Instant::now(), Duration::from_secs(seconds) + HANG);
+    let (mut count, mut is_running) = (0, None);
+    loop {
+        let message = match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                return Some((Some(count), format!("hangs at seed {is_running:?}")));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = child.0.wait().expect("it was started here");
+                // One that does not know the sub-command ends before its first seed.
+                let seed = is_running.filter(|_| !status.success())?;
+                return Some((Some(count), format!("the process dies at seed {seed}: {status}")));
+            }
+        };
+        if let Some(seed) = message.strip_prefix("begin ") {
+            is_running = Some(seed.to_string());
+        } else if let Some((_, report)) = SeedReport::from_line(&message) {
+            count += report.counts.first().copied().unwrap_or(0);
+            if let Some(violation) = report.violations.first() {
+                return Some((Some(count), violation.lines().next().unwrap_or_default().to_string()));
+            }
+            is_running = None;
+        }
+    }
+}
+
+/// Runs a process to its end. What it says about its failure, if it fails or hangs.
+fn watch_whole(mut command: std::process::Command) -> Option<String> {
+    let mut child = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process"));
+    let mut errors = child.0.stderr.take().expect("it is a pipe");
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = errors.read_to_string(&mut text);
+        let _ = sender.send(text);
+    });
+    let Ok(text) = receiver.recv_timeout(HANG * 2) else { return Some("hangs".to_string()) };
+    let status = child.0.wait().expect("it was started here");
+    // The message of a panic stands below the line that says where it was.
+    let mut lines = text.lines().skip_while(|line| !line.contains("panicked at")).skip(1);
+    let what = lines.next().unwrap_or("it fails").to_string();
+    (!status.success()).then_some(what)
+}
+
+/// Lets cargo build and run a loom model.
+fn watch_model(package: &str, arguments: &[&str], bug: Bug) -> Option<String> {
+    // One build at a time: cargo would wait for itself anyway.
+    static BUILDING: Mutex<()> = Mutex::new(());
+    let _building = BUILDING.lock().expect("nobody panics with it");
+    let flags = format!("{} --cfg loom", std::env::var("RUSTFLAGS").unwrap_or_default());
+    let folder = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_string());
+    let output = std::process::Command::new("cargo")
+        .args(["test", "--release", "-p", package, "--features", "planted"])
+        .args(arguments)
+        .env("RUSTFLAGS", flags)
+        .env("CARGO_TARGET_DIR", format!("{folder}/loom"))
+        .env("LOOM_MAX_PREEMPTIONS", "2")
+        .env("SAPWOOD_PLANTED", bug.name())
+        .output()
+        .expect("cargo is there");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    // A build that fails is not a test that does.
+    let failed = text.contains("test result: FAILED") || text.contains("(signal: ");
+    let mut lines = text.lines().skip_while(|line| !line.contains("panicked at")).skip(1);
+    failed.then(|| lines.next().unwrap_or("it fails").to_string())
+}
+
+/// A process that does not outlive its watcher.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
