@@ -278,9 +278,11 @@ mod switched {
         PLANTED[bug as usize / 64].fetch_or(1 << (bug as u8 % 64), Ordering::Relaxed);
     }
 
+    type Key = (u32, Vec<u8>);
+
     /// Values by keyspace and key; for good, as readers borrow them.
     #[derive(Default)]
-    pub struct Rows(Mutex<BTreeMap<(u32, Vec<u8>), &'static [u8]>>);
+    pub struct Rows(Mutex<BTreeMap<Key, &'static [u8]>>);
 
     impl Rows {
         /// The value that was remembered for a key.

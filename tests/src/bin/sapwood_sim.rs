@@ -1,5 +1,5 @@
 //! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or `sapwood-sim --help`.
-use sapwood_tests::harness::plant_named;
+use sapwood_tests::harness::{plant, plant_named};
 use sapwood_tests::sim::arguments::{Command, Parsed, parse};
 use sapwood_tests::sim::{crash, fault, jobs, kill, meta, power, probe, sabotage, sector};
 use std::process::ExitCode;
@@ -18,6 +18,7 @@ const COMMANDS: &[Command] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    plant();
     // What `kill` and `power` start: not for people.
     if let Some((name, rest)) = arguments.split_first()
         && name == "kill-child"

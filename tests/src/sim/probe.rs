@@ -287,7 +287,7 @@ fn sync_error() {
 }
 
 fn read_error() {
-    for skip in 0..12 {
+    for skip in 0..40 {
         let (env, fs) = Env::sim(1);
         let db = builder("db", &env).open().expect("it opens");
         for number in 0..50u32 {

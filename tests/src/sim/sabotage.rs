@@ -54,7 +54,8 @@ enum Detector {
 }
 
 /// What a campaign tries where the named detector finds nothing.
-const EVERYTHING: &[Detector] = &[Detector::Seeds("crash"), Detector::Seeds("meta")];
+const EVERYTHING: &[Detector] =
+    &[Detector::Seeds("crash"), Detector::Seeds("meta"), Detector::Seeds("fault"), Detector::Seeds("sector")];
 
 /// What finds a bug soonest.
 fn detector(bug: Bug) -> Detector {
@@ -225,6 +226,7 @@ fn hunt(bug: Bug, campaign: bool, models: bool) -> Option<Found> {
             Detector::Probe(name) => {
                 let mut command = this_program();
                 command.args(["probe", "--only", name, "--planted", bug.name()]);
+                command.env("SAPWOOD_PLANTED", bug.name());
                 watch_whole(command).map(|what| (None, what))
             }
             Detector::Model(package, arguments) => {
@@ -246,7 +248,7 @@ fn this_program() -> std::process::Command {
 fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, String)> {
     let mut command = this_program();
     command.args([name, "--planted", bug.name(), "--part", "0/1", "--seeds", "0..1000000"]);
-    command.args(["--seconds", &seconds.to_string()]);
+    command.args(["--seconds", &seconds.to_string()]).env("SAPWOOD_PLANTED", bug.name());
     let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a process"));
     let output = BufReader::new(child.0.stdout.take().expect("it is a pipe"));
     let (sender, receiver) = mpsc::channel();
