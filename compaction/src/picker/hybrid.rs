@@ -1,4 +1,7 @@
 //! Lazy leveling: level 0 goes as a whole into a new run of the tier level; a full tier goes into the last level.
+//!
+//! Levels between the two are filled only by another shape that the keyspace had before. What lies there is newer than
+//! the tier and older than level 0, so it goes wherever level 0 goes: passed over, it would hide what went below it.
 use super::{Compaction, part_under};
 use crate::options::{CompactionOptions, LAST_LEVEL, TIER_LEVEL};
 use crate::version::{Run, Version};
@@ -16,15 +19,17 @@ pub(super) fn pick(
     options: &CompactionOptions,
     idle: bool,
 ) -> Option<Compaction> {
-    let level0: Vec<Arc<Run>> = version.level(0).cloned().collect();
+    let level0_runs = version.level(0).count();
+    let above_tier: Vec<Arc<Run>> =
+        version.runs.iter().filter(|run| run.level < TIER_LEVEL).cloned().collect();
     let tier: Vec<Arc<Run>> = version.level(TIER_LEVEL).cloned().collect();
     if tier.len() >= options.tier_runs {
         return Some(into_last(keyspace, version, tier, "tier is full"));
     }
-    if level0.len() >= options.level0_runs {
+    if level0_runs >= options.level0_runs {
         return Some(Compaction {
             keyspace,
-            inputs: level0,
+            inputs: above_tier,
             target_level: TIER_LEVEL,
             target_run: 0,
             reason: "level 0 is full",
@@ -32,7 +37,7 @@ pub(super) fn pick(
         });
     }
     if idle {
-        let upper: Vec<Arc<Run>> = level0.into_iter().chain(tier).collect();
+        let upper: Vec<Arc<Run>> = above_tier.into_iter().chain(tier).collect();
         let upper_bytes: u64 = upper.iter().map(|run| run.file_bytes()).sum();
         let last_bytes = version.level_bytes(LAST_LEVEL);
         let worthwhile =

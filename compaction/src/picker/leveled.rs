@@ -42,7 +42,11 @@ pub(super) fn pick(
         if bytes == 0 {
             continue;
         }
-        let score = bytes as f64 / targets[level as usize].max(1) as f64;
+        let mut score = bytes as f64 / targets[level as usize].max(1) as f64;
+        if version.level(level).nth(1).is_some() {
+            // Left by another shape. Until they are one run, nothing of the level can go down on its own.
+            score = score.max(2.0);
+        }
         if score > 1.0 && best.is_none_or(|(best, _)| score > best) {
             best = Some((score, level));
         }
@@ -50,7 +54,11 @@ pub(super) fn pick(
     match best?.1 {
         0 => Some(into_level(keyspace, version, level0, base, "level 0 is full")),
         level => {
-            let run = version.level(level).next()?;
+            let runs: Vec<Arc<Run>> = version.level(level).cloned().collect();
+            let [run] = runs.as_slice() else {
+                // A table of the newest run alone would get below the older ones, which then hide it.
+                return Some(into_level(keyspace, version, runs, level + 1, "several runs in a level"));
+            };
             let below = version.level(level + 1).next();
             // The table that drags along the fewest bytes per byte of its own.
             let table = run.tables.iter().min_by(|a, b| cost(a, below).total_cmp(&cost(b, below)))?.clone();
