@@ -37,7 +37,7 @@ impl Filter {
             FilterKind::Standard => {
                 let bytes = (hashes.len() as f64 * f64::from(bits_per_key) / 8.0).ceil() as usize;
                 // Its number of probes grows with bits per key; more than ours can record gain nothing.
-                let items = hashes.len().max(bytes * 8 / 20);
+                let items = hashes.len().max((bytes * 8).div_ceil(20));
                 // The hash is already random; a fixed seed makes equal tables equal. Its halves are the keys of two
                 // hash functions and must differ.
                 let seed = std::array::from_fn(|i| i as u8);
@@ -238,6 +238,20 @@ mod tests {
 
     fn measured(filter: &Filter, absent: &[u64]) -> f64 {
         absent.iter().filter(|hash| filter.may_contain(**hash)).count() as f64 / absent.len() as f64
+    }
+
+    #[test]
+    fn filters_of_few_keys_can_be_read_back() {
+        for (kind, keys, bits) in [FilterKind::Blocked, FilterKind::Standard].into_iter().flat_map(|kind| {
+            (1..12).flat_map(move |keys| (0..=64).map(move |bits| (kind, keys, bits as f32)))
+        }) {
+            let present = hashes(keys, 2);
+            let mut payload = Vec::new();
+            Filter::build(kind, bits, &present).unwrap().encode(&mut payload);
+            let read =
+                Filter::decode(&payload).unwrap_or_else(|error| panic!("{kind:?} {keys} {bits}: {error}"));
+            assert!(present.iter().all(|hash| read.may_contain(*hash)));
+        }
     }
 
     #[test]
