@@ -129,11 +129,17 @@ fn position_of(offset: u64) -> u64 {
     offset / UNIT_BYTES as u64
 }
 
-fn encode_record(edits: &[Edit], database: u64, offset: u64) -> Vec<u8> {
+/// What the records of a MANIFEST are sealed for, in place of the database alone. Blocks of a new file that were not
+/// written before a crash may hold those of a file that was removed: an older MANIFEST's must not validate there.
+fn owner(database: u64, number: FileNumber) -> u64 {
+    database.wrapping_add(number.0)
+}
+
+fn encode_record(edits: &[Edit], owner: u64, offset: u64) -> Vec<u8> {
     let mut record = vec![0; RECORD_HEADER_BYTES];
     record.extend(format::encode(edits));
     let payload = (record.len() - RECORD_HEADER_BYTES) as u32;
-    log_record::seal(&mut record, payload, database, position_of(offset), RecordKind::Edit, edits.len());
+    log_record::seal(&mut record, payload, owner, position_of(offset), RecordKind::Edit, edits.len());
     record.resize(record.len().next_multiple_of(UNIT_BYTES), 0);
     record
 }
@@ -159,7 +165,7 @@ impl Manifest {
         let path = context.directory.join(FileName::Manifest(number).format());
         let file = context.fs.create_new(&path)?;
         let mut bytes = format::encode_header(database).to_vec();
-        bytes.extend(encode_record(&state.snapshot(), database, HEADER_BYTES as u64));
+        bytes.extend(encode_record(&state.snapshot(), owner(database, number), HEADER_BYTES as u64));
         let sync = || if planted::is(Bug::NewManifestNotSynced) { Ok(()) } else { file.sync_all() };
         let sync_name = || match planted::is(Bug::NewManifestNameNotSynced) {
             true => Ok(()),
@@ -221,7 +227,7 @@ impl Manifest {
             *self = next;
             return Ok(());
         }
-        let record = encode_record(&edits, self.database, self.end);
+        let record = encode_record(&edits, owner(self.database, self.number), self.end);
         self.file.write_at(self.end, &record)?;
         let unsynced = planted::is(Bug::ManifestNotSynced);
         if let Err(error) = if unsynced { Ok(()) } else { self.file.sync_data() } {
@@ -240,7 +246,8 @@ impl Manifest {
         let mut mark = [0; RECORD_HEADER_BYTES + UNIT_BYTES];
         mark[RECORD_HEADER_BYTES..].copy_from_slice(&position_of(self.end).to_le_bytes());
         let position = position_of(self.end);
-        log_record::seal(&mut mark, UNIT_BYTES as u32, self.database, position, RecordKind::SyncMark, 0);
+        let owner = owner(self.database, self.number);
+        log_record::seal(&mut mark, UNIT_BYTES as u32, owner, position, RecordKind::SyncMark, 0);
         // Without it, opening is only less sure of itself.
         let _ = self.file.write_at(self.end, &mark);
     }
@@ -316,15 +323,16 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
         let error = error.at(&path, 0);
         if error_kind == ErrorKind::Unsupported { Failure::Fatal(error) } else { Failure::Torn(error) }
     })?;
+    let owner = owner(database, number);
     let mut state = ManifestState::default();
     let mut offset = HEADER_BYTES;
     let mut first = true;
     while offset < bytes.len() {
-        let Some((kind, payload)) = record_at(&bytes, offset, database) else {
+        let Some((kind, payload)) = record_at(&bytes, offset, owner) else {
             let error = Error::corruption(&path, offset as u64, "MANIFEST record is damaged");
             // Each edit was synced before anything was written behind it, so only the last record can be torn.
             let later = (offset / UNIT_BYTES + 1..bytes.len() / UNIT_BYTES)
-                .any(|unit| record_at(&bytes, unit * UNIT_BYTES, database).is_some());
+                .any(|unit| record_at(&bytes, unit * UNIT_BYTES, owner).is_some());
             if later {
                 return Err(Failure::Fatal(error));
             }
@@ -359,12 +367,12 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
 }
 
 /// The edit or sync mark at `offset`, if a valid one is there: its kind and payload.
-fn record_at(bytes: &[u8], offset: usize, database: u64) -> Option<(RecordKind, &[u8])> {
+fn record_at(bytes: &[u8], offset: usize, owner: u64) -> Option<(RecordKind, &[u8])> {
     let rest = &bytes[offset..];
     let header = log_record::parse_header(rest.first_chunk()?, position_of(offset as u64))?;
     let record = rest.get(..header.covered_bytes())?;
     let is_ours = matches!(header.kind, RecordKind::Edit | RecordKind::SyncMark);
-    (is_ours && header.verify(record, database, position_of(offset as u64)))
+    (is_ours && header.verify(record, owner, position_of(offset as u64)))
         .then(|| (header.kind, &record[RECORD_HEADER_BYTES..]))
 }
 
