@@ -6,6 +6,7 @@ use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{Replay, builder, seeds, within};
 use sapwood_tests::model::Operation;
 use sapwood_tests::oracle::Oracle;
+use sapwood_tests::sim::{self, arguments::Settings};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,5 +173,16 @@ fn crashes_leave_a_prefix_that_holds_every_promise() {
             let mut run = Run { random, env, fs, oracle: Oracle::new(), style, floor: 0 };
             run.run();
         });
+    }
+}
+
+/// A small portion of `sapwood-sim crash`: every moment of a run on one thread instead of some moments of a run on many.
+#[test]
+fn crashes_at_watched_moments_leave_a_prefix_that_holds_every_promise() {
+    let settings = Settings::default().with("--states", 60).with("--loose", "");
+    for seed in seeds(1000..1008) {
+        let report = sim::crash::seed(seed, &settings);
+        assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+        assert!(report.counts[0] > 30 && report.counts[1] > 0, "too few states: {:?}", report.counts);
     }
 }

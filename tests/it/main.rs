@@ -12,4 +12,5 @@ mod snapshot;
 mod iterator;
 mod concurrency;
 mod probe;
+mod regressions;
 mod tidy;

@@ -2,6 +2,7 @@
 use sapwood::{CompactionStyle, Cursor, Db, DbBuilder, Env, Keyspace, KeyspaceOptions, Snapshot};
 use sapwood_tests::harness::{Replay, seeds};
 use sapwood_tests::model::{Map, Operation, apply};
+use sapwood_tests::sim::{arguments::Settings, meta};
 use std::ops::Bound;
 
 struct Run {
@@ -207,4 +208,15 @@ fn run(seed: u64) {
 #[test]
 fn random_operations_agree_with_sorted_maps() {
     seeds(1..15).into_iter().for_each(run);
+}
+
+/// A small portion of `sapwood-sim meta`.
+#[test]
+fn settings_do_not_change_answers() {
+    let settings = Settings::default().with("--settings", 4);
+    for seed in seeds(1000..1012) {
+        let report = meta::seed(seed, &settings);
+        assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
+        assert_eq!(report.counts[0], 4);
+    }
 }

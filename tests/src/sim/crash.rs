@@ -22,7 +22,7 @@ use crate::sim::workload::{Generator, Workload};
 use sapwood::{Durability, Env};
 use sapwood_storage::sim::{CrashChoice, Moment, SimFs};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -38,8 +38,13 @@ pub const COMMAND: Command = Command {
         ("--length", "N", "operations per seed (80)"),
         ("--operation", "K", "only the moments of the changing call with this number"),
         ("--choice", "TEXT", "only what this choice leaves of them: \"kill\", or as a failure names it"),
+        (
+            "--loose",
+            "",
+            "does not ask that a run repeats itself: for a process in which other threads work, too",
+        ),
         ("--no-shrink", "", "does not look for a shorter list of operations that fails too"),
-        ("--print", "", "print settings and operations"),
+        ("--print", "", "print settings and operations; with --operation, all changing calls too"),
     ],
     run: Run::Seeds { seed, counts: &["states", "nested"], seconds: 90, seeds: 0..u64::MAX },
 };
@@ -66,11 +71,12 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
             println!("{at:>4} {operation:?}");
         }
     }
-    let only = settings
-        .text("--operation")
-        .and_then(|number| number.parse().ok())
-        .map(|operation| Only { operation, choice: settings.text("--choice").map(str::to_string) });
-    let campaign = Campaign::new(seed, workload.tuning.clone(), states, only);
+    let only = settings.text("--operation").and_then(|number| number.parse().ok()).map(|operation| Only {
+        operation,
+        choice: settings.text("--choice").map(str::to_string),
+        print: settings.has("--print"),
+    });
+    let campaign = Campaign::new(seed, workload.tuning.clone(), states, only, settings.has("--loose"));
     let failure = campaign.run(&workload.operations).err();
     let counts = vec![campaign.states.get(), campaign.nested.get()];
     let violations = failure
@@ -96,7 +102,7 @@ fn shortened(seed: u64, workload: &Workload, states: u64, failure: &Failure) -> 
     let name = oracle(failure);
     // More states than in the first run, so that a crash in a rare place is met again.
     let fails = |list: &[Operation]| {
-        let campaign = Campaign::new(seed, workload.tuning.clone(), states * 2, None);
+        let campaign = Campaign::new(seed, workload.tuning.clone(), states * 2, None, false);
         campaign.run(list).is_err_and(|other| oracle(&other) == name)
     };
     let shortest = shrink(&workload.operations, SHRINK, fails);
@@ -113,6 +119,8 @@ fn shortened(seed: u64, workload: &Workload, states: u64, failure: &Failure) -> 
 struct Only {
     operation: u64,
     choice: Option<String>,
+    /// Prints every changing call.
+    print: bool,
 }
 
 /// A crash of the outermost level.
@@ -151,6 +159,8 @@ struct Campaign {
     tuning: Tuning,
     budget: u64,
     only: Option<Only>,
+    /// Whether other threads of this process decide when files are removed.
+    loose: bool,
     states: Cell<u64>,
     nested: Cell<u64>,
     /// States that were recovered already, with what was promised of them.
@@ -160,12 +170,13 @@ struct Campaign {
 }
 
 impl Campaign {
-    fn new(seed: u64, tuning: Tuning, budget: u64, only: Option<Only>) -> Rc<Campaign> {
+    fn new(seed: u64, tuning: Tuning, budget: u64, only: Option<Only>, loose: bool) -> Rc<Campaign> {
         Rc::new(Campaign {
             seed,
             tuning,
             budget,
             only,
+            loose,
             states: Cell::new(0),
             nested: Cell::new(0),
             seen: RefCell::default(),
@@ -204,7 +215,7 @@ impl Campaign {
         };
         let (_, again) = self.run_once(operations, |_| threshold)?;
         // A look at one place stops nowhere else, and everything else is as it was.
-        if trace != again {
+        if trace != again && !self.loose {
             return Err("the run does not repeat itself: the second time its calls were others".to_string());
         }
         Ok(())
@@ -246,7 +257,6 @@ struct Crasher {
     queue: Queue,
     /// What was promised while the moments in the queue were caught.
     promise: Promise,
-    /// Whether what the run started from can still lose something to a power loss: it was left by a kill.
     random: fastrand::Rng,
 }
 
@@ -272,6 +282,7 @@ impl Crasher {
     fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Xxh3>>>) {
         let queue = self.queue.clone();
         let (salt, level) = (self.random.u64(..), self.level);
+        let print = self.campaign.only.as_ref().is_some_and(|only| only.print) && threshold > 0;
         let only = self.campaign.only.clone().filter(|_| level == 1).map(|only| only.operation);
         fs.watch(move |moment: &Moment<'_>| {
             if let Some(trace) = &trace {
@@ -279,6 +290,9 @@ impl Crasher {
                 trace.update(&moment.number.to_le_bytes());
                 trace.update(moment.path.as_os_str().as_encoded_bytes());
                 trace.update(moment.operation.to_string().as_bytes());
+            }
+            if print {
+                println!("level {level}: {moment:?}");
             }
             let mut hash = [0; 17];
             hash[..8].copy_from_slice(&moment.number.to_le_bytes());
@@ -326,6 +340,9 @@ impl Crasher {
             }
             campaign.states.set(campaign.states.get() + 1);
             campaign.nested.set(campaign.nested.get() + u64::from(self.level > 1));
+            if campaign.only.as_ref().is_some_and(|only| only.print) {
+                println!("level {}: crash {}, {choice}: {:?}", self.level, caught.what, image.files());
+            }
             let seed = xxh3_64(choice.as_bytes()) ^ caught.operation ^ u64::from(self.level) << 60;
             let outcome = recover(&campaign, image, model, promise, power_loss, self.level, seed);
             outcome.map_err(|what| {
@@ -437,13 +454,4 @@ fn check_read_only<P>(
         return Err("O16: a read-only opening has changed bytes".to_string());
     }
     Ok(())
-}
-
-/// What the seeds of a table have found once, for tests: runs each, and gives the violations.
-pub fn violations(seeds: impl IntoIterator<Item = u64>, settings: &Settings) -> BTreeMap<u64, Vec<String>> {
-    seeds
-        .into_iter()
-        .map(|number| (number, seed(number, settings).violations))
-        .filter(|(_, violations)| !violations.is_empty())
-        .collect()
 }

@@ -292,6 +292,14 @@ impl Driver {
         drop(db);
         self.model.flushed();
         self.moved(observer)?;
+        // Files of old versions go when no thread can be reading them; others of this process may make that last.
+        for _ in 0..2000 {
+            if self.fs.open_handles() == 0 {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+            std::thread::yield_now();
+        }
         let handles = self.fs.open_handles();
         if handles > 0 {
             return violation(format!("O9: {handles} files are open after the close"));
