@@ -342,8 +342,14 @@ impl Wal {
                 return Err(error);
             }
         };
-        if recycled.is_none() {
-            self.context.sync_directory()?;
+        if recycled.is_none()
+            && let Err(error) = self.context.sync_directory()
+        {
+            // Its name is there and may not survive a power loss, and no later sync would change that. The next
+            // opening must not find it and write what it promises to keep.
+            drop(segment);
+            let _ = self.context.fs.remove_file(&path);
+            return Err(error);
         }
         let physical = pool.physical;
         let fresh = self.segments[physical].set(segment).is_ok();
