@@ -484,12 +484,13 @@ impl<'a> Replay<'a> {
     {
         if self.source.sync && !planted::is(Bug::RecoveredLogNotSynced) {
             let segments: &'h [FoundSegment] = history.segments;
-            for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
-                scope.spawn(move |_| {
+            // One after the other: a thread that waits for the disk writes no portions.
+            scope.spawn(move |_| {
+                for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
                     let result = segment.file.sync_data();
                     shared.synced.lock().push((segment.number, result));
-                });
-            }
+                }
+            });
         }
         let state = self.state;
         while let Some(record) = history.next()? {
@@ -579,7 +580,7 @@ impl Shared {
                     }
                 }
             }
-            portion.sort();
+            portion.prepare();
             Ok(portion)
         };
         let portion = portion();

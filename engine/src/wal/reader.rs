@@ -45,6 +45,8 @@ impl Record {
 
 /// Bytes that are read at once; also the most that stays allocated when nobody holds a record.
 const CHUNK_BYTES: usize = 1 << 20;
+/// Zeros that are passed over at once while looking for marks.
+const ZEROS_BYTES: usize = 1024;
 
 /// A stretch of one segment in memory.
 #[derive(Clone)]
@@ -214,15 +216,17 @@ impl<'a> LogReader<'a> {
             };
             let data = chunk.from(here).expect("loaded");
             let units = (data.len() / UNIT_BYTES) as u64;
-            for unit in 0..units {
+            let mut unit = 0;
+            while unit < units {
+                // Most of what is looked at was never written.
+                while data[unit as usize * UNIT_BYTES..].first_chunk() == Some(&[0u8; ZEROS_BYTES]) {
+                    unit += ((ZEROS_BYTES - HEADER_BYTES) / UNIT_BYTES) as u64;
+                }
                 let rest = &data[unit as usize * UNIT_BYTES..];
                 // A mark is three units long. One that crosses chunks is looked at on its own below.
                 let Some(bytes) = rest.first_chunk::<HEADER_BYTES>() else { break };
-                // Most of what is looked at was never written.
-                if *bytes == [0; HEADER_BYTES] {
-                    continue;
-                }
                 let at = here + unit;
+                unit += 1;
                 if let Some(header) = parse_header(bytes, at).filter(is_mark)
                     && header.verify(rest, self.database, at)
                 {

@@ -19,7 +19,12 @@ struct OfKeyspace {
     /// What all keys begin with.
     common: Vec<u8>,
     staged: Vec<Staged>,
+    /// Hashes of keys that the filter does not know yet.
+    hashes: Vec<u64>,
 }
+
+/// How far ahead of their use words of the filter are asked for.
+const AHEAD: usize = 16;
 
 impl Portion {
     /// An empty portion of `memtable`.
@@ -37,13 +42,16 @@ impl Portion {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<()> {
-        let filter = self.memtable.filter();
-        filter.prefetch(keyspace, hash);
         let at = match self.keyspaces.iter().rposition(|of| of.id == keyspace) {
             Some(at) => at,
             None => {
                 self.memtable.check_keyspace(keyspace)?;
-                self.keyspaces.push(OfKeyspace { id: keyspace, common: key.to_vec(), staged: Vec::new() });
+                self.keyspaces.push(OfKeyspace {
+                    id: keyspace,
+                    common: key.to_vec(),
+                    staged: Vec::new(),
+                    hashes: Vec::new(),
+                });
                 self.keyspaces.len() - 1
             }
         };
@@ -51,14 +59,29 @@ impl Portion {
         of.common.truncate(common_prefix_len(&of.common, key));
         let arena = &self.memtable.arena;
         of.staged.push(Staged::write(arena, &PrefixBase::default(), key, sequence, kind, value)?);
-        filter.insert(keyspace, hash);
+        of.hashes.push(hash);
         Ok(())
     }
 
-    /// Sorts what was added, which [`Memtable::publish`] would otherwise do alone for all portions.
-    pub fn sort(&mut self) {
-        for of in self.keyspaces.iter_mut().filter(|of| of.common.is_empty()) {
-            of.staged.sort_unstable_by_key(Staged::prefix);
+    fn is_prepared(&self) -> bool {
+        self.keyspaces.iter().all(|of| of.hashes.is_empty())
+    }
+
+    /// Prepares what was added, which [`Memtable::publish`] would otherwise do alone for all portions.
+    pub fn prepare(&mut self) {
+        let filter = self.memtable.filter();
+        for of in &mut self.keyspaces {
+            for (i, hash) in of.hashes.iter().enumerate() {
+                if let Some(later) = of.hashes.get(i + AHEAD) {
+                    filter.prefetch(of.id, *later);
+                }
+                filter.insert(of.id, *hash);
+            }
+            of.hashes = Vec::new();
+            // Otherwise prefixes will be taken anew.
+            if of.common.is_empty() {
+                of.staged.sort_unstable_by_key(Staged::prefix);
+            }
         }
     }
 }
@@ -74,11 +97,14 @@ impl Memtable {
     ///
     /// # Panics
     /// If a portion belongs to another memtable.
-    pub fn publish(&self, portions: Vec<Portion>) -> Result<()> {
+    pub fn publish(&self, mut portions: Vec<Portion>) -> Result<()> {
         assert!(
             portions.iter().all(|portion| std::ptr::eq(&*portion.memtable, self)),
             "a portion of another memtable"
         );
+        for portion in portions.iter_mut().filter(|portion| !portion.is_prepared()) {
+            portion.prepare();
+        }
         let mut all: Vec<OfKeyspace> = portions.into_iter().flat_map(|portion| portion.keyspaces).collect();
         // Stable: portions of one keyspace keep their order.
         all.sort_by_key(|of| of.id);
@@ -174,7 +200,7 @@ mod tests {
                     portion.add(keyspace, key, hash, SequenceNumber(*sequence), *kind, value).unwrap();
                 }
                 if random.bool() {
-                    portion.sort();
+                    portion.prepare();
                 }
                 portions.push(portion);
             }
