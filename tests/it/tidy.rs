@@ -109,6 +109,16 @@ fn crates_depend_in_one_direction() {
 }
 
 #[test]
+fn bugs_are_planted_only_where_it_is_asked_for() {
+    for folder in CRATES.iter().filter(|folder| root().join(folder).exists()) {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        for line in manifest.lines().filter(|line| line.contains("planted") && !line.starts_with('#')) {
+            assert!(line.starts_with("planted = ["), "{folder}/Cargo.toml turns planted bugs on: {line}");
+        }
+    }
+}
+
+#[test]
 fn every_file_says_what_it_is() {
     for (name, text) in sources() {
         assert!(

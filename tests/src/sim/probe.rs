@@ -41,6 +41,7 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "lock", asks: "is a database open once?", run: lock },
     Probe { name: "names", asks: "is a keyspace without a name refused?", run: names },
     Probe { name: "prefix", asks: "does a prefix end before its successor?", run: prefix },
+    Probe { name: "keyspaces", asks: "do a keyspace and its end survive a kill?", run: keyspaces },
     Probe { name: "turning", asks: "does a cursor that turns round move?", run: turning },
     Probe {
         name: "tiny-batch",
@@ -131,6 +132,20 @@ fn prefix() {
     }
     let keys: Vec<Vec<u8>> = keyspace.prefix("a").map(|entry| entry.expect("read").into_parts().0).collect();
     assert_eq!(keys, [b"a".to_vec(), b"a1".to_vec()]);
+}
+
+fn keyspaces() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let second = db.keyspace("second", KeyspaceOptions::default()).expect("made");
+    second.put("a", "1").expect("written");
+    let open = |left| builder("db", &env.with_file_system(Arc::new(left))).open().expect("it opens");
+    let killed = open(fs.kill());
+    let row = killed.keyspace("second", KeyspaceOptions::default()).and_then(|second| second.get("a"));
+    assert!(row.expect("read").is_some(), "the row of a keyspace is gone after a kill");
+    db.drop_keyspace("second").expect("dropped");
+    let names = open(fs.kill()).list_keyspaces().expect("listed");
+    assert_eq!(names, ["default"], "a keyspace that was dropped is back");
 }
 
 fn turning() {

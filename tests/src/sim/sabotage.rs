@@ -73,11 +73,12 @@ fn detector(bug: Bug) -> Detector {
         | ManifestNotSynced
         | NewManifestNotSynced
         | NewManifestNameNotSynced
-        | TableNotSynced
-        | DropNotLogged => Seeds("crash"),
+        | TableNotSynced => Seeds("crash"),
+        DropNotLogged | ReplaySkipsKeyspace => Probe("keyspaces"),
         AcknowledgeBeforeSync | UserSpaceBuffer | RecycledBeforeEdit => Seeds("crash"),
-        PositionsReused | FileNumbersReused | LogStartBeforeFlush | ReplayedLogDropped | ReplayOffByOne
-        | ReplaySkipsKeyspace => Seeds("crash"),
+        PositionsReused | FileNumbersReused | LogStartBeforeFlush | ReplayedLogDropped | ReplayOffByOne => {
+            Seeds("crash")
+        }
         DeletedBeforeEdit | GreedySweep => Seeds("crash"),
         SequenceRestarts | CacheKeyWithoutFile | StaleRow => Seeds("meta"),
         TombstoneDroppedEarly | FlushLosesDeletes | NewestDropped | SplitUserKey | LowerBoundIgnored => {
@@ -293,6 +294,7 @@ fn fails_anyway(name: &str, seed: Option<&str>) -> bool {
     static KNOWN: Mutex<BTreeMap<String, bool>> = Mutex::new(BTreeMap::new());
     let mut command = this_program();
     match seed {
+        Some(seed) if name == "crash" => command.args([name, "--seed", seed, "--no-shrink"]),
         Some(seed) => command.args([name, "--seed", seed]),
         None => command.args(["probe", "--only", name]),
     };
