@@ -538,7 +538,7 @@ impl Driver {
         let Some(held) = &mut self.cursors[usize::from(slot)] else { return Ok(()) };
         for step in moves {
             let now = held.at.take();
-            let bounds: Option<(Bound<&[u8]>, Bound<&[u8]>, bool)> = match (step, &now) {
+            let bounds = match (step, &now) {
                 (Move::First, _) => Some((Bound::Unbounded, Bound::Unbounded, true)),
                 (Move::Last, _) => Some((Bound::Unbounded, Bound::Unbounded, false)),
                 (Move::Seek(key), _) => Some((Bound::Included(key), Bound::Unbounded, true)),
@@ -549,7 +549,8 @@ impl Driver {
                 (Move::Next | Move::Prev, None) => None,
             };
             let want = bounds.and_then(|(lower, upper, first)| {
-                self.model.entry(held.space, (lower, upper), first, held.commits)
+                let bounds = (lower.map(Vec::as_slice), upper.map(Vec::as_slice));
+                self.model.entry(held.space, bounds, first, held.commits)
             });
             match step {
                 Move::First => held.cursor.seek_to_first()?,
