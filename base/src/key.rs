@@ -6,6 +6,9 @@ pub const MAX_KEY_BYTES: usize = 64 << 10;
 /// The longest value in bytes.
 pub const MAX_VALUE_BYTES: usize = 1 << 30;
 
+/// Numbers of keyspaces lie below this. They index arrays, so a wrong one must not ask for all memory.
+pub const MAX_KEYSPACES: u32 = 1 << 20;
+
 /// What an entry does to its key. The numbers are on disk; the spare ones are named so that no one reuses them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -55,6 +58,12 @@ number!(
     FileNumber,
     u64
 );
+
+impl FileNumber {
+    /// The largest number that a file can have: far above what is ever handed out, and counting on from it is safe.
+    pub const MAX: FileNumber = FileNumber(1 << 62);
+}
+
 number!(
     /// The identity of a keyspace. Dense, never reused within a database.
     KeyspaceId,

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::format::manifest::Edit;
+use sapwood_base::key::MAX_KEYSPACES;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, picker};
@@ -766,6 +767,7 @@ impl Core {
 
     fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
         check_name(name)?;
+        options.validate()?;
         self.check_writable()?;
         let mut guard = self.manifest.lock();
         let Some(manifest) = guard.as_mut() else { return Err(closed()) };
@@ -773,6 +775,11 @@ impl Core {
             return Ok(entry.state.clone());
         }
         let id = KeyspaceId(manifest.state.next_keyspace);
+        if id.0 >= MAX_KEYSPACES {
+            let message =
+                format!("{MAX_KEYSPACES} keyspaces have been made in this database, which is the limit");
+            return Err(Error::invalid_argument(message));
+        }
         let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
         self.append(manifest, vec![edit], &HashMap::new())?;
         let state = manifest.state.keyspaces[&id].state.clone();

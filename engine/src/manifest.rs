@@ -59,7 +59,18 @@ impl ManifestState {
                 Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
                 Edit::LogOpened(position) => self.log_opened = *position,
                 Edit::KeyspaceCreated { id, name, options } => {
-                    let state = KeyspaceState::new(*id, name, options.parse()?);
+                    let broken = |what: &str| {
+                        Error::new(ErrorKind::Corruption, format!("keyspace {id} ({name:?}) {what}"))
+                    };
+                    if self.keyspaces.contains_key(id) {
+                        return Err(broken("is created twice"));
+                    }
+                    if self.by_name(name).is_some() {
+                        return Err(broken("has the name of another one"));
+                    }
+                    let options =
+                        options.parse().map_err(|error| broken(&format!("has bad options: {error}")))?;
+                    let state = KeyspaceState::new(*id, name, options);
                     self.keyspaces.insert(*id, KeyspaceEntry { state, version: Arc::default() });
                     self.next_keyspace = self.next_keyspace.max(id.0 + 1);
                 }
@@ -70,6 +81,12 @@ impl ManifestState {
                 Edit::TableAdded(table) => touched.push(table.keyspace),
                 Edit::TableRemoved { keyspace, .. } => touched.push(*keyspace),
             }
+        }
+        // Replaying a stretch twice, or one that lies in another, would bring the same operations back twice.
+        let ends = self.log_closed.iter().map(|(_, end)| *end);
+        let starts = self.log_closed.iter().skip(1).map(|(start, _)| *start).chain([self.log_opened]);
+        if ends.zip(starts).any(|(end, next)| end > next) {
+            return Err(Error::new(ErrorKind::Corruption, "stretches of the log overlap"));
         }
         touched.sort_unstable();
         touched.dedup();
@@ -131,11 +148,11 @@ fn position_of(offset: u64) -> u64 {
 
 /// What the records of a MANIFEST are sealed for, in place of the database alone. Blocks of a new file that were not
 /// written before a crash may hold those of a file that was removed: an older MANIFEST's must not validate there.
-fn owner(database: u64, number: FileNumber) -> u64 {
+pub(crate) fn owner(database: u64, number: FileNumber) -> u64 {
     database.wrapping_add(number.0)
 }
 
-fn encode_record(edits: &[Edit], owner: u64, offset: u64) -> Vec<u8> {
+pub(crate) fn encode_record(edits: &[Edit], owner: u64, offset: u64) -> Vec<u8> {
     let mut record = vec![0; RECORD_HEADER_BYTES];
     record.extend(format::encode(edits));
     let payload = (record.len() - RECORD_HEADER_BYTES) as u32;
@@ -315,12 +332,22 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
         Ok(bytes)
     };
     let bytes = read().map_err(Failure::Fatal)?;
+    replay(context, &path, number, &bytes)
+}
+
+/// The state that the bytes of a MANIFEST add up to. `path` is for messages.
+fn replay(
+    context: &Arc<TableContext>,
+    path: &Path,
+    number: FileNumber,
+    bytes: &[u8],
+) -> std::result::Result<Loaded, Failure> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
-        return Err(Failure::Torn(Error::corruption(&path, 0, "MANIFEST is shorter than its header")));
+        return Err(Failure::Torn(Error::corruption(path, 0, "MANIFEST is shorter than its header")));
     };
     let database = format::decode_header(header).map_err(|error| {
         let error_kind = error.kind();
-        let error = error.at(&path, 0);
+        let error = error.at(path, 0);
         if error_kind == ErrorKind::Unsupported { Failure::Fatal(error) } else { Failure::Torn(error) }
     })?;
     let owner = owner(database, number);
@@ -328,11 +355,11 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
     let mut offset = HEADER_BYTES;
     let mut first = true;
     while offset < bytes.len() {
-        let Some((kind, payload)) = record_at(&bytes, offset, owner) else {
-            let error = Error::corruption(&path, offset as u64, "MANIFEST record is damaged");
+        let Some((kind, payload)) = record_at(bytes, offset, owner) else {
+            let error = Error::corruption(path, offset as u64, "MANIFEST record is damaged");
             // Each edit was synced before anything was written behind it, so only the last record can be torn.
             let later = (offset / UNIT_BYTES + 1..bytes.len() / UNIT_BYTES)
-                .any(|unit| record_at(&bytes, unit * UNIT_BYTES, owner).is_some());
+                .any(|unit| record_at(bytes, unit * UNIT_BYTES, owner).is_some());
             if later {
                 return Err(Failure::Fatal(error));
             }
@@ -345,8 +372,7 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
             offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
             continue;
         }
-        let edits =
-            format::decode(payload).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
+        let edits = format::decode(payload).map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
         let handles = edits
             .iter()
             .filter_map(|edit| match edit {
@@ -356,14 +382,22 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
                 _ => None,
             })
             .collect();
-        state.apply(&edits, &handles).map_err(|error| Failure::Fatal(error.at(&path, offset as u64)))?;
+        state.apply(&edits, &handles).map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
         offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
         first = false;
     }
     if first {
-        return Err(Failure::Torn(Error::corruption(&path, HEADER_BYTES as u64, "MANIFEST has no record")));
+        return Err(Failure::Torn(Error::corruption(path, HEADER_BYTES as u64, "MANIFEST has no record")));
     }
     Ok(Loaded { database, state })
+}
+
+/// [`replay`] for fuzzing, of the bytes of file 1.
+#[cfg(feature = "sim")]
+pub(crate) fn replay_bytes(context: &Arc<TableContext>, bytes: &[u8]) -> Result<Loaded> {
+    replay(context, Path::new("MANIFEST-000001"), FileNumber(1), bytes).map_err(|failure| match failure {
+        Failure::Torn(error) | Failure::Fatal(error) => error,
+    })
 }
 
 /// The edit or sync mark at `offset`, if a valid one is there: its kind and payload.

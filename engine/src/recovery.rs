@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rayon::prelude::*;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{
-    HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header,
+    HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::format::write_batch::Operations;
@@ -569,6 +569,11 @@ impl Shared {
                         break;
                     }
                     let operation = operation?;
+                    // Each has a position of its own; one too many would have that of the next record.
+                    if i as u64 >= record_units(record.payload().len()) {
+                        let message = format!("the batch at position {} has too many operations", record.position);
+                        return Err(Error::new(ErrorKind::Corruption, message));
+                    }
                     let (keyspace, key) = (operation.keyspace, operation.key);
                     if planted::is(Bug::ReplaySkipsKeyspace) && keyspace.0 + 1 == state.next_keyspace.max(2) {
                         continue;

@@ -42,7 +42,7 @@ impl FileName {
 }
 
 fn number(digits: &str) -> Option<FileNumber> {
-    digits.parse().ok().map(FileNumber)
+    digits.parse().ok().map(FileNumber).filter(|number| *number <= FileNumber::MAX)
 }
 
 #[cfg(test)]
@@ -59,9 +59,17 @@ mod tests {
         ] {
             assert_eq!(FileName::parse(&name.format()), Some(name));
         }
-        for stranger in
-            ["", "7.sst", "+00007.sst", "000007.sst.bak", "MANIFEST-", "MANIFEST-5", "lock", "a.wal"]
-        {
+        for stranger in [
+            "",
+            "7.sst",
+            "+00007.sst",
+            "000007.sst.bak",
+            "MANIFEST-",
+            "MANIFEST-5",
+            "lock",
+            "a.wal",
+            "18446744073709551615.sst",
+        ] {
             assert_eq!(FileName::parse(stranger), None, "{stranger}");
         }
     }

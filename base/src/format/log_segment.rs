@@ -11,6 +11,7 @@
 //! does not fit into the rest of a segment goes on in the segment whose base position follows.
 use crate::checksum::checksum64;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sequence::SequenceNumber;
 
 /// Where the data of a segment starts, in bytes.
 pub const DATA_OFFSET: usize = 4096;
@@ -73,13 +74,20 @@ impl SegmentHeader {
                 ),
             ));
         }
-        Ok(Some(SegmentHeader {
+        let header = SegmentHeader {
             data_units: half(12),
             base_position: word(16),
             database: word(24),
             file_number: word(32),
             durable_position: word(40),
-        }))
+        };
+        if half(8) == 0 || word(48) != 0 || header.end_position() > SequenceNumber::MAX.0 + 1 {
+            return Err(Error::new(
+                ErrorKind::Corruption,
+                "segment header holds what no version has written",
+            ));
+        }
+        Ok(Some(header))
     }
 
     /// The position after the last unit of data.
@@ -108,6 +116,29 @@ mod tests {
             let mut bad = bytes;
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::decode(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn impossible_headers_under_a_right_checksum_are_refused() {
+        let header = SegmentHeader {
+            data_units: 64,
+            base_position: (1 << 44) - 64,
+            database: 7,
+            file_number: 12,
+            durable_position: 0,
+        };
+        let sealed = |at: usize, value: u8| {
+            let mut bytes = header.encode();
+            bytes[at] = value;
+            let sum = checksum64(&bytes[..56], SEED);
+            bytes[56..64].copy_from_slice(&sum.to_le_bytes());
+            SegmentHeader::decode(&bytes)
+        };
+        assert_eq!(sealed(12, 64).unwrap(), Some(header));
+        // One unit more than there are positions, version 0, a byte that is always zero.
+        for (at, value) in [(12, 65), (23, 0xFF), (8, 0), (50, 1)] {
+            assert_eq!(sealed(at, value).unwrap_err().kind(), ErrorKind::Corruption, "byte {at}");
         }
     }
 }

@@ -8,7 +8,7 @@
 //! A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can add both kinds.
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{FileNumber, KeyspaceId, MAX_KEY_BYTES};
+use crate::key::{FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_KEYSPACES};
 use crate::sequence::SequenceNumber;
 
 /// The bytes at the start of a MANIFEST, before the first record: magic, format version, database.
@@ -122,6 +122,9 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<u64> {
     if decoder.u32()? != crate::checksum::checksum32(&bytes[..20], MAGIC) {
         return Err(Error::new(ErrorKind::Corruption, "checksum of the MANIFEST header does not match"));
     }
+    if version == 0 {
+        return Err(Error::new(ErrorKind::Corruption, "no version writes a MANIFEST of format version 0"));
+    }
     if version > super::FORMAT_VERSION {
         let newest = super::FORMAT_VERSION;
         let message = format!("database has format version {version}, this version reads up to {newest}");
@@ -215,9 +218,38 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
 }
 
 fn keyspace(decoder: &mut Decoder<'_>) -> Result<KeyspaceId> {
-    u32::try_from(decoder.varint()?)
-        .map(KeyspaceId)
-        .map_err(|_| Error::new(ErrorKind::Corruption, "keyspace number exceeds 32 bits"))
+    match decoder.varint()? {
+        id if id < u64::from(MAX_KEYSPACES) => Ok(KeyspaceId(id as u32)),
+        id => Err(Error::new(ErrorKind::Corruption, format!("keyspace number {id} is out of range"))),
+    }
+}
+
+fn file(decoder: &mut Decoder<'_>) -> Result<FileNumber> {
+    match FileNumber(decoder.varint()?) {
+        file if file <= FileNumber::MAX => Ok(file),
+        file => Err(Error::new(ErrorKind::Corruption, format!("file number {file} is out of range"))),
+    }
+}
+
+/// A position of the log; one past the last is one, too.
+fn position(decoder: &mut Decoder<'_>) -> Result<u64> {
+    match decoder.varint()? {
+        position if position <= SequenceNumber::MAX.0 + 1 => Ok(position),
+        position => Err(Error::new(ErrorKind::Corruption, format!("position {position} is out of range"))),
+    }
+}
+
+/// A table whose bounds or numbers contradict each other would be searched wrongly, or not at all.
+fn table(table: TableRecord) -> Result<TableRecord> {
+    let sound = table.smallest <= table.largest
+        && table.lower.as_ref().is_none_or(|lower| *lower <= table.largest)
+        && table.min_sequence <= table.max_sequence
+        && table.max_sequence <= SequenceNumber::MAX
+        && table.tombstones <= table.entries;
+    if sound {
+        return Ok(table);
+    }
+    Err(Error::new(ErrorKind::Corruption, format!("what is said of table {} contradicts itself", table.file)))
 }
 
 fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
@@ -248,27 +280,27 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
         let tag = fields.varint()?;
         let mut body = Decoder::new(fields.length_prefixed()?);
         let edit = match tag {
-            NEXT_FILE => Edit::NextFile(FileNumber(body.varint()?)),
-            LOG_START => Edit::LogStart(body.varint()?),
+            NEXT_FILE => Edit::NextFile(file(&mut body)?),
+            LOG_START => Edit::LogStart(position(&mut body)?),
             LOG_CLOSED => {
-                let (start, end) = (body.varint()?, body.varint()?);
+                let (start, end) = (position(&mut body)?, position(&mut body)?);
                 if start > end {
                     return Err(Error::new(ErrorKind::Corruption, "a stretch of log ends before it starts"));
                 }
                 Edit::LogClosed { start, end }
             }
-            LOG_OPENED => Edit::LogOpened(body.varint()?),
+            LOG_OPENED => Edit::LogOpened(position(&mut body)?),
             KEYSPACE_CREATED => Edit::KeyspaceCreated {
                 id: keyspace(&mut body)?,
                 name: text(&mut body)?,
                 options: text(&mut body)?,
             },
             KEYSPACE_DROPPED => Edit::KeyspaceDropped(keyspace(&mut body)?),
-            TABLE_ADDED => Edit::TableAdded(TableRecord {
+            TABLE_ADDED => Edit::TableAdded(table(TableRecord {
                 keyspace: keyspace(&mut body)?,
                 level: level(&mut body)?,
                 run: body.varint()?,
-                file: FileNumber(body.varint()?),
+                file: file(&mut body)?,
                 file_bytes: body.varint()?,
                 entries: body.varint()?,
                 tombstones: body.varint()?,
@@ -284,14 +316,20 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
                         return Err(Error::new(ErrorKind::Corruption, message));
                     }
                 },
-            }),
+            })?),
             TABLE_REMOVED => Edit::TableRemoved {
                 keyspace: keyspace(&mut body)?,
                 level: level(&mut body)?,
                 run: body.varint()?,
-                file: FileNumber(body.varint()?),
+                file: file(&mut body)?,
             },
-            NEXT_KEYSPACE => Edit::NextKeyspace(keyspace(&mut body)?.0),
+            NEXT_KEYSPACE => match body.varint()? {
+                next if next <= u64::from(MAX_KEYSPACES) => Edit::NextKeyspace(next as u32),
+                next => {
+                    let message = format!("keyspace number {next} is out of range");
+                    return Err(Error::new(ErrorKind::Corruption, message));
+                }
+            },
             FIRST_OPTIONAL.. => continue,
             _ => {
                 let message = format!("edit field {tag} is not known to this version");
@@ -360,6 +398,42 @@ mod tests {
         assert_eq!(decode(&bytes).unwrap_err().kind(), ErrorKind::Unsupported);
         bytes[0] = 64;
         assert_eq!(decode(&bytes).unwrap(), vec![]);
+    }
+
+    #[test]
+    fn fields_that_contradict_themselves_or_are_out_of_range_are_refused() {
+        let Some(Edit::TableAdded(good)) = sample().into_iter().nth(6) else {
+            panic!("the sample has a table")
+        };
+        let wrong: [fn(&mut TableRecord); 7] = [
+            |table| table.smallest = b"zzz".to_vec(),
+            |table| table.lower = Some(b"zzz".to_vec()),
+            |table| table.min_sequence = SequenceNumber(1001),
+            |table| table.max_sequence = SequenceNumber(1 << 44),
+            |table| table.tombstones = 101,
+            |table| table.file = FileNumber(u64::MAX),
+            |table| table.keyspace = KeyspaceId(MAX_KEYSPACES),
+        ];
+        let mut edits: Vec<Edit> = wrong
+            .iter()
+            .map(|change| {
+                let mut table = good.clone();
+                change(&mut table);
+                Edit::TableAdded(table)
+            })
+            .collect();
+        edits.extend([
+            Edit::NextFile(FileNumber(u64::MAX)),
+            Edit::NextKeyspace(MAX_KEYSPACES + 1),
+            Edit::KeyspaceDropped(KeyspaceId(u32::MAX)),
+            Edit::LogStart(u64::MAX),
+            Edit::LogClosed { start: 0, end: (1 << 44) + 1 },
+            Edit::LogOpened(1 << 45),
+        ]);
+        for edit in edits {
+            let error = decode(&encode(std::slice::from_ref(&edit))).expect_err("must be refused");
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{edit:?}");
+        }
     }
 
     #[test]
