@@ -52,6 +52,9 @@ mod background;
 mod manifest;
 mod recovery;
 pub mod stats;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod fuzzing;
 
 #[cfg(feature = "sim")]
 pub use background::BackgroundStep;

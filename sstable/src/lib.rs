@@ -18,6 +18,9 @@ mod index;
 mod blocks;
 mod cursor;
 pub mod table;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use builder::{TableBuilder, TableSummary};
 pub use options::{Codec, FilterKind, ReadOptions, TableOptions};

@@ -13,4 +13,5 @@ mod iterator;
 mod concurrency;
 mod probe;
 mod regressions;
+mod corpora;
 mod tidy;

@@ -4,3 +4,4 @@ pub mod oracle;
 pub mod history;
 pub mod harness;
 pub mod sim;
+pub mod targets;

@@ -1,0 +1,145 @@
+//! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the feature `sim`.
+use crate::manifest::{self, ManifestState};
+use crate::recovery::{self, MemtableSource};
+use crate::wal::reader::{FoundSegment, LogReader};
+use sapwood_base::format::log_record::RecordKind;
+use sapwood_base::format::log_segment::SegmentHeader;
+use sapwood_base::format::manifest::Edit;
+use sapwood_base::{FileNumber, Result};
+use sapwood_compaction::TableContext;
+use sapwood_memtable::{ArenaPool, MemtableOptions};
+use sapwood_storage::cache::BufferCache;
+use sapwood_storage::fs::{File, FileSystem};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// What reading a stretch of log came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOutcome {
+    /// The position after the last valid record.
+    pub end: u64,
+    /// A durable position above `end` that something proves, if anything does: then the end is damage, not a tear.
+    pub witness: Option<u64>,
+}
+
+/// Reads the log that starts at `from` in these segments, as recovery reads the last stretch.
+pub fn read_log(
+    segments: Vec<(SegmentHeader, Box<dyn File>)>,
+    database: u64,
+    from: u64,
+    mut visit: impl FnMut(u64, RecordKind, &[u8]),
+) -> Result<LogOutcome> {
+    let mut found = Vec::new();
+    for (header, file) in segments {
+        let file_bytes = file.len()?;
+        found.push(FoundSegment { number: FileNumber(header.file_number), header, file, file_bytes });
+    }
+    found.sort_by_key(|segment| segment.header.base_position);
+    let mut reader = LogReader::new(&found, database, from);
+    while let Some(record) = reader.next()? {
+        visit(record.position, record.kind, record.payload());
+    }
+    let end = reader.position();
+    let witness = reader.witness_above(end)?;
+    let _ = reader.place(end);
+    let _ = reader.damage(end, "is damaged");
+    Ok(LogOutcome { end, witness })
+}
+
+/// What decoders need of a database that is not there: kept from input to input.
+pub struct Surroundings {
+    context: Arc<TableContext>,
+    arenas: Arc<ArenaPool>,
+}
+
+impl Surroundings {
+    /// A database in `directory` of `fs`, with the smallest memtables.
+    pub fn new(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Surroundings> {
+        // Nobody listens: tables that go away are not removed.
+        let (obsolete, _) = crossbeam::channel::unbounded();
+        let context = Arc::new(TableContext {
+            fs,
+            directory: directory.to_path_buf(),
+            cache: BufferCache::new(0)?,
+            next_file: AtomicU64::new(1),
+            obsolete,
+        });
+        Ok(Surroundings { context, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
+    }
+
+    /// Replays the bytes of a MANIFEST: the edits of its snapshot.
+    pub fn replay_manifest(&self, bytes: &[u8]) -> Result<Replayed> {
+        let loaded = manifest::replay_bytes(&self.context, bytes)?;
+        check(&loaded.state);
+        Ok(Replayed { database: loaded.database, edits: loaded.state.snapshot() })
+    }
+
+    /// The first three steps of an opening: everything but what changes files.
+    pub fn recover(&self) -> Result<Recovery> {
+        let names = manifest::list(&*self.context.fs, &self.context.directory)?;
+        let source = MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false };
+        let recovered = recovery::analyze(&self.context, &names, 7, &source)?;
+        check(&recovered.manifest);
+        let entries = recovered.generations.iter().map(|generation| generation.memtable.entries()).sum();
+        Ok(Recovery { base: recovered.base, entries, edits: recovered.manifest.snapshot() })
+    }
+}
+
+/// The bytes of a MANIFEST that holds these edits, one record per element. The first should be a snapshot.
+pub fn encode_manifest(database: u64, records: &[Vec<Edit>]) -> Vec<u8> {
+    let mut bytes = sapwood_base::format::manifest::encode_header(database).to_vec();
+    for edits in records {
+        let record = manifest::encode_record(edits, database, bytes.len() as u64);
+        bytes.extend(record);
+    }
+    bytes
+}
+
+/// What a MANIFEST came to.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Whose it is.
+    pub database: u64,
+    /// The state as a snapshot.
+    pub edits: Vec<Edit>,
+}
+
+/// What an opening would go on from.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Where the new log would start.
+    pub base: u64,
+    /// Entries in memtables.
+    pub entries: u64,
+    /// The state as a snapshot.
+    pub edits: Vec<Edit>,
+}
+
+/// What holds for every state, whatever bytes it came from.
+fn check(state: &ManifestState) {
+    for (id, entry) in &state.keyspaces {
+        assert!(id.0 < state.next_keyspace, "keyspace {id} is not below the next one");
+        assert_eq!(*id, entry.state.id);
+        let same_name = state.keyspaces.values().filter(|other| other.state.name == entry.state.name);
+        assert_eq!(same_name.count(), 1, "two keyspaces have one name");
+        let runs = &entry.version.runs;
+        let order = |pair: &[Arc<sapwood_compaction::Run>]| {
+            (pair[0].level, std::cmp::Reverse(pair[0].id)) < (pair[1].level, std::cmp::Reverse(pair[1].id))
+        };
+        assert!(runs.windows(2).all(order), "runs are not newest first");
+        for run in runs {
+            assert!(!run.tables.is_empty(), "a run is empty");
+            for table in &run.tables {
+                assert!(table.first() <= table.last(), "a table ends before it begins");
+                assert!(
+                    run.find(table.first()).is_some_and(|found| found.handle.file() == table.handle.file())
+                );
+                assert!(
+                    run.find(table.last()).is_some_and(|found| found.handle.file() == table.handle.file())
+                );
+            }
+            assert!(run.tables.windows(2).all(|pair| pair[0].last() < pair[1].first()), "a run overlaps");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Fuzz targets as plain functions: bytes in, nothing out, a panic for a finding.
+//!
+//! `fuzz/` wraps each of them for libFuzzer; `it/corpora.rs` replays the committed corpora through the same functions
+//! with the stable compiler. A target decodes what it is given and then holds it to what decoders promise: no panic, no
+//! allocation that the input does not justify, an end, output in order, and one encoding for one meaning. [`run`] adds
+//! the count of allocations; [`mutate`] repairs checksums after a mutation, so that a fuzzer gets past the first check.
+use allocation::Cap;
+use std::cell::Cell;
+
+pub mod allocation;
+pub mod bytes;
+pub mod memory;
+pub mod repair;
+pub mod coding;
+pub mod options;
+pub mod log;
+pub mod batch;
+pub mod manifest;
+pub mod section;
+pub mod table;
+pub mod image;
+pub mod seeds;
+
+/// The number of every table in the targets.
+pub const FILE: sapwood_base::FileNumber = sapwood_base::FileNumber(7);
+/// The database that every log and MANIFEST in the targets belongs to.
+pub const DATABASE: u64 = 42;
+
+/// One fuzz target.
+pub struct Target {
+    /// Its name: that of the function, of the fuzzer's program, and of the folder of its corpus.
+    pub name: &'static str,
+    /// Does the work.
+    pub function: fn(&[u8]),
+    /// Makes checksums right, and lengths where that is possible; leaves intact input as it is.
+    pub repair: fn(&mut [u8]),
+    /// What it may allocate.
+    pub cap: Cap,
+    /// The longest input that is worth its time, in bytes.
+    pub max_len: usize,
+    /// Whether it decodes only. Others run an engine, which has memory of its own and is not held to a cap.
+    pub decoder: bool,
+}
+
+const fn decoder(name: &'static str, function: fn(&[u8])) -> Target {
+    Target { name, function, repair: repair::nothing, cap: Cap::DECODER, max_len: 4096, decoder: true }
+}
+
+impl Target {
+    const fn repaired(self, repair: fn(&mut [u8])) -> Target {
+        Target { repair, ..self }
+    }
+
+    const fn capped(self, cap: Cap) -> Target {
+        Target { cap, ..self }
+    }
+
+    const fn max_len(self, max_len: usize) -> Target {
+        Target { max_len, ..self }
+    }
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    decoder("coding", coding::coding).max_len(512),
+    decoder("options", options::options).max_len(256),
+    decoder("file_name", options::file_name).max_len(64),
+    decoder("log_segment", log::log_segment).max_len(64).repaired(repair::segment_header),
+    decoder("wal_reader", log::wal_reader).repaired(repair::log),
+    decoder("wal_roundtrip", log::wal_roundtrip).max_len(1024),
+    decoder("batch_decode", batch::batch_decode),
+    decoder("batch_roundtrip", batch::batch_roundtrip).max_len(1024),
+    // An edit takes three bytes at least and becomes a structure; see `manifest.rs`.
+    decoder("manifest_edit", manifest::manifest_edit).capped(Cap::STRUCTURES),
+    decoder("manifest_replay", manifest::manifest_replay).capped(Cap::STRUCTURES).repaired(repair::manifest),
+    decoder("sst_block", section::sst_block),
+    decoder("sst_stored", section::sst_stored).repaired(repair::stored_input).capped(Cap::COMPRESSED),
+    decoder("sst_index", section::sst_index),
+    decoder("sst_filter", section::sst_filter),
+    decoder("sst_footer", section::sst_footer).max_len(104).repaired(repair::footer_input),
+    decoder("sst_properties", section::sst_properties),
+    decoder("decompress", section::decompress).capped(Cap::COMPRESSED),
+    decoder("sst_open_scan", table::sst_open_scan).repaired(repair::table).capped(Cap::COMPRESSED),
+    decoder("sst_roundtrip", table::sst_roundtrip).max_len(1024).capped(Cap::BUILDER),
+    decoder("recover_image", image::recover_image).repaired(repair::image).capped(Cap::STRUCTURES),
+    Target { decoder: false, ..decoder("open_dir", image::open_dir).repaired(repair::image) },
+];
+
+/// The target of that name.
+///
+/// # Panics
+/// If there is none.
+pub fn target(name: &str) -> &'static Target {
+    TARGETS.iter().find(|target| target.name == name).unwrap_or_else(|| panic!("there is no target {name:?}"))
+}
+
+/// Runs a target on an input and holds it to its cap of memory.
+pub fn run(target: &Target, data: &[u8]) {
+    if !target.decoder {
+        (target.function)(data);
+        return;
+    }
+    // What is made once per thread (contexts of codecs, surroundings of decoders) belongs to no input.
+    thread_local!(static WARM: Cell<u64> = const { Cell::new(0) });
+    let bit = 1 << TARGETS.iter().position(|other| other.name == target.name).expect("a listed target");
+    if WARM.get() & bit == 0 {
+        WARM.set(WARM.get() | bit);
+        (target.function)(data);
+    }
+    let used = allocation::measure(|| (target.function)(data));
+    target.cap.check(target.name, data.len(), used);
+}
+
+/// One mutation: `mutate` is libFuzzer's own, which changes the first `size` bytes of the buffer to at most `max_size` and
+/// returns how many there are then. Mostly checksums are made right afterwards; sometimes wrong ones are left, so that
+/// what happens then is tried too.
+pub fn mutate(
+    target: &Target,
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    seed: u32,
+    mutate: impl FnOnce(&mut [u8], usize, usize) -> usize,
+) -> usize {
+    let size = mutate(data, size, max_size);
+    if !seed.is_multiple_of(16) {
+        (target.repair)(&mut data[..size]);
+    }
+    size
+}

@@ -1,0 +1,174 @@
+//! The log: headers of segments, streams of records, and histories with holes and flips.
+//!
+//! An input of [`wal_reader`] is a byte that says where to start (units above the first segment), then segments: two
+//! bytes of length, the header, that many bytes of data. So a segment takes the bytes it has instead of the 4096 in front
+//! of its data. Segments of other databases are left out, as recovery does.
+use super::DATABASE;
+use super::bytes::Bytes;
+use super::memory::MemoryFile;
+use sapwood::fuzzing::{LogOutcome, read_log};
+use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
+use sapwood_base::format::log_segment::{self, DATA_OFFSET, SegmentHeader};
+use sapwood_storage::fs::File;
+
+/// Decodes the input as the header of a segment.
+pub fn log_segment(data: &[u8]) {
+    let Some(bytes) = data.first_chunk::<{ log_segment::HEADER_BYTES }>() else { return };
+    let Ok(decoded) = SegmentHeader::decode(bytes) else { return };
+    match decoded {
+        None => assert!(bytes.iter().all(|byte| *byte == 0)),
+        Some(header) => {
+            assert_eq!(header.encode(), *bytes, "a header has one encoding");
+            assert!(header.end_position() <= 1 << 44, "positions have 44 bits");
+        }
+    }
+}
+
+/// The pieces of an input of [`wal_reader`]: where headers lie, and the data after each.
+pub fn segments(data: &[u8]) -> Vec<(usize, usize, usize)> {
+    let mut found = Vec::new();
+    let mut at = 1;
+    while at + 2 + log_segment::HEADER_BYTES <= data.len() && found.len() < 8 {
+        let len = usize::from(u16::from_le_bytes([data[at], data[at + 1]]));
+        let header = at + 2;
+        let body = header + log_segment::HEADER_BYTES;
+        let end = (body + len).min(data.len());
+        found.push((header, body, end));
+        at = end;
+    }
+    found
+}
+
+/// Reads the input as a log.
+pub fn wal_reader(data: &[u8]) {
+    let mut files: Vec<(SegmentHeader, Box<dyn File>)> = Vec::new();
+    for (header, body, end) in segments(data) {
+        let bytes = data[header..body].first_chunk().expect("a whole header");
+        let Ok(Some(decoded)) = SegmentHeader::decode(bytes) else { continue };
+        if decoded.database == DATABASE {
+            let file = MemoryFile::with_hole("000001.wal", bytes, DATA_OFFSET, &data[body..end]);
+            files.push((decoded, Box::new(file)));
+        }
+    }
+    let Some(first) = files.iter().map(|(header, _)| header.base_position).min() else { return };
+    let from = first.saturating_add(u64::from(data[0]));
+    let mut position = from;
+    let mut bytes = 0;
+    let outcome = read_log(files, DATABASE, from, |at, kind, payload| {
+        // Of a skipped stretch only the header is there, so what follows lies anywhere above.
+        assert!(at >= position, "records follow each other");
+        assert!(kind != RecordKind::Skip || payload.is_empty(), "a skipped stretch has no payload");
+        position = at + record_units(payload.len());
+        bytes += payload.len();
+    });
+    // A segment may be shorter than its header says.
+    let Ok(outcome) = outcome else { return };
+    assert!(
+        outcome.witness.is_none_or(|durable| durable > outcome.end),
+        "a witness speaks of what is missing"
+    );
+    assert!(bytes <= data.len(), "a record is read once");
+}
+
+/// One record of a history.
+struct Written {
+    position: u64,
+    kind: RecordKind,
+    payload: Vec<u8>,
+}
+
+/// Writes records that the input describes over segments, damages some bytes, and reads: what comes back is the longest
+/// beginning that is whole, and damage below something synced is told from a torn end.
+pub fn wal_roundtrip(data: &[u8]) {
+    let mut input = Bytes::new(data);
+    let base = 1024 + (input.u64() & 0xFF_FFFF_FFFF);
+    let segment_units = 8 + u32::from(input.u8());
+    let damages = usize::from(input.u8() % 4);
+    let damage: Vec<(u8, u16, u8)> = (0..damages).map(|_| (input.u8(), input.u16(), input.u8())).collect();
+
+    let mut stream: Vec<u8> = Vec::new();
+    let mut written: Vec<Written> = Vec::new();
+    while !input.is_empty() && written.len() < 64 {
+        let position = base + (stream.len() / UNIT_BYTES) as u64;
+        let choice = input.u8();
+        let (kind, payload) = match choice % 8 {
+            0 => (RecordKind::Rotate, Vec::new()),
+            1 => (RecordKind::SyncMark, position.to_le_bytes().to_vec()),
+            // A mark that promises more than there is.
+            2 => (RecordKind::SyncMark, (position + u64::from(input.u8())).to_le_bytes().to_vec()),
+            3 => (RecordKind::Skip, vec![0; usize::from(input.u8())]),
+            _ => (RecordKind::Batch, input.value()),
+        };
+        let start = stream.len();
+        stream.resize(start + HEADER_BYTES, 0);
+        if kind == RecordKind::Skip {
+            log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, position, kind, 3);
+            stream.resize(start + record_units(payload.len()) as usize * UNIT_BYTES, choice);
+        } else {
+            stream.extend_from_slice(&payload);
+            log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, position, kind, 1);
+            stream.resize(stream.len().next_multiple_of(UNIT_BYTES), 0);
+        }
+        written.push(Written { position, kind, payload });
+    }
+    let end = base + (stream.len() / UNIT_BYTES) as u64;
+    let intact = stream.clone();
+    for (what, at, mask) in damage {
+        if stream.is_empty() {
+            break;
+        }
+        let at = usize::from(at) % stream.len();
+        match what % 3 {
+            0 => stream[at] ^= mask,
+            1 => stream[at..].fill(0),
+            _ => {
+                let from = at / 512 * 512;
+                let to = (from + 512).min(stream.len());
+                stream[from..to].fill(mask);
+            }
+        }
+    }
+    // A few zeros behind the end, as in a segment that is not full.
+    let unit_bytes = segment_units as usize * UNIT_BYTES;
+    let whole = (stream.len() + 1).next_multiple_of(unit_bytes);
+    let used = stream.len();
+    stream.resize(whole, 0);
+    let files = stream.chunks(unit_bytes).enumerate().map(|(i, chunk)| {
+        let header = SegmentHeader {
+            data_units: segment_units,
+            base_position: base + i as u64 * u64::from(segment_units),
+            database: DATABASE,
+            file_number: i as u64 + 1,
+            durable_position: 0,
+        };
+        let file = MemoryFile::with_hole("000001.wal", &header.encode(), DATA_OFFSET, chunk);
+        (header, Box::new(file) as Box<dyn File>)
+    });
+    let files: Vec<_> = files.collect();
+
+    // The model: a record is whole if none of the bytes that its checksum covers has changed.
+    let is_whole = |record: &Written| {
+        let from = (record.position - base) as usize * UNIT_BYTES;
+        let covered = if record.kind == RecordKind::Skip { 0 } else { record.payload.len() };
+        let range = from..from + HEADER_BYTES + covered;
+        stream[range.clone()] == intact[range]
+    };
+    let broken = written.iter().position(|record| !is_whole(record));
+    let wanted_end = broken.map_or(end, |broken| written[broken].position);
+    let mut expected = written[..broken.unwrap_or(written.len())].iter();
+    let outcome = read_log(files, DATABASE, base, |position, kind, payload| {
+        let want = expected.next().expect("no record that was not written, none behind a broken one");
+        assert_eq!((position, kind), (want.position, want.kind));
+        let skipped = kind == RecordKind::Skip;
+        assert!(if skipped { payload.is_empty() } else { payload == want.payload }, "payloads come back");
+    });
+    assert!(expected.next().is_none(), "every whole record in front comes back");
+    let marks = written[broken.unwrap_or(written.len())..].iter();
+    let witness = marks
+        .filter(|record| record.kind == RecordKind::SyncMark && is_whole(record))
+        .map(|record| u64::from_le_bytes(record.payload[..].try_into().expect("eight bytes")))
+        .max()
+        .filter(|durable| *durable > wanted_end);
+    let wanted = LogOutcome { end: wanted_end, witness };
+    assert_eq!(outcome.expect("reading from memory"), wanted, "{used} bytes used");
+}
