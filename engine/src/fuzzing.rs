@@ -12,7 +12,6 @@ use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{File, FileSystem};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// What reading a stretch of log came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,13 +57,8 @@ impl Surroundings {
     pub fn new(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Surroundings> {
         // Nobody listens: tables that go away are not removed.
         let (obsolete, _) = crossbeam::channel::unbounded();
-        let context = Arc::new(TableContext {
-            fs,
-            directory: directory.to_path_buf(),
-            cache: BufferCache::new(0)?,
-            next_file: AtomicU64::new(1),
-            obsolete,
-        });
+        let context = TableContext::new(fs, directory.to_path_buf(), BufferCache::new(0)?, obsolete);
+        let context = Arc::new(context);
         Ok(Surroundings { context, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
     }
 
