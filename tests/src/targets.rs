@@ -67,9 +67,9 @@ pub const TARGETS: &[Target] = &[
     decoder("file_name", options::file_name).max_len(64),
     decoder("log_segment", log::log_segment).max_len(64).repaired(repair::segment_header),
     decoder("wal_reader", log::wal_reader).repaired(repair::log),
-    decoder("wal_roundtrip", log::wal_roundtrip).max_len(1024),
+    decoder("wal_roundtrip", log::wal_roundtrip).max_len(1024).capped(Cap::BUILDER),
     decoder("batch_decode", batch::batch_decode),
-    decoder("batch_roundtrip", batch::batch_roundtrip).max_len(1024),
+    decoder("batch_roundtrip", batch::batch_roundtrip).max_len(1024).capped(Cap::BUILDER),
     // An edit takes three bytes at least and becomes a structure; see `manifest.rs`.
     decoder("manifest_edit", manifest::manifest_edit).capped(Cap::STRUCTURES),
     decoder("manifest_replay", manifest::manifest_replay).capped(Cap::STRUCTURES).repaired(repair::manifest),
