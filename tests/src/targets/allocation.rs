@@ -85,8 +85,8 @@ impl Cap {
     pub const STRUCTURES: Cap = Cap { base: 64 << 10, factor: 160 };
     /// Blocks that are compressed may announce 64 KiB, or 1024 times their length.
     pub const COMPRESSED: Cap = Cap { base: 256 << 10, factor: 1100 };
-    /// A builder has buffers of its own.
-    pub const BUILDER: Cap = Cap { base: 512 << 10, factor: 64 };
+    /// A target that writes before it reads has buffers of its own.
+    pub const BUILDER: Cap = Cap { base: 4 << 20, factor: 64 };
 
     /// Panics if more was used for an input of `len` bytes.
     pub fn check(self, name: &str, len: usize, used: Used) {
