@@ -62,7 +62,7 @@ impl Surroundings {
         Ok(Surroundings { context, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
     }
 
-    /// Replays the bytes of a MANIFEST: the edits of its snapshot.
+    /// Replays the bytes of MANIFEST 1: the edits of its snapshot.
     pub fn replay_manifest(&self, bytes: &[u8]) -> Result<Replayed> {
         let loaded = manifest::replay_bytes(&self.context, bytes)?;
         check(&loaded.state);
@@ -80,11 +80,17 @@ impl Surroundings {
     }
 }
 
-/// The bytes of a MANIFEST that holds these edits, one record per element. The first should be a snapshot.
+/// What the records of a MANIFEST are sealed for.
+pub fn manifest_owner(database: u64, number: FileNumber) -> u64 {
+    manifest::owner(database, number)
+}
+
+/// The bytes of MANIFEST 1 that holds these edits, one record per element. The first should be a snapshot.
 pub fn encode_manifest(database: u64, records: &[Vec<Edit>]) -> Vec<u8> {
     let mut bytes = sapwood_base::format::manifest::encode_header(database).to_vec();
     for edits in records {
-        let record = manifest::encode_record(edits, database, bytes.len() as u64);
+        let record =
+            manifest::encode_record(edits, manifest_owner(database, FileNumber(1)), bytes.len() as u64);
         bytes.extend(record);
     }
     bytes

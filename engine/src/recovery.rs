@@ -571,7 +571,8 @@ impl Shared {
                     let operation = operation?;
                     // Each has a position of its own; one too many would have that of the next record.
                     if i as u64 >= record_units(record.payload().len()) {
-                        let message = format!("the batch at position {} has too many operations", record.position);
+                        let message =
+                            format!("the batch at position {} has too many operations", record.position);
                         return Err(Error::new(ErrorKind::Corruption, message));
                     }
                     let (keyspace, key) = (operation.keyspace, operation.key);

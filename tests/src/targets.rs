@@ -19,6 +19,7 @@ pub mod manifest;
 pub mod section;
 pub mod table;
 pub mod image;
+pub mod stateful;
 pub mod seeds;
 
 /// The number of every table in the targets.
@@ -84,6 +85,9 @@ pub const TARGETS: &[Target] = &[
     decoder("sst_roundtrip", table::sst_roundtrip).max_len(1024).capped(Cap::BUILDER),
     decoder("recover_image", image::recover_image).repaired(repair::image).capped(Cap::STRUCTURES),
     Target { decoder: false, ..decoder("open_dir", image::open_dir).repaired(repair::image) },
+    Target { decoder: false, ..decoder("db_ops", stateful::db_ops).max_len(1024) },
+    Target { decoder: false, ..decoder("db_crash", stateful::db_crash).max_len(512) },
+    Target { decoder: false, ..decoder("db_fault", stateful::db_fault).max_len(1024) },
 ];
 
 /// The target of that name.

@@ -455,3 +455,14 @@ fn check_read_only<P>(
     }
     Ok(())
 }
+
+/// Runs these operations, and recovers from about `states` states that crashes can leave; for fuzzing.
+pub fn run_operations(
+    seed: u64,
+    tuning: &Tuning,
+    operations: &[Operation],
+    states: u64,
+) -> Result<(), String> {
+    let campaign = Campaign::new(seed, tuning.clone(), states, None);
+    campaign.run(operations).map_err(|failure| failure.to_string())
+}

@@ -65,5 +65,6 @@ pub(super) fn passes_checksums(data: &[u8]) -> bool {
     use sapwood_base::format::log_record::parse_header;
     let rest = &data[24..];
     let header = rest.first_chunk().and_then(|bytes| parse_header(bytes, 3));
-    header.is_some_and(|header| header.verify(rest, DATABASE, 3))
+    let owner = sapwood::fuzzing::manifest_owner(DATABASE, sapwood_base::FileNumber(1));
+    header.is_some_and(|header| header.verify(rest, owner, 3))
 }

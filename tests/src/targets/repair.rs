@@ -5,6 +5,7 @@
 use super::image;
 use super::log::segments;
 use super::{DATABASE, FILE};
+use sapwood::fuzzing::manifest_owner;
 use sapwood_base::FileNumber;
 use sapwood_base::checksum::{checksum32, checksum64, place_seed};
 use sapwood_base::format::block::BLOCK_TRAILER_BYTES;
@@ -40,9 +41,9 @@ pub fn segment_header(data: &mut [u8]) {
     put(header, 56, &sum.to_le_bytes());
 }
 
-/// A stream of records that begins at `position`, up to the first header of zeros: kind, length within the stream,
+/// A stream of records sealed for `owner` that begins at `position`, up to the first header of zeros: kind, length within the stream,
 /// position, checksum.
-fn stream(data: &mut [u8], position: u64, fallback: RecordKind) {
+fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
     let mut at = 0;
     while data.len() - at >= HEADER_BYTES {
         let rest = &mut data[at..];
@@ -70,7 +71,7 @@ fn stream(data: &mut [u8], position: u64, fallback: RecordKind) {
         log_record::seal(
             &mut rest[..HEADER_BYTES + covered],
             payload as u32,
-            DATABASE,
+            owner,
             position,
             kind,
             operations,
@@ -83,8 +84,13 @@ fn stream(data: &mut [u8], position: u64, fallback: RecordKind) {
     }
 }
 
-/// A MANIFEST: header and records.
+/// MANIFEST 1.
 pub fn manifest(data: &mut [u8]) {
+    manifest_of(data, FileNumber(1));
+}
+
+/// A MANIFEST with this number: header and records.
+fn manifest_of(data: &mut [u8], number: FileNumber) {
     const HEADER: usize = manifest_format::HEADER_BYTES;
     if data.len() < HEADER {
         return;
@@ -93,7 +99,8 @@ pub fn manifest(data: &mut [u8]) {
     put(data, 12, &DATABASE.to_le_bytes());
     let sum = checksum32(&data[..20], u64::from_le_bytes(*b"SAPWMAN1"));
     put(data, 20, &sum.to_le_bytes());
-    stream(&mut data[HEADER..], (HEADER / UNIT_BYTES) as u64, RecordKind::Edit);
+    let owner = manifest_owner(DATABASE, number);
+    stream(&mut data[HEADER..], owner, (HEADER / UNIT_BYTES) as u64, RecordKind::Edit);
 }
 
 /// An input of `wal_reader`.
@@ -123,12 +130,12 @@ fn log_pieces(data: &mut [u8], pieces: &[(usize, usize, usize)]) {
         at += 1;
         let stretch = &by_position[first..at];
         if let [(base, _, _, range)] = stretch {
-            stream(&mut data[range.clone()], *base, RecordKind::Batch);
+            stream(&mut data[range.clone()], DATABASE, *base, RecordKind::Batch);
             continue;
         }
         let mut gathered: Vec<u8> =
             stretch.iter().flat_map(|(_, _, _, range)| &data[range.clone()]).copied().collect();
-        stream(&mut gathered, stretch[0].0, RecordKind::Batch);
+        stream(&mut gathered, DATABASE, stretch[0].0, RecordKind::Batch);
         let mut rest = gathered.as_slice();
         for (_, _, _, range) in stretch {
             let (piece, behind) = rest.split_at(range.len());
@@ -218,7 +225,7 @@ pub fn image(data: &mut [u8]) {
     for entry in image::files(data) {
         let bytes = &mut data[entry.start..entry.end];
         match entry.name {
-            FileName::Manifest(_) => manifest(bytes),
+            FileName::Manifest(number) => manifest_of(bytes, number),
             FileName::Table(number) => table_of(bytes, number),
             FileName::Log(_) if bytes.len() >= log_segment::HEADER_BYTES => {
                 pieces.push((entry.start, entry.start + log_segment::HEADER_BYTES, entry.end));

@@ -83,6 +83,8 @@ fn of(name: &str) -> Vec<Vec<u8>> {
         "sst_open_scan" => tables(),
         "sst_roundtrip" => noise(&[1, 60, 300, 900]),
         "recover_image" | "open_dir" => images(),
+        "db_ops" | "db_fault" => noise(&[100, 300, 900]),
+        "db_crash" => noise(&[100, 400]),
         _ => panic!("{name} has no seeds"),
     }
 }

@@ -1,0 +1,116 @@
+//! Whole engines: the bytes of the fuzzer decide settings, operations and what goes wrong; the oracles are those of
+//! `sim`. On a machine without threads, so that a run follows from its input.
+use crate::sim::crash;
+use crate::sim::draw::{Bytes, Draw};
+use crate::sim::driver::{DIRECTORY, Driver, Stop};
+use crate::sim::model::Model;
+use crate::sim::operation::Operation;
+use crate::sim::tuning::Tuning;
+use crate::sim::verify;
+use crate::sim::workload::Generator;
+use sapwood::Env;
+use sapwood_storage::sim::{Fault, FaultRule, Operation as Call};
+use std::sync::Arc;
+
+/// Operations of one input at most.
+const OPERATIONS_MAX: usize = 60;
+
+fn workload(draw: &mut Bytes<'_>) -> (Tuning, Vec<Operation>) {
+    let tuning = if draw.one_in(2) { Tuning::draw(draw) } else { Tuning::standard() };
+    let mut generator = Generator::new(draw);
+    let mut operations = Vec::new();
+    while !draw.is_empty() && operations.len() < OPERATIONS_MAX {
+        operations.push(generator.operation(draw));
+    }
+    (tuning, operations)
+}
+
+/// Runs operations against the model; every answer must be right.
+pub fn db_ops(data: &[u8]) {
+    let mut draw = Bytes::new(data);
+    let (env, fs) = Env::sim_manual(u64::from(draw.below(256)));
+    let (tuning, operations) = workload(&mut draw);
+    let run = || -> Result<(), Stop> {
+        let mut driver = Driver::open(&env, &fs, &tuning, Model::new())?;
+        for operation in &operations {
+            driver.apply(operation, &mut ())?;
+        }
+        driver.settle()?;
+        driver.apply(&Operation::Compare(None), &mut ())?;
+        driver.close(&mut ())
+    };
+    if let Err(stop) = run() {
+        panic!("{stop}\nsettings: {tuning}\n{operations:#?}");
+    }
+}
+
+/// Runs operations, takes some moments of the run, and recovers from what crashes leave of them, also inside the
+/// recovery.
+pub fn db_crash(data: &[u8]) {
+    let mut draw = Bytes::new(data);
+    let seed = u64::from(draw.below(65_536));
+    let (tuning, operations) = workload(&mut draw);
+    if let Err(what) = crash::run_operations(seed, &tuning, &operations, 12) {
+        panic!("{what}\nsettings: {tuning}\n{operations:#?}");
+    }
+}
+
+/// Runs operations while one call in so many fails, until something reports it; then kills the process and opens the
+/// database on a healthy machine: it holds a prefix of the history with all that was durable.
+pub fn db_fault(data: &[u8]) {
+    let mut draw = Bytes::new(data);
+    let (env, fs) = Env::sim_manual(u64::from(draw.below(256)));
+    let calls =
+        [Call::Write, Call::Sync, Call::SyncDirectory, Call::Create, Call::Read, Call::Remove, Call::Open];
+    let fault = *draw.pick(&[Fault::Io, Fault::Io, Fault::NoSpace, Fault::TooManyOpen, Fault::ReadOnly]);
+    let mut rule = match draw.below(4) {
+        0 => FaultRule::any(fault),
+        _ => FaultRule::new(*draw.pick(&calls), fault),
+    };
+    rule = rule.after(u64::from(draw.below(256)));
+    if draw.one_in(3) {
+        rule = rule.sticky();
+    }
+    let rule_text = rule.to_string();
+    let (tuning, operations) = workload(&mut draw);
+    fs.fail(rule);
+    let mut driver = match Driver::open(&env, &fs, &tuning, Model::new()) {
+        Ok(driver) => driver,
+        // Whoever failed to make a database finds none, or an empty one.
+        Err(_) => {
+            let left = fs.kill();
+            let env = env.with_file_system(Arc::new(left.clone()));
+            if let Err(stop) = Driver::open(&env, &left, &tuning, Model::new()) {
+                panic!("{stop}, after {rule_text} in the first opening\nsettings: {tuning}");
+            }
+            return;
+        }
+    };
+    for operation in &operations {
+        match driver.apply(operation, &mut ()) {
+            Ok(()) => {}
+            Err(Stop::Error(_)) => break,
+            // Files that could not be removed are left for the next opening.
+            Err(Stop::Violation(what)) if fs.faults_met() > 0 && is_untidiness(&what) => break,
+            Err(stop) => panic!("{stop}, with {rule_text}\nsettings: {tuning}\n{operations:#?}"),
+        }
+    }
+    let left = fs.kill();
+    let env = env.with_file_system(Arc::new(left.clone()));
+    let (model, promise) = (driver.model(), driver.model().promise());
+    let opened = tuning.builder(DIRECTORY, &env).open();
+    let found = opened.map_err(|error| format!("the opening fails: {error}")).and_then(|db| {
+        let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
+        // A sync that failed may have lost what was not durable, so no more is promised than after a power loss.
+        model.find(&verify::sums(&contents), promise, true, || contents.clone()).map(drop)
+    });
+    driver.abandon();
+    if let Err(what) = found {
+        panic!("{what}, after {rule_text}\nsettings: {tuning}\n{operations:#?}");
+    }
+}
+
+/// Whether a violation speaks of files that are left, of handles, or of work that does not end.
+fn is_untidiness(what: &str) -> bool {
+    ["O8", "O9", "O11"].iter().any(|oracle| what.starts_with(oracle))
+}
