@@ -72,7 +72,8 @@ impl Surroundings {
     /// The first three steps of an opening: everything but what changes files.
     pub fn recover(&self) -> Result<Recovery> {
         let names = manifest::list(&*self.context.fs, &self.context.directory)?;
-        let source = MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false };
+        let source =
+            MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false, sync: false };
         let recovered = recovery::analyze(&self.context, &names, 7, &source)?;
         check(&recovered.manifest);
         let entries = recovered.generations.iter().map(|generation| generation.memtable.entries()).sum();
