@@ -45,7 +45,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$state/corpus/$target"
     log=$state/logs/$target.log
     arguments=(
-        -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1
+        -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=1024 -print_final_stats=1
         -artifact_prefix="$state/crashes/$target-"
     )
     if [[ -n ${RUNS:-} ]]; then

@@ -30,9 +30,24 @@ fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
 
 /// Runs a target. A finding is left in a file, and what there is to say of it is returned.
 fn finding(target: &Target, what: &str, input: &[u8]) -> Option<String> {
-    catch_unwind(AssertUnwindSafe(|| run(target, input))).err()?;
-    let kept = std::env::temp_dir().join(format!("sapwood-{}-finding", target.name));
-    std::fs::write(&kept, input).unwrap();
+    let kept = std::env::temp_dir().join(format!("sapwood-{}-{}", target.name, std::process::id()));
+    if target.decoder {
+        catch_unwind(AssertUnwindSafe(|| run(target, input))).err()?;
+        std::fs::write(&kept, input).unwrap();
+    } else {
+        // What an engine does depends on what other threads of its process hold, so it gets a process of its own.
+        std::fs::write(&kept, input).unwrap();
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["corpora::one_input", "--exact"])
+            .envs([("TARGET", Path::new(target.name)), ("INPUT", &kept)])
+            .output()
+            .unwrap();
+        if child.status.success() {
+            std::fs::remove_file(&kept).unwrap();
+            return None;
+        }
+        eprintln!("{}", String::from_utf8_lossy(&child.stdout));
+    }
     let (kept, name) = (kept.display(), target.name);
     let command = "cargo test -p sapwood-tests --test it corpora::one";
     Some(format!("{name}, {what}; replay with: TARGET={name} INPUT={kept} {command}"))
