@@ -463,6 +463,6 @@ pub fn run_operations(
     operations: &[Operation],
     states: u64,
 ) -> Result<(), String> {
-    let campaign = Campaign::new(seed, tuning.clone(), states, None);
+    let campaign = Campaign::new(seed, tuning.clone(), states, None, false);
     campaign.run(operations).map_err(|failure| failure.to_string())
 }
