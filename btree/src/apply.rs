@@ -202,6 +202,9 @@ impl Batch<'_, '_> {
         let mut replacements: Vec<Replacement> = Vec::new();
         let mut run: Option<Run> = None;
         let touched = std::mem::take(&mut parent.below);
+        if level == 1 {
+            self.ask_for_leaves(&page, &touched);
+        }
         for (number, (index, what)) in touched.iter().enumerate() {
             let index = *index;
             let continues =
@@ -236,6 +239,16 @@ impl Batch<'_, '_> {
         }
         parent.replacements = replacements;
         Ok(())
+    }
+
+    /// Asks for the touched leaves of a parent that are not in the cache, so that the device reads several at a time.
+    fn ask_for_leaves(&self, page: &TreePage<'_>, touched: &[(usize, Below)]) {
+        for (index, _) in touched {
+            let number = page.child(*index).pointer.page;
+            if number < self.root.file_pages && !self.file.slots.is_cached(number) {
+                self.file.file.prefetch(self.file.offset(number), self.file.page_bytes as u64);
+            }
+        }
     }
 
     /// Cuts a run into pages and writes them. `level` is that of the run; `next` is the next child with changes.
@@ -391,17 +404,13 @@ impl Batch<'_, '_> {
         let block = self.pinned(&touched.child, level)?;
         let page = TreePage::of_validated(&block);
         self.take_over_runs(&page);
-        let mut items = Items::default();
         let mut index = 0;
         for replacement in std::mem::take(&mut touched.replacements) {
-            self.push_children(&page, index..replacement.children.start, &touched.separator, &mut items);
-            replacement.nodes.iter().for_each(|node| items.push_node(node));
+            self.push_children(&page, index..replacement.children.start, &touched.separator, &mut run.items);
+            replacement.nodes.iter().for_each(|node| run.items.push_node(node));
             index = replacement.children.end;
         }
-        self.push_children(&page, index..page.children(), &touched.separator, &mut items);
-        // If the first children are gone, the next one takes over their range.
-        items.set_first_separator(&touched.separator);
-        run.items.append(&items);
+        self.push_children(&page, index..page.children(), &touched.separator, &mut run.items);
         self.replaced.push(touched.child.pointer.page);
         Ok(true)
     }

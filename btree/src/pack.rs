@@ -131,14 +131,6 @@ impl Items {
         self.list.push(Item { key: start..end, value, child });
     }
 
-    /// Gives the first item another key: it is now the first of its page's range.
-    pub(crate) fn set_first_separator(&mut self, separator: &Separator) {
-        if let Some(child) = self.list.first().map(|item| item.child) {
-            self.push(&separator.key, separator.payload(), child);
-            self.list.swap_remove(0);
-        }
-    }
-
     /// These items, then `other`.
     pub(crate) fn append(&mut self, other: &Items) {
         for i in 0..other.len() {

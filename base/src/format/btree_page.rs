@@ -706,9 +706,12 @@ impl<'a> TreePage<'a> {
     pub fn append_suffix(&self, i: usize, out: &mut Vec<u8>) {
         let len = self.suffix_len(i);
         let head = self.head(i).to_be_bytes();
-        out.extend_from_slice(&head[..len.min(HEAD_BYTES)]);
+        // Always whole: a copy of known length is one instruction.
+        out.extend_from_slice(&head);
         if len > HEAD_BYTES {
             out.extend_from_slice(&self.stored(i)[..len - HEAD_BYTES]);
+        } else if len < HEAD_BYTES {
+            out.truncate(out.len() - (HEAD_BYTES - len));
         }
     }
 

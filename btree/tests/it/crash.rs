@@ -99,7 +99,7 @@ fn check(fs: &SimFs, states: &[(u64, Model)]) -> Option<(TreeRoot, Model)> {
 
 #[test]
 fn a_crash_leaves_the_old_tree_or_the_new_one() {
-    for_seeds("a_crash_leaves_the_old_tree_or_the_new_one", 0..60, |seed| {
+    for_seeds("a_crash_leaves_the_old_tree_or_the_new_one", 0..36, |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let page_bytes = [512, 1024, 4096][seed as usize % 3];
         let keys = KEYS[seed as usize % 4];

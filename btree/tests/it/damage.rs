@@ -94,7 +94,7 @@ fn changes_with_a_right_checksum_do_not_panic() {
         let root = *pair.tree.root();
         let bytes = file_bytes(&pair.fs);
         let mut random = fastrand::Rng::with_seed(seed);
-        for _ in 0..120 {
+        for _ in 0..60 {
             let mut bytes = bytes.clone();
             let page = random.usize(1..root.file_pages as usize);
             let image = &mut bytes[page * 512..(page + 1) * 512];
@@ -143,10 +143,7 @@ fn a_page_of_another_place_or_time_is_found() {
         check_errors(&errors);
     }
     // A write that went elsewhere.
-    let mut moved = new.clone();
     let other = if top == 1 { 2 } else { 1 };
-    moved.copy_within(top * 512..(top + 1) * 512, other * 512);
-    moved.copy_within(other * 512..(other + 1) * 512, top * 512);
     let mut swapped = new.clone();
     let from: Vec<u8> = new[other * 512..(other + 1) * 512].to_vec();
     swapped[top * 512..(top + 1) * 512].copy_from_slice(&from);
