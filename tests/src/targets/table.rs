@@ -24,6 +24,9 @@ thread_local! {
 /// A version of a key, as a table holds it.
 type Entry = (Vec<u8>, SequenceNumber, ValueKind, Vec<u8>);
 
+/// A key and the number of its version, in internal order.
+type Version = (Vec<u8>, std::cmp::Reverse<SequenceNumber>);
+
 fn current(iterator: &dyn InternalIterator) -> Entry {
     (iterator.key().to_vec(), iterator.sequence(), iterator.kind(), iterator.value().to_vec())
 }
@@ -214,8 +217,7 @@ pub fn table_options(choice: u8) -> TableOptions {
 pub fn sst_roundtrip(data: &[u8]) {
     let mut input = Bytes::new(data);
     let options = table_options(input.u8());
-    let mut model: BTreeMap<(Vec<u8>, std::cmp::Reverse<SequenceNumber>), (ValueKind, Vec<u8>)> =
-        BTreeMap::new();
+    let mut model: BTreeMap<Version, (ValueKind, Vec<u8>)> = BTreeMap::new();
     let mut sequence = input.u64() & 0xFFF_FFFF_FFFF;
     while !input.is_empty() && model.len() < 400 {
         let choice = input.u8();
