@@ -35,6 +35,8 @@ const FIRST_POSITION: u64 = 1 << 10;
 const PORTION_BYTES: usize = 1 << 20;
 /// Bytes of portions that may wait for a thread.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
+/// Bytes that are written again at a time.
+const REWRITE_BYTES: usize = 1 << 20;
 
 /// A state to go on from.
 pub(crate) struct Recovered {
@@ -52,6 +54,9 @@ pub(crate) struct Recovered {
     pub(crate) log_bytes: u64,
     /// Segments to sync before the stretch that was read can be called closed.
     unsynced: Vec<FoundSegment>,
+    /// The positions of the stretch that was read last, if a sync of it had failed: the bytes that reads show may be in
+    /// memory only, in pages that the system takes for clean.
+    rewrite: Option<(u64, u64)>,
 }
 
 /// What memtables are made of.
@@ -89,7 +94,7 @@ pub(crate) fn analyze(
     let highest = names
         .iter()
         .filter_map(|name| match name {
-            FileName::Lock => None,
+            FileName::Lock | FileName::Unsynced => None,
             FileName::Manifest(number) | FileName::Log(number) | FileName::Table(number) => Some(number.0),
         })
         .max();
@@ -101,9 +106,12 @@ pub(crate) fn analyze(
 
     let (segments, mut unused) = find_segments(context, names, database, &state)?;
     let opened = state.log_opened.max(state.log_start);
+    let failed_sync = names.contains(&FileName::Unsynced);
     let mut history = History::new(&segments, database, &state);
-    let (mut generations, synced) = Replay::run(source, &state, &mut history, opened)
-        .map_err(|error| if error.file().is_some() { error } else { error.in_file(&context.directory) })?;
+    let (mut generations, synced) =
+        Replay::run(source, &state, &mut history, opened, source.sync && !failed_sync).map_err(|error| {
+            if error.file().is_some() { error } else { error.in_file(&context.directory) }
+        })?;
     let mut reader = history.reader;
     let log_end = reader.position();
     if let Some(durable) = reader.witness_above(log_end)?.filter(|_| !planted::is(Bug::DamageEndsLog)) {
@@ -144,6 +152,7 @@ pub(crate) fn analyze(
     }
 
     let opened_needed = log_end > opened;
+    let rewrite = failed_sync.then_some((opened, log_end));
     if opened_needed {
         state.log_closed.push((opened, log_end));
     }
@@ -195,15 +204,47 @@ pub(crate) fn analyze(
         orphans,
         log_bytes,
         unsynced,
+        rewrite,
     })
 }
 
 /// Step 4.
 pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> Result<Manifest> {
     for segment in recovered.unsynced.drain(..).filter(|_| !planted::is(Bug::RecoveredLogNotSynced)) {
+        if let Some((from, to)) = recovered.rewrite {
+            rewrite(context, &segment, from, to)?;
+        }
         segment.file.sync_data()?;
     }
-    Manifest::create(context, recovered.database, recovered.manifest.clone())
+    let manifest = Manifest::create(context, recovered.database, recovered.manifest.clone())?;
+    if recovered.rewrite.is_some() {
+        // If it stays, the next opening writes its log again without need.
+        let _ = context.fs.remove_file(&context.directory.join(FileName::Unsynced.format()));
+    }
+    Ok(manifest)
+}
+
+/// Writes the positions `from..to` of a segment again with what reads show, so that a sync will take them to the disk.
+/// After a failed sync Linux keeps the pages and calls them clean: a second sync succeeds and does nothing (Rebello et
+/// al., "Can applications recover from fsync failures?", 2020). In place: whatever a crash leaves of it was there before.
+fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
+    let file = context.fs.open(segment.file.path(), OpenMode::ReadWrite)?;
+    let base = segment.header.base_position;
+    let place = |position: u64| {
+        DATA_OFFSET as u64
+            + position.clamp(base, segment.header.end_position()).saturating_sub(base) * UNIT_BYTES as u64
+    };
+    // The header too: it was written when the segment was begun, and synced, but by the same device.
+    let mut offset = if from <= base { 0 } else { place(from) };
+    let end = place(to).min(segment.file_bytes);
+    let mut buffer = vec![0; REWRITE_BYTES];
+    while offset < end {
+        let len = (end - offset).min(REWRITE_BYTES as u64) as usize;
+        segment.file.read_exact_at(offset, &mut buffer[..len])?;
+        file.write_at(offset, &buffer[..len])?;
+        offset += len as u64;
+    }
+    file.sync_data()
 }
 
 /// Step 5. What cannot be removed is tried again at the next opening.
@@ -387,6 +428,8 @@ impl<'a> History<'a> {
 struct Replay<'a> {
     source: &'a MemtableSource<'a>,
     state: &'a ManifestState,
+    /// Whether segments of the open stretch are to be synced while they are read.
+    sync_early: bool,
     generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
     /// Bytes of payload in the last generation.
     filled: usize,
@@ -423,10 +466,19 @@ impl<'a> Replay<'a> {
         state: &'a ManifestState,
         history: &mut History<'_>,
         opened: u64,
+        sync_early: bool,
     ) -> Result<(Vec<Arc<Generation>>, HashSet<FileNumber>)> {
         let generations = Vec::new();
-        let mut replay =
-            Replay { source, state, generations, filled: 0, pending: Vec::new(), pending_bytes: 0, tasks: 0 };
+        let mut replay = Replay {
+            source,
+            state,
+            sync_early,
+            generations,
+            filled: 0,
+            pending: Vec::new(),
+            pending_bytes: 0,
+            tasks: 0,
+        };
         let shared = Shared::default();
         let mut pool = None;
         while let Some(record) = history.next()? {
@@ -482,7 +534,7 @@ impl<'a> Replay<'a> {
         'a: 's,
         'h: 's,
     {
-        if self.source.sync && !planted::is(Bug::RecoveredLogNotSynced) {
+        if self.sync_early && !planted::is(Bug::RecoveredLogNotSynced) {
             let segments: &'h [FoundSegment] = history.segments;
             // One after the other: a thread that waits for the disk writes no portions.
             scope.spawn(move |_| {

@@ -431,6 +431,9 @@ impl Wal {
             if planted::is(Bug::RetrySync) && result.is_err() {
                 result = self.sync_range(self.durable(), target);
             }
+            if result.is_err() {
+                self.note_failed_sync();
+            }
             let mut state = self.sync.lock();
             state.leader = false;
             match &result {
@@ -450,6 +453,12 @@ impl Wal {
             })?;
             self.mark(target, poison);
         }
+    }
+
+    /// Tells the next opening that bytes which it can read may not be on the disk. The note need not survive more than
+    /// those bytes do, so it is not synced; a device that takes no new file either leaves only the error.
+    fn note_failed_sync(&self) {
+        let _ = self.context.fs.create_new(&self.context.directory.join(FileName::Unsynced.format()));
     }
 
     /// Whether something was written since the last sync.

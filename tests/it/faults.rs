@@ -1,6 +1,6 @@
 //! Disks that are full and calls that fail: an error or the right answer, never wrong data, a panic or a hang.
 use sapwood::{Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions};
-use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
+use sapwood_storage::sim::{Fault, FaultRule, FsyncFailure, Operation as Call, SimFs};
 use sapwood_tests::harness::{builder, eventually, within};
 use sapwood_tests::model::Operation;
 use sapwood_tests::oracle::{DEFAULT, Oracle};
@@ -158,6 +158,45 @@ fn a_failed_sync_of_the_log_closes_the_write_path() {
             let reopened = builder("db", &restarted(&env, &left)).open().unwrap();
             oracle.check(&reopened, oracle.acknowledged).unwrap();
             assert!(db.close().is_err());
+        });
+    }
+}
+
+#[test]
+fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_opening() {
+    for failure in FsyncFailure::ALL {
+        within(LIMIT, "the failed sync", move || {
+            let (env, fs) = Env::sim_manual(1);
+            let mut oracle = Oracle::new();
+            let db = builder("db", &env).open().unwrap();
+            for number in 0..20 {
+                oracle.commit(&db, operations(number), Durability::Buffered).unwrap();
+            }
+            fs.fail(FaultRule::new(Call::Sync, Fault::SyncFailure(failure)).on(".wal"));
+            let mut failed = false;
+            for number in 20..23 {
+                failed |= oracle.commit(&db, operations(number), Durability::Sync).is_err();
+            }
+            assert!(failed);
+            fs.crash_at(0);
+            drop(db);
+            // The process ends, as the error advises, and the machine goes on: the next opening reads from memory what
+            // the disk does not have.
+            let left = fs.kill();
+            let db = builder("db", &restarted(&env, &left)).open().unwrap();
+            // Btrfs shows the old bytes at once, and then what was acknowledged is gone with them.
+            let floor = if failure == FsyncFailure::Btrfs { 0 } else { oracle.acknowledged };
+            oracle.recovered(&db, floor).unwrap();
+            for number in 30..40 {
+                let durability = if number == 35 { Durability::Sync } else { Durability::Buffered };
+                oracle.commit(&db, operations(number), durability).unwrap();
+            }
+            left.crash_at(0);
+            for seed in 0..20 {
+                let later = left.crash(seed);
+                let db = builder("db", &restarted(&env, &later)).open().unwrap();
+                oracle.check(&db, oracle.durable).unwrap();
+            }
         });
     }
 }

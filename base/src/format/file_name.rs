@@ -6,6 +6,8 @@ use crate::key::FileNumber;
 pub enum FileName {
     /// `LOCK`: held by the process that has the database open.
     Lock,
+    /// `UNSYNCED`: empty; a sync of the log has failed, so what reads show of it may not be on the disk.
+    Unsynced,
     /// `MANIFEST-000005`: the history of version edits.
     Manifest(FileNumber),
     /// `000123.wal`: a slot of the log. Its header, not its number, says which part of the log it holds.
@@ -19,6 +21,7 @@ impl FileName {
     pub fn format(self) -> String {
         match self {
             FileName::Lock => "LOCK".to_string(),
+            FileName::Unsynced => "UNSYNCED".to_string(),
             FileName::Manifest(number) => format!("MANIFEST-{:06}", number.0),
             FileName::Log(number) => format!("{:06}.wal", number.0),
             FileName::Table(number) => format!("{:06}.sst", number.0),
@@ -29,6 +32,8 @@ impl FileName {
     pub fn parse(name: &str) -> Option<FileName> {
         let parsed = if name == "LOCK" {
             FileName::Lock
+        } else if name == "UNSYNCED" {
+            FileName::Unsynced
         } else if let Some(digits) = name.strip_prefix("MANIFEST-") {
             FileName::Manifest(number(digits)?)
         } else if let Some(digits) = name.strip_suffix(".wal") {
@@ -53,6 +58,7 @@ mod tests {
     fn names_round_trip_and_strangers_are_left_alone() {
         for name in [
             FileName::Lock,
+            FileName::Unsynced,
             FileName::Manifest(FileNumber(5)),
             FileName::Log(FileNumber(123)),
             FileName::Table(FileNumber(12_345_678)),
