@@ -114,7 +114,7 @@ fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
             Some(FileName::Manifest(_)) => manifests += 1,
             Some(FileName::Table(_)) => tables += 1,
             Some(FileName::Log(_) | FileName::Lock) => {}
-            None => return Err(format!("file {name} is left behind")),
+            Some(FileName::Unsynced) | None => return Err(format!("file {name} is left behind")),
         }
     }
     let referenced: usize =
