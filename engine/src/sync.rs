@@ -1,6 +1,9 @@
 //! Atomics of the standard library, or loom's under `cfg(loom)`, switched in one place.
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+pub(crate) use loom::sync::atomic::Ordering;
+// Those of loom itself leave out interleavings: see there.
+#[cfg(loom)]
+pub(crate) use sapwood_memtable::sync::observed::AtomicU64;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 

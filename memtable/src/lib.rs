@@ -7,7 +7,10 @@
 //! Architecture invariant: this crate does no I/O and knows neither the log nor table files. Modules are listed in
 //! the order in which data meets them. All `unsafe` stays in `arena`, `arena/mapping` and `skiplist/node`.
 
+#[cfg(not(loom))]
 mod sync;
+#[cfg(loom)]
+pub mod sync;
 #[cfg(not(loom))]
 mod memtable;
 #[cfg(not(loom))]

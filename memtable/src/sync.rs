@@ -53,20 +53,23 @@ impl Spin {
 /// first fails a compare-and-swap of a companion word: loom takes that for a conflict of any two accesses, and because
 /// nothing is ever stored it orders no memory.
 #[cfg(loom)]
-mod observed {
+#[allow(missing_docs, reason = "only models use them")]
+pub mod observed {
     use loom::sync::atomic::Ordering;
 
     macro_rules! observed {
         ($name:ident, $inner:ty) => {
+            /// An atomic of loom's that conflicts with itself at every access.
             #[derive(Debug)]
-            pub(crate) struct $name {
+            pub struct $name {
                 companion: loom::sync::atomic::AtomicU8,
                 word: loom::sync::atomic::$name,
             }
 
             #[allow(dead_code, reason = "every width has the same operations")]
             impl $name {
-                pub(crate) fn new(value: $inner) -> $name {
+                /// As of the standard library, here and below.
+                pub fn new(value: $inner) -> $name {
                     let companion = loom::sync::atomic::AtomicU8::new(0);
                     $name { companion, word: loom::sync::atomic::$name::new(value) }
                 }
@@ -75,17 +78,33 @@ mod observed {
                     let _ = self.companion.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
                 }
 
-                pub(crate) fn load(&self, order: Ordering) -> $inner {
+                pub fn load(&self, order: Ordering) -> $inner {
                     self.touch();
                     self.word.load(order)
                 }
 
-                pub(crate) fn store(&self, value: $inner, order: Ordering) {
+                pub fn store(&self, value: $inner, order: Ordering) {
                     self.touch();
                     self.word.store(value, order);
                 }
 
-                pub(crate) fn compare_exchange_weak(
+                pub fn fetch_add(&self, value: $inner, order: Ordering) -> $inner {
+                    self.touch();
+                    self.word.fetch_add(value, order)
+                }
+
+                pub fn compare_exchange(
+                    &self,
+                    current: $inner,
+                    new: $inner,
+                    success: Ordering,
+                    failure: Ordering,
+                ) -> Result<$inner, $inner> {
+                    self.touch();
+                    self.word.compare_exchange(current, new, success, failure)
+                }
+
+                pub fn compare_exchange_weak(
                     &self,
                     current: $inner,
                     new: $inner,

@@ -125,7 +125,11 @@ fn a_database_is_open_once() {
     }
     assert_eq!(Db::destroy(&path).unwrap_err().kind(), ErrorKind::Locked);
     // Another process is told as well.
-    let output = Command::new(env!("CARGO_BIN_EXE_kill_child")).arg(&path).args(["1", "0"]).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_kill_child"))
+        .arg(&path)
+        .args(["1", "0", "1", "rich"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("open"), "{output:?}");
     db.default_keyspace().put("still", "writable").unwrap();

@@ -1,6 +1,6 @@
 //! Damage of every kind to every file: the right data or an error that names the file; never wrong data, never a
 //! panic; and an opening that fails changes nothing.
-use sapwood::{Db, Durability, Env, Error, ErrorKind, KeyspaceOptions};
+use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, KeyspaceOptions};
 use sapwood_base::checksum::{checksum32, checksum64};
 use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{builder, within};
@@ -51,7 +51,8 @@ fn commit(oracle: &mut Oracle, db: &Db, number: u64, durability: Durability) {
 
 /// Tables in two levels; then `rest` decides what the log holds.
 fn fixture(name: &'static str, rest: impl FnOnce(&Env, &mut Oracle, Db) -> Option<Db>) -> Fixture {
-    let (env, fs) = Env::sim(11);
+    // Without threads: how far the log is made ready ahead decides what of its damage can be noticed.
+    let (env, fs) = Env::sim_manual(11);
     let mut oracle = Oracle::new();
     let db = builder("/db", &env).open().unwrap();
     oracle.creating("second");
@@ -67,6 +68,7 @@ fn fixture(name: &'static str, rest: impl FnOnce(&Env, &mut Oracle, Db) -> Optio
     db.flush().unwrap();
     oracle.synced();
     db.wait_for_background().unwrap();
+    db.background_step(BackgroundStep::Log).unwrap();
     if let Some(db) = rest(&env, &mut oracle, db) {
         db.close().unwrap();
         oracle.synced();
@@ -103,6 +105,7 @@ fn fixtures() -> Vec<Fixture> {
     for number in 80..90 {
         commit(&mut killed_twice.oracle, &db, number, Durability::Buffered);
     }
+    db.background_step(BackgroundStep::Log).unwrap();
     killed_twice.fs.crash_at(0);
     killed_twice.fs = killed_twice.fs.kill();
     killed_twice.env = killed_twice.env.with_file_system(Arc::new(killed_twice.fs.clone()));

@@ -6,13 +6,13 @@
 //! closes, and is opened for reading only. It runs on one thread, so call number 137 is the same call each time.
 //!
 //! *If the call failed*, somebody is told (an error, a poisoned handle, a bad health), or it does not matter, for reasons
-//! that [`may_be_swallowed`] lists. All that was acknowledged is there, at once and after a kill; all that was synced is
+//! that `may_be_swallowed` lists. All that was acknowledged is there, at once and after a kill; all that was synced is
 //! there after a power loss; a database that is not poisoned takes writes again when the fault has passed; one that is
 //! poisoned opens again. No error without a fault, no report of damage where there was only a failure, no panic.
 //!
 //! *If the device lied* (bits stored wrong, writes lost or astray, syncs that did nothing): the right data, or an error
 //! that says what is damaged. Never wrong data, and never another state than one between two commits. What was synced
-//! and is missing without a report is counted, and only where nothing could have told: see [`may_go_unnoticed`].
+//! and is missing without a report is counted, and only where nothing could have told: see `may_go_unnoticed`.
 use super::arguments::{Command, Run, Settings};
 use super::fault::injector::{Call, Effect, Injector, Plan};
 use super::jobs::replay_command;

@@ -1,6 +1,6 @@
 //! `sapwood-sim sabotage`: plants one bug after the other and looks who notices.
 //!
-//! A sub-command that finds nothing proves nothing, unless it is known to find what is there. [`detector`] names for
+//! A sub-command that finds nothing proves nothing, unless it is known to find what is there. `detector` names for
 //! each bug what finds it soonest. With `--size ci` only that is run, for some seconds; with `--size campaign`, what
 //! did not find it is followed by everything else, for longer. Each run is a process of its own, which is ended at the
 //! first violation, a death or a hang. What fails without the bug as well, asked of the same seed or scenario, is not
