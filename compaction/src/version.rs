@@ -3,7 +3,6 @@
 //! Reads hold a version and see its tables unchanged; an edit makes a new version. A table's file is given to the
 //! deleter when the last version that lists it is dropped after an edit took it out.
 use crossbeam::channel::Sender;
-use parking_lot::Mutex;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::key::{common_prefix_len, key_prefix};
@@ -12,6 +11,7 @@ use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNum
 use sapwood_sstable::Table;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{FileSystem, OpenMode};
+use sapwood_storage::sync::Mutex;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

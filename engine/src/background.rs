@@ -9,7 +9,6 @@
 //! by those who would otherwise wait: see [`give_way`].
 use crate::db::Core;
 use crate::write::stall::STEP;
-use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
@@ -18,6 +17,7 @@ use sapwood_compaction::job::Job;
 use sapwood_compaction::picker::{self, Compaction};
 use sapwood_compaction::{TableHandle, Version};
 use sapwood_storage::env::{JoinHandle, ThreadClass};
+use sapwood_storage::sync::{Condvar, Mutex, receive};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -114,7 +114,7 @@ impl Background {
             let files = core.obsolete_files.clone();
             threads.push(env.spawn("sapwood-sweep", ThreadClass::Background, move || {
                 // Ends when the core drops its sender at shutdown.
-                for file in files.iter() {
+                while let Some(file) = receive(&files) {
                     if file == FileNumber(u64::MAX) {
                         break;
                     }
@@ -578,7 +578,10 @@ fn run_compaction(core: &Core, version: &Version, mut compaction: Compaction, ma
 
 /// Brings new tables into the cache.
 fn warm(handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
-    handles.values().try_for_each(|handle| handle.table()?.warm())
+    // In order, so that a simulated run repeats itself.
+    let mut handles: Vec<_> = handles.values().collect();
+    handles.sort_unstable_by_key(|handle| handle.file());
+    handles.iter().try_for_each(|handle| handle.table()?.warm())
 }
 
 /// About which share of the tables that leave `version` is in the cache.

@@ -11,7 +11,6 @@ use crate::wal::Wal;
 use crate::write::batch::WriteBatch;
 use crate::write::stall::{STEP, Stall};
 use crossbeam::channel::Receiver;
-use parking_lot::Mutex;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::format::manifest::Edit;
@@ -22,6 +21,7 @@ use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, 
 use sapwood_memtable::{ArenaPool, Memtable, MemtableOptions};
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{FileSystem, LockGuard};
+use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
@@ -449,7 +449,7 @@ impl Core {
         let source = MemtableSource {
             arenas: &arenas,
             memtable_bytes: options.memtable_bytes,
-            threads: env.starts_threads(),
+            threads: env.allows_pools(),
             sync: !options.read_only,
         };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
@@ -479,7 +479,7 @@ impl Core {
         };
         let subcompactions = options.advanced.subcompactions;
         let pool =
-            match subcompactions > 1 && !options.read_only && env.starts_threads() {
+            match subcompactions > 1 && !options.read_only && env.allows_pools() {
                 true => {
                     let built = rayon::ThreadPoolBuilder::new()
                         .num_threads(subcompactions)
@@ -527,6 +527,7 @@ impl Core {
     /// The last sequence number that is visible. REQUIRES: the view was loaded before.
     #[inline]
     pub(crate) fn visible_sequence(&self) -> SequenceNumber {
+        crate::sync::step();
         SequenceNumber(self.wal.published() - 1)
     }
 

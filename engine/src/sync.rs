@@ -18,10 +18,19 @@ pub(crate) fn backoff(spins: &mut u32) {
     #[cfg(not(loom))]
     {
         *spins += 1;
-        if *spins < 64 {
+        if sapwood_storage::sync::give_turn() {
+            // Somebody else went on meanwhile.
+        } else if *spins < 64 {
             std::hint::spin_loop();
         } else {
             std::thread::yield_now();
         }
     }
+}
+
+/// A place between two steps of a protocol: a simulated schedule may let another thread go on here. Otherwise nothing.
+#[inline]
+pub(crate) fn step() {
+    #[cfg(not(loom))]
+    sapwood_storage::sync::step();
 }

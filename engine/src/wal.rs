@@ -14,13 +14,13 @@
 use crate::sync::backoff;
 use crate::write::commit_ring::{CommitRing, POSITION_BITS, Tail};
 use crossbeam::utils::CachePadded;
-use parking_lot::{Condvar, Mutex};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableContext;
+use sapwood_storage::sync::{Condvar, Mutex};
 use segment::LogSegment;
 use std::collections::VecDeque;
 use std::path::PathBuf;

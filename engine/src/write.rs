@@ -135,6 +135,7 @@ pub(crate) fn commit(
     } else {
         core.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Skip, operations)
     };
+    crate::sync::step();
     let applied = written.and_then(|()| {
         let guard = crossbeam_epoch::pin();
         let generation = core.view.load(&guard).generation_of(at.position);

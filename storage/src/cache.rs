@@ -10,9 +10,9 @@
 //!
 //! Invariants: a frame is in at most one slot; it is freed by exactly one party; the bytes of a frame do not change
 //! between `publish` and its release. Slabs never hold more memory than the capacity, except while it is being lowered.
+use crate::sync::{Condvar, Mutex};
 use crossbeam::utils::CachePadded;
 use crossbeam_epoch::Guard;
-use parking_lot::{Condvar, Mutex};
 use sapwood_base::Result;
 use std::cell::Cell;
 use std::fmt;

@@ -42,6 +42,10 @@ pub(crate) trait Machine: Send + Sync {
     fn starts_threads(&self) -> bool {
         true
     }
+    /// Whether threads may come from elsewhere too.
+    fn allows_pools(&self) -> bool {
+        true
+    }
 }
 
 /// A handle to the machine. Clones share it; any thread may use it.
@@ -79,6 +83,16 @@ impl Env {
             machine: Arc::new(crate::sim::SimMachine::manual(seed, fs.clock())),
         };
         (env, fs)
+    }
+
+    /// [`Env::sim`] on which `seed` also decides which thread goes on, and when: see [`crate::sim::Schedule`], whose
+    /// [`run`](crate::sim::Schedule::run) starts the first thread; all others have to be started by [`Env::spawn`].
+    #[cfg(feature = "sim")]
+    pub fn sim_scheduled(seed: u64) -> (Env, crate::sim::SimFs, crate::sim::Schedule) {
+        let fs = crate::sim::SimFs::new();
+        let schedule = crate::sim::Schedule::new(seed, fs.clock());
+        let machine = crate::sim::SimMachine::scheduled(seed, fs.clock(), schedule.clone());
+        (Env { fs: Arc::new(fs.clone()), machine: Arc::new(machine) }, fs, schedule)
     }
 
     /// The same machine with another file system.
@@ -127,6 +141,11 @@ impl Env {
         self.machine.starts_threads()
     }
 
+    /// Whether threads may also be started in other ways than by [`Env::spawn`], such as pools of other libraries.
+    pub fn allows_pools(&self) -> bool {
+        self.machine.allows_pools()
+    }
+
     /// How many threads can run at once; at least 1.
     pub fn parallelism(&self) -> usize {
         self.machine.parallelism()
@@ -149,6 +168,8 @@ impl JoinHandle {
     /// Waits for the end of the thread. [`ErrorKind::Poisoned`] with the panic's message if it panicked.
     pub fn join(self) -> Result<()> {
         let name = self.inner.thread().name().unwrap_or("unnamed").to_owned();
+        #[cfg(feature = "sim")]
+        crate::sim::schedule::wait_for_thread(self.inner.thread().id());
         self.inner.join().map_err(|panic| {
             let message = panic
                 .downcast_ref::<&str>()

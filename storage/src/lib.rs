@@ -7,7 +7,7 @@
 pub mod env;
 pub mod fs;
 pub mod mapped;
-mod sync;
+pub mod sync;
 pub mod cache;
 #[cfg(feature = "sim")]
 pub mod sim;

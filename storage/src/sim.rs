@@ -32,7 +32,7 @@
 //! # Ok::<(), sapwood_base::Error>(())
 //! ```
 use crate::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,7 @@ mod underlay;
 mod images;
 mod watch;
 mod personality;
+pub(crate) mod schedule;
 mod fault;
 mod clock;
 mod machine;
@@ -62,6 +63,7 @@ pub use fault::{Fault, FaultMet, FaultPlan, FaultRule};
 pub use images::CrashImages;
 pub use operation::Operation;
 pub use personality::{FsyncFailure, Personality};
+pub use schedule::Schedule;
 pub use underlay::Underlay;
 pub use watch::Moment;
 

@@ -1,5 +1,46 @@
-//! The atomics of the lock-free parts: the standard ones, or loom's when a model runs.
+//! What threads meet at: locks and conditions of everything above the operating system, and the atomics of the
+//! lock-free parts.
+//!
+//! Without the feature `sim` these are parking_lot's, and the functions do nothing. With it, a thread of a
+//! `sim::Schedule` gives its turn away before it takes a lock, while it waits, and wherever
+//! [`step`] says so; every other thread finds what it would without the feature.
+#[cfg(feature = "sim")]
+mod scheduled;
+
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+
+#[cfg(not(feature = "sim"))]
+pub use parking_lot::{Condvar, Mutex, MutexGuard};
+#[cfg(feature = "sim")]
+pub use scheduled::{Condvar, Mutex, MutexGuard};
+
+use crossbeam::channel::Receiver;
+
+/// A place between two steps of a lock-free protocol, where a schedule may let another thread go on.
+#[inline]
+pub fn step() {
+    #[cfg(feature = "sim")]
+    crate::sim::schedule::step();
+}
+
+/// Called by a thread that spins: lets others go on first. False if no schedule decides that, and the caller has to
+/// wait in another way.
+#[inline]
+pub fn give_turn() -> bool {
+    #[cfg(feature = "sim")]
+    return crate::sim::schedule::give_turn();
+    #[cfg(not(feature = "sim"))]
+    false
+}
+
+/// Waits for a message; `None` when all senders are gone.
+pub fn receive<T>(receiver: &Receiver<T>) -> Option<T> {
+    #[cfg(feature = "sim")]
+    if crate::sim::schedule::is_scheduled() {
+        return crate::sim::schedule::receive(receiver);
+    }
+    receiver.recv().ok()
+}

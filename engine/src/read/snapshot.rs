@@ -1,6 +1,6 @@
 //! Snapshots: sequence numbers that flush and compaction keep readable.
-use parking_lot::Mutex;
 use sapwood_base::SequenceNumber;
+use sapwood_storage::sync::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -4,6 +4,7 @@
 //! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
 //! written after the read began.
 use crate::keyspace::KeyspaceState;
+use crate::sync::step;
 use crate::write::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
 use sapwood_base::KeyspaceId;
@@ -103,6 +104,7 @@ impl SuperVersionCell {
 
     /// A reference to the current view.
     pub(crate) fn reference(&self) -> Arc<SuperVersion> {
+        step();
         let guard = crossbeam_epoch::pin();
         let pointer = self.current.load(Ordering::Acquire, &guard).as_raw();
         // SAFETY: the pointer came from `Arc::into_raw`, and the guard keeps the cell's own count from being given
@@ -115,6 +117,7 @@ impl SuperVersionCell {
 
     /// Replaces the view. REQUIRES: callers exclude each other.
     pub(crate) fn replace(&self, view: SuperVersion) {
+        step();
         let guard = crossbeam_epoch::pin();
         let new = Shared::from(Arc::into_raw(Arc::new(view)));
         // AcqRel: publishes the new view; pairs with the Acquire in `load`.

@@ -7,7 +7,7 @@
 //!
 //! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store that another
 //! writer missed (both may look before they see each other's store) is picked up by its own writer.
-use crate::sync::{AtomicU64, Ordering, backoff};
+use crate::sync::{AtomicU64, Ordering, backoff, step};
 use sapwood_base::planted::{self, Bug};
 
 /// Bits of a position.
@@ -58,6 +58,7 @@ impl Tail {
     pub(crate) fn take(&self, ticket: u64, position: u64, end: u64) -> bool {
         // AcqRel: a writer that takes a position behind a rotation sees the generation that was installed before the
         // rotation took its own.
+        step();
         let (current, next) = (pack(ticket, position), pack((ticket + 1) % TICKETS, end));
         self.word.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
@@ -86,6 +87,7 @@ impl StartPosition {
 
     /// Gives a pending start its position.
     pub(crate) fn set(&self, position: u64) {
+        step();
         // Release: pairs with the Acquire in `get`.
         self.0.store(position, Ordering::Release);
     }
@@ -140,6 +142,7 @@ impl CommitRing {
     /// Marks `ticket` as done up to `end`, and publishes what can be.
     #[inline]
     pub(crate) fn complete(&self, ticket: u64, end: u64) {
+        step();
         let slot = ticket as usize & (self.done.len() - 1);
         // Release: pairs with the Acquire in `advance`; carries the writer's inserts to whoever publishes them.
         let order = if planted::is(Bug::PublishedUnordered) { Ordering::Relaxed } else { Ordering::Release };
@@ -157,6 +160,7 @@ impl CommitRing {
             if ticket_of(done) != ticket {
                 return;
             }
+            step();
             let next = pack(ticket + 1, position_of(done));
             // AcqRel: releases this ticket's inserts to readers, and acquires those of the tickets before.
             match self.published.compare_exchange(published, next, Ordering::AcqRel, Ordering::Acquire) {

@@ -1,10 +1,12 @@
 //! A clock that moves only when asked, and numbers that a seed decides. Threads are real, so a run repeats itself
-//! exactly only as long as one thread asks; the manual machine sees to that by starting none.
+//! exactly only as long as one thread asks; the manual machine sees to that by starting none, and the scheduled one by
+//! letting one at a time go on.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
 )]
 use super::clock::SimClock;
+use super::schedule::{self, Schedule};
 use crate::env::{Machine, Task, ThreadClass};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -20,16 +22,23 @@ pub(crate) struct SimMachine {
     clock: Arc<SimClock>,
     random: Mutex<fastrand::Rng>,
     starts_threads: bool,
+    schedule: Option<Schedule>,
 }
 
 impl SimMachine {
     pub(crate) fn new(seed: u64, clock: Arc<SimClock>) -> SimMachine {
-        SimMachine { clock, random: Mutex::new(fastrand::Rng::with_seed(seed)), starts_threads: true }
+        let random = Mutex::new(fastrand::Rng::with_seed(seed));
+        SimMachine { clock, random, starts_threads: true, schedule: None }
     }
 
     /// A machine for one thread.
     pub(crate) fn manual(seed: u64, clock: Arc<SimClock>) -> SimMachine {
         SimMachine { starts_threads: false, ..SimMachine::new(seed, clock) }
+    }
+
+    /// A machine whose threads belong to a schedule.
+    pub(crate) fn scheduled(seed: u64, clock: Arc<SimClock>, schedule: Schedule) -> SimMachine {
+        SimMachine { schedule: Some(schedule), ..SimMachine::new(seed, clock) }
     }
 }
 
@@ -43,6 +52,9 @@ impl Machine for SimMachine {
     }
 
     fn sleep(&self, duration: Duration) {
+        if schedule::is_scheduled() {
+            return schedule::sleep(duration);
+        }
         self.clock.advance(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 4));
         if self.starts_threads {
             std::thread::sleep(duration.min(LONGEST_SLEEP));
@@ -59,7 +71,10 @@ impl Machine for SimMachine {
         _class: ThreadClass,
         task: Task,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
-        std::thread::Builder::new().name(name.to_owned()).spawn(task)
+        match &self.schedule {
+            Some(schedule) => schedule.spawn(name, task),
+            None => std::thread::Builder::new().name(name.to_owned()).spawn(task),
+        }
     }
 
     fn parallelism(&self) -> usize {
@@ -68,5 +83,9 @@ impl Machine for SimMachine {
 
     fn starts_threads(&self) -> bool {
         self.starts_threads
+    }
+
+    fn allows_pools(&self) -> bool {
+        self.starts_threads && self.schedule.is_none()
     }
 }

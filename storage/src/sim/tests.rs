@@ -4,6 +4,7 @@ mod faults;
 mod images;
 mod personalities;
 mod watching;
+mod schedule;
 
 use crate::Env;
 use crate::fs::fill_zeros;
