@@ -8,6 +8,7 @@ mod api;
 mod keyspace;
 mod manual;
 mod batch;
+mod shuttle;
 mod snapshot;
 mod iterator;
 mod concurrency;

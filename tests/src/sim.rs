@@ -7,10 +7,10 @@
 //! changing call, and recovers from what a power loss or a kill may leave of each; [`meta`] does so with many settings
 //! and compares them. What fails is made small by [`shrink`]. [`fault`] lets every call go wrong in every way, and
 //! [`sector`] every sector of every file. [`kill`] and [`power`] do to real processes and real file systems what the
-//! others simulate.
+//! others simulate. [`shuttle`] gives the engine all its threads, and lets them go on in any order.
 //!
-//! One database at a time in one thread, or a run does not repeat itself: [`jobs`] starts a process for each share of
-//! the seeds.
+//! One database at a time, in one thread or in threads of one schedule, or a run does not repeat itself: [`jobs`] starts
+//! a process for each share of the seeds.
 pub mod draw;
 pub mod operation;
 pub mod tuning;
@@ -25,6 +25,7 @@ pub mod fault;
 pub mod sector;
 pub mod kill;
 pub mod power;
+pub mod shuttle;
 pub mod probe;
 pub mod sabotage;
 pub mod arguments;

@@ -54,8 +54,13 @@ enum Detector {
 }
 
 /// What a campaign tries where the named detector finds nothing.
-const EVERYTHING: &[Detector] =
-    &[Detector::Seeds("crash"), Detector::Seeds("meta"), Detector::Seeds("fault"), Detector::Seeds("sector")];
+const EVERYTHING: &[Detector] = &[
+    Detector::Seeds("crash"),
+    Detector::Seeds("meta"),
+    Detector::Seeds("fault"),
+    Detector::Seeds("sector"),
+    Detector::Seeds("shuttle"),
+];
 
 /// What finds a bug soonest.
 fn detector(bug: Bug) -> Detector {

@@ -1,0 +1,419 @@
+//! `sapwood-sim shuttle`: the engine with all its threads, under schedules that the seed decides.
+//!
+//! Three writers, two readers, somebody who flushes, compacts and pauses, and the engine's own threads run one at a time
+//! on a machine of [`Env::sim_scheduled`]. Meanwhile power losses and kills leave images. When all is over, the history
+//! is known: sequence numbers say in which order the commits happened. Then what every reader saw, what every image
+//! holds, and what is there after the close must be prefixes of it, as long as was promised.
+use crate::harness::{contents, difference};
+use crate::model::Map;
+use crate::sim::arguments::{Command, Run, Settings};
+use crate::sim::jobs::replay_command;
+use crate::sim::report::SeedReport;
+use crate::sim::tuning::Tuning;
+use sapwood::{Db, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result, Snapshot};
+use sapwood_storage::sim::{Schedule, SimFs};
+use sapwood_storage::sync::step;
+use sapwood_storage::{JoinHandle, ThreadClass};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "shuttle",
+    help: "threads in any order: do writers, readers, background work, a close and a crash agree?",
+    options: &[
+        ("--commits", "N", "commits of each of the three writers (50)"),
+        ("--print", "", "print settings, number of turns, and a hash of them"),
+    ],
+    run: Run::Seeds {
+        seed,
+        counts: &["schedules", "turns", "crash images"],
+        seconds: 60,
+        seeds: 0..u64::MAX,
+    },
+};
+
+const PATH: &str = "/db";
+const WRITERS: usize = 3;
+const READERS: u64 = 2;
+const SPACES: [&str; 2] = ["left", "right"];
+/// How often a reader looks at everything.
+const LOOKS: usize = 8;
+/// What the maintainer does in all.
+const ERRANDS: usize = 8;
+const IMAGES: usize = 3;
+
+/// One operation: the number of the keyspace, the key, and its value or none.
+type Change = (usize, Vec<u8>, Option<Vec<u8>>);
+
+/// An acknowledged commit.
+struct Done {
+    sequence: u64,
+    changes: Vec<Change>,
+}
+
+/// What a snapshot showed.
+struct Look {
+    reader: u64,
+    sequence: u64,
+    maps: Vec<Map>,
+}
+
+/// What a crash left, and the sequence number up to which everything must be there.
+struct Image {
+    name: String,
+    fs: SimFs,
+    floor: u64,
+}
+
+#[derive(Default)]
+struct Notes {
+    commits: Vec<Done>,
+    /// By writer: the commits that were acknowledged.
+    counts: [u64; WRITERS],
+    /// Sequence numbers of the newest commits that were acknowledged, and acknowledged as durable.
+    acknowledged: u64,
+    durable: u64,
+    looks: Vec<Look>,
+    images: Vec<Image>,
+}
+
+/// What the threads of one run share.
+#[derive(Clone)]
+struct Stage {
+    env: Env,
+    fs: SimFs,
+    db: Db,
+    spaces: Vec<Keyspace>,
+    /// Never held over a turn.
+    notes: Arc<Mutex<Notes>>,
+    /// The database is closed while others use it.
+    closes_early: bool,
+    seed: u64,
+    commits: u64,
+}
+
+/// Runs one seed.
+pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
+    let commits = settings.number("--commits").unwrap_or(50);
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x0050_771E);
+    let mut tuning = match random.u8(..3) {
+        0 => Tuning::standard(),
+        _ => Tuning::draw(&mut random),
+    };
+    tuning.memtable_bytes = 64 << 10;
+    let closes_early = random.u8(..4) == 0;
+    let (env, fs, schedule) = Env::sim_scheduled(seed);
+    let notes = Arc::new(Mutex::new(Notes::default()));
+    let outcome = {
+        let (env, fs, notes, tuning) = (env.clone(), fs.clone(), notes.clone(), tuning.clone());
+        schedule.run(move || {
+            if let Err(error) = perform(env, fs, notes, &tuning, seed, commits, closes_early) {
+                panic!("{error}");
+            }
+        })
+    };
+    let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = outcome.and_then(|()| check(&mut notes, &fs, &tuning, seed));
+    if settings.has("--print") {
+        print(&schedule, &tuning, closes_early);
+    }
+    let mut report =
+        SeedReport { counts: vec![1, schedule.turns(), notes.images.len() as u64], violations: Vec::new() };
+    if let Err(what) = outcome {
+        let replay = replay_command("shuttle", seed);
+        let early = if closes_early { ", closed early" } else { "" };
+        let text = format!(
+            "seed {seed}{early}: {what}\n  settings: {tuning}\n  replay with: {replay} --commits {commits}"
+        );
+        report.violations.push(text);
+    }
+    report
+}
+
+fn print(schedule: &Schedule, tuning: &Tuning, closes_early: bool) {
+    println!("settings: {tuning}");
+    println!("closed early: {closes_early}");
+    println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
+}
+
+/// What the first thread of the schedule does.
+fn perform(
+    env: Env,
+    fs: SimFs,
+    notes: Arc<Mutex<Notes>>,
+    tuning: &Tuning,
+    seed: u64,
+    commits: u64,
+    closes_early: bool,
+) -> Result<()> {
+    let db = tuning.builder(PATH, &env).open()?;
+    let spaces =
+        SPACES.iter().map(|name| db.keyspace(name, tuning.keyspace.clone())).collect::<Result<_>>()?;
+    // So that an image without the keyspaces is not one that may be found.
+    db.sync()?;
+    let stage = Stage { env, fs, db, spaces, notes, closes_early, seed, commits };
+    let mut threads = Vec::new();
+    for writer in 0..WRITERS {
+        threads.push(stage.start(&format!("writer-{writer}"), move |stage| stage.write(writer))?);
+    }
+    for reader in 0..READERS {
+        threads.push(stage.start(&format!("reader-{reader}"), move |stage| stage.read(reader))?);
+    }
+    threads.push(stage.start("maintainer", |stage| stage.maintain())?);
+    threads.push(stage.start("crasher", |stage| stage.crash())?);
+    if closes_early {
+        let mut random = stage.random(90);
+        (0..random.u32(..4000)).for_each(|_| step());
+        stage.db.close()?;
+    }
+    threads.into_iter().try_for_each(JoinHandle::join)?;
+    stage.db.close()
+}
+
+impl Stage {
+    fn start(
+        &self,
+        name: &str,
+        body: impl FnOnce(&Stage) -> Result<()> + Send + 'static,
+    ) -> Result<JoinHandle> {
+        let stage = self.clone();
+        self.env.spawn(name, ThreadClass::Latency, move || match body(&stage) {
+            Err(error) if stage.closes_early && error.kind() == ErrorKind::Closed => {}
+            Err(error) => panic!("{error}"),
+            Ok(()) => {}
+        })
+    }
+
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn random(&self, thread: u64) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.seed.wrapping_mul(1000).wrapping_add(thread))
+    }
+
+    fn write(&self, writer: usize) -> Result<()> {
+        let mut random = self.random(writer as u64);
+        let counter = counter(writer);
+        for count in 1..=self.commits {
+            let value = |len: usize| {
+                let mut value = count.to_be_bytes().to_vec();
+                value.resize(8 + len, writer as u8);
+                value
+            };
+            let mut changes: Vec<Change> = (0..SPACES.len())
+                .map(|space| (space, counter.clone(), Some(value(random.usize(..200)))))
+                .collect();
+            for _ in 0..random.usize(..4) {
+                let key = format!("key-{:02}", random.u8(..40)).into_bytes();
+                let put = random.u8(..4) > 0;
+                changes.push((random.usize(..SPACES.len()), key, put.then(|| value(random.usize(..1500)))));
+            }
+            let mut batch = self.db.batch();
+            for (space, key, value) in &changes {
+                match value {
+                    Some(value) => batch.put(&self.spaces[*space], key, value),
+                    None => batch.delete(&self.spaces[*space], key),
+                };
+            }
+            let durability = match random.u8(..12) {
+                0 | 1 => Durability::Sync,
+                2 => Durability::Periodic(Duration::from_millis(2)),
+                _ => Durability::Buffered,
+            };
+            let commit = batch.commit_durable(durability)?;
+            let sequence = commit.sequence().0;
+            {
+                let mut notes = self.notes();
+                notes.commits.push(Done { sequence, changes });
+                notes.counts[writer] = count;
+                notes.acknowledged = notes.acknowledged.max(sequence);
+                if durability == Durability::Sync {
+                    notes.durable = notes.durable.max(sequence);
+                }
+            }
+            if random.u8(..10) == 0 {
+                commit.wait_durable()?;
+                let mut notes = self.notes();
+                notes.durable = notes.durable.max(sequence);
+            }
+            let own = self.spaces[random.usize(..SPACES.len())].get(&counter)?;
+            assert_eq!(own.map(|value| number(&value)), Some(count), "writer {writer} reads what it wrote");
+        }
+        Ok(())
+    }
+
+    fn read(&self, reader: u64) -> Result<()> {
+        let mut random = self.random(10 + reader);
+        let mut seen = [0; WRITERS];
+        for _ in 0..LOOKS {
+            for writer in (0..WRITERS).cycle().take(2 * WRITERS) {
+                let acknowledged = self.notes().counts[writer];
+                let space = &self.spaces[random.usize(..SPACES.len())];
+                let got = space.get(counter(writer))?.map_or(0, |value| number(&value));
+                assert!(
+                    got >= acknowledged && got >= seen[writer],
+                    "reader {reader}: writer {writer} is at {got}, but {acknowledged} were acknowledged and {} seen",
+                    seen[writer]
+                );
+                seen[writer] = got;
+            }
+            let snapshot = self.db.snapshot();
+            let maps = self.look(&snapshot, random.bool())?;
+            (0..random.u32(..200)).for_each(|_| step());
+            let again = self.look(&snapshot, random.bool())?;
+            assert!(maps == again, "reader {reader}: a snapshot at {:?} has changed", snapshot.sequence());
+            self.notes().looks.push(Look { reader, sequence: snapshot.sequence().0, maps });
+        }
+        Ok(())
+    }
+
+    /// What a snapshot shows of all keyspaces.
+    fn look(&self, snapshot: &Snapshot, backwards: bool) -> Result<Vec<Map>> {
+        let read = |space: &Keyspace| -> Result<Map> {
+            let entries = space.iter().at(snapshot);
+            let entry = |entry: Result<sapwood::Entry>| {
+                entry.map(|entry| {
+                    let (key, value) = entry.into_parts();
+                    (key, value.to_vec())
+                })
+            };
+            match backwards {
+                true => entries.rev().map(entry).collect(),
+                false => entries.map(entry).collect(),
+            }
+        };
+        self.spaces.iter().map(read).collect()
+    }
+
+    fn maintain(&self) -> Result<()> {
+        let mut random = self.random(20);
+        for _ in 0..ERRANDS {
+            (0..random.u32(..300)).for_each(|_| step());
+            match random.u8(..6) {
+                0 => self.db.flush()?,
+                1 => self.db.compact()?,
+                2 => self.spaces[random.usize(..SPACES.len())].compact_range("counter".."key-20")?,
+                3 => {
+                    self.db.pause_background()?;
+                    self.env.sleep(Duration::from_micros(random.u64(..2_000)));
+                    self.db.resume_background();
+                }
+                4 => self.db.wait_for_background()?,
+                _ => self.env.sleep(Duration::from_micros(random.u64(..2_000_000))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what power losses and kills leave, without disturbing anybody.
+    fn crash(&self) -> Result<()> {
+        let mut random = self.random(30);
+        for _ in 0..IMAGES {
+            (0..random.u32(..2500)).for_each(|_| step());
+            // Asked first: what is promised from now on need not be in the image.
+            let (acknowledged, durable) = {
+                let notes = self.notes();
+                (notes.acknowledged, notes.durable)
+            };
+            let choice = random.u64(..);
+            let image = match random.u8(..3) {
+                0 => Image { name: "a kill".to_string(), fs: self.fs.kill(), floor: acknowledged },
+                _ => {
+                    let name = format!("the power loss {choice}");
+                    Image { name, fs: self.fs.crash(choice), floor: durable }
+                }
+            };
+            self.notes().images.push(image);
+        }
+        Ok(())
+    }
+}
+
+fn counter(writer: usize) -> Vec<u8> {
+    format!("counter-{writer}").into_bytes()
+}
+
+fn number(value: &[u8]) -> u64 {
+    u64::from_be_bytes(value[..8].try_into().expect("a value begins with its number"))
+}
+
+/// Compares everything with the history.
+fn check(notes: &mut Notes, fs: &SimFs, tuning: &Tuning, seed: u64) -> std::result::Result<(), String> {
+    notes.commits.sort_by_key(|commit| commit.sequence);
+    if let Some(twice) = notes.commits.windows(2).find(|pair| pair[0].sequence == pair[1].sequence) {
+        return Err(format!("O14: two commits have the sequence number {}", twice[0].sequence));
+    }
+    let finally = reopened(fs, tuning, seed).map_err(|error| format!("after the close: {error}"))?;
+    // A commit that a close has refused may have happened all the same, at a place in the history that nobody knows.
+    let mut whole = true;
+    for (writer, acknowledged) in notes.counts.iter().enumerate() {
+        let got = finally[0].get(&counter(writer)).map_or(0, |value| number(value));
+        if got != *acknowledged {
+            whole = false;
+            if got != acknowledged + 1 {
+                return Err(format!("O1: after the close, writer {writer} is at {got}, not {acknowledged}"));
+            }
+        }
+    }
+    if !whole {
+        return Ok(());
+    }
+    let last = notes.commits.len();
+    compare(&notes.commits, &finally, last..=last).map_err(|what| format!("after the close: {what}"))?;
+    let until = |sequence: u64| notes.commits.partition_point(|commit| commit.sequence <= sequence);
+    for look in &notes.looks {
+        let count = until(look.sequence);
+        compare(&notes.commits, &look.maps, count..=count)
+            .map_err(|what| format!("O4: reader {}, snapshot at {}: {what}", look.reader, look.sequence))?;
+    }
+    for image in &notes.images {
+        let floor = until(image.floor);
+        let maps =
+            reopened(&image.fs, tuning, seed).map_err(|error| format!("after {}: {error}", image.name))?;
+        compare(&notes.commits, &maps, floor..=last)
+            .map_err(|what| format!("after {}: {what}", image.name))?;
+    }
+    Ok(())
+}
+
+/// Everything that is there when the database is opened on this file system.
+fn reopened(fs: &SimFs, tuning: &Tuning, seed: u64) -> std::result::Result<Vec<Map>, Error> {
+    let (env, _) = Env::sim_manual(seed);
+    let env = env.with_file_system(Arc::new(fs.clone()));
+    let db: Db = tuning.builder(PATH, &env).open()?;
+    let mut maps = Vec::new();
+    for name in SPACES {
+        // An image from before a keyspace was made shows it empty.
+        maps.push(contents(&db.keyspace(name, KeyspaceOptions::default())?)?);
+    }
+    db.close()?;
+    Ok(maps)
+}
+
+/// Whether the maps are a prefix of the history, and one of an allowed length.
+fn compare(
+    commits: &[Done],
+    maps: &[Map],
+    allowed: std::ops::RangeInclusive<usize>,
+) -> std::result::Result<(), String> {
+    let counted = (0..WRITERS).filter_map(|writer| maps[0].get(&counter(writer)));
+    let count = counted.map(|value| number(value) as usize).sum::<usize>();
+    if !allowed.contains(&count) {
+        return Err(format!("O1: {count} commits are there, not {} to {}", allowed.start(), allowed.end()));
+    }
+    let mut state = vec![Map::new(); SPACES.len()];
+    for (space, key, value) in commits[..count].iter().flat_map(|commit| &commit.changes) {
+        match value {
+            Some(value) => drop(state[*space].insert(key.clone(), value.clone())),
+            None => drop(state[*space].remove(key)),
+        }
+    }
+    for ((got, want), name) in maps.iter().zip(&state).zip(SPACES) {
+        if let Some(difference) = difference(got, want) {
+            return Err(format!("O2: keyspace {name:?} after {count} commits: {difference}"));
+        }
+    }
+    Ok(())
+}
