@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Runs the tests of the crates that have unsafe modules under AddressSanitizer, and a part of the integration tests:
+# what is mapped, pinned, freed by epochs, and shared by threads.
+#
+# It sees reads and writes of freed or foreign heap memory, and of the stack, in tested Rust code. Inside memory that is
+# mapped (the arenas of memtables, the cache, log segments) it sees only accesses beyond the mapping. Leaks count too,
+# unless ASAN_OPTIONS says otherwise.
+#
+# Needs a nightly toolchain, since the flag is unstable, and x86-64 Linux; without them it says so and exits with 0. Takes
+# no arguments. Builds into target/asan (or CARGO_TARGET_DIR/asan). The standard library and the C codec are not
+# instrumented.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+target=x86_64-unknown-linux-gnu
+
+skip() {
+    printf 'asan: skipped: %s\n' "$*"
+    exit 0
+}
+
+[[ $(uname -sm) == "Linux x86_64" ]] || skip "this is not x86-64 Linux"
+cargo +nightly --version >/dev/null 2>&1 || skip "there is no nightly toolchain (rustup toolchain install nightly)"
+sysroot=$(rustc +nightly --print sysroot)
+[[ -d $sysroot/lib/rustlib/$target ]] || skip "the nightly toolchain lacks the target $target"
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/asan
+export RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address -Cforce-frame-pointers=yes"
+# Stack traces name lines only if the tool is found.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
+
+run() {
+    printf '+ %s\n' "$*"
+    "$@"
+}
+
+# Documentation tests would need the flag in other places and have no unsafe code; --lib and --tests leave them out.
+started=$SECONDS
+run cargo +nightly test --target "$target" -p sapwood-memtable -p sapwood-storage -p sapwood --lib --tests
+run cargo +nightly test --target "$target" -p sapwood-tests --test it -- \
+    concurrency:: iterator:: snapshot:: batch:: keyspace:: faults::
+printf 'asan: nothing found, %d s\n' $((SECONDS - started))
