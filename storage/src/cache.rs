@@ -138,6 +138,7 @@ impl BufferCache {
         if cfg!(loom) {
             return;
         }
+        self.frames.ask_for_huge_pages(capacity_bytes);
         let guard = crossbeam_epoch::pin();
         let mut evicted = Vec::new();
         {

@@ -4,6 +4,7 @@ use crate::arena::memory::UNIT_BYTES;
 use memmap2::{MmapMut, MmapOptions};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Mappings start on a huge page.
@@ -67,8 +68,11 @@ impl Mapping {
         }
         let units = |bytes: usize| (bytes / UNIT_BYTES) as u64;
         let chunk_bytes = (size_bytes / 256).clamp(4 << 10, 32 << 10).next_multiple_of(64);
-        let lanes =
-            std::thread::available_parallelism().map_or(8, usize::from).clamp(2, 64).next_power_of_two();
+        // Asked once: the answer is read from files of the system.
+        static LANES: OnceLock<usize> = OnceLock::new();
+        let lanes = *LANES.get_or_init(|| {
+            std::thread::available_parallelism().map_or(8, usize::from).clamp(2, 64).next_power_of_two()
+        });
         let bump = Bump::new(units(filter_bytes), units(capacity_bytes), units(chunk_bytes) as u32, lanes);
         Mapping {
             map,

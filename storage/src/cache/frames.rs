@@ -106,6 +106,19 @@ impl Frames {
         .map_err(|error| {
             Error::new(ErrorKind::Io, format!("cannot reserve {capacity_bytes} bytes for the cache: {error}"))
         })
+        .inspect(|frames| frames.ask_for_huge_pages(capacity_bytes))
+    }
+
+    /// Asks for huge pages if a cache of this capacity fills one. A smaller one would pay for a whole one, and for
+    /// clearing it, at its first block.
+    pub(super) fn ask_for_huge_pages(&self, capacity_bytes: usize) {
+        #[cfg(target_os = "linux")]
+        if capacity_bytes >= HUGE_PAGE_BYTES {
+            // A wish: without huge pages everything works, with more misses of the translation buffers.
+            let _ = self.map.advise(memmap2::Advice::HugePage);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = capacity_bytes;
     }
 
     fn reserve_slabs(slabs: usize) -> std::io::Result<Frames> {
@@ -116,9 +129,6 @@ impl Frames {
         let map = MmapRaw::from(MmapOptions::new().len(map_bytes).no_reserve_swap().map_anon()?);
         let pin_bytes = (slabs * (UNITS_PER_SLAB / UNITS_PER_PIN) * size_of::<PinCount>()).max(1);
         let pin_map = MmapRaw::from(MmapOptions::new().len(pin_bytes).no_reserve_swap().map_anon()?);
-        #[cfg(target_os = "linux")]
-        // A wish: without huge pages everything works, with more misses of the translation buffers.
-        let _ = map.advise(memmap2::Advice::HugePage);
         let skip = map.as_ptr().align_offset(HUGE_PAGE_BYTES);
         let base =
             NonNull::new(map.as_mut_ptr().wrapping_add(skip)).expect("a mapping is not at address zero");
