@@ -327,6 +327,17 @@ impl Db {
         Ok(background::run_step(&self.inner.core, step))
     }
 
+    /// Reads every table and checks everything that reads and compactions take for granted: that runs are in order of
+    /// age and their tables lie apart, that bounds, counts and sequence numbers of the MANIFEST are true, and that of
+    /// every key newer runs hold newer versions. For tests; takes as long as reading the database.
+    ///
+    /// Errors: `Corruption` that names the file.
+    #[cfg(feature = "sim")]
+    pub fn check_structure(&self) -> Result<()> {
+        self.inner.core.check_open()?;
+        crate::structure::check(&self.inner.core)
+    }
+
     /// Figures of all layers.
     pub fn stats(&self) -> Stats {
         stats::gather(&self.inner.core)

@@ -53,6 +53,8 @@ mod manifest;
 mod recovery;
 pub mod stats;
 #[cfg(feature = "sim")]
+mod structure;
+#[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod fuzzing;
 

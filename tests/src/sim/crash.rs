@@ -7,7 +7,9 @@
 //! 4. Each is recovered: what is found must be one prefix of the history with everything that was promised at that
 //!    moment, the directory must be tidy, and the database must go on working: it takes writes, reads them back, and
 //!    numbers them above everything that was handed out before.
-//! 5. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
+//! 5. One table's removal in two is looked at by itself: with it durable, and nothing else of what is not, the database
+//!    must not miss the table (O10). No file gets a number that a file had before, in no recovery either (O14).
+//! 6. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
 //!    once more, which must change nothing; some are first opened read-only, which must change no byte.
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
@@ -20,10 +22,13 @@ use crate::sim::tuning::Tuning;
 use crate::sim::verify;
 use crate::sim::workload::{Generator, Workload};
 use sapwood::{Durability, Env};
-use sapwood_storage::sim::{CrashChoice, Moment, SimFs};
+use sapwood_base::format::file_name::FileName;
+use sapwood_storage::sim::{Atom, AtomKind, CrashChoice, Moment, Operation as CallKind, SimFs};
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -59,6 +64,11 @@ const NESTED_ONE_IN: u32 = 8;
 const LEVELS: u32 = 3;
 /// Of the moments of a watched recovery one in so many is taken.
 const NESTED_MOMENT_ONE_IN: u64 = 24;
+
+/// Of the tables' removals one in so many is taken by itself.
+const REMOVAL_ONE_IN: u64 = 2;
+/// After one recovery in so many the structure is checked.
+const STRUCTURE_ONE_IN: u32 = 8;
 
 /// Runs one seed.
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
@@ -149,6 +159,62 @@ struct Caught {
     /// In words.
     what: String,
     image: SimFs,
+    /// The table that was just removed, if the moment is taken because of that alone.
+    removed: Option<OsString>,
+    /// File numbers that no file may have again, see [`Numbers`].
+    durable_numbers: HashSet<u64>,
+}
+
+/// The numbers of files that were created. Nothing may be confused with what had its number before (O14): so none is
+/// given to a new file again, except after a crash that took every trace of the first.
+#[derive(Default)]
+struct Numbers {
+    /// Of all files since the last crash, and those that it left.
+    seen: HashSet<u64>,
+    /// Of files whose names may still be lost.
+    unsynced: HashSet<u64>,
+    /// Of files whose names a power loss could not take.
+    durable: HashSet<u64>,
+    violation: Option<String>,
+}
+
+impl Numbers {
+    /// What must not come again after a crash that has left `fs`; `power_loss` if what is there is durable.
+    fn after_crash(durable: &HashSet<u64>, fs: &SimFs, power_loss: bool) -> Numbers {
+        let left: HashSet<u64> = fs.files().iter().filter_map(|path| number_of(path)).collect();
+        let (mut durable, mut unsynced) = (durable.clone(), HashSet::new());
+        match power_loss {
+            true => durable.extend(&left),
+            false => unsynced.extend(left.difference(&durable)),
+        }
+        Numbers { seen: &durable | &left, unsynced, durable, violation: None }
+    }
+
+    /// Takes note of a call that was carried out.
+    fn note(&mut self, moment: &Moment<'_>) {
+        match (moment.operation, number_of(moment.path)) {
+            (CallKind::Create, Some(number)) => {
+                self.unsynced.insert(number);
+                if !self.seen.insert(number) {
+                    let what = format!("O14: the number of a file is used again, {moment:?}");
+                    self.violation.get_or_insert(what);
+                }
+            }
+            (CallKind::Remove, Some(number)) => drop(self.unsynced.remove(&number)),
+            (CallKind::SyncDirectory, _) if moment.path.ends_with(DIRECTORY) => {
+                self.durable.extend(self.unsynced.drain());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The number in a file's name.
+fn number_of(path: &Path) -> Option<u64> {
+    match path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)? {
+        FileName::Manifest(number) | FileName::Table(number) | FileName::Log(number) => Some(number.0),
+        _ => None,
+    }
 }
 
 type Queue = Arc<Mutex<Vec<Caught>>>;
@@ -229,7 +295,8 @@ impl Campaign {
     ) -> Result<(u64, u64), String> {
         let (env, fs) = Env::sim_manual(self.seed);
         let trace = Arc::new(Mutex::new(Xxh3::new()));
-        let mut crasher = Crasher::new(self, 1, Model::new().promise().clone());
+        let promise = Model::new().promise().clone();
+        let mut crasher = Crasher::new(self, 1, promise, Numbers::default());
         crasher.attach(&fs, threshold(()), Some(trace.clone()));
         let in_words = |stop: Stop| stop.to_string();
         let mut driver = Driver::open(&env, &fs, &self.tuning, Model::new()).map_err(in_words)?;
@@ -255,6 +322,7 @@ struct Crasher {
     /// 1 for crashes of the workload, 2 for crashes of a recovery, …
     level: u32,
     queue: Queue,
+    numbers: Arc<Mutex<Numbers>>,
     /// What was promised while the moments in the queue were caught.
     promise: Promise,
     random: fastrand::Rng,
@@ -262,6 +330,9 @@ struct Crasher {
 
 impl Observer for Crasher {
     fn moved(&mut self, model: &Model) -> Result<(), String> {
+        if let Some(what) = self.numbers.lock().expect("no panic held it").violation.take() {
+            return Err(what);
+        }
         let caught = std::mem::take(&mut *self.queue.lock().expect("no panic held it"));
         let promise = self.promise.clone();
         for caught in caught {
@@ -273,14 +344,15 @@ impl Observer for Crasher {
 }
 
 impl Crasher {
-    fn new(campaign: &Rc<Campaign>, level: u32, promise: Promise) -> Crasher {
+    fn new(campaign: &Rc<Campaign>, level: u32, promise: Promise, numbers: Numbers) -> Crasher {
         let random = fastrand::Rng::with_seed(campaign.seed ^ u64::from(level) << 56);
-        Crasher { campaign: campaign.clone(), level, queue: Queue::default(), promise, random }
+        let (queue, numbers) = (Queue::default(), Arc::new(Mutex::new(numbers)));
+        Crasher { campaign: campaign.clone(), level, queue, numbers, promise, random }
     }
 
     /// Watches `fs`: takes the moments whose hash is below `threshold`.
     fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Xxh3>>>) {
-        let queue = self.queue.clone();
+        let (queue, numbers) = (self.queue.clone(), self.numbers.clone());
         let (salt, level) = (self.random.u64(..), self.level);
         let print = self.campaign.only.as_ref().is_some_and(|only| only.print) && threshold > 0;
         let only = self.campaign.only.clone().filter(|_| level == 1).map(|only| only.operation);
@@ -294,13 +366,33 @@ impl Crasher {
             if print {
                 println!("level {level}: {moment:?}");
             }
+            let mut numbers = numbers.lock().expect("no panic holds it");
+            if moment.after && !moment.failed {
+                numbers.note(moment);
+            }
+            if threshold == 0 {
+                return;
+            }
             let mut hash = [0; 17];
             hash[..8].copy_from_slice(&moment.number.to_le_bytes());
             hash[8] = u8::from(moment.after);
             hash[9..].copy_from_slice(&salt.to_le_bytes());
-            if xxh3_64(&hash) < threshold && only.is_none_or(|only| only == moment.number) {
-                let caught =
-                    Caught { operation: moment.number, what: format!("{moment:?}"), image: moment.image() };
+            let hash = xxh3_64(&hash);
+            let is_removal = moment.after
+                && !moment.failed
+                && moment.operation == CallKind::Remove
+                && moment.path.extension().is_some_and(|extension| extension == "sst");
+            let is_drawn = hash < threshold;
+            let is_taken = is_drawn || (is_removal && hash.is_multiple_of(REMOVAL_ONE_IN));
+            if is_taken && only.is_none_or(|only| only == moment.number) {
+                let removed = moment.path.file_name().filter(|_| !is_drawn).map(ToOwned::to_owned);
+                let caught = Caught {
+                    operation: moment.number,
+                    what: format!("{moment:?}"),
+                    image: moment.image(),
+                    removed,
+                    durable_numbers: numbers.durable.clone(),
+                };
                 queue.lock().expect("no panic holds it").push(caught);
             }
         });
@@ -314,6 +406,12 @@ impl Crasher {
             Some(text) => {
                 let choice: CrashChoice = text.parse()?;
                 vec![(text, caught.image.crash_by(&choice), true)]
+            }
+            None if caught.removed.is_some() => {
+                let gone = |atom: &Atom| matches!(&atom.kind, AtomKind::Unlink(name) if Some(name) == caught.removed.as_ref());
+                let kept: Vec<bool> = caught.image.atoms().iter().map(gone).collect();
+                let choice = CrashChoice::of_kept(&kept);
+                vec![(choice.to_string(), caught.image.crash_by(&choice), true)]
             }
             None if self.random.u8(..6) == 0 || (self.level > 1 && self.random.u8(..4) == 0) => {
                 vec![("kill".to_string(), caught.image.kill(), false)]
@@ -344,9 +442,12 @@ impl Crasher {
                 println!("level {}: crash {}, {choice}: {:?}", self.level, caught.what, image.files());
             }
             let seed = xxh3_64(choice.as_bytes()) ^ caught.operation ^ u64::from(self.level) << 60;
-            let outcome = recover(&campaign, image, model, promise, power_loss, self.level, seed);
+            let numbers = Numbers::after_crash(&caught.durable_numbers, &image, power_loss);
+            let crasher = Crasher::new(&campaign, self.level + 1, promise.clone(), numbers);
+            let outcome = recover(crasher, image, model, power_loss, seed);
             outcome.map_err(|what| {
-                format!("{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
+                let oracle = if caught.removed.is_some() { "O10: a table went too early: " } else { "" };
+                format!("{oracle}{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
             })?;
             if self.level == 1 {
                 *campaign.place.borrow_mut() = None;
@@ -364,15 +465,16 @@ impl Crasher {
 }
 
 /// Recovers from what a crash has left and checks everything.
+///
+/// `crasher` is of the level of crashes in this recovery, and knows what was promised.
 fn recover(
-    campaign: &Rc<Campaign>,
+    mut crasher: Crasher,
     fs: SimFs,
     model: &Model,
-    promise: &Promise,
     power_loss: bool,
-    level: u32,
     seed: u64,
 ) -> Result<(), String> {
+    let (campaign, promise) = (crasher.campaign.clone(), crasher.promise.clone());
     let mut random = fastrand::Rng::with_seed(seed);
     let env = Env::sim_manual(random.u64(..)).0.with_file_system(Arc::new(fs.clone()));
     let tuning = match random.u8(..8) {
@@ -381,17 +483,14 @@ fn recover(
     };
     let in_words = |stop: Stop| stop.to_string();
     let find = |contents: &crate::sim::model::Contents| {
-        model.find(&verify::sums(contents), promise, power_loss, || contents.clone())
+        model.find(&verify::sums(contents), &promise, power_loss, || contents.clone())
     };
     if random.u8(..16) == 0 {
         check_read_only(&env, &fs, &tuning, find)?;
     }
-    let mut crasher = Crasher::new(campaign, level + 1, promise.clone());
     crasher.random = fastrand::Rng::with_seed(random.u64(..));
-    let is_watched = level < LEVELS && random.u32(..NESTED_ONE_IN) == 0;
-    if is_watched {
-        crasher.attach(&fs, u64::MAX / NESTED_MOMENT_ONE_IN, None);
-    }
+    let is_cut_short = crasher.level <= LEVELS && random.u32(..NESTED_ONE_IN) == 0;
+    crasher.attach(&fs, if is_cut_short { u64::MAX / NESTED_MOMENT_ONE_IN } else { 0 }, None);
     let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
     let contents = verify::contents(&db).map_err(in_words)?;
     let place = find(&contents)?;
@@ -408,6 +507,9 @@ fn recover(
     }
     let mut driver = Driver::with(db, &env, &fs, &tuning, base);
     driver.check_opened().map_err(in_words)?;
+    if random.u32(..STRUCTURE_ONE_IN) == 0 {
+        driver.check_structure().map_err(in_words)?;
+    }
     // It goes on working: numbers only grow, and what is written is there.
     let mut generator = Generator::new(&mut random);
     let writes = vec![Write { space: 0, key: b"after".to_vec(), value: Some(Value { tag: 0, len: 20 }) }];

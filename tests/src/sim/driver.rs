@@ -2,7 +2,8 @@
 //!
 //! Every answer is compared with the model's (O4 snapshots, O7 cursors and iterators, gets and scans). After openings
 //! the directory must hold what is referenced and nothing else (O8); at a close nothing may be left open (O9); memory
-//! stays within the budget (O12); sequence numbers only grow, also over crashes (O14).
+//! stays within the budget (O12); what the MANIFEST says of tables is true (O13); sequence numbers only grow, also over
+//! crashes (O14).
 use crate::sim::model::{Incarnation, Map, Model, is_empty};
 use crate::sim::operation::{
     Lookup, Move, Operation, Range, SLOTS, Step, Write, show_key, space_name, space_number,
@@ -24,6 +25,9 @@ pub const DIRECTORY: &str = "db";
 
 /// Far more steps than there can be work for.
 const STEPS_TO_SETTLE: u32 = 5000;
+
+/// The structure is checked after one in so many operations that can have changed it: a check reads every table.
+const STRUCTURE_ONE_IN: u32 = 6;
 
 /// Why a run ended.
 #[derive(Debug)]
@@ -94,6 +98,8 @@ pub struct Driver {
     snapshots: [Option<Taken>; SLOTS as usize],
     cursors: [Option<Held>; SLOTS as usize],
     paused: bool,
+    /// Operations that can have changed the structure.
+    changes: u32,
     answers: Xxh3,
 }
 
@@ -103,6 +109,7 @@ impl Driver {
         let db = tuning.builder(DIRECTORY, env).open()?;
         let driver = Driver::with(db, env, fs, tuning, model);
         driver.check_opened()?;
+        driver.check_structure()?;
         Ok(driver)
     }
 
@@ -118,6 +125,7 @@ impl Driver {
             snapshots: [const { None }; SLOTS as usize],
             cursors: [const { None }; SLOTS as usize],
             paused: false,
+            changes: 0,
             answers: Xxh3::new(),
         }
     }
@@ -276,6 +284,19 @@ impl Driver {
             Operation::Resume => self.resume(),
             Operation::Tick(duration) => self.env.sleep(*duration),
         }
+        if matches!(
+            operation,
+            Operation::Flush
+                | Operation::CompactRange { .. }
+                | Operation::Compact
+                | Operation::Background(Step::Flush | Step::Compaction)
+                | Operation::WaitForBackground
+        ) {
+            self.changes += 1;
+            if self.changes.is_multiple_of(STRUCTURE_ONE_IN) {
+                self.check_structure()?;
+            }
+        }
         self.check_memory()
     }
 
@@ -287,6 +308,7 @@ impl Driver {
         if left > 0 {
             return violation(format!("O9: {left} snapshots are left when none is held"));
         }
+        self.check_structure()?;
         let db = self.db.take().expect("open");
         db.close()?;
         drop(db);
@@ -336,7 +358,8 @@ impl Driver {
     fn reopen(&mut self) -> Outcome {
         self.paused = false;
         self.db = Some(self.tuning.builder(&self.path, &self.env).open()?);
-        self.check_opened()
+        self.check_opened()?;
+        self.check_structure()
     }
 
     fn let_go(&mut self) {
@@ -656,6 +679,11 @@ impl Driver {
                 .map_err(|stop| in_context(stop, &format!("keyspace {space} after an opening")))?;
         }
         verify::check_directory(self.db(), &self.fs)
+    }
+
+    /// What the database believes of its tables must be so (O13). Reads every table.
+    pub fn check_structure(&self) -> Outcome {
+        self.db().check_structure().map_err(|error| Stop::Violation(format!("O13: {error}")))
     }
 
     /// With nothing held that could keep old files, exactly those that are referenced are there.

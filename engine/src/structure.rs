@@ -1,0 +1,138 @@
+//! The full check of what a database believes of its tables. Behind the feature `sim`, for tests: it reads every table.
+//!
+//! Reads and compactions trust the version without looking: that runs are in order of age, that tables of a run lie
+//! apart, and that bounds are true. A version that is wrong can give right answers for long, until a compaction or a
+//! key at an edge meets it; here it is wrong at once.
+use crate::db::Core;
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+use sapwood_compaction::version::iterator::{RunIterator, Scanned};
+use sapwood_compaction::{LAST_LEVEL, RunTable, TableContext, Version};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Checks every keyspace. Work goes on meanwhile; what is checked is the state at the beginning.
+///
+/// Errors: `Corruption` with the file, if anything is not as it must be, and what reading a table reports.
+pub(crate) fn check(core: &Core) -> Result<()> {
+    // The versions hold their tables, so that none goes away while it is read.
+    let (next_file, keyspaces) = core.manifest_state(|state| {
+        let keyspaces: Vec<_> =
+            state.keyspaces.values().map(|entry| (entry.state.clone(), entry.version.clone())).collect();
+        (state.next_file, keyspaces)
+    });
+    // A file belongs to one place: it may be trimmed there, but nobody else may remove it.
+    let mut owners: HashMap<FileNumber, String> = HashMap::new();
+    for (state, version) in keyspaces {
+        let in_context = |error: Error| error.context(&format!("keyspace {:?}", state.name));
+        for table in version.tables() {
+            let place = format!("run {} of level {} of {}", table.record.run, table.record.level, state.id);
+            if let Some(owner) = owners.insert(table.handle.file(), place) {
+                return Err(broken(&core.context, table, &format!("stands in {owner}, too")));
+            }
+            if table.handle.file().0 >= next_file {
+                let message = format!("has a number that is given out again: the next is {next_file}");
+                return Err(broken(&core.context, table, &message));
+            }
+            if table.record.keyspace != state.id {
+                return Err(broken(&core.context, table, "is of another keyspace"));
+            }
+        }
+        check_order(&core.context, &version).map_err(in_context)?;
+        version.tables().try_for_each(|table| check_table(&core.context, table)).map_err(in_context)?;
+        check_ages(&core.context, &version).map_err(in_context)?;
+    }
+    Ok(())
+}
+
+fn broken(context: &TableContext, table: &RunTable, what: &str) -> Error {
+    Error::new(ErrorKind::Corruption, format!("table {} {what}", table.handle.file()))
+        .in_file(context.table_path(table.handle.file()))
+}
+
+/// Runs are newest first; their tables are in key order and lie apart, so that no key is in two of them.
+fn check_order(context: &TableContext, version: &Version) -> Result<()> {
+    for pair in version.runs.windows(2) {
+        let (upper, lower) = (&pair[0], &pair[1]);
+        if (upper.level, std::cmp::Reverse(upper.id)) >= (lower.level, std::cmp::Reverse(lower.id)) {
+            return Err(Error::new(ErrorKind::Corruption, "runs are not newest first"));
+        }
+    }
+    for run in &version.runs {
+        let Some(first) = run.tables.first() else {
+            return Err(Error::new(ErrorKind::Corruption, "a run is empty"));
+        };
+        if run.level > LAST_LEVEL {
+            return Err(broken(context, first, "is below the last level"));
+        }
+        for table in &run.tables {
+            if (table.record.level, table.record.run) != (run.level, run.id) {
+                return Err(broken(context, table, "is in another run than its record says"));
+            }
+        }
+        if let Some(pair) = run.tables.windows(2).find(|pair| pair[0].last() >= pair[1].first()) {
+            return Err(broken(context, &pair[1], "overlaps the table before it"));
+        }
+    }
+    Ok(())
+}
+
+/// The file is there and whole, and what the MANIFEST says of it is true.
+fn check_table(context: &TableContext, member: &RunTable) -> Result<()> {
+    let (record, table) = (&member.record, member.handle.table()?);
+    let len = context.fs.file_len(&context.table_path(member.handle.file()))?;
+    if len != record.file_bytes || len != member.handle.file_bytes() {
+        return Err(broken(context, member, &format!("has {len} bytes, not {}", record.file_bytes)));
+    }
+    table.verify()?;
+    let properties = table.properties();
+    let said = (record.keyspace, record.entries, record.tombstones, &record.smallest, &record.largest);
+    let found = (
+        properties.keyspace,
+        properties.entries,
+        properties.tombstones,
+        &properties.smallest_key,
+        &properties.largest_key,
+    );
+    if said != found || table.number() != record.file {
+        return Err(broken(context, member, "is not what the MANIFEST says of it"));
+    }
+    if (record.min_sequence, record.max_sequence) != (properties.min_sequence, properties.max_sequence) {
+        return Err(broken(context, member, "has other sequence numbers than the MANIFEST says"));
+    }
+    if record.lower.as_ref().is_some_and(|lower| *lower > record.largest || *lower <= record.smallest) {
+        return Err(broken(context, member, "is trimmed to a bound outside it"));
+    }
+    Ok(())
+}
+
+/// Of every key, all versions in a newer run are newer than all in an older one, and within a run they descend.
+fn check_ages(context: &TableContext, version: &Version) -> Result<()> {
+    let mut runs: Vec<RunIterator<Scanned>> = Vec::with_capacity(version.runs.len());
+    for run in &version.runs {
+        let mut iterator = RunIterator::new(Arc::clone(run), Scanned);
+        iterator.seek_to_first()?;
+        runs.push(iterator);
+    }
+    while let Some(key) = runs.iter().filter(|run| run.valid()).map(|run| run.key().to_vec()).min() {
+        let mut last: Option<SequenceNumber> = None;
+        for (iterator, run) in runs.iter_mut().zip(&version.runs) {
+            while iterator.valid() && iterator.key() == key {
+                let sequence = iterator.sequence();
+                if last.is_some_and(|last| last <= sequence) {
+                    let message =
+                        format!("has version {sequence} of a key of which {last:?} stands above it");
+                    let table = run.find(&key).unwrap_or(&run.tables[0]);
+                    return Err(broken(context, table, &message));
+                }
+                last = Some(sequence);
+                iterator.next()?;
+            }
+            if iterator.valid() && iterator.key() < key.as_slice() {
+                let table = run.find(&key).unwrap_or(&run.tables[0]);
+                return Err(broken(context, table, "is not in key order"));
+            }
+        }
+    }
+    Ok(())
+}
