@@ -14,5 +14,6 @@ mod iterator;
 mod concurrency;
 mod probe;
 mod regressions;
+mod structure;
 mod corpora;
 mod tidy;
