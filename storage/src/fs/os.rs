@@ -304,7 +304,7 @@ fn write_some(file: &std::fs::File, offset: u64, bytes: &[u8]) -> io::Result<usi
 static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 struct OsLock {
-    /// Closing it releases the lock. The file stays: removing it would race with the next owner.
+    /// What is locked. The file stays: removing it would race with the next owner.
     file: Option<std::fs::File>,
     canonical: PathBuf,
 }
@@ -332,8 +332,11 @@ impl OsLock {
 
 impl Drop for OsLock {
     fn drop(&mut self) {
-        // First the lock, then the name: who finds the name free must find the lock free.
-        self.file = None;
+        // First the lock, then the name: who finds the name free must find the lock free. Closing is not enough: a process
+        // that is being started by another thread has a copy of the handle until it runs its program.
+        if let Some(file) = self.file.take() {
+            unlock(&file);
+        }
         HELD.lock().remove(&self.canonical);
     }
 }
@@ -350,6 +353,15 @@ fn lock_exclusively(file: &std::fs::File) -> io::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(unix)]
+fn unlock(file: &std::fs::File) {
+    // If it fails, closing does what it can.
+    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
+}
+
+#[cfg(not(unix))]
+fn unlock(_file: &std::fs::File) {}
 
 #[cfg(not(unix))]
 fn lock_exclusively(_file: &std::fs::File) -> io::Result<bool> {
@@ -433,6 +445,19 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(fs.open(&link, OpenMode::Read).is_err());
         assert!(fs.lock(&link).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_given_back_while_a_copy_of_its_handle_lives() {
+        let folder = folder();
+        let path = folder.path().join("LOCK");
+        let lock = OsLock::take(&path).unwrap();
+        // What a process that is being started has, until it runs its program.
+        let copy = lock.file.as_ref().unwrap().try_clone().unwrap();
+        drop(lock);
+        drop(OsLock::take(&path).unwrap());
+        drop(copy);
     }
 
     #[test]
