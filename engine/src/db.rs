@@ -480,7 +480,7 @@ impl Core {
             segment_bytes,
             options.advanced.wal_mapped,
             recovered.retained,
-            recovered.spare_files,
+            recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
         );
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         let next_memtable = recovered.generations.len() as u64;

@@ -9,8 +9,8 @@
 //! 5. Remove files that nothing refers to.
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
-use crate::wal::RetainedSegment;
 use crate::wal::reader::{FoundSegment, LogReader, Record};
+use crate::wal::{RetainedSegment, SPARES_MAX};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use sapwood_base::format::file_name::FileName;
@@ -47,7 +47,8 @@ pub(crate) struct Recovered {
     /// Where the new log starts.
     pub(crate) base: u64,
     pub(crate) retained: Vec<RetainedSegment>,
-    pub(crate) spare_files: Vec<FileNumber>,
+    /// Log files that hold nothing that is needed, with their bytes.
+    pub(crate) spare_files: Vec<(FileNumber, u64)>,
     /// Files that nothing refers to.
     pub(crate) orphans: Vec<FileName>,
     /// Bytes of log that were replayed.
@@ -200,7 +201,7 @@ pub(crate) fn analyze(
         generations,
         base,
         retained,
-        spare_files: unused.into_iter().map(|(number, _)| number).collect(),
+        spare_files: unused,
         orphans,
         log_bytes,
         unsynced,
@@ -253,14 +254,12 @@ pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segm
         let _ = context.fs.remove_file(&context.directory.join(orphan.format()));
     }
     let mut kept = 0;
-    recovered.spare_files.retain(|number| {
-        let path = context.directory.join(FileName::Log(*number).format());
-        let fits = context.fs.file_len(&path).is_ok_and(|bytes| bytes == segment_bytes);
-        if fits && kept < 8 {
+    recovered.spare_files.retain(|(number, bytes)| {
+        if *bytes == segment_bytes && kept < SPARES_MAX {
             kept += 1;
             return true;
         }
-        let _ = context.fs.remove_file(&path);
+        let _ = context.fs.remove_file(&context.directory.join(FileName::Log(*number).format()));
         false
     });
 }

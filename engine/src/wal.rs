@@ -39,7 +39,7 @@ const ROTATION_MARGIN: u64 = 512;
 /// Positions end here; a little below what the words of the ring can hold. The commits of 128 TiB of log.
 const POSITION_LIMIT: u64 = (1 << POSITION_BITS) - (1 << 20);
 /// Spare segments that are kept for recycling.
-const SPARES_MAX: usize = 8;
+pub(crate) const SPARES_MAX: usize = 8;
 
 /// A stretch of the stream that belongs to one writer.
 #[derive(Clone, Copy, Debug)]
