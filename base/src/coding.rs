@@ -125,6 +125,24 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, which a layout has checked.
+#[inline]
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
+}
+
+/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, which a layout has checked.
+#[inline]
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, which a layout has checked.
+#[inline]
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@
 //! image. [`BlockLayout::of_validated`] skips the checks and is for images that went through `parse` when they were
 //! loaded.
 use crate::checksum::{checksum32, place_seed};
+use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{FileNumber, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind, common_prefix_len, key_head};
 use crate::planted::{self, Bug};
@@ -140,21 +141,6 @@ pub struct BlockLayout {
     keys: u32,
     values: u32,
     base_sequence: u64,
-}
-
-#[inline]
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
-}
-
-#[inline]
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-#[inline]
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 #[inline]

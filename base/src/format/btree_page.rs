@@ -11,6 +11,7 @@
 //!
 //! Invariant: what [`TreePage::parse`] let pass can be read with [`TreePage::of_validated`] without leaving the image.
 use crate::checksum::{checksum64, place_seed};
+use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{MAX_KEY_BYTES, common_prefix_len, key_prefix};
 use crate::search::partition;
@@ -392,21 +393,6 @@ fn page_seed(tree: u64, page: u32, generation: u64) -> u64 {
 #[cold]
 fn corrupt(message: &str) -> Error {
     Error::new(ErrorKind::Corruption, message)
-}
-
-#[inline]
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
-}
-
-#[inline]
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-#[inline]
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 /// The payload of a page of an overflow run, after checks.
