@@ -225,15 +225,14 @@ pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> 
     Ok(manifest)
 }
 
-/// Writes the positions `from..to` of a segment again with what reads show, so that a sync will take them to the disk.
+/// Writes the positions `from..to` of a segment again with what reads show, so that the sync to come takes them to the disk.
 /// After a failed sync Linux keeps the pages and calls them clean: a second sync succeeds and does nothing (Rebello et
 /// al., "Can applications recover from fsync failures?", 2020). In place: whatever a crash leaves of it was there before.
 fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
     let file = context.fs.open(segment.file.path(), OpenMode::ReadWrite)?;
     let base = segment.header.base_position;
     let place = |position: u64| {
-        DATA_OFFSET as u64
-            + position.clamp(base, segment.header.end_position()).saturating_sub(base) * UNIT_BYTES as u64
+        DATA_OFFSET as u64 + (position.clamp(base, segment.header.end_position()) - base) * UNIT_BYTES as u64
     };
     // The header too: it was written when the segment was begun, and synced, but by the same device.
     let mut offset = if from <= base { 0 } else { place(from) };
@@ -245,7 +244,7 @@ fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u
         file.write_at(offset, &buffer[..len])?;
         offset += len as u64;
     }
-    file.sync_data()
+    Ok(())
 }
 
 /// Step 5. What cannot be removed is tried again at the next opening.
