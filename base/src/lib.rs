@@ -10,6 +10,7 @@ pub mod sequence;
 pub mod checksum;
 pub mod coding;
 pub mod search;
+pub mod ordered;
 pub mod histogram;
 pub mod iterator;
 pub mod format;
