@@ -1,0 +1,587 @@
+//! The database behind the handles: opening, its state of health, and how an edit becomes durable and visible.
+//!
+//! Locks, in the order in which they may be nested: `flushing`, `rotating`, `manifest`, `view_change`. None is taken by a
+//! read, nor by a commit that does not rotate.
+use super::{DEFAULT_KEYSPACE, DbBuilder, DbOptions};
+use crate::background::{self, Background, FLUSH};
+use crate::keyspace::{KeyspaceOptions, KeyspaceState, check_name};
+use crate::manifest::{self, Manifest, ManifestState};
+use crate::read::snapshot::{Snapshot, SnapshotList};
+use crate::read::super_version::{Generation, KeyspaceView, SuperVersion, SuperVersionCell};
+use crate::recovery::{self, MemtableSource};
+use crate::stats::{Counters, Health};
+use crate::wal::Wal;
+use crate::write::stall::Stall;
+use crossbeam::channel::Receiver;
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::manifest::Edit;
+use sapwood_base::key::MAX_KEYSPACES;
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, picker};
+use sapwood_memtable::{ArenaPool, MemtableOptions};
+use sapwood_storage::cache::BufferCache;
+use sapwood_storage::fs::{FileSystem, LockGuard};
+use sapwood_storage::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Fewer block reads between two flushes make the new tables not worth a place in the cache.
+const READS_THAT_COUNT: u64 = 1000;
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const POISONED: u8 = 2;
+
+/// The database behind the handles.
+pub(crate) struct Core {
+    pub(crate) options: DbOptions,
+    pub(crate) context: Arc<TableContext>,
+    pub(crate) obsolete_files: Receiver<FileNumber>,
+    pub(crate) arenas: Arc<ArenaPool>,
+    pub(crate) wal: Wal,
+    pub(crate) view: SuperVersionCell,
+    pub(crate) snapshots: Arc<SnapshotList>,
+    pub(crate) stall: Stall,
+    pub(crate) counters: Counters,
+    pub(crate) background: Background,
+    pub(crate) opened_at: Duration,
+    pub(crate) replayed_log_bytes: u64,
+    /// Threads that share a compaction; none when one thread does it all.
+    pub(crate) pool: Option<rayon::ThreadPool>,
+    /// Taken by batches above a megabyte.
+    pub(crate) large_commit: Mutex<()>,
+    /// Held during a flush: there is one at a time, oldest memtable first.
+    pub(crate) flushing: Mutex<()>,
+    manifest: Mutex<Option<Manifest>>,
+    /// The state of a read-only database, which has no open MANIFEST.
+    fixed_state: ManifestState,
+    /// Guards replacing the view. Taken after `manifest` where both are.
+    pub(super) view_change: Mutex<()>,
+    pub(super) rotating: Mutex<()>,
+    pub(super) next_memtable: AtomicU64,
+    /// Block reads when the last memtable was flushed.
+    reads_seen: AtomicU64,
+    status: AtomicU8,
+    poison: Mutex<Option<Error>>,
+    /// What met a full disk, and what it met.
+    no_space: Mutex<Vec<(&'static str, Error)>>,
+    closing: Mutex<bool>,
+    /// What [`Bug::StaleRow`] remembers.
+    pub(crate) stale_rows: planted::Rows,
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl Core {
+    pub(super) fn open(builder: &DbBuilder, options: DbOptions, cache_bytes: usize) -> Result<Arc<Core>> {
+        let env = &options.env;
+        let fs = env.fs().clone();
+        let directory = builder.path.clone();
+        let missing = || {
+            let message = "there is no database here; create_if_missing makes one";
+            Error::new(ErrorKind::NotFound, message).in_file(&directory)
+        };
+        let may_create = builder.create_if_missing && !builder.read_only;
+        if !fs.exists(&directory)? {
+            if !may_create {
+                return Err(missing());
+            }
+            make_directory(&*fs, &directory)?;
+        }
+        let mut names = manifest::list(&*fs, &directory)?;
+        let exists = names.iter().any(|name| matches!(name, FileName::Manifest(_)));
+        if !exists {
+            if !may_create {
+                return Err(missing());
+            }
+            // Half of a database, or somebody else's files: both are left as they are.
+            let strangers = fs.list(&directory)?.into_iter().find(|path| {
+                path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)
+                    != Some(FileName::Lock)
+            });
+            if let Some(stranger) = strangers {
+                let message = "the directory is not a database and not empty; choose another one";
+                return Err(Error::invalid_argument(message).in_file(stranger));
+            }
+            // Who made the directory, an earlier attempt that was cut short perhaps, may not have synced its name.
+            if let Some(parent) = parent_of(&directory)
+                && let Err(error) = fs.sync_directory(&parent)
+                && !is_permission_denied(&error)
+            {
+                return Err(error);
+            }
+        }
+        let lock = match fs.lock(&directory.join(FileName::Lock.format())) {
+            Err(_) if planted::is(Bug::NoLock) => None,
+            lock => Some(lock?),
+        };
+        // Listed again: the directory may have changed before the lock was ours.
+        names.clear();
+        names.extend(manifest::list(&*fs, &directory)?);
+        if builder.error_if_exists && exists {
+            let message = "the database exists, and error_if_exists is set";
+            return Err(Error::invalid_argument(message).in_file(&directory));
+        }
+
+        let (sender, obsolete_files) = crossbeam::channel::unbounded();
+        let context = Arc::new(TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender));
+        let arenas = ArenaPool::new(MemtableOptions { size_bytes: options.memtable_bytes });
+        let source = MemtableSource {
+            arenas: &arenas,
+            memtable_bytes: options.memtable_bytes,
+            threads: env.allows_pools(),
+            sync: !options.read_only,
+        };
+        let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
+        let segment_bytes = options.advanced.wal_segment_bytes;
+        let manifest = match options.read_only {
+            true => None,
+            false => {
+                let manifest = recovery::commit(&context, &mut recovered)?;
+                recovery::sweep(&context, &mut recovered, segment_bytes as u64);
+                Some(manifest)
+            }
+        };
+        let wal = Wal::new(
+            &context,
+            recovered.database,
+            recovered.base,
+            segment_bytes,
+            options.advanced.wal_mapped,
+            recovered.retained,
+            recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
+        );
+        let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
+        let next_memtable = recovered.generations.len() as u64;
+        let view = SuperVersion {
+            generations: recovered.generations.into_iter().rev().collect(),
+            keyspaces: keyspace_views(state),
+        };
+        let subcompactions = options.advanced.subcompactions;
+        let pool =
+            match subcompactions > 1 && !options.read_only && env.allows_pools() {
+                true => {
+                    let built = rayon::ThreadPoolBuilder::new()
+                        .num_threads(subcompactions)
+                        .thread_name(|number| format!("sapwood-merge-{number}"))
+                        .build();
+                    Some(built.map_err(|error| {
+                        Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))
+                    })?)
+                }
+                false => None,
+            };
+        let core = Arc::new(Core {
+            opened_at: env.now(),
+            replayed_log_bytes: recovered.log_bytes,
+            pool,
+            // Only where it is read: it would keep every table of the opening, and so their files.
+            fixed_state: if manifest.is_none() { state.clone() } else { ManifestState::default() },
+            context,
+            obsolete_files,
+            arenas,
+            wal,
+            view: SuperVersionCell::new(view),
+            snapshots: Arc::default(),
+            stall: Stall::default(),
+            counters: Counters::default(),
+            background: Background::default(),
+            large_commit: Mutex::new(()),
+            flushing: Mutex::new(()),
+            manifest: Mutex::new(manifest),
+            view_change: Mutex::new(()),
+            rotating: Mutex::new(()),
+            next_memtable: AtomicU64::new(next_memtable),
+            reads_seen: AtomicU64::new(0),
+            status: AtomicU8::new(OPEN),
+            poison: Mutex::new(None),
+            no_space: Mutex::default(),
+            closing: Mutex::new(false),
+            stale_rows: Default::default(),
+            lock: Mutex::new(lock),
+            options,
+        });
+        Ok(core)
+    }
+
+    /// The last sequence number that is visible. REQUIRES: the view was loaded before.
+    #[inline]
+    pub(crate) fn visible_sequence(&self) -> SequenceNumber {
+        crate::sync::step();
+        SequenceNumber(self.wal.published() - 1)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::take(&self.snapshots, || self.visible_sequence())
+    }
+
+    /// The number to read at for a snapshot of this database.
+    pub(crate) fn sequence_of(&self, snapshot: &Snapshot) -> Result<SequenceNumber> {
+        if !snapshot.belongs_to(&self.snapshots) {
+            return Err(Error::invalid_argument(
+                "the snapshot belongs to another database, or to an earlier opening",
+            ));
+        }
+        Ok(snapshot.sequence())
+    }
+
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        // Relaxed: a call that races with `close` may go either way.
+        if self.status.load(Ordering::Relaxed) & CLOSED != 0 {
+            return Err(closed());
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `poison`.
+        if self.status.load(Ordering::Acquire) == OPEN && !self.options.read_only {
+            return Ok(());
+        }
+        self.refuse_write()
+    }
+
+    /// After a commit was published: whether something before it poisoned the log.
+    #[inline]
+    pub(crate) fn check_not_gapped(&self) -> Result<()> {
+        // Acquire: pairs with the Release in `poison`.
+        if self.status.load(Ordering::Acquire) & POISONED == 0 {
+            return Ok(());
+        }
+        self.check_not_poisoned()
+    }
+
+    #[cold]
+    fn refuse_write(&self) -> Result<()> {
+        self.check_open()?;
+        self.check_not_poisoned()?;
+        Err(Error::new(ErrorKind::ReadOnly, "the database was opened read-only"))
+    }
+
+    pub(crate) fn check_not_poisoned(&self) -> Result<()> {
+        match &*self.poison.lock() {
+            Some(cause) => {
+                let message = format!("writes are closed after an error; reopen the database ({cause})");
+                Err(Error::new(ErrorKind::Poisoned, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Closes the write path for good.
+    #[cold]
+    pub(crate) fn poison(&self, cause: &Error) {
+        self.poison.lock().get_or_insert_with(|| cause.duplicate());
+        // Release: pairs with the Acquire in `check_writable`.
+        self.status.fetch_or(POISONED, Ordering::Release);
+    }
+
+    /// Closes the write path after an error of kind `Poisoned`, which a failed sync of log, MANIFEST or directory has.
+    pub(crate) fn poison_if_final(&self, error: &Error) {
+        if error.kind() == ErrorKind::Poisoned {
+            self.poison(error);
+        }
+    }
+
+    /// Notes that background work of the kind `what` met a full disk.
+    pub(crate) fn report_no_space(&self, what: &'static str, error: Error) {
+        let mut met = self.no_space.lock();
+        met.retain(|(other, _)| *other != what);
+        met.push((what, error));
+    }
+
+    /// Notes that background work of the kind `what` found room again, or has nothing to do.
+    pub(crate) fn clear_no_space(&self, what: &'static str) {
+        self.no_space.lock().retain(|(other, _)| *other != what);
+    }
+
+    /// Flushes meet a full disk.
+    pub(super) fn check_flush_has_space(&self) -> Result<()> {
+        match self.no_space.lock().iter().find(|(what, _)| *what == FLUSH) {
+            Some((_, error)) => Err(error.duplicate()),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        if let Some(error) = &*self.poison.lock() {
+            return Health::Poisoned(error.duplicate());
+        }
+        match self.no_space.lock().first() {
+            Some((_, error)) => Health::NoSpace(error.duplicate()),
+            None => Health::Good,
+        }
+    }
+
+    pub(crate) fn manifest_state<R>(&self, read: impl FnOnce(&ManifestState) -> R) -> R {
+        match &*self.manifest.lock() {
+            Some(manifest) => read(&manifest.state),
+            None => read(&self.fixed_state),
+        }
+    }
+
+    pub(crate) fn compaction_options(&self, keyspace: &KeyspaceOptions) -> CompactionOptions {
+        manifest::compaction_options(&self.options.advanced, self.options.memtable_bytes, keyspace)
+    }
+
+    pub(crate) fn keyspace_compaction_options(&self, id: KeyspaceId) -> Option<CompactionOptions> {
+        let view = self.view.reference();
+        Some(self.compaction_options(&view.keyspace(id)?.state.options))
+    }
+
+    /// Waits until everything below `position` survives a power loss.
+    pub(crate) fn wait_durable(&self, position: u64) -> Result<()> {
+        self.wal.wait_durable(position, &|error| self.poison(error), &|| self.check_not_poisoned())
+    }
+
+    /// Sets the price of writes from the shape of all trees.
+    pub(crate) fn update_debt(&self, view: &SuperVersion) {
+        let debt = view
+            .keyspaces
+            .iter()
+            .flatten()
+            .map(|space| picker::debt(&space.version, &self.compaction_options(&space.state.options)))
+            .fold(0.0, f64::max);
+        let unpaid = self.options.advanced.disable_auto_compactions;
+        self.stall.set_debt(if unpaid { 0.0 } else { debt });
+    }
+
+    /// Whether tables were read since the last call.
+    pub(crate) fn reads_since_last_flush(&self) -> bool {
+        let stats = self.context.cache.stats();
+        let reads = stats.hits + stats.misses;
+        // Relaxed: only flushes ask, one at a time.
+        reads > self.reads_seen.swap(reads, Ordering::Relaxed) + READS_THAT_COUNT
+    }
+
+    /// Makes an edit durable, then visible. `flushed` leaves the view in the same step.
+    pub(crate) fn install(
+        &self,
+        mut edits: Vec<Edit>,
+        handles: HashMap<FileNumber, Arc<TableHandle>>,
+        flushed: Option<&Arc<Generation>>,
+    ) -> Result<()> {
+        let mut guard = self.manifest.lock();
+        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+        // A keyspace that was dropped meanwhile takes its tables with it.
+        let gone = |keyspace: &KeyspaceId| !manifest.state.keyspaces.contains_key(keyspace);
+        edits.retain(|edit| match edit {
+            Edit::TableAdded(table) if gone(&table.keyspace) => {
+                if let Some(handle) = handles.get(&table.file) {
+                    handle.mark_obsolete();
+                }
+                false
+            }
+            Edit::TableRemoved { keyspace, .. } => !gone(keyspace),
+            _ => true,
+        });
+        let removed: HashSet<FileNumber> = edits.iter().filter_map(Edit::removed_file).collect();
+        let losing: HashSet<KeyspaceId> = edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::TableRemoved { keyspace, .. } => Some(*keyspace),
+                _ => None,
+            })
+            .collect();
+        let before: Vec<(KeyspaceId, Arc<Version>)> = losing
+            .into_iter()
+            .filter_map(|id| Some((id, manifest.state.keyspaces.get(&id)?.version.clone())))
+            .collect();
+        if planted::is(Bug::DeletedBeforeEdit) {
+            removed
+                .iter()
+                .for_each(|file| drop(self.context.fs.remove_file(&self.context.table_path(*file))));
+        }
+        if let Err(error) = self.append(manifest, edits, &handles) {
+            // The edit may be on disk all the same after a failed sync, so only a clean refusal takes the files back.
+            if error.kind() == ErrorKind::NoSpace || planted::is(Bug::OutputsTakenBack) {
+                handles.values().for_each(|handle| handle.mark_obsolete());
+            }
+            return Err(error);
+        }
+        for (id, version) in before {
+            // A table that moved to another level was removed and added.
+            let now = manifest.state.keyspaces.get(&id);
+            let kept: HashSet<FileNumber> = now
+                .iter()
+                .flat_map(|now| now.version.tables())
+                .map(|table| table.handle.file())
+                .filter(|file| removed.contains(file))
+                .collect();
+            for table in version.tables() {
+                let file = table.handle.file();
+                if removed.contains(&file) && !kept.contains(&file) {
+                    table.handle.mark_obsolete();
+                }
+            }
+        }
+        let keyspaces = keyspace_views(&manifest.state);
+        self.change_view(|view| SuperVersion {
+            generations: view
+                .generations
+                .iter()
+                .filter(|generation| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, generation)))
+                .cloned()
+                .collect(),
+            keyspaces,
+        });
+        Ok(())
+    }
+
+    /// Appends to the MANIFEST. One that closed itself for good closes the write path with it.
+    fn append(
+        &self,
+        manifest: &mut Manifest,
+        edits: Vec<Edit>,
+        handles: &HashMap<FileNumber, Arc<TableHandle>>,
+    ) -> Result<()> {
+        manifest.append(edits, handles).inspect_err(|error| self.poison_if_final(error))
+    }
+
+    pub(super) fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) {
+        let _changing = self.view_change.lock();
+        let next = change(&self.view.reference());
+        self.view.replace(next);
+    }
+
+    pub(super) fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+        check_name(name)?;
+        options.validate()?;
+        self.check_writable()?;
+        let mut guard = self.manifest.lock();
+        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+        if let Some(entry) = manifest.state.by_name(name) {
+            return Ok(entry.state.clone());
+        }
+        let id = KeyspaceId(manifest.state.next_keyspace);
+        if id.0 >= MAX_KEYSPACES {
+            let message =
+                format!("{MAX_KEYSPACES} keyspaces have been made in this database, which is the limit");
+            return Err(Error::invalid_argument(message));
+        }
+        let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
+        self.append(manifest, vec![edit], &HashMap::new())?;
+        let state = manifest.state.keyspaces[&id].state.clone();
+        let keyspaces = keyspace_views(&manifest.state);
+        self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
+        Ok(state)
+    }
+
+    pub(super) fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.check_writable()?;
+        let mut guard = self.manifest.lock();
+        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+        let Some(entry) = manifest.state.by_name(name).cloned() else {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}")));
+        };
+        if name == DEFAULT_KEYSPACE {
+            return Err(Error::invalid_argument("the default keyspace cannot be dropped"));
+        }
+        if planted::is(Bug::DropNotLogged) {
+            manifest.state.keyspaces.remove(&entry.state.id);
+        } else {
+            self.append(manifest, vec![Edit::KeyspaceDropped(entry.state.id)], &HashMap::new())?;
+        }
+        entry.state.mark_dropped();
+        entry.version.tables().for_each(|table| table.handle.mark_obsolete());
+        let keyspaces = keyspace_views(&manifest.state);
+        self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
+        Ok(())
+    }
+
+    /// Flushes, ends the threads, releases the lock.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut closing = self.closing.lock();
+        if std::mem::replace(&mut *closing, true) {
+            return Ok(());
+        }
+        let result = match self.options.read_only {
+            true => Ok(()),
+            false => {
+                // Whatever was written with a lesser durability is made durable by the flush; if that fails, the log
+                // is synced, so that the next opening finds everything.
+                self.background.resume_for_good();
+                match self.flush() {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),
+                }
+            }
+        };
+        self.status.fetch_or(CLOSED, Ordering::Release);
+        if !self.options.read_only {
+            // Not in the middle of a rotation, which counts on the room that the seal takes.
+            let end = {
+                let _rotating = self.rotating.lock();
+                self.wal.seal()
+            };
+            self.background.shut_down(self);
+            // With nothing left in memtables, the next opening need not look at the log at all.
+            let empty =
+                self.view.reference().generations.iter().all(|generation| generation.memtable.is_empty());
+            if result.is_ok() && empty && self.check_not_poisoned().is_ok() {
+                let edits = vec![Edit::LogStart(end), Edit::LogOpened(end)];
+                if let Some(manifest) = self.manifest.lock().as_mut() {
+                    // Only saves time; without it the log is read.
+                    let _ = manifest.append(edits, &HashMap::new());
+                }
+            }
+            // Tables that the last versions let go are removed now rather than at the next opening.
+            background::sweep_step(self);
+        }
+        self.manifest.lock().take();
+        self.lock.lock().take();
+        result
+    }
+}
+
+/// Makes a directory and those above it, durably: each needs its name in the one above.
+fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
+    let mut made = Vec::new();
+    let mut path = directory.to_path_buf();
+    while !fs.exists(&path)? {
+        let parent = parent_of(&path);
+        made.push(path);
+        let Some(parent) = parent else { break };
+        path = parent;
+    }
+    fs.create_dir_all(directory)?;
+    let synced =
+        made.iter().filter_map(|path| parent_of(path)).try_for_each(|parent| fs.sync_directory(&parent));
+    if synced.is_err() {
+        // A failed sync cannot be tried again, but a new directory can be made.
+        for path in &made {
+            let _ = fs.remove_dir(path);
+        }
+    }
+    synced
+}
+
+/// The directory above; "." for a relative path of one name.
+fn parent_of(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() })
+}
+
+/// Whether the system refused: a directory above may be closed to us and still hold ours.
+fn is_permission_denied(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
+#[cold]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+fn keyspace_views(state: &ManifestState) -> Vec<Option<Arc<KeyspaceView>>> {
+    let mut views = vec![None; state.next_keyspace as usize];
+    for (id, entry) in &state.keyspaces {
+        let view = KeyspaceView { state: entry.state.clone(), version: entry.version.clone() };
+        views[id.0 as usize] = Some(Arc::new(view));
+    }
+    views
+}

@@ -1,0 +1,165 @@
+//! Memtable generations: when a new one takes the writes, and who waits for a flush.
+//!
+//! A rotation is a point in the log, so that every operation is in the generation that its position says.
+use super::core::Core;
+use crate::background::{self, FLUSH};
+use crate::read::super_version::{Generation, SuperVersion};
+use crate::recovery::keyspace_capacity;
+use crate::write::stall::STEP;
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{KeyspaceId, Result};
+use sapwood_memtable::Memtable;
+use std::sync::atomic::Ordering;
+
+impl Core {
+    /// A memtable has room for a fixed number of keyspaces. Before a handle is given out, also by a thread that did not
+    /// make the keyspace, the active memtable takes it.
+    pub(super) fn make_room_for_keyspace(&self, id: KeyspaceId) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        while self.view.reference().active().memtable.keyspace_capacity() <= id.0 {
+            if !self.rotate(true)? {
+                self.wait_for_flush_step()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the active memtable is not full. Its arena reaches far beyond that point, so any batch fits.
+    #[inline]
+    pub(crate) fn make_room(&self) -> Result<()> {
+        {
+            let guard = crossbeam_epoch::pin();
+            let memtable = &self.view.load(&guard).active().memtable;
+            if memtable.size_bytes() < self.options.memtable_bytes || planted::is(Bug::MemtableGrows) {
+                return Ok(());
+            }
+        }
+        self.make_room_slowly()
+    }
+
+    #[cold]
+    fn make_room_slowly(&self) -> Result<()> {
+        let mut waited_since = None;
+        let result = loop {
+            let view = self.view.reference();
+            let memtable = &view.active().memtable;
+            if memtable.size_bytes() < self.options.memtable_bytes {
+                break Ok(());
+            }
+            if self.rotate(false)? {
+                continue;
+            }
+            // No free memtable. A little more fits into this one while the flush works.
+            if memtable.size_bytes() < self.options.memtable_bytes + self.options.memtable_bytes / 8 {
+                break Ok(());
+            }
+            if let Err(error) = self.check_flush_has_space().and_then(|()| self.check_writable()) {
+                break Err(error);
+            }
+            waited_since.get_or_insert_with(|| self.options.env.now());
+            drop(view);
+            background::give_way(self);
+        };
+        if let Some(since) = waited_since {
+            let waited = self.options.env.now().saturating_sub(since).as_nanos() as u64;
+            self.stall.memtable_nanos.fetch_add(waited, Ordering::Relaxed);
+            self.stall.memtable_waits.fetch_add(1, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Starts a new memtable; with `force` also if the active one is not full. False if there is no free memtable.
+    ///
+    /// The rotation is a point in the log: the new generation is put into the view first, its start is reserved
+    /// second. A writer that reserves a later position sees the new generation, because both went through the log's
+    /// tail; one that meets the new generation with an earlier position goes to the old one.
+    fn rotate(&self, force: bool) -> Result<bool> {
+        let _rotating = self.rotating.lock();
+        let view = self.view.reference();
+        let old = &view.active().memtable;
+        if !force && old.size_bytes() < self.options.memtable_bytes {
+            return Ok(true);
+        }
+        if view.generations.len() >= self.options.advanced.max_memtables {
+            self.background.wake_flush();
+            return Ok(false);
+        }
+        let capacity = keyspace_capacity(view.keyspaces.len() as u32);
+        let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
+        let memtable = Memtable::new(id, self.arenas.take()?, capacity);
+        memtable.expect_prefixes_of(old)?;
+        self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;
+        let generation = Generation::pending(memtable);
+        self.change_view(|view| SuperVersion {
+            generations: std::iter::once(generation.clone())
+                .chain(view.generations.iter().cloned())
+                .collect(),
+            keyspaces: view.keyspaces.clone(),
+        });
+        // From here on nothing may fail: writers wait for the start.
+        let at = loop {
+            match self.wal.reserve_rotation() {
+                Ok(at) => break at,
+                Err(_) => self.options.env.sleep(STEP),
+            }
+        };
+        generation.begin(at.position);
+        let written = self.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Rotate, 0);
+        self.wal.complete(&at);
+        if let Err(error) = written {
+            self.poison(&error);
+        }
+        self.wal.wait_published(at.end);
+        self.background.wake_flush();
+        Ok(true)
+    }
+
+    /// Flushes everything that is published now.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.check_writable()?;
+        // Only a full disk that is met from now on counts.
+        self.clear_no_space(FLUSH);
+        let target = loop {
+            let view = self.view.reference();
+            if view.generations.len() == 1 && view.active().memtable.is_empty() {
+                return Ok(());
+            }
+            if view.active().memtable.is_empty() {
+                break view.active().memtable.id();
+            }
+            let id = view.active().memtable.id();
+            if self.rotate(true)? {
+                break id + 1;
+            }
+            drop(view);
+            self.wait_for_flush_step()?;
+        };
+        self.background.wake_flush();
+        background::wait_until(self, || {
+            self.check_writable()?;
+            self.check_flush_has_space()?;
+            let view = self.view.reference();
+            Ok(view.generations.iter().all(|generation| generation.memtable.id() >= target))
+        })
+    }
+
+    fn wait_for_flush_step(&self) -> Result<()> {
+        self.check_writable()?;
+        self.check_flush_has_space()?;
+        background::give_way(self);
+        Ok(())
+    }
+
+    pub(crate) fn compact_range(
+        &self,
+        id: KeyspaceId,
+        lower: Option<Vec<u8>>,
+        upper: Option<Vec<u8>>,
+    ) -> Result<()> {
+        self.flush()?;
+        background::compact_range(self, id, lower.as_deref(), upper.as_deref())
+    }
+}
