@@ -67,6 +67,7 @@ pub use read::cursor::Cursor;
 pub use read::iterator::{Entry, Iter};
 pub use read::slice::Slice;
 pub use read::snapshot::Snapshot;
+pub use sapwood_base::ordered;
 pub use sapwood_base::{Error, ErrorKind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};
 pub use sapwood_compaction::CompactionStyle;
 pub use sapwood_sstable::{Codec, FilterKind};
