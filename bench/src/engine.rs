@@ -5,12 +5,12 @@
 //!
 //! Everything on the path of an operation is inlined and adds nothing to the engine's own cost.
 use crate::flags::Flags;
-use crate::keys::KeyBuffer;
 use crate::report::statistics::{Figures, Level};
 use sapwood::{
     AdvancedOptions, Codec, CompactionStyle, Db, Durability, FilterKind, Keyspace, WriteBatch, WriteOptions,
 };
 use sapwood_base::{Error, Result};
+use sapwood_bench::keys::KeyBuffer;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Mutex;

@@ -15,8 +15,6 @@
 )]
 
 mod flags;
-mod keys;
-mod values;
 mod limit;
 mod engine;
 mod workload;

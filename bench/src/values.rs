@@ -3,7 +3,8 @@
 //! Making the bytes of each value would cost more than storing them, so one buffer is made before the clock starts
 //! and every value is a slice of it. The buffer is a mebibyte, as RocksDB's is: larger than the windows of the fast
 //! codecs, so values do not compress better because they repeat.
-use crate::flags::Flags;
+//!
+//! A *stamped* value begins with a number, by which a reader can tell that it got the value it asked for.
 use fastrand::Rng;
 
 /// The bytes that all values are cut from; shared by all threads.
@@ -25,16 +26,6 @@ pub enum Sizes {
 }
 
 impl Sizes {
-    /// What the flags say; `value_size` counts for fixed sizes.
-    pub fn from_flags(flags: &Flags, value_size: u64) -> Sizes {
-        let (least, most) = (flags.value_size_min as usize, flags.value_size_max as usize);
-        match flags.value_size_distribution_type.as_str() {
-            "uniform" => Sizes::Uniform(least, most),
-            "normal" => Sizes::Normal(least, most),
-            _ => Sizes::Fixed(value_size as usize),
-        }
-    }
-
     /// The largest size.
     fn most(self) -> usize {
         match self {
@@ -78,7 +69,7 @@ impl ValuePool {
     /// A walk through the pool for one thread, from a place of its own.
     pub fn walk(&self, random: &mut Rng) -> Values<'_> {
         let random = random.fork();
-        Values { pool: self, position: 0, random }
+        Values { pool: self, position: 0, random, stamped: Vec::new() }
     }
 }
 
@@ -88,13 +79,22 @@ pub struct Values<'a> {
     pool: &'a ValuePool,
     position: usize,
     random: Rng,
+    /// The last stamped value.
+    stamped: Vec<u8>,
 }
 
 impl<'a> Values<'a> {
     /// The next value.
     #[inline]
-    pub fn next(&mut self) -> &'a [u8] {
+    pub fn next_value(&mut self) -> &'a [u8] {
         let size = self.pool.sizes.draw(&mut self.random);
+        self.take(size)
+    }
+
+    /// The next value, of `size` bytes whatever the pool's sizes are; at most as many as the pool has.
+    #[inline]
+    pub fn take(&mut self, size: usize) -> &'a [u8] {
+        let size = size.min(self.pool.bytes.len());
         if self.position + size > self.pool.bytes.len() {
             self.position = 0;
         }
@@ -102,6 +102,24 @@ impl<'a> Values<'a> {
         self.position += size;
         value
     }
+
+    /// The next value, beginning with `number` if it is long enough. See [`stamp`].
+    #[inline]
+    pub fn next_stamped(&mut self, number: u64) -> &[u8] {
+        let value = self.next_value();
+        self.stamped.clear();
+        self.stamped.extend_from_slice(value);
+        if let Some(head) = self.stamped.first_chunk_mut::<8>() {
+            *head = number.to_be_bytes();
+        }
+        &self.stamped
+    }
+}
+
+/// The number that [`Values::next_stamped`] put into a value; `None` for values of less than eight bytes.
+#[inline]
+pub fn stamp(value: &[u8]) -> Option<u64> {
+    value.first_chunk().map(|head| u64::from_be_bytes(*head))
 }
 
 #[cfg(test)]
@@ -112,48 +130,52 @@ mod tests {
     fn values_have_the_size_and_differ() {
         let pool = ValuePool::new(0.5, Sizes::Fixed(100));
         let mut values = pool.walk(&mut Rng::with_seed(1));
-        let first = values.next();
+        let first = values.next_value();
         assert_eq!(first.len(), 100);
-        assert_ne!(first, values.next());
+        assert_ne!(first, values.next_value());
         // Half of a value is new, the other half repeats it.
         assert_eq!(first[..50], first[50..]);
-        (0..50_000).for_each(|_| assert_eq!(values.next().len(), 100));
+        (0..50_000).for_each(|_| assert_eq!(values.next_value().len(), 100));
     }
 
     #[test]
     fn a_ratio_of_one_repeats_nothing_and_zero_one_byte() {
         let pool = ValuePool::new(1.0, Sizes::Fixed(100));
-        let value = pool.walk(&mut Rng::with_seed(1)).next();
+        let value = pool.walk(&mut Rng::with_seed(1)).next_value();
         assert_ne!(value[..50], value[50..]);
         let pool = ValuePool::new(0.0, Sizes::Fixed(100));
-        let value = pool.walk(&mut Rng::with_seed(1)).next();
+        let value = pool.walk(&mut Rng::with_seed(1)).next_value();
         assert!(value.iter().all(|byte| *byte == value[0]));
     }
 
     #[test]
     fn a_value_can_be_larger_than_the_buffer_or_empty() {
         let pool = ValuePool::new(0.5, Sizes::Fixed(3 << 20));
-        assert_eq!(pool.walk(&mut Rng::with_seed(1)).next().len(), 3 << 20);
+        assert_eq!(pool.walk(&mut Rng::with_seed(1)).next_value().len(), 3 << 20);
         let pool = ValuePool::new(0.5, Sizes::Fixed(0));
-        assert!(pool.walk(&mut Rng::with_seed(1)).next().is_empty());
+        assert!(pool.walk(&mut Rng::with_seed(1)).next_value().is_empty());
     }
 
     #[test]
     fn distributions_stay_in_their_range() {
-        let flags = Flags {
-            value_size_distribution_type: "normal".into(),
-            value_size_min: 10,
-            value_size_max: 70,
-            ..Flags::default()
-        };
-        for sizes in [Sizes::from_flags(&flags, 5), Sizes::Uniform(10, 70)] {
+        for sizes in [Sizes::Normal(10, 70), Sizes::Uniform(10, 70)] {
             let pool = ValuePool::new(0.5, sizes);
             let mut values = pool.walk(&mut Rng::with_seed(1));
-            let lengths: Vec<usize> = (0..10_000).map(|_| values.next().len()).collect();
+            let lengths: Vec<usize> = (0..10_000).map(|_| values.next_value().len()).collect();
             assert!(lengths.iter().all(|length| (10..=70).contains(length)));
             let mean = lengths.iter().sum::<usize>() as f64 / 10_000.0;
             assert!((39.0..41.0).contains(&mean), "{sizes:?}: {mean}");
         }
-        assert_eq!(Sizes::from_flags(&Flags::default(), 5), Sizes::Fixed(5));
+    }
+
+    #[test]
+    fn a_stamp_is_found_again() {
+        let pool = ValuePool::new(0.5, Sizes::Fixed(100));
+        let mut values = pool.walk(&mut Rng::with_seed(1));
+        let value = values.next_stamped(77);
+        assert_eq!((value.len(), stamp(value)), (100, Some(77)));
+        assert_eq!(stamp(values.take(7)), None);
+        assert_eq!(values.take(3000).len(), 3000);
+        assert_eq!(values.take(usize::MAX).len(), pool.bytes.len());
     }
 }

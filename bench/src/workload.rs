@@ -11,15 +11,15 @@ mod scan;
 use crate::engine::{Engine, WriteMode};
 use crate::flags::Flags;
 use crate::folder::Folder;
-use crate::keys::{KeyBuffer, Numbers, Order, ReadKeys};
 use crate::limit::{Limit, RateLimiter};
 use crate::process::Cpu;
 use crate::report::combined::Combined;
 use crate::report::interval::IntervalReport;
 use crate::report::{Progress, Stats};
-use crate::values::{Sizes, ValuePool, Values};
 use fastrand::Rng;
 use sapwood_base::{Error, Result};
+use sapwood_bench::keys::{KeyBuffer, Numbers, Order, ReadKeys};
+use sapwood_bench::values::{Sizes, ValuePool, Values};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -394,13 +394,7 @@ impl Bench {
         let engine = self.engine()?;
         let threads = parameters.threads + background;
         let flags = &self.flags;
-        let sizes = Sizes::from_flags(flags, parameters.value_size);
-        let sizes = if parameters.value_size == flags.value_size as u64 {
-            sizes
-        } else {
-            Sizes::Fixed(parameters.value_size as usize)
-        };
-        let values = ValuePool::new(flags.compression_ratio, sizes);
+        let values = ValuePool::new(flags.compression_ratio, sizes(flags, parameters.value_size));
         let shared = Shared {
             barrier: Barrier::new(threads),
             foreground: AtomicUsize::new(parameters.threads),
@@ -512,6 +506,16 @@ impl Bench {
             let _ = write!(line, "; {} and all after it: {per_write:.3} micros/write", writer.name);
         }
         eprintln!("{line}");
+    }
+}
+
+/// How large values are: as the flags say, unless the benchmark has a size of its own.
+fn sizes(flags: &Flags, value_size: u64) -> Sizes {
+    let (least, most) = (flags.value_size_min as usize, flags.value_size_max as usize);
+    match flags.value_size_distribution_type.as_str() {
+        "uniform" if value_size == flags.value_size as u64 => Sizes::Uniform(least, most),
+        "normal" if value_size == flags.value_size as u64 => Sizes::Normal(least, most),
+        _ => Sizes::Fixed(value_size as usize),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Benchmarks that write or delete, and do nothing else.
 use super::{Worker, throttle_writes};
-use crate::keys::Order;
 use crate::limit::Limit;
 use crate::report::Operation;
 use sapwood_base::Result;
+use sapwood_bench::keys::Order;
 
 /// fillseq, fillbatch.
 pub fn sequential(worker: &mut Worker<'_>) -> Result<()> {
@@ -46,7 +46,7 @@ fn fill(worker: &mut Worker<'_>, order: Order) -> Result<()> {
     if batch_size == 1 {
         while limit.allows(1) {
             let key = keys.make(numbers.next(random));
-            let value = values.next();
+            let value = values.next_value();
             let bytes = (key.len() + value.len()) as u64;
             throttle_writes(shared, bytes);
             engine.put(key, value, mode)?;
@@ -60,7 +60,7 @@ fn fill(worker: &mut Worker<'_>, order: Order) -> Result<()> {
         let mut bytes = 0;
         for _ in 0..batch_size {
             let key = keys.make(numbers.next(random));
-            let value = values.next();
+            let value = values.next_value();
             bytes += (key.len() + value.len()) as u64;
             batch.put(key, value);
         }

@@ -1,8 +1,8 @@
 //! Benchmarks that read and write at the same time, in one thread or beside a thread in the background.
 use super::{Worker, read, scan, throttle_reads, throttle_writes};
-use crate::keys::Order;
 use crate::report::Operation;
 use sapwood_base::Result;
+use sapwood_bench::keys::Order;
 
 /// readwhilewriting.
 pub fn read_while_writing(worker: &mut Worker<'_>) -> Result<()> {
@@ -28,7 +28,7 @@ fn write_in_background(worker: &mut Worker<'_>) -> Result<()> {
     let mut written = 0;
     while written < most && shared.foreground_works() {
         let key = keys.make(numbers.next(random));
-        let value = values.next();
+        let value = values.next_value();
         throttle_writes(shared, (key.len() + value.len()) as u64);
         engine.put(key, value, mode)?;
         written += 1;
@@ -85,7 +85,7 @@ pub fn read_random_write_random(worker: &mut Worker<'_>) -> Result<()> {
             found += u64::from(engine.get(key, |value| std::hint::black_box(value).len())?.is_some());
             stats.finish_operations(1, Operation::Read);
         } else {
-            let value = values.next();
+            let value = values.next_value();
             throttle_writes(shared, (key.len() + value.len()) as u64);
             engine.put(key, value, mode)?;
             writes += 1;
@@ -110,7 +110,7 @@ pub fn update_random(worker: &mut Worker<'_>) -> Result<()> {
             found += 1;
             bytes += (key.len() + size) as u64;
         }
-        let value = values.next();
+        let value = values.next_value();
         throttle_writes(shared, (key.len() + value.len()) as u64);
         engine.put(key, value, mode)?;
         bytes += (key.len() + value.len()) as u64;

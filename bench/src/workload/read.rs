@@ -2,9 +2,9 @@
 //!
 //! Values are read where they lie, without a copy, as RocksDB's `db_bench` reads them pinned.
 use super::{Worker, throttle_reads};
-use crate::keys::ReadKeys;
 use crate::report::Operation;
 use sapwood_base::Result;
+use sapwood_bench::keys::ReadKeys;
 
 /// readrandom; readmissing with keys of one byte more.
 ///

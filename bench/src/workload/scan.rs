@@ -1,9 +1,9 @@
 //! Benchmarks that iterate and seek.
 use super::{Worker, throttle_reads};
 use crate::engine::Cursor;
-use crate::keys::{Order, ReadKeys};
 use crate::report::{Operation, Stats};
 use sapwood_base::Result;
+use sapwood_bench::keys::{Order, ReadKeys};
 
 /// readseq.
 pub fn forward(worker: &mut Worker<'_>) -> Result<()> {
