@@ -8,6 +8,7 @@ pub mod log_record;
 pub mod log_segment;
 pub mod write_batch;
 pub mod manifest;
+pub mod index_definition;
 pub mod block;
 pub mod table_index;
 pub mod filter;
