@@ -1,0 +1,213 @@
+//! From a row to its index entries: what an application, or a built-in extractor, says about one row.
+//!
+//! An extractor is a function of key and value alone. It is called again for the same row, on other threads and in
+//! later openings: for the old row of an overwrite, by the online build, by verification. What it emits then must be
+//! what it emitted before; when its code changes, its version in the definition of the index changes too.
+//!
+//! Entries come out as *composites* (`sapwood_base::ordered::composite`): escaped index key, end, primary key. The
+//! buffer is used again from row to row, so that extraction allocates nothing once it has grown.
+use sapwood_base::ordered::Ordered;
+use sapwood_base::ordered::composite::put_composite;
+use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result};
+
+mod builtin;
+mod json;
+
+pub use builtin::BuiltinExtractor;
+
+/// Gives the index keys of a row. Implemented by closures; see [`Emit`] for what they can say.
+pub trait Extractor: Send + Sync + 'static {
+    /// Emits zero or more index keys for the row. Must not panic, and must emit the same whenever it is called for
+    /// the same row.
+    fn extract(&self, key: &[u8], value: &[u8], emit: &mut Emit<'_>);
+}
+
+impl<F: Fn(&[u8], &[u8], &mut Emit<'_>) + Send + Sync + 'static> Extractor for F {
+    fn extract(&self, key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
+        self(key, value, emit);
+    }
+}
+
+/// Takes the index keys of one row.
+///
+/// A key may be emitted in any order and more than once; of the same key twice, the later covering bytes count.
+pub struct Emit<'a> {
+    buffer: &'a mut EmitBuffer,
+    primary_key: &'a [u8],
+}
+
+impl Emit<'_> {
+    /// Emits an index key: bytes that compare as the index shall be sorted.
+    #[inline]
+    pub fn key(&mut self, index_key: impl AsRef<[u8]>) {
+        self.entry(index_key, []);
+    }
+
+    /// Emits an index key with covering bytes, which a query gets without reading the row.
+    #[inline]
+    pub fn entry(&mut self, index_key: impl AsRef<[u8]>, covering: impl AsRef<[u8]>) {
+        self.buffer.push(index_key.as_ref(), self.primary_key, covering.as_ref());
+    }
+
+    /// Emits a number, string or tuple in its order-preserving form (`sapwood::ordered`).
+    #[inline]
+    pub fn value<T: Ordered + ?Sized>(&mut self, value: &T) {
+        self.value_entry(value, []);
+    }
+
+    /// Emits a number, string or tuple in its order-preserving form, with covering bytes.
+    pub fn value_entry<T: Ordered + ?Sized>(&mut self, value: &T, covering: impl AsRef<[u8]>) {
+        self.with_scratch(covering.as_ref(), |scratch| {
+            value.put_ordered(scratch);
+            true
+        });
+    }
+
+    /// Emits what `fill` writes into an empty buffer, if it says that it is one.
+    fn with_scratch(&mut self, covering: &[u8], fill: impl FnOnce(&mut Vec<u8>) -> bool) {
+        let mut scratch = std::mem::take(&mut self.buffer.scratch);
+        scratch.clear();
+        if fill(&mut scratch) {
+            self.buffer.push(&scratch, self.primary_key, covering);
+        }
+        self.buffer.scratch = scratch;
+    }
+}
+
+/// Where in the bytes of a buffer an entry lies: its composite, then its covering bytes.
+#[derive(Clone, Copy, Debug)]
+struct Emitted {
+    start: usize,
+    key_end: usize,
+    end: usize,
+}
+
+/// The entries of one row: sorted, each composite once.
+#[derive(Debug, Default)]
+pub struct EmitBuffer {
+    bytes: Vec<u8>,
+    entries: Vec<Emitted>,
+    scratch: Vec<u8>,
+}
+
+impl EmitBuffer {
+    /// Replaces what is here with the entries of a row.
+    ///
+    /// Errors: `InvalidArgument` if an index key or its covering bytes are too long; nothing is here then.
+    pub fn fill<E: Extractor + ?Sized>(&mut self, extractor: &E, key: &[u8], value: &[u8]) -> Result<()> {
+        self.bytes.clear();
+        self.entries.clear();
+        extractor.extract(key, value, &mut Emit { buffer: self, primary_key: key });
+        if self.entries.len() > 1 {
+            self.sort();
+        }
+        if let Some(long) = self.entries.iter().find(|entry| entry.is_too_long()) {
+            let message = format!(
+                "index key ({} bytes with its primary key) or its covering bytes ({}) are too long",
+                long.key_end - long.start,
+                long.end - long.key_end
+            );
+            self.entries.clear();
+            return Err(Error::invalid_argument(message));
+        }
+        Ok(())
+    }
+
+    /// The entries in ascending order: composite, covering bytes.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
+        self.entries
+            .iter()
+            .map(|entry| (&self.bytes[entry.start..entry.key_end], &self.bytes[entry.key_end..entry.end]))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the row has no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    #[inline]
+    fn push(&mut self, index_key: &[u8], primary_key: &[u8], covering: &[u8]) {
+        let start = self.bytes.len();
+        put_composite(&mut self.bytes, index_key, primary_key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(covering);
+        self.entries.push(Emitted { start, key_end, end: self.bytes.len() });
+    }
+
+    /// Sorts the entries and keeps the last of those that are the same.
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        let key = |entry: &Emitted| &bytes[entry.start..entry.key_end];
+        // Stable, so that of the same keys the last one stays the last.
+        self.entries.sort_by(|a, b| key(a).cmp(key(b)));
+        self.entries.dedup_by(|later, earlier| {
+            let same = key(later) == key(earlier);
+            if same {
+                *earlier = *later;
+            }
+            same
+        });
+    }
+}
+
+impl Emitted {
+    fn is_too_long(&self) -> bool {
+        self.key_end - self.start > MAX_KEY_BYTES || self.end - self.key_end > MAX_VALUE_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sapwood_base::ErrorKind;
+
+    fn entries(extractor: &dyn Extractor, key: &[u8], value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut buffer = EmitBuffer::default();
+        buffer.fill(extractor, key, value).unwrap();
+        buffer.iter().map(|(key, covering)| (key.to_vec(), covering.to_vec())).collect()
+    }
+
+    #[test]
+    fn closures_are_extractors_and_their_entries_come_sorted_and_once() {
+        let words = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| {
+            for (i, word) in value.split(|byte| *byte == b' ').enumerate() {
+                emit.entry(word, [i as u8]);
+            }
+        };
+        let found = entries(&words, b"pk", b"b a b c");
+        let expected = [(&b"a\0pk"[..], 1), (b"b\0pk", 2), (b"c\0pk", 3)];
+        assert_eq!(found, expected.map(|(key, covering)| (key.to_vec(), vec![covering])));
+    }
+
+    #[test]
+    fn values_are_emitted_in_their_order() {
+        let extractor = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| {
+            emit.value(&("a", value.len() as u16));
+            emit.value_entry(&-1i8, b"covered");
+        };
+        let found = entries(&extractor, b"k", b"12345");
+        // The tuple is 61 00 00 05, the end of its string among the zeros, and these are escaped.
+        assert_eq!(found[0], (b"a\x01\x01\x01\x01\x05\0k".to_vec(), Vec::new()));
+        assert_eq!(found[1], (b"\x7F\0k".to_vec(), b"covered".to_vec()));
+    }
+
+    #[test]
+    fn a_buffer_forgets_the_row_before_and_refuses_long_keys() {
+        let mut buffer = EmitBuffer::default();
+        let whole = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.key(value);
+        buffer.fill(&whole, b"k", b"v").unwrap();
+        assert_eq!(buffer.len(), 1);
+        let error = buffer.fill(&whole, b"k", &vec![b'x'; MAX_KEY_BYTES]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(buffer.is_empty());
+        buffer.fill(&whole, b"k", &vec![b'x'; MAX_KEY_BYTES - 2]).unwrap();
+        assert_eq!(buffer.iter().next().unwrap().0.len(), MAX_KEY_BYTES);
+        buffer.fill(&|_: &[u8], _: &[u8], _: &mut Emit<'_>| (), b"k", b"v").unwrap();
+        assert!(buffer.is_empty());
+    }
+}
