@@ -29,6 +29,7 @@ pub use arena::{Arena, ArenaPool};
 #[cfg(not(loom))]
 pub use memtable::iterator::MemtableIterator;
 #[cfg(not(loom))]
-pub use memtable::portion::Portion;
-#[cfg(not(loom))]
+pub use memtable::portion::{Block, Portion};
 pub use memtable::{Found, Memtable, MemtableOptions};
+#[cfg(not(loom))]
+pub use skiplist::node::KeyValue;

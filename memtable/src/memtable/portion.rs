@@ -1,8 +1,10 @@
 //! Filling a memtable that nobody uses yet, such as at recovery: several times as fast as inserting, because records
 //! are written in the order in which they come and sorted by eight bytes each.
 use super::Memtable;
+use crate::arena::EXTERNAL_VALUE_BYTES;
+use crate::skiplist::node::{KeyValue, Space};
 use crate::skiplist::{PrefixBase, Staged};
-use sapwood_base::key::common_prefix_len;
+use sapwood_base::key::{common_prefix_len, key_hash};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
@@ -23,8 +25,50 @@ struct OfKeyspace {
     hashes: Vec<u64>,
 }
 
+impl OfKeyspace {
+    #[inline]
+    fn push(&mut self, staged: Staged, hash: u64) {
+        self.staged.push(staged);
+        self.hashes.push(hash);
+    }
+}
+
 /// How far ahead of their use words of the filter are asked for.
 const AHEAD: usize = 16;
+
+/// A piece of a memtable's memory that nobody knows yet: bytes can be read into it, and become entries where they
+/// stand.
+///
+/// What was made an entry, or skipped, is no longer part of it.
+pub struct Block {
+    memtable: Arc<Memtable>,
+    space: Space,
+}
+
+impl Block {
+    /// Larger values cannot become entries where they stand.
+    pub const MAX_VALUE_BYTES: usize = EXTERNAL_VALUE_BYTES;
+
+    /// `bytes` of memory of `memtable`, with any content.
+    ///
+    /// # Errors
+    /// `NoSpace` when the arena is full.
+    pub fn new(memtable: &Arc<Memtable>, bytes: usize) -> Result<Block> {
+        Ok(Block { memtable: memtable.clone(), space: memtable.arena.new_space(bytes)? })
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn bytes(&mut self) -> &mut [u8] {
+        self.memtable.arena.space_mut(&mut self.space)
+    }
+
+    /// Gives up the first `bytes`, a multiple of eight.
+    #[inline]
+    pub fn skip(&mut self, bytes: usize) {
+        self.space.split_to(bytes);
+    }
+}
 
 impl Portion {
     /// An empty portion of `memtable`.
@@ -42,6 +86,41 @@ impl Portion {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<()> {
+        let at = self.of(keyspace, key)?;
+        let staged = Staged::write(&self.memtable.arena, &PrefixBase::default(), key, sequence, kind, value)?;
+        self.keyspaces[at].push(staged, hash);
+        Ok(())
+    }
+
+    /// Adds one entry whose key and value stand `at` a place in the first `bytes`, a multiple of eight, of `block`.
+    /// They become the entry's memory; `block` goes on behind them. Errors as of [`Memtable::insert`]; then nothing
+    /// has changed.
+    ///
+    /// # Panics
+    /// If the key begins within the first sixteen bytes or the value ends behind `bytes`, if the value is larger than
+    /// [`Block::MAX_VALUE_BYTES`], or if the block belongs to another memtable.
+    pub fn adopt(
+        &mut self,
+        block: &mut Block,
+        bytes: usize,
+        at: KeyValue,
+        keyspace: KeyspaceId,
+        sequence: SequenceNumber,
+        kind: ValueKind,
+    ) -> Result<()> {
+        assert!(Arc::ptr_eq(&self.memtable, &block.memtable), "a block of another memtable");
+        let key = &block.bytes()[at.key_at..at.key_at + at.key_len];
+        let hash = key_hash(key);
+        let of = self.of(keyspace, key)?;
+        let space = block.space.split_to(bytes);
+        let staged = Staged::adopt(&self.memtable.arena, &PrefixBase::default(), space, at, sequence, kind);
+        self.keyspaces[of].push(staged, hash);
+        Ok(())
+    }
+
+    /// Where the entries of a keyspace are that now gets `key`.
+    #[inline]
+    fn of(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<usize> {
         let at = match self.keyspaces.iter().rposition(|of| of.id == keyspace) {
             Some(at) => at,
             None => {
@@ -55,12 +134,11 @@ impl Portion {
                 self.keyspaces.len() - 1
             }
         };
-        let of = &mut self.keyspaces[at];
-        of.common.truncate(common_prefix_len(&of.common, key));
-        let arena = &self.memtable.arena;
-        of.staged.push(Staged::write(arena, &PrefixBase::default(), key, sequence, kind, value)?);
-        of.hashes.push(hash);
-        Ok(())
+        let common = &mut self.keyspaces[at].common;
+        if !common.is_empty() {
+            common.truncate(common_prefix_len(common, key));
+        }
+        Ok(at)
     }
 
     fn is_prepared(&self) -> bool {
@@ -87,7 +165,8 @@ impl Portion {
 }
 
 impl Memtable {
-    /// Makes the entries of portions visible.
+    /// Makes the entries of portions visible. With `threads` above one, several threads of the present `rayon` pool
+    /// work on it.
     ///
     /// REQUIRES: nobody else uses the memtable meanwhile, except to fill other portions. Fastest when the memtable
     /// was empty.
@@ -97,7 +176,7 @@ impl Memtable {
     ///
     /// # Panics
     /// If a portion belongs to another memtable.
-    pub fn publish(&self, mut portions: Vec<Portion>) -> Result<()> {
+    pub fn publish(&self, mut portions: Vec<Portion>, threads: usize) -> Result<()> {
         assert!(
             portions.iter().all(|portion| std::ptr::eq(&*portion.memtable, self)),
             "a portion of another memtable"
@@ -106,21 +185,14 @@ impl Memtable {
             portion.prepare();
         }
         let mut all: Vec<OfKeyspace> = portions.into_iter().flat_map(|portion| portion.keyspaces).collect();
-        // Stable: portions of one keyspace keep their order.
         all.sort_by_key(|of| of.id);
         for group in all.chunk_by_mut(|a, b| a.id == b.id) {
             let common = group.iter().skip(1).fold(group[0].common.as_slice(), |common, of| {
                 &common[..common_prefix_len(common, &of.common)]
             });
             let list = self.create(group[0].id, common)?;
-            let mut staged = Vec::with_capacity(group.iter().map(|of| of.staged.len()).sum());
-            for of in group.iter_mut() {
-                staged.append(&mut of.staged);
-            }
-            if !list.has_plain_prefixes() {
-                list.rebase(&self.arena, &mut staged);
-            }
-            list.build(&self.arena, staged)?;
+            let runs = group.iter_mut().map(|of| std::mem::take(&mut of.staged)).collect();
+            list.build(&self.arena, runs, threads)?;
         }
         Ok(())
     }
@@ -175,6 +247,14 @@ mod tests {
             .collect()
     }
 
+    /// The bytes of an entry as a log might hold it, in whole units, and where key and value stand in them.
+    fn in_place((_, key, sequence, _, value): &Entry) -> (Vec<u8>, KeyValue) {
+        let key_at = 16 + (*sequence % 11) as usize;
+        let mut bytes = [&vec![0xEE; key_at], key.as_slice(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(8), 0xEE);
+        (bytes, KeyValue { key_at, key_len: key.len(), value_len: value.len() })
+    }
+
     #[test]
     fn portions_give_what_inserts_give() {
         for seed in 0..24 {
@@ -195,19 +275,31 @@ mod tests {
             let mut portions = Vec::new();
             for part in entries.chunks(random.usize(1..2000)) {
                 let mut portion = Portion::new(&bulk);
-                for (keyspace, key, sequence, kind, value) in part {
-                    let (keyspace, hash) = (KeyspaceId(*keyspace), key_hash(key));
-                    portion.add(keyspace, key, hash, SequenceNumber(*sequence), *kind, value).unwrap();
+                let mut block =
+                    Block::new(&bulk, part.iter().map(|entry| in_place(entry).0.len()).sum()).unwrap();
+                for entry in part {
+                    let (keyspace, key, sequence, kind, value) = entry;
+                    let (keyspace, sequence) = (KeyspaceId(*keyspace), SequenceNumber(*sequence));
+                    let (bytes, at) = in_place(entry);
+                    block.bytes()[..bytes.len()].copy_from_slice(&bytes);
+                    if random.bool() {
+                        portion.adopt(&mut block, bytes.len(), at, keyspace, sequence, *kind).unwrap();
+                    } else {
+                        portion.add(keyspace, key, key_hash(key), sequence, *kind, value).unwrap();
+                        block.skip(bytes.len());
+                    }
                 }
+                assert!(block.bytes().is_empty());
                 if random.bool() {
                     portion.prepare();
                 }
                 portions.push(portion);
             }
             let later = portions.split_off(portions.len() - portions.len().min(random.usize(..2)));
-            bulk.publish(portions).unwrap();
+            let threads = if random.bool() { 1 } else { 3 };
+            bulk.publish(portions, threads).unwrap();
             // What comes second meets lists that are not empty.
-            bulk.publish(later).unwrap();
+            bulk.publish(later, threads).unwrap();
             entries.iter().for_each(|entry| insert(&single, entry));
             for entry in random_entries(&mut random, prefix, 3000, 100_000) {
                 insert(&bulk, &entry);
@@ -251,5 +343,6 @@ mod tests {
         assert_eq!(add(2, 1).unwrap_err().kind(), ErrorKind::InvalidArgument);
         let full = (1..).find_map(|number| add(0, number).err()).unwrap();
         assert_eq!(full.kind(), ErrorKind::NoSpace);
+        assert_eq!(Block::new(&memtable, 1 << 20).err().unwrap().kind(), ErrorKind::NoSpace);
     }
 }

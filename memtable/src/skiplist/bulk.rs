@@ -1,18 +1,23 @@
 //! Filling an empty list with many entries at once: records first, in any order and by many threads, then all leaves
-//! from left to right.
+//! from left to right, each range of keys by a thread, and the links last.
 //!
 //! An insert at a random place spends most of its time on the way there. Here nobody searches: the prefixes are
 //! sorted, records are looked at again only where prefixes are equal (a look in another order than that of the arena
 //! is a cache miss), and every leaf is written once.
-use super::leaf::{LEAF_SLOTS, LockedLeaf, MAX_HEIGHT, RecordOffset};
-use super::node::{Leaf, Nodes};
+use super::leaf::{LEAF_SLOTS, LeafOffset, MAX_HEIGHT, RecordOffset};
+use super::node::{KeyValue, Nodes, Record, Space};
 use super::{PrefixBase, Skiplist};
 use crate::sync::Ordering;
+use rayon::prelude::*;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::cmp::Reverse;
 
 /// Slots that are filled: some are left for the inserts to come.
 const FILLED_SLOTS: usize = LEAF_SLOTS * 4 / 5;
+/// Fewer entries are not worth several threads.
+const PARALLEL_ENTRIES: usize = if cfg!(test) { 256 } else { 16 << 10 };
+/// Prefixes of each run that are looked at to find ranges of the same size.
+const SAMPLES_PER_RUN: usize = 32;
 
 /// A record that is in the arena and in no list yet.
 #[derive(Clone, Copy)]
@@ -36,8 +41,25 @@ impl Staged {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<Staged> {
-        let record = nodes.new_record(key, sequence, kind, value)?;
-        Ok(Staged { prefix: base.prefix_of(key), record: record.offset(), units: record.units() as u32 })
+        Ok(Staged::of(base, nodes.new_record(key, sequence, kind, value)?))
+    }
+
+    /// Makes a record of a key and a value that stand in the arena already: see [`Nodes::adopt_record`].
+    #[inline]
+    pub fn adopt(
+        nodes: &Nodes,
+        base: &PrefixBase,
+        space: Space,
+        at: KeyValue,
+        sequence: SequenceNumber,
+        kind: ValueKind,
+    ) -> Staged {
+        Staged::of(base, nodes.adopt_record(space, at, sequence, kind))
+    }
+
+    #[inline]
+    fn of(base: &PrefixBase, record: Record<'_>) -> Staged {
+        Staged { prefix: base.prefix_of(record.key()), record: record.offset(), units: record.units() as u32 }
     }
 
     /// What it is sorted by first.
@@ -47,47 +69,68 @@ impl Staged {
     }
 }
 
-impl Skiplist {
-    /// Takes the prefixes anew, behind this list's base.
-    pub fn rebase(&self, nodes: &Nodes, staged: &mut [Staged]) {
-        for entry in staged {
-            entry.prefix = self.base.prefix_of(nodes.record(entry.record).key());
-        }
-    }
+/// Leaves that were written and are linked nowhere yet.
+#[derive(Default)]
+struct Leaves {
+    /// With the prefix of the low key and the height.
+    written: Vec<(u64, LeafOffset, usize)>,
+    entries: u64,
+    /// Memory of the records.
+    units: u64,
+}
 
-    /// Makes records visible whose prefixes were taken behind this list's base. REQUIRES: nobody else uses the list
-    /// meanwhile. On an error some of them are visible.
+impl Skiplist {
+    /// Makes records visible; each of `runs` holds any number of them in any order (fastest: sorted by prefixes that
+    /// were taken behind nothing). REQUIRES: nobody else uses the list meanwhile. On an error some are visible.
+    ///
+    /// With `threads` above one, several of them from the present thread pool work on it.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
-    pub fn build(&self, nodes: &Nodes, mut staged: Vec<Staged>) -> Result<()> {
-        // Stable, because that sort merges what is in order already: each thread has sorted its own.
-        staged.sort_by_key(Staged::prefix);
-        for ties in staged.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|ties| ties.len() > 1) {
-            ties.sort_unstable_by(|a, b| {
-                let (a, b) = (nodes.record(a.record), nodes.record(b.record));
-                (a.key(), Reverse(a.sequence())).cmp(&(b.key(), Reverse(b.sequence())))
-            });
+    pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
+        let prepare = |run: &mut Vec<Staged>| {
+            if !self.has_plain_prefixes() {
+                for entry in run.iter_mut() {
+                    entry.prefix = self.base.prefix_of(nodes.record(entry.record).key());
+                }
+            }
+            run.sort_unstable_by_key(Staged::prefix);
+        };
+        let entries: usize = runs.iter().map(Vec::len).sum();
+        let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
+        match parallel {
+            true => runs.par_iter_mut().for_each(prepare),
+            false => runs.iter_mut().for_each(prepare),
         }
         if self.entries() > 0 {
-            return self.link_sorted(nodes, &staged);
+            return self.link_sorted(nodes, &merge(nodes, &runs, 0, None));
         }
-        let mut builder = LeafBuilder::new(self, nodes);
-        let mut units = 0;
-        let mut last: Option<Staged> = None;
-        for entry in &staged {
-            units += u64::from(entry.units);
-            match last.filter(|last| last.prefix == entry.prefix).map(|last| nodes.record(last.record)) {
-                // Relaxed: nobody else uses the list yet.
-                Some(newer) if newer.key() == nodes.record(entry.record).key() => {
-                    newer.older().store(Some(entry.record), Ordering::Relaxed);
+        // A few more ranges than threads, because one thread may come late.
+        let bounds = if parallel { split(&runs, threads * 4) } else { Vec::new() };
+        let write = |range: usize| {
+            let from = if range == 0 { 0 } else { bounds[range - 1] };
+            write_leaves(nodes, &merge(nodes, &runs, from, bounds.get(range).copied()))
+        };
+        let ranges: Vec<Leaves> = match parallel {
+            true => (0..bounds.len() + 1).into_par_iter().map(write).collect::<Result<_>>()?,
+            false => vec![write(0)?],
+        };
+
+        let mut last = [nodes.leaf(self.head); MAX_HEIGHT];
+        for range in &ranges {
+            for &(prefix, offset, height) in &range.written {
+                let leaf = nodes.leaf(offset);
+                for before in last.iter_mut().take(height).enumerate() {
+                    // SAFETY: `last` holds leaves that have the level, from the head on.
+                    unsafe { before.1.link(before.0) }.set(prefix, Some(offset));
+                    *before.1 = leaf;
                 }
-                _ => builder.push(entry.prefix, entry.record)?,
+                self.levels.fetch_max(height as u32, Ordering::Relaxed);
             }
-            last = Some(*entry);
+            self.totals.0.fetch_add((range.entries << 32) | range.units, Ordering::Relaxed);
         }
-        builder.finish()?;
-        self.totals.0.fetch_add(((staged.len() as u64) << 32) | units, Ordering::Relaxed);
+        // Keys that go on behind the last one do not halve the last leaf.
+        last[0].set_ascending(true);
         Ok(())
     }
 
@@ -103,64 +146,72 @@ impl Skiplist {
     }
 }
 
-/// Writes the leaves of an empty list from left to right.
-struct LeafBuilder<'a> {
-    list: &'a Skiplist,
-    nodes: &'a Nodes,
-    slots: Vec<(u64, RecordOffset)>,
-    leaves: u64,
-    /// The last leaf that is linked at each level.
-    last: [Leaf<'a>; MAX_HEIGHT],
+/// Prefixes, ascending, that part sorted `runs` into at most `ranges` ranges of about the same size.
+fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
+    let mut samples: Vec<u64> = runs
+        .iter()
+        .flat_map(|run| run.iter().step_by((run.len() / SAMPLES_PER_RUN).max(1)).map(Staged::prefix))
+        .collect();
+    samples.sort_unstable();
+    let mut bounds: Vec<u64> = (1..ranges).map(|range| samples[samples.len() * range / ranges]).collect();
+    bounds.dedup();
+    bounds
 }
 
-impl<'a> LeafBuilder<'a> {
-    fn new(list: &'a Skiplist, nodes: &'a Nodes) -> LeafBuilder<'a> {
-        let head = nodes.leaf(list.head);
-        LeafBuilder {
-            list,
-            nodes,
-            slots: Vec::with_capacity(FILLED_SLOTS),
-            leaves: 0,
-            last: [head; MAX_HEIGHT],
-        }
+/// What sorted `runs` hold from the prefix `from` on and below `to`, in order: keys ascending, newest version first.
+fn merge(nodes: &Nodes, runs: &[Vec<Staged>], from: u64, to: Option<u64>) -> Vec<Staged> {
+    let parts: Vec<&[Staged]> = runs
+        .iter()
+        .map(|run| {
+            let end = to.map_or(run.len(), |to| run.partition_point(|entry| entry.prefix < to));
+            &run[run.partition_point(|entry| entry.prefix < from)..end]
+        })
+        .collect();
+    let mut staged = parts.concat();
+    // Stable, because that sort merges what is in order already.
+    staged.sort_by_key(Staged::prefix);
+    for ties in staged.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|ties| ties.len() > 1) {
+        ties.sort_unstable_by(|a, b| {
+            let (a, b) = (nodes.record(a.record), nodes.record(b.record));
+            (a.key(), Reverse(a.sequence())).cmp(&(b.key(), Reverse(b.sequence())))
+        });
     }
+    staged
+}
 
-    fn push(&mut self, prefix: u64, newest: RecordOffset) -> Result<()> {
-        if self.slots.len() == FILLED_SLOTS {
-            self.write_leaf()?;
-        }
-        self.slots.push((prefix, newest));
-        Ok(())
-    }
-
-    fn write_leaf(&mut self) -> Result<()> {
-        let Some((low_prefix, low)) = self.slots.first().copied() else { return Ok(()) };
-        if self.leaves == 0 {
-            // The head is there from the beginning.
-            let locked = LockedLeaf::lock(self.last[0]);
-            for (index, (prefix, newest)) in self.slots.iter().enumerate() {
-                locked.insert_slot(index, *prefix, *newest);
+/// Writes leaves of sorted records from left to right.
+fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<Leaves> {
+    let mut leaves = Leaves { entries: staged.len() as u64, ..Leaves::default() };
+    let mut slots = Vec::with_capacity(FILLED_SLOTS);
+    let mut last: Option<Staged> = None;
+    for entry in staged {
+        leaves.units += u64::from(entry.units);
+        match last.filter(|last| last.prefix == entry.prefix).map(|last| nodes.record(last.record)) {
+            // Relaxed: nobody else uses the list yet.
+            Some(newer) if newer.key() == nodes.record(entry.record).key() => {
+                newer.older().store(Some(entry.record), Ordering::Relaxed);
             }
-        } else {
-            // Every fourth leaf of a level goes up: the tower that chance would give on average.
-            let height = (1 + self.leaves.trailing_zeros() as usize / 2).min(MAX_HEIGHT);
-            let leaf = self.nodes.new_leaf(height, low_prefix, Some(low), &self.slots)?;
-            for level in 0..height {
-                // SAFETY: `last` holds leaves that have the level, from the head on.
-                unsafe { self.last[level].link(level) }.set(low_prefix, Some(leaf.offset()));
-                self.last[level] = leaf;
+            _ => {
+                if slots.len() == FILLED_SLOTS {
+                    leaves.write(nodes, &mut slots)?;
+                }
+                slots.push((entry.prefix, entry.record));
             }
-            self.list.levels.fetch_max(height as u32, Ordering::Relaxed);
         }
-        self.leaves += 1;
-        self.slots.clear();
-        Ok(())
+        last = Some(*entry);
     }
+    leaves.write(nodes, &mut slots)?;
+    Ok(leaves)
+}
 
-    fn finish(mut self) -> Result<()> {
-        self.write_leaf()?;
-        // Keys that go on behind the last one do not halve the last leaf.
-        self.last[0].set_ascending(true);
+impl Leaves {
+    fn write(&mut self, nodes: &Nodes, slots: &mut Vec<(u64, RecordOffset)>) -> Result<()> {
+        let Some((low_prefix, low)) = slots.first().copied() else { return Ok(()) };
+        // Every fourth leaf of a level goes up: the tower that chance would give on average.
+        let height = (1 + (self.written.len() + 1).trailing_zeros() as usize / 2).min(MAX_HEIGHT);
+        let leaf = nodes.new_leaf(height, low_prefix, Some(low), slots)?;
+        self.written.push((low_prefix, leaf.offset(), height));
+        slots.clear();
         Ok(())
     }
 }

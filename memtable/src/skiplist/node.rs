@@ -170,7 +170,85 @@ impl<'a> Leaf<'a> {
     }
 }
 
+/// Bytes of the arena that have one owner, and no name that anybody else could know. Like names, it is used only with
+/// the arena that it came from.
+pub struct Space {
+    offset: u32,
+    bytes: usize,
+}
+
+impl Space {
+    /// Its length.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Cuts off the first `bytes`, a multiple of eight and at most all.
+    pub fn split_to(&mut self, bytes: usize) -> Space {
+        assert!(bytes.is_multiple_of(UNIT_BYTES) && bytes <= self.bytes, "cut outside of the space");
+        let front = Space { offset: self.offset, bytes };
+        self.offset += (bytes / UNIT_BYTES) as u32;
+        self.bytes -= bytes;
+        front
+    }
+}
+
+/// Where a key, with its value directly behind it, stands in a [`Space`].
+#[derive(Clone, Copy, Debug)]
+pub struct KeyValue {
+    /// The first byte of the key: not among the first sixteen, where the record's header will be.
+    pub key_at: usize,
+    /// Bytes of the key.
+    pub key_len: usize,
+    /// Bytes of the value.
+    pub value_len: usize,
+}
+
 impl Arena {
+    /// Takes `bytes` for an owner of their own. They hold anything.
+    pub fn new_space(&self, bytes: usize) -> Result<Space> {
+        let bytes = bytes.next_multiple_of(UNIT_BYTES);
+        Ok(Space { offset: self.allocate(bytes, 1)?, bytes })
+    }
+
+    /// The bytes of `space`.
+    #[inline]
+    pub fn space_mut<'a>(&'a self, space: &'a mut Space) -> &'a mut [u8] {
+        // SAFETY: the bytes were allocated and are initialised (by the system or by an earlier use of the mapping),
+        // and whoever holds the only reference to their only owner is alone with them.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer(space.offset), space.bytes) }
+    }
+
+    /// Makes a record where its key and value stand already.
+    ///
+    /// # Panics
+    /// If they do not stand inside of `space`, or are too large for a record without an external value.
+    #[inline]
+    pub fn adopt_record(
+        &self,
+        space: Space,
+        at: KeyValue,
+        sequence: SequenceNumber,
+        kind: ValueKind,
+    ) -> Record<'_> {
+        let KeyValue { key_at, key_len, value_len } = at;
+        let fits = key_at >= HEADER_BYTES && key_at + key_len + value_len <= space.bytes;
+        let small = key_len <= MAX_KEY_BYTES && value_len <= EXTERNAL_VALUE_BYTES;
+        assert!(fits && small && sequence <= SequenceNumber::MAX, "a record outside of its space");
+        let address = self.pointer(space.offset);
+        let lengths_and_kind = ((key_len as u64) << KIND_BITS) | kind as u64;
+        let packed = (sequence.0 << (KIND_BITS + KEY_BITS)) | lengths_and_kind;
+        let header = RecordHeader { older: RecordCell::new(None), value_len: value_len as u32, packed };
+        // SAFETY: `space` is owned and given up here, so nobody else can reach its bytes; they are aligned to eight,
+        // and what is read and written lies inside of them, as was just asserted.
+        unsafe {
+            address.add(HEADER_BYTES).copy_from(address.add(key_at), key_len + value_len);
+            address.cast::<RecordHeader>().write(header);
+        }
+        let offset = NonZeroU32::new(space.offset).expect("the filter lies at the start of the arena");
+        self.record(RecordOffset::new(offset))
+    }
+
     /// Writes a record. It is not linked anywhere yet.
     #[inline]
     pub fn new_record(
