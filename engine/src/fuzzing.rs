@@ -2,7 +2,7 @@
 use crate::manifest::{self, ManifestState};
 use crate::recovery::{self, MemtableSource};
 use crate::wal::reader::{FoundSegment, LogReader};
-use sapwood_base::format::log_record::RecordKind;
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::SegmentHeader;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{FileNumber, Result};
@@ -36,8 +36,24 @@ pub fn read_log(
     }
     found.sort_by_key(|segment| segment.header.base_position);
     let mut reader = LogReader::new(&found, database, from);
-    while let Some(record) = reader.next()? {
-        visit(record.position, record.kind, record.payload());
+    // Small, so that little input is enough for records that do not lie in it whole.
+    let mut buffer = [0; 512];
+    'log: loop {
+        let span = reader.span(u64::MAX, &mut buffer)?;
+        let (mut position, mut rest) = (span.position, &buffer[..span.bytes]);
+        while let Some(header) = rest.first_chunk().and_then(|bytes| parse_header(bytes, position)) {
+            if !header.verify(rest, database, position) {
+                reader.return_to(position);
+                break 'log;
+            }
+            visit(position, header.kind, &rest[HEADER_BYTES..header.covered_bytes()]);
+            position += header.units();
+            rest = &rest[header.units() as usize * UNIT_BYTES..];
+        }
+        if span.bytes == 0 {
+            let Some(record) = reader.next()? else { break };
+            visit(record.position, record.kind, record.payload());
+        }
     }
     let end = reader.position();
     let witness = reader.witness_above(end)?;

@@ -9,32 +9,26 @@
 //! 5. Remove files that nothing refers to.
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
-use crate::wal::reader::{FoundSegment, LogReader, Record};
+use crate::wal::reader::FoundSegment;
 use crate::wal::{RetainedSegment, SPARES_MAX};
-use parking_lot::Mutex;
-use rayon::prelude::*;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::log_record::{
-    HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units,
-};
+use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
-use sapwood_base::format::write_batch::Operations;
-use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableContext;
-use sapwood_memtable::{ArenaPool, Memtable, Portion};
+use sapwood_memtable::{ArenaPool, Memtable};
 use sapwood_storage::fs::{File, OpenMode};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
+
+use replay::{History, Replay, Replayed};
+
+mod replay;
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
-/// Payload bytes of a portion. A log with more is replayed on threads.
-const PORTION_BYTES: usize = 1 << 20;
-/// Bytes of portions that may wait for a thread.
-const IN_FLIGHT_BYTES: usize = 8 << 20;
 /// Bytes that are written again at a time.
 const REWRITE_BYTES: usize = 1 << 20;
 
@@ -109,13 +103,14 @@ pub(crate) fn analyze(
     let opened = state.log_opened.max(state.log_start);
     let failed_sync = names.contains(&FileName::Unsynced);
     let mut history = History::new(&segments, database, &state);
-    let (mut generations, synced) =
-        Replay::run(source, &state, &mut history, opened, source.sync && !failed_sync).map_err(|error| {
-            if error.file().is_some() { error } else { error.in_file(&context.directory) }
-        })?;
-    let mut reader = history.reader;
-    let log_end = reader.position();
-    if let Some(durable) = reader.witness_above(log_end)?.filter(|_| !planted::is(Bug::DamageEndsLog)) {
+    let replayed = Replay::run(source, &state, &mut history, opened, source.sync && !failed_sync);
+    let in_directory = |error: Error| match error.file() {
+        Some(_) => error,
+        None => error.in_file(&context.directory),
+    };
+    let Replayed { mut generations, end: log_end, witness, synced } = replayed.map_err(in_directory)?;
+    let reader = &history.reader;
+    if let Some(durable) = witness.filter(|_| !planted::is(Bug::DamageEndsLog)) {
         let message = format!(
             "log record is damaged; the log had been synced up to position {durable}, this is position {log_end}"
         );
@@ -362,284 +357,4 @@ fn holds_records(data: &[u8], database: u64, from: u64) -> bool {
                     .is_some_and(|header| header.verify(record, database, position))
         })
     })
-}
-
-/// The records that are needed, oldest first: those of the closed stretches, then those of the open one.
-struct History<'a> {
-    segments: &'a [FoundSegment],
-    database: u64,
-    state: &'a ManifestState,
-    /// How many closed stretches were begun.
-    begun: usize,
-    /// Where the present stretch must reach; `None` for the open one, which ends where it ends.
-    end: Option<u64>,
-    reader: LogReader<'a>,
-    /// Bytes of the closed stretches so far.
-    closed_bytes: u64,
-}
-
-impl<'a> History<'a> {
-    fn new(segments: &'a [FoundSegment], database: u64, state: &'a ManifestState) -> History<'a> {
-        let reader = LogReader::new(segments, database, state.log_start);
-        let end = Some(state.log_start);
-        History { segments, database, state, begun: 0, end, reader, closed_bytes: 0 }
-    }
-
-    /// The next record; `None` when the open stretch has ended.
-    fn next(&mut self) -> Result<Option<Record>> {
-        loop {
-            let Some(end) = self.end else { return self.reader.next() };
-            if self.reader.position() < end {
-                let record = self.reader.next()?;
-                let damaged = || {
-                    self.reader.damage(self.reader.position(), "log record is damaged; it had been synced")
-                };
-                return Ok(Some(record.ok_or_else(damaged)?));
-            }
-            self.begin_next_stretch();
-        }
-    }
-
-    fn begin_next_stretch(&mut self) {
-        let from = match self.state.log_closed.get(self.begun) {
-            Some((start, end)) => {
-                let from = (*start).max(self.state.log_start);
-                self.end = Some(*end);
-                self.closed_bytes += end.saturating_sub(from) * UNIT_BYTES as u64;
-                from
-            }
-            None => {
-                self.end = None;
-                self.state.log_opened.max(self.state.log_start)
-            }
-        };
-        self.begun += 1;
-        self.reader = LogReader::new(self.segments, self.database, from);
-    }
-}
-
-/// Builds memtables out of records.
-///
-/// One thread reads, checks and cuts the log into portions. Portions of a long log are written into the memtables'
-/// memory by other threads, in the order of the log and each sorted for itself; in the end the lists are built from
-/// them from left to right. So no byte of the log is looked at in another order than the one it lies in.
-struct Replay<'a> {
-    source: &'a MemtableSource<'a>,
-    state: &'a ManifestState,
-    /// Whether segments of the open stretch are to be synced while they are read.
-    sync_early: bool,
-    generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
-    /// Bytes of payload in the last generation.
-    filled: usize,
-    pending: Vec<Record>,
-    pending_bytes: usize,
-    tasks: usize,
-}
-
-/// What the threads of a replay share.
-#[derive(Default)]
-struct Shared {
-    /// Portions with their number, by which they are in log order, and the generation that they belong to.
-    written: Mutex<Vec<(usize, usize, Result<Portion>)>>,
-    /// Bytes of tasks that wait for a thread.
-    in_flight: AtomicUsize,
-    /// Files that were synced meanwhile.
-    synced: Mutex<Vec<(FileNumber, Result<()>)>>,
-}
-
-/// A stretch of the log that goes into one memtable.
-struct Task {
-    number: usize,
-    generation: usize,
-    memtable: Arc<Memtable>,
-    records: Vec<Record>,
-    bytes: usize,
-}
-
-impl<'a> Replay<'a> {
-    /// Replays `history`. Returns the generations, oldest first, and those files of the open stretch, which starts at
-    /// the position `opened`, that were synced meanwhile.
-    fn run(
-        source: &'a MemtableSource<'a>,
-        state: &'a ManifestState,
-        history: &mut History<'_>,
-        opened: u64,
-        sync_early: bool,
-    ) -> Result<(Vec<Arc<Generation>>, HashSet<FileNumber>)> {
-        let generations = Vec::new();
-        let mut replay = Replay {
-            source,
-            state,
-            sync_early,
-            generations,
-            filled: 0,
-            pending: Vec::new(),
-            pending_bytes: 0,
-            tasks: 0,
-        };
-        let shared = Shared::default();
-        let mut pool = None;
-        while let Some(record) = history.next()? {
-            let Some(task) = replay.add(record)? else { continue };
-            shared.write(state, task);
-            if source.threads {
-                // The log is long enough to be worth threads. One more than there are processors: a sync waits.
-                let threads = rayon::current_num_threads() + 1;
-                let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-                let failed =
-                    |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
-                let pool = pool.insert(built.map_err(failed)?);
-                pool.in_place_scope(|scope| replay.read_on_threads(history, opened, &shared, scope))?;
-                break;
-            }
-        }
-        if let Some(task) = replay.cut() {
-            shared.write(state, task);
-        }
-
-        let mut written = shared.written.into_inner();
-        written.sort_unstable_by_key(|(number, ..)| *number);
-        let mut portions: Vec<Vec<Portion>> = replay.generations.iter().map(|_| Vec::new()).collect();
-        for (_, generation, portion) in written {
-            portions[generation].push(portion?);
-        }
-        let publish = |((_, memtable), portions): (&(Arc<Generation>, Arc<Memtable>), Vec<Portion>)| {
-            memtable.publish(portions)
-        };
-        match &pool {
-            Some(pool) => {
-                pool.install(|| replay.generations.par_iter().zip(portions).try_for_each(publish))?;
-            }
-            None => replay.generations.iter().zip(portions).try_for_each(publish)?,
-        }
-        let mut synced = HashSet::new();
-        for (file, result) in shared.synced.into_inner() {
-            result?;
-            synced.insert(file);
-        }
-        Ok((replay.generations.into_iter().map(|(generation, _)| generation).collect(), synced))
-    }
-
-    /// Reads the rest of the log while other threads write portions, and sync what has to be synced in the end.
-    fn read_on_threads<'s, 'h>(
-        &mut self,
-        history: &mut History<'h>,
-        opened: u64,
-        shared: &'s Shared,
-        scope: &rayon::Scope<'s>,
-    ) -> Result<()>
-    where
-        'a: 's,
-        'h: 's,
-    {
-        if self.sync_early && !planted::is(Bug::RecoveredLogNotSynced) {
-            let segments: &'h [FoundSegment] = history.segments;
-            // One after the other: a thread that waits for the disk writes no portions.
-            scope.spawn(move |_| {
-                for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
-                    let result = segment.file.sync_data();
-                    shared.synced.lock().push((segment.number, result));
-                }
-            });
-        }
-        let state = self.state;
-        while let Some(record) = history.next()? {
-            let Some(task) = self.add(record)? else { continue };
-            // Relaxed, here and below: a figure that bounds memory, roughly.
-            if shared.in_flight.load(Ordering::Relaxed) > IN_FLIGHT_BYTES {
-                // The others are behind.
-                shared.write(state, task);
-                continue;
-            }
-            let bytes = task.bytes;
-            shared.in_flight.fetch_add(bytes, Ordering::Relaxed);
-            scope.spawn(move |_| {
-                shared.write(state, task);
-                shared.in_flight.fetch_sub(bytes, Ordering::Relaxed);
-            });
-        }
-        Ok(())
-    }
-
-    /// Takes a record; gives a task when there is enough for one.
-    fn add(&mut self, record: Record) -> Result<Option<Task>> {
-        if record.kind != RecordKind::Batch {
-            return Ok(None);
-        }
-        if planted::is(Bug::ReplayOffByOne) && record.position <= self.state.log_start {
-            return Ok(None);
-        }
-        // Memtable entries take more room than log records; the size need not be exact.
-        let full = self.generations.is_empty() || self.filled >= self.source.memtable_bytes;
-        let task = if full { self.cut() } else { None };
-        if full {
-            let start = if self.generations.is_empty() { self.state.log_start } else { record.position };
-            let capacity = keyspace_capacity(self.state.next_keyspace);
-            let id = self.generations.len() as u64;
-            let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
-            self.generations.push((Generation::new(memtable.clone(), start), memtable));
-            self.filled = 0;
-        }
-        let bytes = record.payload().len();
-        self.filled += bytes;
-        self.pending_bytes += bytes;
-        self.pending.push(record);
-        match task {
-            None if self.pending_bytes >= PORTION_BYTES => Ok(self.cut()),
-            task => Ok(task),
-        }
-    }
-
-    /// The task of what is pending.
-    fn cut(&mut self) -> Option<Task> {
-        let (_, memtable) = self.generations.last()?;
-        if self.pending.is_empty() {
-            return None;
-        }
-        self.tasks += 1;
-        Some(Task {
-            number: self.tasks,
-            generation: self.generations.len() - 1,
-            memtable: memtable.clone(),
-            records: std::mem::take(&mut self.pending),
-            bytes: std::mem::take(&mut self.pending_bytes),
-        })
-    }
-}
-
-impl Shared {
-    /// Writes the operations of a task into the memory of its memtable. Those on a keyspace that was dropped later have
-    /// nowhere to go.
-    fn write(&self, state: &ManifestState, task: Task) {
-        let portion = || -> Result<Portion> {
-            let mut portion = Portion::new(&task.memtable);
-            for record in &task.records {
-                for (i, operation) in Operations::new(record.payload()).enumerate() {
-                    if planted::is(Bug::TornBatch) && operation.is_err() {
-                        break;
-                    }
-                    let operation = operation?;
-                    // Each has a position of its own; one too many would have that of the next record.
-                    if i as u64 >= record_units(record.payload().len()) {
-                        let message =
-                            format!("the batch at position {} has too many operations", record.position);
-                        return Err(Error::new(ErrorKind::Corruption, message));
-                    }
-                    let (keyspace, key) = (operation.keyspace, operation.key);
-                    if planted::is(Bug::ReplaySkipsKeyspace) && keyspace.0 + 1 == state.next_keyspace.max(2) {
-                        continue;
-                    }
-                    if state.keyspaces.contains_key(&keyspace) {
-                        let sequence = SequenceNumber(record.position + i as u64);
-                        let hash = key_hash(key);
-                        portion.add(keyspace, key, hash, sequence, operation.kind, operation.value)?;
-                    }
-                }
-            }
-            portion.prepare();
-            Ok(portion)
-        };
-        let portion = portion();
-        self.written.lock().push((task.number, task.generation, portion));
-    }
 }

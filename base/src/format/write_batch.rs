@@ -73,6 +73,12 @@ impl<'a> Operations<'a> {
         Operations { decoder: Decoder::new(payload), failed: false }
     }
 
+    /// Bytes of the payload that the operations so far took.
+    #[inline]
+    pub fn position(&self) -> usize {
+        self.decoder.position()
+    }
+
     #[inline]
     fn decode(&mut self) -> Result<Option<Operation<'a>>> {
         if self.decoder.is_empty() {

@@ -43,10 +43,23 @@ impl Record {
     }
 }
 
-/// Bytes that are read at once; also the most that stays allocated when nobody holds a record.
-const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes that are read at once: little enough to be looked at while they are in the processor's cache.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Zeros that are passed over at once while looking for marks.
 const ZEROS_BYTES: usize = 1024;
+
+/// Whole records that stand behind each other in one segment. Their headers are right for their places; whether the
+/// checksums are has not been looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// Where the first one stands.
+    pub(crate) position: u64,
+    /// Bytes of them all, which stand at the start of the caller's buffer.
+    pub(crate) bytes: usize,
+    /// How many of them are batches, and how many of these have one operation.
+    pub(crate) batches: usize,
+    pub(crate) single: usize,
+}
 
 /// A stretch of one segment in memory.
 #[derive(Clone)]
@@ -90,8 +103,7 @@ impl<'a> LogReader<'a> {
     /// File and offset of a position, for messages.
     pub(crate) fn place(&self, position: u64) -> Option<(PathBuf, u64)> {
         let segment = &self.segments[self.find(position)?];
-        let offset = DATA_OFFSET as u64 + (position - segment.header.base_position) * UNIT_BYTES as u64;
-        Some((segment.file.path().to_path_buf(), offset))
+        Some((segment.file.path().to_path_buf(), self.offset_in(segment, position)))
     }
 
     fn find(&self, position: u64) -> Option<usize> {
@@ -107,10 +119,8 @@ impl<'a> LogReader<'a> {
         self.loaded = None;
         let Some(at) = self.find(position) else { return Ok(None) };
         let segment = &self.segments[at];
-        // The file's real length bounds what is read, whatever the header says.
-        let offset = DATA_OFFSET as u64 + (position - segment.header.base_position) * UNIT_BYTES as u64;
-        let end = DATA_OFFSET as u64 + u64::from(segment.header.data_units) * UNIT_BYTES as u64;
-        let there = segment.file_bytes.min(end).saturating_sub(offset).min(CHUNK_BYTES as u64) as usize;
+        let offset = self.offset_in(segment, position);
+        let there = self.readable(segment, offset).min(CHUNK_BYTES);
         if there < UNIT_BYTES {
             return Ok(None);
         }
@@ -173,6 +183,53 @@ impl<'a> LogReader<'a> {
             }
         };
         Ok(Some((Record { position, kind: header.kind, payload }, position + header.units())))
+    }
+
+    /// Reads the records that follow, below the position `end`, into `buffer`: as many as lie in it whole and in one
+    /// segment, which may be none. Who takes them must verify them, and call [`LogReader::return_to`] if one is not
+    /// what was written.
+    pub(crate) fn span(&mut self, end: u64, buffer: &mut [u8]) -> Result<Span> {
+        let mut span = Span { position: self.position, bytes: 0, batches: 0, single: 0 };
+        let Some(at) = self.find(self.position) else { return Ok(span) };
+        let segment = &self.segments[at];
+        let offset = self.offset_in(segment, self.position);
+        let there = self.readable(segment, offset).min(buffer.len());
+        match segment.file.read_exact_at(offset, &mut buffer[..there]) {
+            Err(_) if planted::is(Bug::ReadErrorEndsLog) => return Ok(span),
+            result => result?,
+        }
+        while self.position < end
+            && let Some(bytes) = buffer[span.bytes..there].first_chunk::<HEADER_BYTES>()
+            && let Some(header) = parse_header(bytes, self.position)
+        {
+            let bytes = header.units() as usize * UNIT_BYTES;
+            if bytes > there - span.bytes {
+                break;
+            }
+            if header.kind == RecordKind::Batch {
+                span.batches += 1;
+                span.single += usize::from(header.operations == 1);
+            }
+            span.bytes += bytes;
+            self.position += header.units();
+        }
+        Ok(span)
+    }
+
+    /// Goes back to a record that turned out to be no valid one.
+    pub(crate) fn return_to(&mut self, position: u64) {
+        self.position = position;
+    }
+
+    /// Where a position of a segment is in its file.
+    fn offset_in(&self, segment: &FoundSegment, position: u64) -> u64 {
+        DATA_OFFSET as u64 + (position - segment.header.base_position) * UNIT_BYTES as u64
+    }
+
+    /// Bytes of the segment from `offset` on. The file's real length bounds what is read, whatever the header says.
+    fn readable(&self, segment: &FoundSegment, offset: u64) -> usize {
+        let end = DATA_OFFSET as u64 + u64::from(segment.header.data_units) * UNIT_BYTES as u64;
+        segment.file_bytes.min(end).saturating_sub(offset) as usize
     }
 
     /// The next record; `None` at the first place that holds no valid one.

@@ -1,0 +1,547 @@
+//! Rebuilding memtables from the log: step 3 of an opening.
+//!
+//! 1. One thread reads the log into pieces of memory of the memtable that it belongs to, and steps over the headers of
+//!    the records to see where a piece must end.
+//! 2. Others check the records of a piece, and make entries of them where they stand: what a header held is no longer
+//!    needed. Records that are not a single operation are copied. Each piece is sorted for itself.
+//! 3. The lists are built from left to right, by ranges of keys on all threads, while one looks behind the end of the
+//!    log for a proof that it once went on.
+//!
+//! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
+//! page cache. A short log goes the same way on one thread.
+use super::{MemtableSource, keyspace_capacity};
+use crate::manifest::ManifestState;
+use crate::read::super_version::Generation;
+use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
+use parking_lot::Mutex;
+use rayon::prelude::*;
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units};
+use sapwood_base::format::write_batch::Operations;
+use sapwood_base::key::key_hash;
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_memtable::{Block, KeyValue, Memtable, Portion};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A log that fills more than one piece of this many bytes is replayed on threads.
+const PIECE_BYTES: usize = 1 << 20;
+/// Pieces of small memtables are smaller, down to this.
+const LEAST_PIECE_BYTES: usize = 4 << 10;
+/// Pieces that a memtable is filled with, at least: what the last one has left over is lost.
+const PIECES_PER_MEMTABLE: usize = 16;
+/// Bytes of pieces that may wait for a thread.
+const IN_FLIGHT_BYTES: usize = 8 << 20;
+
+/// What the log came to.
+pub(super) struct Replayed {
+    /// Oldest first.
+    pub(super) generations: Vec<Arc<Generation>>,
+    /// Where the log ends.
+    pub(super) end: u64,
+    /// A durable position above the end, if something proves one.
+    pub(super) witness: Option<u64>,
+    /// Files of the open stretch that were synced meanwhile.
+    pub(super) synced: HashSet<FileNumber>,
+}
+
+/// The records that are needed, oldest first: those of the closed stretches, then those of the open one.
+pub(super) struct History<'a> {
+    segments: &'a [FoundSegment],
+    database: u64,
+    state: &'a ManifestState,
+    /// How many closed stretches were begun.
+    begun: usize,
+    /// Where the present stretch must reach; `None` for the open one, which ends where it ends.
+    end: Option<u64>,
+    pub(super) reader: LogReader<'a>,
+    /// Bytes of the closed stretches so far.
+    pub(super) closed_bytes: u64,
+}
+
+/// What comes next in a history.
+enum Next {
+    /// Records that were read into the caller's memory.
+    Span(Span),
+    /// One that is larger than that, or crosses segments.
+    Record(Record),
+}
+
+impl<'a> History<'a> {
+    pub(super) fn new(segments: &'a [FoundSegment], database: u64, state: &'a ManifestState) -> History<'a> {
+        let reader = LogReader::new(segments, database, state.log_start);
+        let end = Some(state.log_start);
+        History { segments, database, state, begun: 0, end, reader, closed_bytes: 0 }
+    }
+
+    /// The next records; `None` when the open stretch has ended.
+    fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Next>> {
+        while self.end.is_some_and(|end| self.reader.position() >= end) {
+            self.begin_next_stretch();
+        }
+        let span = self.reader.span(self.end.unwrap_or(u64::MAX), buffer)?;
+        if span.bytes > 0 {
+            return Ok(Some(Next::Span(span)));
+        }
+        match self.reader.next()? {
+            None if self.end.is_some() => Err(self.damage(self.reader.position())),
+            record => Ok(record.map(Next::Record)),
+        }
+    }
+
+    /// The error for a position of a closed stretch that holds no valid record.
+    fn damage(&self, position: u64) -> Error {
+        self.reader.damage(position, "log record is damaged; it had been synced")
+    }
+
+    fn begin_next_stretch(&mut self) {
+        let from = match self.state.log_closed.get(self.begun) {
+            Some((start, end)) => {
+                let from = (*start).max(self.state.log_start);
+                self.end = Some(*end);
+                self.closed_bytes += end.saturating_sub(from) * UNIT_BYTES as u64;
+                from
+            }
+            None => {
+                self.end = None;
+                self.state.log_opened.max(self.state.log_start)
+            }
+        };
+        self.begun += 1;
+        self.reader = LogReader::new(self.segments, self.database, from);
+    }
+}
+
+/// Builds memtables out of records.
+pub(super) struct Replay<'a> {
+    source: &'a MemtableSource<'a>,
+    state: &'a ManifestState,
+    /// Whether segments of the open stretch are to be synced while they are read.
+    sync_early: bool,
+    generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
+    /// Bytes of log in the last generation.
+    filled: usize,
+    piece_bytes: usize,
+    /// Whether most records of the last piece could become entries where they stood.
+    in_place: bool,
+    /// Memory that was not used.
+    spare: Option<Memory>,
+    pieces: usize,
+}
+
+/// What the threads of a replay share.
+struct Shared {
+    database: u64,
+    written: Mutex<Vec<Written>>,
+    /// The lowest position at which a record turned out not to be valid.
+    torn: AtomicU64,
+    /// Bytes of pieces that wait for a thread.
+    in_flight: AtomicUsize,
+    /// Memory that pieces no longer need.
+    buffers: Mutex<Vec<Vec<u8>>>,
+    /// Files that were synced meanwhile.
+    synced: Mutex<Vec<(FileNumber, Result<()>)>>,
+}
+
+/// A stretch of the log that goes into one memtable.
+struct Piece {
+    number: usize,
+    generation: usize,
+    memtable: Arc<Memtable>,
+    records: Records,
+}
+
+enum Records {
+    Span(Span, Memory),
+    One(Record),
+}
+
+/// What records are read into.
+enum Memory {
+    /// The memtable's own.
+    Block(Block),
+    Buffer(Vec<u8>),
+}
+
+/// What a piece came to.
+struct Written {
+    /// In log order.
+    number: usize,
+    generation: usize,
+    portion: Result<Portion>,
+    /// The position of its first record that is not valid.
+    torn: Option<u64>,
+}
+
+impl Memory {
+    fn bytes(&mut self) -> &mut [u8] {
+        match self {
+            Memory::Block(block) => block.bytes(),
+            Memory::Buffer(bytes) => bytes,
+        }
+    }
+}
+
+impl Piece {
+    fn bytes(&self) -> usize {
+        match &self.records {
+            Records::Span(span, _) => span.bytes,
+            Records::One(record) => record.payload().len(),
+        }
+    }
+}
+
+impl<'a> Replay<'a> {
+    /// Replays `history`, whose open stretch starts at the position `opened`.
+    pub(super) fn run(
+        source: &'a MemtableSource<'a>,
+        state: &'a ManifestState,
+        history: &mut History<'_>,
+        opened: u64,
+        sync_early: bool,
+    ) -> Result<Replayed> {
+        let piece_bytes = (source.memtable_bytes / PIECES_PER_MEMTABLE).clamp(LEAST_PIECE_BYTES, PIECE_BYTES);
+        let mut replay = Replay {
+            source,
+            state,
+            sync_early,
+            generations: Vec::new(),
+            filled: 0,
+            piece_bytes: piece_bytes.next_multiple_of(UNIT_BYTES),
+            in_place: false,
+            spare: None,
+            pieces: 0,
+        };
+        let shared = Shared {
+            database: history.database,
+            written: Mutex::default(),
+            torn: AtomicU64::new(u64::MAX),
+            in_flight: AtomicUsize::new(0),
+            buffers: Mutex::default(),
+            synced: Mutex::default(),
+        };
+        let mut pool = None;
+        while let Some(piece) = replay.read(history, &shared)? {
+            let long = replay.filled >= PIECE_BYTES / 2;
+            shared.write(state, piece);
+            if source.threads && long {
+                // The log is long enough to be worth threads. One more than there are processors: a sync waits.
+                let threads = rayon::current_num_threads() + 1;
+                let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                let failed =
+                    |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
+                let pool = pool.insert(built.map_err(failed)?);
+                pool.in_place_scope(|scope| replay.read_on_threads(history, opened, &shared, scope))?;
+                break;
+            }
+        }
+        replay.finish(history, opened, shared, pool.as_ref())
+    }
+
+    /// Reads the rest of the log while other threads make entries, and sync what has to be synced in the end.
+    fn read_on_threads<'s, 'h>(
+        &mut self,
+        history: &mut History<'h>,
+        opened: u64,
+        shared: &'s Shared,
+        scope: &rayon::Scope<'s>,
+    ) -> Result<()>
+    where
+        'a: 's,
+        'h: 's,
+    {
+        if self.sync_early && !planted::is(Bug::RecoveredLogNotSynced) {
+            let segments: &'h [FoundSegment] = history.segments;
+            // One after the other: a thread that waits for the disk makes no entries.
+            scope.spawn(move |_| {
+                for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
+                    let result = segment.file.sync_data();
+                    shared.synced.lock().push((segment.number, result));
+                }
+            });
+        }
+        let state = self.state;
+        while let Some(piece) = self.read(history, shared)? {
+            // Relaxed, here and below: a figure that bounds memory, roughly.
+            if shared.in_flight.load(Ordering::Relaxed) > IN_FLIGHT_BYTES {
+                // The others are behind.
+                shared.write(state, piece);
+                continue;
+            }
+            let bytes = piece.bytes();
+            shared.in_flight.fetch_add(bytes, Ordering::Relaxed);
+            scope.spawn(move |_| {
+                shared.write(state, piece);
+                shared.in_flight.fetch_sub(bytes, Ordering::Relaxed);
+            });
+        }
+        Ok(())
+    }
+
+    /// The next piece; `None` at the end of the log.
+    fn read(&mut self, history: &mut History<'_>, shared: &Shared) -> Result<Option<Piece>> {
+        // Relaxed: what is read in vain is given up in the end.
+        if shared.torn.load(Ordering::Relaxed) != u64::MAX {
+            return Ok(None);
+        }
+        // Memtable entries take about as much room as log records; the size need not be exact.
+        let full = self.generations.is_empty() || self.filled >= self.source.memtable_bytes;
+        let memtable = self.generations.last().filter(|_| !full).map(|(_, memtable)| memtable);
+        let spare = self.spare.take().filter(|spare| !full || matches!(spare, Memory::Buffer(_)));
+        let mut memory = match (spare, memtable) {
+            (Some(spare), _) => spare,
+            (None, Some(memtable)) if self.in_place => Memory::Block(Block::new(memtable, self.piece_bytes)?),
+            (None, _) => {
+                let free = shared.buffers.lock().pop();
+                Memory::Buffer(free.unwrap_or_else(|| vec![0; self.piece_bytes]))
+            }
+        };
+        let (position, records) = match history.next(memory.bytes())? {
+            None => return Ok(None),
+            Some(Next::Span(span)) => {
+                self.in_place = span.single * 2 > span.batches;
+                (span.position, Records::Span(span, memory))
+            }
+            Some(Next::Record(record)) => {
+                self.spare = Some(memory);
+                (record.position, Records::One(record))
+            }
+        };
+        if full {
+            let start = if self.generations.is_empty() { self.state.log_start } else { position };
+            let capacity = keyspace_capacity(self.state.next_keyspace);
+            let id = self.generations.len() as u64;
+            let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
+            self.generations.push((Generation::new(memtable.clone(), start), memtable));
+            self.filled = 0;
+        }
+        self.pieces += 1;
+        let piece = Piece {
+            number: self.pieces,
+            generation: self.generations.len() - 1,
+            memtable: self.generations.last().expect("just made sure").1.clone(),
+            records,
+        };
+        self.filled += piece.bytes();
+        Ok(Some(piece))
+    }
+
+    /// Finds the end of the log, and makes visible what stands before it.
+    fn finish(
+        mut self,
+        history: &mut History<'_>,
+        opened: u64,
+        shared: Shared,
+        pool: Option<&rayon::ThreadPool>,
+    ) -> Result<Replayed> {
+        self.spare = None;
+        let mut written = shared.written.into_inner();
+        written.sort_unstable_by_key(|written| written.number);
+        let mut portions: Vec<Vec<Portion>> = self.generations.iter().map(|_| Vec::new()).collect();
+        for written in written {
+            portions[written.generation].push(written.portion?);
+            if let Some(torn) = written.torn {
+                if torn < opened {
+                    return Err(history.damage(torn));
+                }
+                history.reader.return_to(torn);
+                break;
+            }
+        }
+        let end = history.reader.position();
+        // What was read in vain may have begun further ones.
+        while self.generations.len() > 1
+            && self.generations.last().is_some_and(|(generation, _)| generation.start() >= end)
+        {
+            self.generations.pop();
+            portions.pop();
+        }
+
+        let publish = |threads: usize, (_, memtable): &(_, Arc<Memtable>), portions: Vec<Portion>| {
+            memtable.publish(portions, threads)
+        };
+        let reader = &mut history.reader;
+        let witness = match pool {
+            None => {
+                let mut published = self.generations.iter().zip(portions);
+                published.try_for_each(|(generation, portions)| publish(1, generation, portions))?;
+                reader.witness_above(end)?
+            }
+            Some(pool) => {
+                let threads = pool.current_num_threads();
+                let published = Mutex::new(Ok(()));
+                let (published_ref, generations) = (&published, &self.generations);
+                let witness = pool.in_place_scope(|scope| {
+                    scope.spawn(move |_| {
+                        let each = generations.par_iter().zip(portions);
+                        *published_ref.lock() = each
+                            .try_for_each(|(generation, portions)| publish(threads, generation, portions));
+                    });
+                    reader.witness_above(end)
+                });
+                published.into_inner()?;
+                witness?
+            }
+        };
+        let mut synced = HashSet::new();
+        for (file, result) in shared.synced.into_inner() {
+            result?;
+            synced.insert(file);
+        }
+        let generations = self.generations.into_iter().map(|(generation, _)| generation).collect();
+        Ok(Replayed { generations, end, witness, synced })
+    }
+}
+
+/// An operation that can become an entry where it stands.
+struct InPlace {
+    at: KeyValue,
+    keyspace: KeyspaceId,
+    kind: ValueKind,
+}
+
+impl InPlace {
+    /// The one operation of `payload`; `None` if it has to be copied, or has to be reported.
+    #[inline]
+    fn of(payload: &[u8]) -> Option<InPlace> {
+        let mut operations = Operations::new(payload);
+        let operation = operations.next()?.ok()?;
+        let behind = HEADER_BYTES + operations.position();
+        let (key_len, value_len) = (operation.key.len(), operation.value.len());
+        if value_len > Block::MAX_VALUE_BYTES || operations.next().is_some() {
+            return None;
+        }
+        let at = KeyValue { key_at: behind - value_len - key_len, key_len, value_len };
+        Some(InPlace { at, keyspace: operation.keyspace, kind: operation.kind })
+    }
+}
+
+impl Shared {
+    /// Checks the records of a piece and makes entries of them, up to the first that is not valid.
+    fn write(&self, state: &ManifestState, piece: Piece) {
+        let mut portion = Portion::new(&piece.memtable);
+        let mut torn = None;
+        let outcome = match piece.records {
+            Records::One(record) if record.kind != RecordKind::Batch => Ok(()),
+            Records::One(record) => copy(state, &mut portion, record.position, record.payload()),
+            Records::Span(span, Memory::Block(mut block)) => {
+                self.write_span(state, &mut portion, span, &mut block).map(|found| torn = found)
+            }
+            Records::Span(span, Memory::Buffer(bytes)) => {
+                let outcome = self.copy_span(state, &mut portion, span, &bytes);
+                self.buffers.lock().push(bytes);
+                outcome.map(|found| torn = found)
+            }
+        };
+        if let Some(torn) = torn {
+            // Relaxed: see `read`.
+            self.torn.fetch_min(torn, Ordering::Relaxed);
+        }
+        portion.prepare();
+        let portion = outcome.map(|()| portion);
+        self.written.lock().push(Written {
+            number: piece.number,
+            generation: piece.generation,
+            portion,
+            torn,
+        });
+    }
+
+    /// Returns the position of the first record that is not valid.
+    fn write_span(
+        &self,
+        state: &ManifestState,
+        portion: &mut Portion,
+        span: Span,
+        block: &mut Block,
+    ) -> Result<Option<u64>> {
+        let (mut position, mut left) = (span.position, span.bytes);
+        while left > 0 {
+            let Some((kind, payload, units)) = self.check(block.bytes(), position) else {
+                return Ok(Some(position));
+            };
+            let bytes = units as usize * UNIT_BYTES;
+            let wanted = kind == RecordKind::Batch && is_needed(state, position);
+            match InPlace::of(payload).filter(|_| wanted) {
+                Some(InPlace { at, keyspace, kind }) if is_there(state, keyspace) => {
+                    portion.adopt(block, bytes, at, keyspace, SequenceNumber(position), kind)?;
+                }
+                Some(_) => block.skip(bytes),
+                None => {
+                    if wanted {
+                        copy(state, portion, position, payload)?;
+                    }
+                    block.skip(bytes);
+                }
+            }
+            left -= bytes;
+            position += units;
+        }
+        Ok(None)
+    }
+
+    /// As [`Shared::write_span`], for bytes that are not the memtable's.
+    fn copy_span(
+        &self,
+        state: &ManifestState,
+        portion: &mut Portion,
+        span: Span,
+        bytes: &[u8],
+    ) -> Result<Option<u64>> {
+        let (mut position, mut rest) = (span.position, &bytes[..span.bytes]);
+        while !rest.is_empty() {
+            let Some((kind, payload, units)) = self.check(rest, position) else { return Ok(Some(position)) };
+            if kind == RecordKind::Batch && is_needed(state, position) {
+                copy(state, portion, position, payload)?;
+            }
+            rest = &rest[units as usize * UNIT_BYTES..];
+            position += units;
+        }
+        Ok(None)
+    }
+
+    /// Kind, payload and units of the record at the start of `bytes`, if it is valid.
+    #[inline]
+    fn check<'b>(&self, bytes: &'b [u8], position: u64) -> Option<(RecordKind, &'b [u8], u64)> {
+        let header = parse_header(bytes.first_chunk()?, position)?;
+        if !header.verify(bytes, self.database, position) && !planted::is(Bug::TornBatch) {
+            return None;
+        }
+        Some((header.kind, bytes.get(HEADER_BYTES..header.covered_bytes())?, header.units()))
+    }
+}
+
+fn is_needed(state: &ManifestState, position: u64) -> bool {
+    !planted::is(Bug::ReplayOffByOne) || position > state.log_start
+}
+
+/// Operations on a keyspace that was dropped later have nowhere to go.
+#[inline]
+fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
+    if planted::is(Bug::ReplaySkipsKeyspace) && keyspace.0 + 1 == state.next_keyspace.max(2) {
+        return false;
+    }
+    state.keyspaces.contains_key(&keyspace)
+}
+
+/// Copies the operations of the batch at `position`.
+fn copy(state: &ManifestState, portion: &mut Portion, position: u64, payload: &[u8]) -> Result<()> {
+    for (i, operation) in Operations::new(payload).enumerate() {
+        if planted::is(Bug::TornBatch) && operation.is_err() {
+            break;
+        }
+        let operation = operation?;
+        // Each has a position of its own; one too many would have that of the next record.
+        if i as u64 >= record_units(payload.len()) {
+            let message = format!("the batch at position {position} has too many operations");
+            return Err(Error::new(ErrorKind::Corruption, message));
+        }
+        let (keyspace, key) = (operation.keyspace, operation.key);
+        if is_there(state, keyspace) {
+            let sequence = SequenceNumber(position + i as u64);
+            portion.add(keyspace, key, key_hash(key), sequence, operation.kind, operation.value)?;
+        }
+    }
+    Ok(())
+}
