@@ -19,6 +19,8 @@ pub mod manifest;
 pub mod section;
 pub mod table;
 pub mod image;
+pub mod index;
+pub mod tree;
 pub mod stateful;
 pub mod seeds;
 
@@ -88,6 +90,11 @@ pub const TARGETS: &[Target] = &[
     Target { decoder: false, ..decoder("db_ops", stateful::db_ops).max_len(1024) },
     Target { decoder: false, ..decoder("db_crash", stateful::db_crash).max_len(512) },
     Target { decoder: false, ..decoder("db_fault", stateful::db_fault).max_len(1024) },
+    decoder("ordered", index::ordered).max_len(256),
+    decoder("index_definition", index::index_definition).max_len(512).capped(Cap::STRUCTURES),
+    decoder("extractor", index::extractor).max_len(1024).capped(Cap::STRUCTURES),
+    decoder("btree_page", tree::btree_page).repaired(tree::repair_page).capped(Cap::STRUCTURES),
+    Target { decoder: false, ..decoder("btree_ops", tree::btree_ops).max_len(2048) },
 ];
 
 /// The target of that name.

@@ -6,10 +6,14 @@ use super::table::{build, table_options};
 use super::{DATABASE, FILE, TARGETS};
 use crate::harness::small;
 use sapwood::fuzzing::encode_manifest;
+use sapwood::ordered::Ordered;
 use sapwood::{Codec, Db, Durability, Env, FilterKind, KeyspaceOptions};
 use sapwood_base::format::block::{BlockEncoder, CodecId, StoredKind, seal, tag_of};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::FOOTER_BYTES;
+use sapwood_base::format::index_definition::{
+    Builtin, ExtractorSpec, Field, IndexDefinition, KeyKind, Maintenance,
+};
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::log_segment::{self, SegmentHeader};
 use sapwood_base::format::manifest::{Edit, TableRecord};
@@ -85,8 +89,42 @@ fn of(name: &str) -> Vec<Vec<u8>> {
         "recover_image" | "open_dir" => images(),
         "db_ops" | "db_fault" => noise(&[100, 300, 900]),
         "db_crash" => noise(&[100, 400]),
+        "ordered" => vec![
+            b"\x05Oslo\x01\x01\x00u1".to_vec(),
+            ("Oslo", std::cmp::Reverse(5u64), Some(-1.5f64)).to_ordered(),
+            (Some(std::cmp::Reverse(Some("a\0b"))), 7u128, -7i128).to_ordered(),
+        ],
+        "index_definition" => definitions(),
+        "extractor" => [
+            (&b"\x00"[..], r#"{"x":[{"b":"}"}],"a":{"b":["s","\u00e9\ud83d\ude00",1.5e3,true]}}"#),
+            (b"\x15", r#"{ "a" : [ 1 , -2 , 3e2 ] }"#),
+            (b"\x02\x03a~b", r#"{"a~b":"d\n"}"#),
+            (b"/\x02", "one/two/3/four"),
+        ]
+        .map(|(choice, text)| [choice, text.as_bytes()].concat())
+        .to_vec(),
+        "btree_page" => super::tree::pages(),
+        "btree_ops" => noise(&[200, 900]),
         _ => panic!("{name} has no seeds"),
     }
+}
+
+fn definitions() -> Vec<Vec<u8>> {
+    let builtin = Builtin::new(Field::value().pointer("/address/city"), KeyKind::Bytes);
+    let integer = KeyKind::FixedInteger { bytes: 8, signed: true, big_endian: false };
+    let specs = [
+        ExtractorSpec::Builtin(builtin.covering(Field::value().separated(b',', 3))),
+        ExtractorSpec::Builtin(Builtin::new(Field::key().range(4, 8), integer)),
+        ExtractorSpec::Custom { version: 300 },
+    ];
+    let definition = |extractor| IndexDefinition {
+        name: "by_city".to_string(),
+        keyspace: KeyspaceId(300),
+        extractor,
+        unique: true,
+        maintenance: Maintenance::Strict,
+    };
+    specs.into_iter().map(|extractor| definition(extractor).encode()).collect()
 }
 
 /// Random bytes of these lengths, for targets that make something of any bytes.
