@@ -2,6 +2,7 @@
 use crate::db::{Core, DbInner};
 use crate::options::{Durability, WriteOptions};
 use crate::read::cursor::Cursor;
+use crate::read::explain::{self, Explain};
 use crate::read::iterator::Iter;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
@@ -187,7 +188,7 @@ impl Keyspace {
     }
 
     #[inline]
-    fn core(&self) -> &Core {
+    pub(crate) fn core(&self) -> &Core {
         &self.db.core
     }
 
@@ -272,6 +273,17 @@ impl Keyspace {
         core.check_open()?;
         let guard = crossbeam_epoch::pin();
         Ok(read::get(core, &self.state, key, at, &guard)?.map(with))
+    }
+
+    /// Looks `key` up as [`Keyspace::get`] does, and tells what was looked at, what was passed over and why.
+    pub fn explain_get(&self, key: impl AsRef<[u8]>) -> Result<Explain> {
+        explain::get(self.core(), &self.state, key.as_ref(), None)
+    }
+
+    /// [`Keyspace::explain_get`] for the state that `snapshot` sees.
+    pub fn explain_get_at(&self, key: impl AsRef<[u8]>, snapshot: &Snapshot) -> Result<Explain> {
+        let sequence = self.core().sequence_of(snapshot)?;
+        explain::get(self.core(), &self.state, key.as_ref(), Some(sequence))
     }
 
     /// The values of several keys, all of one state of the database, in the order of `keys`.

@@ -66,6 +66,7 @@ pub use index::extractor::{BuiltinExtractor, Emit, Extractor};
 pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{AdvancedOptions, Durability, WriteOptions};
 pub use read::cursor::Cursor;
+pub use read::explain::{Explain, ExplainedSource};
 pub use read::iterator::{Entry, Iter};
 pub use read::slice::Slice;
 pub use read::snapshot::Snapshot;

@@ -8,6 +8,7 @@
 //! 5. Look into the memtables, newest first: filter, skiplist.
 //! 6. Ask the runs, newest first: filter, index, block in the cache or from the file. The first hit answers.
 pub mod cursor;
+pub mod explain;
 pub mod iterator;
 pub mod slice;
 pub mod snapshot;
@@ -20,8 +21,9 @@ use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
-use sapwood_sstable::ValueRef;
+use sapwood_sstable::{Table, ValueRef};
 use slice::Slice;
+use super_version::{KeyspaceView, SuperVersion};
 
 /// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
@@ -50,6 +52,34 @@ impl Found<'_> {
     }
 }
 
+/// What is told of a get while it goes on: see `explain`. An ordinary get tells nobody, and then all of this is compiled
+/// away.
+pub(crate) trait Observer {
+    /// Whether anybody listens.
+    const ACTIVE: bool;
+
+    /// The get begins.
+    fn begin(&mut self, view: &SuperVersion, keyspace: &KeyspaceView, sequence: SequenceNumber);
+    /// The memtable of this number was asked.
+    fn memtable(&mut self, number: usize, may_contain: bool, found: Option<(ValueKind, usize)>);
+    /// A table of the run of this number is asked next; there is no table if none has such keys.
+    fn table(&mut self, run: usize, table: Option<&Table>, key: &[u8], may_contain: bool);
+    /// The table was asked.
+    fn answer(&mut self, run: usize, found: Option<(ValueKind, usize)>);
+}
+
+/// The observer of an ordinary get.
+pub(crate) struct Nobody;
+
+impl Observer for Nobody {
+    const ACTIVE: bool = false;
+
+    fn begin(&mut self, _: &SuperVersion, _: &KeyspaceView, _: SequenceNumber) {}
+    fn memtable(&mut self, _: usize, _: bool, _: Option<(ValueKind, usize)>) {}
+    fn table(&mut self, _: usize, _: Option<&Table>, _: &[u8], _: bool) {}
+    fn answer(&mut self, _: usize, _: Option<(ValueKind, usize)>) {}
+}
+
 /// Steps 2 to 6. `at` is the snapshot to read at; the latest state if there is none.
 #[inline]
 pub(crate) fn get<'g>(
@@ -58,6 +88,19 @@ pub(crate) fn get<'g>(
     key: &[u8],
     at: Option<SequenceNumber>,
     guard: &'g Guard,
+) -> Result<Option<Found<'g>>> {
+    get_observed(core, keyspace, key, at, guard, &mut Nobody)
+}
+
+/// [`get`], with somebody who looks on.
+#[inline]
+pub(crate) fn get_observed<'g, O: Observer>(
+    core: &'g Core,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    at: Option<SequenceNumber>,
+    guard: &'g Guard,
+    observer: &mut O,
 ) -> Result<Option<Found<'g>>> {
     // Planted with some time in between, which a thread that is interrupted there has as well.
     let mut early = None;
@@ -74,6 +117,9 @@ pub(crate) fn get<'g>(
         return Ok(Some(Found::Memtable(value)));
     }
     let hash = key_hash(key);
+    if O::ACTIVE {
+        observer.begin(view, space, sequence);
+    }
 
     for generation in &view.generations {
         generation.memtable.prefetch(keyspace.id, hash);
@@ -89,19 +135,37 @@ pub(crate) fn get<'g>(
         }
     }
 
-    for generation in &view.generations {
-        if let Some(found) = generation.memtable.get(keyspace.id, key, hash, sequence) {
+    for (number, generation) in view.generations.iter().enumerate() {
+        let found = generation.memtable.get(keyspace.id, key, hash, sequence);
+        if O::ACTIVE {
+            let may_contain = generation.memtable.may_contain(keyspace.id, hash);
+            observer.memtable(number, may_contain, found.map(|found| (found.kind, found.value.len())));
+        }
+        if let Some(found) = found {
             return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
         }
     }
     for (number, run) in runs.iter().enumerate() {
         let candidate = if number < PREFETCHED_RUNS { candidates[number] } else { run.find(key) };
-        let Some(candidate) = candidate else { continue };
+        let Some(candidate) = candidate else {
+            if O::ACTIVE {
+                observer.table(number, None, key, false);
+            }
+            continue;
+        };
         let table = candidate.handle.table()?;
-        if !table.may_contain(hash) {
+        let may_contain = table.may_contain(hash);
+        if O::ACTIVE {
+            observer.table(number, Some(table), key, may_contain);
+        }
+        if !may_contain {
             continue;
         }
-        if let Some(found) = table.get(key, hash, sequence, guard)? {
+        let found = table.get(key, hash, sequence, guard)?;
+        if O::ACTIVE {
+            observer.answer(number, found.as_ref().map(|found| (found.kind, found.value.len())));
+        }
+        if let Some(found) = found {
             if planted::is(Bug::StaleRow) && found.kind == ValueKind::Put {
                 core.stale_rows.remember(keyspace.id, key, &found.value);
             }

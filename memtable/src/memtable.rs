@@ -116,6 +116,11 @@ impl Memtable {
         Some(Found { kind: record.kind(), sequence: record.sequence(), value: record.value() })
     }
 
+    /// Whether a key with this hash may be in `keyspace`; never `false` for one that is. [`Memtable::get`] asks by itself.
+    pub fn may_contain(&self, keyspace: KeyspaceId, hash: u64) -> bool {
+        self.filter().may_contain(keyspace, hash)
+    }
+
     /// Asks for the cache line that [`Memtable::get`] reads first.
     #[inline]
     pub fn prefetch(&self, keyspace: KeyspaceId, hash: u64) {

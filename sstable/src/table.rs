@@ -17,6 +17,7 @@ use sapwood_base::format::properties::TableProperties;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::{BlockRef, BufferCache, File, Fill, SlotTable};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 mod iterator;
@@ -177,6 +178,26 @@ impl Table {
                 Search::AtEnd | Search::Absent => return Ok(None),
             }
         }
+    }
+
+    /// The blocks that a reader of the keys in `[lower, upper]` looks at; `None` is unbounded.
+    pub fn blocks_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Range<usize> {
+        let blocks = self.index.block_count();
+        if blocks == 0 {
+            return 0..0;
+        }
+        let first = lower.map_or(0, |lower| self.index.find(lower));
+        // The keys of `upper` may go on in later blocks; one more look is not worth the trouble here.
+        let last = upper.map_or(blocks - 1, |upper| self.index.find(upper));
+        first..(last + 1).max(first)
+    }
+
+    /// Whether a block is in the cache, and its length in the file in bytes.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn block_state(&self, block: usize) -> (bool, u64) {
+        (self.slots.is_cached(block), self.index.stored_len(block))
     }
 
     /// Brings all blocks into the cache: for a table that takes the place of others that were there. Stops early when

@@ -11,6 +11,7 @@ mod batch;
 mod shuttle;
 mod snapshot;
 mod iterator;
+mod explain;
 mod concurrency;
 mod probe;
 mod regressions;

@@ -1,6 +1,7 @@
 //! Ranges as Rust iterators, from both ends.
 use crate::keyspace::Keyspace;
 use crate::read::cursor::Cursor;
+use crate::read::explain::{self, Explain};
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use sapwood_base::Result;
@@ -94,10 +95,25 @@ impl Iter {
         self
     }
 
+    /// How many items may still come.
+    pub(crate) fn remaining(&self) -> usize {
+        self.limit
+    }
+
     /// Leaves the values empty.
     pub fn keys_only(mut self) -> Iter {
         self.keys_only = true;
         self
+    }
+
+    /// Reads the range to its end, or to the limit, and tells what was looked at.
+    ///
+    /// Errors: the first one that the iterator meets.
+    pub fn explain(self) -> Result<Explain> {
+        let bounds = (self.lower.clone(), self.upper.clone());
+        let (keyspace, reversed) = (self.keyspace.clone(), self.reversed);
+        let snapshot = self.snapshot.clone().unwrap_or_else(|| keyspace.snapshot());
+        explain::scan(&keyspace, bounds, reversed, &snapshot, self.at(&snapshot))
     }
 
     fn open(&mut self) -> Result<Cursor> {

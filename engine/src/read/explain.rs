@@ -1,0 +1,447 @@
+//! What a read looked at, what it passed over and why: the report that [`Keyspace::explain_get`] and [`Iter::explain`]
+//! give.
+//!
+//! A get is the ordinary one with an observer that listens; nobody listens to the others, and they are compiled without
+//! this. A scan is the ordinary one too; which blocks it had to read is told from the state of the cache before it.
+//!
+//! [`Keyspace::explain_get`]: crate::Keyspace::explain_get
+use super::iterator::Iter;
+use super::snapshot::Snapshot;
+use super::super_version::{KeyspaceView, SuperVersion};
+use super::{Observer, get_observed};
+use crate::db::Core;
+use crate::keyspace::{Keyspace, KeyspaceState};
+use sapwood_base::{Result, SequenceNumber, ValueKind};
+use sapwood_compaction::RunTable;
+use sapwood_sstable::Table;
+use sapwood_storage::Env;
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The report of one read. `Display` prints it as a table; with the feature `serde` it can be serialized.
+///
+/// Figures are those of this one execution: what it has read is in the cache for the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Explain {
+    /// What was asked: `get`, `scan`.
+    pub operation: &'static str,
+    /// The keyspace.
+    pub keyspace: String,
+    /// The key or the range, with bytes that are no text escaped.
+    pub target: String,
+    /// The sequence number that it was read at.
+    pub sequence: u64,
+    /// Everything that could have been asked, in the order of asking.
+    pub sources: Vec<ExplainedSource>,
+    /// How many entries came out.
+    pub entries: u64,
+    /// How many bytes their keys and values have; of a get, the value.
+    pub bytes: u64,
+    /// How long all of it took.
+    pub time: Duration,
+}
+
+/// One source of a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ExplainedSource {
+    /// Which one it is.
+    pub place: Place,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Blocks or pages that were in the cache.
+    pub cached_blocks: u64,
+    /// Blocks or pages that were read from the file.
+    pub read_blocks: u64,
+    /// The bytes of those that were read from the file.
+    pub read_bytes: u64,
+    /// How long it took; `None` where sources are read together.
+    pub time: Option<Duration>,
+}
+
+/// Where entries are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Place {
+    /// The memtable that takes writes.
+    ActiveMemtable,
+    /// A memtable that waits to be flushed; the newest has the number 1.
+    SealedMemtable {
+        /// Its number.
+        number: usize,
+    },
+    /// A run of tables.
+    Run {
+        /// Its level; 0 is the newest.
+        level: u8,
+        /// Its number in the level; larger is newer.
+        run: u64,
+        /// How many tables it has.
+        tables: usize,
+        /// The file of the one table that was asked, if one was.
+        file: Option<u64>,
+    },
+}
+
+/// What came of asking a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Not asked: a newer source had the answer.
+    NotReached,
+    /// Passed over: it holds nothing of the keyspace.
+    Empty,
+    /// Passed over: no table of it has keys in this range.
+    OutOfRange,
+    /// Passed over: the filter says that the key is not there.
+    Filter,
+    /// Asked, and it has no version of the key that can be seen.
+    Absent,
+    /// Asked, and it has the answer: a value of so many bytes.
+    Value {
+        /// Its length.
+        bytes: u64,
+    },
+    /// Asked, and it has the answer: the key was deleted.
+    Tombstone,
+    /// Read as one of several: tables that overlap the range.
+    Merged {
+        /// How many of them.
+        tables: usize,
+    },
+}
+
+impl ExplainedSource {
+    fn new(place: Place, outcome: Outcome) -> ExplainedSource {
+        ExplainedSource { place, outcome, cached_blocks: 0, read_blocks: 0, read_bytes: 0, time: None }
+    }
+
+    fn count(&mut self, (is_cached, bytes): (bool, u64)) {
+        if is_cached {
+            self.cached_blocks += 1;
+        } else {
+            self.read_blocks += 1;
+            self.read_bytes += bytes;
+        }
+    }
+}
+
+/// All sources of a keyspace, not asked yet.
+fn sources(view: &SuperVersion, space: &KeyspaceView) -> Vec<ExplainedSource> {
+    let memtables = view.generations.iter().enumerate().map(|(number, generation)| {
+        let place = if number == 0 { Place::ActiveMemtable } else { Place::SealedMemtable { number } };
+        let is_empty = generation.memtable.entries_of(space.state.id) == 0;
+        ExplainedSource::new(place, if is_empty { Outcome::Empty } else { Outcome::NotReached })
+    });
+    let runs = space.version.runs.iter().map(|run| {
+        let place = Place::Run { level: run.level, run: run.id, tables: run.tables.len(), file: None };
+        ExplainedSource::new(place, Outcome::NotReached)
+    });
+    memtables.chain(runs).collect()
+}
+
+/// Collects what is told of a get.
+struct Listener<'e> {
+    env: &'e Env,
+    sources: Vec<ExplainedSource>,
+    memtables: usize,
+    sequence: SequenceNumber,
+    /// When the source before was done with.
+    last: Duration,
+}
+
+impl Listener<'_> {
+    fn lap(&mut self) -> Option<Duration> {
+        let now = self.env.now();
+        let lap = now.saturating_sub(self.last);
+        self.last = now;
+        Some(lap)
+    }
+}
+
+fn outcome(found: Option<(ValueKind, usize)>) -> Outcome {
+    match found {
+        None => Outcome::Absent,
+        Some((ValueKind::Put, bytes)) => Outcome::Value { bytes: bytes as u64 },
+        Some(_) => Outcome::Tombstone,
+    }
+}
+
+impl Observer for Listener<'_> {
+    const ACTIVE: bool = true;
+
+    fn begin(&mut self, view: &SuperVersion, keyspace: &KeyspaceView, sequence: SequenceNumber) {
+        self.sources = sources(view, keyspace);
+        self.memtables = view.generations.len();
+        self.sequence = sequence;
+        self.last = self.env.now();
+    }
+
+    fn memtable(&mut self, number: usize, may_contain: bool, found: Option<(ValueKind, usize)>) {
+        let time = self.lap();
+        let source = &mut self.sources[number];
+        source.time = time;
+        match source.outcome {
+            Outcome::Empty => {}
+            _ if may_contain => source.outcome = outcome(found),
+            _ => source.outcome = Outcome::Filter,
+        }
+    }
+
+    fn table(&mut self, run: usize, table: Option<&Table>, key: &[u8], may_contain: bool) {
+        let time = self.lap();
+        let source = &mut self.sources[self.memtables + run];
+        source.time = time;
+        source.outcome = if table.is_none() { Outcome::OutOfRange } else { Outcome::Filter };
+        let Some(table) = table else { return };
+        if let Place::Run { file, .. } = &mut source.place {
+            *file = Some(table.number().0);
+        }
+        if may_contain && let Some(block) = table.locate(key) {
+            source.count(table.block_state(block));
+        }
+        self.last = self.env.now();
+    }
+
+    fn answer(&mut self, run: usize, found: Option<(ValueKind, usize)>) {
+        let time = self.lap();
+        let source = &mut self.sources[self.memtables + run];
+        source.time = Some(source.time.unwrap_or_default() + time.unwrap_or_default());
+        source.outcome = outcome(found);
+    }
+}
+
+pub(crate) fn get(
+    core: &Core,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    at: Option<SequenceNumber>,
+) -> Result<Explain> {
+    core.check_open()?;
+    let env = &core.options.env;
+    let guard = crossbeam_epoch::pin();
+    let mut listener = Listener {
+        env,
+        sources: Vec::new(),
+        memtables: 0,
+        sequence: SequenceNumber(0),
+        last: Duration::ZERO,
+    };
+    let start = env.now();
+    let found = get_observed(core, keyspace, key, at, &guard, &mut listener)?;
+    let time = env.now().saturating_sub(start);
+    Ok(Explain {
+        operation: "get",
+        keyspace: keyspace.name.clone(),
+        target: text(key),
+        sequence: listener.sequence.0,
+        sources: listener.sources,
+        entries: u64::from(found.is_some()),
+        bytes: found.map_or(0, |found| found.bytes().len() as u64),
+        time,
+    })
+}
+
+/// The bounds of a scan.
+pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
+/// A table of a scan as it was before it.
+struct Before {
+    source: usize,
+    /// Whether it is the one of its run that is positioned first, wherever its keys begin.
+    is_entrance: bool,
+    run_table: RunTable,
+    table: Arc<Table>,
+    /// The first block of the range.
+    first: usize,
+    /// For each block of the range, whether it is in the cache.
+    is_cached: Vec<bool>,
+}
+
+/// Reads `iter`, which has these bounds and this snapshot.
+pub(crate) fn scan(
+    keyspace: &Keyspace,
+    (lower, upper): Bounds,
+    reversed: bool,
+    snapshot: &Snapshot,
+    iter: Iter,
+) -> Result<Explain> {
+    let core = keyspace.core();
+    core.check_open()?;
+    keyspace.check_alive()?;
+    let env = &core.options.env;
+    let target = format!("{}{}", lower_text(&lower), upper_text(&upper));
+    let (mut lower, mut upper) = (key_of(&lower), key_of(&upper));
+    let view = core.view.reference();
+    let mut all = Vec::new();
+    let mut before = Vec::new();
+    if let Some(space) = view.keyspace(keyspace.id()) {
+        all = sources(&view, space);
+        for source in &mut all[..view.generations.len()] {
+            if source.outcome == Outcome::NotReached {
+                source.outcome = Outcome::Merged { tables: 0 };
+            }
+        }
+        for (number, run) in space.version.runs.iter().enumerate() {
+            let source = view.generations.len() + number;
+            let tables = run.overlapping(lower.as_deref(), upper.as_deref());
+            all[source].outcome = match tables.len() {
+                0 => Outcome::OutOfRange,
+                tables => Outcome::Merged { tables },
+            };
+            for (at, run_table) in tables.iter().enumerate() {
+                let table = Arc::clone(run_table.handle.table()?);
+                let is_entrance = at == if reversed { tables.len() - 1 } else { 0 };
+                let blocks = table.blocks_between(lower.as_deref(), upper.as_deref());
+                let first = blocks.start;
+                let is_cached = blocks.map(|block| table.block_state(block).0).collect();
+                let run_table = run_table.clone();
+                before.push(Before { source, is_entrance, run_table, table, first, is_cached });
+            }
+        }
+    }
+    let (mut entries, mut bytes, mut reached) = (0, 0, Vec::new());
+    let start = env.now();
+    let mut at_end = true;
+    let limit = iter.remaining();
+    for entry in iter {
+        let (key, value) = entry?.into_parts();
+        entries += 1;
+        bytes += (key.len() + value.len()) as u64;
+        reached = key;
+        at_end = entries < limit as u64;
+    }
+    let time = env.now().saturating_sub(start);
+    // What lies behind the last entry of a limited scan was not looked at.
+    if !at_end {
+        *(if reversed { &mut lower } else { &mut upper }) = Some(reached);
+    } else if limit == 0 {
+        before.clear();
+    }
+    for Before { source, is_entrance, run_table, table, first, is_cached } in before {
+        let is_inside = upper.as_ref().is_none_or(|upper| run_table.first() <= upper.as_slice())
+            && lower.as_ref().is_none_or(|lower| run_table.last() >= lower.as_slice());
+        if !is_inside && !is_entrance {
+            continue;
+        }
+        let blocks = table.blocks_between(lower.as_deref(), upper.as_deref());
+        for (was_cached, block) in is_cached.into_iter().zip(first..) {
+            if blocks.contains(&block) {
+                all[source].count((was_cached, table.block_state(block).1));
+            }
+        }
+    }
+    Ok(Explain {
+        operation: "scan",
+        keyspace: keyspace.name().to_string(),
+        target,
+        sequence: snapshot.sequence().0,
+        sources: all,
+        entries,
+        bytes,
+        time,
+    })
+}
+
+fn key_of(bound: &Bound<Vec<u8>>) -> Option<Vec<u8>> {
+    match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
+        Bound::Unbounded => None,
+    }
+}
+
+fn text(key: &[u8]) -> String {
+    format!("\"{}\"", key.escape_ascii())
+}
+
+fn lower_text(bound: &Bound<Vec<u8>>) -> String {
+    match bound {
+        Bound::Included(key) => format!("{}..", text(key)),
+        Bound::Excluded(key) => format!("({})..", text(key)),
+        Bound::Unbounded => "..".to_string(),
+    }
+}
+
+fn upper_text(bound: &Bound<Vec<u8>>) -> String {
+    match bound {
+        Bound::Included(key) => format!("={}", text(key)),
+        Bound::Excluded(key) => text(key),
+        Bound::Unbounded => String::new(),
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::ActiveMemtable => f.write_str("memtable, active"),
+            Place::SealedMemtable { number } => write!(f, "memtable, sealed {number}"),
+            Place::Run { level, run, tables, file } => {
+                write!(f, "level {level}, run {run}")?;
+                match file {
+                    Some(file) => write!(f, ", {file:06}.sst"),
+                    None if *tables == 1 => f.write_str(", 1 table"),
+                    None => write!(f, ", {tables} tables"),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::NotReached => f.write_str("not reached"),
+            Outcome::Empty => f.write_str("skipped: empty"),
+            Outcome::OutOfRange => f.write_str("skipped: key range"),
+            Outcome::Filter => f.write_str("skipped: filter"),
+            Outcome::Absent => f.write_str("absent"),
+            Outcome::Value { bytes } => write!(f, "value of {bytes} bytes"),
+            Outcome::Tombstone => f.write_str("tombstone"),
+            Outcome::Merged { tables: 0 } => f.write_str("merged"),
+            Outcome::Merged { tables: 1 } => f.write_str("merged, 1 table"),
+            Outcome::Merged { tables } => write!(f, "merged, {tables} tables"),
+        }
+    }
+}
+
+/// A line for what was asked, then a table with a line for each source.
+impl fmt::Display for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Explain { operation, keyspace, target, sequence, entries, bytes, .. } = self;
+        writeln!(f, "{operation} {target} in keyspace {keyspace:?} at sequence number {sequence}")?;
+        let blank = |number: u64| if number == 0 { String::new() } else { number.to_string() };
+        let header = ["source", "outcome", "cached", "read", "bytes read", "us"].map(String::from);
+        let rows = self.sources.iter().map(|source| {
+            [
+                source.place.to_string(),
+                source.outcome.to_string(),
+                blank(source.cached_blocks),
+                blank(source.read_blocks),
+                blank(source.read_bytes),
+                source.time.map_or(String::new(), micros),
+            ]
+        });
+        let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+        let widths: [usize; 6] = std::array::from_fn(width);
+        for row in &rows {
+            write!(f, "  {:<1$}  {2:<3$}", row[0], widths[0], row[1], widths[1])?;
+            for column in 2..6 {
+                write!(f, "  {:>1$}", row[column], widths[column])?;
+            }
+            writeln!(f)?;
+        }
+        write!(f, "{entries} entries, {bytes} bytes, {} us", micros(self.time))
+    }
+}
+
+fn micros(time: Duration) -> String {
+    format!("{:.2}", time.as_nanos() as f64 / 1000.0)
+}
