@@ -1,22 +1,25 @@
 //! The engine under test. No other file of `db_bench` calls Sapwood.
 //!
-//! What stands here is what a benchmark needs of any engine: open, put, delete, batch, get, multi-get, cursor, flush,
-//! compact, wait, and figures. A second engine would get the same methods, and only then a trait.
+//! What stands here is what a benchmark needs of any engine: open, put, delete, batch, get, multi-get, cursor, snapshot,
+//! flush, compact, wait, and figures. A second engine would get the same methods, and only then a trait.
 //!
 //! Everything on the path of an operation is inlined and adds nothing to the engine's own cost.
 use crate::flags::Flags;
 use crate::report::statistics::{Figures, Level};
+use sapwood::stats::KeyspaceStats;
 use sapwood::{
-    AdvancedOptions, Codec, CompactionStyle, Db, Durability, FilterKind, Keyspace, WriteBatch, WriteOptions,
+    AdvancedOptions, Codec, CompactionStyle, Db, Durability, FilterKind, Keyspace, KeyspaceOptions, Slice,
+    WriteBatch, WriteOptions,
 };
 use sapwood_base::{Error, Result};
 use sapwood_bench::keys::KeyBuffer;
+use sapwood_bench::zipfian::spread;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use sapwood::Cursor;
+pub use sapwood::{Cursor, Snapshot};
 
 /// What a write waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +42,10 @@ impl WriteMode {
     }
 }
 
-/// An open database, with one keyspace that all benchmarks use.
+/// An open database with the keyspaces that benchmarks use: one, unless `--num_column_families` says more.
 pub struct Engine {
     db: Db,
-    keyspace: Keyspace,
+    keyspaces: Vec<Keyspace>,
     /// Write operations that benchmarks have counted.
     writes: AtomicU64,
     /// The figures at the last `resetstats`.
@@ -59,8 +62,12 @@ impl Engine {
             .read_only(flags.readonly)
             .advanced(|advanced| settings.apply(advanced))
             .open()?;
-        let keyspace = db.default_keyspace();
-        Ok(Engine { db, keyspace, writes: AtomicU64::new(0), baseline: Mutex::new(Figures::default()) })
+        let more = (1..flags.num_column_families).map(|number| {
+            db.keyspace(&format!("column_family_name_{number:06}"), KeyspaceOptions::default())
+        });
+        let keyspaces =
+            std::iter::once(Ok(db.default_keyspace())).chain(more).collect::<Result<Vec<Keyspace>>>()?;
+        Ok(Engine { db, keyspaces, writes: AtomicU64::new(0), baseline: Mutex::new(Figures::default()) })
     }
 
     /// Removes a database; a folder without one is no error.
@@ -70,17 +77,26 @@ impl Engine {
 
     /// Closes the database.
     pub fn close(self) -> Result<()> {
-        let Engine { db, keyspace, .. } = self;
-        drop(keyspace);
+        let Engine { db, keyspaces, .. } = self;
+        drop(keyspaces);
         db.close()
+    }
+
+    /// The keyspace that `key` belongs to.
+    #[inline]
+    fn keyspace(&self, key: &[u8]) -> &Keyspace {
+        let [first] = self.keyspaces.as_slice() else { return route(&self.keyspaces, key) };
+        first
     }
 
     /// Writes one key.
     #[inline]
     pub fn put(&self, key: &[u8], value: &[u8], mode: WriteMode) -> Result<()> {
         match mode {
-            WriteMode::Default => self.keyspace.put(key, value),
-            _ => self.keyspace.put_with(key, value, &WriteOptions { durability: Some(mode.durability()) }),
+            WriteMode::Default => self.keyspace(key).put(key, value),
+            _ => {
+                self.keyspace(key).put_with(key, value, &WriteOptions { durability: Some(mode.durability()) })
+            }
         }
     }
 
@@ -88,36 +104,67 @@ impl Engine {
     #[inline]
     pub fn delete(&self, key: &[u8], mode: WriteMode) -> Result<()> {
         match mode {
-            WriteMode::Default => self.keyspace.delete(key),
-            _ => self.keyspace.delete_with(key, &WriteOptions { durability: Some(mode.durability()) }),
+            WriteMode::Default => self.keyspace(key).delete(key),
+            _ => self.keyspace(key).delete_with(key, &WriteOptions { durability: Some(mode.durability()) }),
         }
     }
 
     /// An empty batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { keyspace: &self.keyspace, batch: self.db.batch() }
+        Batch { engine: self, batch: self.db.batch() }
     }
 
     /// Calls `with` with the value of `key` where it lies.
     #[inline]
     pub fn get<R>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
-        self.keyspace.get_with(key, with)
+        self.keyspace(key).get_with(key, with)
     }
 
-    /// Reads all `keys` with one call: how many there are, and the bytes of these keys and values.
+    /// The state as it is now; it stays until the value is dropped.
+    pub fn snapshot(&self) -> Snapshot {
+        self.db.snapshot()
+    }
+
+    /// The value of `key` as `snapshot` sees it.
+    pub fn get_at(&self, key: &[u8], snapshot: &Snapshot) -> Result<Option<Vec<u8>>> {
+        Ok(self.keyspace(key).get_at(key, snapshot)?.map(|value| value.to_vec()))
+    }
+
+    /// Reads all `keys`, with one call per keyspace: how many there are, and the bytes of these keys and values.
     pub fn multi_get(&self, keys: &[KeyBuffer]) -> Result<(u64, u64)> {
-        let values = self.keyspace.multi_get(keys)?;
-        let found =
-            keys.iter().zip(&values).filter_map(|(key, value)| value.as_ref().map(|value| (key, value)));
-        Ok(found.fold((0, 0), |(count, bytes), (key, value)| {
-            (count + 1, bytes + (key.as_ref().len() + value.len()) as u64)
-        }))
+        let [keyspace] = self.keyspaces.as_slice() else { return self.multi_get_routed(keys) };
+        sum_found(keys, &keyspace.multi_get(keys)?)
     }
 
-    /// A cursor on the latest state, not positioned.
+    fn multi_get_routed(&self, keys: &[KeyBuffer]) -> Result<(u64, u64)> {
+        let mut sums = (0, 0);
+        for keyspace in &self.keyspaces {
+            let here: Vec<&[u8]> = keys
+                .iter()
+                .map(KeyBuffer::as_ref)
+                .filter(|key| route(&self.keyspaces, key).name() == keyspace.name())
+                .collect();
+            let (count, bytes) = sum_found(&here, &keyspace.multi_get(&here)?)?;
+            sums = (sums.0 + count, sums.1 + bytes);
+        }
+        Ok(sums)
+    }
+
+    /// A cursor on the latest state of the first keyspace, not positioned.
     #[inline]
     pub fn cursor(&self) -> Result<Cursor> {
-        self.keyspace.cursor()
+        self.keyspaces[0].cursor()
+    }
+
+    /// A cursor on the keyspace that `key` belongs to, not positioned.
+    #[inline]
+    pub fn cursor_of(&self, key: &[u8]) -> Result<Cursor> {
+        self.keyspace(key).cursor()
+    }
+
+    /// About how many bytes the entries from one key to another take in tables.
+    pub fn approximate_size(&self, from: &[u8], to: &[u8]) -> Result<u64> {
+        self.keyspaces[0].approximate_size(from..to)
     }
 
     /// Writes the memtables to tables.
@@ -127,7 +174,7 @@ impl Engine {
 
     /// Merges everything into the last level.
     pub fn compact(&self) -> Result<()> {
-        self.keyspace.compact_range::<&[u8]>(..)
+        self.keyspaces.iter().try_for_each(|keyspace| keyspace.compact_range::<&[u8]>(..))
     }
 
     /// Waits until no flush and no compaction is due.
@@ -176,8 +223,6 @@ impl Engine {
 
     fn all_figures(&self) -> Figures {
         let stats = self.db.stats();
-        let name = self.keyspace.name();
-        let keyspace = stats.keyspaces.iter().find(|keyspace| keyspace.name == name);
         Figures {
             uptime: stats.uptime,
             writes: self.writes.load(Ordering::Relaxed),
@@ -191,18 +236,46 @@ impl Engine {
             stalled_by_debt: stats.stalls.compaction_debt,
             stalled_by_memtables: stats.stalls.memtables_full,
             memtable_waits: stats.stalls.memtable_waits,
-            levels: keyspace
-                .iter()
-                .flat_map(|keyspace| &keyspace.levels)
-                .map(|level| Level { level: level.level, files: level.files as u64, bytes: level.bytes })
-                .collect(),
+            cache_misses: stats.cache_misses,
+            cache_hits: stats.cache_hits,
+            levels: levels(&stats.keyspaces),
         }
     }
 }
 
+/// Where a key belongs if there are several keyspaces: spread by its first eight bytes, so that neighbours part.
+#[cold]
+fn route<'a>(keyspaces: &'a [Keyspace], key: &[u8]) -> &'a Keyspace {
+    let head = key.iter().take(8).fold(0, |head, byte| head << 8 | u64::from(*byte));
+    &keyspaces[(spread(head) % keyspaces.len() as u64) as usize]
+}
+
+/// The number of values there are, and the bytes of their keys and of themselves.
+fn sum_found<K: AsRef<[u8]>>(keys: &[K], values: &[Option<Slice>]) -> Result<(u64, u64)> {
+    let found = keys.iter().zip(values).filter_map(|(key, value)| value.as_ref().map(|value| (key, value)));
+    Ok(found.fold((0, 0), |(count, bytes), (key, value)| {
+        (count + 1, bytes + (key.as_ref().len() + value.len()) as u64)
+    }))
+}
+
+/// The levels of all keyspaces together.
+fn levels(keyspaces: &[KeyspaceStats]) -> Vec<Level> {
+    let mut levels: Vec<Level> = Vec::new();
+    for level in keyspaces.iter().flat_map(|keyspace| &keyspace.levels) {
+        let at = levels.binary_search_by_key(&level.level, |known| known.level);
+        let at = at.unwrap_or_else(|at| {
+            levels.insert(at, Level { level: level.level, ..Level::default() });
+            at
+        });
+        levels[at].files += level.files as u64;
+        levels[at].bytes += level.bytes;
+    }
+    levels
+}
+
 /// A batch that can be used again after its commit.
 pub struct Batch<'a> {
-    keyspace: &'a Keyspace,
+    engine: &'a Engine,
     batch: WriteBatch,
 }
 
@@ -210,13 +283,13 @@ impl Batch<'_> {
     /// Adds a put.
     #[inline]
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
-        self.batch.put(self.keyspace, key, value);
+        self.batch.put(self.engine.keyspace(key), key, value);
     }
 
     /// Adds a delete.
     #[inline]
     pub fn delete(&mut self, key: &[u8]) {
-        self.batch.delete(self.keyspace, key);
+        self.batch.delete(self.engine.keyspace(key), key);
     }
 
     /// Applies all and empties the batch.
@@ -238,6 +311,8 @@ struct Settings {
     target_file_bytes: Option<u64>,
     compaction_style: CompactionStyle,
     background_threads: Option<usize>,
+    subcompactions: Option<usize>,
+    level0_runs: Option<usize>,
     disable_auto_compactions: bool,
     wal_segment_bytes: Option<usize>,
 }
@@ -287,7 +362,10 @@ impl Settings {
             block_bytes: positive(flags.block_size).unwrap_or(4096),
             target_file_bytes: positive(flags.target_file_size_base).map(|bytes| bytes as u64),
             compaction_style,
-            background_threads: positive(flags.max_background_jobs),
+            // Scripts written for large machines ask for more than there can be.
+            background_threads: positive(flags.max_background_jobs).map(|threads| threads.min(64)),
+            subcompactions: positive(flags.subcompactions).map(|threads| threads.min(64)),
+            level0_runs: positive(flags.level0_file_num_compaction_trigger),
             disable_auto_compactions: flags.disable_auto_compactions,
             wal_segment_bytes: positive(flags.wal_segment_size),
         })
@@ -309,6 +387,8 @@ impl Settings {
         set(&mut advanced.target_file_bytes, self.target_file_bytes);
         advanced.compaction_style = self.compaction_style;
         set(&mut advanced.background_threads, self.background_threads);
+        set(&mut advanced.subcompactions, self.subcompactions);
+        set(&mut advanced.level0_runs, self.level0_runs);
         advanced.disable_auto_compactions = self.disable_auto_compactions;
         set(&mut advanced.wal_segment_bytes, self.wal_segment_bytes);
     }
@@ -346,6 +426,34 @@ mod tests {
         assert_eq!(error, "--compression_type=zip is none of default, none, lz4, snappy, zstd");
         assert!(settings(|flags| flags.compaction_style = "2".into()).is_err());
         assert!(settings(|flags| flags.filter_type = "ribbon".into()).is_err());
+    }
+
+    #[test]
+    fn keys_are_spread_over_keyspaces_and_found_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = Flags { write_buffer_size: 1 << 20, num_column_families: 3, ..Flags::default() };
+        let engine = Engine::open(folder.path(), &flags).unwrap();
+        let mut batch = engine.batch();
+        let mut keys: Vec<KeyBuffer> = (0..100).map(|_| KeyBuffer::new(16, 0, 0, 100)).collect();
+        (0..).zip(&mut keys).for_each(|(number, key)| batch.put(key.make(number), b"12345"));
+        batch.commit(WriteMode::Default).unwrap();
+        engine.compact().unwrap();
+        assert_eq!(engine.multi_get(&keys).unwrap(), (100, 2_100));
+        assert_eq!(engine.get(keys[7].as_ref(), <[u8]>::len).unwrap(), Some(5));
+        let snapshot = engine.snapshot();
+        engine.delete(keys[7].as_ref(), WriteMode::Default).unwrap();
+        assert_eq!(engine.get_at(keys[7].as_ref(), &snapshot).unwrap(), Some(b"12345".to_vec()));
+        assert_eq!(engine.multi_get(&keys[7..9]).unwrap(), (1, 21));
+        let mut cursor = engine.cursor().unwrap();
+        cursor.seek_to_first().unwrap();
+        let mut first = 0;
+        while cursor.valid() {
+            first += 1;
+            cursor.next().unwrap();
+        }
+        assert!((20..50).contains(&first), "{first}");
+        let levels = engine.figures().levels;
+        assert_eq!(levels.iter().map(|level| level.files).sum::<u64>(), 3);
     }
 
     #[test]

@@ -16,11 +16,13 @@ macro_rules! define_flags {
             $($(#[doc = $help] pub $name: $kind,)*)*
             /// Names that were given, are known from RocksDB, and have no meaning here.
             pub ignored: Vec<String>,
+            /// Names that were given and have one.
+            pub given: Vec<&'static str>,
         }
 
         impl Default for Flags {
             fn default() -> Flags {
-                Flags { $($($name: $default,)*)* ignored: Vec::new() }
+                Flags { $($($name: $default,)*)* ignored: Vec::new(), given: Vec::new() }
             }
         }
 
@@ -31,6 +33,7 @@ macro_rules! define_flags {
                     $($(stringify!($name) => Some(match FlagValue::parse(text) {
                         Some(value) => {
                             self.$name = value;
+                            self.given.push(stringify!($name));
                             Ok(())
                         }
                         None => Err(<$kind as FlagValue>::KIND),
@@ -92,6 +95,50 @@ define_flags! {
         multiread_stride: i64 = 0, "Distance between the keys of one multi-get; 0: random keys.";
         finish_after_writes: bool = false, "A background writer stops after writes operations.";
         ops_between_duration_checks: i64 = 1000, "With duration, look at the clock after so many operations.";
+        multiscan_size: i64 = 10, "Ranges of one multiscan.";
+        multiscan_stride: i64 = 100, "Distance between the starts of a multiscan's ranges.";
+        deletepercent: i64 = 2, "Share of deletes in randomwithverify, in percent.";
+        numdistinct: i64 = 1000, "Number of keys of randomwithverify.";
+        key_id_range: i64 = 100_000, "Number of series of timeseries.";
+        time_range: i64 = 100_000, "Entries of timeseries that are older than so many writes are expired.";
+        expire_style: String = "none".into(), "How timeseries gets rid of expired entries: none or delete.";
+        num_deletion_threads: i64 = 1, "With expire_style=delete, threads of timeseries that delete what has expired.";
+        queue_depth: i64 = 1000, "Entries that each thread's queue holds (not in RocksDB).";
+        ttl_writes: i64 = 0, "A record of ttlchurn lives for so many writes of its thread; 0: a quarter of num (not in RocksDB).";
+    }
+    "Open loop (not in RocksDB)" {
+        open_loop_rate: f64 = 0.0, "Operations per second that begin on schedule, whether or not earlier ones are over, from all threads together; a batch counts as one. Latencies are counted from the intended start, so waiting behind a stall is part of them. 0: each operation begins when the one before is over.";
+        open_loop_spacing: String = "poisson".into(), "Distances of the schedule: poisson (independent arrivals) or fixed.";
+    }
+    "mixgraph" {
+        mix_get_ratio: f64 = 1.0, "Share of gets.";
+        mix_put_ratio: f64 = 0.0, "Share of puts.";
+        mix_seek_ratio: f64 = 0.0, "Share of seeks.";
+        mix_max_scan_len: i64 = 10_000, "No seek reads more entries.";
+        mix_max_value_size: i64 = 1024, "No value is larger.";
+        mix_accesses: i64 = -1, "Operations per thread; negative: reads.";
+        keyrange_num: i64 = 1, "Number of key ranges.";
+        keyrange_dist_a: f64 = 0.0, "Popularity of the x-th key range: a*exp(b*x)+c*exp(d*x).";
+        keyrange_dist_b: f64 = 0.0, "See keyrange_dist_a.";
+        keyrange_dist_c: f64 = 0.0, "See keyrange_dist_a.";
+        keyrange_dist_d: f64 = 0.0, "See keyrange_dist_a.";
+        key_dist_a: f64 = 0.0, "Popularity of the x-th key: a*x^b; uniform if a or b is 0.";
+        key_dist_b: f64 = 0.0, "See key_dist_a.";
+        value_theta: f64 = 0.0, "Location of the Pareto distribution of value sizes.";
+        value_k: f64 = 0.2615, "Its shape.";
+        value_sigma: f64 = 25.45, "Its scale.";
+        iter_theta: f64 = 0.0, "Location of the Pareto distribution of scan lengths.";
+        iter_k: f64 = 2.517, "Its shape.";
+        iter_sigma: f64 = 14.236, "Its scale.";
+        sine_mix_rate: bool = false, "Limit mixgraph to a rate of a*sin(b*seconds+c)+d operations per second.";
+        sine_mix_rate_interval_milliseconds: i64 = 10_000, "How long such a rate stays.";
+        sine_mix_rate_noise: f64 = 0.0, "Noise of the rate, as a share of sine_a.";
+        sine_write_rate: bool = false, "Limit background writers to a*sin(b*seconds+c)+d bytes per second.";
+        sine_write_rate_interval_milliseconds: i64 = 10_000, "How long such a rate stays.";
+        sine_a: f64 = 1.0, "Amplitude of a rate.";
+        sine_b: f64 = 1.0, "Its angular frequency, per second.";
+        sine_c: f64 = 0.0, "Its phase.";
+        sine_d: f64 = 1.0, "Its mean.";
     }
     "The engine" {
         cache_size: i64 = 32 << 20, "Bytes of the buffer cache; negative: the engine's own choice.";
@@ -106,6 +153,9 @@ define_flags! {
         target_file_size_base: i64 = 0, "Bytes of a table file; 0: the engine's own choice.";
         compaction_style: String = "hybrid".into(), "hybrid (1, for scripts that say universal) or leveled (0).";
         max_background_jobs: i64 = 0, "Threads for flushes and compactions; 0: the engine's own choice.";
+        subcompactions: i64 = 0, "Threads that share one compaction; 0: the engine's own choice.";
+        level0_file_num_compaction_trigger: i64 = 0, "Runs of level 0 that start a compaction; 0: the engine's own choice.";
+        num_column_families: i64 = 1, "Keyspaces; a key's place is computed from the key. Iterators read the first.";
         disable_auto_compactions: bool = false, "No compaction unless a benchmark asks for one.";
         wal_segment_size: i64 = 0, "Bytes of a log segment; 0: the engine's own choice (not in RocksDB).";
     }
@@ -211,30 +261,63 @@ impl Flags {
         count_or(self.deletes, self.num)
     }
 
-    /// The text of `--help`: all flags in groups, then what is accepted and ignored.
+    /// The flags in the text of `--help`: in groups, then what is accepted and ignored.
     pub fn help() -> String {
-        let mut text = String::from(
-            "db_bench: measures Sapwood with the benchmarks and flags of RocksDB's and LevelDB's db_bench\n\n\
-             usage: db_bench [--flag=value]...\n",
-        );
+        let mut text = String::new();
         let mut group = "";
         for definition in Flags::default().definitions() {
             if definition.group != group {
                 group = definition.group;
-                let _ = writeln!(text, "\n  {group}:");
+                let _ = writeln!(text, "\n{group}:");
             }
             let Definition { name, kind, value, help, .. } = definition;
-            let value = if kind == "string" { format!("\"{value}\"") } else { value };
-            let _ = writeln!(text, "    --{name} ({help}) type: {kind} default: {value}");
+            let value = match kind {
+                // A long default is told with the help of its flag.
+                "string" if value.is_empty() || value.len() > 20 => "...".to_owned(),
+                _ => value,
+            };
+            text += &columns(&format!("--{name}={value}"), help);
         }
+        let ignored = ignored::BOOLEANS.len() + ignored::VALUES.len();
+        let _ = writeln!(text, "\nOf the command line itself:");
+        text += &columns("--flagfile=...", "Read flags from this file, one a line.");
+        text += &columns("--undefok=...", "Comma-separated names of flags that may be unknown.");
+        text += &columns("--help, --version", "Print this, or the version.");
         let _ = writeln!(
             text,
-            "\n  gflags:\n    --flagfile (read flags from this file, one a line)\n    --undefok (comma-separated \
-             names that may be unknown)\n    --help, --version\n\n  {} more flags of RocksDB are accepted and ignored.",
-            ignored::BOOLEANS.len() + ignored::VALUES.len()
+            "\nFlags are written --name=value, --name value, -name=value, and if they are true or false --name or \
+             --noname.\n{ignored} more flags of RocksDB's db_bench are accepted; a warning says that they mean \
+             nothing here."
         );
         text
     }
+}
+
+/// A line of the help: what it is about on the left, then text that is wrapped.
+pub fn columns(left: &str, help: &str) -> String {
+    const LEFT: usize = 34;
+    const RIGHT: usize = 84;
+    let mut lines = vec![String::new()];
+    for word in help.split(' ') {
+        let line = lines.last_mut().expect("there is a first line");
+        if line.len() + 1 + word.len() > RIGHT {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    let mut text = format!("  {left:<LEFT$}");
+    if left.len() >= LEFT {
+        let _ = write!(text, "\n  {:<LEFT$}", "");
+    }
+    for (number, line) in lines.iter().enumerate() {
+        let indent = if number == 0 { 0 } else { LEFT + 2 };
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    }
+    text
 }
 
 /// `count`, or `num` where it is negative.
@@ -400,9 +483,10 @@ impl Parser {
                 "{}unknown command line flag '{name}'",
                 if message.is_empty() { "" } else { "\n" }
             );
-            let near = nearest(name);
+            let definitions = Flags::default().definitions();
+            let near = nearest(name, definitions.iter().map(|definition| definition.name));
             if !near.is_empty() {
-                let _ = write!(message, "; did you mean {}?", near.join(", "));
+                let _ = write!(message, "; did you mean --{}?", near.join(", --"));
             }
         }
         Err(message)
@@ -419,6 +503,13 @@ impl Flags {
                 Err(format!("--{name}={value} is out of range: it is {least} to {most}"))
             }
         };
+        let choice = |name: &str, value: &str, choices: &[&str]| {
+            if choices.contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("--{name}={value} is none of {}", choices.join(", ")))
+            }
+        };
         range("num", self.num, 1, 1 << 48)?;
         range("threads", self.threads, 1, 4096)?;
         range("key_size", self.key_size, 4, 65_535)?;
@@ -432,28 +523,47 @@ impl Flags {
         range("write_buffer_size", self.write_buffer_size, 1, i64::MAX)?;
         range("max_write_buffer_number", self.max_write_buffer_number, 1, 1024)?;
         range("ops_between_duration_checks", self.ops_between_duration_checks, 1, i64::MAX)?;
+        // Only randomwithverify uses both, and readwritepercent=100 alone is common.
+        let writes = 100 - self.readwritepercent;
+        if self.given.contains(&"deletepercent") {
+            range("deletepercent", self.deletepercent, 0, writes)?;
+        }
+        range("numdistinct", self.numdistinct, 1, 1 << 40)?;
+        range("multiscan_size", self.multiscan_size, 1, 1 << 20)?;
+        range("multiscan_stride", self.multiscan_stride, 0, 1 << 40)?;
+        range("key_id_range", self.key_id_range, 1, 1 << 48)?;
+        range("time_range", self.time_range, 1, i64::MAX)?;
+        range("num_deletion_threads", self.num_deletion_threads, 0, 4096)?;
+        range("queue_depth", self.queue_depth, 0, 1 << 40)?;
+        range("ttl_writes", self.ttl_writes, 0, 1 << 40)?;
+        range("keyrange_num", self.keyrange_num, 1, 1 << 24)?;
+        range("num_column_families", self.num_column_families, 1, 10_000)?;
+        if [self.mix_get_ratio, self.mix_put_ratio, self.mix_seek_ratio].iter().all(|ratio| *ratio <= 0.0) {
+            return Err("--mix_get_ratio, --mix_put_ratio and --mix_seek_ratio are all 0".to_owned());
+        }
+        if self.open_loop_rate < 0.0 {
+            return Err(format!("--open_loop_rate={} is negative", self.open_loop_rate));
+        }
+        choice("open_loop_spacing", &self.open_loop_spacing, &["poisson", "fixed"])?;
+        choice("expire_style", &self.expire_style, &["none", "delete"])?;
+        choice(
+            "value_size_distribution_type",
+            &self.value_size_distribution_type,
+            &["fixed", "uniform", "normal"],
+        )?;
         if !(0.0..=1.0).contains(&self.compression_ratio) {
             return Err(format!(
                 "--compression_ratio={} is out of range: it is 0 to 1",
                 self.compression_ratio
             ));
         }
-        if !["fixed", "uniform", "normal"].contains(&self.value_size_distribution_type.as_str()) {
-            return Err(format!(
-                "--value_size_distribution_type={} is none of fixed, uniform, normal",
-                self.value_size_distribution_type
-            ));
-        }
         Ok(())
     }
 }
 
-/// The flags whose names resemble `name`, nearest first, three at most.
-fn nearest(name: &str) -> Vec<String> {
-    let definitions = Flags::default().definitions();
-    let mut near: Vec<(usize, &str)> = definitions
-        .iter()
-        .map(|definition| definition.name)
+/// The names that resemble `name`, nearest first, three at most.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut near: Vec<(usize, &str)> = names
         .map(|known| {
             // A piece of a name is as good as a slip of the finger.
             let distance =
@@ -464,7 +574,7 @@ fn nearest(name: &str) -> Vec<String> {
         .collect();
     near.sort();
     near.truncate(3);
-    near.into_iter().map(|(_, known)| format!("--{known}")).collect()
+    near.into_iter().map(|(_, known)| known).collect()
 }
 
 /// Levenshtein's distance: insertions, deletions and replacements that turn `left` into `right`.
@@ -568,6 +678,16 @@ mod tests {
     }
 
     #[test]
+    fn given_flags_are_told_from_defaults() {
+        let flags = parse(&["--num=5", "--value_size=100"]).unwrap();
+        assert_eq!(flags.given, ["num", "value_size"]);
+        assert!(parse(&["--open_loop_spacing=fix"]).unwrap_err().contains("none of poisson, fixed"));
+        assert!(parse(&["--mix_get_ratio=0"]).unwrap_err().contains("all 0"));
+        assert!(parse(&["--readwritepercent=99", "--deletepercent=2"]).is_err());
+        assert!(parse(&["--readwritepercent=100"]).is_ok());
+    }
+
+    #[test]
     fn a_flag_file_is_read_line_by_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flags");
@@ -586,9 +706,10 @@ mod tests {
         assert!(matches!(Flags::parse(["--help".to_owned()]), Ok(Command::Help)));
         let help = Flags::help();
         for definition in Flags::default().definitions() {
-            assert!(help.contains(&format!("    --{} (", definition.name)), "{}", definition.name);
+            assert!(help.contains(&format!("  --{}=", definition.name)), "{}", definition.name);
         }
-        assert!(help.contains("\n  The engine:\n"));
+        assert!(help.contains("\nThe engine:\n"));
+        assert!(help.lines().all(|line| line.len() <= 120), "{help}");
     }
 
     #[test]

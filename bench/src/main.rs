@@ -27,9 +27,23 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use workload::Bench;
 
+/// The beginning of the help.
+const USAGE: &str = "\
+db_bench: measures Sapwood with the benchmarks and flags of RocksDB's and LevelDB's db_bench
+
+  db_bench                                                          the default list, in a temporary folder
+  db_bench --benchmarks=fillrandom,readrandom[X3-W1] --num=5000000  fill, then read: once to warm up, then three times
+  db_bench --db=/some/folder --benchmarks=ycsba,ycsbb,ycsbc,ycsbf,ycsbd,ycsbe --threads=2
+  db_bench --db=/some/folder --use_existing_db --benchmarks=readrandom --duration=30 --histogram --statistics
+  db_bench --benchmarks=fillseq,readwhilewriting --duration=20 --open_loop_rate=50000
+
+Benchmarks, as --benchmarks names them, separated by commas; name[X3] runs one three times and tells average and
+median, name[W1] runs it once before to warm up, name[X3-W1] does both:
+";
+
 fn main() -> ExitCode {
     match Flags::parse(std::env::args().skip(1)) {
-        Ok(Command::Help) => print(&format!("{}\n{}", Flags::help(), workload::help())),
+        Ok(Command::Help) => print(&format!("{USAGE}{}{}", workload::help(), Flags::help())),
         Ok(Command::Version) => print(&format!("db_bench of Sapwood {}\n", env!("CARGO_PKG_VERSION"))),
         Ok(Command::Run(flags)) => match run(*flags) {
             Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,8 @@ pub mod interval;
 pub mod statistics;
 
 use interval::Counter;
-use sapwood_base::histogram::Histogram;
+use sapwood_bench::histogram::Histogram;
+use sapwood_bench::latency::Latencies;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,29 +24,44 @@ pub enum Operation {
     Read,
     /// Puts, single or in batches.
     Write,
+    /// Puts of what was not there before.
+    Insert,
     /// Deletes.
     Delete,
     /// Seeks, with the steps after them.
     Seek,
+    /// Seeks with a given number of steps.
+    Scan,
+    /// The first entry, found and deleted.
+    Pop,
     /// A read and a write of the same key.
     Update,
     /// Checksums (CRC).
     Crc,
     /// Hashes.
     Hash,
+    /// Compressed blocks.
+    Compress,
+    /// Decompressed blocks.
+    Uncompress,
     /// Everything else.
     Other,
 }
 
 impl Operation {
-    const ALL: [Operation; 8] = [
+    const ALL: [Operation; 13] = [
         Operation::Read,
         Operation::Write,
+        Operation::Insert,
         Operation::Delete,
         Operation::Seek,
+        Operation::Scan,
+        Operation::Pop,
         Operation::Update,
         Operation::Crc,
         Operation::Hash,
+        Operation::Compress,
+        Operation::Uncompress,
         Operation::Other,
     ];
 
@@ -54,11 +70,16 @@ impl Operation {
         match self {
             Operation::Read => "read",
             Operation::Write => "write",
+            Operation::Insert => "insert",
             Operation::Delete => "delete",
             Operation::Seek => "seek",
+            Operation::Scan => "scan",
+            Operation::Pop => "pop",
             Operation::Update => "update",
             Operation::Crc => "crc",
             Operation::Hash => "hash",
+            Operation::Compress => "compress",
+            Operation::Uncompress => "uncompress",
             Operation::Other => "op",
         }
     }
@@ -91,6 +112,8 @@ pub struct Stats {
     /// Reads that found their key, and all reads.
     found: Option<(u64, u64)>,
     message: String,
+    /// Numbers that are added up over all threads, and the text that is made of them.
+    tally: Option<Tally>,
     /// A background thread's work is not part of the result.
     excluded: bool,
     progress: Progress,
@@ -99,7 +122,17 @@ pub struct Stats {
     /// Latencies in nanoseconds, by operation.
     histograms: Option<Box<[Histogram; Operation::ALL.len()]>>,
     last_finished: Instant,
+    /// In an open loop, when the operation that is under way should have begun.
+    due: Option<Instant>,
+    latencies: Option<Box<Latencies>>,
     counter: Option<Arc<Counter>>,
+}
+
+/// See [`Stats::set_tally`].
+#[derive(Clone, Debug)]
+struct Tally {
+    text: fn(&[u64]) -> String,
+    numbers: Vec<u64>,
 }
 
 impl Stats {
@@ -122,12 +155,15 @@ impl Stats {
             bytes: 0,
             found: None,
             message: String::new(),
+            tally: None,
             excluded: false,
             progress,
             next_progress,
             last_progress: (0, now),
             histograms: histogram.then(|| Box::new([const { Histogram::new() }; Operation::ALL.len()])),
             last_finished: now,
+            due: None,
+            latencies: None,
             counter,
         }
     }
@@ -136,10 +172,13 @@ impl Stats {
     #[inline]
     pub fn finish_operations(&mut self, operations: u64, operation: Operation) {
         self.done += operations;
-        if matches!(operation, Operation::Write | Operation::Delete | Operation::Update) {
+        if matches!(
+            operation,
+            Operation::Write | Operation::Insert | Operation::Delete | Operation::Pop | Operation::Update
+        ) {
             self.writes += operations;
         }
-        if self.histograms.is_some() || self.counter.is_some() {
+        if self.histograms.is_some() || self.counter.is_some() || self.due.is_some() {
             self.observe(operations, operation);
         }
         if self.done >= self.next_progress {
@@ -156,6 +195,25 @@ impl Stats {
     /// Sets the text at the end of the line.
     pub fn set_message(&mut self, message: impl Into<String>) {
         self.message = message.into();
+    }
+
+    /// The next operation of an open loop that began at `start` was `due` then, and begins now.
+    #[inline]
+    pub fn begin(&mut self, start: Instant, due: Instant) {
+        self.due = Some(due);
+        if self.latencies.is_none() {
+            self.latencies = Some(Box::new(Latencies::new(start)));
+        }
+    }
+
+    /// The latencies of an open loop, if it is one.
+    pub fn latencies(&self) -> Option<&Latencies> {
+        self.latencies.as_deref()
+    }
+
+    /// Sets the text at the end of the line, made of numbers that are added up over all threads.
+    pub fn set_tally(&mut self, numbers: &[u64], text: fn(&[u64]) -> String) {
+        self.tally = Some(Tally { text, numbers: numbers.to_vec() });
     }
 
     /// Says how many of how many reads found their key; the numbers of all threads are added up.
@@ -178,10 +236,17 @@ impl Stats {
         self.writes
     }
 
-    /// Ends the time of this thread.
+    /// Ends the time of this thread, unless it has ended: checks may come after it.
     pub fn stop(&mut self) {
-        self.finished = Instant::now();
-        self.busy = self.finished - self.started;
+        if self.busy.is_zero() {
+            self.finished = Instant::now();
+            self.busy = self.finished - self.started;
+        }
+    }
+
+    /// When the last thread ended.
+    pub fn finished(&self) -> Instant {
+        self.finished
     }
 
     /// Adds another thread. Excluded threads add nothing.
@@ -205,6 +270,18 @@ impl Stats {
         }
         if self.message.is_empty() {
             self.message.clone_from(&other.message);
+        }
+        match (&mut self.tally, &other.tally) {
+            (Some(mine), Some(theirs)) => {
+                mine.numbers.iter_mut().zip(&theirs.numbers).for_each(|(mine, theirs)| *mine += theirs);
+            }
+            (None, Some(theirs)) => self.tally = Some(theirs.clone()),
+            _ => {}
+        }
+        match (&mut self.latencies, &other.latencies) {
+            (Some(mine), Some(theirs)) => mine.merge(theirs),
+            (None, Some(theirs)) => self.latencies = Some(theirs.clone()),
+            _ => {}
         }
         if let (Some(mine), Some(theirs)) = (&mut self.histograms, &other.histograms) {
             mine.iter_mut().zip(theirs.iter()).for_each(|(mine, theirs)| mine.merge(theirs));
@@ -240,6 +317,9 @@ impl Stats {
         if let Some((found, reads)) = self.found {
             let _ = write!(extra, " ({found} of {reads} found)");
         }
+        if let Some(Tally { text, numbers }) = &self.tally {
+            let _ = write!(extra, " {}", text(numbers));
+        }
         if !self.message.is_empty() {
             let _ = write!(extra, " {}", self.message);
         }
@@ -259,10 +339,16 @@ impl Stats {
 
     #[inline(never)]
     fn observe(&mut self, operations: u64, operation: Operation) {
-        if let Some(histograms) = &mut self.histograms {
+        let due = self.due.take();
+        if self.histograms.is_some() || due.is_some() {
             let now = Instant::now();
-            let latency = now.duration_since(self.last_finished);
-            histograms[operation as usize].record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+            if let (Some(due), Some(latencies)) = (due, &mut self.latencies) {
+                latencies.record(due, now);
+            }
+            if let Some(histograms) = &mut self.histograms {
+                let latency = now.saturating_duration_since(due.unwrap_or(self.last_finished));
+                histograms[operation as usize].record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+            }
             self.last_finished = now;
         }
         if let Some(counter) = &self.counter {
@@ -386,12 +472,15 @@ mod tests {
         let mut second = thread(base, 2, 5, 30);
         second.set_found(3, 4);
         second.set_message("second");
+        let sum: fn(&[u64]) -> String = |numbers| format!("( a:{} b:{})", numbers[0], numbers[1]);
+        first.set_tally(&[1, 10], sum);
+        second.set_tally(&[2, 20], sum);
         for stats in [&first, &second, &background] {
             all.merge(stats);
         }
         assert_eq!(
             all.report("x"),
-            "x            :  125000.000 micros/op 10 ops/sec 4.000 seconds 40 operations; (4 of 6 found) second\n"
+            "x            :  125000.000 micros/op 10 ops/sec 4.000 seconds 40 operations; (4 of 6 found) ( a:3 b:30) second\n"
         );
     }
 

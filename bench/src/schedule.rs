@@ -4,7 +4,7 @@
 //! (Gil Tene calls that coordinated omission). Here a thread takes the next moment of the schedule, waits for it if it
 //! lies ahead, and counts the latency from that moment, so that what queues up behind a stall is counted as waiting.
 use fastrand::Rng;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How the moments lie.
@@ -21,7 +21,7 @@ pub enum Spacing {
 /// All threads take from one schedule: a thread that is held up keeps back one operation, and others serve the queue.
 #[derive(Debug)]
 pub struct Schedule {
-    start: Instant,
+    start: OnceLock<Instant>,
     nanos_between: f64,
     spacing: Spacing,
     state: Mutex<State>,
@@ -40,15 +40,20 @@ struct State {
 const AWAKE: Duration = Duration::from_micros(80);
 
 impl Schedule {
-    /// `per_second` moments a second, from now on; more than 0.
+    /// `per_second` moments a second, more than 0; the first one is when somebody first asks.
     pub fn new(per_second: f64, spacing: Spacing, seed: u64) -> Schedule {
         let state = State { random: Rng::with_seed(seed), next_nanos: 0.0, taken: 0 };
-        Schedule { start: Instant::now(), nanos_between: 1e9 / per_second, spacing, state: Mutex::new(state) }
+        Schedule {
+            start: OnceLock::new(),
+            nanos_between: 1e9 / per_second,
+            spacing,
+            state: Mutex::new(state),
+        }
     }
 
     /// When it began.
     pub fn start(&self) -> Instant {
-        self.start
+        *self.start.get_or_init(Instant::now)
     }
 
     /// The next moment; nobody else gets it. It may have passed.
@@ -62,7 +67,7 @@ impl Schedule {
         };
         state.next_nanos += distance;
         state.taken += 1;
-        self.start + Duration::from_nanos(due as u64)
+        self.start() + Duration::from_nanos(due as u64)
     }
 
     /// Waits for the moment `due`.
@@ -84,7 +89,7 @@ impl Schedule {
     /// Moments before `until` that nobody has taken: operations that were due and have not begun.
     pub fn waiting(&self, until: Instant) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let nanos = until.saturating_duration_since(self.start).as_nanos() as f64;
+        let nanos = until.saturating_duration_since(self.start()).as_nanos() as f64;
         ((nanos - state.next_nanos) / self.nanos_between).max(0.0) as u64
     }
 

@@ -93,7 +93,8 @@ fn write_rows(file: &mut File, shared: &Shared, interval: Duration) -> io::Resul
             };
             stopped = shared.stop.wait_timeout(stopped, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        if *stopped {
+        // A row that is due is written even if the run has ended meanwhile.
+        if *stopped && Instant::now() < due {
             return Ok(());
         }
         drop(stopped);

@@ -2,7 +2,7 @@
 //!
 //! The columns are those of the table before RocksDB added one for pre-compressed bytes: the scripts count them.
 //! What the engine does not measure is a dash, not a zero.
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 /// Sums since the database was opened, or since they were reset, and the levels as they are.
@@ -32,6 +32,10 @@ pub struct Figures {
     pub stalled_by_memtables: Duration,
     /// How often they did.
     pub memtable_waits: u64,
+    /// Blocks read from files.
+    pub cache_misses: u64,
+    /// Blocks found in the cache, as far as the engine counts them.
+    pub cache_hits: u64,
     /// The levels that hold something, newest first.
     pub levels: Vec<Level>,
 }
@@ -67,8 +71,33 @@ impl Figures {
             stalled_by_debt: self.stalled_by_debt.saturating_sub(earlier.stalled_by_debt),
             stalled_by_memtables: self.stalled_by_memtables.saturating_sub(earlier.stalled_by_memtables),
             memtable_waits: self.memtable_waits.saturating_sub(earlier.memtable_waits),
+            cache_misses: self.cache_misses.saturating_sub(earlier.cache_misses),
+            cache_hits: self.cache_hits.saturating_sub(earlier.cache_hits),
             levels: self.levels,
         }
+    }
+
+    /// The counters as `--statistics` prints them, one a line, in RocksDB's form: `name COUNT : number`.
+    pub fn counters(&self) -> String {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let mut text = String::new();
+        for (name, count) in [
+            ("block.cache.miss", self.cache_misses),
+            ("block.cache.hit", self.cache_hits),
+            ("number.keys.written", self.writes),
+            ("wal.bytes", self.log_bytes),
+            ("flush.count", self.flushes),
+            ("flush.write.bytes", self.flush_bytes),
+            ("compact.count", self.compactions),
+            ("compact.read.bytes", self.compaction_bytes_read),
+            ("compact.write.bytes", self.compaction_bytes_written),
+            ("compact.moved.bytes", self.compaction_bytes_moved),
+            ("stall.memtable.count", self.memtable_waits),
+            ("stall.micros", micros(self.stalled_by_debt + self.stalled_by_memtables)),
+        ] {
+            let _ = writeln!(text, "sapwood.{name} COUNT : {count}");
+        }
+        text
     }
 
     /// Bytes that flushes and compactions wrote, per byte flushed.
@@ -234,6 +263,13 @@ mod tests {
         assert_eq!((sum[5].as_str(), sum[8].as_str(), sum[11].as_str()), ("5.0", "6.0", "3.0"));
         assert_eq!(sum.len(), 22);
         assert_eq!(line("  L6").split_whitespace().count(), 22);
+    }
+
+    #[test]
+    fn counters_are_a_line_each() {
+        let text = figures().counters();
+        assert!(text.contains("\nsapwood.flush.write.bytes COUNT : 2147483648\n"), "{text}");
+        assert!(text.ends_with("sapwood.stall.micros COUNT : 1250000\n"));
     }
 
     #[test]

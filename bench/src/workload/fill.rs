@@ -31,10 +31,10 @@ pub fn delete_random(worker: &mut Worker<'_>) -> Result<()> {
 }
 
 /// Only a random order goes on for a given time: one that visits each key once ends when all are visited.
-fn limit(worker: &Worker<'_>, order: Order, operations: u64) -> Limit {
+fn limit<'a>(worker: &Worker<'a>, order: Order, operations: u64) -> Limit<'a> {
     match order {
         Order::Random => worker.limit(operations),
-        Order::Sequential | Order::UniqueRandom => Limit::new(operations, 0, 1),
+        Order::Sequential | Order::UniqueRandom => worker.count_limit(operations),
     }
 }
 
@@ -44,7 +44,7 @@ fn fill(worker: &mut Worker<'_>, order: Order) -> Result<()> {
     let (mode, batch_size) = (worker.parameters.mode, worker.parameters.batch_size);
     let Worker { engine, shared, random, keys, values, stats, .. } = worker;
     if batch_size == 1 {
-        while limit.allows(1) {
+        while limit.allows(1, stats) {
             let key = keys.make(numbers.next(random));
             let value = values.next_value();
             let bytes = (key.len() + value.len()) as u64;
@@ -56,7 +56,7 @@ fn fill(worker: &mut Worker<'_>, order: Order) -> Result<()> {
         return Ok(());
     }
     let mut batch = engine.batch();
-    while limit.allows(batch_size) {
+    while limit.allows(batch_size, stats) {
         let mut bytes = 0;
         for _ in 0..batch_size {
             let key = keys.make(numbers.next(random));
@@ -78,7 +78,7 @@ fn delete(worker: &mut Worker<'_>, order: Order) -> Result<()> {
     let (mode, batch_size) = (worker.parameters.mode, worker.parameters.batch_size);
     let Worker { engine, shared, random, keys, stats, .. } = worker;
     if batch_size == 1 {
-        while limit.allows(1) {
+        while limit.allows(1, stats) {
             let key = keys.make(numbers.next(random));
             throttle_writes(shared, key.len() as u64);
             engine.delete(key, mode)?;
@@ -87,7 +87,7 @@ fn delete(worker: &mut Worker<'_>, order: Order) -> Result<()> {
         return Ok(());
     }
     let mut batch = engine.batch();
-    while limit.allows(batch_size) {
+    while limit.allows(batch_size, stats) {
         for _ in 0..batch_size {
             batch.delete(keys.make(numbers.next(random)));
         }

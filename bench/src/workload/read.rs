@@ -26,7 +26,7 @@ pub fn point_reads(worker: &mut Worker<'_>, read_keys: ReadKeys) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let Worker { engine, shared, random, keys, stats, .. } = worker;
     let (mut found, mut reads) = (0, 0);
-    while limit.allows(1) {
+    while limit.allows(1, stats) {
         let key = keys.make(read_keys.next(random));
         throttle_reads(shared, reads);
         reads += 1;
@@ -40,6 +40,70 @@ pub fn point_reads(worker: &mut Worker<'_>, read_keys: ReadKeys) -> Result<()> {
     Ok(())
 }
 
+/// readtocache, readtorowcache.
+pub fn in_order(worker: &mut Worker<'_>) -> Result<()> {
+    let mut limit = worker.count_limit(worker.parameters.num);
+    let Worker { engine, shared, keys, stats, .. } = worker;
+    let (mut found, mut reads) = (0, 0);
+    while limit.allows(1, stats) {
+        let key = keys.make(reads);
+        throttle_reads(shared, reads);
+        reads += 1;
+        if let Some(size) = engine.get(key, |value| std::hint::black_box(value).len())? {
+            found += 1;
+            stats.add_bytes((key.len() + size) as u64);
+        }
+        stats.finish_operations(1, Operation::Read);
+    }
+    stats.set_found(found, reads);
+    Ok(())
+}
+
+/// readrandomfast: keys come from a mask instead of a division, and operations are counted by the hundred. Keys beyond
+/// num do not exist.
+pub fn random_fast(worker: &mut Worker<'_>) -> Result<()> {
+    const GROUP: u64 = 100;
+    let mut limit = worker.limit(worker.parameters.reads.max(GROUP));
+    let num = worker.parameters.num;
+    let mask = num.next_power_of_two() - 1;
+    let Worker { engine, shared, random, keys, stats, .. } = worker;
+    let (mut found, mut reads, mut absent) = (0, 0, 0);
+    while limit.allows(GROUP, stats) {
+        for _ in 0..GROUP {
+            let number = random.u64(..) & mask;
+            absent += u64::from(number >= num);
+            let key = keys.make(number);
+            found += u64::from(engine.get(key, |value| std::hint::black_box(value).len())?.is_some());
+        }
+        if let Some(limiter) = &shared.read_rate {
+            limiter.request(GROUP);
+        }
+        reads += GROUP;
+        stats.finish_operations(GROUP, Operation::Read);
+    }
+    stats.set_tally(&[found, reads, absent], |n| {
+        format!("({} of {} found, issued {} non-exist keys)", n[0], n[1], n[2])
+    });
+    Ok(())
+}
+
+/// approximatesizerandom.
+pub fn approximate_size(worker: &mut Worker<'_>) -> Result<()> {
+    let mut limit = worker.limit(worker.parameters.reads);
+    let num = worker.parameters.num;
+    let Worker { engine, random, keys, stats, .. } = worker;
+    let mut upper = keys.clone();
+    let (mut estimates, mut sum) = (0, 0);
+    while limit.allows(1, stats) {
+        let (a, b) = (random.u64(..num), random.u64(..num));
+        sum += engine.approximate_size(keys.make(a.min(b)), upper.make(a.max(b)))?;
+        estimates += 1;
+        stats.finish_operations(1, Operation::Other);
+    }
+    stats.set_tally(&[estimates, sum], |n| format!("(average size: {})", n[1] / n[0].max(1)));
+    Ok(())
+}
+
 /// multireadrandom.
 pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
@@ -50,7 +114,7 @@ pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
     let Worker { engine, shared, random, keys, stats, .. } = worker;
     let mut batch: Vec<_> = (0..batch_size).map(|_| keys.clone()).collect();
     let (mut found, mut reads) = (0, 0);
-    while limit.allows(batch_size) {
+    while limit.allows(batch_size, stats) {
         if stride == 0 {
             batch.iter_mut().for_each(|key| {
                 key.make(read_keys.next(random));

@@ -64,7 +64,7 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
     let mut kept = if flags.reuse_iterator { Some(engine.cursor()?) } else { None };
     let (mut found, mut reads, mut number) = (0, 0, 0);
     let mut copy = [0u8; 256];
-    while limit.allows(1) {
+    while limit.allows(1, stats) {
         number = next_key(random, number);
         let key = keys.make(number);
         // As in RocksDB's, a seek has an iterator of its own unless one is kept.
@@ -99,11 +99,45 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
     Ok(())
 }
 
+/// multiscan: ranges at equal distances, behind each other, read with one iterator and counted as one operation.
+pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
+    let mut limit = worker.limit(worker.parameters.reads);
+    let (ranges, stride) = (worker.flags.multiscan_size as u64, worker.flags.multiscan_stride as u64);
+    let length = match worker.flags.seek_nexts {
+        nexts @ 1.. => nexts as u64,
+        _ => 50,
+    };
+    // The last range ends where the keys end, if there are as many.
+    let starts = worker.parameters.num.saturating_sub((ranges - 1) * stride + length).max(1);
+    let Worker { engine, random, keys, stats, .. } = worker;
+    let (mut scans, mut entries) = (0, 0);
+    while limit.allows(1, stats) {
+        let first = random.u64(..starts);
+        let mut cursor = engine.cursor()?;
+        for range in 0..ranges {
+            cursor.seek(keys.make(first + range * stride))?;
+            for _ in 0..length {
+                if !cursor.valid() {
+                    break;
+                }
+                let (key, value) = (std::hint::black_box(cursor.key()), std::hint::black_box(cursor.value()));
+                stats.add_bytes((key.len() + value.len()) as u64);
+                entries += 1;
+                cursor.next()?;
+            }
+        }
+        scans += 1;
+        stats.finish_operations(1, Operation::Scan);
+    }
+    stats.set_tally(&[scans, entries], |n| format!("(multiscans:{} entries:{})", n[0], n[1]));
+    Ok(())
+}
+
 /// newiterator.
 pub fn new_iterator(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.num);
     let Worker { engine, stats, .. } = worker;
-    while limit.allows(1) {
+    while limit.allows(1, stats) {
         drop(std::hint::black_box(engine.cursor()?));
         stats.finish_operations(1, Operation::Other);
     }

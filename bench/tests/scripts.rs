@@ -1,0 +1,220 @@
+//! What scripts around RocksDB's `db_bench` read, read from the real program's output with the tools they use: grep, sed
+//! and awk, with the patterns of `benchmark.sh`, `benchmark_leveldb.sh` and `regression_test.sh`.
+#![allow(clippy::disallowed_methods, reason = "runs the real program on real files")]
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// Everything a run left behind.
+struct Run {
+    folder: tempfile::TempDir,
+}
+
+impl Run {
+    /// The run that all tests look at: stdout and stderr in one file, as the scripts have them.
+    fn shared() -> &'static Run {
+        static RUN: OnceLock<Run> = OnceLock::new();
+        RUN.get_or_init(|| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = |name: &str| folder.path().join(name).display().to_string();
+            let output = db_bench(&[
+                &format!("--db={}", path("db")),
+                "--benchmarks=fillseq,overwrite[X3-W1],readrandom,seekrandom,waitforcompaction,stats,levelstats",
+                "--use_existing_db=0 --num=3000 --value_size=400 --key_size=20 --seed=1 --threads=2 --duration=0",
+                "--histogram=1 --statistics=1 --stats_per_interval=1 --stats_interval_seconds=60 --progress=0",
+                "--write_buffer_size=1048576 --cache_size=8388608 --seek_nexts=10 --reverse_iterator=1 --bloom_bits=10",
+                // Without a meaning here, but benchmark.sh passes them.
+                "--wal_dir=/nowhere --cache_numshardbits=6 --bytes_per_sync=8388608 --verify_checksum=1",
+                "--delete_obsolete_files_period_micros=62914560 --open_files=-1 --memtablerep=skip_list --num_levels=8",
+                "--compaction_style=0 --level_compaction_dynamic_level_bytes=true --min_level_to_compress=-1",
+                "--pin_l0_filter_and_index_blocks_in_cache=1 --level0_slowdown_writes_trigger=20",
+                "--allow_concurrent_memtable_write=false --merge_operator=\"put\"",
+            ]);
+            assert!(output.status.success());
+            let text = [&output.stderr[..], &output.stdout[..]].concat();
+            std::fs::write(folder.path().join("out"), text).unwrap();
+            Run { folder }
+        })
+    }
+
+    /// What a shell says to `script`, in which `$out` is the output and `$db` the database.
+    fn shell(&self, script: &str) -> String {
+        let path = |name: &str| self.folder.path().join(name);
+        let output = Command::new("sh")
+            .args(["-c", script])
+            .env("out", path("out"))
+            .env("db", path("db"))
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// The same as a number.
+    fn number(&self, script: &str) -> f64 {
+        let text = self.shell(script);
+        text.parse()
+            .unwrap_or_else(|_| panic!("{script}\nsays {text:?}, which is no number, about\n{}", self.text()))
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("out")).unwrap()
+    }
+}
+
+/// Runs the program; each argument may hold several flags.
+fn db_bench(arguments: &[&str]) -> Output {
+    let arguments = arguments.iter().flat_map(|line| line.split(' '));
+    Command::new(env!("CARGO_BIN_EXE_db_bench")).args(arguments).output().unwrap()
+}
+
+#[test]
+fn benchmark_sh_finds_rates_and_percentiles() {
+    let run = Run::shared();
+    for name in ["fillseq", "readrandom", "seekrandom"] {
+        let format =
+            format!(r#"grep ^{name} $out | awk '{{ if (NF >= 10 && $8 == "seconds") {{ print "V2" }} }}'"#);
+        assert_eq!(run.shell(&format), "V2");
+        let field = |number: u32| run.number(&format!("grep ^{name} $out | awk '{{ print ${number} }}'"));
+        let (micros, rate, seconds, operations) = (field(3), field(5), field(7), field(9));
+        assert!(micros > 0.0 && rate > 0.0 && field(11) > 0.0);
+        assert!((operations / rate - seconds).abs() < 0.001, "{operations} in {seconds} s are {rate}/s");
+    }
+    assert_eq!(run.number("grep ^fillseq $out | awk '{ print $9 }'"), 6000.0);
+    // The last histogram is that of the last benchmark.
+    let percentile =
+        |field: u32| run.number(&format!("grep '^Percentiles:' $out | tail -1 | awk '{{ print ${field} }}'"));
+    let percentiles = [3, 5, 7, 9, 11].map(percentile);
+    assert!(percentiles[0] > 0.0 && percentiles.is_sorted(), "{percentiles:?}");
+    let largest =
+        run.number(r#"grep "^Min: " $out | grep Median: | grep Max: | tail -1 | awk '{ print $6 }'"#);
+    // Rounded to two digits and to three.
+    assert!(largest + 0.01 > percentiles[4], "{largest} {percentiles:?}");
+}
+
+#[test]
+fn regression_test_sh_finds_rates() {
+    let run = Run::shared();
+    let rate = r"s/^readrandom[[:blank:]]+:.*[[:blank:]]+([0-9\.]+)[[:blank:]]+ops\/sec.*/\1/p";
+    assert!(run.number(&format!("sed -nE '{rate}' $out")) > 0.0);
+    for (number, percentile) in [("P50", 3), ("P75", 5), ("P99", 7), ("P99.9", 9), ("P99.99", 11)] {
+        let pattern = format!(r"^Percentiles:.*[[:blank:]]{number}:[[:blank:]]([0-9\.]+).*");
+        let found = run.number(&format!("sed -nE 's/{pattern}/\\1/p' $out | tail -1"));
+        assert_eq!(
+            found,
+            run.number(&format!("grep ^Percentiles: $out | tail -1 | awk '{{ print ${percentile} }}'"))
+        );
+    }
+}
+
+#[test]
+fn benchmark_sh_finds_the_state_of_the_database() {
+    let run = Run::shared();
+    assert!(run.number(r"grep ^Uptime\(secs $out | tail -1 | awk '{ print $2 }'") > 0.0);
+    assert!(run.number(r#"grep "^Cumulative stall" $out | tail -1 | awk '{ print $5 }'"#) >= 0.0);
+    assert!(
+        run.number(
+            r"grep ^Stalls\(count\): $out | tail -1 | awk '{ print $2 + $6 + $10 + $14 + $18 + $20 }'"
+        ) >= 0.0
+    );
+    assert!(
+        run.number(
+            r#"grep "^Flush(GB)" $out | tail -1 | awk '{ print $3 }' | tr ',' ' ' | awk '{ print $1 }'"#
+        ) > 0.0
+    );
+    assert!(run.number(r#"grep "^Cumulative compaction" $out | tail -1 | awk '{ print $3 }'"#) >= 0.0);
+    assert!(run.number(r#"grep "^Cumulative compaction" $out | tail -1 | awk '{ print $6 }'"#) >= 0.0);
+    assert_eq!(run.number(r#"grep "^ Sum" $out | tail -1 | awk '{ print NF }'"#), 22.0);
+    let size = run.shell(r#"grep "^ Sum" $out | tail -1 | awk '{ printf "%.0f%s", $3, $4 }'"#);
+    assert!(size.ends_with("MB"), "{size}");
+    assert_eq!(
+        run.shell(r#"grep "^Blob file count:" $out | tail -1 | awk '{ printf "%s%s", $7, $8 }'"#),
+        "0.0GB,"
+    );
+    assert!(run.number("ls -l $db | grep sst | awk '{ c += 1; b += $5 } END { print b }'") > 0.0);
+    // Fields 3 to 6 of the date: day, time and year after the name of the month.
+    let date = run.shell(r#"grep ^Date: $out | awk '{ print $6 "-" $3 "-" $4 "T" $5 }'"#);
+    assert!(date.starts_with("20") && date.contains(':'), "{date}");
+    assert!(run.number(r"sed -nE 's/^sapwood.number.keys.written COUNT : ([0-9]+)$/\1/p' $out") >= 6000.0);
+}
+
+#[test]
+fn repeated_runs_have_averages_and_medians() {
+    let run = Run::shared();
+    // One warm-up and three runs, of which the second and third tell the average so far.
+    assert_eq!(run.number("grep -c '^overwrite  *:.*ops/sec' $out"), 4.0);
+    assert_eq!(
+        run.number("grep -c '^overwrite \\[AVG [23] runs\\] : [0-9]* (± [0-9]*) ops/sec; ' $out"),
+        2.0
+    );
+    let average = run.number(r"sed -nE 's/^overwrite \[AVG    3 runs\] : ([0-9]+) .*MB\/sec$/\1/p' $out");
+    let median = run.number(r"sed -nE 's/^overwrite \[MEDIAN 3 runs\] : ([0-9]+) ops\/sec; .*/\1/p' $out");
+    assert!(average > 0.0 && median > 0.0);
+}
+
+#[test]
+fn the_report_file_has_a_header_and_a_row_per_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.csv");
+    let output = db_bench(&[
+        &format!("--report_file={} --report_interval_seconds=1", report.display()),
+        "--benchmarks=fillseq,readrandom --num=1000 --duration=1 --progress=0",
+    ]);
+    assert!(output.status.success());
+    let text = std::fs::read_to_string(report).unwrap();
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("secs_elapsed,interval_qps"));
+    let rows: Vec<(u64, u64)> = lines
+        .map(|line| line.split_once(',').unwrap())
+        .map(|(seconds, rate)| (seconds.parse().unwrap(), rate.parse().unwrap()))
+        .collect();
+    // Reading alone takes a second.
+    assert!(!rows.is_empty() && rows[0].0 >= 1 && rows[0].1 > 0, "{rows:?}");
+}
+
+#[test]
+fn an_open_loop_tells_its_latencies() {
+    let output = db_bench(&[
+        "--benchmarks=ycsba --num=500 --open_loop_rate=5000 --open_loop_spacing=fixed --progress=0 --seed=3",
+    ]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    // The load phase goes by the schedule too.
+    let blocks: Vec<&str> = text.split("\nopen loop    : 5000 ops/sec asked for (fixed), ").collect();
+    assert_eq!(blocks.len(), 3, "{text}");
+    for block in &blocks[1..] {
+        let lines: Vec<&str> = block.lines().collect();
+        assert!(lines[0].ends_with(" done; micros from the intended start:"), "{text}");
+        assert!(
+            lines[1].starts_with("  all seconds              P50: ") && lines[1].ends_with(" (500 ops)"),
+            "{text}"
+        );
+        assert!(lines[2].starts_with("  worst second (0 to 1)    P50: "), "{text}");
+    }
+    // A tenth of a second of schedule cannot be done faster.
+    let line = text.lines().find(|line| line.starts_with("ycsba ")).unwrap();
+    let seconds: f64 = line.split_whitespace().nth(6).unwrap().parse().unwrap();
+    assert!(seconds >= 0.0998, "{line}");
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_with_a_hint_and_nothing_is_run() {
+    let refused = |arguments: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db");
+        let output = db_bench(&[arguments, &format!("--db={}", path.display())]);
+        assert!(!output.status.success());
+        assert!(!Path::new(&path).exists());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused("--nums=5").contains("did you mean --num"));
+    assert!(refused("--benchmarks=fillseq,fillrandon").contains("did you mean fillrandom"));
+    assert!(refused("--benchmarks=mergerandom").contains("needs merge operators"));
+    assert!(
+        refused("--compression_type=zip --benchmarks=fillseq")
+            .contains("none of default, none, lz4, snappy, zstd")
+    );
+    // Records of YCSB among other data would be neither.
+    let output = db_bench(&["--benchmarks=fillseq,ycsba --num=100 --progress=0"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("ycsbload makes a new one"), "{text}");
+}
