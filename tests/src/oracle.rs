@@ -31,6 +31,8 @@ pub struct Oracle {
     next_incarnation: u64,
     /// A keyspace whose creation or drop was cut short, with the incarnation it has if it exists.
     unsure: Option<(String, u64)>,
+    /// A dropped keyspace that may come back, with any of what was in it.
+    ghost: Option<String>,
 }
 
 impl Oracle {
@@ -79,6 +81,11 @@ impl Oracle {
     /// The drop succeeded.
     pub fn dropped(&mut self) {
         self.unsure = None;
+    }
+
+    /// The drop succeeded, but the device lied about it: the keyspace may come back.
+    pub fn dropped_in_vain(&mut self) {
+        self.ghost = self.unsure.take().map(|(name, _)| name);
     }
 
     /// Commits operations (name of keyspace, operation) as the next of the history, in one batch with the counter.
@@ -151,7 +158,8 @@ impl Oracle {
         assert!(count >= self.first, "commits that were there before are gone: {count} of {}", self.first);
         let state = self.state(count);
         let mut spaces = self.spaces.clone();
-        let names = db.list_keyspaces()?;
+        let mut names = db.list_keyspaces()?;
+        names.retain(|name| self.ghost.as_ref() != Some(name));
         if let Some((name, incarnation)) = &self.unsure
             && names.contains(name)
         {

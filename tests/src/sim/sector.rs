@@ -90,6 +90,8 @@ struct Fixture {
     images: BTreeMap<PathBuf, Vec<u8>>,
     /// For each table: the keys that cannot be read without it.
     needs: BTreeMap<PathBuf, BTreeSet<(usize, Vec<u8>)>>,
+    /// The same without what the log holds: where it has become shorter, tables answer for keys that it had.
+    needs_below_log: BTreeMap<PathBuf, BTreeSet<(usize, Vec<u8>)>>,
     /// Every key that was ever written.
     universe: Vec<(usize, Vec<u8>)>,
     /// The state after some number of commits.
@@ -189,6 +191,7 @@ impl Fixture {
             sectors: Vec::new(),
             images: BTreeMap::new(),
             needs: BTreeMap::new(),
+            needs_below_log: BTreeMap::new(),
             universe: Vec::new(),
             states: Mutex::default(),
         };
@@ -200,6 +203,7 @@ impl Fixture {
             db.flush().expect("a healthy machine");
         }
         fixture.settle();
+        let tables_alone = fixture.fs.kill();
         if end == End::Closed {
             db.close().expect("a healthy machine");
         } else {
@@ -229,8 +233,10 @@ impl Fixture {
         fixture.sectors = fixture.images.iter().flat_map(|(path, bytes)| sectors(path, bytes)).collect();
         fixture.universe = fixture.all_keys();
         for path in fixture.images.keys().filter(|path| is_table(path)) {
-            let keys = fixture.keys_that_need(path);
+            let (keys, below) =
+                (fixture.keys_that_need(path, &fixture.fs), fixture.keys_that_need(path, &tables_alone));
             fixture.needs.insert(path.clone(), keys);
+            fixture.needs_below_log.insert(path.clone(), below);
         }
         fixture
     }
@@ -295,8 +301,8 @@ impl Fixture {
         keys.into_iter().collect()
     }
 
-    fn keys_that_need(&self, path: &Path) -> BTreeSet<(usize, Vec<u8>)> {
-        let fs = self.fs.kill();
+    fn keys_that_need(&self, path: &Path, fs: &SimFs) -> BTreeSet<(usize, Vec<u8>)> {
+        let fs = fs.kill();
         let db = open(&self.env.with_file_system(Arc::new(fs.clone())), |_| ()).expect("a healthy copy");
         let spaces = spaces(&db).expect("a healthy copy");
         for call in [Call::Read, Call::Open] {
@@ -474,7 +480,7 @@ impl Case<'_> {
             match self.get(*number, &spaces[*number], key)? {
                 Some(got) if got.as_ref() == state[*number].get(key) => {}
                 Some(_) => {
-                    let key = key.escape_ascii();
+                    let key = key.escape_ascii().to_string();
                     return Err(format!("wrong data under {key:?} of {} at commit {count}", SPACES[*number]));
                 }
                 None => failed += 1,
@@ -503,12 +509,17 @@ impl Case<'_> {
             Err(error) => {
                 self.is_typed(&error)?;
                 let entry = (number, key.to_vec());
+                let fixture = self.fixture;
+                let is_shorter = self.places.iter().any(|(path, _)| is_log(path));
                 let is_needed = |(path, _): &(PathBuf, Range<usize>)| {
-                    self.fixture.needs.get(path).is_some_and(|keys| keys.contains(&entry))
+                    let needs = |needs: &BTreeMap<_, BTreeSet<_>>| {
+                        needs.get(path).is_some_and(|keys: &BTreeSet<_>| keys.contains(&entry))
+                    };
+                    needs(&fixture.needs) || (is_shorter && needs(&fixture.needs_below_log))
                 };
                 // After a compaction a key may have moved beside the damage, but then there is an error no more.
                 if !self.places.iter().any(is_needed) {
-                    let key = key.escape_ascii();
+                    let key = key.escape_ascii().to_string();
                     return Err(format!("{key:?} is not in the damaged file and cannot be read: {error}"));
                 }
                 Ok(None)

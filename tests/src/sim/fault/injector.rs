@@ -133,6 +133,8 @@ pub struct Call {
     pub offset: u64,
     /// How many bytes.
     pub len: usize,
+    /// Whether the database was being closed.
+    pub closing: bool,
 }
 
 impl Call {
@@ -173,6 +175,10 @@ pub struct Plan {
 #[derive(Default)]
 struct State {
     plan: Option<Plan>,
+    /// The process has died: what its end still tries to do is no call.
+    dead: bool,
+    /// A close is under way.
+    closing: bool,
     /// The operation that a sticky plan concerns, once it was met.
     concerns: Option<Operation>,
     calls: u64,
@@ -196,12 +202,23 @@ impl Injector {
 
     /// The same counts and plan before another file system.
     pub fn before(&self, fs: &SimFs) -> Injector {
+        self.state().dead = false;
         Injector { inner: fs.clone(), state: self.state.clone() }
     }
 
     /// Everything goes well from now on.
     pub fn heal(&self) {
         self.state().plan = None;
+    }
+
+    /// The process dies: what dropping its database still tries to do is neither counted nor fails.
+    pub fn die(&self) {
+        self.state().dead = true;
+    }
+
+    /// Says whether the calls that follow belong to a close.
+    pub fn set_closing(&self, closing: bool) {
+        self.state().closing = closing;
     }
 
     /// The calls that went wrong.
@@ -221,9 +238,12 @@ impl Injector {
     /// Counts a call; what befalls it.
     fn begin(&self, operation: Operation, path: &Path, offset: u64, len: usize) -> Option<Effect> {
         let mut state = self.state();
-        let number = state.calls;
+        if state.dead {
+            return None;
+        }
+        let (number, closing) = (state.calls, state.closing);
         state.calls += 1;
-        let call = || Call { operation, path: path.to_path_buf(), offset, len };
+        let call = || Call { operation, path: path.to_path_buf(), offset, len, closing };
         if let Some(record) = &mut state.record {
             record.push(call());
         }
