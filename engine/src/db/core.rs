@@ -127,7 +127,8 @@ impl Core {
 
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
         let context = Arc::new(TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender));
-        let arenas = ArenaPool::new(MemtableOptions { size_bytes: options.memtable_bytes });
+        let memtables = MemtableOptions { size_bytes: options.memtable_bytes };
+        let arenas = ArenaPool::keeping(memtables, options.advanced.max_memtables);
         let source = MemtableSource {
             arenas: &arenas,
             memtable_bytes: options.memtable_bytes,

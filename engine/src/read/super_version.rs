@@ -11,7 +11,7 @@ use sapwood_base::KeyspaceId;
 use sapwood_compaction::Version;
 use sapwood_memtable::Memtable;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A memtable and the stretch of log that it holds.
 pub(crate) struct Generation {
@@ -83,12 +83,14 @@ impl SuperVersion {
 /// The place where the current view is found.
 pub(crate) struct SuperVersionCell {
     current: Atomic<SuperVersion>,
+    /// Views that were replaced and that some reader may still be borrowing.
+    retired: Arc<AtomicUsize>,
 }
 
 impl SuperVersionCell {
     /// A cell that holds `view`.
     pub(crate) fn new(view: SuperVersion) -> SuperVersionCell {
-        let cell = SuperVersionCell { current: Atomic::null() };
+        let cell = SuperVersionCell { current: Atomic::null(), retired: Arc::default() };
         // Release: pairs with the Acquire in `load`.
         cell.current.store(Shared::from(Arc::into_raw(Arc::new(view))), Ordering::Release);
         cell
@@ -123,12 +125,29 @@ impl SuperVersionCell {
         // AcqRel: publishes the new view; pairs with the Acquire in `load`.
         let old = self.current.swap(new, Ordering::AcqRel, &guard);
         let old = old.as_raw() as usize;
+        let retired = Arc::clone(&self.retired);
+        // Relaxed: a figure, which `release_retired` asks for.
+        retired.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the old pointer came from `Arc::into_raw` and is no longer in the cell; the closure runs once, after
         // every guard that could have loaded it is gone.
         unsafe {
-            guard.defer_unchecked(move || drop(Arc::from_raw(old as *const SuperVersion)));
+            guard.defer_unchecked(move || {
+                drop(Arc::from_raw(old as *const SuperVersion));
+                retired.fetch_sub(1, Ordering::Relaxed);
+            });
         }
         guard.flush();
+    }
+
+    /// Releases the views that were replaced and that nobody can be borrowing any more, in at most so many turns of the
+    /// collector. All databases of a process share that, so a turn may be spent on what another one has left.
+    pub(crate) fn release_retired(&self, turns: usize) {
+        for _ in 0..turns {
+            if self.retired.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            crossbeam_epoch::pin().flush();
+        }
     }
 }
 

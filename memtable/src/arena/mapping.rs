@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Mappings start on a huge page.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Where huge pages are not asked for, memory is given back in units of this: whole pages on every machine that we know of.
+const SMALL_PAGES_BYTES: usize = 64 << 10;
 /// Offsets are 32 bits of eight-byte units.
 const LARGEST_BYTES: usize = (u32::MAX as usize) * UNIT_BYTES;
 /// Address space beyond the memtable's size, tried from the left until the system grants one.
@@ -21,6 +23,8 @@ pub(super) struct Mapping {
     /// Bytes that may be used from `base` on.
     capacity_bytes: usize,
     filter_bytes: usize,
+    /// In what units memory is given back.
+    page_bytes: usize,
     pub(super) bump: Bump,
     /// The most bytes from `base` on that were ever touched and not given back.
     touched_bytes: AtomicUsize,
@@ -62,8 +66,9 @@ impl Mapping {
         // SAFETY: the mapping is one huge page longer than `capacity_bytes`, so `skip` stays inside it.
         let base = unsafe { NonNull::new_unchecked(start.add(skip)) };
         // Small memtables would pay two mebibytes of memory for nothing. Advice may be refused; it only costs speed.
+        let is_huge = size_bytes >= HUGE_PAGE_BYTES / 2;
         #[cfg(target_os = "linux")]
-        if size_bytes >= HUGE_PAGE_BYTES / 2 {
+        if is_huge {
             let _ = map.advise(memmap2::Advice::HugePage);
         }
         let units = |bytes: usize| (bytes / UNIT_BYTES) as u64;
@@ -79,6 +84,7 @@ impl Mapping {
             base,
             capacity_bytes,
             filter_bytes,
+            page_bytes: if is_huge { HUGE_PAGE_BYTES } else { SMALL_PAGES_BYTES },
             bump,
             touched_bytes: AtomicUsize::new(filter_bytes),
         }
@@ -130,7 +136,7 @@ impl Mapping {
             word.store(0, Ordering::Relaxed);
         }
         let touched = self.resident_bytes();
-        let keep = (self.filter_bytes + keep_bytes).next_multiple_of(HUGE_PAGE_BYTES);
+        let keep = (self.filter_bytes + keep_bytes).next_multiple_of(self.page_bytes);
         self.bump.reset();
         let kept = if touched > keep && self.give_back(keep, touched) { keep } else { touched };
         self.touched_bytes.store(kept, Ordering::Relaxed);
@@ -141,7 +147,7 @@ impl Mapping {
         #[cfg(unix)]
         {
             let skip = self.base.as_ptr() as usize - self.map.as_ptr() as usize;
-            let to = to.next_multiple_of(HUGE_PAGE_BYTES).min(self.capacity_bytes);
+            let to = to.next_multiple_of(self.page_bytes).min(self.capacity_bytes);
             // SAFETY: the range lies inside the mapping and behind the filter, and by the contract of `recycle`
             // no reference into it exists; the pages read as zeros afterwards, which is as good as old bytes.
             unsafe {

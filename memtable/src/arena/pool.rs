@@ -1,6 +1,7 @@
 //! The arenas of one database: taken at rotation, given back when the last reader of a memtable is gone.
 //!
-//! Mappings are reused for ever, because unmapping costs every core a TLB shoot-down and mapping costs page faults.
+//! Mappings are reused, because unmapping costs every core a TLB shoot-down and mapping costs page faults. Only those go
+//! that come back when there are more than the database needs: cursors had kept memtables from being dropped.
 use crate::arena::mapping::Mapping;
 use crate::arena::memory::Arena;
 use crate::memtable::MemtableOptions;
@@ -11,6 +12,8 @@ use std::sync::{Arc, Weak};
 /// A source of [`Arena`]s. Cheap to share; every method may be called from any thread.
 pub struct ArenaPool {
     options: MemtableOptions,
+    /// How many mappings there may be before those that come back are given up.
+    most: usize,
     state: Mutex<State>,
 }
 
@@ -22,9 +25,14 @@ struct State {
 }
 
 impl ArenaPool {
-    /// An empty pool of arenas for memtables with these options.
+    /// An empty pool of arenas for memtables with these options. It keeps every arena that comes back.
     pub fn new(options: MemtableOptions) -> Arc<ArenaPool> {
-        Arc::new(ArenaPool { options, state: Mutex::default() })
+        ArenaPool::keeping(options, usize::MAX)
+    }
+
+    /// [`ArenaPool::new`], which gives up the arenas that come back when there are more than `most`.
+    pub fn keeping(options: MemtableOptions, most: usize) -> Arc<ArenaPool> {
+        Arc::new(ArenaPool { options, most, state: Mutex::default() })
     }
 
     /// An idle arena, or a new one.
@@ -88,7 +96,10 @@ impl ArenaPool {
 
     fn create(&self) -> Result<Arc<Mapping>> {
         let mapping = Arc::new(Mapping::new(self.options.size_bytes)?);
-        self.state.lock().all.push(Arc::downgrade(&mapping));
+        let mut state = self.state.lock();
+        state.all.retain(|mapping| mapping.strong_count() > 0);
+        state.all.push(Arc::downgrade(&mapping));
+        drop(state);
         Ok(mapping)
     }
 
@@ -100,13 +111,43 @@ impl ArenaPool {
     pub(super) fn give_back(&self, mapping: Arc<Mapping>) {
         // A quarter more than the usual size is kept: memtables overshoot a little.
         mapping.recycle(self.options.size_bytes + self.options.size_bytes / 4);
-        self.state.lock().idle.push(mapping);
+        let mut state = self.state.lock();
+        let there = state.all.iter().filter(|mapping| mapping.strong_count() > 0).count();
+        if there <= self.most {
+            return state.idle.push(mapping);
+        }
+        // Unmapping takes long, so it happens outside the lock.
+        drop(state);
+        drop(mapping);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_more_arenas_are_kept_than_are_needed() {
+        let pool = ArenaPool::keeping(MemtableOptions { size_bytes: 64 << 10 }, 2);
+        let arenas: Vec<Arena> = (0..5).map(|_| pool.take().unwrap()).collect();
+        drop(arenas);
+        assert_eq!(pool.idle(), 2);
+        let reserved = pool.bytes_reserved();
+        drop((pool.take().unwrap(), pool.take().unwrap()));
+        assert_eq!((pool.idle(), pool.bytes_reserved()), (2, reserved));
+    }
+
+    #[test]
+    fn small_arenas_give_back_what_a_large_batch_took() {
+        let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 });
+        let arena = pool.take().unwrap();
+        while pool.bytes_resident() < 1 << 20 {
+            arena.allocate(4096, 1).unwrap();
+        }
+        assert!(pool.bytes_resident() >= 1 << 20);
+        drop(arena);
+        assert!(pool.bytes_resident() <= 128 << 10, "{} bytes", pool.bytes_resident());
+    }
 
     #[test]
     fn arenas_are_recycled_and_trimmed() {

@@ -28,11 +28,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -217,6 +217,30 @@ fn number_of(path: &Path) -> Option<u64> {
     }
 }
 
+/// What a run did.
+#[derive(Default)]
+struct Trace {
+    /// Changing calls: number, kind and file, before and after each.
+    calls: Vec<(u64, CallKind, PathBuf)>,
+    /// A hash of all answers of reads.
+    answers: u64,
+}
+
+impl Trace {
+    /// In which the second of two runs that should be alike differs first.
+    fn difference(&self, again: &Trace) -> Option<String> {
+        let calls = self.calls.len().max(again.calls.len());
+        if let Some(at) = (0..calls).find(|at| self.calls.get(*at) != again.calls.get(*at)) {
+            let show = |trace: &Trace| match trace.calls.get(at) {
+                Some((number, operation, path)) => format!("call {number}, {operation} {}", path.display()),
+                None => "the end".to_string(),
+            };
+            return Some(format!("{} was {} the second time", show(self), show(again)));
+        }
+        (self.answers != again.answers).then(|| "the second time its answers were others".to_string())
+    }
+}
+
 type Queue = Arc<Mutex<Vec<Caught>>>;
 
 /// What all levels of one seed share.
@@ -281,20 +305,20 @@ impl Campaign {
         };
         let (_, again) = self.run_once(operations, |_| threshold)?;
         // A look at one place stops nowhere else, and everything else is as it was.
-        if trace != again && !self.loose {
-            return Err("the run does not repeat itself: the second time its calls were others".to_string());
+        match trace.difference(&again).filter(|_| !self.loose) {
+            Some(difference) => Err(format!("the run does not repeat itself: {difference}")),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    /// Runs the operations; gives the number of changing calls and a hash of them and of all answers.
+    /// Runs the operations; gives the number of changing calls, them, and a hash of all answers.
     fn run_once(
         self: &Rc<Campaign>,
         operations: &[Operation],
         threshold: impl Fn(()) -> u64,
-    ) -> Result<(u64, u64), String> {
+    ) -> Result<(u64, Trace), String> {
         let (env, fs) = Env::sim_manual(self.seed);
-        let trace = Arc::new(Mutex::new(Xxh3::new()));
+        let trace = Arc::new(Mutex::new(Trace::default()));
         let promise = Model::new().promise().clone();
         let mut crasher = Crasher::new(self, 1, promise, Numbers::default());
         crasher.attach(&fs, threshold(()), Some(trace.clone()));
@@ -310,9 +334,9 @@ impl Campaign {
         driver.close(&mut crasher).map_err(in_words)?;
         crasher.moved(driver.model())?;
         fs.unwatch();
-        let mut trace = trace.lock().expect("no panic held it");
-        trace.update(&driver.answers().to_le_bytes());
-        Ok((fs.operations(), trace.digest()))
+        let mut trace = std::mem::take(&mut *trace.lock().expect("no panic held it"));
+        trace.answers = driver.answers();
+        Ok((fs.operations(), trace))
     }
 }
 
@@ -351,17 +375,15 @@ impl Crasher {
     }
 
     /// Watches `fs`: takes the moments whose hash is below `threshold`.
-    fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Xxh3>>>) {
+    fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Trace>>>) {
         let (queue, numbers) = (self.queue.clone(), self.numbers.clone());
         let (salt, level) = (self.random.u64(..), self.level);
         let print = self.campaign.only.as_ref().is_some_and(|only| only.print) && threshold > 0;
         let only = self.campaign.only.clone().filter(|_| level == 1).map(|only| only.operation);
         fs.watch(move |moment: &Moment<'_>| {
             if let Some(trace) = &trace {
-                let mut trace = trace.lock().expect("no panic holds it");
-                trace.update(&moment.number.to_le_bytes());
-                trace.update(moment.path.as_os_str().as_encoded_bytes());
-                trace.update(moment.operation.to_string().as_bytes());
+                let call = (moment.number, moment.operation, moment.path.to_path_buf());
+                trace.lock().expect("no panic holds it").calls.push(call);
             }
             if print {
                 println!("level {level}: {moment:?}");
