@@ -33,4 +33,13 @@ pub trait InternalIterator {
     fn kind(&self) -> ValueKind;
     /// The value; empty for a tombstone.
     fn value(&self) -> &[u8];
+    /// Whether the entry that follows may be another version of the current key; `false` is certain. REQUIRES:
+    /// `valid`.
+    fn may_repeat_after(&self) -> bool {
+        true
+    }
+    /// As [`InternalIterator::may_repeat_after`], for the entry before.
+    fn may_repeat_before(&self) -> bool {
+        true
+    }
 }

@@ -27,14 +27,18 @@ pub(crate) struct Cursor<S> {
     block: usize,
     slot: usize,
     count: usize,
-    /// The user key; its first `lcp_len` bytes stay while the block does.
+    /// The user key in its first `key_len` bytes, of which the first `lcp_len` stay while the block does; then room.
     key: Vec<u8>,
+    key_len: usize,
     lcp_len: usize,
 }
 
+/// Suffixes up to this length are copied as this many bytes: two instructions instead of a call.
+const SHORT_SUFFIX_BYTES: usize = 16;
+
 impl<S: BlockSource> Cursor<S> {
     pub(crate) fn new(source: S) -> Cursor<S> {
-        Cursor { source, layout: None, block: 0, slot: 0, count: 0, key: Vec::new(), lcp_len: 0 }
+        Cursor { source, layout: None, block: 0, slot: 0, count: 0, key: Vec::new(), key_len: 0, lcp_len: 0 }
     }
 
     /// Makes `block` the current one, keeping it if it is. The cursor is not valid until a slot is taken.
@@ -51,6 +55,7 @@ impl<S: BlockSource> Cursor<S> {
         let lcp = layout.lcp(image);
         self.key.clear();
         self.key.extend_from_slice(lcp);
+        self.key.resize(lcp.len() + SHORT_SUFFIX_BYTES, 0);
         self.lcp_len = lcp.len();
         self.block = block;
         self.count = layout.count();
@@ -62,15 +67,35 @@ impl<S: BlockSource> Cursor<S> {
     fn take_slot(&mut self, slot: usize) {
         let Some(layout) = &self.layout else { return };
         self.slot = slot;
-        self.key.truncate(self.lcp_len);
-        self.key.extend_from_slice(layout.suffix(self.source.image(), slot));
+        let image = self.source.image();
+        let (start, end) = layout.suffix_range(image, slot);
+        self.key_len = self.lcp_len + (end - start);
+        if end - start <= SHORT_SUFFIX_BYTES
+            && let Some(suffix) = image[start..].first_chunk::<SHORT_SUFFIX_BYTES>()
+            && let Some(room) = self.key[self.lcp_len..].first_chunk_mut()
+        {
+            *room = *suffix;
+            return;
+        }
+        if self.key.len() < self.key_len {
+            self.key.resize(self.key_len, 0);
+        }
+        self.key[self.lcp_len..self.key_len].copy_from_slice(&image[start..end]);
+    }
+
+    /// Whether the neighbours `slot` and `slot + 1` may have the same key: different tags say no.
+    #[inline]
+    fn may_be_equal(&self, slot: usize) -> bool {
+        let image = self.source.image();
+        let layout = self.layout();
+        layout.tag(image, slot) == layout.tag(image, slot + 1)
     }
 
     fn leave(&mut self) {
         self.slot = self.count;
     }
 
-    #[inline]
+    #[inline(always)]
     fn layout(&self) -> &BlockLayout {
         self.layout.as_ref().expect("the iterator is valid")
     }
@@ -117,7 +142,7 @@ impl<S: BlockSource> Cursor<S> {
 }
 
 impl<S: BlockSource> InternalIterator for Cursor<S> {
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         self.slot < self.count
     }
@@ -186,24 +211,35 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
         self.previous_block()
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
-        &self.key
+        &self.key[..self.key_len]
     }
 
-    #[inline]
+    #[inline(always)]
     fn sequence(&self) -> SequenceNumber {
         self.layout().sequence(self.source.image(), self.slot)
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> ValueKind {
         self.layout().kind(self.source.image(), self.slot)
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&self) -> &[u8] {
         self.layout().value(self.source.image(), self.slot)
+    }
+
+    #[inline(always)]
+    fn may_repeat_after(&self) -> bool {
+        // A key's versions may go on in the next block.
+        self.slot + 1 >= self.count || self.may_be_equal(self.slot)
+    }
+
+    #[inline(always)]
+    fn may_repeat_before(&self) -> bool {
+        self.slot == 0 || self.may_be_equal(self.slot - 1)
     }
 }
 
@@ -211,7 +247,7 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
 macro_rules! forward_to_cursor {
     ($name:ty) => {
         impl InternalIterator for $name {
-            #[inline]
+            #[inline(always)]
             fn valid(&self) -> bool {
                 self.cursor.valid()
             }
@@ -235,21 +271,29 @@ macro_rules! forward_to_cursor {
             fn prev(&mut self) -> Result<()> {
                 self.cursor.prev()
             }
-            #[inline]
+            #[inline(always)]
             fn key(&self) -> &[u8] {
                 self.cursor.key()
             }
-            #[inline]
+            #[inline(always)]
             fn sequence(&self) -> SequenceNumber {
                 self.cursor.sequence()
             }
-            #[inline]
+            #[inline(always)]
             fn kind(&self) -> ValueKind {
                 self.cursor.kind()
             }
-            #[inline]
+            #[inline(always)]
             fn value(&self) -> &[u8] {
                 self.cursor.value()
+            }
+            #[inline(always)]
+            fn may_repeat_after(&self) -> bool {
+                self.cursor.may_repeat_after()
+            }
+            #[inline(always)]
+            fn may_repeat_before(&self) -> bool {
+                self.cursor.may_repeat_before()
             }
         }
     };

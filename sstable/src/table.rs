@@ -142,7 +142,7 @@ impl Table {
     /// If `block` is not from [`Table::locate`].
     #[inline]
     pub fn prefetch_block(&self, block: usize) {
-        self.slots.prefetch_block(block);
+        self.slots.prefetch_block(block, 128);
     }
 
     /// [`Table::get`] for a key whose block is known.

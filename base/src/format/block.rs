@@ -306,13 +306,20 @@ impl BlockLayout {
     /// The key of entry `i` without the common prefix.
     #[inline]
     pub fn suffix<'a>(&self, image: &'a [u8], i: usize) -> &'a [u8] {
+        let (start, end) = self.suffix_range(image, i);
+        &image[start..end]
+    }
+
+    /// Where the suffix of entry `i` lies in the image: start and end.
+    #[inline]
+    pub fn suffix_range(&self, image: &[u8], i: usize) -> (usize, usize) {
         let keys = self.keys as usize;
         if self.flags & FIXED_SUFFIX != 0 {
             let len = self.suffix_len as usize;
-            return &image[keys + i * len..keys + i * len + len];
+            return (keys + i * len, keys + i * len + len);
         }
         let (start, end) = BlockLayout::bounds(image, self.key_ends, self.flags & WIDE_KEY_ENDS != 0, i);
-        &image[keys + start..keys + end]
+        (keys + start, keys + end)
     }
 
     /// Where the value of entry `i` lies in the image: start and end.

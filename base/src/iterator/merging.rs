@@ -41,7 +41,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 
     /// The input that holds the current entry. REQUIRES: `valid`.
-    #[inline]
+    #[inline(always)]
     pub fn current(&self) -> &I {
         &self.inputs[self.heap[0] as usize]
     }
@@ -116,6 +116,10 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline]
     fn settle_root(&mut self) {
         let root = self.heap[0] as usize;
+        // Nobody to compare it with: its prefix is not looked at before all inputs are positioned anew.
+        if self.heap.len() == 1 && self.inputs[root].valid() {
+            return;
+        }
         if self.inputs[root].valid() {
             self.prefixes[root] = key_prefix(self.inputs[root].key());
         } else {
@@ -128,6 +132,15 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
         }
         self.sift_down(0);
+    }
+
+    /// Whether another input may stand on the current key.
+    #[inline]
+    fn is_shared(&self) -> bool {
+        // The next in order is one of the root's children.
+        let prefix = |at: usize| self.heap.get(at).map(|input| self.prefixes[*input as usize]);
+        let others = [prefix(1), prefix(2)];
+        others[0].is_some() && others.contains(&prefix(0))
     }
 
     /// Turns round: places every input at its first entry after (forward) or last entry before (backward) the
@@ -155,7 +168,7 @@ impl<I: InternalIterator> MergingIterator<I> {
 }
 
 impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         !self.heap.is_empty()
     }
@@ -204,24 +217,34 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         self.current().key()
     }
 
-    #[inline]
+    #[inline(always)]
     fn sequence(&self) -> SequenceNumber {
         self.current().sequence()
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> ValueKind {
         self.current().kind()
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&self) -> &[u8] {
         self.current().value()
+    }
+
+    #[inline(always)]
+    fn may_repeat_after(&self) -> bool {
+        self.is_shared() || self.current().may_repeat_after()
+    }
+
+    #[inline(always)]
+    fn may_repeat_before(&self) -> bool {
+        self.is_shared() || self.current().may_repeat_before()
     }
 }
 

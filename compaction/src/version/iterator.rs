@@ -42,12 +42,14 @@ pub struct RunIterator<R: ReadTable> {
     read: R,
     at: usize,
     table: Option<R::Iterator>,
+    /// Whether the current table has a lower bound.
+    has_lower: bool,
 }
 
 impl<R: ReadTable> RunIterator<R> {
     /// An iterator over `run`, not positioned.
     pub fn new(run: Arc<Run>, read: R) -> RunIterator<R> {
-        RunIterator { run, read, at: usize::MAX, table: None }
+        RunIterator { run, read, at: usize::MAX, table: None, has_lower: false }
     }
 
     /// Makes table `at` the current one; whether there is such a table.
@@ -62,6 +64,7 @@ impl<R: ReadTable> RunIterator<R> {
             let table = self.run.tables[at].handle.table()?;
             self.table = Some(self.read.iterate(table));
             self.at = at;
+            self.has_lower = self.run.tables[at].record.lower.is_some();
         }
         Ok(true)
     }
@@ -108,14 +111,14 @@ impl<R: ReadTable> RunIterator<R> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn inner(&self) -> &R::Iterator {
         self.table.as_ref().expect("the iterator stands on an entry")
     }
 }
 
 impl<R: ReadTable> InternalIterator for RunIterator<R> {
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         self.table.as_ref().is_some_and(|table| table.valid())
     }
@@ -172,27 +175,41 @@ impl<R: ReadTable> InternalIterator for RunIterator<R> {
 
     #[inline]
     fn prev(&mut self) -> Result<()> {
-        self.table.as_mut().expect("the iterator stands on an entry").prev()?;
+        let table = self.table.as_mut().expect("the iterator stands on an entry");
+        table.prev()?;
+        if table.valid() && !self.has_lower {
+            return Ok(());
+        }
         self.backward_to_valid()
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         self.inner().key()
     }
 
-    #[inline]
+    #[inline(always)]
     fn sequence(&self) -> SequenceNumber {
         self.inner().sequence()
     }
 
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> ValueKind {
         self.inner().kind()
     }
 
-    #[inline]
+    #[inline(always)]
     fn value(&self) -> &[u8] {
         self.inner().value()
+    }
+
+    #[inline(always)]
+    fn may_repeat_after(&self) -> bool {
+        self.inner().may_repeat_after()
+    }
+
+    #[inline(always)]
+    fn may_repeat_before(&self) -> bool {
+        self.inner().may_repeat_before()
     }
 }

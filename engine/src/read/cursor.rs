@@ -27,7 +27,7 @@ macro_rules! delegate {
 }
 
 impl InternalIterator for Source {
-    #[inline]
+    #[inline(always)]
     fn valid(&self) -> bool {
         delegate!(self, source => source.valid())
     }
@@ -51,21 +51,29 @@ impl InternalIterator for Source {
     fn prev(&mut self) -> Result<()> {
         delegate!(self, source => source.prev())
     }
-    #[inline]
+    #[inline(always)]
     fn key(&self) -> &[u8] {
         delegate!(self, source => source.key())
     }
-    #[inline]
+    #[inline(always)]
     fn sequence(&self) -> SequenceNumber {
         delegate!(self, source => source.sequence())
     }
-    #[inline]
+    #[inline(always)]
     fn kind(&self) -> ValueKind {
         delegate!(self, source => source.kind())
     }
-    #[inline]
+    #[inline(always)]
     fn value(&self) -> &[u8] {
         delegate!(self, source => source.value())
+    }
+    #[inline(always)]
+    fn may_repeat_after(&self) -> bool {
+        delegate!(self, source => source.may_repeat_after())
+    }
+    #[inline(always)]
+    fn may_repeat_before(&self) -> bool {
+        delegate!(self, source => source.may_repeat_before())
     }
 }
 
@@ -75,6 +83,8 @@ enum State {
     Nowhere,
     /// On an entry, and the merge stands on it.
     Forward,
+    /// On an entry, and the merge, on its way back, stands on it: no version of its key comes before.
+    BackwardSingle,
     /// On an entry whose key and value are held here; the merge stands on the last entry of a smaller key.
     Backward,
 }
@@ -121,26 +131,26 @@ impl Cursor {
     }
 
     /// Whether the cursor stands on an entry.
-    #[inline]
+    #[inline(always)]
     pub fn valid(&self) -> bool {
         self.state != State::Nowhere
     }
 
     /// The key. REQUIRES: [`Cursor::valid`] (empty otherwise).
-    #[inline]
+    #[inline(always)]
     pub fn key(&self) -> &[u8] {
         match self.state {
-            State::Forward => self.merged.key(),
+            State::Forward | State::BackwardSingle => self.merged.key(),
             State::Backward => &self.key,
             State::Nowhere => &[],
         }
     }
 
     /// The value, without a copy. REQUIRES: [`Cursor::valid`] (empty otherwise).
-    #[inline]
+    #[inline(always)]
     pub fn value(&self) -> &[u8] {
         match self.state {
-            State::Forward => self.merged.value(),
+            State::Forward | State::BackwardSingle => self.merged.value(),
             State::Backward => &self.value,
             State::Nowhere => &[],
         }
@@ -192,6 +202,11 @@ impl Cursor {
     #[inline]
     pub fn next(&mut self) -> Result<()> {
         match self.state {
+            State::Forward if !self.merged.may_repeat_after() => {
+                self.state = State::Nowhere;
+                self.merged.next()?;
+                self.settle_forward(false)
+            }
             State::Forward => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merged.key());
@@ -199,7 +214,11 @@ impl Cursor {
                 self.merged.next()?;
                 self.settle_forward(true)
             }
-            State::Backward => {
+            State::Backward | State::BackwardSingle => {
+                if self.state == State::BackwardSingle {
+                    self.key.clear();
+                    self.key.extend_from_slice(self.merged.key());
+                }
                 self.state = State::Nowhere;
                 let key = std::mem::take(&mut self.key);
                 let result = self.merged.seek(&key);
@@ -230,6 +249,11 @@ impl Cursor {
                 self.merged.seek_before(&self.key)?;
                 self.settle_backward()
             }
+            State::BackwardSingle => {
+                self.state = State::Nowhere;
+                self.merged.prev()?;
+                self.settle_backward()
+            }
             State::Backward => {
                 self.state = State::Nowhere;
                 self.settle_backward()
@@ -258,8 +282,17 @@ impl Cursor {
     }
 
     /// Goes back over the versions of one key after the other, oldest first, until one shows a value.
+    #[inline]
     fn settle_backward(&mut self) -> Result<()> {
         while self.merged.valid() {
+            if !self.merged.may_repeat_before() {
+                if self.merged.sequence() <= self.sequence && self.merged.kind() == ValueKind::Put {
+                    self.state = State::BackwardSingle;
+                    return Ok(());
+                }
+                self.merged.prev()?;
+                continue;
+            }
             self.key.clear();
             self.key.extend_from_slice(self.merged.key());
             let mut visible = false;

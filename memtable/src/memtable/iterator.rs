@@ -93,4 +93,14 @@ impl InternalIterator for MemtableIterator {
     fn value(&self) -> &[u8] {
         self.cursor.entry(&self.memtable.arena).value()
     }
+
+    #[inline]
+    fn may_repeat_after(&self) -> bool {
+        self.cursor.has_older(&self.memtable.arena)
+    }
+
+    #[inline]
+    fn may_repeat_before(&self) -> bool {
+        self.cursor.has_newer()
+    }
 }

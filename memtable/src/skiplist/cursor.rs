@@ -64,6 +64,19 @@ impl Cursor {
         nodes.record(self.current.expect("the iterator is valid"))
     }
 
+    /// Whether an older version of the key follows. REQUIRES: there is an entry.
+    #[inline]
+    pub fn has_older(&self, nodes: &Nodes) -> bool {
+        // Acquire, as in `next_within_leaf`.
+        self.entry(nodes).older().load(Ordering::Acquire).is_some()
+    }
+
+    /// Whether a newer version of the key comes before. REQUIRES: there is an entry.
+    #[inline]
+    pub fn has_newer(&self) -> bool {
+        self.slots[self.index] != self.current
+    }
+
     /// Stands nowhere.
     pub fn clear(&mut self) {
         self.current = None;

@@ -8,6 +8,8 @@ use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_storage::{Fill, PinnedBlock};
 use std::sync::Arc;
 
+/// What is asked for of the next block in memory: the columns before the values, in a block of many entries.
+const PREFETCHED_BYTES: usize = 1 << 10;
 /// What the first readahead asks for; it doubles from there.
 const FIRST_READAHEAD_BYTES: u64 = 32 << 10;
 /// This many missing blocks in a row make a sequential reader.
@@ -95,6 +97,12 @@ impl BlockSource for CachedBlocks {
 
     fn load(&mut self, block: usize) -> Result<()> {
         self.pinned = None;
+        // Whoever has come from a neighbour may go on to the next one, and finds there what a step looks at.
+        if self.last_block.wrapping_add(1) == block {
+            self.table.slots.prefetch_block(block + 1, PREFETCHED_BYTES);
+        } else if self.last_block == block + 1 {
+            self.table.slots.prefetch_block(block.wrapping_sub(1), PREFETCHED_BYTES);
+        }
         self.note_position(block);
         let guard = crossbeam_epoch::pin();
         if let Some(found) = self.table.slots.get(block, &guard) {

@@ -54,14 +54,17 @@ impl FrameBase {
         ((address as usize - self.0.as_ptr() as usize) / UNIT_BYTES) as u32
     }
 
-    /// Asks the processor for the first lines of a frame. Never faults.
+    /// Asks the processor for the first `bytes` of a frame. Never faults.
     #[inline]
-    pub(super) fn prefetch(self, unit: u32) {
+    pub(super) fn prefetch(self, unit: u32, bytes: usize) {
         let start = self.0.as_ptr().wrapping_add(unit as usize * UNIT_BYTES);
-        prefetch_line(start);
-        prefetch_line(start.wrapping_add(64));
+        for line in (0..bytes).step_by(LINE_BYTES) {
+            prefetch_line(start.wrapping_add(line));
+        }
     }
 }
+
+const LINE_BYTES: usize = 64;
 
 /// Asks the processor for the cache line at `address`, which need not be valid.
 #[inline]

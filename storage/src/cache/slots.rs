@@ -192,15 +192,12 @@ impl SlotTable {
         prefetch_line(self.slots.as_ptr().wrapping_add(index).cast());
     }
 
-    /// Asks the processor for the first lines of the block at `index` if it is in memory: the step between
-    /// `prefetch` and `get`.
-    ///
-    /// # Panics
-    /// If `index` is not below `len()`.
+    /// Asks the processor for the first `bytes` of the block at `index` if it is in memory: the step between
+    /// `prefetch` and `get`. Any `index` is allowed.
     #[inline]
-    pub fn prefetch_block(&self, index: usize) {
-        if let Some((unit, _)) = self.slots[index].frame() {
-            self.base.prefetch(unit);
+    pub fn prefetch_block(&self, index: usize, bytes: usize) {
+        if let Some((unit, len)) = self.slots.get(index).and_then(Slot::frame) {
+            self.base.prefetch(unit, bytes.min(len));
         }
     }
 

@@ -51,7 +51,7 @@ fn the_second_lookup_is_a_hit() {
         assert_eq!((again.len(), again.as_ptr()), (len, block.as_ptr()));
         assert!(slots.is_cached(index));
         slots.prefetch(index);
-        slots.prefetch_block(index);
+        slots.prefetch_block(index, 128);
     }
     let stats = cache.stats();
     assert_eq!((stats.hits, stats.misses, stats.inserts, stats.evictions), (5, 5, 5, 0));
