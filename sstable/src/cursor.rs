@@ -6,6 +6,7 @@
 //! Invariant: while valid, `slot < layout.count()`, `layout` is that of the source's image, and `key` is the key of
 //! the slot.
 use crate::index::TableIndex;
+use crate::vector::prefetch;
 use sapwood_base::format::block::BlockLayout;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::planted::{self, Bug};
@@ -81,6 +82,18 @@ impl<S: BlockSource> Cursor<S> {
             self.key.resize(self.key_len, 0);
         }
         self.key[self.lcp_len..self.key_len].copy_from_slice(&image[start..end]);
+    }
+
+    /// Asks for the columns of the slot that are looked at after its key.
+    #[inline]
+    fn prefetch_value(&self) {
+        let image = self.source.image();
+        let layout = self.layout();
+        for at in [layout.sequence_offset(self.slot), layout.value_range(image, self.slot).0] {
+            if let Some(byte) = image.get(at) {
+                prefetch(byte);
+            }
+        }
     }
 
     /// Whether the neighbours `slot` and `slot + 1` may have the same key: different tags say no.
@@ -173,6 +186,7 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
             None => Ok(()),
             Some(slot) if slot < self.count => {
                 self.take_slot((slot + usize::from(planted::is(Bug::SeekLandsLate))).min(self.count - 1));
+                self.prefetch_value();
                 Ok(())
             }
             Some(_) => self.next_block(),

@@ -341,6 +341,12 @@ impl BlockLayout {
         &image[start..end]
     }
 
+    /// Where the sequence number of entry `i` lies in the image, if it lies there.
+    #[inline]
+    pub fn sequence_offset(&self, i: usize) -> usize {
+        self.sequences as usize + usize::from(self.sequence_width) * i
+    }
+
     /// The sequence number of entry `i`.
     #[inline]
     pub fn sequence(&self, image: &[u8], i: usize) -> SequenceNumber {

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 /// What is asked for of the next block in memory: the columns before the values, in a block of many entries.
 const PREFETCHED_BYTES: usize = 1 << 10;
+/// What is asked for of a block that is searched: header, tags and heads.
+const SEARCHED_BYTES: usize = 512;
 /// What the first readahead asks for; it doubles from there.
 const FIRST_READAHEAD_BYTES: u64 = 32 << 10;
 /// This many missing blocks in a row make a sequential reader.
@@ -103,6 +105,8 @@ impl BlockSource for CachedBlocks {
         } else if self.last_block == block + 1 {
             self.table.slots.prefetch_block(block.wrapping_sub(1), PREFETCHED_BYTES);
         }
+        // The columns that a search looks at come while the pin is waited for.
+        self.table.slots.prefetch_block(block, SEARCHED_BYTES);
         self.note_position(block);
         let guard = crossbeam_epoch::pin();
         if let Some(found) = self.table.slots.get(block, &guard) {
