@@ -1,6 +1,7 @@
 //! The buffer cache: the cost of hits and misses, and how its hit ratio compares with that of LRU.
 //!
-//! Prints figures once instead of sampling them: most of them are counts.
+//! Prints figures once instead of sampling them: most of them are counts. Floors on 2 cores of a cloud VM: an independent
+//! load that misses the second cache 21 ns, a dependent one 140 to 430 ns, an uncontended atomic operation 4 ns.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock")]
 
 use crossbeam_epoch as epoch;
@@ -29,7 +30,8 @@ fn cost_of_a_hit_and_of_a_miss() {
         for _ in 0..ROUNDS {
             for &index in &order {
                 // The address depends on the previous block, so that the figure is a latency.
-                let block = slots.get(index as usize + usize::from(last) - 7, &guard).expect("the cache works");
+                let block =
+                    slots.get(index as usize + usize::from(last) - 7, &guard).expect("the cache works");
                 last = block[0];
             }
         }
@@ -59,7 +61,7 @@ fn cost_of_a_hit_and_of_a_miss() {
     println!("{:?}", cache.stats());
 }
 
-/// What a hit costs, alone and when the next address depends on it, and what a miss costs.
+/// The share of hits of skewed lookups, beside that of an exact LRU.
 fn hit_ratio_of_skewed_lookups() {
     const BLOCKS: usize = 100_000;
     for exponent in [0.7f64, 0.99] {
@@ -105,7 +107,7 @@ fn hit_ratio_of_skewed_lookups() {
     }
 }
 
-/// What a hit costs, alone and when the next address depends on it, and what a miss costs.
+/// How often a block is not taken in, when blocks have many sizes.
 fn refusals_with_mixed_lengths() {
     for (name, capacity, shortest, longest) in [
         ("tiny, 20 sizes", 2usize << 20, 500, 40_000),

@@ -2,6 +2,9 @@
 //!
 //! The memtable is filled to 64 MB: 450,000 entries with keys of 16 bytes and values of 100 bytes. Every figure is the
 //! time of one operation, averaged over a whole pass.
+//!
+//! Floors, measured with small probes on 2 cores of a cloud VM: 300 to 580 ns for a random insert into an unrolled
+//! skiplist, 350 to 440 ns into a `BTreeMap` of numbers; 1500 to 2000 ns for crossbeam's skiplist.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock and starts real threads")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -89,7 +92,7 @@ fn timed(run: impl FnOnce()) -> Duration {
 }
 
 fn benchmark_insert(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("insert");
+    let mut group = criterion.benchmark_group("insert (floor, random: 300 ns)");
     group.throughput(Throughput::Elements(1));
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 20 });
     pool.prepare(1).expect("memory");

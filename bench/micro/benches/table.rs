@@ -1,4 +1,8 @@
 //! Speed of tables in memory: building, lookups, seeks, steps, filters. Keys of 16 bytes, values of 100.
+//!
+//! Floors, measured with small probes on 2 cores of a cloud VM: 130 to 250 ns for a cached point read of one table, index
+//! and block together (880 to 1350 ns with restart points); about 16 ns for one entry of a sequential scan, which is the
+//! memory's bandwidth; 76 ns for one entry of a merge with block building, checksum and filter.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::disallowed_methods, reason = "benchmarks take files from the system")]
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -129,7 +133,7 @@ fn reader(criterion: &mut Criterion) {
                 (key_hash(&key), key)
             });
         });
-        group.bench_function("get", |bencher| {
+        group.bench_function("get: index and block search (floor 130 ns)", |bencher| {
             bencher.iter(|| {
                 let key = pick();
                 let guard = crossbeam_epoch::pin();
@@ -147,6 +151,14 @@ fn reader(criterion: &mut Criterion) {
                 found.value[0]
             });
         });
+        // The key after an existing one: the same search, which ends without a value.
+        group.bench_function("get of an absent key, filter not asked", |bencher| {
+            bencher.iter(|| {
+                let key = (u128::from_be_bytes(pick()) ^ 1).to_be_bytes();
+                let guard = crossbeam_epoch::pin();
+                table.get(&key, key_hash(&key), SequenceNumber::MAX, &guard).unwrap().is_none()
+            });
+        });
         let mut iterator = table.iter(ReadOptions::default());
         group.bench_function("seek", |bencher| {
             bencher.iter(|| {
@@ -159,7 +171,7 @@ fn reader(criterion: &mut Criterion) {
     group.sample_size(20);
     group.throughput(Throughput::Elements(keys.len() as u64));
     let mut iterator = table.iter(ReadOptions::default());
-    group.bench_function("iterator next", |bencher| bencher.iter(|| walk(&mut iterator)));
+    group.bench_function("iterator next (floor 16 ns)", |bencher| bencher.iter(|| walk(&mut iterator)));
     group.bench_function("iterator prev", |bencher| {
         bencher.iter(|| {
             let mut sum = 0u64;
@@ -172,7 +184,7 @@ fn reader(criterion: &mut Criterion) {
         });
     });
     let mut scanner = table.scan();
-    group.bench_function("scanner next", |bencher| bencher.iter(|| walk(&mut scanner)));
+    group.bench_function("scanner next (floor 16 ns)", |bencher| bencher.iter(|| walk(&mut scanner)));
 }
 
 fn walk(iterator: &mut impl InternalIterator) -> u64 {

@@ -1,0 +1,128 @@
+//! fjall 3, with all filters and indexes pinned.
+//!
+//! Block size, filters and the size of the memtable are its defaults (4 KiB, Bloom filters of 10 bits, more in level
+//! 0, 64 MiB). Pinning is what its documentation of `index_block_pinning_policy` and `filter_block_pinning_policy`
+//! offers for reads; the cache is as large as for the others ("or more if the data set fits fully into memory").
+use super::{Acknowledged, Direction, Engine, Info, Reader, Result};
+use crate::settings::{Codec, Settings};
+use fjall::config::{CompressionPolicy, PinningPolicy};
+use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// An open database.
+pub struct Fjall {
+    db: Database,
+    keyspace: Keyspace,
+}
+
+impl Engine for Fjall {
+    const INFO: Info = Info {
+        acknowledged: Acknowledged::ProcessCrash,
+        settings: "filters and indexes pinned on all levels, leveled compaction (default), 4 KiB blocks (default)",
+    };
+
+    type Reader<'a> = &'a Fjall;
+
+    fn open(folder: &Path, settings: &Settings) -> Result<Fjall> {
+        let db = Database::builder(folder.join("db"))
+            .cache_size(settings.cache_bytes as u64)
+            .worker_threads(settings.background_threads)
+            .open()?;
+        let codec = match settings.codec {
+            Codec::None => CompressionType::None,
+            Codec::Lz4 => CompressionType::Lz4,
+        };
+        let keyspace = db.keyspace("default", || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(settings.memtable_bytes as u64)
+                .data_block_compression_policy(CompressionPolicy::all(codec))
+                .index_block_pinning_policy(PinningPolicy::all(true))
+                .filter_block_pinning_policy(PinningPolicy::all(true))
+        })?;
+        Ok(Fjall { db, keyspace })
+    }
+
+    #[inline]
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(self.keyspace.insert(key, value)?)
+    }
+
+    fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.keyspace.insert(key, value)?;
+        Ok(self.db.persist(PersistMode::SyncData)?)
+    }
+
+    fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let mut batch = self.db.batch();
+        for (key, value) in entries {
+            batch.insert(&self.keyspace, &key[..], &value[..]);
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn reader(&self) -> Result<&Fjall> {
+        Ok(self)
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.keyspace.rotate_memtable_and_wait()?;
+        // Nothing announces that no compaction will follow, so quiet for a while has to do.
+        let mut quiet_since = Instant::now();
+        while quiet_since.elapsed() < Duration::from_millis(100) {
+            std::thread::sleep(Duration::from_millis(2));
+            if self.db.outstanding_flushes() > 0 || self.db.active_compactions() > 0 {
+                quiet_since = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    fn close(self) -> Result<()> {
+        Ok(self.db.persist(PersistMode::Buffer)?)
+    }
+
+    fn version() -> String {
+        crate::versions::of("fjall")
+    }
+}
+
+fn entry(guard: Guard, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<()> {
+    let (key, value) = guard.into_inner()?;
+    visit(&key, &value);
+    Ok(())
+}
+
+/// Every read is of the latest state.
+impl Reader for &Fjall {
+    fn refresh(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    #[inline]
+    fn get<R>(&mut self, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
+        Ok(self.keyspace.get(key)?.map(|value| with(&value)))
+    }
+
+    fn seek(&mut self, key: &[u8], count: usize, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<usize> {
+        let mut visited = 0;
+        for guard in self.keyspace.range(key..).take(count) {
+            entry(guard, visit)?;
+            visited += 1;
+        }
+        Ok(visited)
+    }
+
+    fn scan(&mut self, direction: Direction, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let mut visited = 0;
+        let mut entries = self.keyspace.iter();
+        while let Some(guard) = match direction {
+            Direction::Forward => entries.next(),
+            Direction::Backward => entries.next_back(),
+        } {
+            entry(guard, visit)?;
+            visited += 1;
+        }
+        Ok(visited)
+    }
+}

@@ -1,0 +1,115 @@
+//! How large everything is: the same numbers for every engine.
+use serde::{Deserialize, Serialize};
+
+/// What every engine is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Keys are drawn from as many numbers.
+    pub rows: u64,
+    /// Bytes of a key.
+    pub key_bytes: usize,
+    /// Bytes of a value, at least 16.
+    pub value_bytes: usize,
+    /// Bytes of the engine's own cache. LMDB has none: it uses the page cache, which is not limited.
+    pub cache_bytes: usize,
+    /// Bytes of one memtable, for engines that have them.
+    pub memtable_bytes: usize,
+    /// Memtables at most.
+    pub memtables: usize,
+    /// Threads for work in the background, for engines that let one choose.
+    pub background_threads: usize,
+    /// The codec of data blocks.
+    pub codec: Codec,
+    /// A fill stops being measured after this many seconds; the rest is written in batches.
+    pub fill_seconds: f64,
+    /// Every other workload ends after this many seconds, or after `rows` operations.
+    pub seconds: f64,
+}
+
+/// The codec of data blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// Nothing is compressed.
+    None,
+    /// lz4, for engines that have it.
+    Lz4,
+}
+
+impl Default for Settings {
+    /// The data of the standard comparison: 3 million rows of 16 and 100 bytes, 512 MiB of cache.
+    fn default() -> Settings {
+        Settings {
+            rows: 3_000_000,
+            key_bytes: 16,
+            value_bytes: 100,
+            cache_bytes: 512 << 20,
+            memtable_bytes: 64 << 20,
+            memtables: 4,
+            background_threads: 2,
+            codec: Codec::None,
+            fill_seconds: 15.0,
+            seconds: 1.0,
+        }
+    }
+}
+
+impl Settings {
+    /// Bytes of one row, as the user counts them.
+    pub fn row_bytes(&self) -> u64 {
+        (self.key_bytes + self.value_bytes) as u64
+    }
+
+    /// The settings as the report prints them.
+    pub fn describe(&self) -> String {
+        let mebibytes = |bytes: usize| bytes >> 20;
+        format!(
+            "{} rows of {} + {} bytes, {} MiB of cache, {} memtables of {} MiB, {} background threads, {}",
+            grouped(self.rows),
+            self.key_bytes,
+            self.value_bytes,
+            mebibytes(self.cache_bytes),
+            self.memtables,
+            mebibytes(self.memtable_bytes),
+            self.background_threads,
+            match self.codec {
+                Codec::None => "no compression",
+                Codec::Lz4 => "lz4",
+            }
+        )
+    }
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(
+            ["7", "1 234", "12 345 678"],
+            [7, 1_234, 12_345_678].map(grouped).each_ref().map(String::as_str)
+        );
+    }
+
+    #[test]
+    fn settings_survive_the_way_to_another_process() {
+        let settings = Settings { codec: Codec::Lz4, ..Settings::default() };
+        let text = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings);
+        assert!(settings.describe().starts_with("3 000 000 rows of 16 + 100 bytes, 512 MiB of cache"));
+    }
+}

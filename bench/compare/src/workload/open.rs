@@ -1,0 +1,130 @@
+//! Opening, killing, and the comparison of everything that is in a database with what must be there.
+use super::read::finish;
+use super::write::write_batches;
+use super::{Context, history_path};
+use crate::engine::{Acknowledged, Direction, Engine, Reader, Result};
+use crate::measurement::Figures;
+use crate::meter::{self, Usage};
+use crate::stream::{Writes, number_of};
+use sapwood_bench::keys::{KeyBuffer, Order};
+use std::time::Instant;
+
+/// Bytes of keys and values that are in the log, and not in tables, when the process is killed.
+const LOG_BYTES: u64 = 64 << 20;
+
+impl<E: Engine> Context<'_, E> {
+    /// Opens the database and reads one key.
+    pub(super) fn open(&mut self, killed: bool) -> Result<Figures> {
+        if self.engine.is_some() {
+            return Err("the database is open already".into());
+        }
+        let before = Usage::now();
+        let start = Instant::now();
+        let engine = E::open(&self.task.folder, self.settings)?;
+        let mut keys = KeyBuffer::new(self.settings.key_bytes, 0, 0, self.settings.rows);
+        let number = (0..self.settings.rows).find(|&number| self.history.contains(number)).unwrap_or(0);
+        let found = engine.reader()?.get(keys.make(number), |value| value.len())?;
+        let mut figures = finish(before, start);
+        figures.operations = 1;
+        figures.space_bytes = meter::space(&self.task.folder.join("db"));
+        self.engine = Some(engine);
+        if killed {
+            self.compare(E::INFO.acknowledged != Acknowledged::ProcessCrash, &mut figures)?;
+        } else if found.is_none() && self.history.contains(number) {
+            return Err("the first key is not there".into());
+        }
+        Ok(figures)
+    }
+
+    /// Reads everything and compares it.
+    pub(super) fn verify(&mut self) -> Result<Figures> {
+        self.engine()?;
+        let before = Usage::now();
+        let start = Instant::now();
+        let mut figures = Figures::default();
+        self.compare(false, &mut figures)?;
+        figures = Figures { operations: self.history.rows(), more: figures.more, ..finish(before, start) };
+        Ok(figures)
+    }
+
+    /// Compares everything with the history. `loss_allowed`: keys may be missing or old, and are counted.
+    fn compare(&mut self, loss_allowed: bool, figures: &mut Figures) -> Result<()> {
+        let engine = self.engine.as_ref().ok_or("the engine is not open")?;
+        let (history, values, value_bytes) = (&self.history, &self.values, self.settings.value_bytes);
+        let mut last: Option<u64> = None;
+        let mut wrong: Option<String> = None;
+        let mut stale = 0u64;
+        let entries = engine.reader()?.scan(Direction::Forward, &mut |key, value| {
+            if wrong.is_some() {
+                return;
+            }
+            let number = number_of(key);
+            let complain = |what: String| Some(format!("key {number}: {what}"));
+            if last.is_some_and(|last| number <= last) {
+                wrong = complain(format!("comes after {last:?}"));
+            }
+            last = Some(number);
+            match values.check(value) {
+                Some((of, write)) if of == number && value.len() == value_bytes => {
+                    match history.last_write(number) {
+                        None => wrong = complain("was never written".into()),
+                        Some(newest) if history.exact && newest != write => {
+                            stale += 1;
+                            if !loss_allowed {
+                                wrong = complain(format!("has the value of write {write}, not of {newest}"));
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                _ => wrong = complain("has a value that nobody wrote".into()),
+            }
+        })?;
+        if let Some(wrong) = wrong {
+            return Err(format!("verification: {wrong}").into());
+        }
+        let rows = history.rows();
+        let missing = rows.saturating_sub(entries);
+        if (missing > 0 && !loss_allowed) || entries > rows {
+            return Err(format!("verification: {entries} keys are there, not {rows}").into());
+        }
+        if loss_allowed {
+            figures.more.insert("acknowledged rows lost".into(), (missing + stale) as f64);
+        }
+        figures.more.insert("rows compared".into(), entries as f64);
+        Ok(())
+    }
+
+    /// Writes tables of all rows, fills the log above them, and dies as if the process was killed.
+    pub(super) fn kill(&mut self, seed: u64) -> Result<Figures> {
+        self.engine()?;
+        let engine = self.engine.as_ref().ok_or("the engine is not open")?;
+        let settings = self.settings;
+        // The tables are written first and have settled; then as much as a memtable takes.
+        let load = || Writes::new(settings, &self.values, Order::UniqueRandom, seed, 0);
+        write_batches(engine, &mut load(), settings.rows)?;
+        engine.settle()?;
+        let log_bytes = LOG_BYTES.min(settings.memtable_bytes as u64 / 2);
+        let count = log_bytes / settings.row_bytes();
+        let log = || Writes::new(settings, &self.values, Order::Random, seed ^ 1, settings.rows);
+        let mut writes = log();
+        let start = Instant::now();
+        for _ in 0..count {
+            let (key, value) = writes.next();
+            engine.put(key, value)?;
+        }
+        let figures =
+            Figures { operations: count, seconds: start.elapsed().as_secs_f64(), ..Figures::default() };
+        load().replay(settings.rows, &mut self.history);
+        log().replay(count, &mut self.history);
+        self.history.save(&history_path(&self.task.folder))?;
+        Ok(figures)
+    }
+}
+
+/// Ends this process as a power switch would, as far as the process is concerned.
+pub(super) fn die() -> ! {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    // Not reached: the signal cannot be refused.
+    std::process::abort()
+}
