@@ -79,7 +79,9 @@ pub struct Figures {
     pub space_bytes: u64,
     /// The same when settled.
     pub space_bytes_settled: Option<u64>,
-    /// Bytes of the keys and values that are in the database in the end.
+    /// Bytes of the keys and values that were in the database at the last acknowledgement.
+    pub live_bytes_acknowledged: u64,
+    /// The same in the end.
     pub live_bytes: u64,
     /// The most memory that was resident meanwhile, mapped files included.
     pub peak_memory_bytes: u64,

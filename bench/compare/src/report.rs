@@ -43,13 +43,24 @@ pub struct Conditions {
 impl Conditions {
     /// The conditions of a campaign that is about to run.
     pub fn now(settings: &Settings, campaign: &Campaign) -> Conditions {
-        let command: Vec<String> = std::env::args().skip(1).collect();
+        // Folders of this machine say nothing to anybody else.
+        let mut command = Vec::new();
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--out" | "--scratch" => drop(arguments.next()),
+                _ if argument.starts_with("--out=") || argument.starts_with("--scratch=") => {}
+                _ => command.push(argument),
+            }
+        }
+        let features = if cfg!(feature = "rocksdb") { " --features rocksdb" } else { "" };
+        let program = format!("cargo run --release --manifest-path bench/compare/Cargo.toml{features} --");
         Conditions {
             date: today(),
             machine: meter::machine(),
             settings: settings.describe(),
             rounds: campaign.rounds,
-            commands: vec![command.join(" ")],
+            commands: vec![format!("{program} {}", command.join(" "))],
             engines: campaign.engines.iter().map(|name| name.with(About(*name))).collect(),
         }
     }

@@ -147,9 +147,7 @@ impl Cell {
         let writes = |bytes: u64, figures: &Figures| {
             (figures.user_bytes > 0 && kind == Kind::Write).then(|| bytes as f64 / figures.user_bytes as f64)
         };
-        let spaces = |bytes: u64, figures: &Figures| {
-            (figures.live_bytes > 0 && bytes > 0).then(|| bytes as f64 / figures.live_bytes as f64)
-        };
+        let spaces = |bytes: u64, live: u64| (live > 0 && bytes > 0).then(|| bytes as f64 / live as f64);
         let problem = mine.iter().find_map(|m| match &m.outcome {
             Outcome::Measured(_) => None,
             Outcome::NotOffered(why) => Some(format!("not offered: {why}")),
@@ -181,8 +179,8 @@ impl Cell {
                 mean(&|figures| writes(figures.device_bytes_settled?, figures)),
             ),
             space_amplification: two(
-                mean(&|figures| spaces(figures.space_bytes, figures)),
-                mean(&|figures| spaces(figures.space_bytes_settled?, figures)),
+                mean(&|figures| spaces(figures.space_bytes, figures.live_bytes_acknowledged)),
+                mean(&|figures| spaces(figures.space_bytes_settled?, figures.live_bytes)),
             ),
             peak_memory: mean(&|figures| Some(figures.peak_memory_bytes as f64)),
             latency: median_latency(&figures),

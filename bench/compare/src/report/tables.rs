@@ -40,17 +40,14 @@ fn write_page(
     let disturbed = noisy.iter().filter(|foreign| **foreign > 0.1).count();
     writeln!(
         page,
-        "{} rounds; ratios are of engines measured in the same round, with 95 % intervals. Other processes kept more \
+        "Rounds: {}; ratios are of engines measured in the same round, with 95 % intervals. Other processes kept more \
          than a tenth of a processor busy in {disturbed} of {} cells.\n",
         conditions.rounds,
         noisy.len()
     )?;
     writeln!(page, "Measured by:\n\n```text")?;
     for command in &conditions.commands {
-        writeln!(
-            page,
-            "cargo run --release --manifest-path bench/compare/Cargo.toml --features rocksdb -- {command}"
-        )?;
+        writeln!(page, "{command}")?;
     }
     writeln!(page, "```\n")?;
 
