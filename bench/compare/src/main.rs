@@ -74,7 +74,7 @@ struct ReportArguments {
     /// How often everything is measured.
     #[arg(long)]
     rounds: Option<u32>,
-    /// The folder of the report [default: bench/results/<date>].
+    /// The folder of the report [default: `bench/results/<date>`].
     #[arg(long)]
     out: Option<PathBuf>,
     /// Leaves out what the folder has results for.

@@ -80,7 +80,8 @@ fn inputs() -> Vec<Vec<[u8; 16]>> {
 /// Builds a table of what `from` yields; gives the number of entries.
 fn build(folder: &Path, number: u64, from: &mut impl InternalIterator) -> u64 {
     let path = folder.join(number.to_string());
-    let file = Env::system().fs().open(&path, OpenMode::Create).expect("a file");
+    let _ = std::fs::remove_file(&path);
+    let file = Env::os().fs().create_new(&path).expect("a new file");
     let mut builder = TableBuilder::new(file, FileNumber(number), KeyspaceId(1), &TableOptions::default());
     let mut entries = 0;
     from.seek_to_first().expect("no damage");
@@ -121,7 +122,7 @@ fn merge(criterion: &mut Criterion) {
         .map(|(keys, number)| {
             build(folder.path(), number, &mut Entries { keys, at: 0 });
             let path = folder.path().join(number.to_string());
-            let file = Env::system().fs().open(&path, OpenMode::Read).expect("the file is there");
+            let file = Env::os().fs().open(&path, OpenMode::Read).expect("the file is there");
             Table::open(file, FileNumber(number), &cache).expect("no damage")
         })
         .collect();

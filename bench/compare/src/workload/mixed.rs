@@ -52,10 +52,10 @@ impl<E: Engine> Context<'_, E> {
                     let mut found = 0;
                     let mut histogram = Histogram::new();
                     while limit.next() {
-                        if limit.done % REFRESH_EVERY == 0 {
+                        if limit.done.is_multiple_of(REFRESH_EVERY) {
                             reader.refresh()?;
                         }
-                        let sampled = (limit.done % SAMPLE_EVERY == 0).then(Instant::now);
+                        let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
                         let number = Choice::Uniform.next(settings.rows, &mut random);
                         let right = reader.get(keys.make(number), |value| {
                             value.first_chunk::<8>().is_some_and(|head| u64::from_le_bytes(*head) == number)
@@ -141,7 +141,7 @@ impl<E: Engine> Context<'_, E> {
         let before = Usage::now();
         let start = Instant::now();
         while limit.next() {
-            let sampled = (limit.done % SAMPLE_EVERY == 0).then(Instant::now);
+            let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
             let request = requests.next(&mut random);
             let of_record = |value: &[u8], record: u64| {
                 value.first_chunk::<8>().is_some_and(|head| u64::from_le_bytes(*head) == record)

@@ -132,7 +132,7 @@ impl<E: Engine> Context<'_, E> {
         let mut out_of_order = 0u64;
         let mut bytes = 0u64;
         while limit.next() {
-            let sampled = (limit.done % SAMPLE_EVERY == 0).then(Instant::now);
+            let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
             let number = Choice::Uniform.next(rows, &mut random);
             let mut last = number;
             reader.seek(keys.make(number), SEEK_ENTRIES, &mut |key, value| {
@@ -225,7 +225,7 @@ fn read_thread(mut reader: impl Reader, settings: &Settings, plan: &Plan, mut ra
     let mut done = Done { reads: 0, found: 0, histogram: Histogram::new() };
     let mut limit = Limit::new(settings.rows.max(1 << 22), plan.seconds, 64);
     while limit.next() {
-        let sampled = (limit.done % SAMPLE_EVERY == 0).then(Instant::now);
+        let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
         let number = plan.choice.next(settings.rows, &mut random);
         // The number at the start of the value is compared: a wrong value does not count as found.
         let right = reader.get(keys.make(number), |value| {
