@@ -65,16 +65,16 @@ struct ReportArguments {
     /// All stations but the sustained load: takes hours.
     #[arg(long)]
     full: bool,
-    /// Engines, separated by commas [default: all that are built in].
+    /// Engines, separated by commas; by default all that are built in.
     #[arg(long, value_delimiter = ',', value_parser = Name::parse)]
     engines: Vec<Name>,
-    /// Stations, separated by commas [default: those of the standard comparison].
+    /// Stations, separated by commas; by default those of the standard comparison.
     #[arg(long, value_delimiter = ',')]
     stations: Vec<String>,
     /// How often everything is measured.
     #[arg(long)]
     rounds: Option<u32>,
-    /// The folder of the report [default: `bench/results/<date>`].
+    /// The folder of the report; by default `bench/results/<date>`.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Leaves out what the folder has results for.
