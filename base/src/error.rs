@@ -35,6 +35,10 @@ pub enum ErrorKind {
     Conflict,
     /// A lock was not granted in time.
     Timeout,
+    /// The index is being built, or must be built anew, or needs its extractor: the message says which.
+    IndexUnavailable,
+    /// Another row has the index key already, and the index is unique.
+    UniqueViolation,
 }
 
 struct Inner {

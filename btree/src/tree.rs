@@ -60,6 +60,20 @@ impl Tree {
     ///
     /// Errors: `InvalidArgument` for a page size that cannot be, and what the file system reports.
     pub fn create(env: &Env, path: &Path, options: &TreeOptions, cache: &Arc<BufferCache>) -> Result<Tree> {
+        let tree = Tree::create_unnamed(env, path, options, cache)?;
+        if let Some(directory) = path.parent() {
+            env.fs().sync_directory(directory)?;
+        }
+        Ok(tree)
+    }
+
+    /// [`Tree::create`] without the sync of the name: the caller syncs the directory before it relies on the file.
+    pub fn create_unnamed(
+        env: &Env,
+        path: &Path,
+        options: &TreeOptions,
+        cache: &Arc<BufferCache>,
+    ) -> Result<Tree> {
         options.check()?;
         let root = TreeRoot::empty(env.random_u64(), options.page_bytes as u32);
         let file = env.fs().create_new(path)?;
@@ -67,9 +81,6 @@ impl Tree {
         page[..TREE_HEADER_BYTES].copy_from_slice(&encode_tree_header(root.tree, root.page_bytes));
         file.write_at(0, &page)?;
         file.sync_all()?;
-        if let Some(directory) = path.parent() {
-            env.fs().sync_directory(directory)?;
-        }
         Ok(Tree::new(file, root, cache))
     }
 

@@ -1,32 +1,30 @@
 //! Flush: the first move down the tree, from a memtable generation into tables of level 0.
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
-use crate::version::{TableContext, Version};
+use crate::version::TableContext;
 use crate::visibility::{Fate, VersionFilter};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
-use sapwood_memtable::Memtable;
 use std::sync::Arc;
 
 /// Writes the entries of one keyspace as one run of level 0. Empty if nothing is left to write.
 ///
-/// REQUIRES: the memtable takes no more inserts. Versions that no snapshot can see are not written; tombstones are
-/// written unless `version` is empty.
+/// REQUIRES: no more entries come. Versions that no snapshot can see are not written; tombstones are written unless
+/// the keyspace `is_bottom`: has nothing older.
 pub fn flush(
     context: &Arc<TableContext>,
     options: &CompactionOptions,
-    memtable: &Arc<Memtable>,
+    mut entries: impl InternalIterator,
     keyspace: KeyspaceId,
-    version: &Version,
+    is_bottom: bool,
     snapshots: Vec<SequenceNumber>,
 ) -> Result<Vec<Output>> {
     // The number of a run only has to be larger than those of older runs.
     let run = context.allocate_file().0;
     let mut writer = OutputWriter::new(context, options, keyspace, 0, run);
     let mut filter = VersionFilter::new(snapshots, false);
-    let bottom = version.runs.is_empty() || planted::is(Bug::FlushLosesDeletes);
-    let mut entries = memtable.iter(keyspace);
+    let bottom = is_bottom || planted::is(Bug::FlushLosesDeletes);
     entries.seek_to_first()?;
     let mut last_key: Vec<u8> = Vec::new();
     let mut first = true;

@@ -135,7 +135,8 @@ impl Job {
             let same_codec = self.options.table_options(run.level).codec
                 == self.options.table_options(self.compaction.target_level).codec;
             // Dropped tombstones, and bytes below a raised lower bound, come back only by rewriting.
-            let reclaims = record.tombstones > 0 && self.older.is_empty() || record.lower.is_some();
+            let drops = self.older.is_empty() && !self.options.has_base;
+            let reclaims = record.tombstones > 0 && drops || record.lower.is_some();
             if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {
                 if !in_place {
                     self.pieces.extend(cluster.into_iter().map(Piece::Move));
@@ -344,7 +345,7 @@ impl Job {
             let (sequence, kind) = (merged.sequence(), merged.kind());
             let bottom = || {
                 planted::is(Bug::TombstoneDroppedEarly)
-                    || self.older.iter().all(|run| run.find(key).is_none())
+                    || !self.options.has_base && self.older.iter().all(|run| run.find(key).is_none())
             };
             let sequence = match filter.decide(new_key, sequence, kind, bottom) {
                 Fate::Keep => Some(sequence),

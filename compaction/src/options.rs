@@ -38,6 +38,8 @@ pub struct CompactionOptions {
     pub table: TableOptions,
     /// The codec of the last level.
     pub last_level_codec: Codec,
+    /// Whether something older lies below all runs, as the tree of an index does: then tombstones are never dropped.
+    pub has_base: bool,
 }
 
 impl Default for CompactionOptions {
@@ -52,6 +54,7 @@ impl Default for CompactionOptions {
             slice_bytes: 256 << 20,
             table: TableOptions::default(),
             last_level_codec: Codec::None,
+            has_base: false,
         }
     }
 }

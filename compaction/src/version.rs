@@ -29,8 +29,8 @@ pub struct TableContext {
     pub cache: Arc<BufferCache>,
     /// The next file number.
     pub next_file: AtomicU64,
-    /// Takes the numbers of tables that no version lists any more.
-    pub obsolete: Sender<FileNumber>,
+    /// Takes the files that no version refers to any more.
+    pub obsolete: Sender<FileName>,
     /// Whether a sync of the directory has failed. Held during each, so that none succeeds after one that failed.
     directory_sync_failed: Mutex<bool>,
 }
@@ -41,7 +41,7 @@ impl TableContext {
         fs: Arc<dyn FileSystem>,
         directory: PathBuf,
         cache: Arc<BufferCache>,
-        obsolete: Sender<FileNumber>,
+        obsolete: Sender<FileName>,
     ) -> TableContext {
         let (next_file, directory_sync_failed) = (AtomicU64::new(1), Mutex::new(false));
         TableContext { fs, directory, cache, next_file, obsolete, directory_sync_failed }
@@ -55,7 +55,12 @@ impl TableContext {
 
     /// The path of a table's file.
     pub fn table_path(&self, file: FileNumber) -> PathBuf {
-        self.directory.join(FileName::Table(file).format())
+        self.path(FileName::Table(file))
+    }
+
+    /// The path of a file.
+    pub fn path(&self, file: FileName) -> PathBuf {
+        self.directory.join(file.format())
     }
 
     /// Makes the names of new files durable. A failure is of kind [`ErrorKind::Poisoned`] whatever its cause, and
@@ -159,7 +164,7 @@ impl Drop for TableHandle {
         if self.obsolete.load(Ordering::Acquire) && !planted::is(Bug::ObsoleteTablesStay) {
             self.table.take();
             // Without a receiver the database is closing; the next opening removes the file.
-            let _ = self.context.obsolete.send(self.file);
+            let _ = self.context.obsolete.send(FileName::Table(self.file));
         }
     }
 }

@@ -8,14 +8,17 @@
 //! On a machine without threads the same functions are called by whoever drives the database, one step at a time, and
 //! by those who would otherwise wait: see [`give_way`].
 use crate::db::Core;
+use crate::index::{apply, clean};
+use crate::read::super_version::KeyspaceView;
 use crate::write::stall::STEP;
+use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::flush::flush;
 use sapwood_compaction::job::Job;
 use sapwood_compaction::picker::{self, Compaction};
-use sapwood_compaction::{TableHandle, Version};
+use sapwood_compaction::{Run, TableHandle, Version};
 use sapwood_storage::env::{JoinHandle, ThreadClass};
 use sapwood_storage::sync::{Condvar, Mutex, receive};
 use std::collections::{HashMap, HashSet};
@@ -26,6 +29,8 @@ use std::time::Duration;
 
 /// The kind of work that writers wait for when all memtables are full.
 pub(crate) const FLUSH: &str = "flush";
+/// Ends the thread that removes files.
+const SWEEP_ENDS: FileName = FileName::Lock;
 /// How long a failed step waits for room on the disk.
 const RETRY: Duration = Duration::from_millis(50);
 /// How often an idle compaction thread looks up.
@@ -84,9 +89,9 @@ pub(crate) struct Background {
     wake_compaction: Condvar,
     wake_log: Condvar,
     /// Notified after every step.
-    changed: Condvar,
+    pub(crate) changed: Condvar,
     /// Ends a compaction step early.
-    stop: AtomicBool,
+    pub(crate) stop: AtomicBool,
     /// Milliseconds between syncs, once somebody asked for them; 0 before.
     periodic_millis: AtomicU64,
     threads: Mutex<Vec<JoinHandle>>,
@@ -115,11 +120,11 @@ impl Background {
             threads.push(env.spawn("sapwood-sweep", ThreadClass::Background, move || {
                 // Ends when the core drops its sender at shutdown.
                 while let Some(file) = receive(&files) {
-                    if file == FileNumber(u64::MAX) {
+                    if file == SWEEP_ENDS {
                         break;
                     }
                     // What cannot be removed now is removed as an orphan at the next opening.
-                    let _ = core.context.fs.remove_file(&core.context.table_path(file));
+                    let _ = core.context.fs.remove_file(&core.context.path(file));
                 }
             })?);
         }
@@ -140,7 +145,7 @@ impl Background {
             state.shutdown = true;
             self.notify_all();
         }
-        let _ = core.context.obsolete.send(FileNumber(u64::MAX));
+        let _ = core.context.obsolete.send(SWEEP_ENDS);
         let threads = std::mem::take(&mut *self.threads.lock());
         for thread in threads {
             // A panic was caught inside the thread and reported already.
@@ -252,7 +257,7 @@ impl Background {
     }
 
     /// Whether work must stop between two slices.
-    fn should_yield(&self) -> bool {
+    pub(crate) fn should_yield(&self) -> bool {
         let state = self.state.lock();
         state.shutdown || state.paused > 0
     }
@@ -390,10 +395,24 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     let mut edits = Vec::new();
     let mut handles = HashMap::new();
     let mut written = 0;
-    for id in memtable.keyspaces() {
+    let mut cleaned = clean::deletions(&view, memtable)?;
+    edits.extend(cleaned.outdated.iter().map(|id| Edit::IndexOutdated(*id)));
+    let mut ids: Vec<KeyspaceId> = memtable.keyspaces().chain(cleaned.lists.keys().copied()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in ids {
         let Some(space) = view.keyspace(id) else { continue };
-        let options = core.compaction_options(&space.state.options);
-        for output in flush(&core.context, &options, memtable, id, &space.version, snapshots.clone())? {
+        let options = core.compaction_options(space);
+        let is_bottom = space.version.runs.is_empty() && !options.has_base;
+        let (context, rows) = (&core.context, memtable.iter(id));
+        let outputs = match cleaned.lists.remove(&id) {
+            None => flush(context, &options, rows, id, is_bottom, snapshots.clone())?,
+            Some(deletions) => {
+                let entries = clean::with_deletions(rows, deletions);
+                flush(context, &options, entries, id, is_bottom, snapshots.clone())?
+            }
+        };
+        for output in outputs {
             written += output.record.file_bytes;
             handles.insert(output.record.file, output.handle);
             edits.push(Edit::TableAdded(output.record));
@@ -461,11 +480,11 @@ pub(crate) fn sweep_step(core: &Core) -> bool {
     // Versions that were replaced are dropped, and let their tables go, once nobody can be reading them. Where a run
     // must repeat itself, none may be left for later, and the order in which they went must not matter.
     core.view.release_retired(if core.options.env.starts_threads() { 4 } else { 4096 });
-    let mut files: Vec<FileNumber> =
-        core.obsolete_files.try_iter().filter(|file| *file != FileNumber(u64::MAX)).collect();
-    files.sort_unstable();
+    let mut files: Vec<FileName> =
+        core.obsolete_files.try_iter().filter(|file| *file != SWEEP_ENDS).collect();
+    files.sort_unstable_by_key(|file| file.number());
     for file in &files {
-        let _ = core.context.fs.remove_file(&core.context.table_path(*file));
+        let _ = core.context.fs.remove_file(&core.context.path(*file));
     }
     !files.is_empty()
 }
@@ -508,16 +527,13 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
         if !core.background.claim(id) {
             continue;
         }
-        let options = core.compaction_options(&space.state.options);
         // The version may have changed since the view was taken; while the keyspace is claimed only flushes do that.
         let current = core.view.reference();
-        let picked = current
-            .keyspace(id)
-            .and_then(|space| Some((space.clone(), picker::pick(id, &space.version, &options, idle)?)));
-        let result = match picked {
-            Some((space, compaction)) => {
+        let result = match current.keyspace(id).and_then(|space| Some((space, due(core, space, idle)?))) {
+            Some((space, Due::Compaction(compaction))) => {
                 run_compaction(core, &space.version, compaction, false).map(|()| true)
             }
+            Some((space, Due::Apply(runs))) => apply::apply(core, space, runs, false).map(|()| true),
             None => Ok(false),
         };
         core.background.release(id);
@@ -534,14 +550,34 @@ pub(crate) fn compaction_due(core: &Core) -> bool {
         return false;
     }
     let view = core.view.reference();
-    view.keyspaces.iter().flatten().any(|space| {
-        let options = core.compaction_options(&space.state.options);
-        picker::pick(space.state.id, &space.version, &options, false).is_some()
-    })
+    view.keyspaces.iter().flatten().any(|space| due(core, space, false).is_some())
+}
+
+/// Work on a keyspace.
+enum Due {
+    Compaction(Compaction),
+    /// Delta runs of an index are to go into its tree.
+    Apply(Vec<Arc<Run>>),
+}
+
+/// The most urgent work on a keyspace.
+fn due(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Due> {
+    let is_index = space.index.is_some();
+    if is_index && let Some(runs) = apply::pick(core, space, idle) {
+        return Some(Due::Apply(runs));
+    }
+    let options = core.compaction_options(space);
+    // Idle delta runs wait for the tree, or for the snapshot that keeps them from it.
+    picker::pick(space.state.id, &space.version, &options, idle && !is_index).map(Due::Compaction)
 }
 
 /// Runs a compaction slice by slice. REQUIRES: the keyspace is claimed.
-fn run_compaction(core: &Core, version: &Version, mut compaction: Compaction, manual: bool) -> Result<()> {
+pub(crate) fn run_compaction(
+    core: &Core,
+    version: &Version,
+    mut compaction: Compaction,
+    manual: bool,
+) -> Result<()> {
     if compaction.target_run == 0 {
         compaction.target_run = core.context.allocate_file().0;
     }
@@ -609,6 +645,7 @@ pub(crate) fn compact_range(
     })?;
     let view = core.view.reference();
     let result = match view.keyspace(keyspace) {
+        Some(space) if space.index.is_some() => apply::apply_all(core, space),
         Some(space) => match picker::pick_range(keyspace, &space.version, lower, upper) {
             Some(compaction) => run_compaction(core, &space.version, compaction, true),
             None => Ok(()),

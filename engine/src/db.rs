@@ -12,6 +12,7 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod catalog;
 mod core;
 mod rotation;
 
@@ -233,7 +234,7 @@ impl Db {
         let mut names: Vec<String> = self
             .inner
             .core
-            .manifest_state(|state| state.keyspaces.values().map(|entry| entry.state.name.clone()).collect());
+            .manifest_state(|state| state.named().map(|entry| entry.state.name.clone()).collect());
         names.sort();
         Ok(names)
     }

@@ -138,8 +138,18 @@ fn check(state: &ManifestState) {
     for (id, entry) in &state.keyspaces {
         assert!(id.0 < state.next_keyspace, "keyspace {id} is not below the next one");
         assert_eq!(*id, entry.state.id);
-        let same_name = state.keyspaces.values().filter(|other| other.state.name == entry.state.name);
-        assert_eq!(same_name.count(), 1, "two keyspaces have one name");
+        match &entry.index {
+            None => {
+                let same_name = state.named().filter(|other| other.state.name == entry.state.name);
+                assert_eq!(same_name.count(), 1, "two keyspaces have one name");
+            }
+            Some(index) => {
+                let definition = &index.state.definition;
+                let named = state.index_by_name(definition.keyspace, &definition.name).expect("by name");
+                assert_eq!(named.state.id, *id, "two indexes of a keyspace have one name");
+                assert!(state.keyspaces[&definition.keyspace].index.is_none(), "an index of an index");
+            }
+        }
         let runs = &entry.version.runs;
         let order = |pair: &[Arc<sapwood_compaction::Run>]| {
             (pair[0].level, std::cmp::Reverse(pair[0].id)) < (pair[1].level, std::cmp::Reverse(pair[1].id))

@@ -1,2 +1,201 @@
 //! Secondary indexes: B+ trees that the engine keeps beside the rows of a keyspace.
+//!
+//! An index is a set of entries (index key, primary key) with covering bytes, which an extractor says for each row. It is
+//! as atomic and as durable as the rows: entries are operations of the same log record.
+//!
+//! The life of an entry:
+//! 1. `hooks`: a put extracts entries and commits them with the row, into the same memtable.
+//! 2. `clean`: the flush adds deletions for entries that later versions of their rows have made stale, and writes a delta
+//!    run.
+//! 3. `apply`: delta runs go into the tree.
+//!
+//! `build` makes the tree of an index on rows that are there already. Queries merge all three places (`cursor`).
 pub mod extractor;
+pub mod options;
+pub(crate) mod state;
+pub(crate) mod hooks;
+pub(crate) mod clean;
+pub(crate) mod apply;
+pub(crate) mod build;
+pub mod cursor;
+pub mod iterator;
+mod count;
+pub mod verify;
+
+use crate::db::Core;
+use crate::keyspace::Keyspace;
+use crate::read::snapshot::Snapshot;
+use cursor::{Bounds, IndexCursor};
+use iterator::{Hit, IndexIter};
+use sapwood_base::Result;
+use sapwood_base::format::index_definition::IndexDefinition;
+use state::IndexState;
+use std::ops::RangeBounds;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use verify::IndexReport;
+
+/// A handle of a secondary index. Cheap to clone, usable from any thread; keeps the database open.
+///
+/// It is of one index as it was made: after [`Keyspace::drop_index`], or when the index was built anew, its calls are
+/// errors of kind [`Closed`](crate::ErrorKind::Closed).
+#[derive(Clone)]
+pub struct Index {
+    keyspace: Keyspace,
+    state: Arc<IndexState>,
+}
+
+/// How far the building of an index is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuildProgress {
+    /// Rows that were read.
+    pub rows: u64,
+    /// About how many there are: versions in tables and memtables, so the building may end below this.
+    pub rows_expected: u64,
+    /// Entries that the rows had.
+    pub entries: u64,
+}
+
+impl Index {
+    pub(crate) fn new(keyspace: Keyspace, state: Arc<IndexState>) -> Index {
+        Index { keyspace, state }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.state.definition.name
+    }
+
+    /// The keyspace of its rows.
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// What it is.
+    pub fn definition(&self) -> &IndexDefinition {
+        &self.state.definition
+    }
+
+    /// Whether it has its extractor, without which writes to the keyspace are refused.
+    pub fn is_attached(&self) -> bool {
+        self.state.attached().is_some()
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Core {
+        self.keyspace.core()
+    }
+
+    /// The entries with this index key, in the order of primary keys.
+    pub fn get(&self, index_key: impl AsRef<[u8]>) -> IndexIter {
+        IndexIter::new(self.clone(), Bounds::of_key(index_key.as_ref()))
+    }
+
+    /// The entries whose index keys lie in `range`.
+    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> IndexIter {
+        IndexIter::new(self.clone(), Bounds::of_range(range))
+    }
+
+    /// The entries whose index keys start with `prefix`.
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> IndexIter {
+        IndexIter::new(self.clone(), Bounds::of_prefix(prefix.as_ref()))
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> IndexIter {
+        IndexIter::new(self.clone(), Bounds::default())
+    }
+
+    /// A cursor over the entries whose index keys lie in `range`, in their latest state; not positioned. It lends what it
+    /// stands on, so it is the fastest way to read an index alone.
+    ///
+    /// Errors: [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) while the index is not complete. The same holds
+    /// for every query.
+    pub fn cursor<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<IndexCursor> {
+        self.open(None, Bounds::of_range(range))
+    }
+
+    /// The same on the state that `snapshot` sees.
+    pub fn cursor_at<K: AsRef<[u8]>>(
+        &self,
+        range: impl RangeBounds<K>,
+        snapshot: &Snapshot,
+    ) -> Result<IndexCursor> {
+        self.open(Some(snapshot), Bounds::of_range(range))
+    }
+
+    fn open(&self, snapshot: Option<&Snapshot>, bounds: Bounds) -> Result<IndexCursor> {
+        let core = self.core();
+        core.check_open()?;
+        let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
+        let view = core.view.reference();
+        let sequence = at.unwrap_or_else(|| core.visible_sequence());
+        cursor::entry(&view, self.state.id)?.check_readable(sequence)?;
+        IndexCursor::open(core, view, self.state.id, sequence, bounds)
+    }
+
+    /// How many entries have index keys in `range`, in the latest state.
+    ///
+    /// Costs a path in the tree for each bound, and a look at each entry in the range that is not applied to the tree yet.
+    /// A deferred index whose keyspace has rows in memtables is the exception: then the entries of the range are read.
+    pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
+        self.count_bounds(Bounds::of_range(range), None)
+    }
+
+    /// [`Index::count`] in the state that `snapshot` sees.
+    pub fn count_at<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>, snapshot: &Snapshot) -> Result<u64> {
+        self.count_bounds(Bounds::of_range(range), Some(snapshot))
+    }
+
+    /// How many entries have index keys that start with `prefix`. Costs what [`Index::count`] does.
+    pub fn count_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
+        self.count_bounds(Bounds::of_prefix(prefix.as_ref()), None)
+    }
+
+    /// How many entries have index keys below `index_key`. Costs what [`Index::count`] does.
+    pub fn rank(&self, index_key: impl AsRef<[u8]>) -> Result<u64> {
+        self.count(..index_key.as_ref())
+    }
+
+    /// The entry that has `n` entries before it, in the order of index keys. Costs what [`Index::count`] does.
+    pub fn nth(&self, n: u64) -> Result<Option<Hit>> {
+        let snapshot = self.core().snapshot();
+        let sequence = snapshot.sequence();
+        let found = count::nth(self, sequence, n)?;
+        found.map(|(key, covering)| Hit::new(&self.keyspace, &snapshot, &key, &covering)).transpose()
+    }
+
+    fn count_bounds(&self, bounds: Bounds, snapshot: Option<&Snapshot>) -> Result<u64> {
+        let core = self.core();
+        core.check_open()?;
+        let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
+        count::count(core, &self.state, bounds, at)
+    }
+
+    /// How far its building is, which another thread does in [`Keyspace::create_index`] or [`Index::rebuild`].
+    pub fn progress(&self) -> BuildProgress {
+        let progress = &self.state.progress;
+        // Relaxed: figures.
+        BuildProgress {
+            rows: progress.rows.load(Ordering::Relaxed),
+            rows_expected: progress.rows_expected.load(Ordering::Relaxed),
+            entries: progress.entries.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Builds the index anew from the rows, on the caller's thread, with the extractor that it has. Until that is done
+    /// there is no index to read; writes go on. Gives the handle of the new one.
+    pub fn rebuild(&self) -> Result<Index> {
+        let state = build::rebuild(self.core(), self.keyspace.state(), &self.state)?;
+        Ok(Index::new(self.keyspace.clone(), state))
+    }
+
+    /// Compares the index with the rows, in both directions: every entry is one that its row has, and every entry that a
+    /// row has is there. Reads all of both; other work goes on.
+    ///
+    /// Errors: `IndexUnavailable` without an extractor, and what reading reports. Entries that are wrong are no error,
+    /// but in the report.
+    pub fn verify(&self) -> Result<IndexReport> {
+        verify::verify(self)
+    }
+}

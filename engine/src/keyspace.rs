@@ -1,5 +1,8 @@
 //! Keyspaces: named, independent key ranges of one database that share its log, memory and background work.
 use crate::db::{Core, DbInner};
+use crate::index::hooks;
+use crate::index::options::IndexOptions;
+use crate::index::{Index, build};
 use crate::options::{Durability, WriteOptions};
 use crate::read::cursor::Cursor;
 use crate::read::explain::{self, Explain};
@@ -7,8 +10,8 @@ use crate::read::iterator::Iter;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use crate::read::{self, Found};
-use crate::write::{check_key, check_value, commit, with_scratch};
-use sapwood_base::format::write_batch::put_operation;
+use crate::write::{check_key, check_value, commit, insert_all, with_scratch};
+use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::key::{key_hash, prefix_successor};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -17,7 +20,7 @@ use sapwood_sstable::{Codec, ReadOptions};
 use std::ops::{Bound, RangeBounds};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Settings of one keyspace. What is not set is taken from the database.
 ///
@@ -114,11 +117,41 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     pub(crate) options: KeyspaceOptions,
     dropped: AtomicBool,
+    /// Whether it has indexes, in the lowest bit, and how often that has changed, above. See [`IndexWord`].
+    indexes: AtomicU64,
+}
+
+/// Which set of indexes a write was made for.
+///
+/// A write reads the word first, and again when it has its place in the log. Who changes the set of indexes makes the
+/// new one visible, changes the word, and then takes a place in the log itself. Both places come from one atomic
+/// variable, so a write behind that place that was made for the old set finds another word, and is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexWord(u64);
+
+impl IndexWord {
+    #[inline]
+    pub(crate) fn has_indexes(self) -> bool {
+        self.0 & 1 != 0
+    }
 }
 
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
-        Arc::new(KeyspaceState { id, name: name.to_string(), options, dropped: AtomicBool::new(false) })
+        let (dropped, indexes) = (AtomicBool::new(false), AtomicU64::new(0));
+        Arc::new(KeyspaceState { id, name: name.to_string(), options, dropped, indexes })
+    }
+
+    #[inline]
+    pub(crate) fn index_word(&self) -> IndexWord {
+        // Acquire: pairs with the Release in `change_indexes`; the view that is loaded next has the set.
+        IndexWord(self.indexes.load(Ordering::Acquire))
+    }
+
+    /// Says that the set of indexes in the view is another one. REQUIRES: callers exclude each other.
+    pub(crate) fn change_indexes(&self, has_indexes: bool) {
+        let word = self.indexes.load(Ordering::Relaxed);
+        self.indexes.store((word | 1) + 1 + u64::from(has_indexes), Ordering::Release);
     }
 
     pub(crate) fn mark_dropped(&self) {
@@ -175,6 +208,10 @@ impl Keyspace {
         self.state.id
     }
 
+    pub(crate) fn state(&self) -> &Arc<KeyspaceState> {
+        &self.state
+    }
+
     pub(crate) fn database(&self) -> &Arc<DbInner> {
         &self.db
     }
@@ -226,13 +263,45 @@ impl Keyspace {
         check_value(value)?;
         self.state.check_alive()?;
         let id = self.state.id;
-        with_scratch(|record| {
+        let word = self.state.index_word();
+        if word.has_indexes() {
+            return self.write_indexed(kind, key, value, durability);
+        }
+        let is_current = || self.state.index_word() == word;
+        let committed = with_scratch(|record| {
             put_operation(record, kind, id, key, value);
-            commit(self.core(), record, 1, durability, |memtable, position, _| {
+            commit(self.core(), record, 1, durability, is_current, |memtable, position, _| {
                 memtable.insert(id, key, key_hash(key), SequenceNumber(position), kind, value)
             })
         })?;
-        Ok(())
+        match committed {
+            Some(_) => Ok(()),
+            None => self.write_indexed(kind, key, value, durability),
+        }
+    }
+
+    /// A write of a row that has indexes, or had when it was looked at.
+    fn write_indexed(
+        &self,
+        kind: ValueKind,
+        key: &[u8],
+        value: &[u8],
+        durability: Option<Durability>,
+    ) -> Result<()> {
+        let core = self.core();
+        let row = Operation { kind, keyspace: self.state.id, key, value };
+        loop {
+            core.check_writable()?;
+            let word = self.state.index_word();
+            let is_current = || self.state.index_word() == word;
+            let committed = with_scratch(|record| {
+                let (operations, _held) = hooks::expand(core, std::iter::once(row), record)?;
+                commit(core, record, operations, durability, is_current, insert_all)
+            })?;
+            if committed.is_some() {
+                return Ok(());
+            }
+        }
     }
 
     /// The value of `key`, or `None`.
@@ -304,6 +373,53 @@ impl Keyspace {
         Ok(values)
     }
 
+    /// The secondary index `name`, made with `options` if there is none. Returns when it is complete: on a keyspace with
+    /// rows it is built on the caller's thread, while other threads go on writing; [`Index::progress`] tells them how
+    /// far it is.
+    ///
+    /// Call it at every opening: an index knows its definition, but the code of its extractor is the application's, and
+    /// writes to the keyspace are refused until it is there again. (Built-in extractors need no call.) If the definition
+    /// or the version of the code has changed, or the building was cut short, the index is built anew.
+    ///
+    /// Errors: `InvalidArgument` for a definition that cannot be, or if an index key of a row is too long;
+    /// `UniqueViolation` if the index is unique and the rows are not; and those of writes. Then there is no index of
+    /// this name.
+    pub fn create_index(&self, name: &str, options: IndexOptions) -> Result<Index> {
+        self.state.check_alive()?;
+        let state = build::create(self.core(), &self.state, name, &options)?;
+        Ok(Index::new(self.clone(), state))
+    }
+
+    /// The secondary index `name`, to be read. It need not have its extractor yet.
+    ///
+    /// Errors: `NotFound` if there is none.
+    pub fn index(&self, name: &str) -> Result<Index> {
+        self.state.check_alive()?;
+        let state = self.core().manifest_state(|state| {
+            state.index_by_name(self.state.id, name).map(|index| index.state.clone())
+        });
+        let missing = || Error::new(ErrorKind::NotFound, format!("there is no index {name:?}"));
+        Ok(Index::new(self.clone(), state.ok_or_else(missing)?))
+    }
+
+    /// The names of the indexes, sorted.
+    pub fn list_indexes(&self) -> Result<Vec<String>> {
+        self.state.check_alive()?;
+        let mut names: Vec<String> = self.core().manifest_state(|state| {
+            state.indexes_of(self.state.id).map(|index| index.state.definition.name.clone()).collect()
+        });
+        names.sort();
+        Ok(names)
+    }
+
+    /// Drops an index with all its entries, durably. Handles of it give errors from then on.
+    ///
+    /// Errors: `NotFound` if there is none, and those of writes.
+    pub fn drop_index(&self, name: &str) -> Result<()> {
+        self.state.check_alive()?;
+        self.core().drop_index(&self.state, name)
+    }
+
     /// All entries.
     pub fn iter(&self) -> Iter {
         Iter::new(self.clone(), Bound::Unbounded, Bound::Unbounded)
@@ -344,7 +460,7 @@ impl Keyspace {
     }
 
     /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes
-    /// first. Returns when the range is done.
+    /// first. Returns when the range is done. If it is all (`..`), the indexes are settled as well.
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.state.check_alive()?;
         let (lower, upper) = owned_bounds(range);
@@ -352,7 +468,17 @@ impl Keyspace {
             Bound::Included(key) | Bound::Excluded(key) => Some(key),
             Bound::Unbounded => None,
         };
-        self.core().compact_range(self.state.id, bytes(lower), bytes(upper))
+        let core = self.core();
+        let (lower, upper) = (bytes(lower), bytes(upper));
+        let is_whole = lower.is_none() && upper.is_none();
+        core.compact_range(self.state.id, lower, upper)?;
+        if is_whole {
+            let indexes: Vec<KeyspaceId> = core.manifest_state(|state| {
+                state.indexes_of(self.state.id).map(|index| index.state.id).collect()
+            });
+            indexes.into_iter().try_for_each(|id| core.compact_range(id, None, None))?;
+        }
+        Ok(())
     }
 
     /// About how many bytes the entries of `range` take in tables. Costs a few index lookups.

@@ -62,7 +62,12 @@ pub mod fuzzing;
 #[cfg(feature = "sim")]
 pub use background::BackgroundStep;
 pub use db::{Db, DbBuilder};
+pub use index::cursor::IndexCursor;
 pub use index::extractor::{BuiltinExtractor, Emit, Extractor};
+pub use index::iterator::{Hit, IndexIter};
+pub use index::options::IndexOptions;
+pub use index::verify::IndexReport;
+pub use index::{BuildProgress, Index};
 pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{AdvancedOptions, Durability, WriteOptions};
 pub use read::cursor::Cursor;

@@ -4,6 +4,7 @@
 //! several times that size. The switch needs no pointer file: the new MANIFEST is written and synced, then the older
 //! ones are removed and the directory is synced, and only then the first edit is appended. So if a newer and an
 //! older one exist, either both say the same, or the newer is torn and the older is right.
+use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
@@ -19,11 +20,12 @@ use std::sync::Arc;
 /// A MANIFEST is written anew when it has this many bytes and is four times its snapshot.
 const REWRITE_BYTES: u64 = 1 << 20;
 
-/// A keyspace in the state.
+/// A keyspace in the state, or the internal one that has the entries of an index.
 #[derive(Clone)]
 pub(crate) struct KeyspaceEntry {
     pub(crate) state: Arc<KeyspaceState>,
     pub(crate) version: Arc<Version>,
+    pub(crate) index: Option<IndexEntry>,
 }
 
 /// What the edits add up to.
@@ -71,11 +73,63 @@ impl ManifestState {
                     let options =
                         options.parse().map_err(|error| broken(&format!("has bad options: {error}")))?;
                     let state = KeyspaceState::new(*id, name, options);
-                    self.keyspaces.insert(*id, KeyspaceEntry { state, version: Arc::default() });
+                    let entry = KeyspaceEntry { state, version: Arc::default(), index: None };
+                    self.keyspaces.insert(*id, entry);
                     self.next_keyspace = self.next_keyspace.max(id.0 + 1);
                 }
                 Edit::KeyspaceDropped(id) => {
                     self.keyspaces.remove(id);
+                    self.keyspaces.retain(|_, entry| {
+                        entry.index.as_ref().is_none_or(|index| index.state.owner() != *id)
+                    });
+                }
+                Edit::IndexCreated { id, definition } => {
+                    let broken = |what: &str| {
+                        let message = format!("index {id} ({:?}) {what}", definition.name);
+                        Error::new(ErrorKind::Corruption, message)
+                    };
+                    if self.keyspaces.contains_key(id) {
+                        return Err(broken("is created twice"));
+                    }
+                    let owner = self.keyspaces.get(&definition.keyspace);
+                    let Some(owner) = owner.filter(|owner| owner.index.is_none()) else {
+                        return Err(broken("is of a keyspace that does not exist"));
+                    };
+                    if self.index_by_name(definition.keyspace, &definition.name).is_some() {
+                        return Err(broken("has the name of another one"));
+                    }
+                    let name = format!("{}/{}", owner.state.name, definition.name);
+                    let state = KeyspaceState::new(*id, &name, KeyspaceOptions::default());
+                    let index = IndexEntry {
+                        state: IndexState::new(*id, definition.clone()),
+                        phase: Phase::Building,
+                        tree: None,
+                    };
+                    let entry = KeyspaceEntry { state, version: Arc::default(), index: Some(index) };
+                    self.keyspaces.insert(*id, entry);
+                    self.next_keyspace = self.next_keyspace.max(id.0 + 1);
+                }
+                Edit::IndexDropped(id) => {
+                    self.index_mut(*id)?;
+                    self.keyspaces.remove(id);
+                }
+                Edit::IndexReady { id, start, through } => {
+                    let index = self.index_mut(*id)?;
+                    index.phase = Phase::Ready;
+                    index.state.set_start(*start);
+                    index.state.set_through(*through);
+                }
+                Edit::IndexOutdated(id) => {
+                    self.index_mut(*id)?.phase = Phase::Outdated;
+                }
+                Edit::IndexTree { id, file, root } => {
+                    let index = self.index_mut(*id)?;
+                    let known = index.tree.as_ref().map(|tree| &tree.file);
+                    let file = match known.filter(|known| known.number == *file) {
+                        Some(known) => known.clone(),
+                        None => TreeFile::new(*file),
+                    };
+                    index.tree = Some(TreeState::new(file, *root));
                 }
                 Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
                 Edit::TableAdded(table) => touched.push(table.keyspace),
@@ -109,12 +163,27 @@ impl ManifestState {
             Edit::LogOpened(self.log_opened),
         ];
         edits.extend(self.log_closed.iter().map(|(start, end)| Edit::LogClosed { start: *start, end: *end }));
-        for entry in self.keyspaces.values() {
+        for entry in self.named() {
             edits.push(Edit::KeyspaceCreated {
                 id: entry.state.id,
                 name: entry.state.name.clone(),
                 options: entry.state.options.to_text(),
             });
+        }
+        for index in self.indexes() {
+            let id = index.state.id;
+            edits.push(Edit::IndexCreated { id, definition: index.state.definition.clone() });
+            match index.phase {
+                Phase::Building => {}
+                Phase::Ready => {
+                    let (start, through) = (index.state.start(), index.state.through());
+                    edits.push(Edit::IndexReady { id, start, through });
+                }
+                Phase::Outdated => edits.push(Edit::IndexOutdated(id)),
+            }
+            if let Some(tree) = &index.tree {
+                edits.push(Edit::IndexTree { id, file: tree.file.number, root: tree.root });
+            }
         }
         for entry in self.keyspaces.values() {
             edits.extend(entry.version.tables().map(|table| Edit::TableAdded((*table.record).clone())));
@@ -122,9 +191,36 @@ impl ManifestState {
         edits
     }
 
+    /// The keyspaces that have a name of their own: all but those of indexes.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &KeyspaceEntry> {
+        self.keyspaces.values().filter(|entry| entry.index.is_none())
+    }
+
     /// A keyspace by name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&KeyspaceEntry> {
-        self.keyspaces.values().find(|entry| entry.state.name == name)
+        self.named().find(|entry| entry.state.name == name)
+    }
+
+    /// All indexes.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = &IndexEntry> {
+        self.keyspaces.values().filter_map(|entry| entry.index.as_ref())
+    }
+
+    /// The indexes of a keyspace.
+    pub(crate) fn indexes_of(&self, owner: KeyspaceId) -> impl Iterator<Item = &IndexEntry> {
+        self.indexes().filter(move |index| index.state.owner() == owner)
+    }
+
+    /// An index by the name that it has in its keyspace.
+    pub(crate) fn index_by_name(&self, owner: KeyspaceId, name: &str) -> Option<&IndexEntry> {
+        self.indexes_of(owner).find(|index| index.state.definition.name == name)
+    }
+
+    fn index_mut(&mut self, id: KeyspaceId) -> Result<&mut IndexEntry> {
+        self.keyspaces.get_mut(&id).and_then(|entry| entry.index.as_mut()).ok_or_else(|| {
+            let message = format!("version edit concerns index {id}, which does not exist");
+            Error::new(ErrorKind::Corruption, message)
+        })
     }
 }
 

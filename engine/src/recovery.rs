@@ -86,13 +86,7 @@ pub(crate) fn analyze(
             (new_database, state)
         }
     };
-    let highest = names
-        .iter()
-        .filter_map(|name| match name {
-            FileName::Lock | FileName::Unsynced => None,
-            FileName::Manifest(number) | FileName::Log(number) | FileName::Table(number) => Some(number.0),
-        })
-        .max();
+    let highest = names.iter().filter_map(|name| name.number()).map(|number| number.0).max();
     let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || loaded_nothing);
     state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
     // Relaxed: nobody else has the context yet.
@@ -131,6 +125,7 @@ pub(crate) fn analyze(
         .map(|segment| segment.header.end_position())
         .chain(state.log_closed.iter().map(|(_, end)| *end))
         .chain(state.keyspaces.values().map(|entry| entry.version.max_sequence().0 + 1))
+        .chain(state.indexes().map(|index| index.state.through().0 + 1))
         .chain([log_end, state.log_opened, FIRST_POSITION])
         .max()
         .expect("not empty");
@@ -185,11 +180,14 @@ pub(crate) fn analyze(
         .map(|table| table.handle.file())
         .skip(usize::from(planted::is(Bug::GreedySweep)))
         .collect();
-    let orphans = names
-        .iter()
-        .filter(|name| matches!(name, FileName::Table(number) if !live.contains(number)))
-        .copied()
-        .collect();
+    let live_trees: HashSet<FileNumber> =
+        state.indexes().filter_map(|index| Some(index.tree.as_ref()?.file.number)).collect();
+    let is_orphan = |name: &FileName| match name {
+        FileName::Table(number) => !live.contains(number),
+        FileName::Tree(number) => !live_trees.contains(number),
+        _ => false,
+    };
+    let orphans = names.iter().copied().filter(is_orphan).collect();
     Ok(Recovered {
         database,
         manifest: state,
@@ -259,6 +257,17 @@ pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segm
 }
 
 fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()> {
+    for tree in state.indexes().filter_map(|index| index.tree.as_ref()) {
+        let path = context.path(FileName::Tree(tree.file.number));
+        if !context.fs.exists(&path)? {
+            return Err(Error::corruption(&path, 0, "tree of an index is missing"));
+        }
+        let (len, least) = (context.fs.file_len(&path)?, tree.root.file_bytes());
+        if len < least {
+            let message = format!("tree of an index has {len} bytes, its root says at least {least}");
+            return Err(Error::corruption(&path, len, message));
+        }
+    }
     for entry in state.keyspaces.values() {
         for table in entry.version.tables() {
             let path = context.table_path(table.handle.file());

@@ -71,6 +71,10 @@ pub struct LevelStats {
 pub struct KeyspaceStats {
     /// Its name.
     pub name: String,
+    /// Whether it is what lies on top of the tree of an index. Its name is the keyspace's, a slash, and the index's.
+    pub is_index: bool,
+    /// The tree, once entries were applied to it.
+    pub tree: Option<TreeStats>,
     /// Levels that hold something.
     pub levels: Vec<LevelStats>,
     /// Sorted runs that a read may have to ask, memtables not counted.
@@ -90,6 +94,17 @@ pub struct StallStats {
     pub memtables_full: Duration,
     /// How often a writer waited for a free memtable.
     pub memtable_waits: u64,
+}
+
+/// The tree of an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TreeStats {
+    /// Entries that were applied to it.
+    pub entries: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// How many of them hold something.
+    pub used_bytes: u64,
 }
 
 /// Everything at one moment. Sums count from the opening of the database.
@@ -129,7 +144,7 @@ pub struct Stats {
     pub stalls: StallStats,
     /// Live snapshots.
     pub snapshots: usize,
-    /// Every keyspace.
+    /// Every keyspace, and every index: its delta runs, and its tree.
     pub keyspaces: Vec<KeyspaceStats>,
 }
 
@@ -184,6 +199,10 @@ impl fmt::Display for Stats {
                 keyspace.runs,
                 keyspace.space_amplification
             )?;
+            if let Some(tree) = &keyspace.tree {
+                let (used, all) = (mib(tree.used_bytes), mib(tree.bytes));
+                writeln!(f, "  tree: {} entries, {used:.1} of {all:.1} MiB in use", tree.entries)?;
+            }
             writeln!(f, "  level  runs  files        MiB      entries  tombstones")?;
             for level in &keyspace.levels {
                 writeln!(
@@ -226,8 +245,15 @@ pub(crate) fn gather(core: &Core) -> Stats {
             }
             let bytes = space.version.file_bytes();
             let last = levels.last().map_or(0, |level| level.bytes);
+            let tree = space.index.as_ref().and_then(|index| index.tree.as_ref()).map(|tree| TreeStats {
+                entries: tree.root.entries(),
+                bytes: tree.root.file_bytes(),
+                used_bytes: u64::from(tree.root.used_pages) * u64::from(tree.root.page_bytes),
+            });
             KeyspaceStats {
                 name: space.state.name.clone(),
+                is_index: space.index.is_some(),
+                tree,
                 runs: space.version.runs.len(),
                 bytes,
                 space_amplification: if last == 0 { 1.0 } else { bytes as f64 / last as f64 },

@@ -4,6 +4,7 @@
 //! apart, and that bounds are true. A version that is wrong can give right answers for long, until a compaction or a
 //! key at an edge meets it; here it is wrong at once.
 use crate::db::Core;
+use crate::manifest::KeyspaceEntry;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
@@ -17,13 +18,15 @@ use std::sync::Arc;
 pub(crate) fn check(core: &Core) -> Result<()> {
     // The versions hold their tables, so that none goes away while it is read.
     let (next_file, keyspaces) = core.manifest_state(|state| {
-        let keyspaces: Vec<_> =
-            state.keyspaces.values().map(|entry| (entry.state.clone(), entry.version.clone())).collect();
+        let parts = |entry: &KeyspaceEntry| {
+            (entry.state.clone(), entry.version.clone(), entry.index.as_ref().and_then(|it| it.tree.clone()))
+        };
+        let keyspaces: Vec<_> = state.keyspaces.values().map(parts).collect();
         (state.next_file, keyspaces)
     });
     // A file belongs to one place: it may be trimmed there, but nobody else may remove it.
     let mut owners: HashMap<FileNumber, String> = HashMap::new();
-    for (state, version) in keyspaces {
+    for (state, version, tree) in keyspaces {
         let in_context = |error: Error| error.context(&format!("keyspace {:?}", state.name));
         for table in version.tables() {
             let place = format!("run {} of level {} of {}", table.record.run, table.record.level, state.id);
@@ -41,6 +44,9 @@ pub(crate) fn check(core: &Core) -> Result<()> {
         check_order(&core.context, &version).map_err(in_context)?;
         version.tables().try_for_each(|table| check_table(&core.context, table)).map_err(in_context)?;
         check_ages(&core.context, &version).map_err(in_context)?;
+        if let Some(tree) = tree {
+            tree.view(&core.options.env, &core.context)?.verify().map_err(in_context)?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The write path of a commit.
 //!
+//! 0. Rows that have indexes get their entries: operations of the same record (`index/hooks.rs`).
 //! 1. Check the handle: open, writable, not poisoned.
 //! 2. Pay the debt: while compaction is behind, a delay proportional to it (`stall`). Rotate a full memtable.
 //! 3. Reserve a stretch of log: one atomic operation gives position, commit order and sequence numbers.
@@ -15,8 +16,10 @@ pub(crate) mod stall;
 
 use crate::db::{Core, DbInner};
 use crate::options::Durability;
+use crate::wal::Reservation;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
-use sapwood_base::format::write_batch::pad_for_sequences;
+use sapwood_base::format::write_batch::{Operations, pad_for_sequences};
+use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};
 use sapwood_memtable::Memtable;
@@ -107,15 +110,31 @@ pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     })
 }
 
+/// Inserts the operations of a payload, which starts at `position`, into a memtable.
+pub(crate) fn insert_all(memtable: &Memtable, position: u64, payload: &[u8]) -> Result<()> {
+    for (i, operation) in Operations::new(payload).enumerate() {
+        let operation = operation?;
+        let sequence = SequenceNumber(position + i as u64);
+        let hash = key_hash(operation.key);
+        let (kind, value) = (operation.kind, operation.value);
+        memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
+    }
+    Ok(())
+}
+
 /// Commits `record`: header room, then `operations` encoded operations. `apply` gets the memtable, the position (the
 /// sequence number of the first operation), and the encoded operations, and inserts them.
+///
+/// `is_current` is asked once the record has its place in the log: whether the indexes that it was made for are those
+/// that there are. If not, the place stays empty, and `None` says that the record is to be made anew.
 pub(crate) fn commit(
     core: &Core,
     record: &mut Vec<u8>,
     operations: usize,
     durability: Option<Durability>,
+    is_current: impl FnOnce() -> bool,
     apply: impl FnOnce(&Memtable, u64, &[u8]) -> Result<()>,
-) -> Result<Committed> {
+) -> Result<Option<Committed>> {
     core.check_writable()?;
     let durability = durability.unwrap_or(core.options.durability);
     pad_for_sequences(record, operations);
@@ -130,6 +149,10 @@ pub(crate) fn commit(
     let logged = durability != Durability::None;
     let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
     let at = core.wal.reserve(units).inspect_err(|error| core.poison_if_final(error))?;
+    if !is_current() {
+        leave_empty(core, &at)?;
+        return Ok(None);
+    }
     let written = if logged {
         core.wal.write(&at, record, RecordKind::Batch, operations)
     } else {
@@ -163,5 +186,17 @@ pub(crate) fn commit(
         Durability::Sync if planted::is(Bug::AcknowledgeBeforeSync) => {}
         Durability::Sync => core.wait_durable(at.end)?,
     }
-    Ok(Committed { sequence: SequenceNumber(at.position), end: at.end })
+    Ok(Some(Committed { sequence: SequenceNumber(at.position), end: at.end }))
+}
+
+/// Completes a reservation without operations.
+#[cold]
+pub(crate) fn leave_empty(core: &Core, at: &Reservation) -> Result<()> {
+    let written = core.wal.write(at, &mut [0; HEADER_BYTES], RecordKind::Skip, 0);
+    if let Err(error) = &written {
+        core.poison(error);
+    }
+    core.wal.complete(at);
+    core.wal.wait_published(at.end);
+    written
 }

@@ -12,6 +12,7 @@ mod shuttle;
 mod snapshot;
 mod iterator;
 mod explain;
+mod index;
 mod concurrency;
 mod probe;
 mod regressions;

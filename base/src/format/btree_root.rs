@@ -45,6 +45,11 @@ impl TreeRoot {
         self.top.map_or(0, |top| top.entries)
     }
 
+    /// The bytes that the file must have.
+    pub fn file_bytes(&self) -> u64 {
+        u64::from(self.file_pages) * u64::from(self.page_bytes)
+    }
+
     /// The bytes for a MANIFEST.
     pub fn encode(&self) -> [u8; TREE_ROOT_BYTES] {
         let mut out = [0; TREE_ROOT_BYTES];

@@ -14,6 +14,8 @@ pub enum FileName {
     Log(FileNumber),
     /// `000124.sst`: a sorted table.
     Table(FileNumber),
+    /// `000125.tree`: the B+ tree of an index.
+    Tree(FileNumber),
 }
 
 impl FileName {
@@ -25,6 +27,18 @@ impl FileName {
             FileName::Manifest(number) => format!("MANIFEST-{:06}", number.0),
             FileName::Log(number) => format!("{:06}.wal", number.0),
             FileName::Table(number) => format!("{:06}.sst", number.0),
+            FileName::Tree(number) => format!("{:06}.tree", number.0),
+        }
+    }
+
+    /// The number in the name, for those that have one.
+    pub fn number(self) -> Option<FileNumber> {
+        match self {
+            FileName::Lock | FileName::Unsynced => None,
+            FileName::Manifest(number)
+            | FileName::Log(number)
+            | FileName::Table(number)
+            | FileName::Tree(number) => Some(number),
         }
     }
 
@@ -38,6 +52,8 @@ impl FileName {
             FileName::Manifest(number(digits)?)
         } else if let Some(digits) = name.strip_suffix(".wal") {
             FileName::Log(number(digits)?)
+        } else if let Some(digits) = name.strip_suffix(".tree") {
+            FileName::Tree(number(digits)?)
         } else {
             FileName::Table(number(name.strip_suffix(".sst")?)?)
         };
@@ -62,12 +78,14 @@ mod tests {
             FileName::Manifest(FileNumber(5)),
             FileName::Log(FileNumber(123)),
             FileName::Table(FileNumber(12_345_678)),
+            FileName::Tree(FileNumber(7)),
         ] {
             assert_eq!(FileName::parse(&name.format()), Some(name));
         }
         for stranger in [
             "",
             "7.sst",
+            "7.tree",
             "+00007.sst",
             "000007.sst.bak",
             "MANIFEST-",

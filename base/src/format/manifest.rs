@@ -6,6 +6,8 @@
 //!
 //! One record is applied as a whole or not at all. The first record of a MANIFEST is a snapshot of the full state.
 //! A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can add both kinds.
+use super::btree_root::TreeRoot;
+use super::index_definition::IndexDefinition;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_KEYSPACES};
@@ -88,6 +90,35 @@ pub enum Edit {
     },
     /// The next keyspace gets at least this number.
     NextKeyspace(u32),
+    /// A secondary index came to be. It is not complete before an [`Edit::IndexReady`].
+    IndexCreated {
+        /// Where its entries are: numbers of indexes and keyspaces are out of one row.
+        id: KeyspaceId,
+        /// What it is.
+        definition: IndexDefinition,
+    },
+    /// An index with its tables and its tree is gone.
+    IndexDropped(KeyspaceId),
+    /// An index is complete.
+    IndexReady {
+        /// Which.
+        id: KeyspaceId,
+        /// Every row from here on was written together with its entries.
+        start: SequenceNumber,
+        /// Its tree has the entries of all rows up to here. States before are not to be read.
+        through: SequenceNumber,
+    },
+    /// An index has missed something and must be built anew.
+    IndexOutdated(KeyspaceId),
+    /// The state of an index's tree.
+    IndexTree {
+        /// Which index.
+        id: KeyspaceId,
+        /// The file of the tree.
+        file: FileNumber,
+        /// Its root.
+        root: TreeRoot,
+    },
 }
 
 impl Edit {
@@ -142,6 +173,11 @@ const KEYSPACE_DROPPED: u64 = 6;
 const TABLE_ADDED: u64 = 7;
 const TABLE_REMOVED: u64 = 8;
 const NEXT_KEYSPACE: u64 = 9;
+const INDEX_CREATED: u64 = 10;
+const INDEX_DROPPED: u64 = 11;
+const INDEX_READY: u64 = 12;
+const INDEX_OUTDATED: u64 = 13;
+const INDEX_TREE: u64 = 14;
 const FIRST_OPTIONAL: u64 = 64;
 
 /// Encodes the fields of one edit.
@@ -209,6 +245,31 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
             Edit::NextKeyspace(id) => {
                 put_varint(&mut body, u64::from(*id));
                 NEXT_KEYSPACE
+            }
+            Edit::IndexCreated { id, definition } => {
+                put_varint(&mut body, u64::from(id.0));
+                put_bytes(&mut body, &definition.encode());
+                INDEX_CREATED
+            }
+            Edit::IndexDropped(id) => {
+                put_varint(&mut body, u64::from(id.0));
+                INDEX_DROPPED
+            }
+            Edit::IndexReady { id, start, through } => {
+                put_varint(&mut body, u64::from(id.0));
+                put_varint(&mut body, start.0);
+                put_varint(&mut body, through.0);
+                INDEX_READY
+            }
+            Edit::IndexOutdated(id) => {
+                put_varint(&mut body, u64::from(id.0));
+                INDEX_OUTDATED
+            }
+            Edit::IndexTree { id, file, root } => {
+                put_varint(&mut body, u64::from(id.0));
+                put_varint(&mut body, file.0);
+                body.extend_from_slice(&root.encode());
+                INDEX_TREE
             }
         };
         put_varint(&mut out, tag);
@@ -330,6 +391,22 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
                     return Err(Error::new(ErrorKind::Corruption, message));
                 }
             },
+            INDEX_CREATED => Edit::IndexCreated {
+                id: keyspace(&mut body)?,
+                definition: IndexDefinition::decode(body.length_prefixed()?)?,
+            },
+            INDEX_DROPPED => Edit::IndexDropped(keyspace(&mut body)?),
+            INDEX_READY => Edit::IndexReady {
+                id: keyspace(&mut body)?,
+                start: SequenceNumber(position(&mut body)?),
+                through: SequenceNumber(position(&mut body)?),
+            },
+            INDEX_OUTDATED => Edit::IndexOutdated(keyspace(&mut body)?),
+            INDEX_TREE => Edit::IndexTree {
+                id: keyspace(&mut body)?,
+                file: file(&mut body)?,
+                root: TreeRoot::decode(body.bytes(body.remaining())?)?,
+            },
             FIRST_OPTIONAL.. => continue,
             _ => {
                 let message = format!("edit field {tag} is not known to this version");
@@ -346,6 +423,7 @@ pub fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::index_definition::{ExtractorSpec, Maintenance};
     use super::*;
 
     fn sample() -> Vec<Edit> {
@@ -372,6 +450,20 @@ mod tests {
             }),
             Edit::TableRemoved { keyspace: KeyspaceId(1), level: 0, run: 9, file: FileNumber(4) },
             Edit::NextKeyspace(4),
+            Edit::IndexCreated {
+                id: KeyspaceId(3),
+                definition: IndexDefinition {
+                    name: "by_city".into(),
+                    keyspace: KeyspaceId(1),
+                    extractor: ExtractorSpec::Custom { version: 2 },
+                    unique: true,
+                    maintenance: Maintenance::Strict,
+                },
+            },
+            Edit::IndexReady { id: KeyspaceId(3), start: SequenceNumber(7), through: SequenceNumber(9) },
+            Edit::IndexOutdated(KeyspaceId(3)),
+            Edit::IndexTree { id: KeyspaceId(3), file: FileNumber(8), root: TreeRoot::empty(99, 8192) },
+            Edit::IndexDropped(KeyspaceId(3)),
         ]
     }
 

@@ -163,7 +163,19 @@ pub(crate) fn put_unescaped_masked(out: &mut Vec<u8>, escaped: &[u8], mask: u8) 
 #[inline]
 pub fn put_bound_at(out: &mut Vec<u8>, index_key: &[u8]) {
     put_escaped(out, index_key);
+    end_bound_at(out);
+}
+
+/// Makes an escaped index key what [`put_bound_at`] writes.
+#[inline]
+pub fn end_bound_at(out: &mut Vec<u8>) {
     out.push(END);
+}
+
+/// Makes an escaped index key what [`put_bound_after`] writes.
+#[inline]
+pub fn end_bound_after(out: &mut Vec<u8>) {
+    out.push(END + 1);
 }
 
 /// Appends the lower bound of all entries whose index key is above `index_key`; the entries with `index_key` itself are
@@ -171,7 +183,7 @@ pub fn put_bound_at(out: &mut Vec<u8>, index_key: &[u8]) {
 #[inline]
 pub fn put_bound_after(out: &mut Vec<u8>, index_key: &[u8]) {
     put_escaped(out, index_key);
-    out.push(END + 1);
+    end_bound_after(out);
 }
 
 /// The lower bound of all entries whose index key is above all that start with `prefix`; `None` if there can be none.

@@ -2,9 +2,10 @@
 //!
 //! Locks, in the order in which they may be nested: `flushing`, `rotating`, `manifest`, `view_change`. None is taken by a
 //! read, nor by a commit that does not rotate.
-use super::{DEFAULT_KEYSPACE, DbBuilder, DbOptions};
+use super::catalog::{announce_indexes, keyspace_views};
+use super::{DbBuilder, DbOptions};
 use crate::background::{self, Background, FLUSH};
-use crate::keyspace::{KeyspaceOptions, KeyspaceState, check_name};
+use crate::index::hooks::KeyLocks;
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::snapshot::{Snapshot, SnapshotList};
 use crate::read::super_version::{Generation, KeyspaceView, SuperVersion, SuperVersionCell};
@@ -15,7 +16,6 @@ use crate::write::stall::Stall;
 use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::Edit;
-use sapwood_base::key::MAX_KEYSPACES;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, picker};
@@ -39,7 +39,7 @@ const POISONED: u8 = 2;
 pub(crate) struct Core {
     pub(crate) options: DbOptions,
     pub(crate) context: Arc<TableContext>,
-    pub(crate) obsolete_files: Receiver<FileNumber>,
+    pub(crate) obsolete_files: Receiver<FileName>,
     pub(crate) arenas: Arc<ArenaPool>,
     pub(crate) wal: Wal,
     pub(crate) view: SuperVersionCell,
@@ -55,7 +55,11 @@ pub(crate) struct Core {
     pub(crate) large_commit: Mutex<()>,
     /// Held during a flush: there is one at a time, oldest memtable first.
     pub(crate) flushing: Mutex<()>,
-    manifest: Mutex<Option<Manifest>>,
+    /// Held while an index is made: one at a time.
+    pub(crate) making_index: Mutex<()>,
+    /// Taken by commits that read before they write.
+    pub(crate) key_locks: KeyLocks,
+    pub(super) manifest: Mutex<Option<Manifest>>,
     /// The state of a read-only database, which has no open MANIFEST.
     fixed_state: ManifestState,
     /// Guards replacing the view. Taken after `manifest` where both are.
@@ -155,6 +159,9 @@ impl Core {
             recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
         );
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
+        for entry in state.named() {
+            announce_indexes(state, &entry.state);
+        }
         let next_memtable = recovered.generations.len() as u64;
         let view = SuperVersion {
             generations: recovered.generations.into_iter().rev().collect(),
@@ -191,6 +198,8 @@ impl Core {
             background: Background::default(),
             large_commit: Mutex::new(()),
             flushing: Mutex::new(()),
+            making_index: Mutex::new(()),
+            key_locks: KeyLocks::default(),
             manifest: Mutex::new(manifest),
             view_change: Mutex::new(()),
             rotating: Mutex::new(()),
@@ -325,13 +334,17 @@ impl Core {
         }
     }
 
-    pub(crate) fn compaction_options(&self, keyspace: &KeyspaceOptions) -> CompactionOptions {
-        manifest::compaction_options(&self.options.advanced, self.options.memtable_bytes, keyspace)
+    /// The options of a keyspace, or of the delta runs of an index.
+    pub(crate) fn compaction_options(&self, space: &KeyspaceView) -> CompactionOptions {
+        let options = &space.state.options;
+        let options =
+            manifest::compaction_options(&self.options.advanced, self.options.memtable_bytes, options);
+        CompactionOptions { has_base: space.index.is_some(), ..options }
     }
 
     pub(crate) fn keyspace_compaction_options(&self, id: KeyspaceId) -> Option<CompactionOptions> {
         let view = self.view.reference();
-        Some(self.compaction_options(&view.keyspace(id)?.state.options))
+        Some(self.compaction_options(view.keyspace(id)?))
     }
 
     /// Waits until everything below `position` survives a power loss.
@@ -345,7 +358,7 @@ impl Core {
             .keyspaces
             .iter()
             .flatten()
-            .map(|space| picker::debt(&space.version, &self.compaction_options(&space.state.options)))
+            .map(|space| picker::debt(&space.version, &self.compaction_options(space)))
             .fold(0.0, f64::max);
         let unpaid = self.options.advanced.disable_auto_compactions;
         self.stall.set_debt(if unpaid { 0.0 } else { debt });
@@ -378,8 +391,16 @@ impl Core {
                 false
             }
             Edit::TableRemoved { keyspace, .. } => !gone(keyspace),
+            Edit::IndexTree { id, .. } | Edit::IndexReady { id, .. } | Edit::IndexOutdated(id) => !gone(id),
             _ => true,
         });
+        let outdated: Vec<KeyspaceId> = edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::IndexOutdated(id) => Some(*id),
+                _ => None,
+            })
+            .collect();
         let removed: HashSet<FileNumber> = edits.iter().filter_map(Edit::removed_file).collect();
         let losing: HashSet<KeyspaceId> = edits
             .iter()
@@ -430,11 +451,17 @@ impl Core {
                 .collect(),
             keyspaces,
         });
+        let owners = outdated.iter().filter_map(|id| manifest.state.keyspaces.get(id)?.index.as_ref());
+        for owner in owners.map(|index| index.state.owner()) {
+            if let Some(entry) = manifest.state.keyspaces.get(&owner) {
+                announce_indexes(&manifest.state, &entry.state);
+            }
+        }
         Ok(())
     }
 
     /// Appends to the MANIFEST. One that closed itself for good closes the write path with it.
-    fn append(
+    pub(super) fn append(
         &self,
         manifest: &mut Manifest,
         edits: Vec<Edit>,
@@ -447,51 +474,6 @@ impl Core {
         let _changing = self.view_change.lock();
         let next = change(&self.view.reference());
         self.view.replace(next);
-    }
-
-    pub(super) fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
-        check_name(name)?;
-        options.validate()?;
-        self.check_writable()?;
-        let mut guard = self.manifest.lock();
-        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
-        if let Some(entry) = manifest.state.by_name(name) {
-            return Ok(entry.state.clone());
-        }
-        let id = KeyspaceId(manifest.state.next_keyspace);
-        if id.0 >= MAX_KEYSPACES {
-            let message =
-                format!("{MAX_KEYSPACES} keyspaces have been made in this database, which is the limit");
-            return Err(Error::invalid_argument(message));
-        }
-        let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
-        self.append(manifest, vec![edit], &HashMap::new())?;
-        let state = manifest.state.keyspaces[&id].state.clone();
-        let keyspaces = keyspace_views(&manifest.state);
-        self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
-        Ok(state)
-    }
-
-    pub(super) fn drop_keyspace(&self, name: &str) -> Result<()> {
-        self.check_writable()?;
-        let mut guard = self.manifest.lock();
-        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
-        let Some(entry) = manifest.state.by_name(name).cloned() else {
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}")));
-        };
-        if name == DEFAULT_KEYSPACE {
-            return Err(Error::invalid_argument("the default keyspace cannot be dropped"));
-        }
-        if planted::is(Bug::DropNotLogged) {
-            manifest.state.keyspaces.remove(&entry.state.id);
-        } else {
-            self.append(manifest, vec![Edit::KeyspaceDropped(entry.state.id)], &HashMap::new())?;
-        }
-        entry.state.mark_dropped();
-        entry.version.tables().for_each(|table| table.handle.mark_obsolete());
-        let keyspaces = keyspace_views(&manifest.state);
-        self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
-        Ok(())
     }
 
     /// Flushes, ends the threads, releases the lock.
@@ -574,15 +556,6 @@ fn is_permission_denied(error: &Error) -> bool {
 }
 
 #[cold]
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database is closed")
-}
-
-fn keyspace_views(state: &ManifestState) -> Vec<Option<Arc<KeyspaceView>>> {
-    let mut views = vec![None; state.next_keyspace as usize];
-    for (id, entry) in &state.keyspaces {
-        let view = KeyspaceView { state: entry.state.clone(), version: entry.version.clone() };
-        views[id.0 as usize] = Some(Arc::new(view));
-    }
-    views
 }

@@ -120,6 +120,24 @@ impl EmitBuffer {
             .map(|entry| (&self.bytes[entry.start..entry.key_end], &self.bytes[entry.key_end..entry.end]))
     }
 
+    /// Whether `composite` is the key of an entry.
+    pub fn contains(&self, composite: &[u8]) -> bool {
+        self.covering_of(composite).is_some()
+    }
+
+    /// The covering bytes of the entry whose key is `composite`.
+    pub fn covering_of(&self, composite: &[u8]) -> Option<&[u8]> {
+        let key = |entry: &Emitted| &self.bytes[entry.start..entry.key_end];
+        let at = self.entries.binary_search_by(|entry| key(entry).cmp(composite)).ok()?;
+        Some(&self.bytes[self.entries[at].key_end..self.entries[at].end])
+    }
+
+    /// Takes all entries out.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -6,6 +6,7 @@ use crate::read::super_version::SuperVersion;
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_btree::TreeCursor;
 use sapwood_compaction::version::iterator::{Cached, RunIterator};
 use sapwood_memtable::MemtableIterator;
 use sapwood_sstable::ReadOptions;
@@ -15,6 +16,56 @@ use std::sync::Arc;
 enum Source {
     Memtable(MemtableIterator),
     Run(RunIterator<Cached>),
+    Tree(TreeSource),
+}
+
+/// The tree of an index: puts that are older than whatever else holds the key.
+struct TreeSource {
+    cursor: TreeCursor,
+    sequence: SequenceNumber,
+}
+
+impl InternalIterator for TreeSource {
+    #[inline]
+    fn valid(&self) -> bool {
+        self.cursor.valid()
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.cursor.seek_to_first()
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.cursor.seek_to_last()
+    }
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        self.cursor.seek(target)
+    }
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        self.cursor.seek_before(target)
+    }
+    #[inline]
+    fn next(&mut self) -> Result<()> {
+        self.cursor.next()
+    }
+    #[inline]
+    fn prev(&mut self) -> Result<()> {
+        self.cursor.prev()
+    }
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.cursor.key()
+    }
+    #[inline]
+    fn sequence(&self) -> SequenceNumber {
+        self.sequence
+    }
+    #[inline]
+    fn kind(&self) -> ValueKind {
+        ValueKind::Put
+    }
+    #[inline]
+    fn value(&self) -> &[u8] {
+        self.cursor.value()
+    }
 }
 
 macro_rules! delegate {
@@ -22,6 +73,7 @@ macro_rules! delegate {
         match $self {
             Source::Memtable($source) => $call,
             Source::Run($source) => $call,
+            Source::Tree($source) => $call,
         }
     };
 }
@@ -89,6 +141,87 @@ enum State {
     Backward,
 }
 
+/// What lies on top of the tree of an index: the newest version of each entry, deletions too.
+pub(crate) struct Overlay {
+    merged: MergingIterator<Source>,
+    sequence: SequenceNumber,
+    key: Vec<u8>,
+    value: Vec<u8>,
+    is_first: bool,
+    _view: Arc<SuperVersion>,
+}
+
+/// An entry of an [`Overlay`].
+pub(crate) struct Overlaid<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) is_put: bool,
+}
+
+impl Overlay {
+    /// The overlay that `sequence` sees; `None` if there is nothing in it. Not positioned.
+    pub(crate) fn new(
+        view: &Arc<SuperVersion>,
+        keyspace: KeyspaceId,
+        sequence: SequenceNumber,
+    ) -> Option<Overlay> {
+        let sources = sources(view, keyspace, ReadOptions::default());
+        (!sources.is_empty()).then(|| Overlay {
+            merged: MergingIterator::new(sources),
+            sequence,
+            key: Vec::new(),
+            value: Vec::new(),
+            is_first: true,
+            _view: view.clone(),
+        })
+    }
+
+    /// Goes to before the first entry at or above `target`.
+    pub(crate) fn seek(&mut self, target: Option<&[u8]>) -> Result<()> {
+        self.is_first = true;
+        match target {
+            Some(target) => self.merged.seek(target),
+            None => self.merged.seek_to_first(),
+        }
+    }
+
+    /// The next entry that the sequence number sees a version of.
+    pub(crate) fn next_key(&mut self) -> Result<Option<Overlaid<'_>>> {
+        while self.merged.valid() {
+            let is_old = !self.is_first && self.merged.key() == self.key.as_slice();
+            if is_old || self.merged.sequence() > self.sequence {
+                self.merged.next()?;
+                continue;
+            }
+            self.is_first = false;
+            self.key.clear();
+            self.key.extend_from_slice(self.merged.key());
+            self.value.clear();
+            self.value.extend_from_slice(self.merged.value());
+            let is_put = self.merged.kind() == ValueKind::Put;
+            self.merged.next()?;
+            return Ok(Some(Overlaid { key: &self.key, value: &self.value, is_put }));
+        }
+        Ok(None)
+    }
+}
+
+/// The memtables and runs of a keyspace that hold anything, newest first.
+fn sources(view: &SuperVersion, keyspace: KeyspaceId, options: ReadOptions) -> Vec<Source> {
+    let mut sources = Vec::new();
+    for generation in &view.generations {
+        if generation.memtable.entries_of(keyspace) > 0 {
+            sources.push(Source::Memtable(generation.memtable.iter(keyspace)));
+        }
+    }
+    if let Some(keyspace) = view.keyspace(keyspace) {
+        for run in &keyspace.version.runs {
+            sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options))));
+        }
+    }
+    sources
+}
+
 /// A position among the visible entries of a keyspace.
 ///
 /// Owns all it needs (`'static`, `Send`): tables and memtables it reads stay until it is dropped, so do not keep an
@@ -99,6 +232,8 @@ pub struct Cursor {
     state: State,
     key: Vec<u8>,
     value: Vec<u8>,
+    /// Of the entry, while going backward.
+    entry_sequence: SequenceNumber,
     _view: Arc<SuperVersion>,
 }
 
@@ -109,23 +244,26 @@ impl Cursor {
         sequence: SequenceNumber,
         options: ReadOptions,
     ) -> Cursor {
-        let mut sources = Vec::new();
-        for generation in &view.generations {
-            if generation.memtable.entries_of(keyspace) > 0 {
-                sources.push(Source::Memtable(generation.memtable.iter(keyspace)));
-            }
-        }
-        if let Some(keyspace) = view.keyspace(keyspace) {
-            for run in &keyspace.version.runs {
-                sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options))));
-            }
-        }
+        Cursor::with_base(view, keyspace, sequence, options, None)
+    }
+
+    /// A cursor over what lies on top of a tree, and the tree, whose entries count as written at the number beside it.
+    pub(crate) fn with_base(
+        view: Arc<SuperVersion>,
+        keyspace: KeyspaceId,
+        sequence: SequenceNumber,
+        options: ReadOptions,
+        base: Option<(TreeCursor, SequenceNumber)>,
+    ) -> Cursor {
+        let mut sources = sources(&view, keyspace, options);
+        sources.extend(base.map(|(cursor, sequence)| Source::Tree(TreeSource { cursor, sequence })));
         Cursor {
             merged: MergingIterator::new(sources),
             sequence,
             state: State::Nowhere,
             key: Vec::new(),
             value: Vec::new(),
+            entry_sequence: SequenceNumber::ZERO,
             _view: view,
         }
     }
@@ -153,6 +291,15 @@ impl Cursor {
             State::Forward | State::BackwardSingle => self.merged.value(),
             State::Backward => &self.value,
             State::Nowhere => &[],
+        }
+    }
+
+    /// The sequence number of the entry. REQUIRES: [`Cursor::valid`].
+    #[inline]
+    pub(crate) fn sequence(&self) -> SequenceNumber {
+        match self.state {
+            State::Forward | State::BackwardSingle => self.merged.sequence(),
+            _ => self.entry_sequence,
         }
     }
 
@@ -300,6 +447,7 @@ impl Cursor {
                 // Versions come with growing sequence numbers: the last one that is seen is the newest.
                 if self.merged.sequence() <= self.sequence {
                     visible = self.merged.kind() == ValueKind::Put;
+                    self.entry_sequence = self.merged.sequence();
                     self.value.clear();
                     if visible {
                         self.value.extend_from_slice(self.merged.value());

@@ -3,6 +3,7 @@
 //! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes a reference. The
 //! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
 //! written after the read began.
+use crate::index::state::{IndexEntry, IndexState};
 use crate::keyspace::KeyspaceState;
 use crate::sync::step;
 use crate::write::commit_ring::StartPosition;
@@ -43,10 +44,14 @@ impl Generation {
     }
 }
 
-/// A keyspace as a read sees it.
+/// A keyspace as a read sees it, or the internal one of an index.
 pub(crate) struct KeyspaceView {
     pub(crate) state: Arc<KeyspaceState>,
     pub(crate) version: Arc<Version>,
+    /// The indexes that writes keep up.
+    pub(crate) indexes: Vec<Arc<IndexState>>,
+    /// What it is the keyspace of.
+    pub(crate) index: Option<IndexEntry>,
 }
 
 /// The view.

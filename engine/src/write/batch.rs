@@ -1,11 +1,13 @@
 //! Write batches: any set of operations over any keyspaces, applied as one.
 use crate::db::DbInner;
-use crate::keyspace::Keyspace;
+use crate::index::hooks;
+use crate::keyspace::{IndexWord, Keyspace};
 use crate::options::{Durability, WriteOptions};
-use crate::write::{ARENA_VALUE_BYTES, BATCH_ARENA_BYTES, Commit, check_key, check_value, commit};
+use crate::write::{
+    ARENA_VALUE_BYTES, BATCH_ARENA_BYTES, Commit, check_key, check_value, commit, insert_all, with_scratch,
+};
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operations, put_operation};
-use sapwood_base::key::key_hash;
 use sapwood_base::{Error, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
@@ -18,7 +20,8 @@ pub struct WriteBatch {
     record: Vec<u8>,
     operations: usize,
     arena_bytes: usize,
-    keyspaces: Vec<Keyspace>,
+    /// The keyspaces, and at a commit the indexes that they have: see [`IndexWord`].
+    keyspaces: Vec<(Keyspace, IndexWord)>,
     refused: Option<Error>,
 }
 
@@ -60,10 +63,10 @@ impl WriteBatch {
             self.refused = Some(Error::invalid_argument(message));
             return self;
         }
-        if self.keyspaces.last().is_none_or(|last| last.id() != keyspace.id())
-            && !self.keyspaces.iter().any(|known| known.id() == keyspace.id())
+        if self.keyspaces.last().is_none_or(|(last, _)| last.id() != keyspace.id())
+            && !self.keyspaces.iter().any(|(known, _)| known.id() == keyspace.id())
         {
-            self.keyspaces.push(keyspace.clone());
+            self.keyspaces.push((keyspace.clone(), keyspace.state().index_word()));
         }
         if let Err(error) = check_key(key).and_then(|()| check_value(value)) {
             self.refused = Some(error);
@@ -121,7 +124,7 @@ impl WriteBatch {
             self.clear();
             return Err(error);
         }
-        for keyspace in &self.keyspaces {
+        for (keyspace, _) in &self.keyspaces {
             keyspace.check_alive()?;
         }
         let core = &self.db.core;
@@ -131,21 +134,35 @@ impl WriteBatch {
             let committed = super::Committed { sequence: SequenceNumber(end.saturating_sub(1)), end };
             return Ok(Commit::new(&self.db, committed));
         }
-        let record = &mut self.record;
-        let bytes = record.len();
-        let committed =
-            commit(core, record, self.operations, options.durability, |memtable, position, payload| {
-                for (i, operation) in Operations::new(payload).enumerate() {
-                    let operation = operation?;
-                    let sequence = SequenceNumber(position + i as u64);
-                    let hash = key_hash(operation.key);
-                    let (kind, value) = (operation.kind, operation.value);
-                    memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
+        let bytes = self.record.len();
+        let committed = loop {
+            let mut has_indexes = false;
+            for (keyspace, word) in &mut self.keyspaces {
+                *word = keyspace.state().index_word();
+                has_indexes |= word.has_indexes();
+            }
+            let keyspaces = &self.keyspaces;
+            let is_current =
+                || keyspaces.iter().all(|(keyspace, word)| keyspace.state().index_word() == *word);
+            let committed = match has_indexes {
+                false => {
+                    let record = &mut self.record;
+                    commit(core, record, self.operations, options.durability, is_current, insert_all)
                 }
-                Ok(())
-            });
-        // A refused commit (a full disk, say) leaves the batch as it was, for another try.
-        let committed = committed.inspect_err(|_| self.record.truncate(bytes))?;
+                true => with_scratch(|record| {
+                    core.check_writable()?;
+                    // What this batch encoded itself decodes.
+                    let rows = Operations::new(&self.record[HEADER_BYTES..]).map_while(Result::ok);
+                    let (operations, _held) = hooks::expand(core, rows, record)?;
+                    commit(core, record, operations, options.durability, is_current, insert_all)
+                }),
+            };
+            // A refused commit (a full disk, say) leaves the batch as it was, for another try.
+            self.record.truncate(bytes);
+            if let Some(committed) = committed? {
+                break committed;
+            }
+        };
         self.clear();
         Ok(Commit::new(&self.db, committed))
     }

@@ -211,10 +211,8 @@ impl Numbers {
 
 /// The number in a file's name.
 fn number_of(path: &Path) -> Option<u64> {
-    match path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)? {
-        FileName::Manifest(number) | FileName::Table(number) | FileName::Log(number) => Some(number.0),
-        _ => None,
-    }
+    let name = path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)?;
+    name.number().map(|number| number.0)
 }
 
 /// What a run did.

@@ -106,13 +106,14 @@ pub fn check_directory(db: &Db, fs: &SimFs) -> Outcome {
 }
 
 fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
-    let (mut manifests, mut tables) = (0, 0);
+    let (mut manifests, mut tables, mut trees) = (0, 0, 0);
     let directory = db.path().file_name();
     for path in fs.files().iter().filter(|path| path.parent().is_some_and(|up| up.file_name() == directory)) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         match FileName::parse(name) {
             Some(FileName::Manifest(_)) => manifests += 1,
             Some(FileName::Table(_)) => tables += 1,
+            Some(FileName::Tree(_)) => trees += 1,
             Some(FileName::Log(_) | FileName::Lock) => {}
             Some(FileName::Unsynced) | None => return Err(format!("file {name} is left behind")),
         }
@@ -124,6 +125,10 @@ fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
     }
     if tables != referenced {
         return Err(format!("there are {tables} tables, {referenced} of them referenced"));
+    }
+    let referenced = db.stats().keyspaces.iter().filter(|space| space.tree.is_some()).count();
+    if trees != referenced {
+        return Err(format!("there are {trees} trees, {referenced} of them referenced"));
     }
     Ok(())
 }

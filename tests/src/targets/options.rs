@@ -26,7 +26,7 @@ pub fn file_name(data: &[u8]) {
     if let Some(name) = FileName::parse(text) {
         assert_eq!(name.format(), text, "a file has one name");
         assert!(!text.contains(['/', '\\', '\0']), "a name stays in its directory");
-        if let FileName::Manifest(number) | FileName::Log(number) | FileName::Table(number) = name {
+        if let Some(number) = name.number() {
             // The next number is one more.
             assert!(number.0 < u64::MAX / 2, "{number} leaves no room for numbers above it");
         }

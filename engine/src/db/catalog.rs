@@ -1,0 +1,184 @@
+//! Keyspaces and indexes come and go.
+use super::DEFAULT_KEYSPACE;
+use super::core::{Core, closed};
+use crate::index::state::IndexState;
+use crate::keyspace::{KeyspaceOptions, KeyspaceState, check_name};
+use crate::manifest::{KeyspaceEntry, Manifest, ManifestState};
+use crate::read::super_version::{KeyspaceView, SuperVersion};
+use crate::write::leave_empty;
+use sapwood_base::format::index_definition::IndexDefinition;
+use sapwood_base::format::log_record;
+use sapwood_base::format::manifest::Edit;
+use sapwood_base::key::MAX_KEYSPACES;
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Core {
+    pub(super) fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+        check_name(name)?;
+        options.validate()?;
+        self.check_writable()?;
+        let mut guard = self.manifest.lock();
+        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+        if let Some(entry) = manifest.state.by_name(name) {
+            return Ok(entry.state.clone());
+        }
+        let id = next_id(&manifest.state)?;
+        let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
+        self.append(manifest, vec![edit], &HashMap::new())?;
+        self.show(&manifest.state);
+        Ok(manifest.state.keyspaces[&id].state.clone())
+    }
+
+    pub(super) fn drop_keyspace(&self, name: &str) -> Result<()> {
+        self.check_writable()?;
+        let mut guard = self.manifest.lock();
+        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+        let Some(entry) = manifest.state.by_name(name).cloned() else {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}")));
+        };
+        if name == DEFAULT_KEYSPACE {
+            return Err(Error::invalid_argument("the default keyspace cannot be dropped"));
+        }
+        let id = entry.state.id;
+        let is_index_of =
+            |other: &KeyspaceEntry| other.index.as_ref().is_some_and(|index| index.state.owner() == id);
+        let indexes: Vec<KeyspaceEntry> =
+            manifest.state.keyspaces.values().filter(|other| is_index_of(other)).cloned().collect();
+        if planted::is(Bug::DropNotLogged) {
+            manifest.state.keyspaces.retain(|other, entry| *other != id && !is_index_of(entry));
+        } else {
+            self.append(manifest, vec![Edit::KeyspaceDropped(id)], &HashMap::new())?;
+        }
+        indexes.iter().chain([&entry]).for_each(|entry| self.let_go(entry));
+        self.show(&manifest.state);
+        Ok(())
+    }
+
+    /// Makes an index of a keyspace: a definition and room for entries. One with the number `replaced` goes.
+    pub(crate) fn create_index(
+        &self,
+        definition: IndexDefinition,
+        replaced: Option<KeyspaceId>,
+    ) -> Result<Arc<IndexState>> {
+        self.check_writable()?;
+        let id = {
+            let mut guard = self.manifest.lock();
+            let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+            let id = next_id(&manifest.state)?;
+            let mut edits = Vec::new();
+            edits.extend(replaced.map(Edit::IndexDropped));
+            edits.push(Edit::IndexCreated { id, definition });
+            self.change_indexes(manifest, edits, replaced)?;
+            id
+        };
+        self.make_room_for_keyspace(id)?;
+        self.manifest_state(|state| Some(state.keyspaces.get(&id)?.index.as_ref()?.state.clone()))
+            .ok_or_else(|| Error::new(ErrorKind::Closed, "the keyspace was dropped"))
+    }
+
+    pub(crate) fn drop_index(&self, owner: &KeyspaceState, name: &str) -> Result<()> {
+        self.check_writable()?;
+        let mut guard = self.manifest.lock();
+        let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+        let Some(index) = manifest.state.index_by_name(owner.id, name) else {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no index {name:?}")));
+        };
+        let id = index.state.id;
+        self.change_indexes(manifest, vec![Edit::IndexDropped(id)], Some(id))
+    }
+
+    /// Appends edits of which one drops the index `dropped`, and shows what results.
+    fn change_indexes(
+        &self,
+        manifest: &mut Manifest,
+        edits: Vec<Edit>,
+        dropped: Option<KeyspaceId>,
+    ) -> Result<()> {
+        let gone = dropped.and_then(|id| manifest.state.keyspaces.get(&id).cloned());
+        self.append(manifest, edits, &HashMap::new())?;
+        if let Some(gone) = &gone {
+            self.let_go(gone);
+        }
+        self.show(&manifest.state);
+        let owner = gone.as_ref().and_then(|gone| Some(gone.index.as_ref()?.state.owner()));
+        if let Some(owner) = owner.and_then(|owner| manifest.state.keyspaces.get(&owner)) {
+            announce_indexes(&manifest.state, &owner.state);
+        }
+        Ok(())
+    }
+
+    /// Lets writes add entries to an index from now on, and gives the position from which on every row was written with
+    /// its entries. REQUIRES: its extractor is attached, and no flush is under way.
+    pub(crate) fn begin_index(&self, index: &IndexState) -> Result<SequenceNumber> {
+        {
+            let mut guard = self.manifest.lock();
+            let Some(manifest) = guard.as_mut() else { return Err(closed()) };
+            let Some(owner) = manifest.state.keyspaces.get(&index.owner()) else {
+                return Err(Error::new(ErrorKind::Closed, "the keyspace was dropped"));
+            };
+            index.set_building(true);
+            self.show(&manifest.state);
+            announce_indexes(&manifest.state, &owner.state);
+        }
+        self.barrier()
+    }
+
+    /// Takes a place in the log, and waits until everything before it is published: who comes later sees all that was
+    /// shown before this call.
+    pub(crate) fn barrier(&self) -> Result<SequenceNumber> {
+        let units = log_record::record_units(0);
+        let at = self.wal.reserve(units).inspect_err(|error| self.poison_if_final(error))?;
+        leave_empty(self, &at)?;
+        Ok(SequenceNumber(at.position))
+    }
+
+    /// Makes handles of a keyspace errors, and lets its files go when nobody reads them any more.
+    fn let_go(&self, entry: &KeyspaceEntry) {
+        entry.state.mark_dropped();
+        entry.version.tables().for_each(|table| table.handle.mark_obsolete());
+        if let Some(tree) = entry.index.as_ref().and_then(|index| index.tree.as_ref()) {
+            tree.file.mark_obsolete(&self.context);
+        }
+    }
+
+    fn show(&self, state: &ManifestState) {
+        let keyspaces = keyspace_views(state);
+        self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
+    }
+}
+
+fn next_id(state: &ManifestState) -> Result<KeyspaceId> {
+    if state.next_keyspace >= MAX_KEYSPACES {
+        let message = format!(
+            "{MAX_KEYSPACES} keyspaces and indexes have been made in this database, which is the limit"
+        );
+        return Err(Error::invalid_argument(message));
+    }
+    Ok(KeyspaceId(state.next_keyspace))
+}
+
+/// Tells writers of a keyspace that its indexes are others than before. REQUIRES: the view has them.
+pub(super) fn announce_indexes(state: &ManifestState, owner: &KeyspaceState) {
+    owner.change_indexes(state.indexes_of(owner.id).any(|index| index.is_kept_up()));
+}
+
+pub(super) fn keyspace_views(state: &ManifestState) -> Vec<Option<Arc<KeyspaceView>>> {
+    let mut views = vec![None; state.next_keyspace as usize];
+    let mut indexes: HashMap<KeyspaceId, Vec<Arc<IndexState>>> = HashMap::new();
+    for index in state.indexes().filter(|index| index.is_kept_up()) {
+        indexes.entry(index.state.owner()).or_default().push(index.state.clone());
+    }
+    for (id, entry) in &state.keyspaces {
+        let view = KeyspaceView {
+            state: entry.state.clone(),
+            version: entry.version.clone(),
+            indexes: indexes.remove(id).unwrap_or_default(),
+            index: entry.index.clone(),
+        };
+        views[id.0 as usize] = Some(Arc::new(view));
+    }
+    views
+}

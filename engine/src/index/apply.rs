@@ -1,0 +1,235 @@
+//! Delta runs go into the tree of their index.
+//!
+//! 1. Which: the oldest runs, up to the first one with something that a live snapshot must not see. Of each entry only
+//!    the newest version is left then, and a deletion has nothing to shield any more: the tree has one version of each
+//!    entry, and its counts are exact.
+//! 2. When: several runs are there, and enough is pending for the leaves that it touches; or nothing else is to be done.
+//! 3. How: in slices of bounded size, by key. One edit takes a slice out of the runs, by their lower bounds, and names
+//!    the new root. So a crash leaves an entry in a run or in the tree, and a pause waits for one slice.
+use super::state::{IndexEntry, Phase, TreeFile, TreeState};
+use crate::db::Core;
+use crate::read::super_version::KeyspaceView;
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::iterator::merging::MergingIterator;
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
+use sapwood_btree::{Change, Tree, TreeOptions};
+use sapwood_compaction::version::iterator::{RunIterator, Scanned};
+use sapwood_compaction::{Run, picker};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// This many runs are applied if they are worth it.
+const RUNS: usize = 4;
+/// This many runs are applied in any case: each is one more to look into.
+const RUNS_MAX: usize = 12;
+/// What is pending is worth it if it is this share of the tree: then every leaf gets several entries.
+const DENSE_SHARE: f64 = 0.125;
+/// A slice has about this many bytes of entries.
+const SLICE_BYTES: usize = 24 << 20;
+
+/// The runs that are to be applied now, newest first.
+pub(crate) fn pick(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Vec<Arc<Run>>> {
+    let index = space.index.as_ref()?;
+    let runs = applicable(core, space, index);
+    let pending: u64 = runs.iter().map(|run| run.file_bytes()).sum();
+    let tree = index.tree.as_ref().map_or(0, |tree| tree.root.file_bytes());
+    let is_dense = pending as f64 >= tree as f64 * DENSE_SHARE;
+    let is_due = runs.len() >= RUNS_MAX || runs.len() >= RUNS && is_dense || idle && !runs.is_empty();
+    is_due.then_some(runs)
+}
+
+/// The runs that nothing keeps from the tree, newest first.
+fn applicable(core: &Core, space: &KeyspaceView, index: &IndexEntry) -> Vec<Arc<Run>> {
+    // Before the tree is complete, a deletion may be of an entry that is still to come into it.
+    if index.phase != Phase::Ready {
+        return Vec::new();
+    }
+    // A snapshot that is taken later sees all of what is in tables now.
+    let oldest = core.snapshots.numbers().first().copied();
+    let is_seen = |run: &Arc<Run>| {
+        let newest = run.tables.iter().map(|table| table.record.max_sequence).max();
+        oldest.is_none_or(|oldest| newest.is_none_or(|newest| newest <= oldest))
+    };
+    let runs = &space.version.runs;
+    let from = runs.iter().rposition(|run| !is_seen(run)).map_or(0, |last| last + 1);
+    runs[from..].to_vec()
+}
+
+/// Applies everything that can be; merges the rest. REQUIRES: the keyspace of the index is claimed.
+pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
+    let Some(index) = &space.index else { return Ok(()) };
+    let runs = applicable(core, space, index);
+    if !runs.is_empty() {
+        apply(core, space, runs, true)?;
+    }
+    let view = core.view.reference();
+    let Some(space) = view.keyspace(space.state.id).filter(|space| space.version.runs.len() > 1) else {
+        return Ok(());
+    };
+    match picker::pick_range(space.state.id, &space.version, None, None) {
+        Some(compaction) => crate::background::run_compaction(core, &space.version, compaction, true),
+        None => Ok(()),
+    }
+}
+
+/// Entries in key order, each once.
+#[derive(Default)]
+struct Slice {
+    bytes: Vec<u8>,
+    entries: Vec<SliceEntry>,
+    /// Where the next slice starts.
+    end: Option<Vec<u8>>,
+}
+
+struct SliceEntry {
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+}
+
+impl Slice {
+    /// Takes the newest version of each entry, up to the size of a slice.
+    fn fill(&mut self, merged: &mut MergingIterator<RunIterator<Scanned>>) -> Result<()> {
+        self.bytes.clear();
+        self.entries.clear();
+        self.end = None;
+        while merged.valid() {
+            if self.entries.last().is_some_and(|last| &self.bytes[last.key.clone()] == merged.key()) {
+                merged.next()?;
+                continue;
+            }
+            if self.bytes.len() >= SLICE_BYTES {
+                self.end = Some(merged.key().to_vec());
+                return Ok(());
+            }
+            let key = self.add(merged.key());
+            let value = (merged.kind() == ValueKind::Put).then(|| self.add(merged.value()));
+            self.entries.push(SliceEntry { key, value });
+            merged.next()?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        start..self.bytes.len()
+    }
+
+    fn changes(&self) -> Vec<Change<'_>> {
+        let change = |entry: &SliceEntry| Change {
+            key: &self.bytes[entry.key.clone()],
+            value: entry.value.clone().map(|value| &self.bytes[value]),
+        };
+        self.entries.iter().map(change).collect()
+    }
+}
+
+/// Applies `runs`, slice by slice. REQUIRES: the keyspace of the index is claimed.
+pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manual: bool) -> Result<()> {
+    let id = space.state.id;
+    let Some(index) = &space.index else { return Ok(()) };
+    let mut tree = match &index.tree {
+        Some(tree) => tree.clone(),
+        None => create(core, id)?,
+    };
+    core.counters.compactions.fetch_add(1, Ordering::Relaxed);
+    let mut merged =
+        MergingIterator::new(runs.iter().map(|run| RunIterator::new(run.clone(), Scanned)).collect());
+    merged.seek_to_first()?;
+    let mut left: Vec<TableRecord> =
+        runs.iter().flat_map(|run| &run.tables).map(|table| (*table.record).clone()).collect();
+    let read: u64 = left.iter().map(|table| table.file_bytes).sum();
+    core.counters.compaction_read_bytes.fetch_add(read, Ordering::Relaxed);
+    let mut slice = Slice::default();
+    while !left.is_empty() {
+        // Relaxed: the flag carries no data.
+        if core.background.stop.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Closed, "the database is closing"));
+        }
+        slice.fill(&mut merged)?;
+        let changes = slice.changes();
+        tree.change(&core.options.env, &core.context, |writer| {
+            let root = writer.apply(&changes)?;
+            let mut edits = take_out(&mut left, slice.end.as_deref());
+            edits.push(Edit::IndexTree { id, file: tree.file.number, root });
+            if let Err(error) = core.install(edits, HashMap::new(), None) {
+                // Otherwise the edit may be on disk all the same.
+                if error.kind() == ErrorKind::NoSpace {
+                    writer.discard();
+                }
+                return Err(error);
+            }
+            writer.install();
+            Ok(())
+        })?;
+        core.background.changed.notify_all();
+        let view = core.view.reference();
+        core.update_debt(&view);
+        match view.keyspace(id).and_then(|space| space.index.as_ref()?.tree.clone()) {
+            Some(newest) => tree = newest,
+            // Dropped meanwhile.
+            None => return Ok(()),
+        }
+        let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
+        if !manual && (driven || core.background.should_yield()) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The edits that take everything below `end` out of tables, and what is left of these.
+fn take_out(left: &mut Vec<TableRecord>, end: Option<&[u8]>) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    left.retain_mut(|table| {
+        let first = table.lower.as_ref().map_or(&table.smallest, |lower| lower.max(&table.smallest));
+        if end.is_some_and(|end| first.as_slice() >= end) {
+            return true;
+        }
+        let (keyspace, level, run, file) = (table.keyspace, table.level, table.run, table.file);
+        edits.push(Edit::TableRemoved { keyspace, level, run, file });
+        match end.filter(|end| table.largest.as_slice() >= *end) {
+            Some(end) => {
+                table.lower = Some(end.to_vec());
+                edits.push(Edit::TableAdded(table.clone()));
+                true
+            }
+            None => false,
+        }
+    });
+    edits
+}
+
+/// Makes the tree of an index, which has none yet. It is empty.
+fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
+    let number = core.context.allocate_file();
+    let path = core.context.path(FileName::Tree(number));
+    let (env, cache) = (&core.options.env, &core.context.cache);
+    let root = match Tree::create_unnamed(env, &path, &TreeOptions::default(), cache) {
+        Ok(tree) => *tree.root(),
+        Err(error) => {
+            // If it cannot be removed either, the next opening does.
+            let _ = core.context.fs.remove_file(&path);
+            return Err(error);
+        }
+    };
+    core.context.sync_directory()?;
+    if let Err(error) = core.install(vec![Edit::IndexTree { id, file: number, root }], HashMap::new(), None) {
+        if error.kind() == ErrorKind::NoSpace {
+            let _ = core.context.fs.remove_file(&path);
+        }
+        return Err(error);
+    }
+    let view = core.view.reference();
+    let shown = view.keyspace(id).and_then(|space| space.index.as_ref()?.tree.clone());
+    // An index that was dropped meanwhile: what is applied goes with the file.
+    Ok(shown.unwrap_or_else(|| {
+        let file = TreeFile::new(number);
+        file.mark_obsolete(&core.context);
+        TreeState::new(file, root)
+    }))
+}

@@ -1,0 +1,387 @@
+//! An index is made, found again, or built anew.
+//!
+//! The online build, while writes go on:
+//! 1. The definition goes into the MANIFEST. A crash from here on leaves an index that is not complete, and the next
+//!    `create_index` starts again.
+//! 2. Writes add entries from now on (`Core::begin_index`). A place in the log divides rows before from rows after.
+//! 3. A snapshot behind that place: all its rows are read, their entries sorted in bounded memory, and loaded into the
+//!    tree as full pages. Nothing is applied meanwhile, so that the deletions for entries that are still to come wait.
+//! 4. One edit names the tree and says that the index is complete.
+use super::cursor::{Bounds, IndexCursor};
+use super::extractor::EmitBuffer;
+use super::hooks::violation;
+use super::options::IndexOptions;
+use super::state::{IndexState, Phase};
+use crate::db::Core;
+use crate::keyspace::KeyspaceState;
+use crate::read::cursor::Cursor;
+use crate::read::snapshot::Snapshot;
+use sapwood_base::format::btree_root::TreeRoot;
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::manifest::Edit;
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::iterator::merging::MergingIterator;
+use sapwood_base::key::key_prefix;
+use sapwood_base::ordered::composite::Composite;
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber, ValueKind};
+use sapwood_btree::{Tree, TreeOptions};
+use sapwood_compaction::output::OutputWriter;
+use sapwood_compaction::version::iterator::{RunIterator, Scanned};
+use sapwood_compaction::{LAST_LEVEL, Run, RunTable};
+use sapwood_sstable::{FilterKind, ReadOptions};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Entries are sorted in portions of at most this many bytes.
+const PORTION_BYTES: usize = 64 << 20;
+/// A cursor reads this many rows; then another one goes on, so that what is flushed meanwhile can go.
+const ROWS_PER_CURSOR: u64 = 1 << 20;
+/// Between two looks at the clock and at whether the database is closing.
+const ROWS_PER_LOOK: u64 = 256;
+
+/// The index `name` of a keyspace: the one that is there, with its extractor, or a new one.
+pub(crate) fn create(
+    core: &Core,
+    owner: &Arc<KeyspaceState>,
+    name: &str,
+    options: &IndexOptions,
+) -> Result<Arc<IndexState>> {
+    core.check_writable()?;
+    let definition = options.definition(name, owner.id)?;
+    let extractor = options.extractor()?;
+    let _making = core.making_index.lock();
+    let found = core.manifest_state(|state| state.index_by_name(owner.id, name).cloned());
+    if let Some(found) = &found
+        && found.state.definition == definition
+        && found.phase == Phase::Ready
+    {
+        found.state.attach(extractor);
+        return Ok(found.state.clone());
+    }
+    let replaced = found.map(|found| found.state.id);
+    let index = core.create_index(definition, replaced)?;
+    index.attach(extractor);
+    match build(core, owner, &index, options.build_limit()) {
+        Ok(()) => Ok(index),
+        Err(error) => {
+            // What cannot be dropped now is built anew by the next call.
+            let _ = core.drop_index(owner, name);
+            Err(error)
+        }
+    }
+}
+
+/// Builds an index anew, from the rows alone, with the extractor that it has.
+pub(crate) fn rebuild(core: &Core, owner: &Arc<KeyspaceState>, old: &IndexState) -> Result<Arc<IndexState>> {
+    core.check_writable()?;
+    let extractor = old.shared_extractor()?;
+    let _making = core.making_index.lock();
+    let name = &old.definition.name;
+    let found = core.manifest_state(|state| state.index_by_name(owner.id, name).map(|index| index.state.id));
+    let index = core.create_index(old.definition.clone(), found)?;
+    index.attach(extractor);
+    build(core, owner, &index, None).inspect_err(|_| drop(core.drop_index(owner, name)))?;
+    Ok(index)
+}
+
+fn build(
+    core: &Core,
+    owner: &Arc<KeyspaceState>,
+    index: &Arc<IndexState>,
+    bytes_per_second: Option<u64>,
+) -> Result<()> {
+    let start = {
+        // A flush looks at what its rows make stale from `start` on.
+        let _flushing = core.flushing.lock();
+        let start = core.begin_index(index)?;
+        index.set_start(start);
+        start
+    };
+    let snapshot = core.snapshot();
+    let through = snapshot.sequence();
+    index.set_through(through);
+    let built = Builder::new(core, owner, index, snapshot, bytes_per_second).run()?;
+    let (id, mut edits) = (index.id, Vec::new());
+    edits.extend(built.as_ref().map(|built| Edit::IndexTree { id, file: built.file, root: built.root }));
+    if index.definition.unique {
+        // Writes ask the tree as well from here on; those before it did not, and are looked at here.
+        core.install(std::mem::take(&mut edits), HashMap::new(), None)?;
+        core.barrier()?;
+        check_unique(core, index)?;
+    }
+    edits.push(Edit::IndexReady { id, start, through });
+    core.install(edits, HashMap::new(), None).inspect_err(|error| {
+        // After another error the edit may be on disk all the same.
+        if let Some(built) = built.as_ref().filter(|_| error.kind() == ErrorKind::NoSpace) {
+            let _ = core.context.fs.remove_file(&core.context.path(FileName::Tree(built.file)));
+        }
+    })?;
+    index.set_building(false);
+    core.background.wake_compaction();
+    Ok(())
+}
+
+/// No two entries have one index key.
+fn check_unique(core: &Core, index: &IndexState) -> Result<()> {
+    let view = core.view.reference();
+    let sequence = core.visible_sequence();
+    let mut cursor = IndexCursor::open(core, view, index.id, sequence, Bounds::default())?;
+    cursor.seek_to_first()?;
+    let mut last: Option<Vec<u8>> = None;
+    while cursor.valid() {
+        let escaped = Composite::split(cursor.composite())?.escaped_index_key;
+        match &mut last {
+            Some(last) if last == escaped => return Err(violation(index)),
+            Some(last) => {
+                last.clear();
+                last.extend_from_slice(escaped);
+            }
+            None => last = Some(escaped.to_vec()),
+        }
+        cursor.next()?;
+    }
+    Ok(())
+}
+
+/// A tree that was written and synced, and is in no MANIFEST yet.
+struct Built {
+    file: FileNumber,
+    root: TreeRoot,
+}
+
+struct Builder<'a> {
+    core: &'a Core,
+    owner: &'a Arc<KeyspaceState>,
+    index: &'a Arc<IndexState>,
+    snapshot: Snapshot,
+    bytes_per_second: Option<u64>,
+    portion: Portion,
+    portion_bytes: usize,
+    /// Portions that did not stay in memory.
+    spilled: Vec<Arc<Run>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(
+        core: &'a Core,
+        owner: &'a Arc<KeyspaceState>,
+        index: &'a Arc<IndexState>,
+        snapshot: Snapshot,
+        bytes_per_second: Option<u64>,
+    ) -> Builder<'a> {
+        Builder {
+            core,
+            owner,
+            index,
+            snapshot,
+            bytes_per_second,
+            portion: Portion::default(),
+            portion_bytes: PORTION_BYTES.min(core.options.memory_budget / 8),
+            spilled: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<Option<Built>> {
+        self.read_rows()?;
+        self.portion.sort();
+        if self.spilled.is_empty() {
+            let Portion { bytes, entries } = &self.portion;
+            if entries.is_empty() {
+                return Ok(None);
+            }
+            return self
+                .load(entries.iter().map(|entry| Ok((entry.key(bytes), entry.value(bytes)))))
+                .map(Some);
+        }
+        if !self.portion.entries.is_empty() {
+            self.spill()?;
+        }
+        let inputs = self.spilled.iter().map(|run| RunIterator::new(run.clone(), Scanned)).collect();
+        let mut merged = MergingIterator::new(inputs);
+        merged.seek_to_first()?;
+        let mut at_first = true;
+        self.load(std::iter::from_fn(|| {
+            if !std::mem::take(&mut at_first)
+                && let Err(error) = merged.next()
+            {
+                return Some(Err(error));
+            }
+            merged.valid().then(|| Ok((merged.key().to_vec(), merged.value().to_vec())))
+        }))
+        .map(Some)
+    }
+
+    /// Reads every row that the snapshot sees, and collects its entries.
+    fn read_rows(&mut self) -> Result<()> {
+        let core = self.core;
+        let progress = &self.index.progress;
+        let view = core.view.reference();
+        let expected = view.keyspace(self.owner.id).map_or(0, |space| {
+            let in_tables: u64 = space.version.runs.iter().map(|run| run.entries()).sum();
+            let memtables = view.generations.iter();
+            in_tables + memtables.map(|generation| generation.memtable.entries_of(self.owner.id)).sum::<u64>()
+        });
+        // Relaxed, here and below: figures.
+        progress.rows_expected.store(expected, Ordering::Relaxed);
+        drop(view);
+        let options = ReadOptions { fill_cache: false, ..ReadOptions::default() };
+        let mut emitted = EmitBuffer::default();
+        let (started, mut bytes, mut rows) = (core.options.env.now(), 0u64, 0u64);
+        let mut last: Option<Vec<u8>> = None;
+        loop {
+            let view = core.view.reference();
+            let mut cursor = Cursor::new(view, self.owner.id, self.snapshot.sequence(), options);
+            match &last {
+                None => cursor.seek_to_first()?,
+                Some(last) => {
+                    cursor.seek(last)?;
+                    if cursor.valid() && cursor.key() == last.as_slice() {
+                        cursor.next()?;
+                    }
+                }
+            }
+            let until = rows + ROWS_PER_CURSOR;
+            while cursor.valid() && rows < until {
+                emitted.fill(self.index.extractor()?, cursor.key(), cursor.value())?;
+                for (key, covering) in emitted.iter() {
+                    self.portion.push(key, covering);
+                }
+                progress.entries.fetch_add(emitted.len() as u64, Ordering::Relaxed);
+                rows += 1;
+                bytes += (cursor.key().len() + cursor.value().len()) as u64;
+                if rows.is_multiple_of(ROWS_PER_LOOK) {
+                    progress.rows.store(rows, Ordering::Relaxed);
+                    self.look(bytes, started)?;
+                    last = Some(cursor.key().to_vec());
+                }
+                if self.portion.len_bytes() >= self.portion_bytes {
+                    self.portion.sort();
+                    self.spill()?;
+                }
+                cursor.next()?;
+            }
+            if !cursor.valid() {
+                progress.rows.store(rows, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends early if there is no use in going on, and waits if it was too fast.
+    fn look(&self, bytes: u64, started: Duration) -> Result<()> {
+        let core = self.core;
+        core.check_writable()?;
+        self.owner.check_alive()?;
+        let view = core.view.reference();
+        super::cursor::entry(&view, self.index.id)?;
+        drop(view);
+        if let Some(limit) = self.bytes_per_second {
+            let due = started + Duration::from_secs_f64(bytes as f64 / limit as f64);
+            let early = due.saturating_sub(core.options.env.now());
+            if !early.is_zero() {
+                core.options.env.sleep(early);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the portion as a run of tables that no version lists: an opening after a crash removes them.
+    fn spill(&mut self) -> Result<()> {
+        let core = self.core;
+        let Some(mut options) = core.keyspace_compaction_options(self.index.id) else {
+            return Err(Error::new(ErrorKind::Closed, "the index was dropped"));
+        };
+        options.table.filter = FilterKind::None;
+        options.table.filter_bits_per_key = 0.0;
+        let run = core.context.allocate_file().0;
+        let mut writer = OutputWriter::new(&core.context, &options, self.index.id, LAST_LEVEL, run);
+        let Portion { bytes, entries } = &self.portion;
+        for entry in entries {
+            let (key, value) = (entry.key(bytes), entry.value(bytes));
+            writer.add(true, key, None, SequenceNumber::ZERO, ValueKind::Put, value)?;
+        }
+        let mut tables = Vec::new();
+        for output in writer.finish()? {
+            output.handle.mark_obsolete();
+            tables.push(RunTable { handle: output.handle, record: Arc::new(output.record) });
+        }
+        self.spilled.push(Arc::new(Run::new(LAST_LEVEL, run, tables)));
+        self.portion.clear();
+        Ok(())
+    }
+
+    /// Writes the tree.
+    fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        entries: impl Iterator<Item = Result<(K, V)>>,
+    ) -> Result<Built> {
+        let context = &self.core.context;
+        let file = context.allocate_file();
+        let path = context.path(FileName::Tree(file));
+        let write = || {
+            let env = &self.core.options.env;
+            let mut tree = Tree::create_unnamed(env, &path, &TreeOptions::default(), &context.cache)?;
+            let root = tree.load(entries)?;
+            context.sync_directory()?;
+            Ok(Built { file, root })
+        };
+        write().inspect_err(|_| drop(context.fs.remove_file(&path)))
+    }
+}
+
+/// Entries that are to be sorted.
+#[derive(Default)]
+struct Portion {
+    bytes: Vec<u8>,
+    entries: Vec<PortionEntry>,
+}
+
+struct PortionEntry {
+    prefix: u64,
+    start: usize,
+    key_len: u32,
+    value_len: u32,
+}
+
+impl PortionEntry {
+    fn key_range(&self) -> Range<usize> {
+        self.start..self.start + self.key_len as usize
+    }
+
+    fn key<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        &bytes[self.key_range()]
+    }
+
+    fn value<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        let start = self.key_range().end;
+        &bytes[start..start + self.value_len as usize]
+    }
+}
+
+impl Portion {
+    fn push(&mut self, key: &[u8], value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        let (key_len, value_len) = (key.len() as u32, value.len() as u32);
+        self.entries.push(PortionEntry { prefix: key_prefix(key), start, key_len, value_len });
+    }
+
+    fn len_bytes(&self) -> usize {
+        self.bytes.len() + self.entries.len() * size_of::<PortionEntry>()
+    }
+
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.entries
+            .sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| a.key(bytes).cmp(b.key(bytes))));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+    }
+}

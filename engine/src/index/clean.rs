@@ -1,0 +1,365 @@
+//! What a flush does for deferred indexes: it finds the entries that the rows of a memtable have made stale.
+//!
+//! 1. The rows of a keyspace with deferred indexes are walked in key order, the versions of a row from the newest to the
+//!    oldest.
+//! 2. Each version is compared with the one before it, which is in the same memtable, or else the newest one in the
+//!    tables below. Keys are looked up in order, filters first, so that a row that is new costs little.
+//! 3. What the older version emits and the newer one does not becomes a deletion, with the sequence number of the newer
+//!    version: above that of the entry, and below that of any later one.
+//!
+//! The deletions go into the delta run of the same flush. So whatever is in delta runs and trees is exact, and a query
+//! asks about rows only while they are in memtables.
+use super::extractor::EmitBuffer;
+use super::state::IndexState;
+use crate::read::super_version::SuperVersion;
+use crossbeam_epoch::Guard;
+use sapwood_base::iterator::InternalIterator;
+use sapwood_base::iterator::merging::MergingIterator;
+use sapwood_base::key::{key_hash, key_prefix};
+use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_compaction::{RunTable, Version};
+use sapwood_memtable::{Memtable, MemtableIterator};
+use sapwood_sstable::ValueRef;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Rows that are looked up with one epoch guard: memory that others free waits for it.
+const ROWS_PER_GUARD: usize = 64;
+/// Runs whose filters are asked for together.
+const PREFETCHED_RUNS: usize = 16;
+
+/// What a flush adds to indexes.
+#[derive(Default)]
+pub(crate) struct Cleaned {
+    /// Deletions, by index.
+    pub(crate) lists: BTreeMap<KeyspaceId, Deletions>,
+    /// Indexes whose rows are flushed while they have no extractor.
+    pub(crate) outdated: Vec<KeyspaceId>,
+}
+
+/// Finds the deletions that the indexes owe for the rows of `memtable`, the oldest one of `view`.
+pub(crate) fn deletions(view: &SuperVersion, memtable: &Arc<Memtable>) -> Result<Cleaned> {
+    let mut cleaned = Cleaned::default();
+    for id in memtable.keyspaces() {
+        let Some(space) = view.keyspace(id) else { continue };
+        let mut indexes = Vec::new();
+        for index in space.indexes.iter().filter(|index| index.is_deferred()) {
+            match index.attached() {
+                Some(_) => indexes.push(Walked { index, deletions: Deletions::default() }),
+                None => cleaned.outdated.push(index.id),
+            }
+        }
+        if indexes.is_empty() {
+            continue;
+        }
+        let mut walk =
+            Walk { version: &space.version, indexes, new: EmitBuffer::default(), old: EmitBuffer::default() };
+        walk.run(memtable.iter(id))?;
+        for Walked { index, mut deletions } in walk.indexes {
+            if !deletions.entries.is_empty() {
+                deletions.sort();
+                cleaned.lists.insert(index.id, deletions);
+            }
+        }
+    }
+    Ok(cleaned)
+}
+
+struct Walked<'a> {
+    index: &'a Arc<IndexState>,
+    deletions: Deletions,
+}
+
+struct Walk<'a> {
+    /// The tables below the memtable.
+    version: &'a Version,
+    indexes: Vec<Walked<'a>>,
+    new: EmitBuffer,
+    old: EmitBuffer,
+}
+
+/// A version of a row. The value is copied: the cursor moves on before it is compared.
+#[derive(Default)]
+struct RowVersion {
+    sequence: SequenceNumber,
+    value: Option<Vec<u8>>,
+}
+
+/// The rows of one guard: keys behind each other, and where the versions of each start.
+#[derive(Default)]
+struct Group {
+    keys: Vec<u8>,
+    rows: Vec<GroupRow>,
+    versions: Vec<RowVersion>,
+    used: usize,
+}
+
+struct GroupRow {
+    key_end: usize,
+    versions_end: usize,
+    hash: u64,
+}
+
+impl Group {
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.rows.clear();
+        self.used = 0;
+    }
+
+    /// Adds a version; the buffer of an earlier group's is used again.
+    fn push(&mut self, sequence: SequenceNumber, kind: ValueKind, value: &[u8]) {
+        if self.used == self.versions.len() {
+            self.versions.push(RowVersion::default());
+        }
+        let version = &mut self.versions[self.used];
+        version.sequence = sequence;
+        match (kind, &mut version.value) {
+            (ValueKind::Delete, value) => *value = None,
+            (ValueKind::Put, Some(old)) => {
+                old.clear();
+                old.extend_from_slice(value);
+            }
+            (ValueKind::Put, none) => *none = Some(value.to_vec()),
+        }
+        self.used += 1;
+    }
+}
+
+impl Walk<'_> {
+    fn run(&mut self, mut rows: MemtableIterator) -> Result<()> {
+        let mut group = Group::default();
+        rows.seek_to_first()?;
+        while rows.valid() {
+            group.clear();
+            while rows.valid() && group.rows.len() < ROWS_PER_GUARD {
+                let start = group.keys.len();
+                group.keys.extend_from_slice(rows.key());
+                while rows.valid() && rows.key() == &group.keys[start..] {
+                    group.push(rows.sequence(), rows.kind(), rows.value());
+                    rows.next()?;
+                }
+                let hash = key_hash(&group.keys[start..]);
+                group.rows.push(GroupRow { key_end: group.keys.len(), versions_end: group.used, hash });
+            }
+            self.compare(&group)?;
+        }
+        Ok(())
+    }
+
+    fn compare(&mut self, group: &Group) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        let mut key_start = 0;
+        for row in &group.rows {
+            prefetch(self.version, &group.keys[key_start..row.key_end], row.hash);
+            key_start = row.key_end;
+        }
+        let (mut key_start, mut versions_start) = (0, 0);
+        for row in &group.rows {
+            let key = &group.keys[key_start..row.key_end];
+            let versions = &group.versions[versions_start..row.versions_end];
+            (key_start, versions_start) = (row.key_end, row.versions_end);
+            for pair in versions.windows(2) {
+                if let Some(older) = &pair[1].value {
+                    self.compare_versions(key, &pair[0], older)?;
+                }
+            }
+            if let Some(oldest) = versions.last()
+                && let Some(below) = newest_below(self.version, key, row.hash, &guard)?
+            {
+                self.compare_versions(key, oldest, &below)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what `newer` makes stale of the version before it.
+    fn compare_versions(&mut self, key: &[u8], newer: &RowVersion, older: &[u8]) -> Result<()> {
+        for Walked { index, deletions } in &mut self.indexes {
+            if newer.sequence < index.start() || newer.value.as_deref() == Some(older) {
+                continue;
+            }
+            let extractor = index.extractor()?;
+            // A row whose entries are too long was refused, or kept the index from being built.
+            if self.old.fill(extractor, key, older).is_err() || self.old.is_empty() {
+                continue;
+            }
+            match &newer.value {
+                Some(value) => self.new.fill(extractor, key, value)?,
+                None => self.new.clear(),
+            }
+            for (composite, _) in self.old.iter() {
+                if !self.new.contains(composite) {
+                    deletions.push(composite, newer.sequence);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prefetch(version: &Version, key: &[u8], hash: u64) {
+    for run in version.runs.iter().take(PREFETCHED_RUNS) {
+        if let Some(table) = run.find(key).and_then(|table| table.handle.opened()) {
+            table.prefetch_filter(hash);
+        }
+    }
+}
+
+/// The value of the newest version of a row in tables; `None` if there is none, or a tombstone.
+fn newest_below<'g>(
+    version: &'g Version,
+    key: &[u8],
+    hash: u64,
+    guard: &'g Guard,
+) -> Result<Option<ValueRef<'g>>> {
+    for candidate in version.runs.iter().filter_map(|run| run.find(key)) {
+        let candidate: &RunTable = candidate;
+        let table = candidate.handle.table()?;
+        if !table.may_contain(hash) {
+            continue;
+        }
+        if let Some(found) = table.get(key, hash, SequenceNumber::MAX, guard)? {
+            return Ok((found.kind == ValueKind::Put).then_some(found.value));
+        }
+    }
+    Ok(None)
+}
+
+/// Deletions of one index, as a source of a merge.
+#[derive(Default)]
+pub(crate) struct Deletions {
+    bytes: Vec<u8>,
+    entries: Vec<Deletion>,
+    at: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Deletion {
+    prefix: u64,
+    start: usize,
+    end: usize,
+    sequence: SequenceNumber,
+}
+
+impl Deletions {
+    fn push(&mut self, composite: &[u8], sequence: SequenceNumber) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(composite);
+        let (prefix, end) = (key_prefix(composite), self.bytes.len());
+        self.entries.push(Deletion { prefix, start, end, sequence });
+    }
+
+    /// Into internal order.
+    fn sort(&mut self) {
+        let bytes = &self.bytes;
+        self.entries.sort_unstable_by(|a, b| {
+            let keys = || bytes[a.start..a.end].cmp(&bytes[b.start..b.end]);
+            a.prefix.cmp(&b.prefix).then_with(keys).then(b.sequence.cmp(&a.sequence))
+        });
+    }
+
+    fn key_at(&self, at: usize) -> &[u8] {
+        let entry = &self.entries[at];
+        &self.bytes[entry.start..entry.end]
+    }
+}
+
+impl InternalIterator for Deletions {
+    fn valid(&self) -> bool {
+        self.at < self.entries.len()
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        self.at = 0;
+        Ok(())
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        self.at = self.entries.len().wrapping_sub(1);
+        Ok(())
+    }
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        self.at = self.entries.partition_point(|entry| &self.bytes[entry.start..entry.end] < target);
+        Ok(())
+    }
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        self.seek(target)?;
+        self.at = self.at.wrapping_sub(1);
+        Ok(())
+    }
+    fn next(&mut self) -> Result<()> {
+        self.at += 1;
+        Ok(())
+    }
+    fn prev(&mut self) -> Result<()> {
+        self.at = self.at.wrapping_sub(1);
+        Ok(())
+    }
+    fn key(&self) -> &[u8] {
+        self.key_at(self.at)
+    }
+    fn sequence(&self) -> SequenceNumber {
+        self.entries[self.at].sequence
+    }
+    fn kind(&self) -> ValueKind {
+        ValueKind::Delete
+    }
+    fn value(&self) -> &[u8] {
+        &[]
+    }
+}
+
+/// One of the two inputs of an index's delta run.
+pub(crate) enum Input {
+    Entries(MemtableIterator),
+    Deletions(Deletions),
+}
+
+macro_rules! delegate {
+    ($self:ident, $input:ident => $call:expr) => {
+        match $self {
+            Input::Entries($input) => $call,
+            Input::Deletions($input) => $call,
+        }
+    };
+}
+
+impl InternalIterator for Input {
+    fn valid(&self) -> bool {
+        delegate!(self, input => input.valid())
+    }
+    fn seek_to_first(&mut self) -> Result<()> {
+        delegate!(self, input => input.seek_to_first())
+    }
+    fn seek_to_last(&mut self) -> Result<()> {
+        delegate!(self, input => input.seek_to_last())
+    }
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        delegate!(self, input => input.seek(target))
+    }
+    fn seek_before(&mut self, target: &[u8]) -> Result<()> {
+        delegate!(self, input => input.seek_before(target))
+    }
+    fn next(&mut self) -> Result<()> {
+        delegate!(self, input => input.next())
+    }
+    fn prev(&mut self) -> Result<()> {
+        delegate!(self, input => input.prev())
+    }
+    fn key(&self) -> &[u8] {
+        delegate!(self, input => input.key())
+    }
+    fn sequence(&self) -> SequenceNumber {
+        delegate!(self, input => input.sequence())
+    }
+    fn kind(&self) -> ValueKind {
+        delegate!(self, input => input.kind())
+    }
+    fn value(&self) -> &[u8] {
+        delegate!(self, input => input.value())
+    }
+}
+
+/// The entries of a memtable with the deletions among them.
+pub(crate) fn with_deletions(entries: MemtableIterator, deletions: Deletions) -> MergingIterator<Input> {
+    MergingIterator::new(vec![Input::Entries(entries), Input::Deletions(deletions)])
+}

@@ -1,0 +1,129 @@
+//! Counting entries without reading them: the tree counts itself, and what is not applied to it yet corrects it.
+//!
+//! A *correction* is an entry in memtables or delta runs that makes a difference: one that is there and not in the tree,
+//! or the other way round. What is in the tree and stale because of a row in a memtable has no entry of its own, so with
+//! such rows a deferred index is counted by reading.
+use super::Index;
+use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
+use super::state::IndexState;
+use crate::db::Core;
+use crate::read::cursor::Overlay;
+use crate::read::super_version::SuperVersion;
+use sapwood_base::{Result, SequenceNumber};
+use sapwood_btree::TreeView;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Key and covering bytes of an entry.
+type Entry = (Vec<u8>, Vec<u8>);
+
+/// How many entries lie within `bounds`; in the latest state if `at` is none.
+pub(super) fn count(
+    core: &Core,
+    state: &IndexState,
+    bounds: Bounds,
+    at: Option<SequenceNumber>,
+) -> Result<u64> {
+    let view = core.view.reference();
+    let sequence = at.unwrap_or_else(|| core.visible_sequence());
+    let index = entry(&view, state.id)?;
+    index.check_readable(sequence)?;
+    if state.is_deferred() && has_rows(&view, state.owner()) {
+        let mut cursor = IndexCursor::open(core, view, state.id, sequence, bounds)?;
+        let mut count = 0;
+        cursor.seek_to_first()?;
+        while cursor.valid() {
+            count += 1;
+            cursor.next()?;
+        }
+        return Ok(count);
+    }
+    let tree = tree_view(core, index)?;
+    let lower = bounds.lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
+    let upper = bounds.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    if let (Some(lower), Some(upper)) = (&bounds.lower, &bounds.upper)
+        && lower >= upper
+    {
+        return Ok(0);
+    }
+    let mut count = tree.map_or(Ok(0), |tree| tree.count(lower, upper))? as i64;
+    corrections(&view, state, sequence, tree, &bounds, |_, _, difference| {
+        count += difference;
+        Ok(true)
+    })?;
+    Ok(count.max(0) as u64)
+}
+
+/// Calls `with` for each correction within `bounds`, in order: its key, its covering bytes, and 1 or -1. Ends early when
+/// it says so.
+fn corrections(
+    view: &Arc<SuperVersion>,
+    state: &IndexState,
+    sequence: SequenceNumber,
+    tree: Option<&TreeView>,
+    bounds: &Bounds,
+    mut with: impl FnMut(&[u8], &[u8], i64) -> Result<bool>,
+) -> Result<()> {
+    let Some(mut overlay) = Overlay::new(view, state.id, sequence) else { return Ok(()) };
+    overlay.seek(bounds.lower.as_deref())?;
+    while let Some(found) = overlay.next_key()? {
+        if bounds.upper.as_deref().is_some_and(|upper| found.key >= upper) {
+            break;
+        }
+        let before = tree.map_or(Ok(false), |tree| tree.contains(found.key))?;
+        let difference = i64::from(found.is_put) - i64::from(before);
+        if difference != 0 && !with(found.key, found.value, difference)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The entry that has `n` entries before it.
+pub(super) fn nth(index: &Index, sequence: SequenceNumber, n: u64) -> Result<Option<Entry>> {
+    let (core, state) = (index.core(), &index.state);
+    core.check_open()?;
+    let view = core.view.reference();
+    let found = entry(&view, state.id)?;
+    found.check_readable(sequence)?;
+    if state.is_deferred() && has_rows(&view, state.owner()) {
+        let mut cursor = IndexCursor::open(core, view, state.id, sequence, Bounds::default())?;
+        cursor.seek_to_first()?;
+        for _ in 0..n {
+            if !cursor.valid() {
+                return Ok(None);
+            }
+            cursor.next()?;
+        }
+        return Ok(cursor.valid().then(|| (cursor.composite().to_vec(), cursor.covering().to_vec())));
+    }
+    let tree = tree_view(core, found)?;
+    // What the corrections so far have added.
+    let mut added = 0i64;
+    let mut hit = None;
+    corrections(&view, state, sequence, tree, &Bounds::default(), |key, value, difference| {
+        let rank = tree.map_or(Ok(0), |tree| tree.rank(key))? as i64 + added;
+        if (n as i64) < rank {
+            return Ok(false);
+        }
+        if difference > 0 && n as i64 == rank {
+            hit = Some((key.to_vec(), value.to_vec()));
+            return Ok(false);
+        }
+        added += difference;
+        Ok(true)
+    })?;
+    let in_tree = match (hit, tree) {
+        (Some(hit), _) => return Ok(Some(hit)),
+        (None, Some(tree)) => tree.nth((n as i64 - added) as u64)?,
+        (None, None) => None,
+    };
+    let Some((key, covering)) = in_tree else { return Ok(None) };
+    if Overlay::new(&view, state.id, sequence).is_none() {
+        return Ok(Some((key, covering)));
+    }
+    // Its covering bytes may be others by now.
+    let mut cursor = IndexCursor::open(core, view.clone(), state.id, sequence, Bounds::default())?;
+    cursor.seek_composite(&key)?;
+    Ok(cursor.valid().then(|| (key, cursor.covering().to_vec())))
+}

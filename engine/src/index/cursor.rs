@@ -1,0 +1,427 @@
+//! The cursor over the entries of an index, as one state of the database has them.
+//!
+//! 1. Sources: the index's lists in the memtables, its delta runs, its tree. If only the tree has anything, its own
+//!    cursor serves alone.
+//! 2. The merge shows the newest version of an entry, unless that is a deletion: see `read/cursor.rs`.
+//! 3. Runs and tree are exact: the flush has added the deletions that a deferred index owes. What lies in memtables is
+//!    not: an entry is stale if a memtable holds a later version of its row, and that version has not renewed it (or it
+//!    would have a later sequence number itself). Without rows in memtables there is nothing to ask.
+use super::state::{IndexEntry, IndexState};
+use crate::db::Core;
+use crate::read::cursor::Cursor;
+use crate::read::super_version::SuperVersion;
+use sapwood_base::key::key_hash;
+use sapwood_base::ordered::composite::{
+    Composite, end_bound_after, end_bound_at, prefix_end, put_bound_after, put_bound_at, put_escaped,
+};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
+use sapwood_btree::{TreeCursor, TreeView};
+use sapwood_sstable::ReadOptions;
+use std::borrow::Cow;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+/// A range of composites: from the lower bound on, and below the upper one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) lower: Option<Vec<u8>>,
+    pub(crate) upper: Option<Vec<u8>>,
+}
+
+impl Bounds {
+    /// The entries whose index keys lie in `range`.
+    pub(crate) fn of_range<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> Bounds {
+        let at = |key: &K| {
+            let mut bound = Vec::new();
+            put_bound_at(&mut bound, key.as_ref());
+            Some(bound)
+        };
+        let after = |key: &K| {
+            let mut bound = Vec::new();
+            put_bound_after(&mut bound, key.as_ref());
+            Some(bound)
+        };
+        Bounds {
+            lower: match range.start_bound() {
+                Bound::Included(key) => at(key),
+                Bound::Excluded(key) => after(key),
+                Bound::Unbounded => None,
+            },
+            upper: match range.end_bound() {
+                Bound::Included(key) => after(key),
+                Bound::Excluded(key) => at(key),
+                Bound::Unbounded => None,
+            },
+        }
+    }
+
+    /// The entries with this index key.
+    pub(crate) fn of_key(key: &[u8]) -> Bounds {
+        let (mut lower, mut upper) = (Vec::new(), Vec::new());
+        put_bound_at(&mut lower, key);
+        put_bound_after(&mut upper, key);
+        Bounds { lower: Some(lower), upper: Some(upper) }
+    }
+
+    /// The entries with an index key that is escaped already.
+    pub(crate) fn of_escaped(escaped: &[u8]) -> Bounds {
+        let (mut lower, mut upper) = (escaped.to_vec(), escaped.to_vec());
+        end_bound_at(&mut lower);
+        end_bound_after(&mut upper);
+        Bounds { lower: Some(lower), upper: Some(upper) }
+    }
+
+    /// The entries whose index keys start with `prefix`.
+    pub(crate) fn of_prefix(prefix: &[u8]) -> Bounds {
+        let mut lower = Vec::new();
+        put_escaped(&mut lower, prefix);
+        Bounds { lower: Some(lower), upper: prefix_end(prefix) }
+    }
+
+    #[inline]
+    fn is_below(&self, key: &[u8]) -> bool {
+        self.lower.as_deref().is_some_and(|lower| key < lower)
+    }
+
+    #[inline]
+    fn is_above(&self, key: &[u8]) -> bool {
+        self.upper.as_deref().is_some_and(|upper| key >= upper)
+    }
+}
+
+/// A position among the entries of an index.
+///
+/// Owns all it needs, so do not keep an idle one for long: what it reads stays until it is dropped. Entries come in the
+/// order of index keys, those of one index key in the order of primary keys.
+pub struct IndexCursor {
+    inner: Inner,
+    bounds: Bounds,
+    rows: Option<RowCheck>,
+}
+
+enum Inner {
+    /// The bounds are the cursor's own.
+    Tree(TreeCursor),
+    Merged {
+        cursor: Cursor,
+        is_inside: bool,
+    },
+}
+
+/// Looks for later versions of rows in memtables.
+struct RowCheck {
+    view: Arc<SuperVersion>,
+    keyspace: KeyspaceId,
+    /// The state that is read.
+    sequence: SequenceNumber,
+    /// What entries of the tree count as written at.
+    through: SequenceNumber,
+}
+
+impl RowCheck {
+    /// The check that an index needs, or `None`.
+    fn new(view: &Arc<SuperVersion>, index: &IndexState, sequence: SequenceNumber) -> Option<RowCheck> {
+        let keyspace = index.owner();
+        let is_needed = index.is_deferred() && has_rows(view, keyspace);
+        is_needed.then(|| RowCheck { view: view.clone(), keyspace, sequence, through: index.through() })
+    }
+
+    /// Whether an entry of the row `primary_key`, written at `sequence`, is stale.
+    #[inline]
+    fn is_stale(&self, primary_key: &[u8], sequence: SequenceNumber) -> bool {
+        let hash = key_hash(primary_key);
+        let generations = self.view.generations.iter();
+        let newest = generations
+            .filter_map(|generation| generation.memtable.get(self.keyspace, primary_key, hash, self.sequence))
+            .next();
+        newest.is_some_and(|found| found.sequence > sequence)
+    }
+}
+
+/// Whether memtables hold rows of a keyspace.
+pub(crate) fn has_rows(view: &SuperVersion, keyspace: KeyspaceId) -> bool {
+    view.generations.iter().any(|generation| generation.memtable.entries_of(keyspace) > 0)
+}
+
+/// An index in a view.
+pub(crate) fn entry(view: &SuperVersion, id: KeyspaceId) -> Result<&IndexEntry> {
+    view.keyspace(id).and_then(|space| space.index.as_ref()).ok_or_else(dropped)
+}
+
+#[cold]
+fn dropped() -> Error {
+    Error::new(ErrorKind::Closed, "the index was dropped, or built anew: ask its keyspace for it again")
+}
+
+/// The tree of an index in a view, unless it is empty.
+pub(crate) fn tree_view<'v>(core: &Core, entry: &'v IndexEntry) -> Result<Option<&'v TreeView>> {
+    match &entry.tree {
+        Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(&core.options.env, &core.context)?)),
+        _ => Ok(None),
+    }
+}
+
+impl IndexCursor {
+    /// A cursor over the entries within `bounds` as of `sequence`, not positioned. Whether the index is complete is not
+    /// asked.
+    pub(crate) fn open(
+        core: &Core,
+        view: Arc<SuperVersion>,
+        id: KeyspaceId,
+        sequence: SequenceNumber,
+        bounds: Bounds,
+    ) -> Result<IndexCursor> {
+        let entry = entry(&view, id)?;
+        let tree = tree_view(core, entry)?.cloned();
+        let rows = RowCheck::new(&view, &entry.state, sequence);
+        let is_settled =
+            view.keyspace(id).is_none_or(|space| space.version.runs.is_empty()) && !has_rows(&view, id);
+        let inner = match tree {
+            Some(tree) if is_settled => {
+                let lower = bounds.lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
+                let upper = bounds.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+                Inner::Tree(tree.cursor(lower, upper))
+            }
+            tree => {
+                let through = entry.state.through();
+                let base = tree.map(|tree| (tree.cursor(Bound::Unbounded, Bound::Unbounded), through));
+                let cursor = Cursor::with_base(view.clone(), id, sequence, ReadOptions::default(), base);
+                Inner::Merged { cursor, is_inside: false }
+            }
+        };
+        Ok(IndexCursor { inner, bounds, rows })
+    }
+
+    /// Whether the cursor stands on an entry.
+    #[inline]
+    pub fn valid(&self) -> bool {
+        match &self.inner {
+            Inner::Tree(cursor) => cursor.valid(),
+            Inner::Merged { is_inside, .. } => *is_inside,
+        }
+    }
+
+    /// The composite that is the key of the entry: escaped index key, end, primary key.
+    #[inline]
+    pub(crate) fn composite(&self) -> &[u8] {
+        match &self.inner {
+            Inner::Tree(cursor) if cursor.valid() => cursor.key(),
+            Inner::Merged { cursor, is_inside: true } => cursor.key(),
+            _ => &[],
+        }
+    }
+
+    #[inline]
+    fn split(&self) -> Composite<'_> {
+        // Every entry was split when the cursor came to it, or was written by the engine into a page whose checksum
+        // fits.
+        Composite::split(self.composite()).unwrap_or(Composite { escaped_index_key: &[], primary_key: &[] })
+    }
+
+    /// The index key: a copy only if it has bytes 0 or 1. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
+    ///
+    /// Errors: `Corruption` if it is not what an index key is written as.
+    #[inline]
+    pub fn index_key(&self) -> Result<Cow<'_, [u8]>> {
+        self.split().index_key()
+    }
+
+    /// The primary key. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
+    #[inline]
+    pub fn primary_key(&self) -> &[u8] {
+        self.split().primary_key
+    }
+
+    /// The covering bytes. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
+    #[inline]
+    pub fn covering(&self) -> &[u8] {
+        match &self.inner {
+            Inner::Tree(cursor) if cursor.valid() => cursor.value(),
+            Inner::Merged { cursor, is_inside: true } => cursor.value(),
+            _ => &[],
+        }
+    }
+
+    /// Moves to the first entry.
+    ///
+    /// Errors: `Corruption` with file and offset if a page or block that it needs is damaged. The same holds for every
+    /// move; the cursor is not valid then.
+    pub fn seek_to_first(&mut self) -> Result<()> {
+        match &mut self.inner {
+            Inner::Tree(cursor) => cursor.seek_to_first()?,
+            Inner::Merged { cursor, is_inside } => {
+                *is_inside = false;
+                match &self.bounds.lower {
+                    Some(lower) => cursor.seek(lower)?,
+                    None => cursor.seek_to_first()?,
+                }
+            }
+        }
+        self.settle_forward()
+    }
+
+    /// Moves to the last entry.
+    pub fn seek_to_last(&mut self) -> Result<()> {
+        match &mut self.inner {
+            Inner::Tree(cursor) => cursor.seek_to_last()?,
+            Inner::Merged { cursor, is_inside } => {
+                *is_inside = false;
+                match &self.bounds.upper {
+                    Some(upper) => cursor.seek_before(upper)?,
+                    None => cursor.seek_to_last()?,
+                }
+            }
+        }
+        self.settle_backward()
+    }
+
+    /// Moves to the first entry whose index key is `index_key` or above it.
+    pub fn seek(&mut self, index_key: impl AsRef<[u8]>) -> Result<()> {
+        let mut target = Vec::new();
+        put_bound_at(&mut target, index_key.as_ref());
+        self.seek_composite(&target)
+    }
+
+    /// Moves to the last entry whose index key is `index_key` or below it.
+    pub fn seek_for_prev(&mut self, index_key: impl AsRef<[u8]>) -> Result<()> {
+        let mut target = Vec::new();
+        put_bound_after(&mut target, index_key.as_ref());
+        self.seek_before_composite(&target)
+    }
+
+    /// Moves to the first entry at or above `target`.
+    pub(crate) fn seek_composite(&mut self, target: &[u8]) -> Result<()> {
+        if self.bounds.is_below(target) {
+            return self.seek_to_first();
+        }
+        match &mut self.inner {
+            Inner::Tree(cursor) => cursor.seek(target)?,
+            Inner::Merged { cursor, is_inside } => {
+                *is_inside = false;
+                cursor.seek(target)?;
+            }
+        }
+        self.settle_forward()
+    }
+
+    fn seek_before_composite(&mut self, target: &[u8]) -> Result<()> {
+        if self.bounds.is_above(target) {
+            return self.seek_to_last();
+        }
+        match &mut self.inner {
+            Inner::Tree(cursor) => cursor.seek_before(target)?,
+            Inner::Merged { cursor, is_inside } => {
+                *is_inside = false;
+                cursor.seek_before(target)?;
+            }
+        }
+        self.settle_backward()
+    }
+
+    /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "`next` beside `prev` is what a cursor's moves are called"
+    )]
+    #[inline]
+    pub fn next(&mut self) -> Result<()> {
+        match &mut self.inner {
+            Inner::Tree(cursor) => {
+                if cursor.valid() {
+                    cursor.next()?;
+                }
+                if self.rows.is_none() {
+                    return Ok(());
+                }
+            }
+            Inner::Merged { cursor, is_inside } => {
+                if !std::mem::replace(is_inside, false) {
+                    return Ok(());
+                }
+                cursor.next()?;
+            }
+        }
+        self.settle_forward()
+    }
+
+    /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
+    /// valid.
+    #[inline]
+    pub fn prev(&mut self) -> Result<()> {
+        match &mut self.inner {
+            Inner::Tree(cursor) => {
+                if cursor.valid() {
+                    cursor.prev()?;
+                }
+                if self.rows.is_none() {
+                    return Ok(());
+                }
+            }
+            Inner::Merged { cursor, is_inside } => {
+                if !std::mem::replace(is_inside, false) {
+                    return Ok(());
+                }
+                cursor.prev()?;
+            }
+        }
+        self.settle_backward()
+    }
+
+    /// Goes on to the first entry that is not stale.
+    fn settle_forward(&mut self) -> Result<()> {
+        loop {
+            match &mut self.inner {
+                Inner::Tree(cursor) => match &self.rows {
+                    Some(rows) if cursor.valid() => {
+                        let primary_key = Composite::split(cursor.key())?.primary_key;
+                        if !rows.is_stale(primary_key, rows.through) {
+                            return Ok(());
+                        }
+                        cursor.next()?;
+                    }
+                    _ => return Ok(()),
+                },
+                Inner::Merged { cursor, is_inside } => {
+                    if !cursor.valid() || self.bounds.is_above(cursor.key()) {
+                        return Ok(());
+                    }
+                    let primary_key = Composite::split(cursor.key())?.primary_key;
+                    if self.rows.as_ref().is_none_or(|rows| !rows.is_stale(primary_key, cursor.sequence())) {
+                        *is_inside = true;
+                        return Ok(());
+                    }
+                    cursor.next()?;
+                }
+            }
+        }
+    }
+
+    /// Goes back to the first entry that is not stale.
+    fn settle_backward(&mut self) -> Result<()> {
+        loop {
+            match &mut self.inner {
+                Inner::Tree(cursor) => match &self.rows {
+                    Some(rows) if cursor.valid() => {
+                        let primary_key = Composite::split(cursor.key())?.primary_key;
+                        if !rows.is_stale(primary_key, rows.through) {
+                            return Ok(());
+                        }
+                        cursor.prev()?;
+                    }
+                    _ => return Ok(()),
+                },
+                Inner::Merged { cursor, is_inside } => {
+                    if !cursor.valid() || self.bounds.is_below(cursor.key()) {
+                        return Ok(());
+                    }
+                    let primary_key = Composite::split(cursor.key())?.primary_key;
+                    if self.rows.as_ref().is_none_or(|rows| !rows.is_stale(primary_key, cursor.sequence())) {
+                        *is_inside = true;
+                        return Ok(());
+                    }
+                    cursor.prev()?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! The write path of rows that have indexes: which operations on indexes a commit gets besides its own.
+//!
+//! 1. For each row, in the order of the batch: its own operation, then those of its indexes. So an entry has a higher
+//!    sequence number than its row, and a lower one than the next version of the row.
+//! 2. Most indexes read nothing here: what a put makes stale is found by queries, and cleaned by the flush.
+//! 3. Strict and unique indexes do read. Then the keys that are concerned are locked from the first read until the
+//!    commit is published.
+//!
+//! All of it comes before the commit has its place in the log. Should the set of indexes change until then, the commit
+//! is given up and made anew: see [`crate::keyspace::IndexWord`].
+use super::cursor::{Bounds, IndexCursor};
+use super::extractor::EmitBuffer;
+use super::state::IndexState;
+use crate::db::Core;
+use crate::read;
+use crate::read::super_version::SuperVersion;
+use crate::write::BATCH_ARENA_BYTES;
+use sapwood_base::format::index_definition::Maintenance;
+use sapwood_base::format::log_record::HEADER_BYTES;
+use sapwood_base::format::write_batch::{Operation, put_operation};
+use sapwood_base::key::key_hash;
+use sapwood_base::ordered::composite::Composite;
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
+use sapwood_storage::sync::{Mutex, MutexGuard};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Keys share this many locks.
+const STRIPES: usize = 1024;
+
+/// The locks of strict and unique indexes.
+pub(crate) struct KeyLocks {
+    stripes: Box<[Mutex<()>]>,
+}
+
+impl Default for KeyLocks {
+    fn default() -> KeyLocks {
+        KeyLocks { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
+    }
+}
+
+impl KeyLocks {
+    fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
+        (key_hash(key) ^ u64::from(keyspace.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)) as usize % STRIPES
+    }
+
+    /// Takes the locks in one order, so that nobody waits for somebody who waits.
+    fn lock(&self, mut stripes: Vec<usize>) -> Held<'_> {
+        stripes.sort_unstable();
+        stripes.dedup();
+        Held { _guards: stripes.into_iter().map(|stripe| self.stripes[stripe].lock()).collect() }
+    }
+}
+
+/// Locks that a commit keeps until it is published.
+#[derive(Default)]
+pub(crate) struct Held<'a> {
+    _guards: Vec<MutexGuard<'a, ()>>,
+}
+
+thread_local! {
+    static BUFFER: RefCell<EmitBuffer> = RefCell::default();
+}
+
+/// Runs `body` with the thread's buffer for entries. An extractor that writes into a database finds a fresh one.
+fn with_buffer<R>(body: impl FnOnce(&mut EmitBuffer) -> R) -> R {
+    BUFFER.with(|cell| {
+        let mut buffer = cell.take();
+        let result = body(&mut buffer);
+        cell.replace(buffer);
+        result
+    })
+}
+
+/// Fills `record`, which has room for the header and nothing else, with `rows` and the operations of their indexes.
+/// Gives the number of operations, and locks to keep until the commit is published.
+///
+/// Errors: `IndexUnavailable` if an index has no extractor, `InvalidArgument` if an index key is too long or the
+/// commit as a whole, `UniqueViolation`.
+pub(crate) fn expand<'a, 'r>(
+    core: &'a Core,
+    rows: impl Iterator<Item = Operation<'r>> + Clone,
+    record: &mut Vec<u8>,
+) -> Result<(usize, Held<'a>)> {
+    let blind = {
+        let guard = crossbeam_epoch::pin();
+        expand_blindly(core.view.load(&guard), rows.clone(), record)?
+    };
+    let (operations, held) = match blind {
+        Some(operations) => (operations, Held::default()),
+        None => {
+            record.truncate(HEADER_BYTES);
+            Reading::expand(core, rows, record)?
+        }
+    };
+    if record.len() > BATCH_ARENA_BYTES {
+        return Err(Error::invalid_argument(
+            "the batch is too long with the entries of its indexes; split it",
+        ));
+    }
+    Ok((operations, held))
+}
+
+/// The case that reads nothing. `None` if an index needs to read.
+fn expand_blindly<'r>(
+    view: &SuperVersion,
+    rows: impl Iterator<Item = Operation<'r>>,
+    record: &mut Vec<u8>,
+) -> Result<Option<usize>> {
+    let mut operations = 0;
+    with_buffer(|buffer| {
+        for row in rows {
+            put_operation(record, row.kind, row.keyspace, row.key, row.value);
+            operations += 1;
+            for index in indexes_of(view, row.keyspace) {
+                if index.reads_before_writes() {
+                    return Ok(None);
+                }
+                operations += put_entries(index, &row, buffer, record)?;
+            }
+        }
+        Ok(Some(operations))
+    })
+}
+
+fn indexes_of(view: &SuperVersion, keyspace: KeyspaceId) -> &[Arc<IndexState>] {
+    // A keyspace that was dropped meanwhile takes its indexes with it.
+    view.keyspace(keyspace).map_or(&[], |space| &space.indexes)
+}
+
+/// Adds the entries that a row has from now on; `buffer` has them afterwards.
+fn put_entries(
+    index: &IndexState,
+    row: &Operation<'_>,
+    buffer: &mut EmitBuffer,
+    record: &mut Vec<u8>,
+) -> Result<usize> {
+    buffer.clear();
+    let extractor = index.extractor()?;
+    if row.kind == ValueKind::Delete {
+        if index.definition.maintenance == Maintenance::InsertOnly {
+            let name = &index.definition.name;
+            let message = format!("index {name:?} is insert-only: its rows cannot be removed");
+            return Err(Error::invalid_argument(message));
+        }
+        return Ok(0);
+    }
+    buffer.fill(extractor, row.key, row.value)?;
+    for (key, covering) in buffer.iter() {
+        put_operation(record, ValueKind::Put, index.id, key, covering);
+    }
+    Ok(buffer.len())
+}
+
+/// A commit that reads before it writes.
+struct Reading<'a> {
+    core: &'a Core,
+    /// The rows of the batch so far; `None` for a row that it removes.
+    rows: BTreeMap<(KeyspaceId, Vec<u8>), Option<Vec<u8>>>,
+}
+
+impl<'a> Reading<'a> {
+    fn expand<'r>(
+        core: &'a Core,
+        rows: impl Iterator<Item = Operation<'r>> + Clone,
+        record: &mut Vec<u8>,
+    ) -> Result<(usize, Held<'a>)> {
+        let held = core.key_locks.lock(Reading::stripes(&core.view.reference(), rows.clone())?);
+        // Whoever had the locks before is published by now, and this view has it.
+        let view = core.view.reference();
+        let mut reading = Reading { core, rows: BTreeMap::new() };
+        let mut operations = 0;
+        let (mut new, mut old) = (EmitBuffer::default(), EmitBuffer::default());
+        for row in rows {
+            put_operation(record, row.kind, row.keyspace, row.key, row.value);
+            operations += 1;
+            let indexes = indexes_of(&view, row.keyspace);
+            let before = match indexes.iter().any(|index| index.is_strict()) {
+                true => reading.row(row.keyspace, row.key)?,
+                false => None,
+            };
+            for index in indexes {
+                let at = record.len();
+                let put = put_entries(index, &row, &mut new, record)?;
+                operations += put;
+                let Some(before) = before.as_ref().filter(|_| index.is_strict()) else { continue };
+                old.fill(index.extractor()?, row.key, before)?;
+                let puts = record.split_off(at);
+                for (key, _) in old.iter().filter(|(key, _)| !new.contains(key)) {
+                    put_operation(record, ValueKind::Delete, index.id, key, &[]);
+                    operations += 1;
+                }
+                record.extend_from_slice(&puts);
+            }
+            if indexes.iter().any(|index| index.reads_before_writes()) {
+                let value = (row.kind == ValueKind::Put).then(|| row.value.to_vec());
+                reading.rows.insert((row.keyspace, row.key.to_vec()), value);
+            }
+        }
+        reading.check_unique(&view)?;
+        Ok((operations, held))
+    }
+
+    /// The locks: of the rows of strict indexes, and of the index keys of unique ones.
+    fn stripes<'r>(view: &SuperVersion, rows: impl Iterator<Item = Operation<'r>>) -> Result<Vec<usize>> {
+        let mut stripes = Vec::new();
+        let mut buffer = EmitBuffer::default();
+        for row in rows {
+            for index in indexes_of(view, row.keyspace) {
+                if index.is_strict() {
+                    stripes.push(KeyLocks::stripe(row.keyspace, row.key));
+                }
+                if index.definition.unique && row.kind == ValueKind::Put {
+                    buffer.fill(index.extractor()?, row.key, row.value)?;
+                    for (key, _) in buffer.iter() {
+                        stripes.push(KeyLocks::stripe(index.id, Composite::split(key)?.escaped_index_key));
+                    }
+                }
+            }
+        }
+        Ok(stripes)
+    }
+
+    /// The value of a row before the next operation of the batch.
+    fn row(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(value) = self.rows.get(&(keyspace, key.to_vec())) {
+            return Ok(value.clone());
+        }
+        let guard = crossbeam_epoch::pin();
+        let view = self.core.view.load(&guard);
+        let Some(space) = view.keyspace(keyspace) else { return Ok(None) };
+        let found = read::get(self.core, &space.state, key, None, &guard)?;
+        Ok(found.map(|found| found.bytes().to_vec()))
+    }
+
+    /// Checks the rows that the batch leaves behind against each other and against all others.
+    fn check_unique(&self, view: &Arc<SuperVersion>) -> Result<()> {
+        let mut taken: BTreeMap<(KeyspaceId, Vec<u8>), &[u8]> = BTreeMap::new();
+        let mut buffer = EmitBuffer::default();
+        for ((keyspace, primary_key), value) in &self.rows {
+            let Some(value) = value else { continue };
+            for index in indexes_of(view, *keyspace).iter().filter(|index| index.definition.unique) {
+                buffer.fill(index.extractor()?, primary_key, value)?;
+                for (key, _) in buffer.iter() {
+                    let escaped = Composite::split(key)?.escaped_index_key;
+                    let other = taken.insert((index.id, escaped.to_vec()), primary_key);
+                    if other.is_some_and(|other| other != primary_key.as_slice())
+                        || self.is_taken(view, index, escaped, primary_key)?
+                    {
+                        return Err(violation(index));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row that the batch leaves as it is has the index key.
+    fn is_taken(
+        &self,
+        view: &Arc<SuperVersion>,
+        index: &IndexState,
+        escaped: &[u8],
+        primary_key: &[u8],
+    ) -> Result<bool> {
+        let sequence = self.core.visible_sequence();
+        let bounds = Bounds::of_escaped(escaped);
+        let mut cursor = IndexCursor::open(self.core, view.clone(), index.id, sequence, bounds)?;
+        cursor.seek_to_first()?;
+        while cursor.valid() {
+            let other = cursor.primary_key();
+            if other != primary_key && !self.rows.contains_key(&(index.owner(), other.to_vec())) {
+                return Ok(true);
+            }
+            cursor.next()?;
+        }
+        Ok(false)
+    }
+}
+
+/// Somebody else has the index key.
+#[cold]
+pub(crate) fn violation(index: &IndexState) -> Error {
+    let message = format!("another row has this key of index {:?}, which is unique", index.definition.name);
+    Error::new(ErrorKind::UniqueViolation, message)
+}

@@ -1,0 +1,100 @@
+//! What an application says about an index when it makes one, or attaches its code to one that is there.
+use super::extractor::{BuiltinExtractor, Extractor};
+use sapwood_base::format::index_definition::{Builtin, ExtractorSpec, IndexDefinition, Maintenance};
+use sapwood_base::{KeyspaceId, Result};
+use std::sync::Arc;
+
+/// An index: where its keys come from, and how it is kept.
+///
+/// Given to [`Keyspace::create_index`](crate::Keyspace::create_index), also at every later opening: the database knows the
+/// index, but code is not stored in it.
+#[derive(Clone)]
+pub struct IndexOptions {
+    source: Source,
+    unique: bool,
+    maintenance: Maintenance,
+    build_bytes_per_second: Option<u64>,
+}
+
+#[derive(Clone)]
+enum Source {
+    Custom { extractor: Arc<dyn Extractor>, version: u64 },
+    Builtin(Builtin),
+}
+
+impl IndexOptions {
+    /// Keys come from code, version 1 of it: a closure `|key, value, emit| …` or another [`Extractor`].
+    pub fn new(extractor: impl Extractor) -> IndexOptions {
+        IndexOptions::from(Source::Custom { extractor: Arc::new(extractor), version: 1 })
+    }
+
+    /// Keys are a part of key or value. Such an index needs no code, and is kept up by every program.
+    pub fn builtin(builtin: Builtin) -> IndexOptions {
+        IndexOptions::from(Source::Builtin(builtin))
+    }
+
+    fn from(source: Source) -> IndexOptions {
+        IndexOptions {
+            source,
+            unique: false,
+            maintenance: Maintenance::default(),
+            build_bytes_per_second: None,
+        }
+    }
+
+    /// The version of the code. If it is not the one that the index was built with, the index is built anew. Of no
+    /// effect on a built-in extractor, which is compared as a whole.
+    pub fn version(mut self, number: u64) -> IndexOptions {
+        if let Source::Custom { version, .. } = &mut self.source {
+            *version = number;
+        }
+        self
+    }
+
+    /// Whether two rows may not have the same index key. A write that would make it so is refused with
+    /// [`ErrorKind::UniqueViolation`](crate::ErrorKind::UniqueViolation). Such a write asks the index first.
+    pub fn unique(mut self, unique: bool) -> IndexOptions {
+        self.unique = unique;
+        self
+    }
+
+    /// How the index follows changes of rows; [`Maintenance::Deferred`] if not set.
+    pub fn maintenance(mut self, maintenance: Maintenance) -> IndexOptions {
+        self.maintenance = maintenance;
+        self
+    }
+
+    /// How many bytes of rows a second an online build reads at most; no limit if not set.
+    pub fn build_bytes_per_second(mut self, bytes: u64) -> IndexOptions {
+        self.build_bytes_per_second = Some(bytes.max(1));
+        self
+    }
+
+    pub(crate) fn build_limit(&self) -> Option<u64> {
+        self.build_bytes_per_second
+    }
+
+    /// The definition for the MANIFEST.
+    pub(crate) fn definition(&self, name: &str, keyspace: KeyspaceId) -> Result<IndexDefinition> {
+        let definition = IndexDefinition {
+            name: name.to_string(),
+            keyspace,
+            extractor: match &self.source {
+                Source::Custom { version, .. } => ExtractorSpec::Custom { version: *version },
+                Source::Builtin(builtin) => ExtractorSpec::Builtin(builtin.clone()),
+            },
+            unique: self.unique,
+            maintenance: self.maintenance,
+        };
+        definition.validate()?;
+        Ok(definition)
+    }
+
+    /// The code.
+    pub(crate) fn extractor(&self) -> Result<Arc<dyn Extractor>> {
+        match &self.source {
+            Source::Custom { extractor, .. } => Ok(extractor.clone()),
+            Source::Builtin(builtin) => Ok(Arc::new(BuiltinExtractor::new(builtin.clone())?)),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What the engine knows of an index while it is open: its definition, its extractor, its phase, its tree.
+//!
+//! The entries of an index live in an internal keyspace of the index's own number: in the same memtables as the rows,
+//! flushed into delta runs, and from there applied to the tree. What is durable of it is in the MANIFEST.
+use super::extractor::{BuiltinExtractor, Extractor};
+use sapwood_base::format::btree_root::TreeRoot;
+use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::index_definition::{ExtractorSpec, IndexDefinition, Maintenance};
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_btree::{Tree, TreeView};
+use sapwood_compaction::TableContext;
+use sapwood_storage::env::Env;
+use sapwood_storage::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// What all handles of an index, and all that works on it, share.
+pub(crate) struct IndexState {
+    /// The keyspace of its entries.
+    pub(crate) id: KeyspaceId,
+    pub(crate) definition: IndexDefinition,
+    extractor: OnceLock<Arc<dyn Extractor>>,
+    /// Whether it is being built in this opening.
+    building: AtomicBool,
+    /// Rows from this position on were written together with their entries; `u64::MAX` before that is known.
+    start: AtomicU64,
+    /// The tree has the entries of all rows up to here.
+    through: AtomicU64,
+    pub(crate) progress: Progress,
+}
+
+/// How far an online build is.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub(crate) rows: AtomicU64,
+    pub(crate) rows_expected: AtomicU64,
+    pub(crate) entries: AtomicU64,
+}
+
+impl IndexState {
+    pub(crate) fn new(id: KeyspaceId, definition: IndexDefinition) -> Arc<IndexState> {
+        let state = IndexState {
+            id,
+            definition,
+            extractor: OnceLock::new(),
+            building: AtomicBool::new(false),
+            start: AtomicU64::new(u64::MAX),
+            through: AtomicU64::new(0),
+            progress: Progress::default(),
+        };
+        if let ExtractorSpec::Builtin(builtin) = &state.definition.extractor
+            && let Ok(extractor) = BuiltinExtractor::new(builtin.clone())
+        {
+            state.attach(Arc::new(extractor));
+        }
+        Arc::new(state)
+    }
+
+    /// The keyspace whose rows it has.
+    pub(crate) fn owner(&self) -> KeyspaceId {
+        self.definition.keyspace
+    }
+
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.definition.maintenance == Maintenance::Deferred
+    }
+
+    pub(crate) fn is_strict(&self) -> bool {
+        self.definition.maintenance == Maintenance::Strict
+    }
+
+    /// Gives the index its extractor. Only the first one counts.
+    pub(crate) fn attach(&self, extractor: Arc<dyn Extractor>) {
+        let _ = self.extractor.set(extractor);
+    }
+
+    pub(crate) fn attached(&self) -> Option<&dyn Extractor> {
+        self.extractor.get().map(|extractor| &**extractor)
+    }
+
+    /// The extractor, for something that cannot go on without it.
+    #[inline]
+    pub(crate) fn extractor(&self) -> Result<&dyn Extractor> {
+        self.attached().ok_or_else(|| self.not_attached())
+    }
+
+    /// The extractor, for another state of the index.
+    pub(crate) fn shared_extractor(&self) -> Result<Arc<dyn Extractor>> {
+        self.extractor.get().cloned().ok_or_else(|| self.not_attached())
+    }
+
+    #[cold]
+    fn not_attached(&self) -> Error {
+        let message = format!(
+            "index {:?} has no extractor yet: call create_index with it, or drop the index",
+            self.definition.name
+        );
+        Error::new(ErrorKind::IndexUnavailable, message)
+    }
+
+    fn is_building(&self) -> bool {
+        // Relaxed: the view that lists the index is made after the flag is set.
+        self.building.load(Ordering::Relaxed)
+    }
+
+    /// From here on, as soon as a new view says so, writes add entries.
+    pub(crate) fn set_building(&self, building: bool) {
+        self.building.store(building, Ordering::Relaxed);
+    }
+
+    /// The first position whose rows have entries beside them.
+    pub(crate) fn start(&self) -> SequenceNumber {
+        // Acquire: pairs with the Release in `set_start`.
+        SequenceNumber(self.start.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_start(&self, start: SequenceNumber) {
+        self.start.store(start.0, Ordering::Release);
+    }
+
+    /// What the tree says is as of this state or a later one, so states before are not to be read. Rows in memtables
+    /// up to here are not newer than the tree.
+    pub(crate) fn through(&self) -> SequenceNumber {
+        // Acquire: pairs with the Release in `set_through`.
+        SequenceNumber(self.through.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn set_through(&self, through: SequenceNumber) {
+        self.through.store(through.0, Ordering::Release);
+    }
+
+    /// Whether a write must read before it: the old row, or who has the index key.
+    pub(crate) fn reads_before_writes(&self) -> bool {
+        self.is_strict() || self.definition.unique
+    }
+}
+
+/// How far an index has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is built now, or the building was cut short.
+    Building,
+    /// It answers, for states from [`IndexState::through`] on.
+    Ready,
+    /// It has missed something.
+    Outdated,
+}
+
+/// An index as one state of the MANIFEST has it.
+#[derive(Clone)]
+pub(crate) struct IndexEntry {
+    pub(crate) state: Arc<IndexState>,
+    pub(crate) phase: Phase,
+    /// None before the first entries are applied.
+    pub(crate) tree: Option<Arc<TreeState>>,
+}
+
+impl IndexEntry {
+    /// Whether writes add entries.
+    pub(crate) fn is_kept_up(&self) -> bool {
+        match self.phase {
+            Phase::Building => self.state.is_building(),
+            Phase::Ready => true,
+            Phase::Outdated => false,
+        }
+    }
+
+    /// Whether the state at `sequence` can be read.
+    ///
+    /// Errors: `IndexUnavailable`, with what to do.
+    #[inline]
+    pub(crate) fn check_readable(&self, sequence: SequenceNumber) -> Result<()> {
+        if self.phase == Phase::Ready && sequence >= self.state.through() {
+            return Ok(());
+        }
+        Err(self.not_readable())
+    }
+
+    #[cold]
+    fn not_readable(&self) -> Error {
+        let name = &self.state.definition.name;
+        let message = match self.phase {
+            Phase::Ready => format!("the snapshot is older than index {name:?}"),
+            Phase::Outdated => format!(
+                "index {name:?} has missed writes that were recovered without its extractor; create_index builds it anew"
+            ),
+            _ if self.state.is_building() => format!("index {name:?} is being built"),
+            _ => format!("the building of index {name:?} was cut short; create_index builds it anew"),
+        };
+        Error::new(ErrorKind::IndexUnavailable, message)
+    }
+}
+
+/// The file of a tree and its one writer.
+pub(crate) struct TreeFile {
+    pub(crate) number: FileNumber,
+    writer: Mutex<Option<Tree>>,
+    /// Set when no index refers to it any more.
+    obsolete: OnceLock<Arc<TableContext>>,
+}
+
+impl TreeFile {
+    pub(crate) fn new(number: FileNumber) -> Arc<TreeFile> {
+        Arc::new(TreeFile { number, writer: Mutex::new(None), obsolete: OnceLock::new() })
+    }
+
+    /// Lets the file go once the last state of the tree is dropped.
+    pub(crate) fn mark_obsolete(&self, context: &Arc<TableContext>) {
+        let _ = self.obsolete.set(context.clone());
+    }
+}
+
+impl Drop for TreeFile {
+    fn drop(&mut self) {
+        if let Some(context) = self.obsolete.get() {
+            self.writer.lock().take();
+            // Without a receiver the database is closing; the next opening removes the file.
+            let _ = context.obsolete.send(FileName::Tree(self.number));
+        }
+    }
+}
+
+/// One state of a tree. The file is opened when it is first read or changed.
+pub(crate) struct TreeState {
+    pub(crate) file: Arc<TreeFile>,
+    pub(crate) root: TreeRoot,
+    view: OnceLock<TreeView>,
+}
+
+impl TreeState {
+    pub(crate) fn new(file: Arc<TreeFile>, root: TreeRoot) -> Arc<TreeState> {
+        Arc::new(TreeState { file, root, view: OnceLock::new() })
+    }
+
+    /// This state, for reading.
+    #[inline]
+    pub(crate) fn view(&self, env: &Env, context: &TableContext) -> Result<&TreeView> {
+        match self.view.get() {
+            Some(view) => Ok(view),
+            None => self.open(env, context),
+        }
+    }
+
+    #[cold]
+    fn open(&self, env: &Env, context: &TableContext) -> Result<&TreeView> {
+        // Who changes the tree holds the lock until the new root is installed. A state that has no view yet is the
+        // newest one then: `change` sees to it that the one before has its view.
+        self.with_writer(env, context, |tree| {
+            debug_assert_eq!(tree.root(), &self.root);
+            Ok(self.view.get_or_init(|| tree.view()))
+        })
+    }
+
+    /// Runs `body` with the writer of the tree, which nobody else has meanwhile.
+    pub(crate) fn change<R>(
+        &self,
+        env: &Env,
+        context: &TableContext,
+        body: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
+        self.view(env, context)?;
+        self.with_writer(env, context, body)
+    }
+
+    fn with_writer<R>(
+        &self,
+        env: &Env,
+        context: &TableContext,
+        body: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
+        let mut writer = self.file.writer.lock();
+        let tree = match &mut *writer {
+            Some(tree) => tree,
+            None => {
+                let path = context.path(FileName::Tree(self.file.number));
+                writer.insert(Tree::open(env, &path, &self.root, &context.cache)?)
+            }
+        };
+        body(tree)
+    }
+}

@@ -1,0 +1,103 @@
+//! Does an index say what its rows say?
+use super::Index;
+use super::cursor::Bounds;
+use super::extractor::EmitBuffer;
+use sapwood_base::{Error, ErrorKind, Result};
+
+/// Places in a report are given for this many entries at most.
+const EXAMPLES: usize = 16;
+
+/// What a comparison of an index with its rows has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexReport {
+    /// Rows that were read.
+    pub rows: u64,
+    /// Entries of the index.
+    pub entries: u64,
+    /// Entries that no row has, or with other covering bytes.
+    pub surplus: u64,
+    /// Entries of rows that the index does not have.
+    pub missing: u64,
+    /// The keys (escaped index key, a zero byte, primary key) of some of either.
+    pub examples: Vec<Vec<u8>>,
+}
+
+impl IndexReport {
+    /// Whether the index says what its rows say.
+    pub fn is_right(&self) -> bool {
+        self.surplus == 0 && self.missing == 0
+    }
+
+    fn note(&mut self, key: &[u8]) {
+        if self.examples.len() < EXAMPLES {
+            self.examples.push(key.to_vec());
+        }
+    }
+}
+
+/// See [`Index::verify`].
+pub(super) fn verify(index: &Index) -> Result<IndexReport> {
+    let mut report = IndexReport::default();
+    let extractor = index.state.extractor()?;
+    let snapshot = index.core().snapshot();
+    let mut emitted = EmitBuffer::default();
+    let keyspace = index.keyspace();
+
+    // Every entry is one of its row's.
+    let mut entries = index.open(Some(&snapshot), Bounds::default())?;
+    entries.seek_to_first()?;
+    while entries.valid() {
+        report.entries += 1;
+        let row = keyspace.get_at(entries.primary_key(), &snapshot)?;
+        let is_right = match row {
+            Some(row) => {
+                emitted.fill(extractor, entries.primary_key(), &row)?;
+                emitted.covering_of(entries.composite()) == Some(entries.covering())
+            }
+            None => false,
+        };
+        if !is_right {
+            report.surplus += 1;
+            report.note(entries.composite());
+        }
+        entries.next()?;
+    }
+
+    // If there are as many as the rows have, none is missing: entries differ from each other.
+    let mut rows = keyspace.cursor_at(&snapshot)?;
+    let mut expected = 0;
+    rows.seek_to_first()?;
+    while rows.valid() {
+        report.rows += 1;
+        emitted.fill(extractor, rows.key(), rows.value())?;
+        expected += emitted.len() as u64;
+        rows.next()?;
+    }
+    if expected == report.entries && report.surplus == 0 {
+        return Ok(report);
+    }
+    let mut entries = index.open(Some(&snapshot), Bounds::default())?;
+    rows.seek_to_first()?;
+    while rows.valid() {
+        emitted.fill(extractor, rows.key(), rows.value())?;
+        for (composite, _) in emitted.iter() {
+            entries.seek_composite(composite)?;
+            if !entries.valid() || entries.composite() != composite {
+                report.missing += 1;
+                report.note(composite);
+            }
+        }
+        rows.next()?;
+    }
+    Ok(report)
+}
+
+/// An entry leads nowhere.
+#[cold]
+pub(super) fn no_row(primary_key: &[u8]) -> Error {
+    let message = format!(
+        "an entry of an index has no row {:?}; Index::rebuild makes the index anew",
+        String::from_utf8_lossy(primary_key)
+    );
+    Error::new(ErrorKind::Corruption, message)
+}

@@ -1,0 +1,408 @@
+//! Secondary indexes against a model: whatever happens, an index says what its rows say.
+use sapwood::{
+    BackgroundStep, Builtin, Db, Emit, Env, ErrorKind, Field, Index, IndexOptions, KeyKind, Keyspace,
+    KeyspaceOptions, Maintenance, Snapshot,
+};
+use sapwood_storage::sim::SimFs;
+use sapwood_tests::harness::{Replay, builder, plant, seeds};
+use sapwood_tests::model::Map;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// An entry: index key, primary key, covering bytes.
+type Entry = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// Every word of a value is a key; the covering byte is the length of the value.
+fn words(_key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
+    for word in value.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
+        emit.entry(word, [value.len() as u8]);
+    }
+}
+
+/// What `words` should make of rows.
+fn words_of(rows: &Map) -> BTreeSet<Entry> {
+    let entries = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+        let (key, covering) = (key.clone(), vec![value.len() as u8]);
+        let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        words.map(|word| (word.to_vec(), key.clone(), covering.clone())).collect::<Vec<Entry>>()
+    };
+    rows.iter().flat_map(entries).collect()
+}
+
+/// What an index on the first word makes of rows.
+fn first_words_of(rows: &Map) -> BTreeSet<Entry> {
+    let first = |value: &[u8]| value.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
+    rows.iter().filter_map(|(key, value)| Some((first(value)?, key.clone(), Vec::new()))).collect()
+}
+
+fn first_word() -> Builtin {
+    Builtin::new(Field::value().separated(b' ', 0), KeyKind::Bytes)
+}
+
+/// Compares an index with the entries that it should have, in every way that it can be asked.
+fn check(index: &Index, expected: &BTreeSet<Entry>, at: Option<&Snapshot>, random: &mut fastrand::Rng) {
+    let collect = |iter: sapwood::IndexIter| -> Vec<Entry> {
+        let iter = if let Some(at) = at { iter.at(at) } else { iter };
+        iter.map(|hit| {
+            let hit = hit.unwrap();
+            hit.record().unwrap();
+            (hit.index_key().to_vec(), hit.primary_key().to_vec(), hit.covering().to_vec())
+        })
+        .collect()
+    };
+    let expected: Vec<Entry> = expected.iter().cloned().collect();
+    let name = index.name();
+    assert_eq!(collect(index.iter()), expected, "{name} forwards");
+    let mut backward = collect(index.iter().rev());
+    backward.reverse();
+    assert_eq!(backward, expected, "{name} backwards");
+    for _ in 0..3 {
+        let mut word = || vec![random.u8(b'a'..b'f'); random.usize(0..3)];
+        let (low, high) = (word(), word());
+        let within = |keep: &dyn Fn(&[u8]) -> bool| -> Vec<Entry> {
+            expected.iter().filter(|(key, ..)| keep(key)).cloned().collect()
+        };
+        assert_eq!(collect(index.get(&low)), within(&|key| key == low), "{name} get {low:?}");
+        assert_eq!(
+            collect(index.prefix(&low)),
+            within(&|key| key.starts_with(&low)),
+            "{name} prefix {low:?}"
+        );
+        let between = within(&|key| key >= low.as_slice() && key < high.as_slice());
+        assert_eq!(
+            collect(index.range(low.as_slice()..high.as_slice())),
+            between,
+            "{name} {low:?}..{high:?}"
+        );
+        let count = match at {
+            Some(at) => index.count_at(low.as_slice()..high.as_slice(), at).unwrap(),
+            None => index.count(low.as_slice()..high.as_slice()).unwrap(),
+        };
+        assert_eq!(count, between.len() as u64, "{name} count {low:?}..{high:?}");
+        if at.is_none() {
+            let below = within(&|key| key < low.as_slice()).len() as u64;
+            assert_eq!(index.rank(&low).unwrap(), below, "{name} rank {low:?}");
+            let n = random.usize(0..expected.len() + 2);
+            let hit = index.nth(n as u64).unwrap();
+            let hit = hit
+                .map(|hit| (hit.index_key().to_vec(), hit.primary_key().to_vec(), hit.covering().to_vec()));
+            assert_eq!(hit.as_ref(), expected.get(n), "{name} nth {n}");
+        }
+    }
+}
+
+struct Run {
+    env: Env,
+    fs: SimFs,
+    random: fastrand::Rng,
+    /// Always there, but while it is opened anew.
+    db: Option<Db>,
+    rows: Map,
+    snapshots: Vec<(Snapshot, Map)>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Run {
+        let (env, fs) = Env::sim_manual(seed);
+        let db = Some(builder("db", &env).open().unwrap());
+        let random = fastrand::Rng::with_seed(seed);
+        let run = Run { env, fs, random, db, rows: Map::new(), snapshots: Vec::new() };
+        run.attach();
+        run
+    }
+
+    fn db(&self) -> &Db {
+        self.db.as_ref().unwrap()
+    }
+
+    fn keyspace(&self) -> Keyspace {
+        self.db().keyspace("rows", KeyspaceOptions::default()).unwrap()
+    }
+
+    fn attach(&self) {
+        let keyspace = self.keyspace();
+        keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+        let strict = IndexOptions::new(words).maintenance(Maintenance::Strict);
+        keyspace.create_index("strict", strict).unwrap();
+        keyspace.create_index("first", IndexOptions::builtin(first_word())).unwrap();
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        format!("{:03}", self.random.u32(0..150)).into_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let words = self.random.usize(0..4);
+        let mut value = Vec::new();
+        for _ in 0..words {
+            value.extend(vec![self.random.u8(b'a'..b'f'); self.random.usize(0..3)]);
+            value.push(b' ');
+        }
+        if self.random.u8(..) == 0 {
+            // Bytes that are escaped in entries.
+            value.extend([0, 1, 255]);
+        }
+        value
+    }
+
+    fn check(&mut self) {
+        let keyspace = self.keyspace();
+        let [words, strict, first] = ["words", "strict", "first"].map(|name| keyspace.index(name).unwrap());
+        for index in [&words, &strict] {
+            check(index, &words_of(&self.rows), None, &mut self.random);
+        }
+        check(&first, &first_words_of(&self.rows), None, &mut self.random);
+        for (snapshot, rows) in &self.snapshots {
+            check(&words, &words_of(rows), Some(snapshot), &mut self.random);
+            check(&strict, &words_of(rows), Some(snapshot), &mut self.random);
+            check(&first, &first_words_of(rows), Some(snapshot), &mut self.random);
+        }
+    }
+
+    fn step(&mut self) {
+        let keyspace = self.keyspace();
+        match self.random.u32(0..1000) {
+            0..500 => {
+                let (key, value) = (self.key(), self.value());
+                keyspace.put(&key, &value).unwrap();
+                self.rows.insert(key, value);
+            }
+            500..600 => {
+                let key = self.key();
+                keyspace.delete(&key).unwrap();
+                self.rows.remove(&key);
+            }
+            600..750 => {
+                let mut batch = self.db().batch();
+                for _ in 0..self.random.u32(1..8) {
+                    let key = self.key();
+                    if self.random.u32(0..3) == 0 {
+                        batch.delete(&keyspace, &key);
+                        self.rows.remove(&key);
+                    } else {
+                        let value = self.value();
+                        batch.put(&keyspace, &key, &value);
+                        self.rows.insert(key, value);
+                    }
+                }
+                drop(batch.commit().unwrap());
+            }
+            750..780 => {
+                if self.snapshots.len() > 2 {
+                    let at = self.random.usize(0..self.snapshots.len());
+                    self.snapshots.swap_remove(at);
+                }
+                self.snapshots.push((self.db().snapshot(), self.rows.clone()));
+            }
+            780..800 => self.snapshots.clear(),
+            800..850 => self.db().flush().unwrap(),
+            850..860 => self.db().compact().unwrap(),
+            860..870 => keyspace.compact_range::<&[u8]>(..).unwrap(),
+            870..940 => {
+                let step = BackgroundStep::ALL[self.random.usize(0..4)];
+                self.db().background_step(step).unwrap();
+            }
+            940..950 => {
+                drop(keyspace);
+                self.reopen();
+            }
+            950..955 => {
+                // Snapshots from before it cannot be read.
+                self.snapshots.clear();
+                let name = ["words", "strict", "first"][self.random.usize(0..3)];
+                keyspace.index(name).unwrap().rebuild().unwrap();
+            }
+            955..960 => {
+                self.snapshots.clear();
+                keyspace.drop_index("words").unwrap();
+                keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+            }
+            960..965 => {
+                let report = keyspace.index("words").unwrap().verify().unwrap();
+                assert!(report.is_right(), "{report:?}");
+                self.db().check_structure().unwrap();
+            }
+            _ => self.check(),
+        }
+    }
+
+    /// A clean end, a killed process, or a power loss after everything was synced.
+    fn reopen(&mut self) {
+        self.snapshots.clear();
+        let db = self.db.take().unwrap();
+        let kind = self.random.u8(0..3);
+        if kind == 0 {
+            db.close().unwrap();
+        } else {
+            db.sync().unwrap();
+            // Nothing of what the old process still does may reach the disk.
+            self.fs.crash_at(0);
+            let next = if kind == 1 { self.fs.kill() } else { self.fs.crash(self.random.u64(..)) };
+            drop(db);
+            self.fs = next;
+            self.env = self.env.with_file_system(Arc::new(self.fs.clone()));
+        }
+        self.db = Some(builder("db", &self.env).open().unwrap());
+        self.attach();
+    }
+}
+
+#[test]
+fn indexes_say_what_their_rows_say() {
+    for seed in seeds(0..6) {
+        let _replay = Replay::new(seed, "index::indexes_say_what_their_rows_say");
+        let mut run = Run::new(seed);
+        for _ in 0..700 {
+            run.step();
+        }
+        run.check();
+    }
+}
+
+#[test]
+fn a_snapshot_sees_the_index_of_its_time() {
+    plant();
+    let (env, _fs) = Env::sim_manual(3);
+    let db = builder("db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut rows = Map::new();
+    let round = |rows: &mut Map, letter: u8| {
+        for number in 0..2000u32 {
+            let key = format!("{number:06}").into_bytes();
+            let value = vec![letter + (number % 3) as u8; 1 + number as usize % 2];
+            keyspace.put(&key, &value).unwrap();
+            rows.insert(key, value);
+        }
+    };
+    round(&mut rows, b'a');
+    let (snapshot, before) = (db.snapshot(), rows.clone());
+    for letter in [b'b', b'c'] {
+        round(&mut rows, letter);
+        db.flush().unwrap();
+        db.compact().unwrap();
+    }
+    check(&index, &words_of(&before), Some(&snapshot), &mut random);
+    check(&index, &words_of(&rows), None, &mut random);
+    drop(snapshot);
+    db.compact().unwrap();
+    check(&index, &words_of(&rows), None, &mut random);
+    db.check_structure().unwrap();
+}
+
+#[test]
+fn a_unique_index_refuses_a_second_row_with_a_key() {
+    plant();
+    let (env, _fs) = Env::sim_manual(4);
+    let db = builder("db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    keyspace.put("1", "a").unwrap();
+    keyspace.put("2", "a").unwrap();
+    let unique = || IndexOptions::builtin(first_word()).unique(true);
+    let refused = keyspace.create_index("first", unique()).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::UniqueViolation);
+    assert!(keyspace.list_indexes().unwrap().is_empty());
+    keyspace.put("2", "b").unwrap();
+    let index = keyspace.create_index("first", unique()).unwrap();
+    for round in 0..3 {
+        let violates = |result: sapwood::Result<()>| {
+            let error = result.expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::UniqueViolation, "{error}");
+            assert!(error.to_string().contains("first"), "{error}");
+        };
+        violates(keyspace.put("3", "a"));
+        violates(keyspace.put("1", "b other"));
+        keyspace.put("1", "a again").unwrap();
+        let mut batch = db.batch();
+        batch.put(&keyspace, "3", "c").put(&keyspace, "4", "c");
+        violates(batch.commit().map(drop));
+        batch.clear();
+        // The two swap their keys.
+        batch.put(&keyspace, "1", "b").put(&keyspace, "2", "a");
+        drop(batch.commit().unwrap());
+        batch.delete(&keyspace, "2").put(&keyspace, "5", "a");
+        drop(batch.commit().unwrap());
+        violates(keyspace.put("2", "a"));
+        keyspace.delete("5").unwrap();
+        keyspace.put("1", "a").unwrap();
+        keyspace.put("2", "b").unwrap();
+        assert_eq!(index.iter().count(), 2);
+        match round {
+            0 => db.flush().unwrap(),
+            _ => db.compact().unwrap(),
+        }
+    }
+}
+
+#[test]
+fn an_index_asks_for_its_extractor_and_notices_another_version() {
+    plant();
+    let (env, _fs) = Env::sim_manual(5);
+    let mut rows = Map::new();
+    {
+        let db = builder("db", &env).open().unwrap();
+        let keyspace = db.default_keyspace();
+        keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+        keyspace.create_index("first", IndexOptions::builtin(first_word())).unwrap();
+        keyspace.put("1", "b a").unwrap();
+        rows.insert(b"1".to_vec(), b"b a".to_vec());
+        db.close().unwrap();
+    }
+    let db = builder("db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let refused = keyspace.put("2", "c").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::IndexUnavailable);
+    assert!(refused.to_string().contains("create_index"), "{refused}");
+    let mut random = fastrand::Rng::with_seed(5);
+    // Reading needs no extractor.
+    check(&keyspace.index("words").unwrap(), &words_of(&rows), None, &mut random);
+    let index = keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+    keyspace.put("2", "c").unwrap();
+    rows.insert(b"2".to_vec(), b"c".to_vec());
+    check(&index, &words_of(&rows), None, &mut random);
+    check(&keyspace.index("first").unwrap(), &first_words_of(&rows), None, &mut random);
+    // Another version of the code.
+    let whole = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.key(value);
+    let changed = keyspace.create_index("words", IndexOptions::new(whole).version(2)).unwrap();
+    let keys: Vec<Vec<u8>> = changed.iter().map(|hit| hit.unwrap().index_key().to_vec()).collect();
+    assert_eq!(keys, [b"b a".to_vec(), b"c".to_vec()]);
+    assert_eq!(index.count::<&[u8]>(..).unwrap_err().kind(), ErrorKind::Closed);
+    keyspace.drop_index("words").unwrap();
+    assert_eq!(keyspace.list_indexes().unwrap(), ["first"]);
+    assert_eq!(keyspace.drop_index("words").unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(db.list_keyspaces().unwrap(), ["default"]);
+}
+
+#[test]
+fn an_index_is_built_while_others_write() {
+    plant();
+    let folder = tempfile::tempdir().unwrap();
+    let db = builder(folder.path().join("db"), &Env::os()).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let put = |number: u32| {
+        let value = format!("{} {}", number % 7, number.wrapping_mul(2_654_435_761) % 1000);
+        keyspace.put(format!("{:06}", number % 20_000), value).unwrap();
+    };
+    (0..20_000).for_each(put);
+    std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..2u32)
+            .map(|thread| scope.spawn(move || (0..10_000).for_each(|i| put(20_000 + thread + i * 2))))
+            .collect();
+        for _ in 0..3 {
+            let index = keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+            assert!(index.progress().rows > 0);
+            let report = index.verify().unwrap();
+            assert!(report.is_right(), "{report:?}");
+            keyspace.drop_index("words").unwrap();
+        }
+        keyspace.create_index("words", IndexOptions::new(words)).unwrap();
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+    });
+    let index = keyspace.index("words").unwrap();
+    let report = index.verify().unwrap();
+    assert!(report.is_right() && report.rows == 20_000, "{report:?}");
+    db.compact().unwrap();
+    assert_eq!(index.verify().unwrap().entries, report.entries);
+    assert_eq!(index.count::<&[u8]>(..).unwrap(), report.entries);
+}
