@@ -15,8 +15,7 @@ macro_rules! program {
         #[global_allocator]
         static COUNTING: targets::allocation::Counting = targets::allocation::Counting;
 
-        static TARGET: std::sync::LazyLock<&'static Target> =
-            std::sync::LazyLock::new(|| targets::target($name));
+        const TARGET: Target = targets::target($name);
 
         fuzz_target!(|data: &[u8]| targets::run(&TARGET, data));
 

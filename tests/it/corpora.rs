@@ -63,7 +63,7 @@ fn none(findings: impl Iterator<Item = String>) {
 #[test]
 fn one_input() {
     let (Ok(name), Ok(path)) = (std::env::var("TARGET"), std::env::var("INPUT")) else { return };
-    run(sapwood_tests::targets::target(&name), &std::fs::read(path).unwrap());
+    run(&sapwood_tests::targets::target(&name), &std::fs::read(path).unwrap());
 }
 
 #[test]
