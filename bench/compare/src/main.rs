@@ -186,7 +186,8 @@ fn report(arguments: ReportArguments) -> engine::Result<()> {
         } else {
             HashSet::new()
         };
-        let slowest = settings.rows as f64 / 5_000.0 + settings.fill_seconds + 100.0 * settings.seconds;
+        let slowest =
+            60.0 + settings.rows as f64 / 5_000.0 + settings.fill_seconds + 100.0 * settings.seconds;
         let campaign = Campaign {
             engines: if arguments.engines.is_empty() { Name::ALL.to_vec() } else { arguments.engines },
             stations,

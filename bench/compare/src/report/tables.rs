@@ -228,10 +228,10 @@ fn details(page: &mut String, row: &Row) -> std::fmt::Result {
             Some((first, None)) => format!("{first:.2}"),
             None => "–".into(),
         };
-        let rate = cell.value.map_or_else(|| "–".into(), |[mean, ..]| grouped(mean as u64));
+        let rate = cell.value.map_or_else(|| "–".into(), |[mean, ..]| grouped(mean.round() as u64));
         write!(page, "| {} | {rate} | {} |", cell.engine.title(), cell_ratio(cell))?;
         if writes {
-            let settled = cell.settled_rate.map_or_else(|| "–".into(), |rate| grouped(rate as u64));
+            let settled = cell.settled_rate.map_or_else(|| "–".into(), |rate| grouped(rate.round() as u64));
             write!(page, " {settled} |")?;
         }
         write!(page, " {} | {} |", number(cell.cpu_micros), number(cell.cpu_ratio))?;
@@ -275,7 +275,7 @@ fn remarks(cell: &Cell) -> String {
         let shown = match name.as_str() {
             "rows compared" => continue,
             _ if *value == 0.0 => format!("{name}: none"),
-            _ => format!("{name}: {}", grouped(*value as u64)),
+            _ => format!("{name}: {}", grouped(value.round() as u64)),
         };
         remarks.push(shown);
     }
@@ -310,8 +310,8 @@ fn failures(page: &mut String, measurements: &[Measurement]) -> std::fmt::Result
 /// A number in three digits.
 pub fn short(number: f64) -> String {
     let (scaled, suffix) = match number {
-        n if n >= 1e6 => (n / 1e6, " M"),
-        n if n >= 1e3 => (n / 1e3, " k"),
+        n if n >= 999_500.0 => (n / 1e6, " M"),
+        n if n >= 999.5 => (n / 1e3, " k"),
         n => (n, ""),
     };
     match scaled {

@@ -104,7 +104,9 @@ impl<E: Engine> Context<'_, E> {
         let load = || Writes::new(settings, &self.values, Order::UniqueRandom, seed, 0);
         write_batches(engine, &mut load(), settings.rows)?;
         engine.settle()?;
-        let log_bytes = LOG_BYTES.min(settings.memtable_bytes as u64 / 2);
+        // Small trials have a small log, too.
+        let log_bytes =
+            LOG_BYTES.min(settings.memtable_bytes as u64 / 2).min(settings.rows * settings.row_bytes() * 20);
         let count = log_bytes / settings.row_bytes();
         let log = || Writes::new(settings, &self.values, Order::Random, seed ^ 1, settings.rows);
         let mut writes = log();
