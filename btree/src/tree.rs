@@ -196,6 +196,12 @@ impl Tree {
         Ok(root)
     }
 
+    /// The bytes of the pages that the last change wrote, until its root is installed or discarded.
+    pub fn pending_bytes(&self) -> u64 {
+        let written = self.pending.iter().flat_map(|pending| &pending.written);
+        written.map(|pages| self.file.offset(pages.end - pages.start)).sum()
+    }
+
     /// Makes pages free whose last view is gone.
     fn take_back(&mut self) -> Result<()> {
         if self.space.is_none() {

@@ -1,5 +1,7 @@
 //! The database: opening, closing, and what concerns all keyspaces.
 use crate::background::{self, Background};
+use crate::index::build;
+use crate::index::options::IndexOptions;
 use crate::keyspace::{Keyspace, KeyspaceOptions, KeyspaceState};
 use crate::manifest;
 use crate::options::{AdvancedOptions, Durability};
@@ -40,6 +42,7 @@ pub struct DbBuilder {
     create_if_missing: bool,
     error_if_exists: bool,
     read_only: bool,
+    indexes: Vec<(String, String, IndexOptions)>,
     advanced: AdvancedOptions,
 }
 
@@ -73,6 +76,14 @@ impl DbBuilder {
     /// Opens for reading only: no byte on disk changes. Writes are an error.
     pub fn read_only(mut self, read_only: bool) -> DbBuilder {
         self.read_only = read_only;
+        self
+    }
+
+    /// Gives the index `name` of a keyspace its extractor as soon as the database is open, if there is such an index and
+    /// its definition is the same. [`Keyspace::create_index`] does that as well, but later: an index of code that is not
+    /// attached when recovered rows are flushed has to be built anew. No index is made.
+    pub fn index(mut self, keyspace: &str, name: &str, options: IndexOptions) -> DbBuilder {
+        self.indexes.push((keyspace.to_string(), name.to_string(), options));
         self
     }
 
@@ -110,6 +121,9 @@ impl DbBuilder {
         let core = Core::open(&self, options, cache_bytes)?;
         let inner = Arc::new(DbInner { core: core.clone() });
         let db = Db { inner };
+        for (keyspace, name, options) in &self.indexes {
+            build::attach(&core, keyspace, name, options)?;
+        }
         if !core.options.read_only {
             Background::start(&core)?;
             if core.manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).is_none()) {
@@ -151,6 +165,7 @@ impl Db {
             create_if_missing: true,
             error_if_exists: false,
             read_only: false,
+            indexes: Vec::new(),
             advanced: AdvancedOptions::default(),
         }
     }

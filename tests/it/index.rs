@@ -406,3 +406,88 @@ fn an_index_is_built_while_others_write() {
     assert_eq!(index.verify().unwrap().entries, report.entries);
     assert_eq!(index.count::<&[u8]>(..).unwrap(), report.entries);
 }
+
+/// Work until the machine stops.
+fn work_until_crash(db: &Db, fs: &SimFs, random: &mut fastrand::Rng) -> sapwood::Result<()> {
+    let keyspace = db.default_keyspace();
+    while !fs.has_crashed() {
+        match random.u32(0..200) {
+            0..4 => db.flush()?,
+            4 => db.compact()?,
+            5..10 => {
+                db.background_step(BackgroundStep::ALL[random.usize(0..4)])?;
+            }
+            10 => db.sync()?,
+            11 => drop(keyspace.index("words")?.rebuild()?),
+            12 => {
+                keyspace.drop_index("first")?;
+                keyspace.create_index("first", IndexOptions::builtin(first_word()))?;
+            }
+            _ => {
+                let mut batch = db.batch();
+                for _ in 0..random.u32(1..5) {
+                    let key = format!("{:03}", random.u32(0..300));
+                    let word = |random: &mut fastrand::Rng| char::from(random.u8(b'a'..b'f'));
+                    match random.u8(0..4) {
+                        0 => drop(batch.delete(&keyspace, key)),
+                        _ => drop(batch.put(&keyspace, key, format!("{} {}", word(random), word(random)))),
+                    }
+                }
+                drop(batch.commit()?);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_index_says_what_its_rows_say_after_a_crash_anywhere() {
+    for seed in seeds(0..6) {
+        let _replay = Replay::new(seed, "index::an_index_says_what_its_rows_say_after_a_crash_anywhere");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut env, mut fs) = Env::sim_manual(seed);
+        for _ in 0..12 {
+            // Often the code is there only later.
+            let mut builder = builder("db", &env);
+            if random.bool() {
+                builder = builder.index("default", "words", IndexOptions::new(words));
+            }
+            let opened = builder.open().and_then(|db| {
+                let keyspace = db.default_keyspace();
+                let names = keyspace.list_indexes()?;
+                let words = keyspace.create_index("words", IndexOptions::new(words))?;
+                let first = keyspace.create_index("first", IndexOptions::builtin(first_word()))?;
+                let strict = IndexOptions::builtin(first_word()).maintenance(Maintenance::Strict);
+                let strict = keyspace.create_index("strict", strict)?;
+                for index in [words, first, strict] {
+                    let report = index.verify()?;
+                    assert!(report.is_right(), "{} of {names:?}: {report:?}", index.name());
+                }
+                db.check_structure()?;
+                Ok(db)
+            });
+            let db = match opened {
+                Ok(db) => Some(db),
+                Err(error) => {
+                    assert!(fs.has_crashed(), "opening failed: {error}");
+                    None
+                }
+            };
+            if let Some(db) = &db {
+                fs.crash_at(fs.operations() + random.u64(1..250));
+                if let Err(error) = work_until_crash(db, &fs, &mut random) {
+                    assert!(fs.has_crashed(), "an operation failed: {error}");
+                }
+            }
+            fs.crash_at(0);
+            let next = if random.bool() { fs.kill() } else { fs.crash(random.u64(..)) };
+            drop(db);
+            fs = next;
+            env = env.with_file_system(Arc::new(fs.clone()));
+            if random.u8(0..3) == 0 {
+                // Inside the next opening.
+                fs.crash_at(fs.operations() + random.u64(1..120));
+            }
+        }
+    }
+}

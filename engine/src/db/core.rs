@@ -20,6 +20,7 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, picker};
 use sapwood_memtable::{ArenaPool, MemtableOptions};
+use sapwood_sstable::FilterKind;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{FileSystem, LockGuard};
 use sapwood_storage::sync::Mutex;
@@ -339,7 +340,10 @@ impl Core {
         let options = &space.state.options;
         let options =
             manifest::compaction_options(&self.options.advanced, self.options.memtable_bytes, options);
-        CompactionOptions { has_base: space.index.is_some(), ..options }
+        match space.index {
+            Some(_) => delta_options(options),
+            None => options,
+        }
     }
 
     pub(crate) fn keyspace_compaction_options(&self, id: KeyspaceId) -> Option<CompactionOptions> {
@@ -519,6 +523,14 @@ impl Core {
         self.lock.lock().take();
         result
     }
+}
+
+/// The options of the delta runs of an index: they lie above a tree, and nobody looks for a single entry in them.
+fn delta_options(mut options: CompactionOptions) -> CompactionOptions {
+    options.has_base = true;
+    options.table.filter = FilterKind::None;
+    options.table.filter_bits_per_key = 0.0;
+    options
 }
 
 /// Makes a directory and those above it, durably: each needs its name in the one above.

@@ -154,6 +154,8 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
         let changes = slice.changes();
         tree.change(&core.options.env, &core.context, |writer| {
             let root = writer.apply(&changes)?;
+            let written = &core.counters.compaction_written_bytes;
+            written.fetch_add(writer.pending_bytes(), Ordering::Relaxed);
             let mut edits = take_out(&mut left, slice.end.as_deref());
             edits.push(Edit::IndexTree { id, file: tree.file.number, root });
             if let Err(error) = core.install(edits, HashMap::new(), None) {

@@ -4,7 +4,7 @@
 //! 1. The definition goes into the MANIFEST. A crash from here on leaves an index that is not complete, and the next
 //!    `create_index` starts again.
 //! 2. Writes add entries from now on (`Core::begin_index`). A place in the log divides rows before from rows after.
-//! 3. A snapshot behind that place: all its rows are read, their entries sorted in bounded memory, and loaded into the
+//! 3. A snapshot behind that place, and a flush of what it sees: all its rows are read, their entries sorted in bounded memory, and loaded into the
 //!    tree as full pages. Nothing is applied meanwhile, so that the deletions for entries that are still to come wait.
 //! 4. One edit names the tree and says that the index is complete.
 use super::cursor::{Bounds, IndexCursor};
@@ -28,7 +28,7 @@ use sapwood_btree::{Tree, TreeOptions};
 use sapwood_compaction::output::OutputWriter;
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
 use sapwood_compaction::{LAST_LEVEL, Run, RunTable};
-use sapwood_sstable::{FilterKind, ReadOptions};
+use sapwood_sstable::ReadOptions;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -74,6 +74,20 @@ pub(crate) fn create(
     }
 }
 
+/// Gives an index its extractor if it is there with this definition.
+pub(crate) fn attach(core: &Core, keyspace: &str, name: &str, options: &IndexOptions) -> Result<()> {
+    let found = core.manifest_state(|state| {
+        let owner = state.by_name(keyspace)?.state.id;
+        state.index_by_name(owner, name).cloned()
+    });
+    if let Some(found) = found
+        && found.state.definition == options.definition(name, found.state.owner())?
+    {
+        found.state.attach(options.extractor()?);
+    }
+    Ok(())
+}
+
 /// Builds an index anew, from the rows alone, with the extractor that it has.
 pub(crate) fn rebuild(core: &Core, owner: &Arc<KeyspaceState>, old: &IndexState) -> Result<Arc<IndexState>> {
     core.check_writable()?;
@@ -103,6 +117,9 @@ fn build(
     let snapshot = core.snapshot();
     let through = snapshot.sequence();
     index.set_through(through);
+    // The tree will be durable, so its rows must be: some may be in the part of the log that a power loss takes, or, written
+    // with less than that, not in the log at all.
+    core.flush()?;
     let built = Builder::new(core, owner, index, snapshot, bytes_per_second).run()?;
     let (id, mut edits) = (index.id, Vec::new());
     edits.extend(built.as_ref().map(|built| Edit::IndexTree { id, file: built.file, root: built.root }));
@@ -291,11 +308,9 @@ impl<'a> Builder<'a> {
     /// Writes the portion as a run of tables that no version lists: an opening after a crash removes them.
     fn spill(&mut self) -> Result<()> {
         let core = self.core;
-        let Some(mut options) = core.keyspace_compaction_options(self.index.id) else {
+        let Some(options) = core.keyspace_compaction_options(self.index.id) else {
             return Err(Error::new(ErrorKind::Closed, "the index was dropped"));
         };
-        options.table.filter = FilterKind::None;
-        options.table.filter_bits_per_key = 0.0;
         let run = core.context.allocate_file().0;
         let mut writer = OutputWriter::new(&core.context, &options, self.index.id, LAST_LEVEL, run);
         let Portion { bytes, entries } = &self.portion;

@@ -213,7 +213,6 @@ impl TreeFile {
 impl Drop for TreeFile {
     fn drop(&mut self) {
         if let Some(context) = self.obsolete.get() {
-            self.writer.lock().take();
             // Without a receiver the database is closing; the next opening removes the file.
             let _ = context.obsolete.send(FileName::Tree(self.number));
         }
