@@ -412,10 +412,10 @@ fn a_directory_of_somebody_else_is_left_alone() {
 
 #[test]
 fn every_sector_may_be_wrong() {
-    // A share of each database; the others are for `sapwood-sim sector`.
+    // A third of a share of each database; all of it, and the others, are for `sapwood-sim sector`.
     for number in 0..3 {
-        let report = sector::seed(number, &Settings::default());
+        let report = sector::seed(number, &Settings::default().with("--one-in", 3));
         assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
-        assert!(report.counts[0] > 100 && report.counts[2] > 50, "{:?}", report.counts);
+        assert!(report.counts[0] > 50 && report.counts[2] > 20, "{:?}", report.counts);
     }
 }

@@ -504,13 +504,13 @@ fn every_call_may_fail_once_or_for_good() {
 
 #[test]
 fn every_call_of_a_small_workload_may_go_wrong_in_every_way() {
-    // A share of the calls; the others are for `sapwood-sim fault`.
+    // A third of a share of the calls; all of it, and the others, are for `sapwood-sim fault`.
     for number in [0, 7] {
-        let report = fault::seed(number, &Settings::default());
+        let report = fault::seed(number, &Settings::default().with("--one-in", 3));
         assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
         // Where files are removed depends on the threads of other tests, so part of the calls is not met again.
         let [runs, told, _, poisoned, ..] = report.counts[..] else { panic!("{:?}", report.counts) };
-        assert!(runs > 100 && told > 0 && poisoned > 0, "{:?}", report.counts);
+        assert!(runs > 40 && told > 0 && poisoned > 0, "{:?}", report.counts);
     }
 }
 

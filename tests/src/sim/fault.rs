@@ -42,6 +42,7 @@ pub const COMMAND: Command = Command {
     help: "every call of a small workload goes wrong in every way: is it told, and is nothing lost?",
     options: &[
         ("--only", "N", "only the run with this number, of those that the seed has"),
+        ("--one-in", "N", "only one run in so many of those that the seed has"),
         ("--quiet", "", "print the calls whose failure was harmless or lost something, and told nobody"),
         ("--trace", "", "print each run before it begins"),
     ],
@@ -100,9 +101,11 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
         }
     }
     let only = settings.number("--only");
+    let one_in = settings.number("--one-in").unwrap_or(1).max(1);
     for (number, planned) in plans.iter().enumerate() {
         let Planned { plan, call, .. } = planned;
-        if only.is_some_and(|only| only != number as u64) {
+        let is_left_out = !(number as u64).is_multiple_of(one_in);
+        if is_left_out || only.is_some_and(|only| only != number as u64) {
             continue;
         }
         let sticky = if plan.sticky { " from now on" } else { "" };

@@ -112,7 +112,10 @@ const SLICES: u64 = 16;
 pub const COMMAND: Command = Command {
     name: "sector",
     help: "every sector of every file of a small database is damaged: the right data, or an error that says where?",
-    options: &[("--only", "N", "only the run with this number, of those that the seed has")],
+    options: &[
+        ("--only", "N", "only the run with this number, of those that the seed has"),
+        ("--one-in", "N", "only one run in so many of those that the seed has"),
+    ],
     run: Run::Seeds {
         seed,
         counts: &[
@@ -135,10 +138,15 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let slice = seed / ends % SLICES;
     let mut report = SeedReport { counts: vec![0; 6], violations: Vec::new() };
     let only = settings.number("--only");
+    let (one_in, mut ours) = (settings.number("--one-in").unwrap_or(1).max(1), 0);
     for number in 0..fixture.sectors.len() as u64 * DAMAGES.len() as u64 {
         // Neighbours go to different seeds, so that each seed sees every file and every kind of damage.
         let is_ours = (number / DAMAGES.len() as u64 + number % DAMAGES.len() as u64) % SLICES == slice;
         if !is_ours || only.is_some_and(|only| only != number) {
+            continue;
+        }
+        ours += 1;
+        if !u64::is_multiple_of(ours, one_in) {
             continue;
         }
         let verdict = catch_unwind(AssertUnwindSafe(|| fixture.damaged(number)))
