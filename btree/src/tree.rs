@@ -89,17 +89,15 @@ impl Tree {
     /// Errors: `Corruption` if the file is not that of the tree or too short for the root, `Unsupported` for a newer
     /// format, and what the file system reports. Pages are checked when they are read.
     pub fn open(env: &Env, path: &Path, root: &TreeRoot, cache: &Arc<BufferCache>) -> Result<Tree> {
-        let file = env.fs().open(path, OpenMode::ReadWrite)?;
-        let mut header = [0; TREE_HEADER_BYTES];
-        file.read_exact_at(0, &mut header)?;
-        check_tree_header(&header, root.tree, root.page_bytes).map_err(|error| error.at(path, 0))?;
-        let len = file.len()?;
-        let needed = u64::from(root.file_pages) * u64::from(root.page_bytes);
-        if len < needed {
-            let message = format!("file of a tree is shorter than its root says: {needed} bytes");
-            return Err(Error::corruption(path, len, message));
-        }
-        Ok(Tree::new(file, *root, cache))
+        Ok(Tree::new(open_file(env, path, root, OpenMode::ReadWrite)?, *root, cache))
+    }
+
+    /// The tree at `path` in the state that `root` says, to be read alone. Asks for no right to write.
+    ///
+    /// Errors: as of [`Tree::open`].
+    pub fn open_view(env: &Env, path: &Path, root: &TreeRoot, cache: &Arc<BufferCache>) -> Result<TreeView> {
+        let file = open_file(env, path, root, OpenMode::Read)?;
+        Ok(TreeView::new(Arc::new(TreeFile::new(file, root, cache)), *root))
     }
 
     fn new(file: Box<dyn File>, root: TreeRoot, cache: &Arc<BufferCache>) -> Tree {
@@ -301,6 +299,20 @@ impl Tree {
         }
         Ok(report)
     }
+}
+
+/// The file of a tree, if it can be that of `root`.
+fn open_file(env: &Env, path: &Path, root: &TreeRoot, mode: OpenMode) -> Result<Box<dyn File>> {
+    let file = env.fs().open(path, mode)?;
+    let mut header = [0; TREE_HEADER_BYTES];
+    file.read_exact_at(0, &mut header)?;
+    check_tree_header(&header, root.tree, root.page_bytes).map_err(|error| error.at(path, 0))?;
+    let (len, needed) = (file.len()?, root.file_bytes());
+    if len < needed {
+        let message = format!("file of a tree is shorter than its root says: {needed} bytes");
+        return Err(Error::corruption(path, len, message));
+    }
+    Ok(file)
 }
 
 /// Pages as few ranges.

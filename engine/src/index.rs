@@ -10,6 +10,30 @@
 //! 3. `apply`: delta runs go into the tree.
 //!
 //! `build` makes the tree of an index on rows that are there already. Queries merge all three places (`cursor`).
+//!
+//! ```
+//! use sapwood::{Db, Emit, IndexOptions, Result};
+//!
+//! # fn main() -> Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let db = Db::open(folder.path().join("data"))?;
+//! let users = db.default_keyspace();
+//! let city = |_key: &[u8], value: &[u8], emit: &mut Emit<'_>| {
+//!     if let Some(city) = value.split(|byte| *byte == b',').nth(1) {
+//!         emit.key(city);
+//!     }
+//! };
+//! let by_city = users.create_index("by_city", IndexOptions::new(city))?;
+//! users.put("u1", "Ann,Oslo")?;
+//! users.put("u2", "Bo,Rome")?;
+//! users.put("u1", "Ann,Lima")?;
+//!
+//! let hit = by_city.get("Lima").next().expect("Ann lives there")?;
+//! assert_eq!((hit.primary_key(), &*hit.record()?), (&b"u1"[..], &b"Ann,Lima"[..]));
+//! assert_eq!(by_city.count("A".."P")?, 1);
+//! # Ok(())
+//! # }
+//! ```
 pub mod extractor;
 pub mod options;
 pub(crate) mod state;

@@ -152,7 +152,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
         }
         slice.fill(&mut merged)?;
         let changes = slice.changes();
-        tree.change(&core.options.env, &core.context, |writer| {
+        tree.change(core, |writer| {
             let root = writer.apply(&changes)?;
             let written = &core.counters.compaction_written_bytes;
             written.fetch_add(writer.pending_bytes(), Ordering::Relaxed);

@@ -3,13 +3,13 @@
 //! The entries of an index live in an internal keyspace of the index's own number: in the same memtables as the rows,
 //! flushed into delta runs, and from there applied to the tree. What is durable of it is in the MANIFEST.
 use super::extractor::{BuiltinExtractor, Extractor};
+use crate::db::Core;
 use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::index_definition::{ExtractorSpec, IndexDefinition, Maintenance};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_btree::{Tree, TreeView};
 use sapwood_compaction::TableContext;
-use sapwood_storage::env::Env;
 use sapwood_storage::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -233,46 +233,42 @@ impl TreeState {
 
     /// This state, for reading.
     #[inline]
-    pub(crate) fn view(&self, env: &Env, context: &TableContext) -> Result<&TreeView> {
+    pub(crate) fn view(&self, core: &Core) -> Result<&TreeView> {
         match self.view.get() {
             Some(view) => Ok(view),
-            None => self.open(env, context),
+            None => self.open(core),
         }
     }
 
     #[cold]
-    fn open(&self, env: &Env, context: &TableContext) -> Result<&TreeView> {
+    fn open(&self, core: &Core) -> Result<&TreeView> {
+        if core.options.read_only {
+            let path = core.context.path(FileName::Tree(self.file.number));
+            let view = Tree::open_view(&core.options.env, &path, &self.root, &core.context.cache)?;
+            return Ok(self.view.get_or_init(|| view));
+        }
         // Who changes the tree holds the lock until the new root is installed. A state that has no view yet is the
         // newest one then: `change` sees to it that the one before has its view.
-        self.with_writer(env, context, |tree| {
+        self.with_writer(core, |tree| {
             debug_assert_eq!(tree.root(), &self.root);
             Ok(self.view.get_or_init(|| tree.view()))
         })
     }
 
     /// Runs `body` with the writer of the tree, which nobody else has meanwhile.
-    pub(crate) fn change<R>(
-        &self,
-        env: &Env,
-        context: &TableContext,
-        body: impl FnOnce(&mut Tree) -> Result<R>,
-    ) -> Result<R> {
-        self.view(env, context)?;
-        self.with_writer(env, context, body)
+    pub(crate) fn change<R>(&self, core: &Core, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
+        self.view(core)?;
+        self.with_writer(core, body)
     }
 
-    fn with_writer<R>(
-        &self,
-        env: &Env,
-        context: &TableContext,
-        body: impl FnOnce(&mut Tree) -> Result<R>,
-    ) -> Result<R> {
+    fn with_writer<R>(&self, core: &Core, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
         let mut writer = self.file.writer.lock();
         let tree = match &mut *writer {
             Some(tree) => tree,
             None => {
-                let path = context.path(FileName::Tree(self.file.number));
-                writer.insert(Tree::open(env, &path, &self.root, &context.cache)?)
+                let path = core.context.path(FileName::Tree(self.file.number));
+                let (env, cache) = (&core.options.env, &core.context.cache);
+                writer.insert(Tree::open(env, &path, &self.root, cache)?)
             }
         };
         body(tree)
