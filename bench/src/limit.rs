@@ -49,12 +49,13 @@ impl<'a> Limit<'a> {
 
     #[inline(never)]
     fn allows_on(&mut self, schedule: &Schedule, stats: &mut Stats) -> bool {
-        let over = match self.end {
-            None => self.done > self.operations,
-            Some(end) => Instant::now() >= end,
-        };
-        if over {
-            return false;
+        match self.end {
+            None if self.done > self.operations => return false,
+            Some(end) if Instant::now() >= end => {
+                stats.set_out_of_time();
+                return false;
+            }
+            _ => {}
         }
         let due = schedule.take();
         if self.end.is_some_and(|end| due >= end) {

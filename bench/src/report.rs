@@ -125,6 +125,8 @@ pub struct Stats {
     /// In an open loop, when the operation that is under way should have begun.
     due: Option<Instant>,
     latencies: Option<Box<Latencies>>,
+    /// Whether the time was over before what the schedule asked for was done.
+    out_of_time: bool,
     counter: Option<Arc<Counter>>,
 }
 
@@ -164,6 +166,7 @@ impl Stats {
             last_finished: now,
             due: None,
             latencies: None,
+            out_of_time: false,
             counter,
         }
     }
@@ -209,6 +212,16 @@ impl Stats {
     /// The latencies of an open loop, if it is one.
     pub fn latencies(&self) -> Option<&Latencies> {
         self.latencies.as_deref()
+    }
+
+    /// Says that the time of an open loop was over while operations were due.
+    pub fn set_out_of_time(&mut self) {
+        self.out_of_time = true;
+    }
+
+    /// See [`Stats::set_out_of_time`]; of any thread.
+    pub fn out_of_time(&self) -> bool {
+        self.out_of_time
     }
 
     /// Sets the text at the end of the line, made of numbers that are added up over all threads.
@@ -264,6 +277,7 @@ impl Stats {
         self.done += other.done;
         self.writes += other.writes;
         self.bytes += other.bytes;
+        self.out_of_time |= other.out_of_time;
         if let Some((found, reads)) = other.found {
             let (sum, all) = self.found.unwrap_or_default();
             self.found = Some((sum + found, all + reads));

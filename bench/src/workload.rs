@@ -230,8 +230,8 @@ static GROUPS: &[Group] = &[
             help: "Gets, puts and scans with the distributions measured at Facebook; see the flags of mixgraph." },
         Benchmark { name: "timeseries", fresh: true, adjust: unchanged, body: Body::Background(series::run),
             help: "One more thread appends to key_id_range series while threads read whole series, or delete what has expired." },
-        Benchmark { name: "queue", fresh: true, adjust: unchanged, body: Body::Threads(queue::run),
-            help: "Each thread appends to a queue and pops its first entry, found by a seek over what was popped before." },
+        Benchmark { name: "queue", fresh: true, adjust: |p| p.divide(10), body: Body::Threads(queue::run),
+            help: "Each thread appends to a queue and pops its first entry, found by a seek over what was popped before; num/10 operations." },
         Benchmark { name: "ttlchurn", fresh: true, adjust: unchanged, body: Body::Threads(ttl::run),
             help: "Insert records and delete those that are ttl_writes old, all over the key space, and read both kinds (readwritepercent, 50 unless given)." },
     ] },
@@ -630,8 +630,7 @@ impl Bench {
         for line in latencies.to_string().lines() {
             let _ = writeln!(text, "  {line}");
         }
-        // Without a time limit everything gets its turn.
-        let waiting = if self.flags.duration > 0 { schedule.waiting(stats.finished()) } else { 0 };
+        let waiting = if stats.out_of_time() { schedule.waiting(stats.finished()) } else { 0 };
         if waiting > 0 {
             let _ = writeln!(text, "  {waiting} more were due and had not begun when the time was over");
         }
@@ -878,6 +877,54 @@ mod tests {
             bench.engine().unwrap().get(keys.make(key), <[u8]>::len).unwrap()
         };
         assert_eq!((read(0), read(1_999), read(2_000)), (Some(100), Some(100), None));
+    }
+
+    fn small() -> Flags {
+        Flags { num: 1_000, seed: 5, progress: false, wal_segment_size: 1 << 20, ..Flags::default() }
+    }
+
+    #[test]
+    fn a_record_that_is_lost_or_has_the_value_of_another_ends_the_benchmark() {
+        let mut bench = Bench::new(small()).unwrap();
+        let mut run = |benchmarks: &str, change: &dyn Fn(&Engine, &mut KeyBuffer)| {
+            bench.run_planned(&plan("ycsbload").ok().unwrap()[0]).unwrap();
+            let mut keys = bench.key_buffer(&Parameters::new(&bench.flags));
+            change(&bench.engine().unwrap(), &mut keys);
+            let planned = &plan(benchmarks).ok().unwrap()[0];
+            bench.run_planned(planned).map_err(|error| error.to_string())
+        };
+        let record = 77;
+        let key = sapwood_bench::ycsb::record_key(record);
+        let delete = |engine: &Engine, keys: &mut KeyBuffer| {
+            engine.delete(keys.make(key), WriteMode::Default).unwrap();
+        };
+        let swap = |engine: &Engine, keys: &mut KeyBuffer| {
+            engine.put(keys.make(key), &[1; 100], WriteMode::Default).unwrap();
+        };
+        run("ycsbb", &|_, _| ()).unwrap();
+        let lost = run("ycsbc[X5]", &delete).unwrap_err();
+        assert!(lost.contains("record 77 was inserted and is not there"), "{lost}");
+        let lost = run("ycsbe[X5]", &delete).unwrap_err();
+        assert!(lost.contains("record 77 was inserted and a seek does not find it"), "{lost}");
+        let other = run("ycsbf[X5]", &swap).unwrap_err();
+        assert!(other.contains("record 77 has the value of record"), "{other}");
+    }
+
+    #[test]
+    fn records_are_counted_in_a_database_that_is_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut flags = Flags { db: folder.path().join("db").display().to_string(), ..small() };
+        let mut bench = Bench::new(flags.clone()).unwrap();
+        bench.run_planned(&plan("ycsbd").ok().unwrap()[0]).unwrap();
+        let count = bench.records.as_ref().unwrap().count();
+        assert!((1_020..1_090).contains(&count), "{count}");
+        bench.close().unwrap();
+        flags.use_existing_db = true;
+        // Another number of keys: what counts is what is there.
+        flags.num = 500;
+        let mut bench = Bench::new(flags).unwrap();
+        bench.run_planned(&plan("ycsba").ok().unwrap()[0]).unwrap();
+        assert_eq!(bench.records.as_ref().unwrap().count(), count);
     }
 
     #[test]

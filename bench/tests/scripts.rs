@@ -167,8 +167,8 @@ fn the_report_file_has_a_header_and_a_row_per_second() {
         .map(|line| line.split_once(',').unwrap())
         .map(|(seconds, rate)| (seconds.parse().unwrap(), rate.parse().unwrap()))
         .collect();
-    // Reading alone takes a second.
-    assert!(!rows.is_empty() && rows[0].0 >= 1 && rows[0].1 > 0, "{rows:?}");
+    // Reading alone takes a second. How much was done in it is up to the machine.
+    assert!(!rows.is_empty() && rows[0].0 >= 1, "{rows:?}");
 }
 
 #[test]
@@ -178,18 +178,18 @@ fn an_open_loop_tells_its_latencies() {
     ]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    // The load phase goes by the schedule too.
-    let blocks: Vec<&str> = text.split("\nopen loop    : 5000 ops/sec asked for (fixed), ").collect();
-    assert_eq!(blocks.len(), 3, "{text}");
-    for block in &blocks[1..] {
-        let lines: Vec<&str> = block.lines().collect();
-        assert!(lines[0].ends_with(" done; micros from the intended start:"), "{text}");
-        assert!(
-            lines[1].starts_with("  all seconds              P50: ") && lines[1].ends_with(" (500 ops)"),
-            "{text}"
-        );
-        assert!(lines[2].starts_with("  worst second (0 to 1)    P50: "), "{text}");
-    }
+    assert!(
+        text.contains("\nopen loop    : this benchmark does not go by a schedule\n"),
+        "the load does not: {text}"
+    );
+    let (_, report) = text.split_once("\nopen loop    : 5000 ops/sec asked for (fixed), ").expect(&text);
+    let lines: Vec<&str> = report.lines().collect();
+    assert!(lines[0].ends_with(" done; micros from the intended start:"), "{text}");
+    assert!(
+        lines[1].starts_with("  all seconds              P50: ") && lines[1].ends_with(" (500 ops)"),
+        "{text}"
+    );
+    assert!(lines[2].starts_with("  worst second (0 to 1)    P50: "), "{text}");
     // A tenth of a second of schedule cannot be done faster.
     let line = text.lines().find(|line| line.starts_with("ycsba ")).unwrap();
     let seconds: f64 = line.split_whitespace().nth(6).unwrap().parse().unwrap();

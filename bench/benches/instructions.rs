@@ -1,0 +1,369 @@
+//! Instructions per operation, for a gate that does not depend on how busy the machine is.
+//!
+//! ```text
+//! cargo bench -p sapwood-bench --bench instructions                 compare with bench/instructions.txt
+//! cargo bench -p sapwood-bench --bench instructions -- --accept     write that file anew
+//! ```
+//!
+//! The program runs itself under `valgrind --tool=callgrind`. There it does a fixed amount of work on a small database,
+//! one kind after the other, each in a function of its own on the main thread; callgrind tells the instructions spent in
+//! each function and all it calls. What other threads do is in no number. A kind that takes more than 5 % more than the
+//! baseline fails, by name.
+//!
+//! Another compiler, C library or processor makes other code: the file names those it was made with, and nothing is
+//! compared where they differ.
+#![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "starts a process, reads and writes files")]
+use sapwood::{Db, Keyspace, Result};
+use sapwood_bench::keys::{KeyBuffer, Numbers, Order};
+use sapwood_bench::values::{Sizes, ValuePool};
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Entries of the database: a few runs of tables that fit into the cache.
+const ENTRIES: u64 = 40_000;
+
+/// Puts that are measured; they stay in the memtable.
+const PUTS: u64 = 20_000;
+
+/// Point reads of each kind.
+const GETS: u64 = 25_000;
+
+/// Seeks, each with a cursor of its own.
+const SEEKS: u64 = 3_000;
+
+/// Runs that the compaction merges; each has every key once.
+const RUNS: u64 = 4;
+
+/// What is counted: the name, the function, and how many operations it does.
+const PATHS: [(&str, &str, u64); 10] = [
+    ("put", "measured_put", PUTS),
+    ("put in a batch of 100", "measured_batch", PUTS),
+    ("get from the memtable", "measured_get_memtable", GETS),
+    ("get from tables", "measured_get_tables", GETS),
+    ("get of what is not there", "measured_get_missing", GETS),
+    ("seek over four runs", "measured_seek_runs", SEEKS),
+    ("next over four runs", "measured_next_runs", ENTRIES),
+    ("seek in one run", "measured_seek_one", SEEKS),
+    ("next in one run", "measured_next_one", ENTRIES),
+    ("merge, per entry read", "measured_merge", RUNS * ENTRIES),
+];
+
+/// What may be spent more than the baseline says.
+const TOLERANCE: f64 = 0.05;
+
+fn main() -> ExitCode {
+    // Cargo passes `--bench` of its own.
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["--work", folder] => work(Path::new(folder)).map_err(|error| error.to_string()),
+        [] => count().and_then(|counts| compare(&counts)),
+        ["--accept"] => count().and_then(|counts| accept(&counts)),
+        _ => Err("usage: instructions [--accept]".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Numbers below [`ENTRIES`] in random order, each once; and keys that are not there, one byte longer.
+struct Keys {
+    numbers: Numbers,
+    random: fastrand::Rng,
+    key: KeyBuffer,
+}
+
+impl Keys {
+    fn new(seed: u64, key_bytes: usize) -> Keys {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let numbers = Numbers::new(Order::UniqueRandom, ENTRIES, &mut random);
+        Keys { numbers, random, key: KeyBuffer::new(key_bytes, 0, 0, ENTRIES) }
+    }
+
+    #[inline]
+    fn next(&mut self) -> &[u8] {
+        self.key.make(self.numbers.next(&mut self.random))
+    }
+}
+
+/// The work, in a database in `folder`.
+fn work(folder: &Path) -> Result<()> {
+    let db = Db::builder(folder)
+        .memory_budget(256 << 20)
+        .advanced(|advanced| {
+            // Nothing happens by itself: no rotation, no compaction, and one log segment holds everything.
+            advanced.memtable_bytes = Some(64 << 20);
+            advanced.cache_bytes = Some(64 << 20);
+            advanced.wal_segment_bytes = 128 << 20;
+            advanced.disable_auto_compactions = true;
+            advanced.idle_compaction = false;
+        })
+        .open()?;
+    let entries = db.default_keyspace();
+    let pool = ValuePool::new(0.5, Sizes::Fixed(100));
+    let value = pool.walk(&mut fastrand::Rng::with_seed(1)).next_value();
+    for run in 0..RUNS {
+        let mut keys = Keys::new(run, 16);
+        let mut batch = db.batch();
+        for _ in 0..ENTRIES {
+            batch.put(&entries, keys.next(), value);
+        }
+        batch.commit().map(drop)?;
+        db.flush()?;
+    }
+    // The cache is warm from here on.
+    assert_eq!(gets(&entries, Keys::new(50, 16), ENTRIES)?, ENTRIES);
+
+    assert_eq!(measured_get_tables(&entries, Keys::new(51, 16), GETS)?, GETS);
+    assert_eq!(measured_get_missing(&entries, Keys::new(52, 17), GETS)?, 0);
+    assert_eq!(measured_seek_runs(&entries, Keys::new(53, 16), SEEKS)?, SEEKS);
+    assert_eq!(measured_next_runs(&entries)?, ENTRIES);
+    measured_merge(&entries)?;
+    // The first scan reads the new table from its file.
+    assert_eq!(nexts(&entries)?, ENTRIES);
+    assert_eq!(measured_seek_one(&entries, Keys::new(53, 16), SEEKS)?, SEEKS);
+    assert_eq!(measured_next_one(&entries)?, ENTRIES);
+
+    let fresh = db.keyspace("fresh", Default::default())?;
+    measured_put(&fresh, Keys::new(54, 16), PUTS, value)?;
+    measured_batch(&db, &fresh, Keys::new(55, 16), PUTS, value)?;
+    // Of the keys beyond those of the batches, about half were put one by one.
+    assert!((PUTS + 1..GETS).contains(&measured_get_memtable(&fresh, Keys::new(55, 16), GETS)?));
+    db.close()
+}
+
+#[inline(never)]
+fn measured_put(keyspace: &Keyspace, mut keys: Keys, count: u64, value: &[u8]) -> Result<()> {
+    (0..count).try_for_each(|_| keyspace.put(keys.next(), value))
+}
+
+#[inline(never)]
+fn measured_batch(db: &Db, keyspace: &Keyspace, mut keys: Keys, count: u64, value: &[u8]) -> Result<()> {
+    let mut batch = db.batch();
+    for _ in 0..count / 100 {
+        for _ in 0..100 {
+            batch.put(keyspace, keys.next(), value);
+        }
+        batch.commit().map(drop)?;
+    }
+    Ok(())
+}
+
+// The constants keep the compiler from making one function of three that are alike.
+#[inline(never)]
+fn measured_get_memtable(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64> {
+    black_box(0);
+    gets(keyspace, keys, count)
+}
+
+#[inline(never)]
+fn measured_get_tables(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64> {
+    black_box(1);
+    gets(keyspace, keys, count)
+}
+
+#[inline(never)]
+fn measured_get_missing(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64> {
+    black_box(2);
+    gets(keyspace, keys, count)
+}
+
+#[inline(always)]
+fn gets(keyspace: &Keyspace, mut keys: Keys, count: u64) -> Result<u64> {
+    let mut found = 0;
+    for _ in 0..count {
+        found += u64::from(keyspace.get_with(keys.next(), |value| black_box(value).len())?.is_some());
+    }
+    Ok(found)
+}
+
+#[inline(never)]
+fn measured_seek_runs(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64> {
+    black_box(3);
+    seeks(keyspace, keys, count)
+}
+
+#[inline(never)]
+fn measured_seek_one(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64> {
+    black_box(4);
+    seeks(keyspace, keys, count)
+}
+
+/// Each with a cursor of its own.
+#[inline(always)]
+fn seeks(keyspace: &Keyspace, mut keys: Keys, count: u64) -> Result<u64> {
+    let mut found = 0;
+    for _ in 0..count {
+        let key = keys.next();
+        let mut cursor = keyspace.cursor()?;
+        cursor.seek(key)?;
+        found += u64::from(cursor.key() == key);
+    }
+    Ok(found)
+}
+
+#[inline(never)]
+fn measured_next_runs(keyspace: &Keyspace) -> Result<u64> {
+    black_box(5);
+    nexts(keyspace)
+}
+
+#[inline(never)]
+fn measured_next_one(keyspace: &Keyspace) -> Result<u64> {
+    black_box(6);
+    nexts(keyspace)
+}
+
+#[inline(always)]
+fn nexts(keyspace: &Keyspace) -> Result<u64> {
+    let mut cursor = keyspace.cursor()?;
+    cursor.seek_to_first()?;
+    let mut seen = 0;
+    while cursor.valid() {
+        black_box((cursor.key(), cursor.value()));
+        seen += 1;
+        cursor.next()?;
+    }
+    Ok(seen)
+}
+
+#[inline(never)]
+fn measured_merge(keyspace: &Keyspace) -> Result<()> {
+    keyspace.compact_range::<&[u8]>(..)
+}
+
+/// Instructions per operation of every path, in the order of [`PATHS`].
+fn count() -> std::result::Result<Vec<f64>, String> {
+    let valgrind = Command::new("valgrind").arg("--version").output();
+    if !valgrind.is_ok_and(|output| output.status.success()) {
+        return Err("valgrind is needed to count instructions (Debian: apt-get install valgrind)".to_owned());
+    }
+    // Memory, where there is such a folder: which file system it is decides how the log is written.
+    let memory = Path::new("/dev/shm");
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("sapwood-instructions-");
+    let folder = folder
+        .tempdir_in(if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() })
+        .map_err(|error| format!("cannot make a folder: {error}"))?;
+    let profile = folder.path().join("callgrind.out");
+    let program = std::env::current_exe().map_err(|error| format!("cannot find the program: {error}"))?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--quiet", "--compress-strings=no", "--compress-pos=no"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(program)
+        .arg("--work")
+        .arg(folder.path().join("db"))
+        .output()
+        .map_err(|error| format!("cannot run valgrind: {error}"))?;
+    if !output.status.success() {
+        return Err(format!("the work failed:\n{}", String::from_utf8_lossy(&output.stderr)));
+    }
+    let profile =
+        std::fs::read_to_string(&profile).map_err(|error| format!("no profile was written: {error}"))?;
+    PATHS
+        .iter()
+        .map(|(_, function, operations)| {
+            let instructions = inclusive(&profile, function)
+                .ok_or_else(|| format!("the profile has no call of {function}; was it inlined?"))?;
+            Ok(instructions as f64 / *operations as f64)
+        })
+        .collect()
+}
+
+/// Instructions in all calls of `function`, with all it calls, out of a profile in callgrind's format: a line
+/// `cfn=<function>`, a line `calls=…`, and a line with a place and the cost of these calls.
+fn inclusive(profile: &str, function: &str) -> Option<u64> {
+    let mut lines = profile.lines();
+    let mut sum = None;
+    while let Some(line) = lines.next() {
+        if line.strip_prefix("cfn=").is_some_and(|name| name.ends_with(function)) {
+            let cost = lines.find(|line| !line.starts_with("calls="))?;
+            let cost: u64 = cost.split_whitespace().nth(1)?.parse().ok()?;
+            sum = Some(sum.unwrap_or(0) + cost);
+        }
+    }
+    sum
+}
+
+/// The machine, as far as it decides which instructions are run: one line each.
+fn machine() -> String {
+    let say = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        Some(text.lines().next()?.trim().to_owned())
+    };
+    let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+    let compiler = say(&compiler, &["--version"]).unwrap_or_else(|| "rustc of an unknown version".to_owned());
+    let library =
+        say("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_else(|| "another libc than glibc".to_owned());
+    // The C library chooses its functions by this.
+    #[cfg(target_arch = "x86_64")]
+    let vectors = if std::arch::is_x86_feature_detected!("avx2") { "with AVX2" } else { "without AVX2" };
+    #[cfg(not(target_arch = "x86_64"))]
+    let vectors = "";
+    format!("{compiler}, {library}, {} {vectors}", std::env::consts::ARCH).trim_end().to_owned()
+}
+
+fn file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.txt")
+}
+
+fn accept(counts: &[f64]) -> std::result::Result<(), String> {
+    let mut text = format!(
+        "# Instructions per operation; `cargo bench -p sapwood-bench --bench instructions -- --accept` writes this file.\n\
+         {}\n",
+        machine()
+    );
+    for ((name, ..), count) in PATHS.iter().zip(counts) {
+        let _ = writeln!(text, "{count:10.1}  {name}");
+    }
+    print!("{text}");
+    std::fs::write(file(), text).map_err(|error| format!("cannot write {}: {error}", file().display()))
+}
+
+fn compare(counts: &[f64]) -> std::result::Result<(), String> {
+    let text = std::fs::read_to_string(file()).unwrap_or_default();
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let baseline_machine = lines.next().unwrap_or("nothing");
+    let baseline: Vec<(f64, &str)> = lines
+        .filter_map(|line| line.trim().split_once("  "))
+        .filter_map(|(count, name)| Some((count.parse().ok()?, name)))
+        .collect();
+    let comparable = baseline_machine == machine();
+    println!("{:>12} {:>12}           instructions per operation", "baseline", "now");
+    let mut worse = String::new();
+    for ((name, ..), count) in PATHS.iter().zip(counts) {
+        let known = baseline.iter().find(|(_, known)| known == name).map(|(count, _)| *count);
+        let Some(known) = known.filter(|_| comparable) else {
+            println!("{:>12} {count:12.1}           {name}", "-");
+            continue;
+        };
+        let change = count / known - 1.0;
+        println!("{known:12.1} {count:12.1} {:+8.1} %  {name}", change * 100.0);
+        if change > TOLERANCE {
+            let _ = write!(
+                worse,
+                "\n{name}: {count:.1} instructions per operation instead of {known:.1}, {:.1} % more",
+                change * 100.0
+            );
+        }
+    }
+    if !comparable {
+        println!("not compared: this is {},\nthe baseline was made with {baseline_machine}", machine());
+    }
+    if worse.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "instructions: slower than the baseline by more than {:.0} %:{worse}\n\
+         If that is worth it: cargo bench -p sapwood-bench --bench instructions -- --accept",
+        TOLERANCE * 100.0
+    ))
+}
