@@ -187,6 +187,26 @@ bugs! {
         "a second handle opens a database whose lock is taken";
     EmptyKeyspaceName, "empty-keyspace-name", "K95 (RocksDB 11.3)",
         "a keyspace with an empty name is accepted";
+
+    // L. Secondary indexes.
+    StaleEntriesStay, "stale-entries-stay", "L (deferred maintenance)",
+        "a flush does not delete the index entries that its rows have made stale";
+    RowsNotAsked, "rows-not-asked", "L (deferred maintenance)",
+        "a query of an index does not ask whether a row in a memtable has made an entry stale";
+    DeleteKeepsEntries, "delete-keeps-entries", "L (strict maintenance)",
+        "the removal of a row leaves the deletions of its index entries out of the batch";
+    ApplyIgnoresSnapshots, "apply-ignores-snapshots", "L (apply)",
+        "delta runs are applied to a tree although a snapshot must not see them";
+    ApplyLosesDeletes, "apply-loses-deletes", "L (apply)",
+        "deletions in delta runs are not applied to the tree";
+    CountIgnoresDeltas, "count-ignores-deltas", "L (count)",
+        "a count is the tree's alone, without what is not applied to it yet";
+    IndexAheadOfRows, "index-ahead-of-rows", "L (online build)",
+        "an index is built durably from rows that a power loss still takes";
+    TreeNotSynced, "tree-not-synced", "L (copy on write)",
+        "the root of a tree is durable before its pages are";
+    TreePagesReused, "tree-pages-reused", "L (copy on write)",
+        "pages of a tree are written again while a view still reads them";
 }
 
 impl Bug {

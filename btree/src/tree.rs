@@ -18,6 +18,7 @@ use crate::view::{State, TreeView};
 use crate::walk::{self, PageSet};
 use crate::writer::{PageWriter, Written, give_back};
 use sapwood_base::format::btree_root::{TREE_HEADER_BYTES, TreeRoot, check_tree_header, encode_tree_header};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::{BufferCache, Env, File, OpenMode};
 use std::collections::VecDeque;
@@ -175,7 +176,9 @@ impl Tree {
                 return Err(error);
             }
         };
-        if let Err(error) = file.file.sync_data() {
+        if !planted::is(Bug::TreeNotSynced)
+            && let Err(error) = file.file.sync_data()
+        {
             self.is_poisoned = true;
             return Err(error);
         }
@@ -207,7 +210,7 @@ impl Tree {
         }
         let space = self.space.as_mut().expect("filled above");
         while let Some(oldest) = self.retired.front() {
-            if oldest.state.strong_count() > 0 {
+            if oldest.state.strong_count() > 0 && !planted::is(Bug::TreePagesReused) {
                 break;
             }
             // Pairs with the release of the last view: its reads come before our writes.

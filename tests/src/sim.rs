@@ -12,6 +12,7 @@
 //! One database at a time, in one thread or in threads of one schedule, or a run does not repeat itself: [`jobs`] starts
 //! a process for each share of the seeds.
 pub mod draw;
+pub mod indexes;
 pub mod operation;
 pub mod tuning;
 pub mod workload;

@@ -13,6 +13,7 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
 use sapwood_btree::{Change, Tree, TreeOptions};
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
@@ -53,6 +54,7 @@ fn applicable(core: &Core, space: &KeyspaceView, index: &IndexEntry) -> Vec<Arc<
     let is_seen = |run: &Arc<Run>| {
         let newest = run.tables.iter().map(|table| table.record.max_sequence).max();
         oldest.is_none_or(|oldest| newest.is_none_or(|newest| newest <= oldest))
+            || planted::is(Bug::ApplyIgnoresSnapshots)
     };
     let runs = &space.version.runs;
     let from = runs.iter().rposition(|run| !is_seen(run)).map_or(0, |last| last + 1);
@@ -104,6 +106,10 @@ impl Slice {
             if self.bytes.len() >= SLICE_BYTES {
                 self.end = Some(merged.key().to_vec());
                 return Ok(());
+            }
+            if merged.kind() == ValueKind::Delete && planted::is(Bug::ApplyLosesDeletes) {
+                merged.next()?;
+                continue;
             }
             let key = self.add(merged.key());
             let value = (merged.kind() == ValueKind::Put).then(|| self.add(merged.value()));

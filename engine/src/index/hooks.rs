@@ -20,6 +20,7 @@ use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::key::key_hash;
 use sapwood_base::ordered::composite::Composite;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
 use sapwood_storage::sync::{Mutex, MutexGuard};
 use std::cell::RefCell;
@@ -185,6 +186,9 @@ impl<'a> Reading<'a> {
                 let put = put_entries(index, &row, &mut new, record)?;
                 operations += put;
                 let Some(before) = before.as_ref().filter(|_| index.is_strict()) else { continue };
+                if row.kind == ValueKind::Delete && planted::is(Bug::DeleteKeepsEntries) {
+                    continue;
+                }
                 old.fill(index.extractor()?, row.key, before)?;
                 let puts = record.split_off(at);
                 for (key, _) in old.iter().filter(|(key, _)| !new.contains(key)) {

@@ -12,6 +12,7 @@
 //! 6. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
 //!    once more, which must change nothing; some are first opened read-only, which must change no byte.
 use crate::sim::arguments::{Command, Run, Settings};
+use crate::sim::driver::indexes;
 use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
 use crate::sim::jobs::replay_command;
 use crate::sim::model::{Model, Promise};
@@ -48,6 +49,7 @@ pub const COMMAND: Command = Command {
             "",
             "does not ask that a run repeats itself: for a process in which other threads work, too",
         ),
+        ("--indexes", "", "gives every seed secondary indexes, not only every second one"),
         ("--no-shrink", "", "does not look for a shorter list of operations that fails too"),
         ("--print", "", "print settings and operations; with --operation, all changing calls too"),
     ],
@@ -74,7 +76,7 @@ const STRUCTURE_ONE_IN: u32 = 8;
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let length = settings.number("--length").unwrap_or(80) as usize;
     let states = settings.number("--states").unwrap_or(280);
-    let workload = Workload::new(seed, length);
+    let workload = Workload::of(seed, length, seed % 2 == 1 || settings.has("--indexes"));
     if settings.has("--print") {
         println!("settings: {}", workload.tuning);
         for (at, operation) in workload.operations.iter().enumerate() {
@@ -98,6 +100,9 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
             let mut replay = replay_command("crash", seed);
             if let Some(place) = &failure.place {
                 replay += &format!(" --operation {} --choice '{}'", place.operation, place.choice);
+            }
+            if settings.has("--indexes") {
+                replay += " --indexes";
             }
             text + &format!("  replay with: {replay} --length {length} --states {states}")
         })
@@ -514,7 +519,10 @@ fn recover(
     let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
     let contents = verify::contents(&db).map_err(in_words)?;
     let place = find(&contents)?;
-    let base = Model::from_contents(&contents, promise.sequence);
+    let mut base = Model::from_contents(&contents, promise.sequence);
+    let indexes =
+        indexes::found(&db, &place.spaces, &promise.indexes, promise.unsure_index).map_err(in_words)?;
+    base.adopt_indexes(&indexes);
     debug_assert_eq!(place.spaces.len(), contents.len());
     if power_loss {
         // What was left was durable, so a crash inside the recovery changes nothing.
@@ -532,6 +540,9 @@ fn recover(
     }
     // It goes on working: numbers only grow, and what is written is there.
     let mut generator = Generator::new(&mut random);
+    if !indexes.is_empty() {
+        generator.add_indexes();
+    }
     let writes = vec![Write { space: 0, key: b"after".to_vec(), value: Some(Value { tag: 0, len: 20 }) }];
     let durability = if random.bool() { Durability::Sync } else { Durability::Buffered };
     let mut operations = vec![Operation::Commit { writes, single: false, durability, wait: false }];

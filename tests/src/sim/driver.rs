@@ -13,12 +13,14 @@ use crate::sim::verify;
 use sapwood::{BackgroundStep, Cursor, Db, Durability, Env, Error, Health, Keyspace, Snapshot, WriteOptions};
 use sapwood_base::key::prefix_successor;
 use sapwood_storage::sim::SimFs;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
+
+pub mod indexes;
 
 /// Where simulated databases live.
 pub const DIRECTORY: &str = "db";
@@ -105,6 +107,8 @@ pub struct Driver {
     /// Bytes of memtables beyond their sizes that the last opening made of the log: of large batches as well.
     replayed: u64,
     answers: Xxh3,
+    /// The commits that there were when an index was made or built anew: older states it need not know.
+    index_since: BTreeMap<(Incarnation, u8), u64>,
 }
 
 impl Driver {
@@ -133,6 +137,7 @@ impl Driver {
             changes: 0,
             largest_batch: 0,
             answers: Xxh3::new(),
+            index_since: BTreeMap::new(),
         }
     }
 
@@ -289,6 +294,21 @@ impl Driver {
             }
             Operation::Resume => self.resume(),
             Operation::Tick(duration) => self.env.sleep(*duration),
+            Operation::CreateIndex { space, index } => {
+                self.resume();
+                self.create_index(*space, *index, observer)?;
+            }
+            Operation::DropIndex { space, index } => {
+                self.resume();
+                self.drop_index(*space, *index, observer)?;
+            }
+            Operation::RebuildIndex { space, index } => {
+                self.resume();
+                self.rebuild_index(*space, *index, observer)?;
+            }
+            Operation::AskIndex { space, index, at, question } => {
+                self.ask_index(*space, *index, *at, question)?;
+            }
         }
         if matches!(
             operation,
@@ -552,6 +572,7 @@ impl Driver {
             let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
             let want = self.model.map(incarnation, commits);
             verify::compare(&keyspace, snapshot, &want)
+                .and_then(|()| self.compare_indexes(&keyspace, incarnation, snapshot, commits, &want))
                 .map_err(|stop| in_context(stop, &format!("keyspace {space}")))?;
         }
         Ok(())
@@ -683,11 +704,13 @@ impl Driver {
         if numbers.as_ref() != Some(&want) {
             return violation(format!("O2: the keyspaces are {names:?}, not {want:?}"));
         }
+        self.attach_indexes()?;
         let Some(commits) = self.present() else { return Ok(()) };
         for (space, incarnation) in &self.model.promise().spaces {
             let keyspace = self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
             let want: Map = self.model.map(*incarnation, commits);
             verify::compare(&keyspace, None, &want)
+                .and_then(|()| self.compare_indexes(&keyspace, *incarnation, None, commits, &want))
                 .map_err(|stop| in_context(stop, &format!("keyspace {space} after an opening")))?;
         }
         verify::check_directory(self.db(), &self.fs)

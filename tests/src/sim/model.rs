@@ -9,7 +9,7 @@
 //! Commits with [`Durability::None`] leave the log out: a crash takes those that no flush has saved, but always the
 //! latest ones first. So there is one sequence of sums for each number of them that may have been saved.
 use sapwood::Durability;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
@@ -44,6 +44,10 @@ pub struct Promise {
     pub spaces: Spaces,
     /// One that is being made or dropped.
     pub unsure: Option<(u8, Incarnation)>,
+    /// Secondary indexes: keyspace and number. Those of keyspaces that are gone may be left in here.
+    pub indexes: BTreeSet<(Incarnation, u8)>,
+    /// One that is being made or dropped.
+    pub unsure_index: Option<(Incarnation, u8)>,
     /// The largest sequence number that was handed out.
     pub sequence: u64,
 }
@@ -307,6 +311,35 @@ impl Model {
     /// It was not dropped, for sure.
     pub fn not_dropped(&mut self) {
         self.created();
+    }
+
+    /// Notes the making of an index before it is tried.
+    pub fn creating_index(&mut self, space: Incarnation, index: u8) {
+        self.promise.unsure_index = Some((space, index));
+    }
+
+    /// It was made.
+    pub fn created_index(&mut self) {
+        self.promise.indexes.extend(self.promise.unsure_index.take());
+    }
+
+    /// Notes the dropping of an index before it is tried.
+    pub fn dropping_index(&mut self, space: Incarnation, index: u8) {
+        self.promise.indexes.remove(&(space, index));
+        self.promise.unsure_index = Some((space, index));
+    }
+
+    /// It was dropped.
+    pub fn dropped_index(&mut self) {
+        self.promise.unsure_index = None;
+    }
+
+    /// Notes the indexes that a database has, by numbers of keyspaces.
+    pub fn adopt_indexes(&mut self, indexes: &[(u8, u8)]) {
+        for (space, index) in indexes {
+            let space = self.space(*space).expect("a keyspace that was found");
+            self.promise.indexes.insert((space, *index));
+        }
     }
 
     // ---- reading ----

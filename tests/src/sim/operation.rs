@@ -1,4 +1,5 @@
 //! One step of a workload, concrete to the byte, so that a list of them can be cut and run again.
+use crate::sim::indexes::Question;
 use sapwood::Durability;
 use std::fmt;
 use std::ops::Bound;
@@ -199,6 +200,38 @@ pub enum Operation {
     Resume,
     /// Time passes.
     Tick(Duration),
+    /// Makes a secondary index, see [`crate::sim::indexes`].
+    CreateIndex {
+        /// The keyspace.
+        space: u8,
+        /// The number of the index, which decides what it is.
+        index: u8,
+    },
+    /// Drops a secondary index.
+    DropIndex {
+        /// The keyspace.
+        space: u8,
+        /// The number of the index.
+        index: u8,
+    },
+    /// Builds a secondary index anew.
+    RebuildIndex {
+        /// The keyspace.
+        space: u8,
+        /// The number of the index.
+        index: u8,
+    },
+    /// Asks a secondary index.
+    AskIndex {
+        /// The keyspace.
+        space: u8,
+        /// The number of the index.
+        index: u8,
+        /// The snapshot in this slot, or the present.
+        at: Option<u8>,
+        /// What is asked.
+        question: Question,
+    },
     /// Flushes, then a power loss that this number decides, and an opening: nothing may be missing.
     PowerLoss(u32),
 }
@@ -322,6 +355,12 @@ impl fmt::Debug for Operation {
             Operation::Pause => f.write_str("pause"),
             Operation::Resume => f.write_str("resume"),
             Operation::Tick(duration) => write!(f, "{duration:?} pass"),
+            Operation::CreateIndex { space, index } => write!(f, "create index {index} of {space}"),
+            Operation::DropIndex { space, index } => write!(f, "drop index {index} of {space}"),
+            Operation::RebuildIndex { space, index } => write!(f, "rebuild index {index} of {space}"),
+            Operation::AskIndex { space, index, at, question } => {
+                write!(f, "ask index {index} of {space}{}: {question:?}", show_at(*at))
+            }
             Operation::PowerLoss(seed) => write!(f, "flush, then power loss {seed}"),
         }
     }

@@ -109,6 +109,14 @@ fn detector(bug: Bug) -> Detector {
         UncheckedAdd => Probe("crafted-footer"),
         NoLock => Probe("lock"),
         EmptyKeyspaceName => Probe("names"),
+        StaleEntriesStay
+        | RowsNotAsked
+        | DeleteKeepsEntries
+        | ApplyIgnoresSnapshots
+        | ApplyLosesDeletes
+        | CountIgnoresDeltas
+        | TreePagesReused => Seeds("meta"),
+        IndexAheadOfRows | TreeNotSynced => Seeds("crash"),
         SequenceBeforeView => Probe("reading-while-merging"),
         TornLeaf => Model("sapwood-memtable", &["--test", "loom", "a_lookup_sees_whole_leaves"]),
         PinnedFrameFreed => Model("sapwood-storage", &["--lib", "a_pinned_frame_is_freed_once"]),

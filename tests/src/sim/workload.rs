@@ -1,6 +1,7 @@
 //! Workloads: what a seed decides. Few keys, so that they meet; each kind of operation missing in some (swarm testing,
 //! Groce et al., ISSTA 2012), so that what one kind hides, its absence shows.
 use crate::sim::draw::Draw;
+use crate::sim::indexes::{INDEXES, Question};
 use crate::sim::operation::{Lookup, Move, Operation, Range, SLOTS, Step, Value, Write};
 use crate::sim::tuning::Tuning;
 use sapwood::Durability;
@@ -38,6 +39,10 @@ const KINDS: [(Kind, u32); 27] = [
     (Kind::Tick, 2),
 ];
 
+/// What is added where secondary indexes are.
+const INDEX_KINDS: [(Kind, u32); 4] =
+    [(Kind::CreateIndex, 4), (Kind::DropIndex, 1), (Kind::RebuildIndex, 1), (Kind::AskIndex, 14)];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Put,
@@ -67,6 +72,10 @@ enum Kind {
     Pause,
     Resume,
     Tick,
+    CreateIndex,
+    DropIndex,
+    RebuildIndex,
+    AskIndex,
 }
 
 /// Everything that a run needs to know.
@@ -82,14 +91,29 @@ pub struct Workload {
 
 impl Workload {
     /// The workload of `seed`, with `length` operations.
+    ///
+    /// Every second seed has secondary indexes.
     pub fn new(seed: u64, length: usize) -> Workload {
+        Workload::of(seed, length, seed % 2 == 1)
+    }
+
+    /// The workload of `seed` that has secondary indexes, or none.
+    pub fn of(seed: u64, length: usize, has_indexes: bool) -> Workload {
         let mut random = fastrand::Rng::with_seed(seed);
         let tuning = match random.one_in(3) {
             true => Tuning::standard(),
             false => Tuning::draw(&mut random),
         };
         let mut generator = Generator::new(&mut random);
-        let operations = (0..length).map(|_| generator.operation(&mut random)).collect();
+        if has_indexes {
+            generator.add_indexes();
+        }
+        let mut operations: Vec<Operation> = (0..length).map(|_| generator.operation(&mut random)).collect();
+        if has_indexes {
+            // One early: whatever comes meets it.
+            let at = random.usize(..length.min(12) + 1);
+            operations.insert(at, Operation::CreateIndex { space: 0, index: random.u8(..INDEXES) });
+        }
         Workload { seed, tuning, operations }
     }
 }
@@ -134,6 +158,14 @@ impl Generator {
             }
         }
         Generator { kinds, weight, spaces: 1 + draw.below(4) as u8, keys, lengths, durabilities, next_tag: 1 }
+    }
+
+    /// Adds secondary indexes to what is drawn, and takes commits without a log record away: when a crash takes such a
+    /// commit and leaves a later one, a strict index keeps the entries that the former has removed.
+    pub fn add_indexes(&mut self) {
+        self.durabilities.retain(|durability| *durability != Durability::None);
+        self.kinds.extend(INDEX_KINDS);
+        self.weight += INDEX_KINDS.iter().map(|(_, weight)| weight).sum::<u32>();
     }
 
     /// The next operation.
@@ -209,6 +241,13 @@ impl Generator {
             Kind::Reopen => Operation::Reopen(draw.one_in(2).then(|| draw.below(1 << 16))),
             Kind::Pause => Operation::Pause,
             Kind::Resume => Operation::Resume,
+            Kind::CreateIndex => Operation::CreateIndex { space, index: index(draw) },
+            Kind::DropIndex => Operation::DropIndex { space, index: index(draw) },
+            Kind::RebuildIndex => Operation::RebuildIndex { space, index: index(draw) },
+            Kind::AskIndex => {
+                let (index, at) = (index(draw), self.at(draw));
+                Operation::AskIndex { space, index, at, question: question(draw) }
+            }
             Kind::Tick => Operation::Tick(Duration::from_millis(*draw.pick(&[1, 20, 1100]))),
         }
     }
@@ -277,6 +316,43 @@ impl Generator {
             reversed: draw.one_in(4),
             ends,
         }
+    }
+}
+
+fn index(draw: &mut impl Draw) -> u8 {
+    draw.below(u32::from(INDEXES)) as u8
+}
+
+fn question(draw: &mut impl Draw) -> Question {
+    // Letters are keys of some indexes, other bytes of the others.
+    fn index_key(draw: &mut impl Draw) -> Vec<u8> {
+        match draw.below(8) {
+            0 => Vec::new(),
+            1 | 2 => vec![draw.below(256) as u8],
+            3 => vec![b'a' + draw.below(8) as u8, 0],
+            _ => vec![b'a' + draw.below(9) as u8],
+        }
+    }
+    fn bound(draw: &mut impl Draw) -> Bound<Vec<u8>> {
+        match draw.below(3) {
+            0 => Bound::Unbounded,
+            1 => Bound::Included(index_key(draw)),
+            _ => Bound::Excluded(index_key(draw)),
+        }
+    }
+    match draw.below(8) {
+        0 => Question::All { reversed: draw.one_in(2) },
+        1 => Question::Get(index_key(draw)),
+        2 => Question::Prefix(index_key(draw)),
+        3 | 4 => Question::Range {
+            lower: bound(draw),
+            upper: bound(draw),
+            reversed: draw.one_in(2),
+            limit: draw.one_in(3).then(|| draw.below(5) as u8),
+        },
+        5 => Question::Count { lower: bound(draw), upper: bound(draw) },
+        6 => Question::Rank(index_key(draw)),
+        _ => Question::Nth(draw.below(40) as u16),
     }
 }
 

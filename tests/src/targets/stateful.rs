@@ -2,13 +2,14 @@
 //! `sim`. On a machine without threads, so that a run follows from its input.
 use crate::sim::crash;
 use crate::sim::draw::{Bytes, Draw};
-use crate::sim::driver::{DIRECTORY, Driver, Stop};
-use crate::sim::model::Model;
-use crate::sim::operation::Operation;
+use crate::sim::driver::{self, DIRECTORY, Driver, Stop};
+use crate::sim::indexes;
+use crate::sim::model::{Contents, Model, Promise, Spaces};
+use crate::sim::operation::{Operation, space_name};
 use crate::sim::tuning::Tuning;
 use crate::sim::verify;
 use crate::sim::workload::Generator;
-use sapwood::Env;
+use sapwood::{Db, Env, KeyspaceOptions};
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call};
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ const OPERATIONS_MAX: usize = 60;
 fn workload(draw: &mut Bytes<'_>) -> (Tuning, Vec<Operation>) {
     let tuning = if draw.one_in(2) { Tuning::draw(draw) } else { Tuning::standard() };
     let mut generator = Generator::new(draw);
+    if draw.one_in(2) {
+        generator.add_indexes();
+    }
     let mut operations = Vec::new();
     while !draw.is_empty() && operations.len() < OPERATIONS_MAX {
         operations.push(generator.operation(draw));
@@ -102,12 +106,30 @@ pub fn db_fault(data: &[u8]) {
     let found = opened.map_err(|error| format!("the opening fails: {error}")).and_then(|db| {
         let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
         // A sync that failed may have lost what was not durable, so no more is promised than after a power loss.
-        model.find(&verify::sums(&contents), promise, true, || contents.clone()).map(drop)
+        let place = model.find(&verify::sums(&contents), promise, true, || contents.clone())?;
+        check_indexes(&db, &contents, &place.spaces, promise).map_err(|stop| stop.to_string())
     });
     driver.abandon();
     if let Err(what) = found {
         panic!("{what}, after {rule_text}\nsettings: {tuning}\n{operations:#?}");
     }
+}
+
+/// Indexes on a healthy machine: those that were promised are there, and say what the rows say.
+fn check_indexes(
+    db: &Db,
+    contents: &Contents,
+    spaces: &Spaces,
+    promise: &Promise,
+) -> crate::sim::driver::Outcome {
+    for (space, index) in driver::indexes::found(db, spaces, &promise.indexes, promise.unsure_index)? {
+        let keyspace = db.keyspace(&space_name(space), KeyspaceOptions::default())?;
+        keyspace.create_index(&indexes::index_name(index), indexes::options(index))?;
+        if !indexes::compare(&keyspace, index, None, &contents[&space])? {
+            return Err(Stop::Violation(format!("O5: index {index} cannot be asked after it was built")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a violation speaks of files that are left, of handles, or of work that does not end.
