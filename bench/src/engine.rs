@@ -8,8 +8,8 @@ use crate::flags::Flags;
 use crate::report::statistics::{Figures, Level};
 use sapwood::stats::KeyspaceStats;
 use sapwood::{
-    AdvancedOptions, Codec, CompactionStyle, Db, Durability, FilterKind, Keyspace, KeyspaceOptions, Slice,
-    WriteBatch, WriteOptions,
+    AdvancedOptions, Builtin, Codec, CompactionStyle, Db, Durability, Field, FilterKind, Index, IndexOptions,
+    KeyKind, Keyspace, KeyspaceOptions, Slice, WriteBatch, WriteOptions,
 };
 use sapwood_base::{Error, Result};
 use sapwood_bench::keys::KeyBuffer;
@@ -20,6 +20,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use sapwood::{Cursor, Snapshot};
+
+/// The name of the index that benchmarks use.
+const INDEX: &str = "first_bytes";
 
 /// What a write waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +168,22 @@ impl Engine {
     /// About how many bytes the entries from one key to another take in tables.
     pub fn approximate_size(&self, from: &[u8], to: &[u8]) -> Result<u64> {
         self.keyspaces[0].approximate_size(from..to)
+    }
+
+    /// Makes the index on the first eight bytes of values if it is not there, of the rows that are there.
+    pub fn create_index(&self) -> Result<()> {
+        if self.keyspaces.len() > 1 {
+            return Err(Error::invalid_argument(
+                "an index is of one keyspace, so num_column_families must be 1",
+            ));
+        }
+        let builtin = Builtin::new(Field::value().range(0, 8), KeyKind::Bytes);
+        self.keyspaces[0].create_index(INDEX, IndexOptions::builtin(builtin)).map(drop)
+    }
+
+    /// The index.
+    pub fn index(&self) -> Result<Index> {
+        self.keyspaces[0].index(INDEX)
     }
 
     /// Writes the memtables to tables.

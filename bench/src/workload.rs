@@ -5,6 +5,7 @@
 mod checksum;
 mod codec;
 mod fill;
+mod index;
 mod maintenance;
 mod mixed;
 mod mixgraph;
@@ -210,6 +211,20 @@ static GROUPS: &[Group] = &[
             help: "Read a random key and write it back with a value appended." },
         Benchmark { name: "randomwithverify", fresh: false, adjust: unchanged, body: Body::Threads(verified::run),
             help: "Read, write and delete numdistinct groups of three keys; a snapshot that sees them differ is an error." },
+    ] },
+    Group { title: "A secondary index", benchmarks: &[
+        Benchmark { name: "fillindexed", fresh: true, adjust: unchanged, body: Body::Prepared(index::prepare, index::write),
+            help: "fillrandom with an index on 8 random bytes of each value. The others make the index if it is not there." },
+        Benchmark { name: "updateindexed", fresh: false, adjust: unchanged, body: Body::Prepared(index::prepare, index::write),
+            help: "overwrite with the index: each write moves the index key of its row." },
+        Benchmark { name: "indexlookup", fresh: false, adjust: unchanged, body: Body::Prepared(index::prepare, index::lookup),
+            help: "Read all rows of random index keys." },
+        Benchmark { name: "indexrange", fresh: false, adjust: unchanged, body: Body::Prepared(index::prepare, index::range),
+            help: "Read the rows of seek_nexts entries (0: 50) from random index keys on." },
+        Benchmark { name: "indexonlyscan", fresh: false, adjust: unchanged, body: Body::Prepared(index::prepare, index::scan),
+            help: "Iterate over reads entries of the index, without their rows." },
+        Benchmark { name: "indexcount", fresh: false, adjust: unchanged, body: Body::Prepared(index::prepare, index::count),
+            help: "Count the entries between random index keys." },
     ] },
     Group { title: "Like applications", benchmarks: &[
         Benchmark { name: "ycsbload", fresh: true, adjust: ycsb::adjust, body: Body::Prepared(ycsb::prepare_load, ycsb::load),
