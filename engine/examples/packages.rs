@@ -4,7 +4,8 @@
 //!     packages --check <file> <db dir> [--acknowledged=N]
 //!
 //! The file is `/var/lib/dpkg/status` or a `Packages` file of apt, uncompressed. Each stanza is one record: the key is
-//! `name/version/architecture`, the value the stanza's text. Every answer of the database is compared with the file.
+//! `name/version/architecture`, the value the stanza's text. Secondary indexes find records by section, maintainer,
+//! installed size and dependency (`packages/indexes.rs`). Every answer of the database is compared with the file.
 //!
 //! While it loads, a line says how many writes are acknowledged so far. Kill the program (`kill -9`) in the middle, then
 //! `--check` the folder: the records that are there must be the first ones of the file, no gap among them, and no fewer
@@ -22,6 +23,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+#[path = "packages/indexes.rs"]
+mod indexes;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -192,27 +196,34 @@ fn load_and_ask(arguments: &Arguments) -> Result<()> {
     let db = Db::builder(&folder).durability(arguments.durability).error_if_exists(true).open();
     let db = db.map_err(|error| error.context("cannot load into this folder"))?;
     let (packages, order) = keyspaces(&db)?;
+    let indexes = indexes::attach(&packages)?;
     load(arguments, &db, &packages, &order, &records)?;
 
     let mut expected: Vec<&Record<'_>> = records.iter().collect();
     expected.sort_by(|a, b| a.key.cmp(&b.key));
     println!("\nasking the database that loaded the list:");
     ask(&packages, &expected)?;
-    drop((packages, order));
+    indexes::ask(&packages, &expected)?;
+    drop((packages, order, indexes));
     db.close()?;
 
     let start = Instant::now();
     let db = Db::builder(&folder).create_if_missing(false).open()?;
     let opened = start.elapsed();
     println!("\nasking the database reopened from {} (opened in {opened:.1?}):", folder.display());
-    ask(&keyspaces(&db)?.0, &expected)?;
+    let packages = keyspaces(&db)?.0;
+    let indexes = indexes::attach(&packages)?;
+    ask(&packages, &expected)?;
+    indexes::ask(&packages, &expected)?;
 
     let start = Instant::now();
     db.flush()?;
     db.wait_for_background()?;
     println!("\nasking the tables, after a flush ({:.1?}):", start.elapsed());
-    ask(&keyspaces(&db)?.0, &expected)?;
+    ask(&packages, &expected)?;
+    indexes::ask(&packages, &expected)?;
     println!("\n{}", db.stats());
+    drop((packages, indexes));
     db.close()?;
     println!("every answer was what the file says");
     Ok(())
@@ -445,7 +456,12 @@ fn check(arguments: &Arguments) -> Result<()> {
     let mut expected: Vec<&Record<'_>> = records[..present].iter().collect();
     expected.sort_by(|a, b| a.key.cmp(&b.key));
     compare(packages.iter(), expected.iter().copied())?;
-    drop((packages, order));
+    // The indexes are of the same moment. Killed before they were made, they are made now.
+    let indexes = indexes::attach(&packages)?;
+    if present > 0 {
+        indexes::ask(&packages, &expected)?;
+    }
+    drop((packages, order, indexes));
     db.close()?;
     verdict(present, records.len(), arguments.acknowledged)
 }
