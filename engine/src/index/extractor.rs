@@ -6,9 +6,10 @@
 //!
 //! Entries come out as *composites* (`sapwood_base::ordered::composite`): escaped index key, end, primary key. The
 //! buffer is used again from row to row, so that extraction allocates nothing once it has grown.
+use sapwood_base::format::btree_page::MAX_TREE_VALUE_BYTES;
 use sapwood_base::ordered::Ordered;
 use sapwood_base::ordered::composite::put_composite;
-use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result};
+use sapwood_base::{Error, MAX_KEY_BYTES, Result};
 
 mod builtin;
 mod json;
@@ -43,7 +44,7 @@ impl Emit<'_> {
         self.entry(index_key, []);
     }
 
-    /// Emits an index key with covering bytes, which a query gets without reading the row.
+    /// Emits an index key with covering bytes (at most 16 MiB), which a query gets without reading the row.
     #[inline]
     pub fn entry(&mut self, index_key: impl AsRef<[u8]>, covering: impl AsRef<[u8]>) {
         self.buffer.push(index_key.as_ref(), self.primary_key, covering.as_ref());
@@ -103,7 +104,8 @@ impl EmitBuffer {
         }
         if let Some(long) = self.entries.iter().find(|entry| entry.is_too_long()) {
             let message = format!(
-                "index key ({} bytes with its primary key) or its covering bytes ({}) are too long",
+                "an index key has at most {MAX_KEY_BYTES} bytes with its primary key, not {}, and at most \
+                 {MAX_TREE_VALUE_BYTES} covering bytes, not {}",
                 long.key_end - long.start,
                 long.end - long.key_end
             );
@@ -175,7 +177,7 @@ impl EmitBuffer {
 
 impl Emitted {
     fn is_too_long(&self) -> bool {
-        self.key_end - self.start > MAX_KEY_BYTES || self.end - self.key_end > MAX_VALUE_BYTES
+        self.key_end - self.start > MAX_KEY_BYTES || self.end - self.key_end > MAX_TREE_VALUE_BYTES
     }
 }
 
@@ -225,6 +227,11 @@ mod tests {
         assert!(buffer.is_empty());
         buffer.fill(&whole, b"k", &vec![b'x'; MAX_KEY_BYTES - 2]).unwrap();
         assert_eq!(buffer.iter().next().unwrap().0.len(), MAX_KEY_BYTES);
+        // What the tree could not hold is refused before it is written anywhere.
+        let covering = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.entry("i", value);
+        buffer.fill(&covering, b"k", &vec![0; MAX_TREE_VALUE_BYTES]).unwrap();
+        let error = buffer.fill(&covering, b"k", &vec![0; MAX_TREE_VALUE_BYTES + 1]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         buffer.fill(&|_: &[u8], _: &[u8], _: &mut Emit<'_>| (), b"k", b"v").unwrap();
         assert!(buffer.is_empty());
     }
