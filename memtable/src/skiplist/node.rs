@@ -193,7 +193,7 @@ impl Space {
     }
 }
 
-/// Where a key, with its value directly behind it, stands in a [`Space`].
+/// Where a key, with its value directly behind it, stands in a piece of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyValue {
     /// The first byte of the key: not among the first sixteen, where the record's header will be.
