@@ -30,6 +30,7 @@ pub use arena::{Arena, ArenaPool};
 pub use memtable::iterator::MemtableIterator;
 #[cfg(not(loom))]
 pub use memtable::portion::{Block, Portion};
+#[cfg(not(loom))]
 pub use memtable::{Found, Memtable, MemtableOptions};
 #[cfg(not(loom))]
 pub use skiplist::node::KeyValue;
