@@ -2,6 +2,7 @@
 //!
 //! Values are read where they lie, without a copy, as RocksDB's `db_bench` reads them pinned.
 use super::{Worker, throttle_reads};
+use crate::limit::Limit;
 use crate::report::Operation;
 use sapwood_base::Result;
 use sapwood_bench::keys::ReadKeys;
@@ -21,32 +22,28 @@ pub fn hot(worker: &mut Worker<'_>) -> Result<()> {
     point_reads(worker, ReadKeys::new(hundredth, 0.0))
 }
 
-/// The loop of point reads, used by the mixed benchmarks too.
+/// The point reads of random keys, used by the mixed benchmarks too.
 pub fn point_reads(worker: &mut Worker<'_>, read_keys: ReadKeys) -> Result<()> {
-    let mut limit = worker.limit(worker.parameters.reads);
-    let Worker { engine, shared, random, keys, stats, .. } = worker;
-    let (mut found, mut reads) = (0, 0);
-    while limit.allows(1, stats) {
-        let key = keys.make(read_keys.next(random));
-        throttle_reads(shared, reads);
-        reads += 1;
-        if let Some(size) = engine.get(key, |value| std::hint::black_box(value).len())? {
-            found += 1;
-            stats.add_bytes((key.len() + size) as u64);
-        }
-        stats.finish_operations(1, Operation::Read);
-    }
-    stats.set_found(found, reads);
-    Ok(())
+    let limit = worker.limit(worker.parameters.reads);
+    read_each(worker, limit, |random, _| read_keys.next(random))
 }
 
 /// readtocache, readtorowcache.
 pub fn in_order(worker: &mut Worker<'_>) -> Result<()> {
-    let mut limit = worker.count_limit(worker.parameters.num);
-    let Worker { engine, shared, keys, stats, .. } = worker;
+    let limit = worker.count_limit(worker.parameters.num);
+    read_each(worker, limit, |_, reads| reads)
+}
+
+/// Reads the keys that `next_key` names, given how many were read before.
+fn read_each(
+    worker: &mut Worker<'_>,
+    mut limit: Limit<'_>,
+    next_key: impl Fn(&mut fastrand::Rng, u64) -> u64,
+) -> Result<()> {
+    let Worker { engine, shared, random, keys, stats, .. } = worker;
     let (mut found, mut reads) = (0, 0);
     while limit.allows(1, stats) {
-        let key = keys.make(reads);
+        let key = keys.make(next_key(random, reads));
         throttle_reads(shared, reads);
         reads += 1;
         if let Some(size) = engine.get(key, |value| std::hint::black_box(value).len())? {

@@ -258,7 +258,7 @@ impl IndexCursor {
                 }
             }
         }
-        self.settle_forward()
+        self.settle::<true>()
     }
 
     /// Moves to the last entry.
@@ -273,7 +273,7 @@ impl IndexCursor {
                 }
             }
         }
-        self.settle_backward()
+        self.settle::<false>()
     }
 
     /// Moves to the first entry whose index key is `index_key` or above it.
@@ -302,7 +302,7 @@ impl IndexCursor {
                 cursor.seek(target)?;
             }
         }
-        self.settle_forward()
+        self.settle::<true>()
     }
 
     fn seek_before_composite(&mut self, target: &[u8]) -> Result<()> {
@@ -316,7 +316,7 @@ impl IndexCursor {
                 cursor.seek_before(target)?;
             }
         }
-        self.settle_backward()
+        self.settle::<false>()
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
@@ -342,7 +342,7 @@ impl IndexCursor {
                 cursor.next()?;
             }
         }
-        self.settle_forward()
+        self.settle::<true>()
     }
 
     /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
@@ -365,11 +365,11 @@ impl IndexCursor {
                 cursor.prev()?;
             }
         }
-        self.settle_backward()
+        self.settle::<false>()
     }
 
-    /// Goes on to the first entry that is not stale.
-    fn settle_forward(&mut self) -> Result<()> {
+    /// Goes on, or back, to the first entry that is not stale.
+    fn settle<const FORWARD: bool>(&mut self) -> Result<()> {
         loop {
             match &mut self.inner {
                 Inner::Tree(cursor) => match &self.rows {
@@ -378,12 +378,16 @@ impl IndexCursor {
                         if !rows.is_stale(primary_key, rows.through) {
                             return Ok(());
                         }
-                        cursor.next()?;
+                        if FORWARD { cursor.next()? } else { cursor.prev()? }
                     }
                     _ => return Ok(()),
                 },
                 Inner::Merged { cursor, is_inside } => {
-                    if !cursor.valid() || self.bounds.is_above(cursor.key()) {
+                    let is_outside = |key| match FORWARD {
+                        true => self.bounds.is_above(key),
+                        false => self.bounds.is_below(key),
+                    };
+                    if !cursor.valid() || is_outside(cursor.key()) {
                         return Ok(());
                     }
                     let primary_key = Composite::split(cursor.key())?.primary_key;
@@ -391,36 +395,7 @@ impl IndexCursor {
                         *is_inside = true;
                         return Ok(());
                     }
-                    cursor.next()?;
-                }
-            }
-        }
-    }
-
-    /// Goes back to the first entry that is not stale.
-    fn settle_backward(&mut self) -> Result<()> {
-        loop {
-            match &mut self.inner {
-                Inner::Tree(cursor) => match &self.rows {
-                    Some(rows) if cursor.valid() => {
-                        let primary_key = Composite::split(cursor.key())?.primary_key;
-                        if !rows.is_stale(primary_key, rows.through) {
-                            return Ok(());
-                        }
-                        cursor.prev()?;
-                    }
-                    _ => return Ok(()),
-                },
-                Inner::Merged { cursor, is_inside } => {
-                    if !cursor.valid() || self.bounds.is_below(cursor.key()) {
-                        return Ok(());
-                    }
-                    let primary_key = Composite::split(cursor.key())?.primary_key;
-                    if self.rows.as_ref().is_none_or(|rows| !rows.is_stale(primary_key, cursor.sequence())) {
-                        *is_inside = true;
-                        return Ok(());
-                    }
-                    cursor.prev()?;
+                    if FORWARD { cursor.next()? } else { cursor.prev()? }
                 }
             }
         }
