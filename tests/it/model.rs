@@ -207,7 +207,7 @@ fn run(seed: u64) {
 
 #[test]
 fn random_operations_agree_with_sorted_maps() {
-    seeds(1..15).into_iter().for_each(run);
+    seeds(1..8).into_iter().for_each(run);
 }
 
 /// A small portion of `sapwood-sim meta`.

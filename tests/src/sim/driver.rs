@@ -18,6 +18,7 @@ use std::fmt;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 pub mod indexes;
@@ -27,6 +28,9 @@ pub const DIRECTORY: &str = "db";
 
 /// Far more steps than there can be work for.
 const STEPS_TO_SETTLE: u32 = 5000;
+
+/// How often a closed database is asked whether its files are closed; all but the first 2000 times with a pause.
+const CLOSE_ATTEMPTS: u32 = 4000;
 
 /// The structure is checked after one in so many operations that can have changed it: a check reads every table.
 const STRUCTURE_ONE_IN: u32 = 6;
@@ -340,13 +344,17 @@ impl Driver {
         drop(db);
         self.model.flushed();
         self.moved(observer)?;
-        // Files of old versions go when no thread can be reading them; others of this process may make that last.
-        for _ in 0..2000 {
+        // Files of old versions go when no thread can be reading them; others of this process may make that last, as
+        // long as the machine does not let them go on.
+        for attempt in 0..CLOSE_ATTEMPTS {
             if self.fs.open_handles() == 0 {
                 break;
             }
             crossbeam_epoch::pin().flush();
-            std::thread::yield_now();
+            match attempt {
+                0..2000 => std::thread::yield_now(),
+                _ => std::thread::park_timeout(Duration::from_millis(10)),
+            }
         }
         let handles = self.fs.open_handles();
         if handles > 0 {
