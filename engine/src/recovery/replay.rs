@@ -3,8 +3,8 @@
 //! 1. One thread reads the log into pieces of memory of the memtable that it belongs to, and steps over the headers of
 //!    the records to see where a piece must end.
 //! 2. Others check the records of a piece, and make entries of them where they stand: what a header held is no longer
-//!    needed. Records that are not a single operation are copied. Each piece is sorted for itself.
-//! 3. The lists are built from left to right, by ranges of keys on all threads, while one looks behind the end of the
+//!    needed. Records that are not a single operation are copied.
+//! 3. Entries are distributed to ranges of keys, sorted, and built into lists from left to right, by all threads, while one looks behind the end of the
 //!    log for a proof that it once went on.
 //!
 //! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
@@ -420,7 +420,11 @@ impl InPlace {
 impl Shared {
     /// Checks the records of a piece and makes entries of them, up to the first that is not valid.
     fn write(&self, state: &ManifestState, piece: Piece) {
-        let mut portion = Portion::new(&piece.memtable);
+        let expected = match &piece.records {
+            Records::Span(span, _) => span.batches,
+            Records::One(_) => 0,
+        };
+        let mut portion = Portion::new(&piece.memtable, expected);
         let mut torn = None;
         let outcome = match piece.records {
             Records::One(record) if record.kind != RecordKind::Batch => Ok(()),

@@ -14,6 +14,8 @@ use std::sync::Arc;
 pub struct Portion {
     memtable: Arc<Memtable>,
     keyspaces: Vec<OfKeyspace>,
+    /// Entries that the first keyspace has room for from the start.
+    expected: usize,
 }
 
 struct OfKeyspace {
@@ -71,9 +73,9 @@ impl Block {
 }
 
 impl Portion {
-    /// An empty portion of `memtable`.
-    pub fn new(memtable: &Arc<Memtable>) -> Portion {
-        Portion { memtable: memtable.clone(), keyspaces: Vec::new() }
+    /// An empty portion of `memtable`, in which about `expected` entries will be.
+    pub fn new(memtable: &Arc<Memtable>, expected: usize) -> Portion {
+        Portion { memtable: memtable.clone(), keyspaces: Vec::new(), expected }
     }
 
     /// Adds one entry; arguments and errors as of [`Memtable::insert`].
@@ -125,11 +127,12 @@ impl Portion {
             Some(at) => at,
             None => {
                 self.memtable.check_keyspace(keyspace)?;
+                let expected = std::mem::take(&mut self.expected);
                 self.keyspaces.push(OfKeyspace {
                     id: keyspace,
                     common: key.to_vec(),
-                    staged: Vec::new(),
-                    hashes: Vec::new(),
+                    staged: Vec::with_capacity(expected),
+                    hashes: Vec::with_capacity(expected),
                 });
                 self.keyspaces.len() - 1
             }
@@ -156,10 +159,6 @@ impl Portion {
                 filter.insert(of.id, *hash);
             }
             of.hashes = Vec::new();
-            // Otherwise prefixes will be taken anew.
-            if of.common.is_empty() {
-                of.staged.sort_unstable_by_key(Staged::prefix);
-            }
         }
     }
 }
@@ -274,7 +273,7 @@ mod tests {
             };
             let mut portions = Vec::new();
             for part in entries.chunks(random.usize(1..2000)) {
-                let mut portion = Portion::new(&bulk);
+                let mut portion = Portion::new(&bulk, random.usize(..100));
                 let mut block =
                     Block::new(&bulk, part.iter().map(|entry| in_place(entry).0.len()).sum()).unwrap();
                 for entry in part {
@@ -327,7 +326,7 @@ mod tests {
     fn bad_keyspaces_and_full_arenas_are_errors() {
         let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 });
         let memtable = Memtable::new(1, pool.take().unwrap(), 2);
-        let mut portion = Portion::new(&memtable);
+        let mut portion = Portion::new(&memtable, 0);
         let mut add = |keyspace, number: u64| {
             let key = number.to_be_bytes();
             let value = vec![1; 200 << 10];

@@ -80,40 +80,43 @@ struct Leaves {
 }
 
 impl Skiplist {
-    /// Makes records visible; each of `runs` holds any number of them in any order (fastest: sorted by prefixes that
-    /// were taken behind nothing). REQUIRES: nobody else uses the list meanwhile. On an error some are visible.
+    /// Makes records visible; each of `runs` holds any number of them in any order. REQUIRES: nobody else uses the list
+    /// meanwhile. On an error some are visible.
     ///
     /// With `threads` above one, several of them from the present thread pool work on it.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
     pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
-        let prepare = |run: &mut Vec<Staged>| {
-            if !self.has_plain_prefixes() {
-                for entry in run.iter_mut() {
-                    entry.prefix = self.base.prefix_of(nodes.record(entry.record).key());
-                }
-            }
-            run.sort_unstable_by_key(Staged::prefix);
-        };
         let entries: usize = runs.iter().map(Vec::len).sum();
         let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
-        match parallel {
-            true => runs.par_iter_mut().for_each(prepare),
-            false => runs.iter_mut().for_each(prepare),
+        if !self.has_plain_prefixes() {
+            let take_prefixes = |run: &mut Vec<Staged>| {
+                for entry in run {
+                    entry.prefix = self.base.prefix_of(nodes.record(entry.record).key());
+                }
+            };
+            match parallel {
+                true => runs.par_iter_mut().for_each(take_prefixes),
+                false => runs.iter_mut().for_each(take_prefixes),
+            }
         }
         if self.entries() > 0 {
-            return self.link_sorted(nodes, &merge(nodes, &runs, 0, None));
+            return self.link_sorted(nodes, &sorted(nodes, runs.concat()));
         }
-        // A few more ranges than threads, because one thread may come late.
-        let bounds = if parallel { split(&runs, threads * 4) } else { Vec::new() };
-        let write = |range: usize| {
-            let from = if range == 0 { 0 } else { bounds[range - 1] };
-            write_leaves(nodes, &merge(nodes, &runs, from, bounds.get(range).copied()))
-        };
         let ranges: Vec<Leaves> = match parallel {
-            true => (0..bounds.len() + 1).into_par_iter().map(write).collect::<Result<_>>()?,
-            false => vec![write(0)?],
+            // A few more ranges than threads, because one thread may come late.
+            true => {
+                let bounds = split(&runs, threads * 4);
+                let parts: Vec<Vec<Vec<Staged>>> =
+                    runs.into_par_iter().map(|run| distribute(&run, &bounds)).collect();
+                let write = |range: usize| {
+                    let parts: Vec<&[Staged]> = parts.iter().map(|parts| parts[range].as_slice()).collect();
+                    write_leaves(nodes, &sorted(nodes, parts.concat()))
+                };
+                (0..bounds.len() + 1).into_par_iter().map(write).collect::<Result<_>>()?
+            }
+            false => vec![write_leaves(nodes, &sorted(nodes, runs.concat()))?],
         };
 
         let mut last = [nodes.leaf(self.head); MAX_HEIGHT];
@@ -146,7 +149,7 @@ impl Skiplist {
     }
 }
 
-/// Prefixes, ascending, that part sorted `runs` into at most `ranges` ranges of about the same size.
+/// Prefixes, ascending, that part `runs` into at most `ranges` ranges of about the same size.
 fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
     let mut samples: Vec<u64> = runs
         .iter()
@@ -158,18 +161,21 @@ fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
     bounds
 }
 
-/// What sorted `runs` hold from the prefix `from` on and below `to`, in order: keys ascending, newest version first.
-fn merge(nodes: &Nodes, runs: &[Vec<Staged>], from: u64, to: Option<u64>) -> Vec<Staged> {
-    let parts: Vec<&[Staged]> = runs
-        .iter()
-        .map(|run| {
-            let end = to.map_or(run.len(), |to| run.partition_point(|entry| entry.prefix < to));
-            &run[run.partition_point(|entry| entry.prefix < from)..end]
-        })
-        .collect();
-    let mut staged = parts.concat();
-    // Stable, because that sort merges what is in order already.
-    staged.sort_by_key(Staged::prefix);
+/// The records of `run` by range: those below the first of `bounds`, from each bound on, and from the last one on.
+fn distribute(run: &[Staged], bounds: &[u64]) -> Vec<Vec<Staged>> {
+    let even = run.len() / (bounds.len() + 1);
+    let mut parts: Vec<_> = (0..=bounds.len()).map(|_| Vec::with_capacity(even + even / 2 + 1)).collect();
+    for entry in run {
+        // Without branches that depend on the key: which range it is cannot be foreseen.
+        let range = bounds.iter().map(|bound| usize::from(*bound <= entry.prefix)).sum::<usize>();
+        parts[range].push(*entry);
+    }
+    parts
+}
+
+/// Records in order: keys ascending, newest version first.
+fn sorted(nodes: &Nodes, mut staged: Vec<Staged>) -> Vec<Staged> {
+    staged.sort_unstable_by_key(Staged::prefix);
     for ties in staged.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|ties| ties.len() > 1) {
         ties.sort_unstable_by(|a, b| {
             let (a, b) = (nodes.record(a.record), nodes.record(b.record));
