@@ -195,6 +195,10 @@ bugs! {
         "a query of an index does not ask whether a row in a memtable has made an entry stale";
     DeleteKeepsEntries, "delete-keeps-entries", "L (strict maintenance)",
         "the removal of a row leaves the deletions of its index entries out of the batch";
+    StrictNotLogged, "strict-not-logged", "L (strict maintenance)",
+        "a commit leaves the log out although a later one has read from it what to delete in an index";
+    IndexWordUnordered, "index-word-unordered", "L (online build, memory order)",
+        "writers are told of a new index without releasing the view that lists it";
     ApplyIgnoresSnapshots, "apply-ignores-snapshots", "L (apply)",
         "delta runs are applied to a tree although a snapshot must not see them";
     ApplyLosesDeletes, "apply-loses-deletes", "L (apply)",

@@ -37,6 +37,7 @@
 pub mod extractor;
 pub mod options;
 pub(crate) mod state;
+pub(crate) mod word;
 pub(crate) mod hooks;
 pub(crate) mod clean;
 pub(crate) mod apply;

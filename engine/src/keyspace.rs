@@ -2,6 +2,7 @@
 use crate::db::{Core, DbInner};
 use crate::index::hooks;
 use crate::index::options::IndexOptions;
+use crate::index::word::{IndexWord, SharedIndexWord};
 use crate::index::{Index, build};
 use crate::options::{Durability, WriteOptions};
 use crate::read::cursor::Cursor;
@@ -20,7 +21,7 @@ use sapwood_sstable::{Codec, ReadOptions};
 use std::ops::{Bound, RangeBounds};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Settings of one keyspace. What is not set is taken from the database.
 ///
@@ -117,41 +118,24 @@ pub(crate) struct KeyspaceState {
     pub(crate) name: String,
     pub(crate) options: KeyspaceOptions,
     dropped: AtomicBool,
-    /// Whether it has indexes, in the lowest bit, and how often that has changed, above. See [`IndexWord`].
-    indexes: AtomicU64,
-}
-
-/// Which set of indexes a write was made for.
-///
-/// A write reads the word first, and again when it has its place in the log. Who changes the set of indexes makes the
-/// new one visible, changes the word, and then takes a place in the log itself. Both places come from one atomic
-/// variable, so a write behind that place that was made for the old set finds another word, and is made anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct IndexWord(u64);
-
-impl IndexWord {
-    #[inline]
-    pub(crate) fn has_indexes(self) -> bool {
-        self.0 & 1 != 0
-    }
+    /// Which indexes it has, for writers.
+    indexes: SharedIndexWord,
 }
 
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
-        let (dropped, indexes) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
         Arc::new(KeyspaceState { id, name: name.to_string(), options, dropped, indexes })
     }
 
     #[inline]
     pub(crate) fn index_word(&self) -> IndexWord {
-        // Acquire: pairs with the Release in `change_indexes`; the view that is loaded next has the set.
-        IndexWord(self.indexes.load(Ordering::Acquire))
+        self.indexes.load()
     }
 
     /// Says that the set of indexes in the view is another one. REQUIRES: callers exclude each other.
     pub(crate) fn change_indexes(&self, has_indexes: bool) {
-        let word = self.indexes.load(Ordering::Relaxed);
-        self.indexes.store((word | 1) + 1 + u64::from(has_indexes), Ordering::Release);
+        self.indexes.change(has_indexes);
     }
 
     pub(crate) fn mark_dropped(&self) {
@@ -295,8 +279,9 @@ impl Keyspace {
             let word = self.state.index_word();
             let is_current = || self.state.index_word() == word;
             let committed = with_scratch(|record| {
-                let (operations, _held) = hooks::expand(core, std::iter::once(row), record)?;
-                commit(core, record, operations, durability, is_current, insert_all)
+                let expanded = hooks::expand(core, std::iter::once(row), record)?;
+                let durability = expanded.durability(core, durability);
+                commit(core, record, expanded.operations, durability, is_current, insert_all)
             })?;
             if committed.is_some() {
                 return Ok(());

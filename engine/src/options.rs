@@ -13,7 +13,8 @@ use std::time::Duration;
 /// missing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// The log is left out: the write survives once its memtable was flushed. For data that can be made again.
+    /// The log is left out: the write survives once its memtable was flushed. For data that can be made again. A write
+    /// to a keyspace that has a strict or unique index is logged all the same, as with `Buffered`.
     None,
     /// The bytes are in the operating system's page cache: the write survives the end of the process (`kill -9`),
     /// not a power loss. The default, and what other engines call "no sync".

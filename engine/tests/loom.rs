@@ -1,4 +1,4 @@
-//! Models of the commit ring and of the rotation: all interleavings of small runs.
+//! Models of the commit ring, of the rotation, and of the word that tells writers of indexes: all interleavings of small runs.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood --test loom`.
 #![cfg(loom)]
@@ -6,10 +6,13 @@
 
 #[path = "../src/write/commit_ring.rs"]
 mod commit_ring;
+#[path = "../src/index/word.rs"]
+mod index_word;
 #[path = "../src/sync.rs"]
 mod sync;
 
 use commit_ring::{CommitRing, StartPosition, Tail};
+use index_word::SharedIndexWord;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use sync::{AtomicU64, Ordering};
@@ -107,5 +110,61 @@ fn a_frozen_generation_holds_exactly_the_positions_before_the_rotation() {
         let expected = if position < start { [1 + position, 0] } else { [0, 1 + position] };
         assert_eq!(frozen, expected[0], "the frozen generation lacks an insert, or got one late");
         assert_eq!(shared.inserted[1].load(Ordering::Relaxed), expected[1]);
+    });
+}
+
+#[test]
+fn a_write_behind_the_start_of_an_index_has_entries() {
+    model(|| {
+        struct Shared {
+            tail: Tail,
+            ring: CommitRing,
+            /// 1: the index is in the view.
+            view: AtomicUsize,
+            word: SharedIndexWord,
+            /// For each position what was written there: 1 a row, 2 a row with its entries.
+            written: [AtomicU64; 4],
+        }
+        let shared = Arc::new(Shared {
+            tail: Tail::new(0),
+            ring: CommitRing::new(4, 0),
+            view: AtomicUsize::new(0),
+            word: SharedIndexWord::new(),
+            written: std::array::from_fn(|_| AtomicU64::new(0)),
+        });
+        let writer = {
+            let shared = shared.clone();
+            loom::thread::spawn(move || {
+                loop {
+                    let word = shared.word.load();
+                    // Acquire, as the pointer to the view.
+                    let has_entries = word.has_indexes() && shared.view.load(Ordering::Acquire) == 1;
+                    let (ticket, position) = take(&shared.tail, &shared.ring);
+                    let is_current = shared.word.load() == word;
+                    if is_current {
+                        let what = 1 + u64::from(has_entries);
+                        shared.written[position as usize].store(what, Ordering::Relaxed);
+                    }
+                    finish(&shared.ring, ticket, position);
+                    if is_current {
+                        return position;
+                    }
+                }
+            })
+        };
+        // The index is made: everything before `start` is read then, and must be there.
+        shared.view.store(1, Ordering::Release);
+        shared.word.change(true);
+        let (ticket, start) = take(&shared.tail, &shared.ring);
+        finish(&shared.ring, ticket, start);
+        let before: Vec<u64> =
+            shared.written[..start as usize].iter().map(|it| it.load(Ordering::Relaxed)).collect();
+        let position = writer.join().unwrap();
+        if position < start {
+            assert_ne!(before[position as usize], 0, "a row before the start is not there to be read");
+        } else {
+            let written = shared.written[position as usize].load(Ordering::Relaxed);
+            assert_eq!(written, 2, "a row behind the start of the index has no entries");
+        }
     });
 }

@@ -1,7 +1,7 @@
 //! Secondary indexes against a model: whatever happens, an index says what its rows say.
 use sapwood::{
-    BackgroundStep, Builtin, Db, Emit, Env, ErrorKind, Field, Index, IndexOptions, KeyKind, Keyspace,
-    KeyspaceOptions, Maintenance, Snapshot,
+    BackgroundStep, Builtin, Db, Durability, Emit, Env, ErrorKind, Field, Index, IndexOptions, KeyKind,
+    Keyspace, KeyspaceOptions, Maintenance, Snapshot, WriteOptions,
 };
 use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{Replay, builder, plant, seeds};
@@ -405,6 +405,50 @@ fn an_index_is_built_while_others_write() {
     db.compact().unwrap();
     assert_eq!(index.verify().unwrap().entries, report.entries);
     assert_eq!(index.count::<&[u8]>(..).unwrap(), report.entries);
+}
+
+#[test]
+fn what_a_later_commit_has_read_is_not_lost_before_it() {
+    plant();
+    let (env, fs) = Env::sim_manual(6);
+    let without_log = WriteOptions { durability: Some(Durability::None) };
+    let strict = || IndexOptions::builtin(first_word()).maintenance(Maintenance::Strict);
+    let unique = || IndexOptions::builtin(first_word()).unique(true);
+    let options = KeyspaceOptions::default;
+    {
+        let db = builder("db", &env).open().unwrap();
+        let (rows, others) =
+            (db.keyspace("strict", options()).unwrap(), db.keyspace("unique", options()).unwrap());
+        rows.create_index("index", strict()).unwrap();
+        others.create_index("index", unique()).unwrap();
+        rows.put("1", "a").unwrap();
+        rows.put("2", "a").unwrap();
+        rows.put_with("1", "b", &without_log).unwrap();
+        rows.delete_with("2", &without_log).unwrap();
+        rows.put("1", "c").unwrap();
+        rows.put("2", "c").unwrap();
+        others.put("1", "a").unwrap();
+        let mut batch = db.batch();
+        batch.put(&others, "1", "b");
+        drop(batch.commit_with(&without_log).unwrap());
+        others.put("2", "a").unwrap();
+        fs.crash_at(0);
+    }
+    let env = env.with_file_system(Arc::new(fs.kill()));
+    let db = builder("db", &env).open().unwrap();
+    for (keyspace, options) in [("strict", strict()), ("unique", unique())] {
+        let keyspace = db.keyspace(keyspace, KeyspaceOptions::default()).unwrap();
+        let index = keyspace.create_index("index", options).unwrap();
+        let report = index.verify().unwrap();
+        assert!(report.is_right(), "{}: {report:?}", keyspace.name());
+        let keys: BTreeSet<Vec<u8>> = index.iter().map(|hit| hit.unwrap().index_key().to_vec()).collect();
+        assert_eq!(
+            keys.len(),
+            if keyspace.name() == "unique" { 2 } else { 1 },
+            "{}: {keys:?}",
+            keyspace.name()
+        );
+    }
 }
 
 /// Work until the machine stops.

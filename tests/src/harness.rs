@@ -1,6 +1,7 @@
 //! Seeds, replay commands, watchdogs, small settings, and reading a whole keyspace in every way at once.
 #![allow(clippy::disallowed_methods, reason = "the watchdog watches real time on a real thread")]
 use crate::model::Map;
+use crate::patience::{LOOK, Patience};
 use sapwood::{AdvancedOptions, Db, DbBuilder, Env, Keyspace};
 use sapwood_base::planted::Bug;
 use std::ops::Range;
@@ -63,7 +64,8 @@ impl Drop for Replay {
     }
 }
 
-/// Runs `body` on a thread of its own and panics if it takes longer than `limit`: a hang is a failure with a name.
+/// Runs `body` on a thread of its own and panics if it takes longer than `limit`: a hang is a failure with a name. What a
+/// busy machine keeps waiting has more time, see [`Patience`].
 pub fn within<R: Send + 'static>(
     limit: Duration,
     what: &str,
@@ -74,16 +76,21 @@ pub fn within<R: Send + 'static>(
     let thread = std::thread::spawn(move || {
         let _ = sender.send(body());
     });
-    match receiver.recv_timeout(limit) {
-        Ok(result) => {
-            thread.join().expect("it has sent its result");
-            result
+    let mut patience = Patience::new(std::process::id(), limit);
+    loop {
+        match receiver.recv_timeout(LOOK) {
+            Ok(result) => {
+                thread.join().expect("it has sent its result");
+                return result;
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                assert!(!patience.is_over(), "{what} hangs: not done after {limit:?}");
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("a thread that ends well sends its result"),
+            },
         }
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what} hangs: not done after {limit:?}"),
-        Err(mpsc::RecvTimeoutError::Disconnected) => match thread.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(()) => unreachable!("a thread that ends well sends its result"),
-        },
     }
 }
 

@@ -2,6 +2,7 @@
 pub mod model;
 pub mod oracle;
 pub mod history;
+pub mod patience;
 pub mod harness;
 pub mod sim;
 pub mod targets;

@@ -125,7 +125,8 @@ pub enum Maintenance {
     /// A write reads nothing; stale entries are recognised by queries, and cleaned by flushes and compactions.
     #[default]
     Deferred = 0,
-    /// A write reads the old row and removes its entries.
+    /// A write reads the old row and removes its entries. So it must not be lost while a later one stays, and is
+    /// in the log whatever durability was asked for.
     Strict = 1,
     /// The application promises that rows with keys are neither changed nor removed.
     InsertOnly = 2,

@@ -4,14 +4,16 @@
 //!    sequence number than its row, and a lower one than the next version of the row.
 //! 2. Most indexes read nothing here: what a put makes stale is found by queries, and cleaned by the flush.
 //! 3. Strict and unique indexes do read. Then the keys that are concerned are locked from the first read until the
-//!    commit is published.
+//!    commit is published, and the commit is in the log even if it need not: a later one relies on what it reads of it,
+//!    and must not outlive it.
 //!
 //! All of it comes before the commit has its place in the log. Should the set of indexes change until then, the commit
-//! is given up and made anew: see [`crate::keyspace::IndexWord`].
+//! is given up and made anew: see [`super::word::IndexWord`].
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
 use crate::db::Core;
+use crate::options::Durability;
 use crate::read;
 use crate::read::super_version::SuperVersion;
 use crate::write::BATCH_ARENA_BYTES;
@@ -74,8 +76,25 @@ fn with_buffer<R>(body: impl FnOnce(&mut EmitBuffer) -> R) -> R {
     })
 }
 
+/// A record that has the operations of indexes, too.
+pub(crate) struct Expanded<'a> {
+    pub(crate) operations: usize,
+    /// Whether it concerns an index that reads before writes.
+    reads: bool,
+    /// To be kept until the commit is published.
+    _held: Held<'a>,
+}
+
+impl Expanded<'_> {
+    /// The durability of the commit, if `asked` is what its caller wants, or the database.
+    pub(crate) fn durability(&self, core: &Core, asked: Option<Durability>) -> Option<Durability> {
+        let asked = asked.unwrap_or(core.options.durability);
+        let is_unlogged = asked == Durability::None && self.reads && !planted::is(Bug::StrictNotLogged);
+        Some(if is_unlogged { Durability::Buffered } else { asked })
+    }
+}
+
 /// Fills `record`, which has room for the header and nothing else, with `rows` and the operations of their indexes.
-/// Gives the number of operations, and locks to keep until the commit is published.
 ///
 /// Errors: `IndexUnavailable` if an index has no extractor, `InvalidArgument` if an index key is too long or the
 /// commit as a whole, `UniqueViolation`.
@@ -83,16 +102,17 @@ pub(crate) fn expand<'a, 'r>(
     core: &'a Core,
     rows: impl Iterator<Item = Operation<'r>> + Clone,
     record: &mut Vec<u8>,
-) -> Result<(usize, Held<'a>)> {
+) -> Result<Expanded<'a>> {
     let blind = {
         let guard = crossbeam_epoch::pin();
         expand_blindly(core.view.load(&guard), rows.clone(), record)?
     };
-    let (operations, held) = match blind {
-        Some(operations) => (operations, Held::default()),
+    let expanded = match blind {
+        Some(operations) => Expanded { operations, reads: false, _held: Held::default() },
         None => {
             record.truncate(HEADER_BYTES);
-            Reading::expand(core, rows, record)?
+            let (operations, held) = Reading::expand(core, rows, record)?;
+            Expanded { operations, reads: true, _held: held }
         }
     };
     if record.len() > BATCH_ARENA_BYTES {
@@ -100,7 +120,7 @@ pub(crate) fn expand<'a, 'r>(
             "the batch is too long with the entries of its indexes; split it",
         ));
     }
-    Ok((operations, held))
+    Ok(expanded)
 }
 
 /// The case that reads nothing. `None` if an index needs to read.

@@ -52,7 +52,8 @@ impl IndexOptions {
     }
 
     /// Whether two rows may not have the same index key. A write that would make it so is refused with
-    /// [`ErrorKind::UniqueViolation`](crate::ErrorKind::UniqueViolation). Such a write asks the index first.
+    /// [`ErrorKind::UniqueViolation`](crate::ErrorKind::UniqueViolation). Such a write asks the index first, and is in the
+    /// log also with [`Durability::None`](crate::Durability::None).
     pub fn unique(mut self, unique: bool) -> IndexOptions {
         self.unique = unique;
         self

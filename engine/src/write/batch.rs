@@ -1,7 +1,8 @@
 //! Write batches: any set of operations over any keyspaces, applied as one.
 use crate::db::DbInner;
 use crate::index::hooks;
-use crate::keyspace::{IndexWord, Keyspace};
+use crate::index::word::IndexWord;
+use crate::keyspace::Keyspace;
 use crate::options::{Durability, WriteOptions};
 use crate::write::{
     ARENA_VALUE_BYTES, BATCH_ARENA_BYTES, Commit, check_key, check_value, commit, insert_all, with_scratch,
@@ -153,8 +154,9 @@ impl WriteBatch {
                     core.check_writable()?;
                     // What this batch encoded itself decodes.
                     let rows = Operations::new(&self.record[HEADER_BYTES..]).map_while(Result::ok);
-                    let (operations, _held) = hooks::expand(core, rows, record)?;
-                    commit(core, record, operations, options.durability, is_current, insert_all)
+                    let expanded = hooks::expand(core, rows, record)?;
+                    let durability = expanded.durability(core, options.durability);
+                    commit(core, record, expanded.operations, durability, is_current, insert_all)
                 }),
             };
             // A refused commit (a full disk, say) leaves the batch as it was, for another try.

@@ -4,7 +4,8 @@
 //! the directory must hold what is referenced and nothing else (O8); at a close nothing may be left open (O9); memory
 //! stays within the budget (O12); what the MANIFEST says of tables is true (O13); sequence numbers only grow, also over
 //! crashes (O14).
-use crate::sim::model::{Incarnation, Map, Model, is_empty};
+use crate::sim::indexes::needs_log;
+use crate::sim::model::{Change, Incarnation, Map, Model, is_empty};
 use crate::sim::operation::{
     Lookup, Move, Operation, Range, SLOTS, Step, Write, show_key, space_name, space_number,
 };
@@ -469,7 +470,7 @@ impl Driver {
         };
         self.largest_batch = self.largest_batch.max(changes.iter().map(bytes).sum());
         let before = self.model.promise().sequence;
-        self.model.submit(changes.clone(), durability);
+        self.model.submit(changes.clone(), self.logged(durability, &changes));
         self.moved(observer)?;
         let durable = durability == Durability::Sync;
         if single && changes.len() == 1 {
@@ -507,6 +508,18 @@ impl Driver {
             self.moved(observer)?;
         }
         Ok(())
+    }
+
+    /// What `durability` means for these changes.
+    fn logged(&self, durability: Durability, changes: &[Change]) -> Durability {
+        let needs_log = |space: Incarnation| {
+            let indexes = self.model.promise().indexes.range((space, 0)..=(space, u8::MAX));
+            indexes.into_iter().any(|(_, index)| needs_log(*index))
+        };
+        match durability {
+            Durability::None if changes.iter().any(|(space, ..)| needs_log(*space)) => Durability::Buffered,
+            _ => durability,
+        }
     }
 
     fn background(&mut self, step: Step, observer: &mut dyn Observer) -> Outcome {

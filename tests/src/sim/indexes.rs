@@ -80,6 +80,12 @@ pub fn options(index: u8) -> IndexOptions {
     }
 }
 
+/// Whether commits to rows with index number `index` are in the log whatever durability is asked for: strict indexes and
+/// unique ones.
+pub fn needs_log(index: u8) -> bool {
+    index >= 2
+}
+
 /// A letter for each of the first bytes, so that rows share index keys and have several; and how long the value is.
 fn letters(_key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
     for byte in value.iter().take(3) {

@@ -4,6 +4,7 @@
 //! A job is this program again, with `--part I/N`. It reports each seed as a line on its standard output. One that
 //! dies or says nothing for too long is a violation of the seed it was at, and is started again behind that seed.
 #![allow(clippy::disallowed_methods, reason = "starts processes and watches them in real time")]
+use crate::patience::{LOOK, Patience};
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::report::{SeedReport, Tally};
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +15,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-/// A seed that takes longer hangs.
+/// A seed that works, or sleeps, for longer hangs.
 const SEED_LIMIT: Duration = Duration::from_secs(180);
 
 type SeedFunction = fn(u64, &Settings) -> SeedReport;
@@ -125,8 +126,10 @@ enum Message {
 
 struct Job {
     child: Child,
-    /// The seed it is at, and since when.
-    at: Option<(u64, Instant)>,
+    /// The seed it is at, and the patience with it.
+    at: Option<(u64, Patience)>,
+    /// Whether that is over.
+    hangs: bool,
 }
 
 fn start(
@@ -165,7 +168,7 @@ fn start(
         }
         let _ = sender.send((number, Message::End));
     });
-    Job { child, at: None }
+    Job { child, at: None, hangs: false }
 }
 
 /// Starts jobs and adds up what they report.
@@ -186,7 +189,7 @@ fn spread(
         })
         .collect();
     while jobs.iter().any(Option::is_some) {
-        let message = match receiver.recv_timeout(Duration::from_secs(1)) {
+        let message = match receiver.recv_timeout(LOOK) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => unreachable!("this function holds a sender"),
@@ -194,7 +197,7 @@ fn spread(
         match message {
             Some((number, Message::Begin(seed))) => {
                 if let Some(job) = &mut jobs[number] {
-                    job.at = Some((seed, Instant::now()));
+                    job.at = Some((seed, Patience::new(job.child.id(), SEED_LIMIT)));
                 }
             }
             Some((number, Message::Done(report))) => {
@@ -206,8 +209,8 @@ fn spread(
             Some((number, Message::End)) => {
                 let Some(mut job) = jobs[number].take() else { continue };
                 let status = job.child.wait().expect("it was started here");
-                if let Some((seed, since)) = job.at {
-                    let what = match since.elapsed() >= SEED_LIMIT {
+                if let Some((seed, _)) = job.at {
+                    let what = match job.hangs {
                         true => format!("hangs: not done after {SEED_LIMIT:?}"),
                         false => format!("the process died: {status}"),
                     };
@@ -226,8 +229,9 @@ fn spread(
             None => {}
         }
         for job in jobs.iter_mut().flatten() {
-            if job.at.is_some_and(|(_, since)| since.elapsed() >= SEED_LIMIT) {
+            if job.at.as_mut().is_some_and(|(_, patience)| patience.is_over()) {
                 // Its end is met above.
+                job.hangs = true;
                 let _ = job.child.kill();
             }
         }

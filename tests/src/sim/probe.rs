@@ -6,12 +6,17 @@
 #![allow(clippy::disallowed_methods, reason = "waits for real threads")]
 use crate::harness::{builder, eventually, plant, within};
 use crate::sim::arguments::{Command, Run, Settings};
-use sapwood::{Durability, Env, ErrorKind, KeyspaceOptions, WriteOptions};
+use sapwood::{
+    BackgroundStep, Builtin, Durability, Env, ErrorKind, Field, IndexOptions, KeyKind, KeyspaceOptions,
+    WriteOptions,
+};
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::log_segment::DATA_OFFSET;
 use sapwood_base::format::table_index::TableIndexColumns;
 use sapwood_base::{FileNumber, planted};
+use sapwood_storage::ThreadClass;
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call};
+use sapwood_storage::sync::give_turn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +75,16 @@ pub const PROBES: &[Probe] = &[
         name: "reading-while-merging",
         asks: "do gets see the newest while tables change?",
         run: merging,
+    },
+    Probe {
+        name: "index-snapshot",
+        asks: "does a snapshot see the index of its time when all is merged?",
+        run: index_snapshot,
+    },
+    Probe {
+        name: "index-pages",
+        asks: "does a walk through an index see its own tree when others are written?",
+        run: index_pages,
     },
     Probe { name: "inserting-together", asks: "are keys found while others are inserted?", run: inserting },
 ];
@@ -449,10 +464,19 @@ fn crafted_footer() {
     assert!(decoded.is_err(), "sections overlap the data: {decoded:?}");
 }
 
-/// Gets beside overwrites, flushes and compactions: never an older value than one that was acknowledged before.
+/// Gets beside overwrites, flushes and compactions, in many orders: never an older value than one that was acknowledged
+/// before.
 fn merging() {
-    let (env, _fs) = Env::sim(1);
-    let db = builder("db", &env).open().expect("it opens");
+    for seed in 0..24 {
+        let (env, _fs, schedule) = Env::sim_scheduled(seed);
+        if let Err(what) = schedule.run(move || merge_beside_a_reader(&env)) {
+            panic!("schedule {seed}: {what}");
+        }
+    }
+}
+
+fn merge_beside_a_reader(env: &Env) {
+    let db = builder("db", env).open().expect("it opens");
     let keyspace = db.default_keyspace();
     let done = Arc::new(AtomicBool::new(false));
     let reader = {
@@ -465,21 +489,99 @@ fn merging() {
                     got.map_or(0, |value| u32::from_be_bytes(value[..4].try_into().expect("four bytes")));
                 assert!(got >= last, "read {got} after {last}");
                 last = got;
+                // Otherwise it is the only one that goes on where it has the highest priority.
+                give_turn();
             }
         };
-        std::thread::Builder::new().spawn(body).expect("a thread")
+        env.spawn("reader", ThreadClass::Latency, body).expect("a thread")
     };
-    for number in 1..=1500u32 {
+    for number in 1..=30u32 {
         keyspace.put("key", number.to_be_bytes()).expect("written");
-        if number % 5 == 0 {
+        if number % 3 == 0 {
             db.flush().expect("flushed");
-        }
-        if reader.is_finished() {
-            break;
         }
     }
     done.store(true, Ordering::Release);
     reader.join().expect("every read was right");
+    db.close().expect("closed");
+}
+
+/// An index on the first byte of values, which covers some bytes behind it.
+fn first_byte() -> IndexOptions {
+    let covering = Field::value().range(1, 120);
+    IndexOptions::builtin(Builtin::new(Field::value().range(0, 1), KeyKind::Bytes).covering(covering))
+}
+
+fn index_snapshot() {
+    let (env, _fs) = Env::sim_manual(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("first", first_byte()).expect("made");
+    let write = |letter: &str| {
+        for number in 0..50u32 {
+            keyspace.put(number.to_be_bytes(), letter).expect("written");
+        }
+    };
+    write("a");
+    db.flush().expect("flushed");
+    let snapshot = db.snapshot();
+    for letter in ["b", "c"] {
+        write(letter);
+        db.flush().expect("flushed");
+        db.compact().expect("merged");
+    }
+    for (letter, old, new) in [("a", 50, 0), ("b", 0, 0), ("c", 0, 50)] {
+        assert_eq!(index.get(letter).at(&snapshot).count(), old, "{letter} at the snapshot");
+        assert_eq!(index.get(letter).count(), new, "{letter} now");
+    }
+}
+
+/// A walk that reads a tree page by page while two later states of the tree are written.
+fn index_pages() {
+    const ROWS: u32 = 4000;
+    let (env, _fs) = Env::sim_manual(1);
+    let db = builder("db", &env)
+        .advanced(|options| options.memtable_bytes = Some(1 << 20))
+        .open()
+        .expect("it opens");
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("first", first_byte()).expect("made");
+    let put = |number: u32, round: u8| {
+        let value = [&b"a"[..], &[round; 120]].concat();
+        keyspace.put(number.to_be_bytes(), value).expect("written");
+    };
+    let merge_when_idle = || {
+        for _ in 0..2 {
+            env.sleep(Duration::from_secs(2));
+            while db.background_step(BackgroundStep::Compaction).expect("merged") {}
+        }
+    };
+    (0..ROWS).for_each(|number| put(number, 0));
+    db.compact().expect("merged");
+    // What is left of this moves to other places among the pages.
+    (0..ROWS / 3).for_each(|number| keyspace.delete(number.to_be_bytes()).expect("written"));
+    (0..ROWS).skip(ROWS as usize / 3).step_by(25).for_each(|number| put(number, 1));
+    db.flush().expect("flushed");
+    // This goes into the tree later, and the walk sees it too, so that nothing need wait for the end of the walk.
+    (0..ROWS).skip(ROWS as usize / 3 + 7).step_by(25).for_each(|number| put(number, 2));
+    let mut walk = index.iter();
+    let first = walk.next().expect("there are rows").expect("read");
+    merge_when_idle();
+    db.flush().expect("flushed");
+    merge_when_idle();
+    let mut expected = ROWS / 3;
+    for hit in std::iter::once(Ok(first)).chain(walk) {
+        let hit = hit.expect("read");
+        assert_eq!(hit.primary_key(), expected.to_be_bytes(), "row {expected} comes next");
+        let round = match (expected - ROWS / 3) % 25 {
+            0 => 1,
+            7 => 2,
+            _ => 0,
+        };
+        assert_eq!(hit.covering(), [round; 120], "row {expected}");
+        expected += 1;
+    }
+    assert_eq!(expected, ROWS, "the walk comes to the end");
 }
 
 /// Writers that split the same leaves, and readers of what was there before.

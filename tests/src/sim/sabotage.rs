@@ -6,6 +6,7 @@
 //! first violation, a death or a hang. What fails without the bug as well, asked of the same seed or scenario, is not
 //! counted.
 #![allow(clippy::disallowed_methods, reason = "starts processes and watches them in real time")]
+use crate::patience::{LOOK, Patience};
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::report::SeedReport;
 use sapwood_base::planted::Bug;
@@ -109,18 +110,17 @@ fn detector(bug: Bug) -> Detector {
         UncheckedAdd => Probe("crafted-footer"),
         NoLock => Probe("lock"),
         EmptyKeyspaceName => Probe("names"),
-        StaleEntriesStay
-        | RowsNotAsked
-        | DeleteKeepsEntries
-        | ApplyIgnoresSnapshots
-        | ApplyLosesDeletes
-        | CountIgnoresDeltas
-        | TreePagesReused => Seeds("meta"),
-        IndexAheadOfRows | TreeNotSynced => Seeds("crash"),
+        StaleEntriesStay | RowsNotAsked | DeleteKeepsEntries | ApplyLosesDeletes | CountIgnoresDeltas => {
+            Seeds("meta")
+        }
+        ApplyIgnoresSnapshots => Probe("index-snapshot"),
+        TreePagesReused => Probe("index-pages"),
+        IndexAheadOfRows | StrictNotLogged | TreeNotSynced => Seeds("crash"),
         SequenceBeforeView => Probe("reading-while-merging"),
         TornLeaf => Model("sapwood-memtable", &["--test", "loom", "a_lookup_sees_whole_leaves"]),
         PinnedFrameFreed => Model("sapwood-storage", &["--lib", "a_pinned_frame_is_freed_once"]),
         PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
+        IndexWordUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
         StartNotAwaited => Model("sapwood", &["--test", "loom", "a_frozen_generation"]),
     }
 }
@@ -273,12 +273,15 @@ fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, Strin
             }
         }
     });
-    let (start, limit) = (Instant::now(), Duration::from_secs(seconds) + HANG);
+    let mut patience = Patience::new(child.0.id(), Duration::from_secs(seconds) + HANG);
     let (mut count, mut is_running) = (0, None);
     loop {
-        let message = match receiver.recv_timeout(limit.saturating_sub(start.elapsed())) {
+        let message = match receiver.recv_timeout(LOOK) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout) => {
+                if !patience.is_over() {
+                    continue;
+                }
                 return Some((Some(count), format!("hangs at seed {is_running:?}")));
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -333,7 +336,14 @@ fn watch_whole(mut command: std::process::Command) -> Option<String> {
         let _ = errors.read_to_string(&mut text);
         let _ = sender.send(text);
     });
-    let Ok(text) = receiver.recv_timeout(HANG * 2) else { return Some("hangs".to_string()) };
+    let mut patience = Patience::new(child.0.id(), HANG * 2);
+    let text = loop {
+        match receiver.recv_timeout(LOOK) {
+            Ok(text) => break text,
+            Err(RecvTimeoutError::Timeout) if !patience.is_over() => {}
+            Err(_) => return Some("hangs".to_string()),
+        }
+    };
     let status = child.0.wait().expect("it was started here");
     // The message of a panic stands below the line that says where it was.
     let mut lines = text.lines().skip_while(|line| !line.contains("panicked at")).skip(1);

@@ -160,10 +160,8 @@ impl Generator {
         Generator { kinds, weight, spaces: 1 + draw.below(4) as u8, keys, lengths, durabilities, next_tag: 1 }
     }
 
-    /// Adds secondary indexes to what is drawn, and takes commits without a log record away: when a crash takes such a
-    /// commit and leaves a later one, a strict index keeps the entries that the former has removed.
+    /// Adds secondary indexes to what is drawn.
     pub fn add_indexes(&mut self) {
-        self.durabilities.retain(|durability| *durability != Durability::None);
         self.kinds.extend(INDEX_KINDS);
         self.weight += INDEX_KINDS.iter().map(|(_, weight)| weight).sum::<u32>();
     }

@@ -1,0 +1,42 @@
+//! The word that tells writers which set of indexes a keyspace has.
+//!
+//! A write reads the word first, then the view, and the word again when it has its place in the log. Who changes the set
+//! of indexes makes the new one visible, changes the word, and then takes a place in the log itself. Both places come
+//! from one atomic variable, so a write behind that place that was made for the old set finds another word, and is made
+//! anew. `engine/tests/loom.rs` has a model of that.
+use crate::sync::{AtomicU64, Ordering};
+use sapwood_base::planted::{self, Bug};
+
+/// Which set of indexes a write was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexWord(u64);
+
+impl IndexWord {
+    #[inline]
+    pub(crate) fn has_indexes(self) -> bool {
+        self.0 & 1 != 0
+    }
+}
+
+/// The word of one keyspace: whether it has indexes, in the lowest bit, and how often that has changed, above.
+pub(crate) struct SharedIndexWord(AtomicU64);
+
+impl SharedIndexWord {
+    /// That of a keyspace without indexes.
+    pub(crate) fn new() -> SharedIndexWord {
+        SharedIndexWord(AtomicU64::new(0))
+    }
+
+    #[inline]
+    pub(crate) fn load(&self) -> IndexWord {
+        // Acquire: pairs with the Release in `change`; the view that is loaded next has the set.
+        IndexWord(self.0.load(Ordering::Acquire))
+    }
+
+    /// Says that the set of indexes in the view is another one. REQUIRES: callers exclude each other.
+    pub(crate) fn change(&self, has_indexes: bool) {
+        let word = self.0.load(Ordering::Relaxed);
+        let order = if planted::is(Bug::IndexWordUnordered) { Ordering::Relaxed } else { Ordering::Release };
+        self.0.store((word | 1) + 1 + u64::from(has_indexes), order);
+    }
+}
