@@ -3,11 +3,12 @@
 //! The method is that of SQLite's anomaly tests: run a workload once and count its calls of the file system; then, for
 //! every call and everything that can befall it, once or from then on, run it again. The workload opens a database,
 //! writes with every durability, makes and drops a keyspace, flushes, compacts, reads along a snapshot, dies, recovers,
-//! closes, and is opened for reading only. It runs on one thread, so call number 137 is the same call each time.
+//! closes, and is opened for reading only. Every second workload has secondary indexes, which are made, built anew and
+//! dropped, too. It runs on one thread, so call number 137 is the same call each time.
 //!
 //! *If the call failed*, somebody is told (an error, a poisoned handle, a bad health), or it does not matter, for reasons
 //! that `may_be_swallowed` lists. All that was acknowledged is there, at once and after a kill; all that was synced is
-//! there after a power loss; a database that is not poisoned takes writes again when the fault has passed; one that is
+//! there after a power loss; an index says what its rows say; a database that is not poisoned takes writes again when the fault has passed; one that is
 //! poisoned opens again. No error without a fault, no report of damage where there was only a failure, no panic.
 //!
 //! *If the device lied* (bits stored wrong, writes lost or astray, syncs that did nothing): the right data, or an error
@@ -17,15 +18,17 @@ use super::arguments::{Command, Run, Settings};
 use super::fault::injector::{Call, Effect, Injector, Plan};
 use super::jobs::replay_command;
 use super::report::SeedReport;
-use crate::harness::{builder, contents};
+use crate::harness::contents;
 use crate::model::{Map, Operation};
 use crate::oracle::{DEFAULT, Oracle};
 use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions, Snapshot};
 use sapwood_storage::sim::{Operation as Kind, SimFs};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod indexes;
 pub mod injector;
 
 /// Seeds per workload: each seed takes every so many-th call.
@@ -43,6 +46,7 @@ pub const COMMAND: Command = Command {
     options: &[
         ("--only", "N", "only the run with this number, of those that the seed has"),
         ("--one-in", "N", "only one run in so many of those that the seed has"),
+        ("--indexes", "", "gives every workload secondary indexes, not only every second one"),
         ("--quiet", "", "print the calls whose failure was harmless or lost something, and told nobody"),
         ("--trace", "", "print each run before it begins"),
     ],
@@ -69,6 +73,13 @@ enum Verdict {
     Elsewhere,
 }
 
+/// Which workload a run has.
+#[derive(Clone, Copy)]
+struct WorkloadKind {
+    seed: u64,
+    has_indexes: bool,
+}
+
 /// What is to go wrong in a run.
 #[derive(Clone, Copy)]
 struct Planned<'c> {
@@ -78,10 +89,12 @@ struct Planned<'c> {
     ends_a_close: bool,
 }
 
-/// Runs the share of one seed: seed / 32 makes the workload, seed % 32 is the share.
+/// Runs the share of one seed: seed / 32 makes the workload, seed % 32 is the share. Odd workloads have indexes.
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let (workload, slice) = (seed / SLICES, seed % SLICES);
     let mut report = SeedReport { counts: vec![0; 6], violations: Vec::new() };
+    let workload =
+        WorkloadKind { seed: workload, has_indexes: workload % 2 == 1 || settings.has("--indexes") };
     let calls = match alone(|| run(workload, None)) {
         Ok((_, calls)) => calls,
         Err(message) => {
@@ -131,7 +144,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
                 }
             }
             Err(message) => {
-                let replay = format!("{} --only {number}", replay_command("fault", seed));
+                let indexes = if settings.has("--indexes") { " --indexes" } else { "" };
+                let replay = format!("{} --only {number}{indexes}", replay_command("fault", seed));
                 report.violations.push(format!("seed {seed}: {what}: {message}\n  replay with: {replay}"));
             }
         }
@@ -188,12 +202,12 @@ fn ends_a_close(calls: &[Call], at: usize) -> bool {
 }
 
 /// One run; the calls that it made if nothing was planned.
-fn run(workload: u64, planned: Option<Planned<'_>>) -> Result<(Verdict, Vec<Call>), String> {
+fn run(workload: WorkloadKind, planned: Option<Planned<'_>>) -> Result<(Verdict, Vec<Call>), String> {
     let plan = planned.map(|planned| planned.plan);
-    let (machine, sim) = Env::sim_manual(workload);
+    let (machine, sim) = Env::sim_manual(workload.seed);
     let injector = Injector::new(&sim, plan);
     let mut run = Workload {
-        random: fastrand::Rng::with_seed(workload),
+        random: fastrand::Rng::with_seed(workload.seed),
         env: machine.with_file_system(Arc::new(injector.clone())),
         sim,
         injector,
@@ -206,6 +220,8 @@ fn run(workload: u64, planned: Option<Planned<'_>>) -> Result<(Verdict, Vec<Call
         unnoticed: false,
         snapshot: None,
         number: 0,
+        has_indexes: workload.has_indexes,
+        indexes: BTreeSet::new(),
     };
     run.work()?;
     let calls = run.injector.record();
@@ -230,6 +246,9 @@ struct Workload {
     unnoticed: bool,
     snapshot: Option<(Snapshot, Map)>,
     number: u64,
+    has_indexes: bool,
+    /// Those that are complete.
+    indexes: BTreeSet<u8>,
 }
 
 /// An end of the workload that is no violation: the database does not open any more.
@@ -297,7 +316,7 @@ impl Workload {
         let floor = if self.is_damaged() { 0 } else { floor };
         let db = self.db();
         match self.oracle.check(&db, floor) {
-            Ok(count) => Ok(Some(count)),
+            Ok(count) => self.check_indexes().map(|()| Some(count)),
             Err(error) => self.cause(&error).map(|()| None),
         }
     }
@@ -312,7 +331,7 @@ impl Workload {
             if tries > 3 || self.openings > 3 * OPENINGS {
                 return Ok(Err(Over));
             }
-            match builder("db", &self.env).advanced(|o| o.idle_compaction = false).open() {
+            match self.builder().advanced(|o| o.idle_compaction = false).open() {
                 Ok(db) => self.db = Some(db),
                 Err(error) => {
                     self.cause(&error)?;
@@ -322,9 +341,11 @@ impl Workload {
             let floor = if self.is_damaged() { 0 } else { floor };
             let db = self.db();
             let durable = self.oracle.durable;
-            match self.oracle.recovered(&db, floor) {
+            let recovered = self.oracle.recovered(&db, floor);
+            match recovered.and_then(|count| self.forget_lost_indexes().map(|()| count)) {
                 Ok(count) => {
                     self.unnoticed |= count < durable;
+                    self.check_indexes()?;
                     return Ok(Ok(()));
                 }
                 Err(error) => {
@@ -442,7 +463,9 @@ impl Workload {
         }
         match crate::harness::difference(&got, &want) {
             Some(difference) => Err(format!("along the snapshot: {difference}")),
-            None => Ok(()),
+            None => self
+                .compare_indexes(&db.default_keyspace(), Some(&snapshot), &want)
+                .map_err(|what| format!("along the snapshot: {what}")),
         }
     }
 
@@ -473,6 +496,7 @@ impl Workload {
             }
         }
         go!(self.commits(8));
+        go!(self.make_indexes());
         let db = self.db();
         let snapshot = db.snapshot();
         match contents(&db.default_keyspace()) {
@@ -502,6 +526,8 @@ impl Workload {
         let result = self.db().compact();
         go!(self.outcome(result));
         go!(self.background());
+        go!(self.rebuild_index());
+        go!(self.drop_index());
         go!(self.commits(14));
 
         // The process dies, and what comes next recovers.
@@ -533,7 +559,7 @@ impl Workload {
             self.cause(&error)?;
         }
         self.db = None;
-        match builder("db", &self.env).read_only(true).open() {
+        match self.builder().read_only(true).open() {
             Ok(db) => {
                 self.db = Some(db);
                 self.check(self.oracle.acknowledged)?;
@@ -571,11 +597,12 @@ impl Workload {
             (self.sim.crash(0), self.oracle.durable, "a power loss that keeps nothing"),
             (self.sim.crash(2 + met.len() as u64), self.oracle.durable, "a power loss"),
         ];
-        let (oracle, number) = (self.oracle.clone(), self.number);
+        let (oracle, number, indexes) = (self.oracle.clone(), self.number, self.indexes.clone());
         for (image, floor, what) in images {
             self.move_to(image);
             self.oracle = oracle.clone();
             self.number = number;
+            self.indexes = indexes.clone();
             self.opens_and_works(floor).map_err(|message| format!("opened after {what}: {message}"))?;
         }
         Ok(match (self.unnoticed, self.was_poisoned, self.errors) {
@@ -653,7 +680,7 @@ impl Workload {
             false => Err(error.to_string()),
         };
         self.openings = 0;
-        let db = match builder("db", &self.env).open() {
+        let db = match self.builder().open() {
             Ok(db) => db,
             Err(error) => {
                 self.cause(&error)?;
@@ -662,8 +689,12 @@ impl Workload {
         };
         self.db = Some(db.clone());
         let durable = self.oracle.durable.min(floor);
-        match self.oracle.recovered(&db, if damaged { 0 } else { floor }) {
-            Ok(count) => self.unnoticed |= count < durable,
+        let recovered = self.oracle.recovered(&db, if damaged { 0 } else { floor });
+        match recovered.and_then(|count| self.forget_lost_indexes().map(|()| count)) {
+            Ok(count) => {
+                self.unnoticed |= count < durable;
+                self.check_indexes()?;
+            }
             Err(error) => {
                 self.cause(&error)?;
                 self.db = None;
@@ -687,17 +718,21 @@ impl Workload {
         let wrong = |error: Error| {
             wrong(error).map_err(|message| format!("and after the next power loss: {message}"))
         };
-        let db = match builder("db", &self.env).open() {
+        let db = match self.builder().open() {
             Ok(db) => db,
             Err(error) => {
                 self.cause(&error)?;
                 return wrong(error);
             }
         };
-        match self.oracle.check(&db, self.oracle.durable) {
-            Ok(_) => Ok(()),
+        let checked = self.oracle.check(&db, self.oracle.durable);
+        self.db = Some(db);
+        let checked = match checked.and_then(|_| self.forget_lost_indexes()) {
+            Ok(()) => self.check_indexes(),
             Err(error) => self.cause(&error).and_then(|()| wrong(error)),
-        }
+        };
+        self.db = None;
+        checked
     }
 }
 

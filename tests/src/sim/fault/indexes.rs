@@ -1,0 +1,118 @@
+//! Secondary indexes of the workload whose calls fail: after whatever went wrong, each says what its rows say (O5), or
+//! that it cannot be asked because its making failed.
+use super::{Over, Step, Workload};
+use crate::harness::builder;
+use crate::sim::driver::Stop;
+use crate::sim::indexes::{self, index_name, index_number, options};
+use crate::sim::model::Map;
+use sapwood::{DbBuilder, Keyspace, Snapshot};
+
+/// Those of the default keyspace: one that is kept up behind the writes, one that reads before them, a unique one.
+const INDEXES: [u8; 3] = [0, 2, 3];
+/// The one that is built anew, and the one that is dropped.
+pub(super) const REBUILT: u8 = 0;
+pub(super) const DROPPED: u8 = 3;
+
+impl Workload {
+    /// What opens the database, with the code of its indexes.
+    pub(super) fn builder(&self) -> DbBuilder {
+        let builder = builder("db", &self.env);
+        match self.has_indexes {
+            true => INDEXES.iter().fold(builder, |builder, index| {
+                builder.index("default", &index_name(*index), options(*index))
+            }),
+            false => builder,
+        }
+    }
+
+    /// Makes all indexes.
+    pub(super) fn make_indexes(&mut self) -> Result<Result<(), Over>, String> {
+        if !self.has_indexes {
+            return Ok(Ok(()));
+        }
+        for index in INDEXES {
+            let made = self.db().default_keyspace().create_index(&index_name(index), options(index));
+            if made.is_ok() {
+                self.indexes.insert(index);
+            }
+            if self.outcome(made)?.is_err() {
+                return Ok(Err(Over));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Builds one of the indexes anew, if it is there. If that fails, it need not be there any more.
+    pub(super) fn rebuild_index(&mut self) -> Result<Result<(), Over>, String> {
+        if !self.indexes.remove(&REBUILT) {
+            return Ok(Ok(()));
+        }
+        let index = self.db().default_keyspace().index(&index_name(REBUILT));
+        let rebuilt = index.and_then(|index| index.rebuild());
+        if rebuilt.is_ok() {
+            self.indexes.insert(REBUILT);
+        }
+        Ok(self.outcome(rebuilt)?.map(drop))
+    }
+
+    /// Drops one of the indexes, if it is there.
+    pub(super) fn drop_index(&mut self) -> Result<Result<(), Over>, String> {
+        if !self.indexes.remove(&DROPPED) {
+            return Ok(Ok(()));
+        }
+        let dropped = self.db().default_keyspace().drop_index(&index_name(DROPPED));
+        Ok(self.outcome(dropped)?.map(drop))
+    }
+
+    /// After an opening: what the device has lost without a word is not waited for.
+    pub(super) fn forget_lost_indexes(&mut self) -> sapwood::Result<()> {
+        if self.is_damaged() {
+            let listed = self.db().default_keyspace().list_indexes()?;
+            self.indexes.retain(|index| listed.contains(&index_name(*index)));
+        }
+        Ok(())
+    }
+
+    /// Compares every index with the rows that the database has.
+    pub(super) fn check_indexes(&mut self) -> Step {
+        if !self.has_indexes {
+            return Ok(());
+        }
+        let keyspace = self.db().default_keyspace();
+        match crate::harness::contents(&keyspace) {
+            Ok(rows) => self.compare_indexes(&keyspace, None, &rows),
+            Err(error) => self.cause(&error),
+        }
+    }
+
+    /// Compares every index with `rows`, those of `snapshot` if there is one.
+    pub(super) fn compare_indexes(
+        &mut self,
+        keyspace: &Keyspace,
+        snapshot: Option<&Snapshot>,
+        rows: &crate::model::Map,
+    ) -> Step {
+        if !self.has_indexes {
+            return Ok(());
+        }
+        let rows: Map = rows.iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
+        let listed = match keyspace.list_indexes() {
+            Ok(names) => names.iter().filter_map(|name| index_number(name)).collect::<Vec<u8>>(),
+            Err(error) => return self.cause(&error),
+        };
+        if let Some(missing) = self.indexes.iter().find(|index| !listed.contains(index)) {
+            return Err(format!("O5: index {missing} is gone"));
+        }
+        for index in listed {
+            match indexes::compare(keyspace, index, snapshot, &rows) {
+                Ok(true) => {}
+                // One whose making or dropping failed need not be complete, nor know states before it.
+                Ok(false) if snapshot.is_some() || !self.indexes.contains(&index) => {}
+                Ok(false) => return Err(format!("O5: index {index} cannot be asked, though it is complete")),
+                Err(Stop::Violation(what)) => return Err(what),
+                Err(Stop::Error(error)) => self.cause(&error)?,
+            }
+        }
+        Ok(())
+    }
+}
