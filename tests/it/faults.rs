@@ -1,7 +1,7 @@
 //! Disks that are full and calls that fail: an error or the right answer, never wrong data, a panic or a hang.
 use sapwood::{Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions};
 use sapwood_storage::sim::{Fault, FaultRule, FsyncFailure, Operation as Call, SimFs};
-use sapwood_tests::harness::{builder, eventually, within};
+use sapwood_tests::harness::{builder, contents, eventually, within};
 use sapwood_tests::model::Operation;
 use sapwood_tests::oracle::{DEFAULT, Oracle};
 use sapwood_tests::sim::arguments::Settings;
@@ -501,6 +501,38 @@ fn every_call_may_fail_once_or_for_good() {
             }
         }
     }
+}
+
+#[test]
+fn a_bit_of_the_log_that_is_read_wrong_takes_nothing_away() {
+    let (env, fs) = Env::sim_manual(11);
+    let db = builder("db", &env).open().unwrap();
+    for number in 0..50u32 {
+        db.default_keyspace().put(number.to_be_bytes(), [7; 100]).unwrap();
+    }
+    fs.crash_at(0);
+    drop(db);
+    let rows =
+        |env: &Env| builder("db", env).open().map(|db| contents(&db.default_keyspace()).unwrap().len());
+    let mut refused = 0;
+    for skip in 0..8 {
+        for bit in (0..8 * 4096).step_by(1501) {
+            let left = fs.kill();
+            left.fail(FaultRule::new(Call::Read, Fault::FlipRead(bit)).on(".wal").after(skip));
+            let env = env.with_file_system(Arc::new(left.clone()));
+            match rows(&env) {
+                Ok(count) => assert_eq!(count, 50, "bit {bit} of read {skip} was wrong"),
+                Err(error) => {
+                    assert!(error.kind() == ErrorKind::Corruption && error.file().is_some(), "{error}");
+                    refused += 1;
+                    // The opening that failed has left everything as it was.
+                    left.clear_faults();
+                    assert_eq!(rows(&env).unwrap(), 50, "after bit {bit} of read {skip} was wrong");
+                }
+            }
+        }
+    }
+    assert!(refused > 0, "some bit was of a record");
 }
 
 #[test]

@@ -346,6 +346,12 @@ impl<'a> Replay<'a> {
                     return Err(history.damage(torn));
                 }
                 history.reader.return_to(torn);
+                // What came wrong out of the device need not be wrong on it: then it is no end, and must not be made one.
+                if history.reader.next()?.is_some() {
+                    let message =
+                        "log record was another one when it was read again; open the database again";
+                    return Err(history.reader.damage(torn, message));
+                }
                 break;
             }
         }
