@@ -1,7 +1,8 @@
 //! `sapwood-sim probe`: small scenarios for promises that random work does not come near: edges of one call, crafted
 //! bytes, waiting threads, space and memory.
 //!
-//! Each is a function that panics if the promise is broken. `it/probe.rs` runs them all; `sabotage` runs one with a
+//! Each is a function that panics if the promise is broken. `it/probe.rs` runs them all, in a process of their own, since
+//! some let threads go on in an order that a seed decides; `sabotage` runs one with a
 //! planted bug that only it can find.
 #![allow(clippy::disallowed_methods, reason = "waits for real threads")]
 use crate::harness::{builder, eventually, plant, within};
