@@ -6,8 +6,8 @@
 use crate::slots::PageSlots;
 use crossbeam_epoch::Guard;
 use sapwood_base::format::btree_page::{
-    Child, KeyRest, OverflowRun, PAGE_HEADER_BYTES, PagePointer, TreePage, is_page, overflow_payload,
-    parse_overflow_page,
+    Child, KeyRest, OverflowRun, PAGE_HEADER_BYTES, PagePointer, TreePage, is_page, leaf_bytes_near,
+    overflow_payload, parse_overflow_page,
 };
 use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_base::{Error, Result};
@@ -49,6 +49,21 @@ impl TreeFile {
         fill: Fill,
         guard: &'g Guard,
     ) -> Result<BlockRef<'g>> {
+        self.page_near(child, level, None, file_pages, fill, guard)
+    }
+
+    /// [`TreeFile::page`], of which those lines are asked for at once that a search reads if `share` of a leaf's entries
+    /// lie before its key.
+    #[inline]
+    pub(crate) fn page_near<'g>(
+        &'g self,
+        child: &Child,
+        level: u8,
+        share: Option<f32>,
+        file_pages: u32,
+        fill: Fill,
+        guard: &'g Guard,
+    ) -> Result<BlockRef<'g>> {
         let pointer = child.pointer;
         if pointer.page >= file_pages {
             return Err(self.behind_the_end(pointer));
@@ -60,8 +75,18 @@ impl TreeFile {
                 self.read_page(child, level, file_pages, bytes)
             })?,
         };
+        if let Some(share) = share {
+            for offset in leaf_bytes_near(child.entries as usize, share) {
+                block.prefetch(offset);
+            }
+        }
         if !is_page(&block, pointer, Some(level)) {
             return Err(self.other_page(pointer));
+        }
+        if let Some(share) = share {
+            for offset in TreePage::of_validated(&block).stored_near(share) {
+                block.prefetch(offset);
+            }
         }
         Ok(block)
     }
@@ -162,6 +187,19 @@ impl TreeFile {
     ) -> Result<(usize, bool)> {
         let rest: &mut KeyRest<'_> = &mut |run| self.read_key_rest(run, file_pages);
         page.lower_bound(key, rest)
+    }
+
+    /// [`TreeFile::lower_bound`] in a leaf of which about `share` lies before `key`.
+    #[inline]
+    pub(crate) fn lower_bound_near(
+        &self,
+        page: &TreePage<'_>,
+        key: &[u8],
+        share: Option<f32>,
+        file_pages: u32,
+    ) -> Result<(usize, bool)> {
+        let rest: &mut KeyRest<'_> = &mut |run| self.read_key_rest(run, file_pages);
+        page.lower_bound_near(key, share, rest)
     }
 
     /// The child of an inner page below which `key` belongs.

@@ -23,6 +23,17 @@ pub struct TreeView {
     pub(crate) state: Arc<State>,
 }
 
+/// Where a key is, or would be.
+struct Found<'g> {
+    leaf: BlockRef<'g>,
+    /// The first cell at or above the key.
+    cell: usize,
+    /// Whether it is the key's.
+    is_equal: bool,
+    /// How many entries of the tree lie before the cell.
+    before: u64,
+}
+
 pub(crate) struct State {
     pub(crate) file: Arc<TreeFile>,
     pub(crate) root: TreeRoot,
@@ -54,13 +65,10 @@ impl TreeView {
     /// method below.
     pub fn get_with<R>(&self, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         let guard = crossbeam_epoch::pin();
-        let Some((_, leaf)) = self.descend(key, Fill::Normal, &guard)? else { return Ok(None) };
-        let page = TreePage::of_validated(&leaf);
-        let (cell, is_equal) = self.lower_bound(&page, key)?;
-        if !is_equal {
+        let Some(found) = self.descend(key, Fill::Normal, &guard)?.filter(|found| found.is_equal) else {
             return Ok(None);
-        }
-        match page.payload(cell) {
+        };
+        match TreePage::of_validated(&found.leaf).payload(found.cell) {
             Payload::Inline(value) => Ok(Some(f(value))),
             Payload::Overflow(run) => {
                 let bytes = self.read_run(&run)?;
@@ -77,8 +85,7 @@ impl TreeView {
     /// Whether `key` is there.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
         let guard = crossbeam_epoch::pin();
-        let Some((_, leaf)) = self.descend(key, Fill::Normal, &guard)? else { return Ok(false) };
-        Ok(self.lower_bound(&TreePage::of_validated(&leaf), key)?.1)
+        Ok(self.descend(key, Fill::Normal, &guard)?.is_some_and(|found| found.is_equal))
     }
 
     /// How many keys are below `key`, which need not be there itself. Reads one page per level.
@@ -88,9 +95,8 @@ impl TreeView {
 
     fn rank_and_presence(&self, key: &[u8]) -> Result<(u64, bool)> {
         let guard = crossbeam_epoch::pin();
-        let Some((before, leaf)) = self.descend(key, Fill::Normal, &guard)? else { return Ok((0, false)) };
-        let (cell, is_equal) = self.lower_bound(&TreePage::of_validated(&leaf), key)?;
-        Ok((before + cell as u64, is_equal))
+        let found = self.descend(key, Fill::Normal, &guard)?;
+        Ok(found.map_or((0, false), |found| (found.before, found.is_equal)))
     }
 
     /// How many keys are between the bounds. Reads two pages per level, however many keys there are.
@@ -136,29 +142,75 @@ impl TreeView {
         TreeCursor::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
     }
 
+    /// Calls `with` with key and value of each entry whose key begins with `prefix`, in order. Cheaper than a cursor when
+    /// there are few; their leaf stays where it is meanwhile, so keep `with` short.
+    pub fn for_each_with_prefix(
+        &self,
+        prefix: &[u8],
+        mut with: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let guard = crossbeam_epoch::pin();
+        let Some(found) = self.descend(prefix, Fill::Normal, &guard)? else { return Ok(()) };
+        let (page, first) = (TreePage::of_validated(&found.leaf), found.cell);
+        let mut key = Vec::with_capacity(2 * prefix.len() + 32);
+        for cell in first..page.cells() {
+            let Payload::Inline(value) = page.payload(cell) else {
+                return self.go_on_with_prefix(prefix, cell - first, with);
+            };
+            key.clear();
+            page.append_key(cell, &mut key);
+            if !key.starts_with(prefix) {
+                return Ok(());
+            }
+            with(&key, value)?;
+        }
+        // The next leaf may begin with more of them.
+        self.go_on_with_prefix(prefix, page.cells() - first, with)
+    }
+
+    /// The rest of [`TreeView::for_each_with_prefix`], of which `done` entries are done.
+    fn go_on_with_prefix(
+        &self,
+        prefix: &[u8],
+        done: usize,
+        mut with: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut cursor = self.prefix(prefix);
+        cursor.seek_to_first()?;
+        let mut left = done;
+        while cursor.valid() {
+            match left {
+                0 => with(cursor.key(), cursor.value())?,
+                _ => left -= 1,
+            }
+            cursor.next()?;
+        }
+        Ok(())
+    }
+
     /// The memory of the cache slots of this tree in bytes. Pages themselves are counted by the cache.
     pub fn pinned_bytes(&self) -> usize {
         self.state.file.slots.memory_bytes()
     }
 
-    /// The leaf that `key` belongs to, and how many entries lie in the leaves before it.
-    fn descend<'g>(
-        &'g self,
-        key: &[u8],
-        fill: Fill,
-        guard: &'g Guard,
-    ) -> Result<Option<(u64, BlockRef<'g>)>> {
+    /// Goes down to the leaf that `key` belongs to.
+    fn descend<'g>(&'g self, key: &[u8], fill: Fill, guard: &'g Guard) -> Result<Option<Found<'g>>> {
         let State { file, root } = &*self.state;
         let Some(mut child) = root.top else { return Ok(None) };
         let mut before = 0;
+        let mut share = None;
         for level in (1..root.height).rev() {
             let block = file.page(&child, level, root.file_pages, fill, guard)?;
             let page = TreePage::of_validated(&block);
             let index = file.child_of_key(&page, key, root.file_pages)?;
             before += page.entries_before(index);
+            share = page.share_below(index, key);
             child = page.child(index);
         }
-        Ok(Some((before, file.page(&child, 0, root.file_pages, fill, guard)?)))
+        let leaf = file.page_near(&child, 0, share, root.file_pages, fill, guard)?;
+        let (cell, is_equal) =
+            file.lower_bound_near(&TreePage::of_validated(&leaf), key, share, root.file_pages)?;
+        Ok(Some(Found { leaf, cell, is_equal, before: before + cell as u64 }))
     }
 
     pub(crate) fn page<'g>(

@@ -45,6 +45,7 @@ pub(crate) mod build;
 pub mod cursor;
 pub mod iterator;
 mod count;
+mod lookup;
 pub mod verify;
 
 use crate::db::Core;
@@ -114,6 +115,15 @@ impl Index {
     /// The entries with this index key, in the order of primary keys.
     pub fn get(&self, index_key: impl AsRef<[u8]>) -> IndexIter {
         IndexIter::new(self.clone(), Bounds::of_key(index_key.as_ref()))
+    }
+
+    /// Calls `with` with primary key and value of each row that has this index key, in the order of primary keys, and
+    /// gives their number. All of them are of one state, the latest. Nothing is copied, so this is the fastest way to
+    /// the rows of an index key. Keep `with` short: memory that others have freed waits for it.
+    ///
+    /// Errors: those of [`Index::get`] and of [`Hit::record`].
+    pub fn get_with(&self, index_key: impl AsRef<[u8]>, with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        lookup::rows(self, index_key.as_ref(), with)
     }
 
     /// The entries whose index keys lie in `range`.

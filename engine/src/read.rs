@@ -110,6 +110,20 @@ pub(crate) fn get_observed<'g, O: Observer>(
     }
     let view = core.view.load(guard);
     let sequence = at.or(early).unwrap_or_else(|| core.visible_sequence());
+    get_in_view(core, view, keyspace, key, sequence, guard, observer)
+}
+
+/// Steps 3 to 6, in a view that the caller has. REQUIRES: whatever `sequence` sees is in the view.
+#[inline]
+pub(crate) fn get_in_view<'g, O: Observer>(
+    core: &'g Core,
+    view: &'g SuperVersion,
+    keyspace: &KeyspaceState,
+    key: &[u8],
+    sequence: SequenceNumber,
+    guard: &'g Guard,
+    observer: &mut O,
+) -> Result<Option<Found<'g>>> {
     let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
     if planted::is(Bug::StaleRow)
         && let Some(value) = core.stale_rows.recall(keyspace.id, key)

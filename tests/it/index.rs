@@ -80,6 +80,15 @@ fn check(index: &Index, expected: &BTreeSet<Entry>, at: Option<&Snapshot>, rando
         };
         assert_eq!(count, between.len() as u64, "{name} count {low:?}..{high:?}");
         if at.is_none() {
+            let mut rows = Vec::new();
+            let count = index
+                .get_with(&low, |key, value| {
+                    assert_eq!(index.keyspace().get(key).unwrap().as_deref(), Some(value));
+                    rows.push(key.to_vec());
+                })
+                .unwrap();
+            let wanted: Vec<_> = within(&|key| key == low).into_iter().map(|(_, primary, _)| primary).collect();
+            assert_eq!((count, rows), (wanted.len() as u64, wanted), "{name} get_with {low:?}");
             let below = within(&|key| key < low.as_slice()).len() as u64;
             assert_eq!(index.rank(&low).unwrap(), below, "{name} rank {low:?}");
             let n = random.usize(0..expected.len() + 2);

@@ -51,13 +51,9 @@ pub fn lookup(worker: &mut Worker<'_>) -> Result<()> {
         let index_key = spread(random.u64(..num)).to_be_bytes();
         throttle_reads(shared, reads);
         reads += 1;
-        let mut rows = 0;
-        for hit in index.get(index_key) {
-            let hit = hit?;
-            let record = hit.record()?;
-            stats.add_bytes((hit.primary_key().len() + std::hint::black_box(&record).len()) as u64);
-            rows += 1;
-        }
+        let rows = index.get_with(index_key, |primary_key, record| {
+            stats.add_bytes((primary_key.len() + std::hint::black_box(record).len()) as u64);
+        })?;
         found += u64::from(rows > 0);
         stats.finish_operations(1, Operation::Read);
     }

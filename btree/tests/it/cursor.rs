@@ -102,6 +102,35 @@ fn a_prefix_gives_what_begins_with_it() {
 }
 
 #[test]
+fn a_prefix_is_visited_as_its_cursor_does_it() {
+    let mut random = fastrand::Rng::with_seed(4);
+    for shape in KEYS {
+        let mut pair = Pair::new(1, 512);
+        pair.apply(&random_changes(&mut random, shape, 3000, 2000, 0.0, 512));
+        let view = pair.tree.view();
+        let keys: Vec<Vec<u8>> = pair.model.keys().cloned().collect();
+        for _ in 0..300 {
+            let key = &keys[random.usize(..keys.len())];
+            let prefix = &key[..random.usize(..=key.len())];
+            let mut visited = Vec::new();
+            view.for_each_with_prefix(prefix, |key, value| {
+                visited.push((key.to_vec(), value.to_vec()));
+                Ok(())
+            })
+            .unwrap();
+            let mut cursor = view.prefix(prefix);
+            let mut expected = Vec::new();
+            cursor.seek_to_first().unwrap();
+            while cursor.valid() {
+                expected.push((cursor.key().to_vec(), cursor.value().to_vec()));
+                cursor.next().unwrap();
+            }
+            assert_eq!(visited, expected, "{prefix:?}");
+        }
+    }
+}
+
+#[test]
 fn cursors_outlive_the_tree_and_go_to_other_threads() {
     let mut random = fastrand::Rng::with_seed(1);
     let mut pair = Pair::new(1, 512);

@@ -127,16 +127,28 @@ impl RowCheck {
         is_needed.then(|| RowCheck { view: view.clone(), keyspace, sequence, through: index.through() })
     }
 
-    /// Whether an entry of the row `primary_key`, written at `sequence`, is stale.
+    /// Whether an entry of the row `primary_key`, written at `written`, is stale.
     #[inline]
-    fn is_stale(&self, primary_key: &[u8], sequence: SequenceNumber) -> bool {
-        let hash = key_hash(primary_key);
-        let generations = self.view.generations.iter();
-        let newest = generations
-            .filter_map(|generation| generation.memtable.get(self.keyspace, primary_key, hash, self.sequence))
-            .next();
-        newest.is_some_and(|found| found.sequence > sequence) && !planted::is(Bug::RowsNotAsked)
+    fn is_stale(&self, primary_key: &[u8], written: SequenceNumber) -> bool {
+        is_stale(&self.view, self.keyspace, primary_key, self.sequence, written)
     }
+}
+
+/// Whether a memtable has a later version of the row `primary_key`, as `sequence` sees it, than the one of an entry that
+/// was written at `written`.
+#[inline]
+pub(crate) fn is_stale(
+    view: &SuperVersion,
+    keyspace: KeyspaceId,
+    primary_key: &[u8],
+    sequence: SequenceNumber,
+    written: SequenceNumber,
+) -> bool {
+    let hash = key_hash(primary_key);
+    let mut generations = view.generations.iter();
+    let newest =
+        generations.find_map(|generation| generation.memtable.get(keyspace, primary_key, hash, sequence));
+    newest.is_some_and(|found| found.sequence > written) && !planted::is(Bug::RowsNotAsked)
 }
 
 /// Whether memtables hold rows of a keyspace.
@@ -175,10 +187,8 @@ impl IndexCursor {
         let entry = entry(&view, id)?;
         let tree = tree_view(core, entry)?.cloned();
         let rows = RowCheck::new(&view, &entry.state, sequence);
-        let is_settled =
-            view.keyspace(id).is_none_or(|space| space.version.runs.is_empty()) && !has_rows(&view, id);
         let inner = match tree {
-            Some(tree) if is_settled => {
+            Some(tree) if IndexCursor::is_settled(&view, id) => {
                 let lower = bounds.lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
                 let upper = bounds.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
                 Inner::Tree(tree.cursor(lower, upper))
@@ -191,6 +201,11 @@ impl IndexCursor {
             }
         };
         Ok(IndexCursor { inner, bounds, rows })
+    }
+
+    /// Whether the tree is all there is, for an index in a view.
+    pub(crate) fn is_settled(view: &SuperVersion, id: KeyspaceId) -> bool {
+        view.keyspace(id).is_none_or(|space| space.version.runs.is_empty()) && !has_rows(view, id)
     }
 
     /// Whether the cursor stands on an entry.

@@ -1,7 +1,7 @@
 //! What a lookup gives out: a block borrowed under an epoch guard, or pinned beyond it.
 #![allow(unsafe_code)]
 use super::BufferCache;
-use super::frames::FrameBase;
+use super::frames::{FrameBase, prefetch_line};
 use std::fmt;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -47,6 +47,14 @@ impl BlockRef<'_> {
                 }))
             }
             BlockRef::Owned(bytes) => PinnedBlock(Pinned::Owned(Arc::clone(bytes))),
+        }
+    }
+
+    /// Asks for the cache line with the byte at `offset`, if there is one.
+    #[inline]
+    pub fn prefetch(&self, offset: usize) {
+        if let Some(byte) = self.get(offset) {
+            prefetch_line(byte);
         }
     }
 
