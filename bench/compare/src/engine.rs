@@ -56,6 +56,58 @@ pub trait Engine: Sized + Sync {
 
     /// The version in use.
     fn version() -> String;
+
+    /// The index of a database that was opened with [`Settings::indexed`].
+    ///
+    /// Errors: [`NotOffered`] by engines whose index is not compared.
+    fn indexed(&self) -> Result<&impl Indexed> {
+        Err::<&NoIndex, _>(
+            NotOffered("only Sapwood has indexes; the way by hand is compared on RocksDB and fjall").into(),
+        )
+    }
+}
+
+/// Rows with a secondary index on [`index_key_of`](crate::stream::index_key_of) their values.
+///
+/// Sapwood keeps one itself. By hand it is a second table whose keys are index key and primary key, with nothing behind
+/// them: a write reads the old row, and one batch takes the old entry out, puts the new one in, and puts the row.
+pub trait Indexed: Sync {
+    /// Writes one row and its entry at once, in place of what the row had before.
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
+
+    /// Calls `with` with key and value of every row with this index key; returns how many there were.
+    fn lookup(&self, index_key: [u8; 8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64>;
+
+    /// Visits the index key and the primary key of all entries in order; returns how many there were.
+    fn scan(&self, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64>;
+}
+
+/// The index of an engine that is not asked for one.
+pub enum NoIndex {}
+
+impl Indexed for NoIndex {
+    fn put(&self, _: &[u8], _: &[u8]) -> Result<()> {
+        match *self {}
+    }
+
+    fn lookup(&self, _: [u8; 8], _: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        match *self {}
+    }
+
+    fn scan(&self, _: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        match *self {}
+    }
+}
+
+/// Bytes of an index key.
+pub const INDEX_KEY_BYTES: usize = 8;
+
+/// The key of an entry in a table that is an index by hand.
+#[inline]
+pub fn entry_key(into: &mut Vec<u8>, index_key: [u8; INDEX_KEY_BYTES], key: &[u8]) {
+    into.clear();
+    into.extend_from_slice(&index_key);
+    into.extend_from_slice(key);
 }
 
 /// Reads of one thread.

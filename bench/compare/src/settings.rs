@@ -20,6 +20,9 @@ pub struct Settings {
     pub background_threads: usize,
     /// The codec of data blocks.
     pub codec: Codec,
+    /// Whether the rows have a secondary index: see [`crate::engine::Indexed`].
+    #[serde(default)]
+    pub indexed: bool,
     /// A fill stops being measured after this many seconds; the rest is written in batches.
     pub fill_seconds: f64,
     /// Every other workload ends after this many seconds, or after `rows` operations.
@@ -48,6 +51,7 @@ impl Default for Settings {
             memtables: 4,
             background_threads: 2,
             codec: Codec::None,
+            indexed: false,
             fill_seconds: 15.0,
             seconds: 1.0,
         }

@@ -37,6 +37,16 @@ pub const ALL: &[Station] = &[
     Station { id: "durable", title: "durable writes", standard: true, adjust: unchanged, processes: &[&["fillsync"], &["verify"]] },
     Station { id: "durable8", title: "durable writes of 8 threads", standard: true, adjust: unchanged, processes: &[&["fillsync8"], &["verify"]] },
     Station {
+        id: "indexed", title: "2 M rows with a secondary index", standard: true,
+        adjust: |settings| { settings.rows = settings.rows * 2 / 3; settings.indexed = true; },
+        processes: &[
+            &["fillindexed"],
+            &["verify", "warm", "indexscan", "indexlookup"],
+            &["updateindexed"],
+            &["verify"],
+        ],
+    },
+    Station {
         id: "killed", title: "64 MiB of log, then kill -9", standard: true,
         // Large memtables, so that the log is not in tables when the process dies.
         adjust: |settings| { settings.rows = settings.rows.min(100_000); settings.memtable_bytes = 128 << 20; },

@@ -7,6 +7,7 @@ use crate::settings::Settings;
 use fastrand::Rng;
 use sapwood_bench::keys::{KeyBuffer, Numbers, Order};
 use sapwood_bench::values::{Sizes, ValuePool};
+use sapwood_bench::zipfian::spread;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -52,6 +53,19 @@ impl Values {
         let sequence = u64::from_le_bytes(*sequence);
         (body == self.body(sequence)).then_some((u64::from_le_bytes(*number), sequence))
     }
+}
+
+/// The secondary key of a row: eight bytes that are different for every write and spread evenly.
+#[inline]
+pub fn index_key_of(value: &[u8]) -> [u8; 8] {
+    let sequence = value.get(8..HEAD).and_then(|bytes| bytes.first_chunk());
+    index_key_of_write(sequence.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+}
+
+/// The secondary key of the row that write `sequence` made.
+#[inline]
+pub fn index_key_of_write(sequence: u64) -> [u8; 8] {
+    spread(sequence).to_be_bytes()
 }
 
 /// The number that a key was made of.
@@ -184,6 +198,7 @@ mod tests {
         values.make(77, 1_234_567, &mut value);
         assert_eq!(value.len(), 100);
         assert_eq!(values.check(&value), Some((77, 1_234_567)));
+        assert_eq!(index_key_of(&value), index_key_of_write(1_234_567));
         for at in [8, 16, 99] {
             let mut wrong = value.clone();
             wrong[at] ^= 1;

@@ -2,6 +2,7 @@
 //!
 //! A workload gives [`Figures`] or an error. It checks what it got: reads know how many keys must be found, scans how
 //! many there must be, and `verify` reads everything after a reopening and compares every value.
+mod indexed;
 mod mixed;
 mod open;
 mod read;
@@ -58,6 +59,10 @@ pub const ALL: &[Workload] = &[
     Workload { id: "scan", title: "scan everything forward (entries/s)", kind: Kind::Read },
     Workload { id: "scanback", title: "scan everything backward (entries/s)", kind: Kind::Read },
     Workload { id: "readwhilewriting", title: "read random keys beside a writer", kind: Kind::Mixed },
+    Workload { id: "fillindexed", title: "fill with a secondary index, random keys", kind: Kind::Write },
+    Workload { id: "indexscan", title: "scan the index alone (entries/s)", kind: Kind::Read },
+    Workload { id: "indexlookup", title: "read the row of a random index key", kind: Kind::Read },
+    Workload { id: "updateindexed", title: "overwrite, each write moves an index key", kind: Kind::Write },
     Workload { id: "ycsba", title: "YCSB A: 50 % reads, 50 % updates", kind: Kind::Mixed },
     Workload { id: "ycsbb", title: "YCSB B: 95 % reads, 5 % updates", kind: Kind::Mixed },
     Workload { id: "ycsbc", title: "YCSB C: reads", kind: Kind::Read },
@@ -213,6 +218,12 @@ impl<'a, E: Engine> Context<'a, E> {
                 sample_every: 1,
                 ..fill
             }),
+            "fillindexed" => self.write(&write::Plan { mode: write::Mode::Indexed, rest: true, ..fill }),
+            "updateindexed" => {
+                self.write(&write::Plan { mode: write::Mode::Indexed, seconds: 4.0 * seconds, ..fill })
+            }
+            "indexlookup" => self.index_lookup(seed),
+            "indexscan" => self.index_scan(),
             "load" => self.load(seed),
             "sustained" => self.write(&write::Plan {
                 seconds: self.task.sustained_seconds,

@@ -22,7 +22,10 @@ fn compare(arguments: &[&str], out: &Path) -> String {
 fn every_engine_passes_every_station_and_the_report_has_them_all() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path();
-    compare(&["--quick", "--stations", "random,batches,sequential,durable8,killed,ycsb,sustained"], out);
+    compare(
+        &["--quick", "--stations", "random,batches,sequential,durable8,indexed,killed,ycsb,sustained"],
+        out,
+    );
     let results = std::fs::read_to_string(out.join("results.jsonl")).unwrap();
     let failed: Vec<&str> = results.lines().filter(|line| line.contains("\"failed\"")).collect();
     assert!(failed.is_empty(), "{failed:#?}");

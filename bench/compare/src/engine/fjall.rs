@@ -3,8 +3,9 @@
 //! Block size, filters and the size of the memtable are its defaults (4 KiB, Bloom filters of 10 bits, more in level
 //! 0, 64 MiB). Pinning is what its documentation of `index_block_pinning_policy` and `filter_block_pinning_policy`
 //! offers for reads; the cache is as large as for the others ("or more if the data set fits fully into memory").
-use super::{Acknowledged, Direction, Engine, Info, Reader, Result};
+use super::{Acknowledged, Direction, Engine, INDEX_KEY_BYTES, Indexed, Info, Reader, Result, entry_key};
 use crate::settings::{Codec, Settings};
+use crate::stream::index_key_of;
 use fjall::config::{CompressionPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::path::Path;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 pub struct Fjall {
     db: Database,
     keyspace: Keyspace,
+    /// The entries of the index, if the rows have one.
+    entries: Option<Keyspace>,
 }
 
 impl Engine for Fjall {
@@ -33,14 +36,16 @@ impl Engine for Fjall {
             Codec::None => CompressionType::None,
             Codec::Lz4 => CompressionType::Lz4,
         };
-        let keyspace = db.keyspace("default", || {
+        let options = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(settings.memtable_bytes as u64)
                 .data_block_compression_policy(CompressionPolicy::all(codec))
                 .index_block_pinning_policy(PinningPolicy::all(true))
                 .filter_block_pinning_policy(PinningPolicy::all(true))
-        })?;
-        Ok(Fjall { db, keyspace })
+        };
+        let keyspace = db.keyspace("default", options)?;
+        let entries = settings.indexed.then(|| db.keyspace("entries", options)).transpose()?;
+        Ok(Fjall { db, keyspace, entries })
     }
 
     #[inline]
@@ -67,6 +72,9 @@ impl Engine for Fjall {
 
     fn settle(&self) -> Result<()> {
         self.keyspace.rotate_memtable_and_wait()?;
+        if let Some(entries) = &self.entries {
+            entries.rotate_memtable_and_wait()?;
+        }
         // Nothing announces that no compaction will follow, so quiet for a while has to do.
         let mut quiet_since = Instant::now();
         while quiet_since.elapsed() < Duration::from_millis(100) {
@@ -82,8 +90,57 @@ impl Engine for Fjall {
         Ok(self.db.persist(PersistMode::Buffer)?)
     }
 
+    fn indexed(&self) -> Result<&impl Indexed> {
+        Ok(self)
+    }
+
     fn version() -> String {
         crate::versions::of("fjall")
+    }
+}
+
+impl Fjall {
+    fn entries(&self) -> Result<&Keyspace> {
+        self.entries.as_ref().ok_or_else(|| "the database has no index".into())
+    }
+}
+
+impl Indexed for Fjall {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let entries = self.entries()?;
+        let mut batch = self.db.batch();
+        let mut entry = Vec::with_capacity(INDEX_KEY_BYTES + key.len());
+        if let Some(old) = self.keyspace.get(key)? {
+            entry_key(&mut entry, index_key_of(&old), key);
+            batch.remove(entries, &entry[..]);
+        }
+        entry_key(&mut entry, index_key_of(value), key);
+        batch.insert(entries, &entry[..], &[][..]);
+        batch.insert(&self.keyspace, key, value);
+        Ok(batch.commit()?)
+    }
+
+    fn lookup(&self, index_key: [u8; 8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let mut found = 0;
+        for guard in self.entries()?.prefix(index_key) {
+            let entry = guard.key()?;
+            let key = &entry[INDEX_KEY_BYTES..];
+            let value = self.keyspace.get(key)?.ok_or("an entry of the index has no row")?;
+            with(key, &value);
+            found += 1;
+        }
+        Ok(found)
+    }
+
+    fn scan(&self, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let mut visited = 0;
+        for guard in self.entries()?.iter() {
+            let entry = guard.key()?;
+            let (index_key, key) = entry.split_at(INDEX_KEY_BYTES);
+            visit(index_key, key);
+            visited += 1;
+        }
+        Ok(visited)
     }
 }
 

@@ -7,8 +7,9 @@
 //!
 //! Every call follows the contract of `rocksdb/c.h`: options outlive the database, strings that it gives are freed with
 //! `rocksdb_free`, iterators and pinned values are destroyed before the database is closed.
-use super::{Acknowledged, Direction, Engine, Info, Reader, Result};
+use super::{Acknowledged, Direction, Engine, INDEX_KEY_BYTES, Indexed, Info, Reader, Result, entry_key};
 use crate::settings::{Codec, Settings};
+use crate::stream::index_key_of;
 use librocksdb_sys as ffi;
 use std::ffi::{CStr, CString, c_char};
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct RocksDb {
     write: *mut ffi::rocksdb_writeoptions_t,
     write_durably: *mut ffi::rocksdb_writeoptions_t,
     read: *mut ffi::rocksdb_readoptions_t,
+    /// The column families of rows and of entries of the index; null if the rows have none.
+    families: [*mut ffi::rocksdb_column_family_handle_t; 2],
 }
 
 // SAFETY: `rocksdb/c.h` allows all calls made here from any thread at the same time; options are only read.
@@ -108,9 +111,28 @@ impl Engine for RocksDb {
             let write_durably = ffi::rocksdb_writeoptions_create();
             ffi::rocksdb_writeoptions_set_sync(write_durably, 1);
             let read = ffi::rocksdb_readoptions_create();
-            let mut rocksdb =
-                RocksDb { db: ptr::null_mut(), options, table_options, cache, write, write_durably, read };
-            rocksdb.db = checked(|error| ffi::rocksdb_open(options, path.as_ptr(), error))?;
+            let mut rocksdb = RocksDb {
+                db: ptr::null_mut(),
+                options,
+                table_options,
+                cache,
+                write,
+                write_durably,
+                read,
+                families: [ptr::null_mut(); 2],
+            };
+            rocksdb.db = if settings.indexed {
+                ffi::rocksdb_options_set_create_missing_column_families(options, 1);
+                let names = [c"default".as_ptr(), c"entries".as_ptr()];
+                let all = [options.cast_const(); 2];
+                let families = rocksdb.families.as_mut_ptr();
+                checked(|error| {
+                    let (names, all) = (names.as_ptr(), all.as_ptr());
+                    ffi::rocksdb_open_column_families(options, path.as_ptr(), 2, names, all, families, error)
+                })?
+            } else {
+                checked(|error| ffi::rocksdb_open(options, path.as_ptr(), error))?
+            };
             Ok(rocksdb)
         }
     }
@@ -147,7 +169,11 @@ impl Engine for RocksDb {
         unsafe {
             let options = ffi::rocksdb_flushoptions_create();
             ffi::rocksdb_flushoptions_set_wait(options, 1);
-            let flushed = checked(|error| ffi::rocksdb_flush(self.db, options, error));
+            let mut flushed = checked(|error| ffi::rocksdb_flush(self.db, options, error));
+            let [_, entries] = self.families;
+            if flushed.is_ok() && !entries.is_null() {
+                flushed = checked(|error| ffi::rocksdb_flush_cf(self.db, options, entries, error));
+            }
             ffi::rocksdb_flushoptions_destroy(options);
             flushed?;
         }
@@ -172,6 +198,10 @@ impl Engine for RocksDb {
         Ok(())
     }
 
+    fn indexed(&self) -> Result<&impl Indexed> {
+        Ok(self)
+    }
+
     fn version() -> String {
         // The C interface has no call for it, but a database's LOG begins with it.
         let version = || -> Option<String> {
@@ -189,6 +219,10 @@ impl Drop for RocksDb {
     fn drop(&mut self) {
         // SAFETY: nothing else holds what is destroyed here: readers borrow `self`.
         unsafe {
+            self.families
+                .iter()
+                .filter(|family| !family.is_null())
+                .for_each(|family| ffi::rocksdb_column_family_handle_destroy(*family));
             if !self.db.is_null() {
                 ffi::rocksdb_close(self.db);
             }
@@ -209,6 +243,16 @@ impl Iterator {
     fn new(rocksdb: &RocksDb) -> Iterator {
         // SAFETY: database and options are alive, and the borrow of the reader keeps them so.
         Iterator(unsafe { ffi::rocksdb_create_iterator(rocksdb.db, rocksdb.read) })
+    }
+
+    /// An iterator over the entries of the index.
+    fn of_entries(rocksdb: &RocksDb) -> Result<Iterator> {
+        let [_, entries] = rocksdb.families;
+        if entries.is_null() {
+            return Err("the database has no index".into());
+        }
+        // SAFETY: as in `new`; the column family lives as long as the database.
+        Ok(Iterator(unsafe { ffi::rocksdb_create_iterator_cf(rocksdb.db, rocksdb.read, entries) }))
     }
 
     #[inline]
@@ -249,6 +293,66 @@ impl Drop for Iterator {
     fn drop(&mut self) {
         // SAFETY: made by `rocksdb_create_iterator`, destroyed once.
         unsafe { ffi::rocksdb_iter_destroy(self.0) }
+    }
+}
+
+impl Indexed for RocksDb {
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        let [rows, entries] = self.families;
+        if entries.is_null() {
+            return Err("the database has no index".into());
+        }
+        let old = { self }.get(key, |old| index_key_of(old))?;
+        let mut entry = Vec::with_capacity(INDEX_KEY_BYTES + key.len());
+        // SAFETY: the column families live as long as `self`; the batch copies what it is given, and is destroyed once,
+        // after its write.
+        unsafe {
+            let batch = ffi::rocksdb_writebatch_create();
+            if let Some(old) = old {
+                entry_key(&mut entry, old, key);
+                ffi::rocksdb_writebatch_delete_cf(batch, entries, entry.as_ptr().cast(), entry.len());
+            }
+            entry_key(&mut entry, index_key_of(value), key);
+            let nothing: *const c_char = ptr::NonNull::dangling().as_ptr();
+            ffi::rocksdb_writebatch_put_cf(batch, entries, entry.as_ptr().cast(), entry.len(), nothing, 0);
+            let (key, key_length) = (key.as_ptr().cast(), key.len());
+            let (value, value_length) = (value.as_ptr().cast(), value.len());
+            ffi::rocksdb_writebatch_put_cf(batch, rows, key, key_length, value, value_length);
+            let written = checked(|error| ffi::rocksdb_write(self.db, self.write, batch, error));
+            ffi::rocksdb_writebatch_destroy(batch);
+            written
+        }
+    }
+
+    fn lookup(&self, index_key: [u8; 8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let mut iterator = Iterator::of_entries(self)?;
+        // SAFETY: the iterator is alive; the bytes are read during the call.
+        unsafe { ffi::rocksdb_iter_seek(iterator.0, index_key.as_ptr().cast(), index_key.len()) }
+        let mut found = 0;
+        while let Some((entry, _)) = iterator.entry()
+            && let Some(key) = entry.strip_prefix(&index_key)
+        {
+            { self }.get(key, |value| with(key, value))?.ok_or("an entry of the index has no row")?;
+            found += 1;
+            iterator.step(Direction::Forward);
+        }
+        iterator.finish()?;
+        Ok(found)
+    }
+
+    fn scan(&self, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let mut iterator = Iterator::of_entries(self)?;
+        // SAFETY: the iterator is alive.
+        unsafe { ffi::rocksdb_iter_seek_to_first(iterator.0) }
+        let mut visited = 0;
+        while let Some((entry, _)) = iterator.entry() {
+            let (index_key, key) = entry.split_at(INDEX_KEY_BYTES);
+            visit(index_key, key);
+            visited += 1;
+            iterator.step(Direction::Forward);
+        }
+        iterator.finish()?;
+        Ok(visited)
     }
 }
 

@@ -1,13 +1,15 @@
 //! Sapwood itself.
-use super::{Acknowledged, Direction, Engine, Info, Reader, Result};
+use super::{Acknowledged, Direction, Engine, Indexed, Info, Reader, Result};
 use crate::settings::{self, Settings};
-use sapwood::{Db, Durability, Keyspace, WriteOptions};
+use crate::stream::index_key_of;
+use sapwood::{Db, Durability, Emit, Index, IndexOptions, Keyspace, WriteOptions};
 use std::path::Path;
 
 /// An open database.
 pub struct Sapwood {
     db: Db,
     keyspace: Keyspace,
+    index: Option<Index>,
 }
 
 impl Engine for Sapwood {
@@ -37,7 +39,13 @@ impl Engine for Sapwood {
             })
             .open()?;
         let keyspace = db.default_keyspace();
-        Ok(Sapwood { db, keyspace })
+        let index = if settings.indexed {
+            let extractor = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.key(index_key_of(value));
+            Some(keyspace.create_index("by_write", IndexOptions::new(extractor))?)
+        } else {
+            None
+        };
+        Ok(Sapwood { db, keyspace, index })
     }
 
     #[inline]
@@ -71,6 +79,10 @@ impl Engine for Sapwood {
         Ok(self.db.close()?)
     }
 
+    fn indexed(&self) -> Result<&impl Indexed> {
+        Ok(self)
+    }
+
     fn version() -> String {
         // The tests and the report run inside the repository; without it the package's version has to do.
         let described = std::process::Command::new("git")
@@ -83,6 +95,32 @@ impl Engine for Sapwood {
             || env!("CARGO_PKG_VERSION").to_owned(),
             |commit| format!("commit {}", commit.trim()),
         )
+    }
+}
+
+impl Indexed for Sapwood {
+    #[inline]
+    fn put(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(self.keyspace.put(key, value)?)
+    }
+
+    #[inline]
+    fn lookup(&self, index_key: [u8; 8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let index = self.index.as_ref().ok_or("the database has no index")?;
+        Ok(index.get_with(index_key, with)?)
+    }
+
+    fn scan(&self, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+        let index = self.index.as_ref().ok_or("the database has no index")?;
+        let mut cursor = index.cursor::<[u8; 8]>(..)?;
+        let mut visited = 0;
+        cursor.seek_to_first()?;
+        while cursor.valid() {
+            visit(&cursor.index_key()?, cursor.primary_key());
+            visited += 1;
+            cursor.next()?;
+        }
+        Ok(visited)
     }
 }
 

@@ -43,6 +43,9 @@ impl<E: Engine> Context<'_, E> {
         let start = Instant::now();
         let mut figures = Figures::default();
         self.compare(false, &mut figures)?;
+        if self.settings.indexed {
+            figures.more.insert("entries compared".into(), self.verify_index()? as f64);
+        }
         figures = Figures { operations: self.history.rows(), more: figures.more, ..finish(before, start) };
         Ok(figures)
     }

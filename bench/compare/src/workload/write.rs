@@ -1,6 +1,6 @@
 //! Workloads that only write.
 use super::{Context, Limit};
-use crate::engine::{Engine, Result};
+use crate::engine::{Engine, Indexed, Result};
 use crate::measurement::{Figures, Growth, Latency, Second};
 use crate::meter::{self, Usage};
 use crate::stream::Writes;
@@ -55,6 +55,8 @@ pub(super) enum Mode {
     Single,
     /// One by one, each to the device.
     Durable,
+    /// One by one, each with its entry in the index.
+    Indexed,
     /// So many at once.
     Batches(usize),
 }
@@ -98,6 +100,9 @@ impl<E: Engine> Context<'_, E> {
         let writes = |thread: usize| {
             Writes::new(settings, values, plan.order, plan.stream_seed(thread), first_sequence)
         };
+        if plan.mode == Mode::Indexed {
+            engine.indexed()?;
+        }
         if plan.mode == Mode::Durable {
             // The first write may make files, which is no part of what a durable write takes. It comes again below.
             let mut first = writes(0);
@@ -166,7 +171,15 @@ impl<E: Engine> Context<'_, E> {
             for _ in 0..done {
                 writes.next();
             }
-            write_batches(engine, &mut writes, operations - done)?;
+            if plan.mode == Mode::Indexed {
+                let index = engine.indexed()?;
+                for _ in done..operations {
+                    let (key, value) = writes.next();
+                    index.put(key, value)?;
+                }
+            } else {
+                write_batches(engine, &mut writes, operations - done)?;
+            }
             engine.settle()?;
             figures.more.insert("rows written without being measured".into(), (operations - done) as f64);
         }
@@ -272,6 +285,7 @@ fn write_thread<E: Engine>(
         let sampled = (done.writes & mask == 0).then(Instant::now);
         match plan.mode {
             Mode::Durable => engine.put_durable(key, value)?,
+            Mode::Indexed => engine.indexed()?.put(key, value)?,
             _ => engine.put(key, value)?,
         }
         done.writes += 1;
