@@ -302,7 +302,7 @@ impl Indexed for RocksDb {
         if entries.is_null() {
             return Err("the database has no index".into());
         }
-        let old = { self }.get(key, |old| index_key_of(old))?;
+        let old = { self }.get(key, index_key_of)?;
         let mut entry = Vec::with_capacity(INDEX_KEY_BYTES + key.len());
         // SAFETY: the column families live as long as `self`; the batch copies what it is given, and is destroyed once,
         // after its write.
