@@ -9,7 +9,7 @@ use crate::harness::{builder, eventually, plant, within};
 use crate::sim::arguments::{Command, Run, Settings};
 use sapwood::{
     BackgroundStep, Builtin, Durability, Env, ErrorKind, Field, IndexOptions, KeyKind, KeyspaceOptions,
-    WriteOptions,
+    Maintenance, WriteOptions,
 };
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::log_segment::DATA_OFFSET;
@@ -76,6 +76,11 @@ pub const PROBES: &[Probe] = &[
         name: "reading-while-merging",
         asks: "do gets see the newest while tables change?",
         run: merging,
+    },
+    Probe {
+        name: "index-log",
+        asks: "does a strict index survive a kill as its rows do, whatever durability they asked for?",
+        run: index_log,
     },
     Probe {
         name: "index-snapshot",
@@ -511,6 +516,26 @@ fn merge_beside_a_reader(env: &Env) {
 fn first_byte() -> IndexOptions {
     let covering = Field::value().range(1, 120);
     IndexOptions::builtin(Builtin::new(Field::value().range(0, 1), KeyKind::Bytes).covering(covering))
+}
+
+/// Commits that ask for no log record, and one that does, of the same row.
+fn index_log() {
+    let (env, fs) = Env::sim_manual(1);
+    let strict = || first_byte().maintenance(Maintenance::Strict);
+    let without_log = WriteOptions { durability: Some(Durability::None) };
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    keyspace.create_index("first", strict()).expect("made");
+    keyspace.put("row", "a").expect("written");
+    keyspace.put_with("row", "b", &without_log).expect("written");
+    keyspace.put("row", "c").expect("written");
+    fs.crash_at(0);
+    drop((keyspace, db));
+    let env = env.with_file_system(Arc::new(fs.kill()));
+    let db = builder("db", &env).open().expect("it opens");
+    let index = db.default_keyspace().create_index("first", strict()).expect("it is there");
+    let report = index.verify().expect("read");
+    assert!(report.is_right(), "the index has what its row does not say: {report:?}");
 }
 
 fn index_snapshot() {
