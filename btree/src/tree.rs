@@ -206,7 +206,9 @@ impl Tree {
     /// Makes pages free whose last view is gone.
     fn take_back(&mut self) -> Result<()> {
         if self.space.is_none() {
-            self.space = Some(walk::free_space(&self.view)?);
+            let space = walk::free_space(&self.view)?;
+            self.cut_what_came_to_nothing()?;
+            self.space = Some(space);
         }
         let space = self.space.as_mut().expect("filled above");
         while let Some(oldest) = self.retired.front() {
@@ -217,6 +219,17 @@ impl Tree {
             fence(Ordering::Acquire);
             give_back(&self.file, space, &oldest.pages);
             self.retired.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Cuts off what lies behind the pages of the root, which an opening has found: a batch wrote it that came to nothing.
+    /// If a sync had failed then, the system may take the length of the file for durable, which it is not, so that only
+    /// growing anew makes it so.
+    fn cut_what_came_to_nothing(&self) -> Result<()> {
+        let len = self.file.offset(self.root().file_pages);
+        if self.file.file.len()? > len {
+            self.file.file.set_len(len)?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 use crate::support::*;
 use sapwood_base::ErrorKind;
 use sapwood_storage::sim::{Fault, FaultRule, Operation};
+use std::sync::Arc;
 
 fn pair() -> Pair {
     let mut random = fastrand::Rng::with_seed(1);
@@ -66,6 +67,25 @@ fn a_failed_sync_is_final() {
     check_same(&pair.tree.view(), &pair.model);
     pair.reopen();
     pair.apply(&changes);
+    check_same(&pair.tree.view(), &pair.model);
+}
+
+#[test]
+fn what_is_written_after_a_failed_sync_and_an_opening_survives_a_power_loss() {
+    let mut pair = pair();
+    let mut random = fastrand::Rng::with_seed(3);
+    let changes = random_changes(&mut random, Keys::Numbers, 20_000, 3000, 0.0, 512);
+    pair.fs.fail(FaultRule::new(Operation::Sync, Fault::Io));
+    assert_eq!(pair.tree.apply(&borrow(&changes)).unwrap_err().kind(), ErrorKind::Io);
+    pair.fs.clear_faults();
+    let before = *pair.tree.root();
+    pair.reopen();
+    pair.apply(&changes);
+    assert!(pair.tree.root().file_pages > before.file_pages, "the test needs a tree that grows");
+    pair.fs = pair.fs.crash_with(|_| false);
+    pair.env = pair.env.with_file_system(Arc::new(pair.fs.clone()));
+    pair.reopen();
+    pair.tree.verify().unwrap();
     check_same(&pair.tree.view(), &pair.model);
 }
 
