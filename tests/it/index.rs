@@ -87,7 +87,8 @@ fn check(index: &Index, expected: &BTreeSet<Entry>, at: Option<&Snapshot>, rando
                     rows.push(key.to_vec());
                 })
                 .unwrap();
-            let wanted: Vec<_> = within(&|key| key == low).into_iter().map(|(_, primary, _)| primary).collect();
+            let wanted: Vec<_> =
+                within(&|key| key == low).into_iter().map(|(_, primary, _)| primary).collect();
             assert_eq!((count, rows), (wanted.len() as u64, wanted), "{name} get_with {low:?}");
             let below = within(&|key| key < low.as_slice()).len() as u64;
             assert_eq!(index.rank(&low).unwrap(), below, "{name} rank {low:?}");
