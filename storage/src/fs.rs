@@ -43,6 +43,10 @@ pub trait File: Send + Sync {
     fn path(&self) -> &Path;
     /// Asks for the bytes to be read ahead of use. A hint: may do nothing.
     fn prefetch(&self, _offset: u64, _len: u64) {}
+    /// Bytes that [`fill_zeros`] should hand over at a time.
+    fn zeros_per_write(&self) -> usize {
+        ZEROS_PER_WRITE
+    }
 
     /// Fills `buffer` from `offset`; a file that ends before is a corruption error at that offset.
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
@@ -109,13 +113,13 @@ pub trait FileSystem: Send + Sync {
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>>;
 }
 
-/// Bytes that [`fill_zeros`] hands over at a time.
+/// Bytes that [`fill_zeros`] hands over at a time, unless a file asks for fewer.
 const ZEROS_PER_WRITE: usize = 1 << 20;
 
 /// Writes zeros from `from` up to `to` and syncs, so that the file's space is really allocated: a later store into a
 /// mapping of it cannot meet a full disk. On an error the file keeps what was written.
 pub fn fill_zeros(file: &dyn File, from: u64, to: u64) -> Result<()> {
-    let longest = to.saturating_sub(from).min(ZEROS_PER_WRITE as u64) as usize;
+    let longest = to.saturating_sub(from).min(file.zeros_per_write() as u64) as usize;
     let zeros = vec![0u8; longest];
     let mut offset = from;
     while offset < to {

@@ -249,6 +249,13 @@ impl File for OsFile {
         Ok(())
     }
 
+    /// A page. Linux keeps what one call wrote to ext4 or XFS in one folio, and takes all of that for changed when a byte
+    /// of a mapping is: of a file that was filled by the MiB each sync wrote a MiB (measured on Linux 6.18). By pages,
+    /// filling takes 36 ms for 32 MiB instead of 14.
+    fn zeros_per_write(&self) -> usize {
+        4096
+    }
+
     fn sync_data(&self) -> Result<()> {
         self.file.sync_data().map_err(|error| Error::io("sync", &self.path, error))
     }
