@@ -2,7 +2,7 @@
 use sapwood::{BackgroundStep, CompactionStyle, Db, Env};
 use sapwood_tests::sim::arguments::Settings;
 use sapwood_tests::sim::tuning::Tuning;
-use sapwood_tests::sim::{crash, meta};
+use sapwood_tests::sim::{crash, fault, meta};
 
 /// Seeds of `sapwood-sim crash`, with what each found. A change of the generator makes another run of a seed.
 const CRASH: [(u64, &str); 2] = [
@@ -17,6 +17,13 @@ const META: [(u64, &str); 3] = [
     (8, "the same, met by a compaction"),
 ];
 
+/// Seeds of `sapwood-sim fault`, with the run of the seed.
+const FAULT: [(u64, u32, &str); 1] = [(
+    34,
+    45,
+    "the tree of a unique index was taken back though an edit before the refused one had named it",
+)];
+
 #[test]
 fn seeds_that_found_something_find_nothing_more() {
     let settings = Settings::default().with("--states", 60).with("--no-shrink", "").with("--loose", "");
@@ -26,6 +33,10 @@ fn seeds_that_found_something_find_nothing_more() {
     }
     for (seed, found) in META {
         let report = meta::seed(seed, &Settings::default());
+        assert!(report.violations.is_empty(), "{found}? {}", report.violations.join("\n"));
+    }
+    for (seed, run, found) in FAULT {
+        let report = fault::seed(seed, &Settings::default().with("--only", run));
         assert!(report.violations.is_empty(), "{found}? {}", report.violations.join("\n"));
     }
 }

@@ -125,23 +125,32 @@ fn build(
     }
     let built = Builder::new(core, owner, index, snapshot, bytes_per_second).run()?;
     let (id, mut edits) = (index.id, Vec::new());
-    edits.extend(built.as_ref().map(|built| Edit::IndexTree { id, file: built.file, root: built.root }));
+    edits.extend(built.map(|built| Edit::IndexTree { id, file: built.file, root: built.root }));
     if index.definition.unique {
         // Writes ask the tree as well from here on; those before it did not, and are looked at here.
-        core.install(std::mem::take(&mut edits), HashMap::new(), None)?;
+        install(core, std::mem::take(&mut edits))?;
         core.barrier()?;
         check_unique(core, index)?;
     }
     edits.push(Edit::IndexReady { id, start, through });
-    core.install(edits, HashMap::new(), None).inspect_err(|error| {
-        // After another error the edit may be on disk all the same.
-        if let Some(built) = built.as_ref().filter(|_| error.kind() == ErrorKind::NoSpace) {
-            let _ = core.context.fs.remove_file(&core.context.path(FileName::Tree(built.file)));
-        }
-    })?;
+    install(core, edits)?;
     index.set_building(false);
     core.background.wake_compaction();
     Ok(())
+}
+
+/// Installs edits. A tree that they name and no edit before them has named goes with a clean refusal.
+fn install(core: &Core, edits: Vec<Edit>) -> Result<()> {
+    let named = edits.iter().find_map(|edit| match edit {
+        Edit::IndexTree { file, .. } => Some(*file),
+        _ => None,
+    });
+    core.install(edits, HashMap::new(), None).inspect_err(|error| {
+        // After another error the edits may be on disk all the same.
+        if let Some(file) = named.filter(|_| error.kind() == ErrorKind::NoSpace) {
+            let _ = core.context.fs.remove_file(&core.context.path(FileName::Tree(file)));
+        }
+    })
 }
 
 /// No two entries have one index key.
