@@ -304,7 +304,8 @@ fn table_error() {
 }
 
 fn sync_error() {
-    let (env, fs) = Env::sim(1);
+    // Without threads: one that makes log segments ahead of need would now and then meet the fault instead.
+    let (env, fs) = Env::sim_manual(1);
     let db = builder("db", &env).open().expect("it opens");
     let keyspace = db.default_keyspace();
     keyspace.put_with("a", "1", &WriteOptions::sync()).expect("written");
