@@ -522,7 +522,7 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
     core.check_not_poisoned()?;
     let view = core.view.reference();
     core.update_debt(&view);
-    for space in view.keyspaces.iter().flatten() {
+    for space in view.keyspaces.iter() {
         let id = space.state.id;
         if !core.background.claim(id) {
             continue;
@@ -550,7 +550,7 @@ pub(crate) fn compaction_due(core: &Core) -> bool {
         return false;
     }
     let view = core.view.reference();
-    view.keyspaces.iter().flatten().any(|space| due(core, space, false).is_some())
+    view.keyspaces.iter().any(|space| due(core, space, false).is_some())
 }
 
 /// Work on a keyspace.

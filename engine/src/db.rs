@@ -220,11 +220,9 @@ impl Db {
         if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone()))
         {
             core.check_open()?;
-            core.make_room_for_keyspace(state.id)?;
             return Ok(Keyspace::new(&self.inner, &state));
         }
         let state = core.create_keyspace(name, options)?;
-        core.make_room_for_keyspace(state.id)?;
         Ok(Keyspace::new(&self.inner, &state))
     }
 

@@ -10,6 +10,7 @@
 pub mod cursor;
 pub mod explain;
 pub mod iterator;
+pub(crate) mod keyspace_views;
 pub mod slice;
 pub mod snapshot;
 pub(crate) mod super_version;

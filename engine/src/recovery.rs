@@ -64,11 +64,6 @@ pub(crate) struct MemtableSource<'a> {
     pub(crate) sync: bool,
 }
 
-/// The number of keyspaces that a new memtable has room for.
-pub(crate) fn keyspace_capacity(next_keyspace: u32) -> u32 {
-    next_keyspace.saturating_mul(2).max(64)
-}
-
 /// Steps 1 to 3. Changes nothing on disk.
 pub(crate) fn analyze(
     context: &Arc<TableContext>,
@@ -135,11 +130,7 @@ pub(crate) fn analyze(
         false => base,
     };
     if generations.is_empty() {
-        let capacity = keyspace_capacity(state.next_keyspace);
-        generations.push(Generation::new(
-            Memtable::new(0, source.arenas.take()?, capacity),
-            state.log_start.min(base),
-        ));
+        generations.push(Generation::new(Memtable::new(0, source.arenas.take()?), state.log_start.min(base)));
     }
 
     let opened_needed = log_end > opened;

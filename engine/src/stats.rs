@@ -229,7 +229,6 @@ pub(crate) fn gather(core: &Core) -> Stats {
     let keyspaces = view
         .keyspaces
         .iter()
-        .flatten()
         .map(|space| {
             let mut levels: Vec<LevelStats> = Vec::new();
             for run in &space.version.runs {
@@ -293,7 +292,6 @@ pub(crate) fn memory(core: &Core) -> Memory {
     let table_metadata = view
         .keyspaces
         .iter()
-        .flatten()
         .flat_map(|space| space.version.tables())
         .filter_map(|table| table.handle.opened())
         .map(|table| table.pinned_bytes() as u64)

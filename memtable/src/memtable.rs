@@ -2,20 +2,22 @@
 //!
 //! Write path: check the keyspace, ask for the filter's word, link the record into the keyspace's skiplist, mark the
 //! key in the filter. Read path: filter, then skiplist. Lists are made at the first insert of their keyspace, so
-//! thousands of keyspaces cost sixteen bytes each.
+//! a keyspace that is not written to costs nothing.
 //!
 //! A caller that was told of an insert (by whatever means ordered the insert before its own call) finds it.
 use crate::arena::Arena;
 use crate::filter::Filter;
 use crate::skiplist::{PrefixBase, Skiplist};
 use parking_lot::Mutex;
-use sapwood_base::key::common_prefix_len;
+use sapwood_base::key::{MAX_KEYSPACES, common_prefix_len};
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use iterator::MemtableIterator;
+use lists::Lists;
 
 pub mod iterator;
+mod lists;
 pub mod portion;
 
 /// Settings of memtables and of the arenas they live in.
@@ -36,7 +38,7 @@ impl Default for MemtableOptions {
 /// Every method may be called from any thread. When the last reference is gone the arena returns to its pool.
 pub struct Memtable {
     id: u64,
-    lists: Box<[OnceLock<Box<Skiplist>>]>,
+    lists: Lists,
     /// Keyspaces whose list exists, in order of creation. Also taken while one is made.
     created: Mutex<Vec<KeyspaceId>>,
     arena: Arena,
@@ -54,20 +56,14 @@ pub struct Found<'a> {
 }
 
 impl Memtable {
-    /// An empty memtable in `arena`. It accepts the keyspaces with numbers below `keyspace_capacity`.
-    pub fn new(id: u64, arena: Arena, keyspace_capacity: u32) -> Arc<Memtable> {
-        let lists = (0..keyspace_capacity).map(|_| OnceLock::new()).collect();
-        Arc::new(Memtable { id, lists, created: Mutex::default(), arena })
+    /// An empty memtable in `arena`.
+    pub fn new(id: u64, arena: Arena) -> Arc<Memtable> {
+        Arc::new(Memtable { id, lists: Lists::new(), created: Mutex::default(), arena })
     }
 
     /// The number given to [`Memtable::new`].
     pub fn id(&self) -> u64 {
         self.id
-    }
-
-    /// Keyspaces with smaller numbers are accepted.
-    pub fn keyspace_capacity(&self) -> u32 {
-        self.lists.len() as u32
     }
 
     /// Inserts one entry. `hash` is `sapwood_base::key::key_hash(key)`.
@@ -148,7 +144,7 @@ impl Memtable {
     pub fn expect_prefixes_of(&self, previous: &Arc<Memtable>) -> Result<()> {
         for keyspace in previous.keyspaces() {
             let prefix = previous.common_prefix(keyspace);
-            if !prefix.is_empty() && keyspace.0 < self.keyspace_capacity() {
+            if !prefix.is_empty() {
                 self.expect_prefix(keyspace, &prefix)?;
             }
         }
@@ -216,15 +212,14 @@ impl Memtable {
 
     #[inline]
     fn list(&self, keyspace: KeyspaceId) -> Option<&Skiplist> {
-        self.lists.get(keyspace.0 as usize)?.get().map(|list| &**list)
+        self.lists.get(keyspace)
     }
 
     #[cold]
     fn create(&self, keyspace: KeyspaceId, prefix: &[u8]) -> Result<&Skiplist> {
-        let Some(slot) = self.lists.get(keyspace.0 as usize) else {
-            let capacity = self.lists.len();
+        let Some(slot) = self.lists.slot(keyspace) else {
             return Err(Error::invalid_argument(format!(
-                "this memtable accepts keyspaces below {capacity}, not {keyspace}"
+                "keyspaces have numbers below {MAX_KEYSPACES}, not {keyspace}"
             )));
         };
         let mut created = self.created.lock();
@@ -247,7 +242,7 @@ mod tests {
 
     fn memtable(size_bytes: usize) -> (Arc<ArenaPool>, Arc<Memtable>) {
         let pool = ArenaPool::new(MemtableOptions { size_bytes });
-        let memtable = Memtable::new(1, pool.take().unwrap(), 4);
+        let memtable = Memtable::new(1, pool.take().unwrap());
         (pool, memtable)
     }
 
@@ -288,7 +283,7 @@ mod tests {
     fn arguments_out_of_range_are_errors() {
         let (_pool, memtable) = memtable(1 << 20);
         let kinds = [
-            put(&memtable, 4, b"k", 1, b"").unwrap_err().kind(),
+            put(&memtable, MAX_KEYSPACES, b"k", 1, b"").unwrap_err().kind(),
             put(&memtable, 0, &vec![0; (64 << 10) + 1], 1, b"").unwrap_err().kind(),
             put(&memtable, 0, b"k", SequenceNumber::MAX.0 + 1, b"").unwrap_err().kind(),
         ];
@@ -372,7 +367,7 @@ mod tests {
             put(&memtable, 1, format!("user:profile:{i:08}").as_bytes(), i, b"v").unwrap();
         }
         assert_eq!(memtable.common_prefix(KeyspaceId(1)), b"user:profile:00000");
-        let next = Memtable::new(2, pool.take().unwrap(), 4);
+        let next = Memtable::new(2, pool.take().unwrap());
         next.expect_prefixes_of(&memtable).unwrap();
         assert!(next.is_empty() && next.keyspaces().next().is_none());
         for i in 0..500u64 {

@@ -77,7 +77,7 @@ fn scan(pattern: u64, memtable: &Arc<Memtable>, acknowledged: &[AtomicU64], back
 
 fn run(pattern: u64, per_writer: u64) {
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 4 << 20 });
-    let memtable = Memtable::new(pattern, pool.take().unwrap(), 2);
+    let memtable = Memtable::new(pattern, pool.take().unwrap());
     let acknowledged: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {

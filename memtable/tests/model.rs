@@ -133,7 +133,7 @@ fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let shape = SHAPES[seed as usize % SHAPES.len()];
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 1 << 20 });
-    let memtable = Memtable::new(seed, pool.take().unwrap(), KEYSPACES);
+    let memtable = Memtable::new(seed, pool.take().unwrap());
     let mut models: Vec<Model> = vec![Model::new(); KEYSPACES as usize];
     let crossbeam: SkipMap<(u32, Version), (ValueKind, Vec<u8>)> = SkipMap::new();
     if random.bool() {
@@ -214,7 +214,7 @@ fn run(seed: u64) {
 
 /// The next memtable in the same arena sees nothing of the last one.
 fn recycled_arenas_need_no_zeroing(seed: u64, pool: &Arc<ArenaPool>) {
-    let memtable = Memtable::new(seed, pool.take().unwrap(), KEYSPACES);
+    let memtable = Memtable::new(seed, pool.take().unwrap());
     assert!(memtable.is_empty() && memtable.size_bytes() == 0, "seed {seed}");
     for step in 0..100u64 {
         let key = step.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();

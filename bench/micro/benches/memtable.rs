@@ -58,7 +58,7 @@ fn insert(memtable: &Memtable, key: &Key, sequence: u64) {
 }
 
 fn filled(pool: &Arc<ArenaPool>, keys: &[Key], prefix: &[u8]) -> Arc<Memtable> {
-    let memtable = Memtable::new(0, pool.take().expect("memory"), 1);
+    let memtable = Memtable::new(0, pool.take().expect("memory"));
     memtable.expect_prefix(KEYSPACE, prefix).expect("there is room");
     for (sequence, key) in keys.iter().enumerate() {
         insert(&memtable, key, sequence as u64);
@@ -130,7 +130,7 @@ fn benchmark_insert(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("sapwood random, threads", threads), |bencher| {
             bencher.iter_custom(|count| {
                 per_entry(count, || {
-                    let memtable = Memtable::new(0, pool.take().expect("memory"), 1);
+                    let memtable = Memtable::new(0, pool.take().expect("memory"));
                     timed(|| {
                         std::thread::scope(|scope| {
                             for part in keys.chunks(keys.len().div_ceil(threads)) {

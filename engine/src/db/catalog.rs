@@ -4,6 +4,7 @@ use super::core::{Core, closed};
 use crate::index::state::IndexState;
 use crate::keyspace::{KeyspaceOptions, KeyspaceState, check_name};
 use crate::manifest::{KeyspaceEntry, Manifest, ManifestState};
+use crate::read::keyspace_views::KeyspaceViews;
 use crate::read::super_version::{KeyspaceView, SuperVersion};
 use crate::write::leave_empty;
 use sapwood_base::format::index_definition::IndexDefinition;
@@ -74,7 +75,6 @@ impl Core {
             self.change_indexes(manifest, edits, replaced)?;
             id
         };
-        self.make_room_for_keyspace(id)?;
         self.manifest_state(|state| Some(state.keyspaces.get(&id)?.index.as_ref()?.state.clone()))
             .ok_or_else(|| Error::new(ErrorKind::Closed, "the keyspace was dropped"))
     }
@@ -165,20 +165,19 @@ pub(super) fn announce_indexes(state: &ManifestState, owner: &KeyspaceState) {
     owner.change_indexes(state.indexes_of(owner.id).any(|index| index.is_kept_up()));
 }
 
-pub(super) fn keyspace_views(state: &ManifestState) -> Vec<Option<Arc<KeyspaceView>>> {
-    let mut views = vec![None; state.next_keyspace as usize];
+pub(super) fn keyspace_views(state: &ManifestState) -> KeyspaceViews {
     let mut indexes: HashMap<KeyspaceId, Vec<Arc<IndexState>>> = HashMap::new();
     for index in state.indexes().filter(|index| index.is_kept_up()) {
         indexes.entry(index.state.owner()).or_default().push(index.state.clone());
     }
-    for (id, entry) in &state.keyspaces {
+    let views = state.keyspaces.iter().map(|(id, entry)| {
         let view = KeyspaceView {
             state: entry.state.clone(),
             version: entry.version.clone(),
             indexes: indexes.remove(id).unwrap_or_default(),
             index: entry.index.clone(),
         };
-        views[id.0 as usize] = Some(Arc::new(view));
-    }
-    views
+        (*id, Arc::new(view))
+    });
+    KeyspaceViews::new(views.collect())
 }

@@ -361,7 +361,6 @@ impl Core {
         let debt = view
             .keyspaces
             .iter()
-            .flatten()
             .map(|space| picker::debt(&space.version, &self.compaction_options(space)))
             .fold(0.0, f64::max);
         let unpaid = self.options.advanced.disable_auto_compactions;

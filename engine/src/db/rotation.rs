@@ -4,7 +4,6 @@
 use super::core::Core;
 use crate::background::{self, FLUSH};
 use crate::read::super_version::{Generation, SuperVersion};
-use crate::recovery::keyspace_capacity;
 use crate::write::stall::STEP;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::planted::{self, Bug};
@@ -13,20 +12,6 @@ use sapwood_memtable::Memtable;
 use std::sync::atomic::Ordering;
 
 impl Core {
-    /// A memtable has room for a fixed number of keyspaces. Before a handle is given out, also by a thread that did not
-    /// make the keyspace, the active memtable takes it.
-    pub(super) fn make_room_for_keyspace(&self, id: KeyspaceId) -> Result<()> {
-        if self.options.read_only {
-            return Ok(());
-        }
-        while self.view.reference().active().memtable.keyspace_capacity() <= id.0 {
-            if !self.rotate(true)? {
-                self.wait_for_flush_step()?;
-            }
-        }
-        Ok(())
-    }
-
     /// Makes sure that the active memtable is not full. Its arena reaches far beyond that point, so any batch fits.
     #[inline]
     pub(crate) fn make_room(&self) -> Result<()> {
@@ -87,9 +72,8 @@ impl Core {
             self.background.wake_flush();
             return Ok(false);
         }
-        let capacity = keyspace_capacity(view.keyspaces.len() as u32);
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
-        let memtable = Memtable::new(id, self.arenas.take()?, capacity);
+        let memtable = Memtable::new(id, self.arenas.take()?);
         memtable.expect_prefixes_of(old)?;
         self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;
         let generation = Generation::pending(memtable);

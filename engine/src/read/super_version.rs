@@ -3,6 +3,7 @@
 //! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes a reference. The
 //! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
 //! written after the read began.
+use super::keyspace_views::KeyspaceViews;
 use crate::index::state::{IndexEntry, IndexState};
 use crate::keyspace::KeyspaceState;
 use crate::sync::step;
@@ -58,8 +59,8 @@ pub(crate) struct KeyspaceView {
 pub(crate) struct SuperVersion {
     /// Newest first; the first takes the writes.
     pub(crate) generations: Vec<Arc<Generation>>,
-    /// By keyspace number; `None` for one that was dropped.
-    pub(crate) keyspaces: Vec<Option<Arc<KeyspaceView>>>,
+    /// Those that were not dropped.
+    pub(crate) keyspaces: KeyspaceViews,
 }
 
 impl SuperVersion {
@@ -81,7 +82,7 @@ impl SuperVersion {
     /// A keyspace, unless it was dropped.
     #[inline]
     pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {
-        self.keyspaces.get(id.0 as usize)?.as_ref()
+        self.keyspaces.get(id)
     }
 }
 

@@ -9,7 +9,7 @@
 //!
 //! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
 //! page cache. A short log goes the same way on one thread.
-use super::{MemtableSource, keyspace_capacity};
+use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
@@ -310,9 +310,8 @@ impl<'a> Replay<'a> {
         };
         if full {
             let start = if self.generations.is_empty() { self.state.log_start } else { position };
-            let capacity = keyspace_capacity(self.state.next_keyspace);
             let id = self.generations.len() as u64;
-            let memtable = Memtable::new(id, self.source.arenas.take()?, capacity);
+            let memtable = Memtable::new(id, self.source.arenas.take()?);
             self.generations.push((Generation::new(memtable.clone(), start), memtable));
             self.filled = 0;
         }

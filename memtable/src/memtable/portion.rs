@@ -4,7 +4,7 @@ use super::Memtable;
 use crate::arena::EXTERNAL_VALUE_BYTES;
 use crate::skiplist::node::{KeyValue, Space};
 use crate::skiplist::{PrefixBase, Staged};
-use sapwood_base::key::{common_prefix_len, key_hash};
+use sapwood_base::key::{MAX_KEYSPACES, common_prefix_len, key_hash};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
@@ -197,7 +197,7 @@ impl Memtable {
     }
 
     fn check_keyspace(&self, keyspace: KeyspaceId) -> Result<()> {
-        match (keyspace.0 as usize) < self.lists.len() {
+        match keyspace.0 < MAX_KEYSPACES {
             true => Ok(()),
             false => self.create(keyspace, &[]).map(drop),
         }
@@ -259,7 +259,7 @@ mod tests {
         for seed in 0..24 {
             let mut random = fastrand::Rng::with_seed(seed);
             let pool = ArenaPool::new(MemtableOptions { size_bytes: 8 << 20 });
-            let take = |id| Memtable::new(id, pool.take().unwrap(), 4);
+            let take = |id| Memtable::new(id, pool.take().unwrap());
             let (bulk, single) = (take(1), take(2));
             let prefix = ["", "user:profile:", "k"][seed as usize % 3];
             let mut entries = random_entries(&mut random, prefix, [0, 1, 40, 5000][seed as usize % 4], 1);
@@ -325,7 +325,7 @@ mod tests {
     #[test]
     fn bad_keyspaces_and_full_arenas_are_errors() {
         let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 });
-        let memtable = Memtable::new(1, pool.take().unwrap(), 2);
+        let memtable = Memtable::new(1, pool.take().unwrap());
         let mut portion = Portion::new(&memtable, 0);
         let mut add = |keyspace, number: u64| {
             let key = number.to_be_bytes();
@@ -339,7 +339,7 @@ mod tests {
                 &value,
             )
         };
-        assert_eq!(add(2, 1).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(add(MAX_KEYSPACES, 1).unwrap_err().kind(), ErrorKind::InvalidArgument);
         let full = (1..).find_map(|number| add(0, number).err()).unwrap();
         assert_eq!(full.kind(), ErrorKind::NoSpace);
         assert_eq!(Block::new(&memtable, 1 << 20).err().unwrap().kind(), ErrorKind::NoSpace);
