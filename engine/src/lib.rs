@@ -63,7 +63,7 @@ pub mod fuzzing;
 pub use background::BackgroundStep;
 pub use db::{Db, DbBuilder};
 pub use index::cursor::IndexCursor;
-pub use index::extractor::{BuiltinExtractor, Emit, Extractor};
+pub use index::extractor::{BuiltinExtractor, Emit, Extractor, MAX_EMITTED_BYTES};
 pub use index::iterator::{Hit, IndexIter};
 pub use index::options::IndexOptions;
 pub use index::verify::IndexReport;

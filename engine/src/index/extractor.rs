@@ -8,13 +8,18 @@
 //! buffer is used again from row to row, so that extraction allocates nothing once it has grown.
 use sapwood_base::format::btree_page::MAX_TREE_VALUE_BYTES;
 use sapwood_base::ordered::Ordered;
-use sapwood_base::ordered::composite::put_composite;
+use sapwood_base::ordered::composite::{composite_len, put_composite};
 use sapwood_base::{Error, MAX_KEY_BYTES, Result};
 
 mod builtin;
 mod json;
 
 pub use builtin::BuiltinExtractor;
+
+/// The most that one row may emit to one index, in bytes: every entry counts with its key, the primary key and its
+/// covering bytes. Each entry is written in full, so that a row whose long array is indexed and whose covering bytes are
+/// long as well would otherwise become many times its own length.
+pub const MAX_EMITTED_BYTES: usize = 64 << 20;
 
 /// Gives the index keys of a row. Implemented by closures; see [`Emit`] for what they can say.
 pub trait Extractor: Send + Sync + 'static {
@@ -31,7 +36,8 @@ impl<F: Fn(&[u8], &[u8], &mut Emit<'_>) + Send + Sync + 'static> Extractor for F
 
 /// Takes the index keys of one row.
 ///
-/// A key may be emitted in any order and more than once; of the same key twice, the later covering bytes count.
+/// A key may be emitted in any order and more than once; of the same key twice, the later covering bytes count. A row
+/// that emits more than [`MAX_EMITTED_BYTES`] is refused.
 pub struct Emit<'a> {
     buffer: &'a mut EmitBuffer,
     primary_key: &'a [u8],
@@ -75,12 +81,31 @@ impl Emit<'_> {
     }
 }
 
-/// Where in the bytes of a buffer an entry lies: its composite, then its covering bytes.
+/// Where in the bytes of a buffer the parts of an entry lie.
 #[derive(Clone, Copy, Debug)]
 struct Emitted {
-    start: usize,
-    key_end: usize,
-    end: usize,
+    composite: Part,
+    covering: Part,
+}
+
+/// A part of a buffer, which is never longer than a `u32` can say: see [`MAX_EMITTED_BYTES`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    start: u32,
+    end: u32,
+}
+
+impl Part {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.start as usize..self.end as usize]
+    }
+}
+
+/// Why the entries of a row cannot be taken.
+#[derive(Clone, Copy, Debug)]
+enum Refused {
+    TooLong { composite: usize, covering: usize },
+    TooMuch,
 }
 
 /// The entries of one row: sorted, each composite once.
@@ -89,37 +114,32 @@ pub struct EmitBuffer {
     bytes: Vec<u8>,
     entries: Vec<Emitted>,
     scratch: Vec<u8>,
+    /// What the row emitted so far, in bytes; `bytes` may hold less.
+    emitted: usize,
+    refused: Option<Refused>,
 }
 
 impl EmitBuffer {
     /// Replaces what is here with the entries of a row.
     ///
-    /// Errors: `InvalidArgument` if an index key or its covering bytes are too long; nothing is here then.
+    /// Errors: `InvalidArgument` if an index key or its covering bytes are too long, or if there is more than
+    /// [`MAX_EMITTED_BYTES`] in all; nothing is here then.
     pub fn fill<E: Extractor + ?Sized>(&mut self, extractor: &E, key: &[u8], value: &[u8]) -> Result<()> {
-        self.bytes.clear();
-        self.entries.clear();
+        self.clear();
         extractor.extract(key, value, &mut Emit { buffer: self, primary_key: key });
+        if let Some(refused) = self.refused {
+            self.clear();
+            return Err(Error::invalid_argument(refused.message()));
+        }
         if self.entries.len() > 1 {
             self.sort();
-        }
-        if let Some(long) = self.entries.iter().find(|entry| entry.is_too_long()) {
-            let message = format!(
-                "an index key has at most {MAX_KEY_BYTES} bytes with its primary key, not {}, and at most \
-                 {MAX_TREE_VALUE_BYTES} covering bytes, not {}",
-                long.key_end - long.start,
-                long.end - long.key_end
-            );
-            self.entries.clear();
-            return Err(Error::invalid_argument(message));
         }
         Ok(())
     }
 
     /// The entries in ascending order: composite, covering bytes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.entries
-            .iter()
-            .map(|entry| (&self.bytes[entry.start..entry.key_end], &self.bytes[entry.key_end..entry.end]))
+        self.entries.iter().map(|entry| (entry.composite.of(&self.bytes), entry.covering.of(&self.bytes)))
     }
 
     /// Whether `composite` is the key of an entry.
@@ -129,15 +149,17 @@ impl EmitBuffer {
 
     /// The covering bytes of the entry whose key is `composite`.
     pub fn covering_of(&self, composite: &[u8]) -> Option<&[u8]> {
-        let key = |entry: &Emitted| &self.bytes[entry.start..entry.key_end];
+        let key = |entry: &Emitted| entry.composite.of(&self.bytes);
         let at = self.entries.binary_search_by(|entry| key(entry).cmp(composite)).ok()?;
-        Some(&self.bytes[self.entries[at].key_end..self.entries[at].end])
+        Some(self.entries[at].covering.of(&self.bytes))
     }
 
     /// Takes all entries out.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.emitted = 0;
+        self.refused = None;
     }
 
     /// How many entries there are.
@@ -152,17 +174,45 @@ impl EmitBuffer {
 
     #[inline]
     fn push(&mut self, index_key: &[u8], primary_key: &[u8], covering: &[u8]) {
+        if self.refused.is_some() {
+            return;
+        }
+        // Escapes can only make it longer. What is too long already is not copied at all.
+        let least = index_key.len() + primary_key.len();
+        if least > MAX_KEY_BYTES || covering.len() > MAX_TREE_VALUE_BYTES {
+            let composite = composite_len(index_key, primary_key);
+            self.refused = Some(Refused::TooLong { composite, covering: covering.len() });
+            return;
+        }
+        if self.emitted + least + covering.len() > MAX_EMITTED_BYTES {
+            self.refused = Some(Refused::TooMuch);
+            return;
+        }
         let start = self.bytes.len();
         put_composite(&mut self.bytes, index_key, primary_key);
         let key_end = self.bytes.len();
-        self.bytes.extend_from_slice(covering);
-        self.entries.push(Emitted { start, key_end, end: self.bytes.len() });
+        let composite = key_end - start;
+        if composite > MAX_KEY_BYTES {
+            self.refused = Some(Refused::TooLong { composite, covering: covering.len() });
+            return;
+        }
+        self.emitted += composite + covering.len();
+        let composite = Part { start: start as u32, end: key_end as u32 };
+        // The entries of a row mostly cover the same, which need not be here more than once.
+        let covering = match self.entries.last().map(|last| last.covering) {
+            Some(last) if last.of(&self.bytes) == covering => last,
+            _ => {
+                self.bytes.extend_from_slice(covering);
+                Part { start: key_end as u32, end: self.bytes.len() as u32 }
+            }
+        };
+        self.entries.push(Emitted { composite, covering });
     }
 
     /// Sorts the entries and keeps the last of those that are the same.
     fn sort(&mut self) {
         let bytes = &self.bytes;
-        let key = |entry: &Emitted| &bytes[entry.start..entry.key_end];
+        let key = |entry: &Emitted| entry.composite.of(bytes);
         // Stable, so that of the same keys the last one stays the last.
         self.entries.sort_by(|a, b| key(a).cmp(key(b)));
         self.entries.dedup_by(|later, earlier| {
@@ -175,9 +225,18 @@ impl EmitBuffer {
     }
 }
 
-impl Emitted {
-    fn is_too_long(&self) -> bool {
-        self.key_end - self.start > MAX_KEY_BYTES || self.end - self.key_end > MAX_TREE_VALUE_BYTES
+impl Refused {
+    fn message(self) -> String {
+        match self {
+            Refused::TooLong { composite, covering } => format!(
+                "an index key has at most {MAX_KEY_BYTES} bytes with its primary key, not {composite}, and at most \
+                 {MAX_TREE_VALUE_BYTES} covering bytes, not {covering}"
+            ),
+            Refused::TooMuch => format!(
+                "a row has at most {MAX_EMITTED_BYTES} bytes of entries in an index, keys and covering bytes counted \
+                 for each; index fewer elements, or cover less"
+            ),
+        }
     }
 }
 
@@ -234,5 +293,43 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
         buffer.fill(&|_: &[u8], _: &[u8], _: &mut Emit<'_>| (), b"k", b"v").unwrap();
         assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn what_all_entries_cover_is_held_once_and_counts_for_each() {
+        let extractor = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| {
+            for i in 0..u32::from_be_bytes(value[..4].try_into().unwrap()) {
+                emit.value_entry(&i, value);
+            }
+        };
+        let row = |entries: u32| {
+            let mut value = vec![b'x'; 100_000];
+            value[..4].copy_from_slice(&entries.to_be_bytes());
+            value
+        };
+        let mut buffer = EmitBuffer::default();
+        buffer.fill(&extractor, b"k", &row(600)).unwrap();
+        assert_eq!(buffer.len(), 600);
+        assert!(buffer.iter().all(|(_, covering)| covering == row(600)));
+        assert!(buffer.bytes.len() < 120_000, "{} bytes", buffer.bytes.len());
+        // Written in full, that would be ten gigabytes.
+        let error = buffer.fill(&extractor, b"k", &row(100_000)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("67108864 bytes"), "{error}");
+        assert!(buffer.is_empty() && buffer.bytes.capacity() < 1 << 20);
+        buffer.fill(&extractor, b"k", &row(1)).unwrap();
+        assert_eq!(buffer.len(), 1);
+    }
+
+    #[test]
+    fn covering_bytes_that_differ_stay_apart() {
+        let extractor = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| {
+            for (i, word) in value.split(|byte| *byte == b' ').enumerate() {
+                emit.value_entry(&(9 - i as u8), word);
+            }
+        };
+        let found = entries(&extractor, b"k", b"a a b  b a");
+        let covering: Vec<&[u8]> = found.iter().map(|(_, covering)| covering.as_slice()).collect();
+        assert_eq!(covering, [&b"a"[..], b"b", b"", b"b", b"a", b"a"]);
     }
 }

@@ -115,11 +115,7 @@ pub(crate) fn expand<'a, 'r>(
             Expanded { operations, reads: true, _held: held }
         }
     };
-    if record.len() > BATCH_ARENA_BYTES {
-        return Err(Error::invalid_argument(
-            "the batch is too long with the entries of its indexes; split it",
-        ));
-    }
+    check_len(record)?;
     Ok(expanded)
 }
 
@@ -171,7 +167,18 @@ fn put_entries(
     for (key, covering) in buffer.iter() {
         put_operation(record, ValueKind::Put, index.id, key, covering);
     }
+    // Asked for each row, so that a batch does not become many times as long before it is refused.
+    check_len(record)?;
     Ok(buffer.len())
+}
+
+fn check_len(record: &[u8]) -> Result<()> {
+    match record.len() > BATCH_ARENA_BYTES {
+        true => {
+            Err(Error::invalid_argument("the batch is too long with the entries of its indexes; split it"))
+        }
+        false => Ok(()),
+    }
 }
 
 /// A commit that reads before it writes.
