@@ -42,4 +42,19 @@ pub trait InternalIterator {
     fn may_repeat_before(&self) -> bool {
         true
     }
+    /// How many of the next moves on lead to *plain* entries: puts that `bound` sees, each the newest version of a key
+    /// below `limit` (if there is one). 0 is always right; an answer costs less than that many moves. REQUIRES:
+    /// `valid`.
+    fn plain_ahead(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
+        0
+    }
+    /// As [`InternalIterator::plain_ahead`], for moves back and keys above `limit`; the entries are the only versions
+    /// of their keys. REQUIRES: no other version of the current key comes before it.
+    fn plain_behind(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
+        0
+    }
+    /// Makes a move that [`InternalIterator::plain_ahead`] counted; who never counts one is never asked.
+    fn next_plain(&mut self) {}
+    /// Makes a move that [`InternalIterator::plain_behind`] counted.
+    fn prev_plain(&mut self) {}
 }

@@ -64,7 +64,7 @@ impl<S: BlockSource> Cursor<S> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn take_slot(&mut self, slot: usize) {
         let Some(layout) = &self.layout else { return };
         self.slot = slot;
@@ -78,10 +78,15 @@ impl<S: BlockSource> Cursor<S> {
             *room = *suffix;
             return;
         }
+        self.take_long_suffix(start, end);
+    }
+
+    #[inline(never)]
+    fn take_long_suffix(&mut self, start: usize, end: usize) {
         if self.key.len() < self.key_len {
             self.key.resize(self.key_len, 0);
         }
-        self.key[self.lcp_len..self.key_len].copy_from_slice(&image[start..end]);
+        self.key[self.lcp_len..self.key_len].copy_from_slice(&self.source.image()[start..end]);
     }
 
     /// Asks for the columns of the slot that are looked at after its key.
@@ -255,6 +260,34 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
     fn may_repeat_before(&self) -> bool {
         self.slot == 0 || self.may_be_equal(self.slot - 1)
     }
+
+    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        let (image, layout) = (self.source.image(), self.layout());
+        let end = limit.map_or(self.count, |limit| layout.lower_bound(image, limit));
+        let ahead = self.slot + 1..end.max(self.slot + 1);
+        ahead.take_while(|slot| layout.shows(image, *slot, bound) && !self.may_be_equal(slot - 1)).count()
+    }
+
+    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        let (image, layout) = (self.source.image(), self.layout());
+        // The first slot may be another version of a key in the block before; the one at the limit may be its key's.
+        let start = limit.map_or(0, |limit| layout.lower_bound(image, limit)) + 1;
+        let behind = start.min(self.slot)..self.slot;
+        behind
+            .rev()
+            .take_while(|slot| layout.shows(image, *slot, bound) && !self.may_be_equal(slot - 1))
+            .count()
+    }
+
+    #[inline(always)]
+    fn next_plain(&mut self) {
+        self.take_slot(self.slot + 1);
+    }
+
+    #[inline(always)]
+    fn prev_plain(&mut self) {
+        self.take_slot(self.slot - 1);
+    }
 }
 
 /// Makes a public type that wraps a cursor in its field `cursor` an [`InternalIterator`].
@@ -308,6 +341,20 @@ macro_rules! forward_to_cursor {
             #[inline(always)]
             fn may_repeat_before(&self) -> bool {
                 self.cursor.may_repeat_before()
+            }
+            fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+                self.cursor.plain_ahead(bound, limit)
+            }
+            fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+                self.cursor.plain_behind(bound, limit)
+            }
+            #[inline(always)]
+            fn next_plain(&mut self) {
+                self.cursor.next_plain();
+            }
+            #[inline(always)]
+            fn prev_plain(&mut self) {
+                self.cursor.prev_plain();
             }
         }
     };

@@ -1,6 +1,7 @@
 //! Iterators and cursors: bounds, both ends, prefixes, limits, seeks, and life through flush and compaction.
-use sapwood::{Db, Env, Keyspace};
-use sapwood_tests::harness::builder;
+use sapwood::{Cursor, Db, Env, Keyspace};
+use sapwood_tests::harness::{Replay, builder, seeds};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 /// Keys over tables of several levels and the memtable, with deleted ones between them.
@@ -170,4 +171,89 @@ fn several_keys_at_once() {
     }
     assert_eq!(got.iter().filter(|value| value.is_some()).count(), 4);
     assert!(keyspace.multi_get::<&str>(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn long_stretches_from_one_run_agree_with_a_sorted_map() {
+    for seed in seeds(0..6) {
+        let _replay = Replay::new(seed, "iterator::long_stretches_from_one_run_agree_with_a_sorted_map");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (env, _) = Env::sim(1);
+        let builder = builder("/db", &env).advanced(|options| options.disable_auto_compactions = true);
+        let db = builder.open().unwrap();
+        let keyspace = db.default_keyspace();
+        let mut map = BTreeMap::new();
+        // One run with most keys, thinner ones above it, a few rows in the memtable: what is merged mostly comes from
+        // one input.
+        let mut put = |number: u32, value: u32| {
+            let key = format!("{number:05}");
+            keyspace.put(&key, value.to_string()).unwrap();
+            map.insert(key, value);
+        };
+        (0..4000).for_each(|number| put(number, 0));
+        db.compact().unwrap();
+        let snapshot = db.snapshot();
+        let old = map.clone();
+        for run in 1..4 {
+            for _ in 0..60 {
+                let number = random.u32(..5000);
+                let key = format!("{number:05}");
+                if random.u8(..4) == 0 {
+                    keyspace.delete(&key).unwrap();
+                    map.remove(&key);
+                } else {
+                    keyspace.put(&key, run.to_string()).unwrap();
+                    map.insert(key, run);
+                }
+            }
+            if run < 3 {
+                db.flush().unwrap();
+            }
+        }
+        walk(keyspace.cursor().unwrap(), &map, &mut random);
+        walk(keyspace.cursor_at(&snapshot).unwrap(), &old, &mut random);
+    }
+}
+
+/// Long ways in one direction, seeks and turns between them.
+fn walk(mut cursor: Cursor, map: &BTreeMap<String, u32>, random: &mut fastrand::Rng) {
+    let entries: Vec<(&String, &u32)> = map.iter().collect();
+    let mut place = None;
+    for _ in 0..60 {
+        let target = format!("{:05}", random.u32(..5000));
+        let below = entries.partition_point(|(key, _)| **key < target);
+        match random.u8(..6) {
+            0 => {
+                cursor.seek(&target).unwrap();
+                place = Some(below).filter(|place| *place < entries.len());
+            }
+            1 => {
+                cursor.seek_before(&target).unwrap();
+                place = below.checked_sub(1);
+            }
+            2 => {
+                cursor.seek_to_first().unwrap();
+                place = Some(0);
+            }
+            3 => {
+                cursor.seek_to_last().unwrap();
+                place = Some(entries.len() - 1);
+            }
+            _ => {}
+        }
+        let forward = random.bool();
+        for _ in 0..random.u32(..500) {
+            assert_eq!(cursor.valid(), place.is_some());
+            let Some(at) = place else { break };
+            assert_eq!(cursor.key(), entries[at].0.as_bytes());
+            assert_eq!(cursor.value(), entries[at].1.to_string().as_bytes());
+            if forward {
+                cursor.next().unwrap();
+                place = Some(at + 1).filter(|place| *place < entries.len());
+            } else {
+                cursor.prev().unwrap();
+                place = at.checked_sub(1);
+            }
+        }
+    }
 }

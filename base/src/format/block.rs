@@ -374,6 +374,12 @@ impl BlockLayout {
         }
     }
 
+    /// Whether entry `i` is a put that `bound` sees.
+    #[inline]
+    pub fn shows(&self, image: &[u8], i: usize, bound: SequenceNumber) -> bool {
+        self.kind(image, i) == ValueKind::Put && self.sequence(image, i) <= bound
+    }
+
     /// Whether the user key of entry `i` is `key`.
     #[inline]
     pub fn key_is(&self, image: &[u8], i: usize, key: &[u8]) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! A binary heap of input numbers, compared by an eight-byte key prefix that is kept beside them, so most
 //! comparisons are one integer comparison and touch no input. The heap replaces its top in place: an input that
-//! keeps winning (long stretches from one run are the rule) costs two comparisons per entry.
+//! keeps winning (long stretches from one run are the rule) costs two comparisons per entry, and none over stretches
+//! that it knows to lie before the next input.
 use super::InternalIterator;
 use crate::error::Result;
 use crate::key::{ValueKind, key_prefix};
@@ -26,7 +27,13 @@ pub struct MergingIterator<I> {
     /// Valid inputs; the root is the current one.
     heap: Vec<u32>,
     direction: Direction,
+    /// How many entries in a row the root has given.
+    streak: u32,
 }
+
+/// After so many entries in a row from one input it is worth a search how far it goes on alone: what came so often
+/// from one input mostly goes on for longer than the search takes.
+const STREAK: u32 = 4;
 
 impl<I: InternalIterator> MergingIterator<I> {
     /// A merge over `inputs`, not positioned yet.
@@ -37,6 +44,7 @@ impl<I: InternalIterator> MergingIterator<I> {
             prefixes: vec![0; count],
             heap: Vec::with_capacity(count),
             direction: Direction::Forward,
+            streak: 0,
         }
     }
 
@@ -47,7 +55,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 
     /// Whether `a` comes before `b` in the direction of travel.
-    #[inline]
+    #[inline(always)]
     fn before(&self, a: u32, b: u32) -> bool {
         let (prefix_a, prefix_b) = (self.prefixes[a as usize], self.prefixes[b as usize]);
         if prefix_a != prefix_b {
@@ -69,7 +77,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn sift_down(&mut self, mut at: usize) {
         let len = self.heap.len();
         loop {
@@ -91,6 +99,7 @@ impl<I: InternalIterator> MergingIterator<I> {
 
     fn rebuild(&mut self, direction: Direction) {
         self.direction = direction;
+        self.streak = 0;
         self.heap.clear();
         for (i, input) in self.inputs.iter().enumerate() {
             if input.valid() {
@@ -113,7 +122,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     }
 
     /// Takes the moved root to its place, or out of the heap.
-    #[inline]
+    #[inline(always)]
     fn settle_root(&mut self) {
         let root = self.heap[0] as usize;
         // Nobody to compare it with: its prefix is not looked at before all inputs are positioned anew.
@@ -132,6 +141,24 @@ impl<I: InternalIterator> MergingIterator<I> {
             }
         }
         self.sift_down(0);
+        self.streak = if self.heap[0] as usize == root { self.streak + 1 } else { 0 };
+    }
+
+    /// The input that comes next in the direction of travel, once the root has gone past it.
+    #[inline(never)]
+    fn runner_up(&self) -> Option<&I> {
+        let second = match self.heap.as_slice() {
+            [] | [_] => return None,
+            [_, only] => *only,
+            [_, left, right, ..] => {
+                if self.before(*right, *left) {
+                    *right
+                } else {
+                    *left
+                }
+            }
+        };
+        Some(&self.inputs[second as usize])
     }
 
     /// Whether another input may stand on the current key.
@@ -245,6 +272,35 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     #[inline(always)]
     fn may_repeat_before(&self) -> bool {
         self.is_shared() || self.current().may_repeat_before()
+    }
+
+    #[inline]
+    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        debug_assert!(limit.is_none() && self.direction == Direction::Forward);
+        if self.heap.len() > 1 && self.streak < STREAK {
+            return 0;
+        }
+        self.current().plain_ahead(bound, self.runner_up().map(|input| input.key()))
+    }
+
+    #[inline]
+    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        debug_assert!(limit.is_none() && self.direction == Direction::Backward);
+        if self.heap.len() > 1 && self.streak < STREAK {
+            return 0;
+        }
+        self.current().plain_behind(bound, self.runner_up().map(|input| input.key()))
+    }
+
+    #[inline(always)]
+    fn next_plain(&mut self) {
+        // The root stays the root.
+        self.inputs[self.heap[0] as usize].next_plain();
+    }
+
+    #[inline(always)]
+    fn prev_plain(&mut self) {
+        self.inputs[self.heap[0] as usize].prev_plain();
     }
 }
 

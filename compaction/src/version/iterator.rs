@@ -212,4 +212,27 @@ impl<R: ReadTable> InternalIterator for RunIterator<R> {
     fn may_repeat_before(&self) -> bool {
         self.inner().may_repeat_before()
     }
+
+    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        self.inner().plain_ahead(bound, limit)
+    }
+
+    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        // Entries below the bound are not the run's.
+        if self.has_lower { 0 } else { self.inner().plain_behind(bound, limit) }
+    }
+
+    #[inline(always)]
+    fn next_plain(&mut self) {
+        if let Some(table) = &mut self.table {
+            table.next_plain();
+        }
+    }
+
+    #[inline(always)]
+    fn prev_plain(&mut self) {
+        if let Some(table) = &mut self.table {
+            table.prev_plain();
+        }
+    }
 }

@@ -127,6 +127,20 @@ impl InternalIterator for Source {
     fn may_repeat_before(&self) -> bool {
         delegate!(self, source => source.may_repeat_before())
     }
+    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        delegate!(self, source => source.plain_ahead(bound, limit))
+    }
+    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        delegate!(self, source => source.plain_behind(bound, limit))
+    }
+    #[inline(always)]
+    fn next_plain(&mut self) {
+        delegate!(self, source => source.next_plain());
+    }
+    #[inline(always)]
+    fn prev_plain(&mut self) {
+        delegate!(self, source => source.prev_plain());
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -230,6 +244,8 @@ pub struct Cursor {
     merged: MergingIterator<Source>,
     sequence: SequenceNumber,
     state: State,
+    /// How many more moves in the direction of `state` need no look at what they lead to.
+    plain: usize,
     key: Vec<u8>,
     value: Vec<u8>,
     /// Of the entry, while going backward.
@@ -261,6 +277,7 @@ impl Cursor {
             merged: MergingIterator::new(sources),
             sequence,
             state: State::Nowhere,
+            plain: 0,
             key: Vec::new(),
             value: Vec::new(),
             entry_sequence: SequenceNumber::ZERO,
@@ -348,6 +365,24 @@ impl Cursor {
     )]
     #[inline]
     pub fn next(&mut self) -> Result<()> {
+        if self.state == State::Forward && self.plain > 0 {
+            self.plain -= 1;
+            self.merged.next_plain();
+            return Ok(());
+        }
+        self.next_with_a_look()
+    }
+
+    fn next_with_a_look(&mut self) -> Result<()> {
+        self.next_settled()?;
+        if self.state == State::Forward {
+            self.plain = self.merged.plain_ahead(self.sequence, None);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn next_settled(&mut self) -> Result<()> {
         match self.state {
             State::Forward if !self.merged.may_repeat_after() => {
                 self.state = State::Nowhere;
@@ -381,11 +416,30 @@ impl Cursor {
     /// valid.
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
+        if self.state == State::BackwardSingle && self.plain > 0 {
+            self.plain -= 1;
+            self.merged.prev_plain();
+            return Ok(());
+        }
+        self.prev_with_a_look()
+    }
+
+    fn prev_with_a_look(&mut self) -> Result<()> {
+        self.prev_settled()?;
+        if self.state == State::BackwardSingle {
+            self.plain = self.merged.plain_behind(self.sequence, None);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn prev_settled(&mut self) -> Result<()> {
         match self.state {
             State::Forward if planted::is(Bug::PrevRepeats) => {
                 self.key = self.merged.key().to_vec();
                 self.value = self.merged.value().to_vec();
                 self.merged.seek_before(&self.key)?;
+                self.plain = 0;
                 self.state = State::Backward;
                 Ok(())
             }
@@ -412,6 +466,7 @@ impl Cursor {
     /// Goes on to the first visible entry. With `skip`, versions of the key in `self.key` are passed over.
     #[inline]
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
+        self.plain = 0;
         while self.merged.valid() {
             let key = self.merged.key();
             if self.merged.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
@@ -431,6 +486,7 @@ impl Cursor {
     /// Goes back over the versions of one key after the other, oldest first, until one shows a value.
     #[inline]
     fn settle_backward(&mut self) -> Result<()> {
+        self.plain = 0;
         while self.merged.valid() {
             if !self.merged.may_repeat_before() {
                 if self.merged.sequence() <= self.sequence && self.merged.kind() == ValueKind::Put {

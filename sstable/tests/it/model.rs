@@ -58,8 +58,14 @@ fn check_position(iterator: &impl InternalIterator, entries: &[Entry], position:
     }
 }
 
-/// Walks at random, and now and then compares with the position in the vector.
-fn walk(iterator: &mut impl InternalIterator, entries: &[Entry], random: &mut fastrand::Rng, steps: usize) {
+/// Walks at random, and compares each place with the one in the vector. Counts in `plain` the moves that need no look.
+fn walk(
+    iterator: &mut impl InternalIterator,
+    entries: &[Entry],
+    random: &mut fastrand::Rng,
+    steps: usize,
+    plain: &mut usize,
+) {
     let mut position: Option<usize> = None;
     for _ in 0..steps {
         let what;
@@ -96,7 +102,41 @@ fn walk(iterator: &mut impl InternalIterator, entries: &[Entry], random: &mut fa
                     position = bound.checked_sub(1);
                 }
             }
-            (5..=8, Some(at)) => {
+            (5, Some(at)) => {
+                what = "next_plain";
+                let bound = SequenceNumber([random.u64(0..1 << 44), u64::MAX >> 8][random.usize(0..2)]);
+                let limit = random.bool().then(|| entries[random.usize(0..entries.len())].key.as_slice());
+                let count = iterator.plain_ahead(bound, limit);
+                for place in at + 1..=at + count {
+                    let next = &entries[place];
+                    assert!(next.kind == ValueKind::Put && next.sequence <= bound.0);
+                    assert!(next.key != entries[place - 1].key, "an older version is not plain");
+                    assert!(limit.is_none_or(|limit| next.key.as_slice() < limit));
+                    iterator.next_plain();
+                    check_position(iterator, entries, Some(place), what);
+                }
+                *plain += count;
+                position = Some(at + count);
+            }
+            // Asked only where no other version comes before.
+            (6, Some(at)) if at == 0 || entries[at - 1].key != entries[at].key => {
+                what = "prev_plain";
+                let bound = SequenceNumber([random.u64(0..1 << 44), u64::MAX >> 8][random.usize(0..2)]);
+                let limit = random.bool().then(|| entries[random.usize(0..entries.len())].key.as_slice());
+                let count = iterator.plain_behind(bound, limit);
+                for place in (at - count..at).rev() {
+                    let next = &entries[place];
+                    assert!(next.kind == ValueKind::Put && next.sequence <= bound.0);
+                    assert!(place == 0 || next.key != entries[place - 1].key, "a newer version comes before");
+                    assert!(next.key != entries[place + 1].key);
+                    assert!(limit.is_none_or(|limit| next.key.as_slice() > limit));
+                    iterator.prev_plain();
+                    check_position(iterator, entries, Some(place), what);
+                }
+                *plain += count;
+                position = Some(at - count);
+            }
+            (7..=8, Some(at)) => {
                 what = "next";
                 iterator.next().unwrap();
                 position = Some(at + 1).filter(|at| *at < entries.len());
@@ -111,7 +151,7 @@ fn walk(iterator: &mut impl InternalIterator, entries: &[Entry], random: &mut fa
     }
 }
 
-fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) {
+fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> usize {
     table.verify().unwrap();
     let guard = crossbeam_epoch::pin();
     let mut forward = table.iter(ReadOptions::default());
@@ -135,8 +175,9 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) {
         scan.prev().unwrap();
     }
     assert!(!backward.valid() && !scan.valid());
-    walk(&mut forward, entries, random, 600);
-    walk(&mut scan, entries, random, 60);
+    let mut plain = 0;
+    walk(&mut forward, entries, random, 600, &mut plain);
+    walk(&mut scan, entries, random, 60, &mut plain);
 
     for _ in 0..600 {
         let chosen = &entries[random.usize(0..entries.len())];
@@ -158,6 +199,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) {
             assert_eq!(*pinned, *expected.value);
         }
     }
+    plain
 }
 
 #[test]
@@ -165,6 +207,7 @@ fn every_way_to_read_agrees_with_the_model() {
     let mut random = fastrand::Rng::with_seed(11);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     let filters = [FilterKind::None, FilterKind::Blocked, FilterKind::Standard];
+    let mut plain = 0;
     for round in 0..150 {
         let entries = entries(&mut random, round % 5);
         let options = TableOptions {
@@ -175,8 +218,9 @@ fn every_way_to_read_agrees_with_the_model() {
             write_buffer_bytes: [1, 10_000, 1 << 20][random.usize(0..3)],
         };
         let table = open(build(&entries, &options)).unwrap();
-        check(&table, &entries, &mut random);
+        plain += check(&table, &entries, &mut random);
     }
+    assert!(plain > 10_000, "only {plain} moves needed no look");
 }
 
 #[test]
