@@ -161,11 +161,11 @@ impl Batch<'_, '_> {
                 let mut start = range.start;
                 while start < range.end {
                     let index =
-                        self.file.child_of_key(&page, self.changes[start].key, self.root.file_pages)?;
+                        self.file.child_of_key(&page, self.changes[start].key, None, self.root.file_pages)?;
                     let mut end = start + 1;
                     // All that goes below the same child: a few keys each, so they are tried one after the other.
                     while end < range.end
-                        && self.file.child_of_key(&page, self.changes[end].key, self.root.file_pages)?
+                        && self.file.child_of_key(&page, self.changes[end].key, None, self.root.file_pages)?
                             == index
                     {
                         end += 1;

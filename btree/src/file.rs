@@ -52,8 +52,8 @@ impl TreeFile {
         self.page_near(child, level, None, file_pages, fill, guard)
     }
 
-    /// [`TreeFile::page`], of which those lines are asked for at once that a search reads if `share` of a leaf's entries
-    /// lie before its key.
+    /// [`TreeFile::page`], of which those lines are asked for at once that a search reads if `share` of the page lies before
+    /// its key.
     #[inline]
     pub(crate) fn page_near<'g>(
         &'g self,
@@ -75,7 +75,7 @@ impl TreeFile {
                 self.read_page(child, level, file_pages, bytes)
             })?,
         };
-        if let Some(share) = share {
+        if let Some(share) = share.filter(|_| level == 0) {
             for offset in leaf_bytes_near(child.entries as usize, share) {
                 block.prefetch(offset);
             }
@@ -84,7 +84,7 @@ impl TreeFile {
             return Err(self.other_page(pointer));
         }
         if let Some(share) = share {
-            for offset in TreePage::of_validated(&block).stored_near(share) {
+            for offset in TreePage::of_validated(&block).bytes_near(share) {
                 block.prefetch(offset);
             }
         }
@@ -202,11 +202,17 @@ impl TreeFile {
         page.lower_bound_near(key, share, rest)
     }
 
-    /// The child of an inner page below which `key` belongs.
+    /// The child of an inner page below which `key` belongs, if about `share` of them lies before it.
     #[inline]
-    pub(crate) fn child_of_key(&self, page: &TreePage<'_>, key: &[u8], file_pages: u32) -> Result<usize> {
+    pub(crate) fn child_of_key(
+        &self,
+        page: &TreePage<'_>,
+        key: &[u8],
+        share: Option<f32>,
+        file_pages: u32,
+    ) -> Result<usize> {
         let rest: &mut KeyRest<'_> = &mut |run| self.read_key_rest(run, file_pages);
-        page.child_of_key(key, rest)
+        page.child_of_key(key, share, rest)
     }
 }
 

@@ -142,8 +142,8 @@ impl TreeView {
         TreeCursor::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
     }
 
-    /// Calls `with` with key and value of each entry whose key begins with `prefix`, in order. Cheaper than a cursor when
-    /// there are few; their leaf stays where it is meanwhile, so keep `with` short.
+    /// Calls `with` for each entry whose key begins with `prefix`, in order, with the rest of the key and the value. Cheaper
+    /// than a cursor when there are few; their leaf stays where it is meanwhile, so keep `with` short.
     pub fn for_each_with_prefix(
         &self,
         prefix: &[u8],
@@ -152,23 +152,32 @@ impl TreeView {
         let guard = crossbeam_epoch::pin();
         let Some(found) = self.descend(prefix, Fill::Normal, &guard)? else { return Ok(()) };
         let (page, first) = (TreePage::of_validated(&found.leaf), found.cell);
-        let mut key = Vec::with_capacity(2 * prefix.len() + 32);
+        // If `prefix` covers what the page does not store with each entry, nothing needs to be put together.
+        let beginning = prefix.strip_prefix(page.prefix()).filter(|rest| rest.len() >= size_of::<u64>());
+        let mut key = Vec::new();
         for cell in first..page.cells() {
             let Payload::Inline(value) = page.payload(cell) else {
                 return self.go_on_with_prefix(prefix, cell - first, with);
             };
-            key.clear();
-            page.append_key(cell, &mut key);
-            if !key.starts_with(prefix) {
-                return Ok(());
+            let rest = match beginning {
+                Some(beginning) => page.behind(cell, beginning),
+                None => {
+                    key.clear();
+                    page.append_key(cell, &mut key);
+                    key.strip_prefix(prefix)
+                }
+            };
+            match rest {
+                Some(rest) => with(rest, value)?,
+                None => return Ok(()),
             }
-            with(&key, value)?;
         }
         // The next leaf may begin with more of them.
         self.go_on_with_prefix(prefix, page.cells() - first, with)
     }
 
     /// The rest of [`TreeView::for_each_with_prefix`], of which `done` entries are done.
+    #[cold]
     fn go_on_with_prefix(
         &self,
         prefix: &[u8],
@@ -180,12 +189,38 @@ impl TreeView {
         let mut left = done;
         while cursor.valid() {
             match left {
-                0 => with(cursor.key(), cursor.value())?,
+                0 => with(&cursor.key()[prefix.len()..], cursor.value())?,
                 _ => left -= 1,
             }
             cursor.next()?;
         }
         Ok(())
+    }
+
+    /// The pages that a cursor over the keys between `lower`, which is included, and `upper` comes to, from the top down, and
+    /// whether each was in the cache before this call. Reads the inner ones, and no overflow runs; `None` is unbounded.
+    pub fn pages_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Result<Vec<(u32, bool)>> {
+        let State { file, root } = &*self.state;
+        let guard = crossbeam_epoch::pin();
+        let mut pages = Vec::new();
+        let mut children: Vec<Child> = root.top.into_iter().collect();
+        for level in (0..root.height).rev() {
+            let page_of = |child: &Child| (child.pointer.page, file.slots.is_cached(child.pointer.page));
+            pages.extend(children.iter().map(page_of));
+            if level == 0 {
+                break;
+            }
+            let mut below = Vec::new();
+            for child in &children {
+                let block = self.page(child, level, Fill::Normal, &guard)?;
+                let page = TreePage::of_validated(&block);
+                let first = lower.map_or(Ok(0), |key| self.child_of_key(&page, key))?;
+                let last = upper.map_or(Ok(page.children() - 1), |key| self.child_of_key(&page, key))?;
+                below.extend((first..=last).map(|i| page.child(i)));
+            }
+            children = below;
+        }
+        Ok(pages)
     }
 
     /// The memory of the cache slots of this tree in bytes. Pages themselves are counted by the cache.
@@ -200,9 +235,9 @@ impl TreeView {
         let mut before = 0;
         let mut share = None;
         for level in (1..root.height).rev() {
-            let block = file.page(&child, level, root.file_pages, fill, guard)?;
+            let block = file.page_near(&child, level, share, root.file_pages, fill, guard)?;
             let page = TreePage::of_validated(&block);
-            let index = file.child_of_key(&page, key, root.file_pages)?;
+            let index = file.child_of_key(&page, key, share, root.file_pages)?;
             before += page.entries_before(index);
             share = page.share_below(index, key);
             child = page.child(index);
@@ -228,7 +263,7 @@ impl TreeView {
     }
 
     pub(crate) fn child_of_key(&self, page: &TreePage<'_>, key: &[u8]) -> Result<usize> {
-        self.state.file.child_of_key(page, key, self.state.root.file_pages)
+        self.state.file.child_of_key(page, key, None, self.state.root.file_pages)
     }
 
     /// All of an overflow run.

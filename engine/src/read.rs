@@ -139,17 +139,7 @@ pub(crate) fn get_in_view<'g, O: Observer>(
     for generation in &view.generations {
         generation.memtable.prefetch(keyspace.id, hash);
     }
-    let runs = &space.version.runs;
-    let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
-    for (run, candidate) in runs.iter().zip(&mut candidates) {
-        *candidate = run.find(key);
-        if let Some(table) = candidate
-            && let Some(table) = table.handle.opened()
-        {
-            table.prefetch_filter(hash);
-        }
-    }
-
+    let candidates = candidates(space, key, hash);
     for (number, generation) in view.generations.iter().enumerate() {
         let found = generation.memtable.get(keyspace.id, key, hash, sequence);
         if O::ACTIVE {
@@ -160,7 +150,58 @@ pub(crate) fn get_in_view<'g, O: Observer>(
             return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
         }
     }
-    for (number, run) in runs.iter().enumerate() {
+    get_in_runs(core, space, key, hash, sequence, &candidates, guard, observer)
+}
+
+/// Steps 3, 4 and 6, for a key that exists, but in no memtable at `sequence`.
+#[inline]
+pub(crate) fn get_in_tables<'g>(
+    core: &'g Core,
+    space: &'g KeyspaceView,
+    key: &[u8],
+    sequence: SequenceNumber,
+    guard: &'g Guard,
+) -> Result<Option<Found<'g>>> {
+    let hash = key_hash(key);
+    // Of a single run it is known what its filter would say.
+    if let [run] = space.version.runs.as_slice() {
+        let Some(candidate) = run.find(key) else { return Ok(None) };
+        let found = candidate.handle.table()?.get(key, hash, sequence, guard)?;
+        return Ok(found.filter(|found| found.kind == ValueKind::Put).map(|found| Found::Table(found.value)));
+    }
+    let candidates = candidates(space, key, hash);
+    get_in_runs(core, space, key, hash, sequence, &candidates, guard, &mut Nobody)
+}
+
+/// The table of each run that may have `key`; asks for their filters.
+#[inline]
+fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g RunTable>; PREFETCHED_RUNS] {
+    let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
+    for (run, candidate) in space.version.runs.iter().zip(&mut candidates) {
+        *candidate = run.find(key);
+        if let Some(table) = candidate
+            && let Some(table) = table.handle.opened()
+        {
+            table.prefetch_filter(hash);
+        }
+    }
+    candidates
+}
+
+/// Step 6.
+#[inline]
+#[expect(clippy::too_many_arguments, reason = "what a get knows by then; inlined into it")]
+fn get_in_runs<'g, O: Observer>(
+    core: &Core,
+    space: &'g KeyspaceView,
+    key: &[u8],
+    hash: u64,
+    sequence: SequenceNumber,
+    candidates: &[Option<&'g RunTable>; PREFETCHED_RUNS],
+    guard: &'g Guard,
+    observer: &mut O,
+) -> Result<Option<Found<'g>>> {
+    for (number, run) in space.version.runs.iter().enumerate() {
         let candidate = if number < PREFETCHED_RUNS { candidates[number] } else { run.find(key) };
         let Some(candidate) = candidate else {
             if O::ACTIVE {
@@ -182,7 +223,7 @@ pub(crate) fn get_in_view<'g, O: Observer>(
         }
         if let Some(found) = found {
             if planted::is(Bug::StaleRow) && found.kind == ValueKind::Put {
-                core.stale_rows.remember(keyspace.id, key, &found.value);
+                core.stale_rows.remember(space.state.id, key, &found.value);
             }
             return Ok((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
         }

@@ -15,7 +15,12 @@ use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{MAX_KEY_BYTES, common_prefix_len, key_prefix};
 use crate::search::partition;
+use heads::{LINE_BYTES, begins_with, heads_below};
 use std::cmp::Ordering;
+
+mod heads;
+
+pub use heads::leaf_bytes_near;
 
 /// The smallest page in bytes.
 pub const MIN_PAGE_BYTES: usize = 512;
@@ -423,64 +428,6 @@ pub fn is_page(bytes: &[u8], pointer: PagePointer, level: Option<u8>) -> bool {
     kind_fits && u32_at(bytes, 8) == pointer.generation && u32_at(bytes, 16) == pointer.page
 }
 
-/// A line of a processor's cache.
-const LINE_BYTES: usize = 64;
-/// Up to so many heads are searched by halving alone: they are in a few cache lines.
-const HALVED_HEADS: usize = 24;
-/// How far from the place that even keys would have the search begins, in heads: a cache line of them.
-const GALLOP_HEADS: usize = 8;
-
-/// The bytes of a leaf of `cells` cells that a search reads in any case, and those that it reads if the key lies behind
-/// `share` of the others: the header and the place of the prefix, then the columns. To be asked for at once.
-#[inline]
-pub fn leaf_bytes_near(cells: usize, share: f32) -> [usize; 6] {
-    let near = (share * cells as f32) as usize;
-    [
-        0,
-        PAGE_HEADER_BYTES + CELL_BYTES * cells,
-        PAGE_HEADER_BYTES + 8 * near.saturating_sub(GALLOP_HEADS / 2),
-        PAGE_HEADER_BYTES + 8 * (near + GALLOP_HEADS / 2),
-        PAGE_HEADER_BYTES + 8 * cells + 2 * near,
-        PAGE_HEADER_BYTES + 10 * cells + 2 * near,
-    ]
-}
-
-/// How many of `heads`, which ascend, are below `head`. `share`, if it is known, is about that number as a share of all.
-///
-/// Begins where the head would be if heads were as far from each other as in an even distribution, and doubles its steps
-/// from there. Halving misses the cache at almost every step of a page that was not read lately; this does at two or three
-/// if keys are even, and takes twice as many steps as halving if they are not at all.
-#[inline]
-fn heads_below(heads: &[[u8; HEAD_BYTES]], head: u64, share: Option<f32>) -> usize {
-    let at = |i: usize| u64::from_le_bytes(heads[i]);
-    let (mut low, mut high) = (0, heads.len());
-    if high > HALVED_HEADS {
-        let share = share.unwrap_or_else(|| {
-            let (first, last) = (at(0), at(high - 1));
-            // Of equal ones it is not a number, which becomes 0.
-            head.saturating_sub(first) as f32 / last.saturating_sub(first) as f32
-        });
-        let guess = ((share * (high - 1) as f32) as usize).min(high - 1);
-        let mut step = GALLOP_HEADS;
-        if at(guess) < head {
-            low = guess + 1;
-            while low + step < high && at(low + step - 1) < head {
-                low += step;
-                step *= 2;
-            }
-            high = (low + step).min(high);
-        } else {
-            high = guess;
-            while high > step && at(high - step) >= head {
-                high -= step;
-                step *= 2;
-            }
-            low = high.saturating_sub(step);
-        }
-    }
-    low + heads[low..high].partition_point(|other| u64::from_le_bytes(*other) < head)
-}
-
 /// Reads the rest of a key from its overflow run. Called only to compare with a key whose beginning is the same.
 pub type KeyRest<'r> = dyn FnMut(&OverflowRun) -> Result<Vec<u8>> + 'r;
 
@@ -732,11 +679,24 @@ impl<'a> TreePage<'a> {
         &self.bytes[self.heap_at + start..self.heap_at + usize::from(self.end(i))]
     }
 
-    /// Where about what is stored of the cell behind `share` of the others lies, in bytes of the page; two lines of it.
+    /// Where a search reads that finds its key behind `share` of the others, beside what [`leaf_bytes_near`] says: in a leaf
+    /// what is stored of the cells there, in an inner page the columns.
     #[inline]
-    pub fn stored_near(&self, share: f32) -> [usize; 2] {
-        let near = self.heap_at + (share * self.used_bytes().saturating_sub(self.heap_at) as f32) as usize;
-        [near.saturating_sub(LINE_BYTES / 2), near + LINE_BYTES / 2]
+    pub fn bytes_near(&self, share: f32) -> [usize; 5] {
+        if self.children == 0 {
+            let stored = self.used_bytes().saturating_sub(self.heap_at);
+            let near = self.heap_at + (share * stored as f32) as usize;
+            return [-2, -1, 0, 1, 2].map(|line| near.saturating_add_signed(line * LINE_BYTES as isize));
+        }
+        let near = (share * self.cells as f32) as usize;
+        let children = PAGE_HEADER_BYTES + CELL_BYTES * self.cells;
+        [
+            PAGE_HEADER_BYTES + 8 * near,
+            self.prefix_at,
+            children + 4 * near,
+            children + 4 * self.children + 4 * near,
+            children + 8 * self.children + 8 * near,
+        ]
     }
 
     /// The suffix of key `i` behind its head.
@@ -766,6 +726,16 @@ impl<'a> TreePage<'a> {
         }
     }
 
+    /// What key `i` has behind the prefix and `beginning`, which is at least a head long; `None` if it does not go on like
+    /// that. REQUIRES: `i < cells()`, and the key does not go on in a run.
+    #[inline]
+    pub fn behind(&self, i: usize, beginning: &[u8]) -> Option<&'a [u8]> {
+        let (head, rest) = beginning.split_first_chunk::<HEAD_BYTES>()?;
+        let is_like = self.head(i) == u64::from_be_bytes(*head) && self.suffix_len(i) >= HEAD_BYTES;
+        let own = if is_like { self.suffix_rest(i) } else { return None };
+        begins_with(own, rest).then(|| &own[rest.len()..])
+    }
+
     /// What follows key `i`. REQUIRES: `i < cells()`.
     #[inline]
     pub fn payload(&self, i: usize) -> Payload<'a> {
@@ -783,10 +753,10 @@ impl<'a> TreePage<'a> {
     /// sides.
     #[inline]
     pub fn share_below(&self, i: usize, key: &[u8]) -> Option<f32> {
-        let suffix = key.strip_prefix(self.prefix())?;
-        if i == 0 || i >= self.cells {
+        if i == 0 || i >= self.cells || !begins_with(key, self.prefix()) {
             return None;
         }
+        let suffix = &key[self.prefix().len()..];
         let (lower, upper) = (self.head(i - 1), self.head(i));
         let before = key_prefix(suffix).saturating_sub(lower);
         (lower < upper).then(|| (before as f32 / (upper - lower) as f32).min(1.0))
@@ -809,7 +779,7 @@ impl<'a> TreePage<'a> {
         key_rest: &mut KeyRest<'_>,
     ) -> Result<(usize, bool)> {
         let prefix = self.prefix();
-        if !key.starts_with(prefix) {
+        if !begins_with(key, prefix) {
             // A key that ends inside the prefix is below all others, as the comparison says too.
             return Ok((if key < prefix { 0 } else { self.cells }, false));
         }
@@ -837,12 +807,12 @@ impl<'a> TreePage<'a> {
         Ok((low, false))
     }
 
-    /// The child below which `key` belongs. REQUIRES: an inner page.
+    /// The child below which `key` belongs, which is about that behind `share` of them. REQUIRES: an inner page.
     ///
     /// Errors: those of `key_rest`.
     #[inline]
-    pub fn child_of_key(&self, key: &[u8], key_rest: &mut KeyRest<'_>) -> Result<usize> {
-        let (cell, is_equal) = self.lower_bound(key, key_rest)?;
+    pub fn child_of_key(&self, key: &[u8], share: Option<f32>, key_rest: &mut KeyRest<'_>) -> Result<usize> {
+        let (cell, is_equal) = self.lower_bound_near(key, share, key_rest)?;
         Ok(cell + usize::from(is_equal))
     }
 

@@ -113,8 +113,8 @@ fn a_prefix_is_visited_as_its_cursor_does_it() {
             let key = &keys[random.usize(..keys.len())];
             let prefix = &key[..random.usize(..=key.len())];
             let mut visited = Vec::new();
-            view.for_each_with_prefix(prefix, |key, value| {
-                visited.push((key.to_vec(), value.to_vec()));
+            view.for_each_with_prefix(prefix, |rest, value| {
+                visited.push(([prefix, rest].concat(), value.to_vec()));
                 Ok(())
             })
             .unwrap();

@@ -98,6 +98,8 @@ pub struct IndexCursor {
     inner: Inner,
     bounds: Bounds,
     rows: Option<RowCheck>,
+    /// Entries that were passed over.
+    stale: u64,
 }
 
 enum Inner {
@@ -162,7 +164,7 @@ pub(crate) fn entry(view: &SuperVersion, id: KeyspaceId) -> Result<&IndexEntry> 
 }
 
 #[cold]
-fn dropped() -> Error {
+pub(crate) fn dropped() -> Error {
     Error::new(ErrorKind::Closed, "the index was dropped, or built anew: ask its keyspace for it again")
 }
 
@@ -200,7 +202,12 @@ impl IndexCursor {
                 Inner::Merged { cursor, is_inside: false }
             }
         };
-        Ok(IndexCursor { inner, bounds, rows })
+        Ok(IndexCursor { inner, bounds, rows, stale: 0 })
+    }
+
+    /// How many stale entries it has passed over.
+    pub(crate) fn stale_entries(&self) -> u64 {
+        self.stale
     }
 
     /// Whether the tree is all there is, for an index in a view.
@@ -393,6 +400,7 @@ impl IndexCursor {
                         if !rows.is_stale(primary_key, rows.through) {
                             return Ok(());
                         }
+                        self.stale += 1;
                         if FORWARD { cursor.next()? } else { cursor.prev()? }
                     }
                     _ => return Ok(()),
@@ -410,6 +418,7 @@ impl IndexCursor {
                         *is_inside = true;
                         return Ok(());
                     }
+                    self.stale += 1;
                     if FORWARD { cursor.next()? } else { cursor.prev()? }
                 }
             }

@@ -2,47 +2,85 @@
 //!
 //! 1. Pin the epoch, load the view, then the sequence number: entries and rows are read in this one state, so no snapshot
 //!    needs to be registered for them to agree.
-//! 2. If the tree has all entries, they lie behind each other in one leaf, or a few: go down once and read them there.
-//!    Otherwise the cursor merges what is pending with the tree.
-//! 3. Leave out what is stale (see `cursor`), and get each row.
+//! 2. If the tree has all entries of the index key, they lie behind each other in one leaf, or a few: go down once and
+//!    read them there. That is so if there are no delta runs and no memtable has one. Otherwise the cursor merges what is
+//!    pending with the tree.
+//! 3. Leave out what is stale (see `cursor`), and get each row; from tables alone if memtables have no rows.
 use super::Index;
-use super::cursor::{Bounds, IndexCursor, entry, has_rows, is_stale, tree_view};
-use super::state::IndexEntry;
-use crate::read::super_version::SuperVersion;
-use crate::read::{Nobody, get_in_view};
+use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
+use crate::read::super_version::{KeyspaceView, SuperVersion};
+use crate::read::{Found, Nobody, get_in_tables, get_in_view};
 use crossbeam_epoch::Guard;
+use sapwood_base::iterator::InternalIterator;
 use sapwood_base::ordered::composite::{Composite, put_bound_at};
-use sapwood_base::{Result, SequenceNumber};
+use sapwood_base::{KeyspaceId, Result, SequenceNumber};
+use std::cell::RefCell;
+
+thread_local! {
+    static PREFIX: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Calls `with` with key and value of each row that has `index_key`; gives their number.
-pub(super) fn rows(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+pub(super) fn rows(index: &Index, index_key: &[u8], with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    PREFIX.with(|cell| {
+        // `with` may look something up itself; then it finds a fresh one.
+        let mut prefix = cell.take();
+        prefix.clear();
+        put_bound_at(&mut prefix, index_key);
+        let count = rows_behind(index, index_key, &prefix, with);
+        cell.replace(prefix);
+        count
+    })
+}
+
+/// The same; `prefix` is what the composites of `index_key` begin with.
+#[inline]
+fn rows_behind(
+    index: &Index,
+    index_key: &[u8],
+    prefix: &[u8],
+    mut with: impl FnMut(&[u8], &[u8]),
+) -> Result<u64> {
     let core = index.core();
     core.check_open()?;
     let guard = crossbeam_epoch::pin();
     let view = core.view.load(&guard);
     let sequence = core.visible_sequence();
-    let found = entry(view, index.state.id)?;
+    let Some(space) = view.keyspace(index.state.id) else { return Err(dropped()) };
+    let Some(found) = &space.index else { return Err(dropped()) };
     found.check_readable(sequence)?;
-    if !IndexCursor::is_settled(view, index.state.id) {
+    if !space.version.runs.is_empty() || has_entries(view, index.state.id, prefix)? {
         drop(guard);
         return merged(index, index_key, with);
     }
     let Some(tree) = tree_view(core, found)? else { return Ok(0) };
-    let mut prefix = Vec::with_capacity(index_key.len() + 8);
-    put_bound_at(&mut prefix, index_key);
-    let state = Rows { index, view, entry: found, sequence, guard: &guard };
-    let asks_rows = index.state.is_deferred() && has_rows(view, index.state.owner());
+    let rows = Rows::new(index, view, sequence, &guard)?;
+    let asks_rows = index.state.is_deferred() && rows.in_memtables;
+    let through = found.state.through();
     let mut count = 0;
-    tree.for_each_with_prefix(&prefix, |composite, _| {
-        let primary_key = composite.get(prefix.len()..).unwrap_or_default();
-        let through = state.entry.state.through();
+    tree.for_each_with_prefix(prefix, |primary_key, _| {
         if asks_rows && is_stale(view, index.state.owner(), primary_key, sequence, through) {
             return Ok(());
         }
         count += 1;
-        state.row(primary_key, &mut with)
+        rows.row(primary_key, &mut with)
     })?;
     Ok(count)
+}
+
+/// Whether a memtable has an entry whose composite begins with `prefix`, of whatever time.
+#[inline]
+fn has_entries(view: &SuperVersion, id: KeyspaceId, prefix: &[u8]) -> Result<bool> {
+    for generation in &view.generations {
+        if generation.memtable.entries_of(id) > 0 {
+            let mut entries = generation.memtable.iter(id);
+            entries.seek(prefix)?;
+            if entries.valid() && entries.key().starts_with(prefix) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The same while not all entries are in the tree.
@@ -51,16 +89,15 @@ fn merged(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -
     let core = index.core();
     let view = core.view.reference();
     let sequence = core.visible_sequence();
-    let found = entry(&view, index.state.id)?;
-    found.check_readable(sequence)?;
+    entry(&view, index.state.id)?.check_readable(sequence)?;
     let bounds = Bounds::of_key(index_key);
     let mut cursor = IndexCursor::open(core, view.clone(), index.state.id, sequence, bounds)?;
     cursor.seek_to_first()?;
     let mut count = 0;
     while cursor.valid() {
         let guard = crossbeam_epoch::pin();
-        let state = Rows { index, view: &view, entry: found, sequence, guard: &guard };
-        state.row(Composite::split(cursor.composite())?.primary_key, &mut with)?;
+        let rows = Rows::new(index, &view, sequence, &guard)?;
+        rows.row(Composite::split(cursor.composite())?.primary_key, &mut with)?;
         count += 1;
         cursor.next()?;
     }
@@ -71,21 +108,42 @@ fn merged(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -
 struct Rows<'a> {
     index: &'a Index,
     view: &'a SuperVersion,
-    entry: &'a IndexEntry,
+    space: &'a KeyspaceView,
+    /// Whether memtables have any.
+    in_memtables: bool,
     sequence: SequenceNumber,
     guard: &'a Guard,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    #[inline]
+    fn new(
+        index: &'a Index,
+        view: &'a SuperVersion,
+        sequence: SequenceNumber,
+        guard: &'a Guard,
+    ) -> Result<Rows<'a>> {
+        let Some(space) = view.keyspace(index.state.owner()) else { return Err(dropped()) };
+        let in_memtables = has_rows(view, index.state.owner());
+        Ok(Rows { index, view, space, in_memtables, sequence, guard })
+    }
+
     #[inline]
     fn row(&self, primary_key: &[u8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<()> {
-        let (core, keyspace) = (self.index.core(), self.index.keyspace.state());
-        let found =
-            get_in_view(core, self.view, keyspace, primary_key, self.sequence, self.guard, &mut Nobody)?;
-        match found {
+        match self.find(primary_key)? {
             Some(found) => with(primary_key, found.bytes()),
             None => return Err(super::verify::no_row(primary_key)),
         }
         Ok(())
+    }
+
+    #[inline]
+    fn find(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
+        let (core, sequence, guard) = (self.index.core(), self.sequence, self.guard);
+        if !self.in_memtables {
+            return get_in_tables(core, self.space, primary_key, sequence, guard);
+        }
+        let keyspace = self.index.keyspace.state();
+        get_in_view(core, self.view, keyspace, primary_key, sequence, guard, &mut Nobody)
     }
 }

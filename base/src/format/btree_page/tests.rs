@@ -80,7 +80,7 @@ fn an_inner_page_finds_children_by_key_and_by_number() {
     assert_eq!((page.children(), page.cells(), page.entries()), (3, 2, 15));
     assert!((0..3).all(|i| page.child(i) == children[i]));
     for (key, expected) in [("", 0), ("a", 0), ("l\u{7f}", 0), ("m", 1), ("ma", 1), ("mm", 2), ("z", 2)] {
-        assert_eq!(page.child_of_key(key.as_bytes(), &mut no_rest).unwrap(), expected, "{key}");
+        assert_eq!(page.child_of_key(key.as_bytes(), None, &mut no_rest).unwrap(), expected, "{key}");
     }
     for (n, expected) in [(0, (0, 0)), (4, (0, 4)), (5, (1, 0)), (6, (2, 0)), (14, (2, 8))] {
         assert_eq!(page.child_of_entry(n), Some(expected));
@@ -100,7 +100,7 @@ fn heads_are_found_wherever_the_search_begins() {
     let doubling: Vec<u64> = (0..64).map(|i| 1 << i).collect();
     let same = vec![7; 100];
     let ends: Vec<u64> = (0..50).chain((0..50).map(|i| u64::MAX - 50 + i)).collect();
-    for numbers in [&even, &doubling, &same, &ends, &even[..HALVED_HEADS + 1].to_vec(), &Vec::new()] {
+    for numbers in [&even, &doubling, &same, &ends, &even[..heads::HALVED_HEADS + 1].to_vec(), &Vec::new()] {
         let heads: Vec<[u8; 8]> = numbers.iter().map(|number| number.to_le_bytes()).collect();
         let near = numbers.iter().flat_map(|n| [n.wrapping_sub(1), *n, n.wrapping_add(1)]);
         for head in near.chain([0, 1, u64::MAX, u64::MAX / 2]) {
@@ -117,7 +117,7 @@ fn a_page_with_one_child_has_no_cells() {
     let child = Child { pointer: PagePointer { page: 3, generation: 0 }, entries: 2, has_overflow: false };
     let bytes = encoded(1, &[], &[child]);
     let page = TreePage::parse(&bytes, TREE, POINTER, 1, 2).unwrap();
-    assert_eq!(page.child_of_key(b"any", &mut no_rest).unwrap(), 0);
+    assert_eq!(page.child_of_key(b"any", None, &mut no_rest).unwrap(), 0);
 }
 
 #[test]
