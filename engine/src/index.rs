@@ -45,6 +45,7 @@ pub(crate) mod build;
 pub mod cursor;
 pub mod iterator;
 mod count;
+mod explain;
 mod lookup;
 pub mod verify;
 

@@ -71,7 +71,7 @@ pub use index::{BuildProgress, Index};
 pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{AdvancedOptions, Durability, WriteOptions};
 pub use read::cursor::Cursor;
-pub use read::explain::{Explain, ExplainedSource};
+pub use read::explain::{Explain, ExplainedRows, ExplainedSource};
 pub use read::iterator::{Entry, Iter};
 pub use read::slice::Slice;
 pub use read::snapshot::Snapshot;

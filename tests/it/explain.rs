@@ -1,6 +1,6 @@
 //! What reads report of themselves: the answer is the one of the ordinary read, and each source says what came of it.
 use sapwood::read::explain::{Outcome, Place};
-use sapwood::{Db, Explain};
+use sapwood::{Builtin, Db, Explain, Field, IndexOptions, KeyKind};
 use sapwood_tests::harness::small;
 
 fn outcomes(explain: &Explain) -> Vec<Outcome> {
@@ -130,4 +130,62 @@ fn a_scan_tells_what_it_merged() {
     assert_eq!(outcomes(&none).last(), Some(&Outcome::OutOfRange), "{none}");
     assert_eq!(none.target, "\"x\"..\"y\"");
     assert_eq!(outcomes(&all)[0], Outcome::Merged { tables: 0 });
+}
+
+#[test]
+fn a_query_of_an_index_tells_where_it_looked() {
+    let folder = tempfile::tempdir().unwrap();
+    let city = || Builtin::new(Field::value().range(0, 4), KeyKind::Bytes);
+    let fill = |db: &Db, numbers: std::ops::Range<u32>, city: u32| {
+        let keyspace = db.default_keyspace();
+        for i in numbers {
+            keyspace.put(format!("row{i:05}"), format!("{:04}{:050}", (i + city) % 10, i)).unwrap();
+        }
+    };
+    let db = open(folder.path());
+    fill(&db, 0..3000, 0);
+    db.flush().unwrap();
+    // Built on what is there, so all of it is in the tree.
+    db.default_keyspace().create_index("city", IndexOptions::builtin(city())).unwrap();
+    drop(db);
+
+    let db = open(folder.path());
+    let keyspace = db.default_keyspace();
+    let index = keyspace.index("city").unwrap();
+    let few = index.get("0003").limit(5).explain().unwrap();
+    assert_eq!((few.operation, few.index.as_deref(), few.entries), ("index scan", Some("city"), 5));
+    let Some(Place::Tree { height, entries: 3000, .. }) = few.sources.last().map(|it| it.place.clone())
+    else {
+        panic!("{few}");
+    };
+    assert!(height >= 2, "{few}");
+    // A page of each level, and none of the rows.
+    assert_eq!((read_blocks(&few), cached_blocks(&few)), (u64::from(height), 0), "{few}");
+    assert!(few.rows.is_none() && few.stale_entries == 0);
+    let again = index.get("0003").limit(5).explain().unwrap();
+    assert_eq!((read_blocks(&again), cached_blocks(&again)), (0, u64::from(height)), "{again}");
+    let all = index.iter().rev().explain_with_rows().unwrap();
+    let rows = all.rows.as_ref().unwrap();
+    assert_eq!((all.entries, rows.rows, rows.bytes), (3000, 3000, 3000 * 54), "{all}");
+    assert!(rows.read_blocks > 20 && rows.read_blocks + rows.cached_blocks >= 3000, "{all}");
+    assert!(read_blocks(&all) >= 3, "{all}");
+    assert_eq!(cached_blocks(&all), u64::from(height), "{all}");
+    assert_eq!(index.iter().limit(0).explain().unwrap().entries, 0);
+
+    // Rows that moved since, in a memtable: their entries in the tree are passed over.
+    fill(&db, 0..200, 1);
+    let moved = index.get("0003").explain().unwrap();
+    assert_eq!((moved.entries, moved.stale_entries), (300, 20), "{moved}");
+    assert_eq!(moved.sources[0].outcome, Outcome::Merged { tables: 0 }, "{moved}");
+    let text = moved.to_string();
+    assert!(
+        text.contains("index \"city\" of keyspace") && text.contains("20 stale ones passed over"),
+        "{text}"
+    );
+    assert!(text.contains(".tree, "), "{text}");
+    let snapshot = db.snapshot();
+    fill(&db, 0..200, 2);
+    let old = index.get("0003").at(&snapshot).explain_with_rows().unwrap();
+    assert_eq!((old.entries, old.stale_entries), (300, 20), "{old}");
+    assert_eq!(old.rows.map(|rows| rows.rows), Some(300));
 }

@@ -1,7 +1,9 @@
 //! Entries of an index as a Rust iterator.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor};
+use super::explain;
 use crate::keyspace::Keyspace;
+use crate::read::explain::Explain;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use sapwood_base::Result;
@@ -110,6 +112,24 @@ impl IndexIter {
     pub fn rev(mut self) -> IndexIter {
         self.reversed = !self.reversed;
         self
+    }
+
+    /// Reads the entries to their end, or to the limit, and tells what was looked at.
+    ///
+    /// Errors: the first one that the iterator meets.
+    pub fn explain(self) -> Result<Explain> {
+        self.explain_it(false)
+    }
+
+    /// [`IndexIter::explain`], with the row of each entry.
+    pub fn explain_with_rows(self) -> Result<Explain> {
+        self.explain_it(true)
+    }
+
+    fn explain_it(self, with_rows: bool) -> Result<Explain> {
+        let snapshot = self.snapshot.unwrap_or_else(|| self.index.core().snapshot());
+        let bounds = self.bounds.unwrap_or_default();
+        explain::explain(&self.index, &snapshot, bounds, self.limit, self.reversed, with_rows)
     }
 
     fn advance(&mut self) -> Result<Option<Hit>> {

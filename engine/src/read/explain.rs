@@ -1,10 +1,11 @@
-//! What a read looked at, what it passed over and why: the report that [`Keyspace::explain_get`] and [`Iter::explain`]
-//! give.
+//! What a read looked at, what it passed over and why: the report that [`Keyspace::explain_get`], [`Iter::explain`] and
+//! [`IndexIter::explain`] give.
 //!
 //! A get is the ordinary one with an observer that listens; nobody listens to the others, and they are compiled without
 //! this. A scan is the ordinary one too; which blocks it had to read is told from the state of the cache before it.
 //!
 //! [`Keyspace::explain_get`]: crate::Keyspace::explain_get
+//! [`IndexIter::explain`]: crate::IndexIter::explain
 use super::iterator::Iter;
 use super::snapshot::Snapshot;
 use super::super_version::{KeyspaceView, SuperVersion};
@@ -27,10 +28,13 @@ use std::time::Duration;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Explain {
-    /// What was asked: `get`, `scan`.
+    /// What was asked: `get`, `scan`, `index scan`.
     pub operation: &'static str,
     /// The keyspace.
     pub keyspace: String,
+    /// The index, if one was asked. Then what comes out are its entries, and the target is a range of them as they are
+    /// stored: escaped index key, end, primary key.
+    pub index: Option<String>,
     /// The key or the range, with bytes that are no text escaped.
     pub target: String,
     /// The sequence number that it was read at.
@@ -41,7 +45,30 @@ pub struct Explain {
     pub entries: u64,
     /// How many bytes their keys and values have; of a get, the value.
     pub bytes: u64,
+    /// Entries of an index that were passed over because their rows have changed since.
+    pub stale_entries: u64,
+    /// The rows of the entries, if they were asked for.
+    pub rows: Option<ExplainedRows>,
     /// How long all of it took.
+    pub time: Duration,
+}
+
+/// The rows that the entries of an index led to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ExplainedRows {
+    /// How many there were.
+    pub rows: u64,
+    /// How many bytes their values have.
+    pub bytes: u64,
+    /// How often a block that they needed was in the cache.
+    pub cached_blocks: u64,
+    /// How often one was read from the file.
+    pub read_blocks: u64,
+    /// The bytes of those that were read from the file.
+    pub read_bytes: u64,
+    /// How long it took to get them, which is part of the time of the whole.
     pub time: Duration,
 }
 
@@ -87,6 +114,15 @@ pub enum Place {
         /// The file of the one table that was asked, if one was.
         file: Option<u64>,
     },
+    /// The tree of an index.
+    Tree {
+        /// Its file.
+        file: u64,
+        /// How many levels it has, the leaves among them.
+        height: u8,
+        /// How many entries it has.
+        entries: u64,
+    },
 }
 
 /// What came of asking a source.
@@ -119,11 +155,11 @@ pub enum Outcome {
 }
 
 impl ExplainedSource {
-    fn new(place: Place, outcome: Outcome) -> ExplainedSource {
+    pub(crate) fn new(place: Place, outcome: Outcome) -> ExplainedSource {
         ExplainedSource { place, outcome, cached_blocks: 0, read_blocks: 0, read_bytes: 0, time: None }
     }
 
-    fn count(&mut self, (is_cached, bytes): (bool, u64)) {
+    pub(crate) fn count(&mut self, (is_cached, bytes): (bool, u64)) {
         if is_cached {
             self.cached_blocks += 1;
         } else {
@@ -134,7 +170,7 @@ impl ExplainedSource {
 }
 
 /// All sources of a keyspace, not asked yet.
-fn sources(view: &SuperVersion, space: &KeyspaceView) -> Vec<ExplainedSource> {
+pub(crate) fn sources(view: &SuperVersion, space: &KeyspaceView) -> Vec<ExplainedSource> {
     let memtables = view.generations.iter().enumerate().map(|(number, generation)| {
         let place = if number == 0 { Place::ActiveMemtable } else { Place::SealedMemtable { number } };
         let is_empty = generation.memtable.entries_of(space.state.id) == 0;
@@ -240,20 +276,45 @@ pub(crate) fn get(
     Ok(Explain {
         operation: "get",
         keyspace: keyspace.name.clone(),
+        index: None,
         target: text(key),
         sequence: listener.sequence.0,
         sources: listener.sources,
         entries: u64::from(found.is_some()),
         bytes: found.map_or(0, |found| found.bytes().len() as u64),
+        stale_entries: 0,
+        rows: None,
         time,
     })
+}
+
+impl ExplainedRows {
+    /// Gets one more row, as `at` has it, and gives whether it is there.
+    pub(crate) fn add(
+        &mut self,
+        core: &Core,
+        keyspace: &KeyspaceState,
+        key: &[u8],
+        at: SequenceNumber,
+    ) -> Result<bool> {
+        let explain = get(core, keyspace, key, Some(at))?;
+        self.rows += explain.entries;
+        self.bytes += explain.bytes;
+        self.time += explain.time;
+        for source in &explain.sources {
+            self.cached_blocks += source.cached_blocks;
+            self.read_blocks += source.read_blocks;
+            self.read_bytes += source.read_bytes;
+        }
+        Ok(explain.entries > 0)
+    }
 }
 
 /// The bounds of a scan.
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// A table of a scan as it was before it.
-struct Before {
+pub(crate) struct Before {
     source: usize,
     /// Whether it is the one of its run that is positioned first, wherever its keys begin.
     is_entrance: bool,
@@ -280,33 +341,10 @@ pub(crate) fn scan(
     let target = format!("{}{}", lower_text(&lower), upper_text(&upper));
     let (mut lower, mut upper) = (key_of(&lower), key_of(&upper));
     let view = core.view.reference();
-    let mut all = Vec::new();
-    let mut before = Vec::new();
-    if let Some(space) = view.keyspace(keyspace.id()) {
-        all = sources(&view, space);
-        for source in &mut all[..view.generations.len()] {
-            if source.outcome == Outcome::NotReached {
-                source.outcome = Outcome::Merged { tables: 0 };
-            }
-        }
-        for (number, run) in space.version.runs.iter().enumerate() {
-            let source = view.generations.len() + number;
-            let tables = run.overlapping(lower.as_deref(), upper.as_deref());
-            all[source].outcome = match tables.len() {
-                0 => Outcome::OutOfRange,
-                tables => Outcome::Merged { tables },
-            };
-            for (at, run_table) in tables.iter().enumerate() {
-                let table = Arc::clone(run_table.handle.table()?);
-                let is_entrance = at == if reversed { tables.len() - 1 } else { 0 };
-                let blocks = table.blocks_between(lower.as_deref(), upper.as_deref());
-                let first = blocks.start;
-                let is_cached = blocks.map(|block| table.block_state(block).0).collect();
-                let run_table = run_table.clone();
-                before.push(Before { source, is_entrance, run_table, table, first, is_cached });
-            }
-        }
-    }
+    let (mut all, mut tables) = match view.keyspace(keyspace.id()) {
+        Some(space) => tables_before(&view, space, lower.as_deref(), upper.as_deref(), reversed)?,
+        None => Default::default(),
+    };
     let (mut entries, mut bytes, mut reached) = (0, 0, Vec::new());
     let start = env.now();
     let mut at_end = true;
@@ -323,31 +361,79 @@ pub(crate) fn scan(
     if !at_end {
         *(if reversed { &mut lower } else { &mut upper }) = Some(reached);
     } else if limit == 0 {
-        before.clear();
+        tables.clear();
     }
-    for Before { source, is_entrance, run_table, table, first, is_cached } in before {
-        let is_inside = upper.as_ref().is_none_or(|upper| run_table.first() <= upper.as_slice())
-            && lower.as_ref().is_none_or(|lower| run_table.last() >= lower.as_slice());
-        if !is_inside && !is_entrance {
-            continue;
-        }
-        let blocks = table.blocks_between(lower.as_deref(), upper.as_deref());
-        for (was_cached, block) in is_cached.into_iter().zip(first..) {
-            if blocks.contains(&block) {
-                all[source].count((was_cached, table.block_state(block).1));
-            }
-        }
-    }
+    count_blocks(tables, lower.as_deref(), upper.as_deref(), &mut all);
     Ok(Explain {
         operation: "scan",
         keyspace: keyspace.name().to_string(),
+        index: None,
         target,
         sequence: snapshot.sequence().0,
         sources: all,
         entries,
         bytes,
+        stale_entries: 0,
+        rows: None,
         time,
     })
+}
+
+/// All sources of a keyspace that is about to be scanned, and the tables of the range.
+pub(crate) fn tables_before(
+    view: &SuperVersion,
+    space: &KeyspaceView,
+    lower: Option<&[u8]>,
+    upper: Option<&[u8]>,
+    reversed: bool,
+) -> Result<(Vec<ExplainedSource>, Vec<Before>)> {
+    let mut all = sources(view, space);
+    let mut before = Vec::new();
+    for source in &mut all[..view.generations.len()] {
+        if source.outcome == Outcome::NotReached {
+            source.outcome = Outcome::Merged { tables: 0 };
+        }
+    }
+    for (number, run) in space.version.runs.iter().enumerate() {
+        let source = view.generations.len() + number;
+        let tables = run.overlapping(lower, upper);
+        all[source].outcome = match tables.len() {
+            0 => Outcome::OutOfRange,
+            tables => Outcome::Merged { tables },
+        };
+        for (at, run_table) in tables.iter().enumerate() {
+            let table = Arc::clone(run_table.handle.table()?);
+            let is_entrance = at == if reversed { tables.len() - 1 } else { 0 };
+            let blocks = table.blocks_between(lower, upper);
+            let first = blocks.start;
+            let is_cached = blocks.map(|block| table.block_state(block).0).collect();
+            let run_table = run_table.clone();
+            before.push(Before { source, is_entrance, run_table, table, first, is_cached });
+        }
+    }
+    Ok((all, before))
+}
+
+/// Counts the blocks of the tables that a scan between `lower` and `upper` came to.
+pub(crate) fn count_blocks(
+    tables: Vec<Before>,
+    lower: Option<&[u8]>,
+    upper: Option<&[u8]>,
+    sources: &mut [ExplainedSource],
+) {
+    for Before { source, is_entrance, run_table, table, first, is_cached } in tables {
+        let is_inside = upper.is_none_or(|upper| run_table.first() <= upper)
+            && lower.is_none_or(|lower| run_table.last() >= lower);
+        if !is_inside && !is_entrance {
+            continue;
+        }
+        let blocks = table.blocks_between(lower, upper);
+        for (was_cached, block) in is_cached.into_iter().zip(first..) {
+            if blocks.contains(&block) {
+                sources[source].count((was_cached, table.block_state(block).1));
+            }
+        }
+    }
 }
 
 fn key_of(bound: &Bound<Vec<u8>>) -> Option<Vec<u8>> {
@@ -357,7 +443,7 @@ fn key_of(bound: &Bound<Vec<u8>>) -> Option<Vec<u8>> {
     }
 }
 
-fn text(key: &[u8]) -> String {
+pub(crate) fn text(key: &[u8]) -> String {
     format!("\"{}\"", key.escape_ascii())
 }
 
@@ -390,6 +476,9 @@ impl fmt::Display for Place {
                     None => write!(f, ", {tables} tables"),
                 }
             }
+            Place::Tree { file, height, .. } => {
+                write!(f, "tree, {file:06}.tree, {height} level{}", if *height == 1 { "" } else { "s" })
+            }
         }
     }
 }
@@ -415,7 +504,11 @@ impl fmt::Display for Outcome {
 impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Explain { operation, keyspace, target, sequence, entries, bytes, .. } = self;
-        writeln!(f, "{operation} {target} in keyspace {keyspace:?} at sequence number {sequence}")?;
+        write!(f, "{operation} {target} in ")?;
+        if let Some(index) = &self.index {
+            write!(f, "index {index:?} of ")?;
+        }
+        writeln!(f, "keyspace {keyspace:?} at sequence number {sequence}")?;
         let blank = |number: u64| if number == 0 { String::new() } else { number.to_string() };
         let header = ["source", "outcome", "cached", "read", "bytes read", "us"].map(String::from);
         let rows = self.sources.iter().map(|source| {
@@ -438,7 +531,16 @@ impl fmt::Display for Explain {
             }
             writeln!(f)?;
         }
-        write!(f, "{entries} entries, {bytes} bytes, {} us", micros(self.time))
+        if let Some(rows) = &self.rows {
+            let ExplainedRows { rows, bytes, cached_blocks, read_blocks, read_bytes, time } = rows;
+            write!(f, "{rows} rows, {bytes} bytes: {cached_blocks} blocks cached, {read_blocks} read, ")?;
+            writeln!(f, "{read_bytes} bytes read, {} us", micros(*time))?;
+        }
+        write!(f, "{entries} entries, {bytes} bytes, ")?;
+        if self.index.is_some() {
+            write!(f, "{} stale ones passed over, ", self.stale_entries)?;
+        }
+        write!(f, "{} us", micros(self.time))
     }
 }
 

@@ -1,0 +1,96 @@
+//! What a query of an index looked at: the report of [`IndexIter::explain`](super::iterator::IndexIter::explain).
+//!
+//! The query is the ordinary one. Which blocks of delta runs and which pages of the tree it had to read is told from the
+//! state of the cache before it; of the rows, from gets with somebody who looks on.
+use super::Index;
+use super::cursor::{Bounds, dropped, entry, tree_view};
+use crate::read::explain::{
+    Explain, ExplainedRows, ExplainedSource, Outcome, Place, count_blocks, tables_before, text,
+};
+use crate::read::snapshot::Snapshot;
+use sapwood_base::Result;
+use std::collections::HashSet;
+
+/// Reads at most `limit` entries within `bounds`, and their rows if asked to.
+pub(super) fn explain(
+    index: &Index,
+    snapshot: &Snapshot,
+    bounds: Bounds,
+    limit: usize,
+    reversed: bool,
+    with_rows: bool,
+) -> Result<Explain> {
+    let core = index.core();
+    core.check_open()?;
+    let env = &core.options.env;
+    let sequence = core.sequence_of(snapshot)?;
+    let view = core.view.reference();
+    let space = view.keyspace(index.state.id).ok_or_else(dropped)?;
+    let found = entry(&view, index.state.id)?;
+    let bound = |bound: &Option<Vec<u8>>| bound.as_deref().map_or(String::new(), text);
+    let target = format!("{}..{}", bound(&bounds.lower), bound(&bounds.upper));
+    let (mut lower, mut upper) = (bounds.lower.clone(), bounds.upper.clone());
+    let (mut sources, mut tables) =
+        tables_before(&view, space, lower.as_deref(), upper.as_deref(), reversed)?;
+    let tree = tree_view(core, found)?;
+    let pages = match tree {
+        Some(tree) => tree.pages_between(lower.as_deref(), upper.as_deref())?,
+        None => Vec::new(),
+    };
+
+    let start = env.now();
+    let (mut entries, mut bytes, mut reached) = (0, 0, None);
+    let mut rows = with_rows.then(ExplainedRows::default);
+    let mut cursor = index.open(Some(snapshot), bounds)?;
+    if limit > 0 {
+        if reversed { cursor.seek_to_last()? } else { cursor.seek_to_first()? }
+    }
+    while limit > 0 && cursor.valid() {
+        entries += 1;
+        bytes += (cursor.composite().len() + cursor.covering().len()) as u64;
+        if let Some(rows) = &mut rows
+            && !rows.add(core, index.keyspace.state(), cursor.primary_key(), sequence)?
+        {
+            return Err(super::verify::no_row(cursor.primary_key()));
+        }
+        if entries == limit as u64 {
+            reached = Some(cursor.composite().to_vec());
+            break;
+        }
+        if reversed { cursor.prev()? } else { cursor.next()? }
+    }
+    let time = env.now().saturating_sub(start);
+    // What lies behind the last entry of a limited query was not looked at.
+    if reached.is_some() {
+        *(if reversed { &mut lower } else { &mut upper }) = reached;
+    }
+    if limit == 0 {
+        tables.clear();
+    }
+    count_blocks(tables, lower.as_deref(), upper.as_deref(), &mut sources);
+    if let (Some(tree), Some(state)) = (tree, &found.tree) {
+        let place = Place::Tree { file: state.file.number.0, height: state.root.height, entries: tree.len() };
+        let mut source = ExplainedSource::new(place, Outcome::Merged { tables: 0 });
+        if limit > 0 {
+            let reached = tree.pages_between(lower.as_deref(), upper.as_deref())?;
+            let reached: HashSet<u32> = reached.into_iter().map(|(page, _)| page).collect();
+            for (_, is_cached) in pages.into_iter().filter(|(page, _)| reached.contains(page)) {
+                source.count((is_cached, u64::from(state.root.page_bytes)));
+            }
+        }
+        sources.push(source);
+    }
+    Ok(Explain {
+        operation: "index scan",
+        keyspace: index.keyspace.name().to_string(),
+        index: Some(index.name().to_string()),
+        target,
+        sequence: sequence.0,
+        sources,
+        entries,
+        bytes,
+        stale_entries: cursor.stale_entries(),
+        rows,
+        time,
+    })
+}
