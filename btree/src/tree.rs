@@ -256,11 +256,12 @@ impl Tree {
         }
     }
 
-    /// Cuts off free pages at the end of the file; gives the bytes that went. The cut needs no sync: it may be lost in a
-    /// crash, which does no harm.
+    /// Cuts off free pages at the end of the file, if at least `least_bytes` go; gives how many did. The cut needs no sync:
+    /// it may be lost in a crash, which does no harm. It stops at what the installed root asks for, so pages that became
+    /// free since that was made go after the next change.
     ///
     /// Errors: what the file reports. Only the space is lost then.
-    pub fn trim(&mut self) -> Result<u64> {
+    pub fn trim(&mut self, least_bytes: u64) -> Result<u64> {
         if self.is_poisoned {
             return Ok(0);
         }
@@ -270,11 +271,12 @@ impl Tree {
         let pages =
             end.max(self.root().file_pages).max(self.pending.as_ref().map_or(0, |it| it.root.file_pages));
         let len = self.file.offset(pages);
-        let before = self.file.file.len()?;
-        if before > len {
-            self.file.file.set_len(len)?;
+        let cut = self.file.file.len()?.saturating_sub(len);
+        if cut == 0 || cut < least_bytes {
+            return Ok(0);
         }
-        Ok(before.saturating_sub(len))
+        self.file.file.set_len(len)?;
+        Ok(cut)
     }
 
     /// Bytes of the file that hold nothing now and can be written.

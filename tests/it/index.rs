@@ -545,3 +545,40 @@ fn an_index_says_what_its_rows_say_after_a_crash_anywhere() {
         }
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "looks at the folder from outside")]
+fn the_file_of_a_tree_shrinks_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let builder = Db::builder(folder.path()).memory_budget(16 << 20);
+    let db = builder.advanced(|options| options.idle_compaction = false).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("first", IndexOptions::builtin(first_word())).unwrap();
+    let tree_bytes = || -> u64 {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        let trees = files.filter(|file| file.path().extension().is_some_and(|it| it == "tree"));
+        trees.map(|file| file.metadata().unwrap().len()).sum()
+    };
+    let key = |i: u32| format!("row{i:08}");
+    for i in 0..10_000 {
+        keyspace.put(key(i), format!("word{:08}", i.wrapping_mul(2_654_435_761))).unwrap();
+    }
+    keyspace.compact_range::<&[u8]>(..).unwrap();
+    let full = tree_bytes();
+    assert!(full > 200 << 10, "{full} bytes");
+    for i in 0..10_000 {
+        keyspace.delete(key(i)).unwrap();
+    }
+    // The pages that a batch leaves behind are free for the next one, and cut off after the one behind it.
+    for i in 0..3 {
+        keyspace.put(key(i), "word").unwrap();
+        keyspace.compact_range::<&[u8]>(..).unwrap();
+    }
+    let shrunk = tree_bytes();
+    assert!(shrunk < full / 4, "{full} bytes, then {shrunk}");
+    assert_eq!(index.count::<&[u8]>(..).unwrap(), 3);
+    drop((index, keyspace, db));
+    let db = Db::builder(folder.path()).open().unwrap();
+    let report = db.default_keyspace().index("first").unwrap().verify().unwrap();
+    assert!(report.is_right(), "{report:?}");
+}

@@ -72,7 +72,7 @@ fn run(
             }
             if random.u8(..3) == 0 {
                 views.clear();
-                tree.trim()?;
+                tree.trim(0)?;
             }
         }
         Ok(())

@@ -38,7 +38,7 @@ fn a_view_keeps_its_pages_until_it_is_gone() {
     pair.apply(&all);
     pair.apply(&[(vec![1], Some(vec![1]))]);
     let before = file_bytes(&pair.fs).len();
-    assert!(pair.tree.trim().unwrap() > 0);
+    assert!(pair.tree.trim(0).unwrap() > 0);
     assert!(file_bytes(&pair.fs).len() < before);
     pair.reopen();
     check_same(&pair.tree.view(), &pair.model);

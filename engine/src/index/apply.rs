@@ -6,6 +6,7 @@
 //! 2. When: several runs are there, and enough is pending for the leaves that it touches; or nothing else is to be done.
 //! 3. How: in slices of bounded size, by key. One edit takes a slice out of the runs, by their lower bounds, and names
 //!    the new root. So a crash leaves an entry in a run or in the tree, and a pause waits for one slice.
+//! 4. In the end, what is free at the end of the file is cut off, if that is worth it.
 use super::state::{IndexEntry, Phase, TreeFile, TreeState};
 use crate::db::Core;
 use crate::read::super_version::KeyspaceView;
@@ -29,6 +30,8 @@ const RUNS: usize = 4;
 const RUNS_MAX: usize = 12;
 /// What is pending is worth it if it is this share of the tree: then every leaf gets several entries.
 const DENSE_SHARE: f64 = 0.125;
+/// What is cut off the file of a tree is at least one part in so many of what stays.
+const CUT_SHARE: u64 = 8;
 /// A slice has about this many bytes of entries.
 const SLICE_BYTES: usize = 24 << 20;
 
@@ -187,7 +190,16 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             return Ok(());
         }
     }
+    give_back_the_end(core, &tree);
     Ok(())
+}
+
+/// Cuts free pages off the file of a tree, if they are a good part of it. Extents are written again, lowest first, so the
+/// end becomes free by itself once a tree has shrunk; small cuts would only be made up for by the next batch.
+fn give_back_the_end(core: &Core, tree: &TreeState) {
+    let least_bytes = tree.root.file_bytes() / CUT_SHARE;
+    // The root that no longer asks for these pages is durable. If the cut fails, only space is lost.
+    let _ = tree.change(core, |writer| writer.trim(least_bytes));
 }
 
 /// The edits that take everything below `end` out of tables, and what is left of these.

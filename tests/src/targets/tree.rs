@@ -238,7 +238,7 @@ pub fn btree_ops(data: &[u8]) {
                 views.drain(..).for_each(|(view, map)| check_same(&view, &map));
                 reopen(&env, &mut tree, &cache);
             }
-            3 => drop(tree.trim().expect("a healthy disk")),
+            3 => drop(tree.trim(0).expect("a healthy disk")),
             4 => {
                 let report = tree.verify().expect("a sound tree");
                 assert_eq!(report.entries, map.len() as u64);
