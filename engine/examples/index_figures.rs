@@ -124,13 +124,15 @@ fn write(db: &Db, rows: u64, seed: u64, what: &str) -> Result<Times> {
     let processor = processor_seconds() - before;
     let stats = db.stats();
     println!(
-        "  {what}: {:.0} writes/s, {:.2} us of processor time each; settled after {:.2} s, of {:.2} s; stalled {:.2} s; {:.2} bytes per byte of log",
+        "  {what}: {:.0} writes/s, {:.2} us of processor time each; settled after {:.2} s, of {:.2} s; stalled {:.2} s; {:.0} bytes written each, of them {:.0} to the log",
         rows as f64 / writing.as_secs_f64(),
         processor * 1e6 / rows as f64,
         settled.as_secs_f64(),
         writing.as_secs_f64(),
         (stats.stalls.compaction_debt + stats.stalls.memtables_full).as_secs_f64(),
-        stats.write_amplification(),
+        (stats.wal_bytes_written + stats.flush_bytes_written + stats.compaction_bytes_written) as f64
+            / rows as f64,
+        stats.wal_bytes_written as f64 / rows as f64,
     );
     Ok(Times { writing, processor })
 }
