@@ -127,6 +127,13 @@ impl DbBuilder {
         if !core.options.read_only {
             Background::start(&core)?;
             if core.manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).is_none()) {
+                // The first segment of the log takes the disk a tenth of a second or more. Nobody expects that of a
+                // write; if it cannot be made, the first write says so.
+                if core.options.env.starts_threads()
+                    && let Err(error) = core.wal.prepare_rotation()
+                {
+                    core.poison_if_final(&error);
+                }
                 db.keyspace(DEFAULT_KEYSPACE, KeyspaceOptions::default())?;
             }
             core.background.wake_flush();

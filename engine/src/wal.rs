@@ -74,6 +74,34 @@ struct Pool {
     sealed: bool,
 }
 
+/// What becomes the next segment.
+enum Source {
+    /// One that is open already.
+    Open(usize),
+    /// This file, or a new one.
+    File { file: Option<FileNumber>, physical: usize },
+}
+
+impl Pool {
+    fn check_open(&self) -> Result<()> {
+        match self.sealed {
+            true => Err(Error::new(ErrorKind::Closed, "the database is closed")),
+            false => Ok(()),
+        }
+    }
+
+    fn source(&mut self) -> Result<Source> {
+        self.check_open()?;
+        if let Some(physical) = self.spare.pop() {
+            return Ok(Source::Open(physical));
+        }
+        if self.physical >= SEGMENTS_MAX {
+            return Err(Error::new(ErrorKind::NoSpace, "the log holds as many segments as it can"));
+        }
+        Ok(Source::File { file: self.spare_files.pop(), physical: self.physical })
+    }
+}
+
 #[derive(Default)]
 struct SyncState {
     leader: bool,
@@ -94,6 +122,8 @@ pub(crate) struct Wal {
     slots: Box<[AtomicU32]>,
     segments: Box<[OnceLock<Box<dyn LogSegment>>]>,
     pool: Mutex<Pool>,
+    /// Held by who makes segments ready.
+    provisioning: Mutex<()>,
     durable: CachePadded<AtomicU64>,
     /// End of the last sync mark: nothing above it needs a sync on its own.
     marked: AtomicU64,
@@ -125,6 +155,7 @@ impl Wal {
             slots: (0..SEGMENTS_MAX).map(|_| AtomicU32::new(0)).collect(),
             segments: (0..SEGMENTS_MAX).map(|_| OnceLock::new()).collect(),
             pool: Mutex::new(Pool { retained, spare_files, ..Pool::default() }),
+            provisioning: Mutex::new(()),
             durable: CachePadded::new(start(base)),
             marked: start(base),
             sync: Mutex::new(SyncState::default()),
@@ -261,23 +292,30 @@ impl Wal {
     }
 
     /// Makes segments ready up to `position`.
+    ///
+    /// Files are made and headers synced by one thread at a time, which may take as long as the disk does; the pool is
+    /// locked only in between, for whoever gives segments back or has room enough.
     #[cold]
     pub(crate) fn provision(&self, position: u64) -> Result<()> {
-        let mut pool = self.pool.lock();
-        if pool.sealed {
-            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        let is_ready = || self.provisioned.load(Ordering::Acquire) >= position;
+        if is_ready() {
+            return Ok(());
         }
-        while self.provisioned.load(Ordering::Acquire) < position {
-            let index = pool.next_index;
-            let oldest = pool.used.front().map_or(index, |(index, _)| *index);
-            if index - oldest >= SEGMENTS_MAX as u64 {
-                let message =
-                    "the log holds as many segments as it can; raise wal_segment_bytes or split the batch";
-                return Err(Error::invalid_argument(message));
-            }
-            let physical = match pool.spare.pop() {
-                Some(physical) => physical,
-                None => self.open_segment(&mut pool)?,
+        let _provisioning = self.provisioning.lock();
+        while !is_ready() {
+            let (index, source) = {
+                let mut pool = self.pool.lock();
+                let index = pool.next_index;
+                let oldest = pool.used.front().map_or(index, |(index, _)| *index);
+                if index - oldest >= SEGMENTS_MAX as u64 {
+                    let message = "the log holds as many segments as it can; raise wal_segment_bytes or split the batch";
+                    return Err(Error::invalid_argument(message));
+                }
+                (index, pool.source()?)
+            };
+            let physical = match source {
+                Source::Open(physical) => physical,
+                Source::File { file, physical } => self.open_segment(file, physical)?,
             };
             let segment = self.segments[physical].get().expect("opened");
             let header = SegmentHeader {
@@ -287,7 +325,9 @@ impl Wal {
                 file_number: segment.file().0,
                 durable_position: self.durable(),
             };
-            if let Err(error) = segment.start(&header.encode()) {
+            let started = segment.start(&header.encode());
+            let mut pool = self.pool.lock();
+            if let Err(error) = started.and_then(|()| pool.check_open()) {
                 pool.spare.push(physical);
                 return Err(error);
             }
@@ -322,12 +362,9 @@ impl Wal {
     }
 
     /// Opens a spare file, or makes a new one; its physical slot.
-    fn open_segment(&self, pool: &mut Pool) -> Result<usize> {
-        if pool.physical >= SEGMENTS_MAX {
-            return Err(Error::new(ErrorKind::NoSpace, "the log holds as many segments as it can"));
-        }
+    /// Opens a recycled file, or makes a new one, as physical segment `physical`.
+    fn open_segment(&self, recycled: Option<FileNumber>, physical: usize) -> Result<usize> {
         let bytes = self.segment_units as usize * UNIT_BYTES + DATA_OFFSET;
-        let recycled = pool.spare_files.pop();
         let number = recycled.unwrap_or_else(|| self.context.allocate_file());
         let path = self.path(number);
         let opened = segment::open(&*self.context.fs, &path, number, bytes, recycled.is_none(), self.mapped);
@@ -335,7 +372,7 @@ impl Wal {
             Ok(segment) => segment,
             Err(error) => {
                 match recycled {
-                    Some(number) => pool.spare_files.push(number),
+                    Some(number) => self.pool.lock().spare_files.push(number),
                     // A half-made file would only keep a full disk full.
                     None => drop(self.context.fs.remove_file(&path)),
                 }
@@ -351,10 +388,9 @@ impl Wal {
             let _ = self.context.fs.remove_file(&path);
             return Err(error);
         }
-        let physical = pool.physical;
         let fresh = self.segments[physical].set(segment).is_ok();
         assert!(fresh, "a physical slot is filled once");
-        pool.physical += 1;
+        self.pool.lock().physical = physical + 1;
         Ok(physical)
     }
 

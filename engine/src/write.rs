@@ -144,7 +144,7 @@ pub(crate) fn commit(
     }
     let _large = (record.len() > LARGE_RECORD_BYTES).then(|| core.large_commit.lock());
     core.stall.pay(core, record.len())?;
-    core.make_room()?;
+    core.make_room(record.len())?;
 
     let logged = durability != Durability::None;
     let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };

@@ -30,9 +30,18 @@ impl MappedFile {
         Ok(mapped)
     }
 
-    fn populate(&self) {
+    /// Makes every page writable without a fault again, where the system can be asked for it (Linux 5.14). When dirty
+    /// pages are written out, by a sync or in time, the next store to each faults and may wait for the journal of the
+    /// file system. Takes about a millisecond per 32 MiB if no page needs it.
+    pub fn refresh(&self) -> bool {
         #[cfg(target_os = "linux")]
-        if self.map.advise(memmap2::Advice::PopulateWrite).is_ok() {
+        return self.map.advise(memmap2::Advice::PopulateWrite).is_ok();
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+
+    fn populate(&self) {
+        if self.refresh() {
             return;
         }
         // Older kernels: store to each page what it holds already. 4 KiB is the smallest page of any machine.

@@ -2,6 +2,7 @@
 use sapwood::{BackgroundStep, Env};
 use sapwood_tests::harness::{builder, contents};
 use sapwood_tests::model::Map;
+use std::time::Duration;
 
 #[test]
 fn background_work_is_done_in_steps_and_while_waiting() {
@@ -32,4 +33,26 @@ fn background_work_is_done_in_steps_and_while_waiting() {
         assert_eq!(contents(&keyspace).unwrap(), model);
         db.close().unwrap();
     }
+}
+
+#[test]
+fn writers_are_slowed_down_before_the_memory_for_them_is_used_up() {
+    let (env, _fs) = Env::sim_manual(11);
+    let small = |options: &mut sapwood::AdvancedOptions| {
+        options.memtable_bytes = Some(256 << 10);
+        options.max_memtables = 2;
+    };
+    let db = builder("db", &env).advanced(small).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let mut longest = Duration::ZERO;
+    for number in 0..40_000u32 {
+        let start = env.now();
+        keyspace.put(number.to_be_bytes(), [7; 100]).unwrap();
+        longest = longest.max(env.now() - start);
+    }
+    let stalls = db.stats().stalls;
+    assert!(stalls.memtables_full > Duration::ZERO, "memory was never short");
+    assert_eq!(stalls.memtable_waits, 0, "a writer had to wait until a flush was done");
+    // A step of sleep is 50 microseconds of this machine's clock.
+    assert!(longest < Duration::from_millis(2), "a writer was held up for {longest:?}");
 }

@@ -12,34 +12,50 @@ use sapwood_memtable::Memtable;
 use std::sync::atomic::Ordering;
 
 impl Core {
-    /// Makes sure that the active memtable is not full. Its arena reaches far beyond that point, so any batch fits.
+    /// Makes sure that the active memtable is not full before a commit of `bytes`. Its arena reaches far beyond that
+    /// point, so any batch fits.
     #[inline]
-    pub(crate) fn make_room(&self) -> Result<()> {
+    pub(crate) fn make_room(&self, bytes: usize) -> Result<()> {
         {
             let guard = crossbeam_epoch::pin();
-            let memtable = &self.view.load(&guard).active().memtable;
-            if memtable.size_bytes() < self.options.memtable_bytes || planted::is(Bug::MemtableGrows) {
+            let view = self.view.load(&guard);
+            let enough = self.options.memtable_bytes >> u32::from(self.is_last(view));
+            if view.active().memtable.size_bytes() < enough || planted::is(Bug::MemtableGrows) {
                 return Ok(());
             }
         }
-        self.make_room_slowly()
+        self.make_room_slowly(bytes)
+    }
+
+    /// Whether no memtable is free behind the active one. In its second half, writers are slowed down for the flush.
+    #[inline]
+    fn is_last(&self, view: &SuperVersion) -> bool {
+        view.generations.len() >= self.options.advanced.max_memtables
     }
 
     #[cold]
-    fn make_room_slowly(&self) -> Result<()> {
+    fn make_room_slowly(&self, bytes: usize) -> Result<()> {
+        let full = self.options.memtable_bytes;
+        // Where no memtable is free, a little more fits into the last one while the flush works.
+        let limit = full + full / 8;
         let mut waited_since = None;
         let result = loop {
             let view = self.view.reference();
-            let memtable = &view.active().memtable;
-            if memtable.size_bytes() < self.options.memtable_bytes {
+            let size = view.active().memtable.size_bytes();
+            let is_last = self.is_last(&view);
+            if size < full && !is_last {
                 break Ok(());
             }
-            if self.rotate(false)? {
+            if size >= full && self.rotate(false)? {
                 continue;
             }
-            // No free memtable. A little more fits into this one while the flush works.
-            if memtable.size_bytes() < self.options.memtable_bytes + self.options.memtable_bytes / 8 {
-                break Ok(());
+            if size < limit {
+                let scarce = (size.saturating_sub(full / 2), limit - full / 2);
+                let is_scarce = || self.is_last(&self.view.reference());
+                break match waited_since {
+                    None => self.stall.pay_for_memory(self, bytes, scarce, is_scarce),
+                    Some(_) => Ok(()),
+                };
             }
             if let Err(error) = self.check_flush_has_space().and_then(|()| self.check_writable()) {
                 break Err(error);

@@ -57,7 +57,9 @@ impl LogSegment for MappedSegment {
     }
 
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
-        // SAFETY: the header is written only here, under the lock of the pool, before records can be.
+        // Whoever stores records here should not be the one who waits for a page.
+        self.map.refresh();
+        // SAFETY: the header is written only here, by one thread at a time, before records can be.
         unsafe { self.map.write(0, header) };
         if planted::is(Bug::SegmentHeaderNotSynced) {
             return Ok(());

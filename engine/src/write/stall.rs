@@ -1,6 +1,7 @@
-//! Back-pressure without cliffs: each commit pays a delay proportional to the compaction debt.
+//! Back-pressure without cliffs: each commit pays a delay that grows with what is still to be done.
 //!
-//! The debt (how far level 0 is above its trigger) sets a price per byte. Commits advance a virtual clock by their
+//! Two things set a price per byte: the compaction debt (how far level 0 is above its trigger), and, while the last
+//! memtable fills and the others wait for the flush, how little room is left. Commits advance a virtual clock by their
 //! price and sleep, in short steps, while it is ahead of the real one; so all writers share one rate, and nobody is
 //! stopped for long. Only when every memtable is full does a writer wait for a flush, because there is nowhere left
 //! to write to.
@@ -13,6 +14,10 @@ use std::time::Duration;
 pub(crate) const STEP: Duration = Duration::from_micros(50);
 /// Price per byte at a debt of one (level 0 at twice its trigger), in picoseconds.
 const PRICE_AT_ONE: f64 = 20_000.0;
+/// Price per byte when half of the last room in memory is used up, in picoseconds, times two. From there it grows
+/// without bound: a flush of 64 MiB may take a second longer than the writers need to fill as much, and none of them
+/// waits longer than some steps at once.
+const PRICE_OF_MEMORY: f64 = 10_000.0;
 
 /// The price, and what was paid.
 #[derive(Default)]
@@ -23,7 +28,7 @@ pub(crate) struct Stall {
     next_free: AtomicU64,
     /// Nanoseconds that writers were delayed for compaction debt.
     pub(crate) delayed_nanos: AtomicU64,
-    /// Nanoseconds that writers waited for a free memtable.
+    /// Nanoseconds that writers waited for a free memtable, or were delayed because there soon would be none.
     pub(crate) memtable_nanos: AtomicU64,
     /// How often a writer waited for a free memtable.
     pub(crate) memtable_waits: AtomicU64,
@@ -43,11 +48,30 @@ impl Stall {
         if price == 0 {
             return Ok(());
         }
-        self.pay_at(core, bytes, price)
+        let waited = self.pay_at(core, bytes, price, || self.price.load(Ordering::Relaxed) > 0)?;
+        self.delayed_nanos.fetch_add(waited, Ordering::Relaxed);
+        Ok(())
     }
 
+    /// Delays a commit of `bytes` while `is_scarce`, when `used` of the last `room` bytes of memory are used up.
     #[cold]
-    fn pay_at(&self, core: &Core, bytes: usize, price: u64) -> Result<()> {
+    pub(crate) fn pay_for_memory(
+        &self,
+        core: &Core,
+        bytes: usize,
+        (used, room): (usize, usize),
+        is_scarce: impl Fn() -> bool,
+    ) -> Result<()> {
+        let share = used as f64 / room as f64;
+        let price = PRICE_OF_MEMORY * share * share / (1.0 - share).max(1e-3);
+        let waited = self.pay_at(core, bytes, price as u64, is_scarce)?;
+        self.memtable_nanos.fetch_add(waited, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Delays by a price while `is_owed`. Returns for how many nanoseconds.
+    #[cold]
+    fn pay_at(&self, core: &Core, bytes: usize, price: u64, is_owed: impl Fn() -> bool) -> Result<u64> {
         let env = &core.options.env;
         let now = env.now();
         let cost = price.saturating_mul(bytes as u64) / 1000;
@@ -66,15 +90,11 @@ impl Stall {
         let due = Duration::from_nanos(free);
         let mut slept = false;
         // A sleep is worth its overhead only from a full step on.
-        while due.saturating_sub(env.now()) >= STEP && self.price.load(Ordering::Relaxed) > 0 {
+        while due.saturating_sub(env.now()) >= STEP && is_owed() {
             crate::background::give_way(core);
             slept = true;
             core.check_writable()?;
         }
-        if slept {
-            let waited = env.now().saturating_sub(now).as_nanos() as u64;
-            self.delayed_nanos.fetch_add(waited, Ordering::Relaxed);
-        }
-        Ok(())
+        Ok(if slept { env.now().saturating_sub(now).as_nanos() as u64 } else { 0 })
     }
 }
