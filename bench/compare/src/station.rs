@@ -28,7 +28,7 @@ pub const ALL: &[Station] = &[
         processes: &[
             &["fillrandom"],
             &["open", "verify", "warm", "readrandom", "readrandom2", "readhot", "readmissing", "seekrandom", "scan", "scanback"],
-            &["overwrite", "readwhilewriting"],
+            &["overwrite", "readwhilewriting", "readwhilewriting80k"],
             &["verify"],
         ],
     },

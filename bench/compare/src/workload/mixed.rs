@@ -10,17 +10,25 @@ use sapwood_base::histogram::Histogram;
 use sapwood_bench::keys::{KeyBuffer, Order};
 use sapwood_bench::ycsb::{Records, Request, Requests, Workload, record_key};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Engines that read from transactions begin a new one after so many reads beside writes.
 const REFRESH_EVERY: u64 = 64;
+
+/// A writer with a limit looks at the clock after so many writes.
+const PACE_EVERY: u64 = 80;
 
 /// One operation of so many is timed.
 const SAMPLE_EVERY: u64 = 8;
 
 impl<E: Engine> Context<'_, E> {
-    /// One thread reads, one overwrites as fast as it can. Operations are the reads.
-    pub(super) fn read_while_writing(&mut self, seed: u64) -> Result<Figures> {
+    /// One thread reads, one overwrites: as fast as it can, or at most so many times per second, so that reads of
+    /// engines are compared beside the same load. Operations are the reads.
+    pub(super) fn read_while_writing(
+        &mut self,
+        seed: u64,
+        writes_per_second: Option<u32>,
+    ) -> Result<Figures> {
         self.engine()?;
         let settings = self.settings;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
@@ -41,6 +49,12 @@ impl<E: Engine> Context<'_, E> {
                         let (key, value) = writes.next();
                         engine.put(key, value)?;
                         written += 1;
+                        if let Some(rate) = writes_per_second
+                            && written % PACE_EVERY == 0
+                        {
+                            let due = Duration::from_secs_f64(written as f64 / f64::from(rate));
+                            std::thread::sleep(due.saturating_sub(start.elapsed()));
+                        }
                     }
                     Ok(written)
                 });
