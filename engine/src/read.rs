@@ -174,7 +174,7 @@ pub(crate) fn get_in_tables<'g>(
 }
 
 /// The table of each run that may have `key`; asks for their filters.
-#[inline]
+#[inline(always)]
 fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g RunTable>; PREFETCHED_RUNS] {
     let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
     for (run, candidate) in space.version.runs.iter().zip(&mut candidates) {
@@ -189,7 +189,7 @@ fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g
 }
 
 /// Step 6.
-#[inline]
+#[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "what a get knows by then; inlined into it")]
 fn get_in_runs<'g, O: Observer>(
     core: &Core,
