@@ -127,15 +127,9 @@ impl<E: Engine> Context<'_, E> {
         let mut keys = Choice::Uniform.keys(self.settings);
         let mut random = Rng::with_seed(seed);
         let mut reader = engine.reader()?;
-        meter::reset_peak_memory();
-        let before = Usage::now();
-        let start = Instant::now();
-        let mut histogram = Histogram::new();
-        let mut limit = Limit::new(rows, self.settings.seconds, 64);
         let mut out_of_order = 0u64;
         let mut bytes = 0u64;
-        while limit.next() {
-            let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
+        let figures = sampled(rows, self.settings, |_| {
             let number = Choice::Uniform.next(rows, &mut random);
             let mut last = number;
             reader.seek(keys.make(number), SEEK_ENTRIES, &mut |key, value| {
@@ -143,13 +137,8 @@ impl<E: Engine> Context<'_, E> {
                 last = number_of(key);
                 bytes += value.len() as u64;
             })?;
-            if let Some(start) = sampled {
-                histogram.record(start.elapsed().as_nanos() as u64);
-            }
-        }
-        let mut figures = finish(before, start);
-        figures.operations = limit.done;
-        figures.latency = Latency::of(&histogram, SAMPLE_EVERY);
+            Ok(())
+        })?;
         drop(reader);
 
         // The same seeks again, against the list of the keys that there are.
@@ -175,21 +164,28 @@ impl<E: Engine> Context<'_, E> {
     pub(super) fn scan(&mut self, direction: Direction) -> Result<Figures> {
         self.engine()?;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
+        let mut reader = engine.reader()?;
+        self.whole_scans(|sum| {
+            reader.scan(direction, &mut |key, value| {
+                *sum = sum.wrapping_add(number_of(key));
+                black_box(value);
+            })
+        })
+    }
+
+    /// Scans everything, once at least and as often as there is time for. `scan` adds up the numbers of the rows and
+    /// gives how many it has seen.
+    pub(super) fn whole_scans(&self, mut scan: impl FnMut(&mut u64) -> Result<u64>) -> Result<Figures> {
         let expected: u64 =
             (0..self.settings.rows).filter(|&number| self.history.contains(number)).sum::<u64>();
         let rows = self.history.rows();
-        let mut reader = engine.reader()?;
         meter::reset_peak_memory();
         let before = Usage::now();
         let start = Instant::now();
         let mut operations = 0;
-        // Whole scans only, one at least.
         while operations == 0 || start.elapsed().as_secs_f64() < self.settings.seconds * 0.6 {
-            let mut sum = 0u64;
-            let visited = reader.scan(direction, &mut |key, value| {
-                sum = sum.wrapping_add(number_of(key));
-                black_box(value);
-            })?;
+            let mut sum = 0;
+            let visited = scan(&mut sum)?;
             if visited != rows || sum != expected {
                 return Err(format!("a scan gave {visited} entries, not {rows}").into());
             }
@@ -245,6 +241,30 @@ fn read_thread(mut reader: impl Reader, settings: &Settings, plan: &Plan, mut ra
     }
     done.reads = limit.done;
     Ok(done)
+}
+
+/// Runs `operation`, which is told how many came before it, at most `most` times, and times one of [`SAMPLE_EVERY`].
+pub(super) fn sampled(
+    most: u64,
+    settings: &Settings,
+    mut operation: impl FnMut(u64) -> Result<()>,
+) -> Result<Figures> {
+    meter::reset_peak_memory();
+    let before = Usage::now();
+    let start = Instant::now();
+    let mut histogram = Histogram::new();
+    let mut limit = Limit::new(most, settings.seconds, 64);
+    while limit.next() {
+        let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
+        operation(limit.done)?;
+        if let Some(start) = sampled {
+            histogram.record(start.elapsed().as_nanos() as u64);
+        }
+    }
+    let mut figures = finish(before, start);
+    figures.operations = limit.done;
+    figures.latency = Latency::of(&histogram, SAMPLE_EVERY);
+    Ok(figures)
 }
 
 /// The figures of something that began at `start` and ends now.
