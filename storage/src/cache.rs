@@ -76,7 +76,8 @@ pub struct BufferCache {
     capacity_bytes: AtomicUsize,
     next_table: AtomicU32,
     keeper: CachePadded<Mutex<Keeper>>,
-    /// Where threads wait for a load by another one, spread by the slot's address.
+    /// Where threads wait for a load by another one, spread by the slot's index: not by its address, which no simulated
+    /// run repeats.
     waiting: [CachePadded<(Mutex<()>, Condvar)>; WAITING_ROOMS],
     /// For [`Bug::CacheKeyWithoutFile`].
     #[cfg(feature = "planted")]
@@ -228,22 +229,22 @@ impl BufferCache {
         }
     }
 
-    fn waiting_room(&self, slot: &Slot) -> &(Mutex<()>, Condvar) {
-        &self.waiting[std::ptr::from_ref(slot) as usize / size_of::<Slot>() % WAITING_ROOMS]
+    fn waiting_room(&self, index: usize) -> &(Mutex<()>, Condvar) {
+        &self.waiting[index % WAITING_ROOMS]
     }
 
-    /// Blocks while another thread loads the block of this slot.
-    fn wait_while_loading(&self, slot: &Slot) {
-        let (mutex, condition) = self.waiting_room(slot);
+    /// Blocks while another thread loads the block of this slot, which is at `index` of its table.
+    fn wait_while_loading(&self, slot: &Slot, index: usize) {
+        let (mutex, condition) = self.waiting_room(index);
         let mut waiting = mutex.lock();
         while slot.is_loading() {
             condition.wait(&mut waiting);
         }
     }
 
-    /// Wakes those who wait for this slot, which is no longer loading.
-    fn wake(&self, slot: &Slot) {
-        let (mutex, condition) = self.waiting_room(slot);
+    /// Wakes those who wait for a slot at `index` of its table, which is no longer loading.
+    fn wake(&self, index: usize) {
+        let (mutex, condition) = self.waiting_room(index);
         // Whoever saw the slot loading waits before this lock is granted.
         drop(mutex.lock());
         condition.notify_all();

@@ -108,7 +108,7 @@ impl SlotTable {
         loop {
             match slot.begin_load() {
                 Begin::Won => break,
-                Begin::Loading => self.cache.wait_while_loading(slot),
+                Begin::Loading => self.cache.wait_while_loading(slot, index),
                 Begin::Present => {
                     if let Some(block) = self.get(index, guard) {
                         return Ok(block);
@@ -260,7 +260,7 @@ impl Claim<'_> {
             keeper.publish(unit, len, &table.slots, self.index, table.number, fill == Fill::Scan);
         }
         std::mem::forget(frame);
-        table.cache.wake(&table.slots[self.index]);
+        table.cache.wake(self.index);
         std::mem::forget(self);
         unit
     }
@@ -268,9 +268,8 @@ impl Claim<'_> {
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let slot = &self.table.slots[self.index];
-        slot.abort();
-        self.table.cache.wake(slot);
+        self.table.slots[self.index].abort();
+        self.table.cache.wake(self.index);
     }
 }
 
