@@ -7,6 +7,7 @@
 #
 #   SANITIZER   none (the default: fastest), address, …
 #   RUNS        stop a target after this many executions, if that comes before the seconds are over
+#   MAX_LEN     the longest input, in bytes: 4096 if not set; targets have limits of their own below that
 #   BINARIES    a folder with programs that are built already; nothing is built then
 #   STATE       where grown corpora, findings and logs go; fuzz/artifacts if not set
 #
@@ -16,7 +17,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 if [[ $# -lt 1 || ! $1 =~ ^[0-9]+$ ]]; then
-    sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,16s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
 fi
 seconds=$1
@@ -45,7 +46,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$state/corpus/$target"
     log=$state/logs/$target.log
     arguments=(
-        -max_total_time="$seconds" -max_len=4096 -timeout=60 -rss_limit_mb=1024 -print_final_stats=1
+        -max_total_time="$seconds" -max_len="${MAX_LEN:-4096}" -timeout=60 -rss_limit_mb=1024 -print_final_stats=1
         -artifact_prefix="$state/crashes/$target-"
     )
     if [[ -n ${RUNS:-} ]]; then

@@ -3,7 +3,8 @@
 //! A database of several tables, a MANIFEST and a log is copied, one 512-byte sector of the copy is damaged, and the
 //! copy is opened and read: every key, and both ways along all of them. What comes back is the right data or an error
 //! that names a file and an offset. Keys whose reading does not need the damaged file are still there, a compaction does not
-//! launder damage into new tables, and an opening that fails changes nothing.
+//! launder damage into new tables, and an opening that fails changes nothing. Every second database has secondary
+//! indexes, whose trees are damaged as well: an index says what the rows say, or gives such an error.
 //!
 //! *The honest limit.* Bytes behind the last witness of a sync (a sync mark, or the header of a later segment) look like
 //! the torn end of the log when they are damaged. If one sector holds a synced record together with every witness of
@@ -15,7 +16,9 @@ use super::report::SeedReport;
 use crate::harness::{builder, difference};
 use crate::history::{COUNTER, SPACES, State, commit};
 use crate::model::{Map, Operation};
-use sapwood::{Db, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result};
+use crate::sim::driver::Stop;
+use crate::sim::indexes::{self, INDEXES, index_name, options};
+use sapwood::{Db, DbBuilder, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES as SEGMENT_HEADER_BYTES, SegmentHeader};
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SECTOR_BYTES, SimFs};
@@ -76,6 +79,7 @@ type Outcome<T> = std::result::Result<T, String>;
 struct Fixture {
     end: End,
     seed: u64,
+    has_indexes: bool,
     env: Env,
     fs: SimFs,
     /// Commits in it.
@@ -113,6 +117,7 @@ pub const COMMAND: Command = Command {
     name: "sector",
     help: "every sector of every file of a small database is damaged: the right data, or an error that says where?",
     options: &[
+        ("--indexes", "", "gives every database secondary indexes, not only every second one"),
         ("--only", "N", "only the run with this number, of those that the seed has"),
         ("--one-in", "N", "only one run in so many of those that the seed has"),
     ],
@@ -134,7 +139,9 @@ pub const COMMAND: Command = Command {
 /// Runs the share of one seed: of the database that seed / 48 makes, ended in way seed % 3, the share seed / 3 % 16.
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let ends = ENDS.len() as u64;
-    let fixture = Fixture::new(ENDS[(seed % ends) as usize], seed / ends / SLICES);
+    let database = seed / ends / SLICES;
+    let has_indexes = database % 2 == 1 || settings.has("--indexes");
+    let fixture = Fixture::new(ENDS[(seed % ends) as usize], database, has_indexes);
     let slice = seed / ends % SLICES;
     let mut report = SeedReport { counts: vec![0; 6], violations: Vec::new() };
     let only = settings.number("--only");
@@ -158,22 +165,13 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
                 report.counts[1 + verdict as usize] += 1;
             }
             Err(message) => {
-                let replay = format!("{} --only {number}", replay_command("sector", seed));
+                let indexes = if settings.has("--indexes") { " --indexes" } else { "" };
+                let replay = format!("{} --only {number}{indexes}", replay_command("sector", seed));
                 report.violations.push(format!("seed {seed}: {message}\n  replay with: {replay}"));
             }
         }
     }
     report
-}
-
-fn open(env: &Env, change: impl FnOnce(&mut sapwood::AdvancedOptions)) -> Result<Db> {
-    let small_blocks = |options: &mut sapwood::AdvancedOptions| {
-        options.target_file_bytes = 24 << 10;
-        options.block_bytes = 1024;
-        options.disable_auto_compactions = true;
-        change(options);
-    };
-    builder("/db", env).advanced(small_blocks).open()
 }
 
 fn spaces(db: &Db) -> Result<[Keyspace; 2]> {
@@ -183,13 +181,18 @@ fn spaces(db: &Db) -> Result<[Keyspace; 2]> {
     ])
 }
 
+/// The indexes of the keyspaces: of each kind one.
+fn all_indexes() -> impl Iterator<Item = (usize, u8)> {
+    (0..INDEXES).map(|index| (usize::from(index) % SPACES.len(), index))
+}
+
 impl Fixture {
-    fn new(end: End, seed: u64) -> Fixture {
+    fn new(end: End, seed: u64, has_indexes: bool) -> Fixture {
         let (env, fs) = Env::sim_manual(seed);
-        let db = open(&env, |_| ()).expect("a healthy machine");
         let mut fixture = Fixture {
             end,
             seed,
+            has_indexes,
             env,
             fs,
             count: 0,
@@ -203,6 +206,13 @@ impl Fixture {
             universe: Vec::new(),
             states: Mutex::default(),
         };
+        let db = fixture.open(&fixture.env).expect("a healthy machine");
+        if has_indexes {
+            let spaces = spaces(&db).expect("a healthy machine");
+            for (space, index) in all_indexes() {
+                spaces[space].create_index(&index_name(index), options(index)).expect("a healthy machine");
+            }
+        }
         fixture.work(&db, 500);
         db.compact().expect("a healthy machine");
         // Runs of level 0 above it.
@@ -221,7 +231,7 @@ impl Fixture {
         drop(db);
         if end == End::KilledTwice {
             // All that is opened is synced, and the stretch of log is closed.
-            let db = open(&fixture.env, |_| ()).expect("a healthy machine");
+            let db = fixture.open(&fixture.env).expect("a healthy machine");
             fixture.settle();
             fixture.work(&db, 40);
             fixture.stop();
@@ -247,6 +257,26 @@ impl Fixture {
             fixture.needs_below_log.insert(path.clone(), below);
         }
         fixture
+    }
+
+    /// What opens the database, with the code of its indexes.
+    fn builder(&self, env: &Env) -> DbBuilder {
+        let builder = builder("/db", env);
+        match self.has_indexes {
+            true => all_indexes().fold(builder, |builder, (space, index)| {
+                builder.index(SPACES[space], &index_name(index), options(index))
+            }),
+            false => builder,
+        }
+    }
+
+    fn open(&self, env: &Env) -> Result<Db> {
+        let small_blocks = |options: &mut sapwood::AdvancedOptions| {
+            options.target_file_bytes = 24 << 10;
+            options.block_bytes = 1024;
+            options.disable_auto_compactions = true;
+        };
+        self.builder(env).advanced(small_blocks).open()
     }
 
     /// Makes the next `count` commits of the history.
@@ -311,7 +341,7 @@ impl Fixture {
 
     fn keys_that_need(&self, path: &Path, fs: &SimFs) -> BTreeSet<(usize, Vec<u8>)> {
         let fs = fs.kill();
-        let db = open(&self.env.with_file_system(Arc::new(fs.clone())), |_| ()).expect("a healthy copy");
+        let db = self.open(&self.env.with_file_system(Arc::new(fs.clone()))).expect("a healthy copy");
         let spaces = spaces(&db).expect("a healthy copy");
         for call in [Call::Read, Call::Open] {
             fs.fail(FaultRule::new(call, Fault::Io).on(path.to_string_lossy()).sticky());
@@ -387,8 +417,8 @@ impl Case<'_> {
         // Every eighth is only read, and changes nothing.
         let read_only = self.number % 8 == 1;
         let opened = match read_only {
-            true => builder("/db", &env).read_only(true).open(),
-            false => open(&env, |_| ()),
+            true => self.fixture.builder(&env).read_only(true).open(),
+            false => self.fixture.open(&env),
         };
         let db = match opened {
             Ok(db) => db,
@@ -417,7 +447,7 @@ impl Case<'_> {
             }
             self.read_all(&db).map_err(|wrong| format!("after the compaction: {wrong}"))?;
             drop(db);
-            match open(&env, |_| ()) {
+            match self.fixture.open(&env) {
                 Ok(db) => drop(self.read_all(&db).map_err(|wrong| format!("opened again: {wrong}"))?),
                 Err(error) => self.is_typed(&error).map_err(|wrong| format!("opened again: {wrong}"))?,
             }
@@ -499,6 +529,7 @@ impl Case<'_> {
                 failed += u64::from(!self.scan(space, &state[number], backwards)?);
             }
         }
+        failed += self.ask_indexes(&spaces, &state)?;
         Ok(match (failed, count) {
             (0, count) if count == self.fixture.count => Verdict::Harmless,
             (0, count) if self.fixture.synced.iter().any(|(number, _)| *number > count) => {
@@ -507,6 +538,25 @@ impl Case<'_> {
             (0, _) => Verdict::Shorter,
             _ => Verdict::Partly,
         })
+    }
+
+    /// Asks every index for everything. How many of them gave errors that may be.
+    fn ask_indexes(&self, spaces: &[Keyspace; 2], state: &[Map; 2]) -> Outcome<u64> {
+        let mut failed = 0;
+        for (space, index) in all_indexes().filter(|_| self.fixture.has_indexes) {
+            let rows =
+                state[space].iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
+            match indexes::compare(&spaces[space], index, None, &rows) {
+                Ok(true) => {}
+                Ok(false) => return Err(format!("O5: {} cannot be asked", index_name(index))),
+                Err(Stop::Violation(what)) => return Err(what),
+                Err(Stop::Error(error)) => {
+                    self.is_typed(&error).map_err(|wrong| format!("{}: {wrong}", index_name(index)))?;
+                    failed += 1;
+                }
+            }
+        }
+        Ok(failed)
     }
 
     /// `Ok(None)` if there is an error that may be.

@@ -3,14 +3,19 @@
 //! Three writers, two readers, somebody who flushes, compacts and pauses, and the engine's own threads run one at a time
 //! on a machine of [`Env::sim_scheduled`]. Meanwhile power losses and kills leave images. When all is over, the history
 //! is known: sequence numbers say in which order the commits happened. Then what every reader saw, what every image
-//! holds, and what is there after the close must be prefixes of it, as long as was promised.
+//! holds, and what is there after the close must be prefixes of it, as long as was promised. Every second seed has
+//! secondary indexes, each of which says at every snapshot and after every opening what the rows say.
 use crate::harness::{contents, difference};
 use crate::model::Map;
 use crate::sim::arguments::{Command, Run, Settings};
+use crate::sim::driver::Stop;
+use crate::sim::indexes::{self, index_name, options};
 use crate::sim::jobs::replay_command;
 use crate::sim::report::SeedReport;
 use crate::sim::tuning::Tuning;
-use sapwood::{Db, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result, Snapshot};
+use sapwood::{
+    Db, DbBuilder, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result, Snapshot,
+};
 use sapwood_storage::sim::{Schedule, SimFs};
 use sapwood_storage::sync::step;
 use sapwood_storage::{JoinHandle, ThreadClass};
@@ -23,6 +28,7 @@ pub const COMMAND: Command = Command {
     help: "threads in any order: do writers, readers, background work, a close and a crash agree?",
     options: &[
         ("--commits", "N", "commits of each of the three writers (50)"),
+        ("--indexes", "", "gives every seed secondary indexes, not only every second one"),
         ("--print", "", "print settings, number of turns, and a hash of them"),
     ],
     run: Run::Seeds {
@@ -34,6 +40,8 @@ pub const COMMAND: Command = Command {
 };
 
 const PATH: &str = "/db";
+/// The indexes of each keyspace, if there are any: of each kind one.
+const INDEXES: [[u8; 2]; SPACES.len()] = [[0, 2], [1, 3]];
 const WRITERS: usize = 3;
 const READERS: u64 = 2;
 const SPACES: [&str; 2] = ["left", "right"];
@@ -78,6 +86,56 @@ struct Notes {
     images: Vec<Image>,
 }
 
+/// What the seed and the arguments decide.
+#[derive(Clone)]
+struct Plan {
+    seed: u64,
+    tuning: Tuning,
+    commits: u64,
+    /// The database is closed while others use it.
+    closes_early: bool,
+    has_indexes: bool,
+}
+
+impl Plan {
+    /// What opens the database, with the code of its indexes.
+    fn builder(&self, env: &Env) -> DbBuilder {
+        self.indexes().fold(self.tuning.builder(PATH, env), |builder, (space, index)| {
+            builder.index(SPACES[space], &index_name(index), options(index))
+        })
+    }
+
+    /// The indexes that there are, with their keyspaces.
+    fn indexes(&self) -> impl Iterator<Item = (usize, u8)> + use<> {
+        let of = |(space, indexes): (usize, [u8; 2])| indexes.map(|index| (space, index));
+        let has_indexes = self.has_indexes;
+        INDEXES.into_iter().enumerate().flat_map(of).filter(move |_| has_indexes)
+    }
+
+    /// Compares every index with what its keyspace holds, at the snapshot or now.
+    fn compare_indexes(
+        &self,
+        spaces: &[Keyspace],
+        at: Option<&Snapshot>,
+        maps: &[Map],
+    ) -> Checked<Result<()>> {
+        for (space, index) in self.indexes() {
+            let rows =
+                maps[space].iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
+            match indexes::compare(&spaces[space], index, at, &rows) {
+                Ok(true) => {}
+                Ok(false) => return Err(format!("O5: {} cannot be asked", index_name(index))),
+                Err(Stop::Violation(what)) => return Err(what),
+                Err(Stop::Error(error)) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// `Err` is a violation.
+type Checked<T> = std::result::Result<T, String>;
+
 /// What the threads of one run share.
 #[derive(Clone)]
 struct Stage {
@@ -87,10 +145,7 @@ struct Stage {
     spaces: Vec<Keyspace>,
     /// Never held over a turn.
     notes: Arc<Mutex<Notes>>,
-    /// The database is closed while others use it.
-    closes_early: bool,
-    seed: u64,
-    commits: u64,
+    plan: Plan,
 }
 
 /// Runs one seed.
@@ -103,56 +158,55 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     };
     tuning.memtable_bytes = 64 << 10;
     let closes_early = random.u8(..4) == 0;
+    let has_indexes = seed % 2 == 1 || settings.has("--indexes");
+    let plan = Plan { seed, tuning, commits, closes_early, has_indexes };
     let (env, fs, schedule) = Env::sim_scheduled(seed);
     let notes = Arc::new(Mutex::new(Notes::default()));
     let outcome = {
-        let (env, fs, notes, tuning) = (env.clone(), fs.clone(), notes.clone(), tuning.clone());
+        let (env, fs, notes, plan) = (env.clone(), fs.clone(), notes.clone(), plan.clone());
         schedule.run(move || {
-            if let Err(error) = perform(env, fs, notes, &tuning, seed, commits, closes_early) {
+            if let Err(error) = perform(env, fs, notes, plan) {
                 panic!("{error}");
             }
         })
     };
     let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = outcome.and_then(|()| check(&mut notes, &fs, &tuning, seed));
+    let outcome = outcome.and_then(|()| check(&mut notes, &fs, &plan));
     if settings.has("--print") {
-        print(&schedule, &tuning, closes_early);
+        print(&schedule, &plan);
     }
     let mut report =
         SeedReport { counts: vec![1, schedule.turns(), notes.images.len() as u64], violations: Vec::new() };
     if let Err(what) = outcome {
         let replay = replay_command("shuttle", seed);
         let early = if closes_early { ", closed early" } else { "" };
+        let indexes = if settings.has("--indexes") { " --indexes" } else { "" };
+        let settings = &plan.tuning;
         let text = format!(
-            "seed {seed}{early}: {what}\n  settings: {tuning}\n  replay with: {replay} --commits {commits}"
+            "seed {seed}{early}: {what}\n  settings: {settings}\n  replay with: {replay} --commits {commits}{indexes}"
         );
         report.violations.push(text);
     }
     report
 }
 
-fn print(schedule: &Schedule, tuning: &Tuning, closes_early: bool) {
-    println!("settings: {tuning}");
-    println!("closed early: {closes_early}");
+fn print(schedule: &Schedule, plan: &Plan) {
+    println!("settings: {}", plan.tuning);
+    println!("closed early: {}, indexes: {}", plan.closes_early, plan.has_indexes);
     println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
 }
 
 /// What the first thread of the schedule does.
-fn perform(
-    env: Env,
-    fs: SimFs,
-    notes: Arc<Mutex<Notes>>,
-    tuning: &Tuning,
-    seed: u64,
-    commits: u64,
-    closes_early: bool,
-) -> Result<()> {
-    let db = tuning.builder(PATH, &env).open()?;
-    let spaces =
-        SPACES.iter().map(|name| db.keyspace(name, tuning.keyspace.clone())).collect::<Result<_>>()?;
+fn perform(env: Env, fs: SimFs, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<()> {
+    let db = plan.builder(&env).open()?;
+    let spaces: Vec<Keyspace> =
+        SPACES.iter().map(|name| db.keyspace(name, plan.tuning.keyspace.clone())).collect::<Result<_>>()?;
+    for (space, index) in plan.indexes() {
+        spaces[space].create_index(&index_name(index), options(index))?;
+    }
     // So that an image without the keyspaces is not one that may be found.
     db.sync()?;
-    let stage = Stage { env, fs, db, spaces, notes, closes_early, seed, commits };
+    let stage = Stage { env, fs, db, spaces, notes, plan };
     let mut threads = Vec::new();
     for writer in 0..WRITERS {
         threads.push(stage.start(&format!("writer-{writer}"), move |stage| stage.write(writer))?);
@@ -162,7 +216,7 @@ fn perform(
     }
     threads.push(stage.start("maintainer", |stage| stage.maintain())?);
     threads.push(stage.start("crasher", |stage| stage.crash())?);
-    if closes_early {
+    if stage.plan.closes_early {
         let mut random = stage.random(90);
         (0..random.u32(..4000)).for_each(|_| step());
         stage.db.close()?;
@@ -179,7 +233,7 @@ impl Stage {
     ) -> Result<JoinHandle> {
         let stage = self.clone();
         self.env.spawn(name, ThreadClass::Latency, move || match body(&stage) {
-            Err(error) if stage.closes_early && error.kind() == ErrorKind::Closed => {}
+            Err(error) if stage.plan.closes_early && error.kind() == ErrorKind::Closed => {}
             Err(error) => panic!("{error}"),
             Ok(()) => {}
         })
@@ -190,13 +244,13 @@ impl Stage {
     }
 
     fn random(&self, thread: u64) -> fastrand::Rng {
-        fastrand::Rng::with_seed(self.seed.wrapping_mul(1000).wrapping_add(thread))
+        fastrand::Rng::with_seed(self.plan.seed.wrapping_mul(1000).wrapping_add(thread))
     }
 
     fn write(&self, writer: usize) -> Result<()> {
         let mut random = self.random(writer as u64);
         let counter = counter(writer);
-        for count in 1..=self.commits {
+        for count in 1..=self.plan.commits {
             let value = |len: usize| {
                 let mut value = count.to_be_bytes().to_vec();
                 value.resize(8 + len, writer as u8);
@@ -264,6 +318,10 @@ impl Stage {
             (0..random.u32(..200)).for_each(|_| step());
             let again = self.look(&snapshot, random.bool())?;
             assert!(maps == again, "reader {reader}: a snapshot at {:?} has changed", snapshot.sequence());
+            match self.plan.compare_indexes(&self.spaces, Some(&snapshot), &maps) {
+                Ok(result) => result?,
+                Err(what) => panic!("reader {reader}, snapshot at {:?}: {what}", snapshot.sequence()),
+            }
             self.notes().looks.push(Look { reader, sequence: snapshot.sequence().0, maps });
         }
         Ok(())
@@ -340,12 +398,12 @@ fn number(value: &[u8]) -> u64 {
 }
 
 /// Compares everything with the history.
-fn check(notes: &mut Notes, fs: &SimFs, tuning: &Tuning, seed: u64) -> std::result::Result<(), String> {
+fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     notes.commits.sort_by_key(|commit| commit.sequence);
     if let Some(twice) = notes.commits.windows(2).find(|pair| pair[0].sequence == pair[1].sequence) {
         return Err(format!("O14: two commits have the sequence number {}", twice[0].sequence));
     }
-    let finally = reopened(fs, tuning, seed).map_err(|error| format!("after the close: {error}"))?;
+    let finally = reopened(fs, plan).map_err(|what| format!("after the close: {what}"))?;
     // A commit that a close has refused may have happened all the same, at a place in the history that nobody knows.
     let mut whole = true;
     for (writer, acknowledged) in notes.counts.iter().enumerate() {
@@ -370,34 +428,33 @@ fn check(notes: &mut Notes, fs: &SimFs, tuning: &Tuning, seed: u64) -> std::resu
     }
     for image in &notes.images {
         let floor = until(image.floor);
-        let maps =
-            reopened(&image.fs, tuning, seed).map_err(|error| format!("after {}: {error}", image.name))?;
+        let maps = reopened(&image.fs, plan).map_err(|what| format!("after {}: {what}", image.name))?;
         compare(&notes.commits, &maps, floor..=last)
             .map_err(|what| format!("after {}: {what}", image.name))?;
     }
     Ok(())
 }
 
-/// Everything that is there when the database is opened on this file system.
-fn reopened(fs: &SimFs, tuning: &Tuning, seed: u64) -> std::result::Result<Vec<Map>, Error> {
-    let (env, _) = Env::sim_manual(seed);
+/// Everything that is there when the database is opened on this file system, and its indexes say so too.
+fn reopened(fs: &SimFs, plan: &Plan) -> Checked<Vec<Map>> {
+    let in_words = |error: Error| error.to_string();
+    let (env, _) = Env::sim_manual(plan.seed);
     let env = env.with_file_system(Arc::new(fs.clone()));
-    let db: Db = tuning.builder(PATH, &env).open()?;
-    let mut maps = Vec::new();
+    let db = plan.builder(&env).open().map_err(in_words)?;
+    let (mut spaces, mut maps) = (Vec::new(), Vec::new());
     for name in SPACES {
         // An image from before a keyspace was made shows it empty.
-        maps.push(contents(&db.keyspace(name, KeyspaceOptions::default())?)?);
+        let space = db.keyspace(name, KeyspaceOptions::default()).map_err(in_words)?;
+        maps.push(contents(&space).map_err(in_words)?);
+        spaces.push(space);
     }
-    db.close()?;
+    plan.compare_indexes(&spaces, None, &maps)?.map_err(in_words)?;
+    db.close().map_err(in_words)?;
     Ok(maps)
 }
 
 /// Whether the maps are a prefix of the history, and one of an allowed length.
-fn compare(
-    commits: &[Done],
-    maps: &[Map],
-    allowed: std::ops::RangeInclusive<usize>,
-) -> std::result::Result<(), String> {
+fn compare(commits: &[Done], maps: &[Map], allowed: std::ops::RangeInclusive<usize>) -> Checked<()> {
     let counted = (0..WRITERS).filter_map(|writer| maps[0].get(&counter(writer)));
     let count = counted.map(|value| number(value) as usize).sum::<usize>();
     if !allowed.contains(&count) {

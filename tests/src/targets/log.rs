@@ -70,6 +70,9 @@ pub fn wal_reader(data: &[u8]) {
     assert!(bytes <= data.len(), "a record is read once");
 }
 
+/// Segments that a history goes over, or one more.
+const SEGMENTS_MAX: usize = 48;
+
 /// One record of a history.
 struct Written {
     position: u64,
@@ -128,6 +131,8 @@ pub fn wal_roundtrip(data: &[u8]) {
             }
         }
     }
+    // Many segments take long, and show no more than some dozens.
+    let segment_units = segment_units.max((stream.len() / UNIT_BYTES / SEGMENTS_MAX) as u32);
     // A few zeros behind the end, as in a segment that is not full.
     let unit_bytes = segment_units as usize * UNIT_BYTES;
     let whole = (stream.len() + 1).next_multiple_of(unit_bytes);
