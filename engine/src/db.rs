@@ -250,11 +250,11 @@ impl Db {
 
     /// The names of all keyspaces, sorted.
     pub fn list_keyspaces(&self) -> Result<Vec<String>> {
-        self.inner.core.check_open()?;
-        let mut names: Vec<String> = self
-            .inner
-            .core
-            .manifest_state(|state| state.named().map(|entry| entry.state.name.clone()).collect());
+        let core = &self.inner.core;
+        let mut names: Vec<String> =
+            core.manifest_state(|state| state.named().map(|entry| entry.state.name.clone()).collect());
+        // Asked after the look, since a close in between takes the state away.
+        core.check_open()?;
         names.sort();
         Ok(names)
     }

@@ -383,6 +383,8 @@ impl Keyspace {
         let state = self.core().manifest_state(|state| {
             state.index_by_name(self.state.id, name).map(|index| index.state.clone())
         });
+        // Asked after the look, since a close in between takes the state away.
+        self.core().check_open()?;
         let missing = || Error::new(ErrorKind::NotFound, format!("there is no index {name:?}"));
         Ok(Index::new(self.clone(), state.ok_or_else(missing)?))
     }
@@ -393,6 +395,7 @@ impl Keyspace {
         let mut names: Vec<String> = self.core().manifest_state(|state| {
             state.indexes_of(self.state.id).map(|index| index.state.definition.name.clone()).collect()
         });
+        self.core().check_open()?;
         names.sort();
         Ok(names)
     }

@@ -382,6 +382,11 @@ fn an_index_asks_for_its_extractor_and_notices_another_version() {
     assert_eq!(keyspace.list_indexes().unwrap(), ["first"]);
     assert_eq!(keyspace.drop_index("words").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(db.list_keyspaces().unwrap(), ["default"]);
+    // A closed database has no indexes to tell of, which is not the same as to have none.
+    db.close().unwrap();
+    assert_eq!(keyspace.index("first").err().unwrap().kind(), ErrorKind::Closed);
+    assert_eq!(keyspace.list_indexes().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(db.list_keyspaces().unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[test]
