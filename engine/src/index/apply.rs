@@ -190,16 +190,17 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             return Ok(());
         }
     }
-    give_back_the_end(core, &tree);
-    Ok(())
+    give_back_the_end(core, &tree)
 }
 
 /// Cuts free pages off the file of a tree, if they are a good part of it. Extents are written again, lowest first, so the
 /// end becomes free by itself once a tree has shrunk; small cuts would only be made up for by the next batch.
-fn give_back_the_end(core: &Core, tree: &TreeState) {
+///
+/// The root that no longer asks for these pages is durable. If the cut fails only space is lost, but a disk that fails is
+/// reported as everywhere else.
+fn give_back_the_end(core: &Core, tree: &TreeState) -> Result<()> {
     let least_bytes = tree.root.file_bytes() / CUT_SHARE;
-    // The root that no longer asks for these pages is durable. If the cut fails, only space is lost.
-    let _ = tree.change(core, |writer| writer.trim(least_bytes));
+    tree.change(core, |writer| writer.trim(least_bytes)).map(drop)
 }
 
 /// The edits that take everything below `end` out of tables, and what is left of these.
