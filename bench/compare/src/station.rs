@@ -57,7 +57,7 @@ pub const ALL: &[Station] = &[
         processes: &[&["ycsbload", "ycsba", "ycsbb", "ycsbc", "ycsbf", "ycsbd", "ycsbe"]],
     },
     Station {
-        id: "kilobyte", title: "500 k x 1 KiB values, 1 GiB of cache", standard: false,
+        id: "kilobyte", title: "500 k x 1 KiB", standard: false,
         adjust: |settings| { settings.rows /= 6; settings.value_bytes = 1024; settings.cache_bytes *= 2; },
         processes: &[&["fillrandom"], &["open", "verify", "warm", "readrandom"], &["overwrite"], &["verify"]],
     },

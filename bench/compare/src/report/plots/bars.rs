@@ -15,6 +15,8 @@ const BAR_HEIGHT: i32 = 19;
 const NAMES_WIDTH: i32 = 74;
 const NUMBERS_WIDTH: i32 = 74;
 const TITLE_HEIGHT: i32 = 26;
+/// So many characters of the usual size fit above a panel; a longer title is smaller.
+const TITLE_CHARACTERS: usize = 48;
 const HEADER_HEIGHT: i32 = 44;
 
 /// Draws all workloads; false if there is none.
@@ -23,22 +25,28 @@ pub fn throughput(path: &Path, summary: &Summary) -> Result<bool> {
     if rows.is_empty() {
         return Ok(false);
     }
-    let bars = rows.iter().map(|row| row.cells.len()).max().unwrap_or(1) as i32;
-    let panel_height = TITLE_HEIGHT + bars * BAR_HEIGHT + 18;
+    // Panels beside each other are as high as the one with most bars.
+    let lines: Vec<&[&Row]> = rows.chunks(COLUMNS).collect();
+    let line_height = |line: &[&Row]| {
+        let bars = line.iter().map(|row| row.cells.len()).max().unwrap_or(1) as i32;
+        TITLE_HEIGHT + bars * BAR_HEIGHT + 18
+    };
     let width = COLUMNS as i32 * PANEL_WIDTH;
-    let height = HEADER_HEIGHT + rows.len().div_ceil(COLUMNS) as i32 * panel_height;
+    let height = HEADER_HEIGHT + lines.iter().map(|line| line_height(line)).sum::<i32>();
     let area = SVGBackend::new(path, (width as u32, height as u32)).into_drawing_area();
     area.fill(&WHITE)?;
     let style = ("sans-serif", 19).into_font().color(&BLACK);
     area.draw(&Text::new(
-        "Operations per second (opening: milliseconds); whiskers: smallest and largest round",
+        "Operations per second (opening: milliseconds, less is better); whiskers: smallest and largest round",
         (12, 12),
         style,
     ))?;
-    for (at, row) in rows.iter().enumerate() {
-        let left = (at % COLUMNS) as i32 * PANEL_WIDTH;
-        let top = HEADER_HEIGHT + (at / COLUMNS) as i32 * panel_height;
-        panel(&area.margin(0, 0, 0, 0), row, left, top)?;
+    let mut top = HEADER_HEIGHT;
+    for line in lines {
+        for (at, row) in line.iter().enumerate() {
+            panel(&area.margin(0, 0, 0, 0), row, at as i32 * PANEL_WIDTH, top)?;
+        }
+        top += line_height(line);
     }
     area.present()?;
     Ok(true)
@@ -50,9 +58,10 @@ fn panel(
     left: i32,
     top: i32,
 ) -> Result<()> {
-    let better = if row.kind == Kind::Time { ", ms (less is better)" } else { "" };
-    let title = format!("{}{better}", row.title);
-    let bold = ("sans-serif", 14).into_font().style(FontStyle::Bold).color(&BLACK);
+    let unit = if row.kind == Kind::Time { ", ms" } else { "" };
+    let title = format!("{}{unit}", row.title);
+    let size = (14 * TITLE_CHARACTERS / title.chars().count().max(TITLE_CHARACTERS)) as i32;
+    let bold = ("sans-serif", size).into_font().style(FontStyle::Bold).color(&BLACK);
     area.draw(&Text::new(title, (left + 12, top + 4), bold))?;
     let most = row.cells.iter().filter_map(|cell| cell.value).map(|[_, _, most]| most).fold(0.0, f64::max);
     let room = PANEL_WIDTH - NAMES_WIDTH - NUMBERS_WIDTH - 24;
