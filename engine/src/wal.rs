@@ -361,8 +361,7 @@ impl Wal {
         }
     }
 
-    /// Opens a spare file, or makes a new one; its physical slot.
-    /// Opens a recycled file, or makes a new one, as physical segment `physical`.
+    /// Opens a recycled file, or makes a new one, as physical segment `physical`; gives that back.
     fn open_segment(&self, recycled: Option<FileNumber>, physical: usize) -> Result<usize> {
         let bytes = self.segment_units as usize * UNIT_BYTES + DATA_OFFSET;
         let number = recycled.unwrap_or_else(|| self.context.allocate_file());
