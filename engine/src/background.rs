@@ -37,6 +37,8 @@ const RETRY: Duration = Duration::from_millis(50);
 const LOOK_UP: Duration = Duration::from_millis(250);
 /// A compaction's output is brought into the cache if this share of its input was there.
 const WARM_SHARE: f64 = 0.25;
+/// Turns of the collector of replaced versions between two looks for work.
+const RELEASE_TURNS: usize = 4;
 /// No write for this long makes a database idle.
 const IDLE: Duration = Duration::from_secs(1);
 /// On a machine without threads: how many turns in a row may find nothing to do before a wait is hopeless. A step that
@@ -479,7 +481,7 @@ fn log_step(core: &Core) -> Result<bool> {
 pub(crate) fn sweep_step(core: &Core) -> bool {
     // Versions that were replaced are dropped, and let their tables go, once nobody can be reading them. Where a run
     // must repeat itself, none may be left for later, and the order in which they went must not matter.
-    core.view.release_retired(if core.options.env.starts_threads() { 4 } else { 4096 });
+    core.view.release_retired(if core.options.env.starts_threads() { RELEASE_TURNS } else { 4096 });
     let mut files: Vec<FileName> =
         core.obsolete_files.try_iter().filter(|file| *file != SWEEP_ENDS).collect();
     files.sort_unstable_by_key(|file| file.number());
@@ -494,6 +496,11 @@ fn compaction_loop(core: &Core) {
     loop {
         if run_step(core, BackgroundStep::Compaction) {
             continue;
+        }
+        // Replaced versions hold files on the disk, and where nobody reads nothing else turns the collector. It serves
+        // the whole process, so where a schedule is to repeat itself it must not decide when files go.
+        if core.options.env.allows_pools() {
+            core.view.release_retired(RELEASE_TURNS);
         }
         let mut state = background.state.lock();
         if state.shutdown {
