@@ -7,7 +7,7 @@ use sapwood_base::planted::Bug;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Plants the bug that `SAPWOOD_PLANTED` names. Every helper of this file calls it; a test that uses none of them calls
 /// it first.
@@ -94,11 +94,12 @@ pub fn within<R: Send + 'static>(
     }
 }
 
-/// Asks `done` until it is true; panics after a minute. For what background threads do in their own time.
+/// Asks `done` until it is true; panics after a minute, or later on a busy machine, see [`Patience`]. For what background
+/// threads do in their own time.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let mut patience = Patience::new(std::process::id(), Duration::from_secs(60));
     while !done() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what}: not so after a minute");
+        assert!(!patience.is_over(), "{what}: not so after a minute");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
