@@ -66,6 +66,9 @@ bugs! {
     MarkBeforeSync, "mark-before-sync", "A (our own sync mark)",
         "the mark that says how far the log is durable is written before the sync";
 
+    StrangeHeader, "strange-header", "A (our own segment header)",
+        "a header of a log segment counts although it is that of another file, whose blocks a new one shows";
+
     // B. MANIFEST, names, order of the directory.
     DirectoryNotSynced, "directory-not-synced", "B15 (RocksDB 7.7)",
         "names of new files are not synced";

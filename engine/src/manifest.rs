@@ -43,6 +43,12 @@ pub(crate) struct ManifestState {
 }
 
 impl ManifestState {
+    /// Whether what the log holds at `position` is needed: there it is closed, or still open, and not below its start.
+    pub(crate) fn needs_log_at(&self, position: u64) -> bool {
+        let is_closed = || self.log_closed.iter().any(|(start, end)| (*start..*end).contains(&position));
+        position >= self.log_start && (position >= self.log_opened || is_closed())
+    }
+
     /// Applies one edit record. New tables come with their handles.
     pub(crate) fn apply(
         &mut self,

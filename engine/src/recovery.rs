@@ -41,7 +41,7 @@ pub(crate) struct Recovered {
     /// Where the new log starts.
     pub(crate) base: u64,
     pub(crate) retained: Vec<RetainedSegment>,
-    /// Log files that hold nothing that is needed, with their bytes.
+    /// Log segments that hold nothing that is needed, with their bytes.
     pub(crate) spare_files: Vec<(FileNumber, u64)>,
     /// Files that nothing refers to.
     pub(crate) orphans: Vec<FileName>,
@@ -88,7 +88,7 @@ pub(crate) fn analyze(
     context.next_file.store(state.next_file, Ordering::Relaxed);
     check_tables(context, &state)?;
 
-    let (segments, mut unused) = find_segments(context, names, database, &state)?;
+    let (segments, half_made) = find_segments(context, names, database, &state)?;
     let opened = state.log_opened.max(state.log_start);
     let failed_sync = names.contains(&FileName::Unsynced);
     let mut history = History::new(&segments, database, &state);
@@ -150,9 +150,10 @@ pub(crate) fn analyze(
     };
     let mut retained = Vec::new();
     let mut unsynced = Vec::new();
+    let mut spare_files = Vec::new();
     for segment in segments {
         if !needed(&segment) {
-            unused.push((segment.number, segment.file_bytes));
+            spare_files.push((segment.number, segment.file_bytes));
             continue;
         }
         retained.push(RetainedSegment {
@@ -176,6 +177,7 @@ pub(crate) fn analyze(
     let is_orphan = |name: &FileName| match name {
         FileName::Table(number) => !live.contains(number),
         FileName::Tree(number) => !live_trees.contains(number),
+        FileName::Log(number) => half_made.contains(number),
         _ => false,
     };
     let orphans = names.iter().copied().filter(is_orphan).collect();
@@ -185,7 +187,7 @@ pub(crate) fn analyze(
         generations,
         base,
         retained,
-        spare_files: unused,
+        spare_files,
         orphans,
         log_bytes,
         unsynced,
@@ -276,16 +278,20 @@ fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()
     Ok(())
 }
 
-/// The segments that hold a stretch of this database's log, in order, and the files that hold none.
-#[allow(clippy::type_complexity, reason = "a pair of lists needs no name")]
+/// The segments that hold a stretch of this database's log, in order, and the files whose creation was cut short.
+///
+/// A file gets its header after it was synced with its full length, and its name after it. So what has a header of its own
+/// is there as a whole, whatever a power loss takes, and can be used again. Of a file without one nobody knows how much
+/// the disk has, also if it looks complete: that may be in memory only. It is not used again, because a sync of its new
+/// header alone would not make the rest durable.
 fn find_segments(
     context: &Arc<TableContext>,
     names: &[FileName],
     database: u64,
     state: &ManifestState,
-) -> Result<(Vec<FoundSegment>, Vec<(FileNumber, u64)>)> {
+) -> Result<(Vec<FoundSegment>, HashSet<FileNumber>)> {
     let mut segments = Vec::new();
-    let mut unused = Vec::new();
+    let mut half_made = HashSet::new();
     let mut suspects = Vec::new();
     for name in names {
         let FileName::Log(number) = *name else { continue };
@@ -293,12 +299,17 @@ fn find_segments(
         let file = context.fs.open(&path, OpenMode::Read)?;
         let file_bytes = file.len()?;
         if file_bytes < DATA_OFFSET as u64 {
-            unused.push((number, file_bytes));
+            half_made.insert(number);
             continue;
         }
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(0, &mut header)?;
         match SegmentHeader::decode(&header) {
+            // A new file may show the blocks of one that was removed: a right header, in the wrong place.
+            Ok(Some(header)) if header.file_number != number.0 && !planted::is(Bug::StrangeHeader) => {
+                let message = format!("the header of the log segment is that of file {}", header.file_number);
+                suspects.push((number, file, file_bytes, Error::new(ErrorKind::Corruption, message)));
+            }
             Ok(Some(header)) if header.database == database => {
                 if file_bytes < DATA_OFFSET as u64 + u64::from(header.data_units) * UNIT_BYTES as u64 {
                     let needed = header.end_position() > state.log_start;
@@ -316,7 +327,7 @@ fn find_segments(
                 let error = Error::new(ErrorKind::Corruption, "the header of the log segment is gone");
                 suspects.push((number, file, file_bytes, error));
             }
-            Ok(_) => unused.push((number, file_bytes)),
+            Ok(_) => drop(half_made.insert(number)),
             Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error.at(&path, 0)),
             Err(error) => suspects.push((number, file, file_bytes, error)),
         }
@@ -327,12 +338,12 @@ fn find_segments(
     for (number, file, file_bytes, error) in suspects {
         let mut data = vec![0; (file_bytes - DATA_OFFSET as u64) as usize];
         file.read_exact_at(DATA_OFFSET as u64, &mut data)?;
-        if holds_records(&data, database, state.log_start) {
+        if holds_records(&data, database, state) {
             return Err(error.at(file.path(), 0));
         }
-        unused.push((number, file_bytes));
+        half_made.insert(number);
     }
-    Ok((segments, unused))
+    Ok((segments, half_made))
 }
 
 /// Whether anything stands where the first record of a segment would be.
@@ -345,14 +356,18 @@ fn has_data(file: &dyn File, file_bytes: u64) -> Result<bool> {
     Ok(start.iter().any(|byte| *byte != 0))
 }
 
-/// Whether a valid record at or above the position `from` stands anywhere in `data`.
-fn holds_records(data: &[u8], database: u64, from: u64) -> bool {
+/// Whether a valid record that is needed stands anywhere in `data`.
+///
+/// Not every one at or above the log's start is: what stood behind the torn end of an earlier log was given up. Files with
+/// such records are removed like others, and new files may show their blocks.
+fn holds_records(data: &[u8], database: u64, state: &ManifestState) -> bool {
+    let from = state.log_start;
     (0..data.len() / UNIT_BYTES).map(|unit| &data[unit * UNIT_BYTES..]).any(|record| {
         let Some(header) = record.first_chunk::<RECORD_HEADER_BYTES>() else { return false };
         let low = u64::from(u32::from_le_bytes([header[8], header[9], header[10], header[11]]));
         // A record holds the low half of its position; the high half is that of `from`, or one more.
         [from >> 32, (from >> 32) + 1].iter().map(|high| high << 32 | low).any(|position| {
-            position >= from
+            state.needs_log_at(position)
                 && parse_header(header, position)
                     .is_some_and(|header| header.verify(record, database, position))
         })

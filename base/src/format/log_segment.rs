@@ -7,7 +7,7 @@
 //! 56 u64 XXH3-64 over bytes 0..56
 //! ```
 //!
-//! A file of zeros is a slot that was provisioned and not used yet. The log is one stream of bytes: a record that
+//! A file of zeros is one whose creation was cut short. The log is one stream of bytes: a record that
 //! does not fit into the rest of a segment goes on in the segment whose base position follows.
 use crate::checksum::checksum64;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,7 +51,7 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Parses a header; `Ok(None)` for a slot that was never used. Errors carry no file: the caller adds it.
+    /// Parses a header; `Ok(None)` for a file that was never used. Errors carry no file: the caller adds it.
     pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Option<SegmentHeader>> {
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);

@@ -91,6 +91,11 @@ impl CrashChoice {
         self.underlay
     }
 
+    /// Whether it was made for a moment with as many atoms as these.
+    pub fn fits(&self, atoms: &[Atom]) -> bool {
+        self.atoms.is_none_or(|count| count == atoms.len())
+    }
+
     /// For each of `atoms`, which are all of a moment as [`SimFs::atoms`](super::SimFs::atoms) gives them, whether
     /// it is kept. What a [`Personality`](super::Personality) makes of it is not regarded.
     pub fn kept(&self, atoms: &[Atom]) -> Vec<bool> {

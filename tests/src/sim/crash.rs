@@ -89,7 +89,11 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
         print: settings.has("--print"),
     });
     let campaign = Campaign::new(seed, workload.tuning.clone(), states, only, settings.has("--loose"));
-    let failure = campaign.run(&workload.operations).err();
+    let mut failure = campaign.run(&workload.operations).err();
+    if failure.is_none() && campaign.only.is_some() && campaign.states.get() == 0 {
+        let what = "no moment is as --operation and --choice say".to_string();
+        failure = Some(Failure { place: None, what });
+    }
     let counts = vec![campaign.states.get(), campaign.nested.get()];
     let violations = failure
         .map(|failure| {
@@ -430,6 +434,10 @@ impl Crasher {
             Some(choice) if choice == "kill" => vec![(choice, caught.image.kill(), false)],
             Some(text) => {
                 let choice: CrashChoice = text.parse()?;
+                if !choice.fits(&caught.image.atoms()) {
+                    // It is of the other moment of the call: before it, not after, or the other way round.
+                    return Ok(());
+                }
                 vec![(text, caught.image.crash_by(&choice), true)]
             }
             None if caught.removed.is_some() => {

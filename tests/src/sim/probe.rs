@@ -8,17 +8,19 @@
 use crate::harness::{builder, eventually, plant, within};
 use crate::sim::arguments::{Command, Run, Settings};
 use sapwood::{
-    BackgroundStep, Builtin, Durability, Env, ErrorKind, Field, IndexOptions, KeyKind, KeyspaceOptions,
+    BackgroundStep, Builtin, Db, Durability, Env, ErrorKind, Field, IndexOptions, KeyKind, KeyspaceOptions,
     Maintenance, WriteOptions,
 };
+use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
-use sapwood_base::format::log_segment::DATA_OFFSET;
+use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES};
 use sapwood_base::format::table_index::TableIndexColumns;
 use sapwood_base::{FileNumber, planted};
 use sapwood_storage::ThreadClass;
-use sapwood_storage::sim::{Fault, FaultRule, Operation as Call};
+use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
 use sapwood_storage::sync::give_turn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +65,11 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "sync-error", asks: "is a failed sync final?", run: sync_error },
     Probe { name: "read-error", asks: "is a log that cannot be read no shorter log?", run: read_error },
     Probe { name: "log-damage", asks: "is damage below a sync no end of the log?", run: log_damage },
+    Probe {
+        name: "half-made-log",
+        asks: "is a log file that shows what others held before no part of the log?",
+        run: half_made_log,
+    },
     Probe { name: "waiting", asks: "do threads that wait for one sync all get theirs?", run: waiting },
     Probe { name: "gap", asks: "is nothing acknowledged behind a gap in the log?", run: gap },
     Probe {
@@ -359,6 +366,63 @@ fn log_damage() {
     left.corrupt(log.expect("a log with records"), DATA_OFFSET as u64 + 1000, 0x20);
     let opened = builder("db", &env.with_file_system(Arc::new(left))).open().map(drop);
     assert_eq!(opened.expect_err("what was synced is damaged").kind(), ErrorKind::Corruption);
+}
+
+/// A crash that keeps the length of a new log file and not its bytes lets it show the blocks of a segment that was removed.
+fn half_made_log() {
+    const ROWS: u32 = 100;
+    let (env, fs) = Env::sim_manual(1);
+    let open = |fs: &SimFs| {
+        let env = env.with_file_system(Arc::new(fs.clone()));
+        builder("db", &env).advanced(|options| options.memtable_bytes = Some(1 << 20)).open()
+    };
+    let rows = |db: &Db| db.default_keyspace().iter().filter(|entry| entry.is_ok()).count();
+    let db = open(&fs).expect("it opens");
+    for number in 0..ROWS {
+        db.default_keyspace().put(number.to_be_bytes(), [7; 1000]).expect("written");
+    }
+    fs.crash_at(0);
+    let left = fs.kill();
+    drop(db);
+    let logs = left.files().into_iter().filter(|path| path.extension().is_some_and(|name| name == "wal"));
+    let mut logs: Vec<(PathBuf, Vec<u8>)> =
+        logs.map(|path| (path.clone(), left.read_file(&path).expect("it is there"))).collect();
+    logs.sort();
+    let [(first_path, first), (_, second), ..] = &logs[..] else { panic!("two segments: {}", logs.len()) };
+    assert!(second[DATA_OFFSET] != 0, "the rows reach into the second segment");
+    let strange = Path::new("db").join(FileName::Log(FileNumber(1000)).format());
+    let behind = |header: &[u8]| [header, &second[HEADER_BYTES..]].concat();
+
+    // Without its first record the log ends at once: the second segment is not needed, and could be removed.
+    let mut torn = first.clone();
+    torn[DATA_OFFSET..DATA_OFFSET + 16].fill(0);
+    left.write_file(first_path, &torn).expect("replaced");
+    let db = open(&left).expect("it opens");
+    assert_eq!(rows(&db), 0, "the first record is gone");
+    db.default_keyspace().put("after", "").expect("written");
+    let left = left.kill();
+    drop(db);
+    for (what, bytes) in [
+        ("a whole segment", second.clone()),
+        ("half a segment", second[..second.len() / 2].to_vec()),
+        ("records without a header", behind(&[0; HEADER_BYTES])),
+        ("records behind garbage", behind(&[0x5A; HEADER_BYTES])),
+        ("zeros", vec![0; second.len()]),
+    ] {
+        let image = left.kill();
+        image.write_file(&strange, &bytes).expect("made");
+        let db = open(&image).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(rows(&db), 1, "{what}");
+        // Its length and its zeros may be in memory only, and no sync of a part of it would change that.
+        assert!(image.read_file(&strange).is_err(), "{what}: it is not used again");
+    }
+    // A segment that is needed, under another number: its header is damaged.
+    let mut logs = left.files().into_iter().map(|path| left.read_file(path).expect("it is there"));
+    let is_needed = |bytes: &Vec<u8>| bytes.windows(5).any(|at| at == b"after");
+    let bytes = logs.find(is_needed).expect("the log of the second opening");
+    left.write_file(&strange, &bytes).expect("made");
+    let error = open(&left).map(drop).expect_err("a needed record stands behind a strange header");
+    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
 }
 
 /// Threads that commit with a sync while the power goes: whoever was told that it is safe must be right.

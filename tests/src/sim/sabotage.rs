@@ -94,6 +94,7 @@ fn detector(bug: Bug) -> Detector {
         PrevRepeats => Probe("turning"),
         ReadErrorEndsLog => Probe("read-error"),
         DamageEndsLog => Probe("log-damage"),
+        StrangeHeader => Probe("half-made-log"),
         GapAcknowledged => Probe("gap"),
         LeadersTarget | LostWakeUp => Probe("waiting"),
         RetrySync => Probe("sync-error"),
