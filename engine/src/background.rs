@@ -58,6 +58,8 @@ struct State {
     busy: HashSet<KeyspaceId>,
     /// Flushes and compactions under way.
     running: usize,
+    /// Who waits for what an idle database does, see [`Background::idle_now`].
+    settling: usize,
     /// Published position when the database was last seen busy, and when that was.
     last_write: (u64, Duration),
     /// When the log was last synced because time had passed.
@@ -217,6 +219,12 @@ impl Background {
         self.notify_all();
     }
 
+    /// Makes background work take the database for idle until the guard is dropped.
+    pub(crate) fn idle_now(&self) -> IdleNow<'_> {
+        self.state.lock().settling += 1;
+        IdleNow { background: self }
+    }
+
     /// Whether a flush or a compaction is under way.
     pub(crate) fn is_running(&self) -> bool {
         self.state.lock().running > 0
@@ -263,6 +271,29 @@ impl Background {
         let state = self.state.lock();
         state.shutdown || state.paused > 0
     }
+}
+
+/// See [`Background::idle_now`].
+pub(crate) struct IdleNow<'a> {
+    background: &'a Background,
+}
+
+impl Drop for IdleNow<'_> {
+    fn drop(&mut self) {
+        self.background.state.lock().settling -= 1;
+    }
+}
+
+/// Waits until all memtables but the active one are in tables and no compaction is due or under way; with `idle`, also
+/// none of those that wait for a database without writes.
+pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
+    core.background.wake_flush();
+    core.background.wake_compaction();
+    wait_until(core, || {
+        core.check_not_poisoned()?;
+        let flushed = core.view.reference().generations.len() == 1;
+        Ok(flushed && !core.background.is_running() && !compaction_due(core, idle))
+    })
 }
 
 /// Waits until `done`, which is asked again after every step.
@@ -514,10 +545,13 @@ fn compaction_loop(core: &Core) {
     }
 }
 
-/// Whether no write came for a while.
+/// Whether no write came for a while, or somebody wants it to look so.
 fn is_idle(core: &Core) -> bool {
     let (published, now) = (core.wal.published(), core.options.env.now());
     let mut state = core.background.state.lock();
+    if state.settling > 0 {
+        return true;
+    }
     if state.last_write.0 != published {
         state.last_write = (published, now);
     }
@@ -551,13 +585,13 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether a compaction is due.
-pub(crate) fn compaction_due(core: &Core) -> bool {
+/// Whether a compaction is due; with `idle`, also one that only helps reads and space.
+fn compaction_due(core: &Core, idle: bool) -> bool {
     if core.options.advanced.disable_auto_compactions {
         return false;
     }
     let view = core.view.reference();
-    view.keyspaces.iter().any(|space| due(core, space, false).is_some())
+    view.keyspaces.iter().any(|space| due(core, space, idle).is_some())
 }
 
 /// Work on a keyspace.

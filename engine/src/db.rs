@@ -305,13 +305,20 @@ impl Db {
     pub fn wait_for_background(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_open()?;
-        core.background.wake_flush();
-        core.background.wake_compaction();
-        background::wait_until(core, || {
-            core.check_not_poisoned()?;
-            let flushed = core.view.reference().generations.len() == 1;
-            Ok(flushed && !core.background.is_running() && !background::compaction_due(core))
-        })
+        background::wait_for_work(core, false)
+    }
+
+    /// Writes the memtable out and does now what a database without writes does by and by: newer runs are merged into
+    /// the last level (unless they are a twentieth of it or less), deltas go into the trees of indexes, so that space
+    /// is least and reads are at their best. Waits for the end of it. Meant for a pause between loading and reading; beside writers it merges again and again what
+    /// they add. With compaction switched off, only flushes; [`Db::compact`] also rewrites what is already in place.
+    ///
+    /// Errors: those of [`Db::flush`], and what stopped background work.
+    pub fn settle(&self) -> Result<()> {
+        self.flush()?;
+        let core = &self.inner.core;
+        let _idle = core.background.idle_now();
+        background::wait_for_work(core, true)
     }
 
     /// Stops flushes and compactions, waiting for the present slice. Writes go on until memtables are full.

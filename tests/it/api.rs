@@ -1,7 +1,8 @@
 //! The edges of the interface: sizes of keys and values, durability, opening twice, closing, destroying, figures.
 #![allow(clippy::disallowed_methods, reason = "looks at the real file system from outside")]
 use sapwood::{
-    Db, Durability, Env, ErrorKind, Health, KeyspaceOptions, MAX_KEY_BYTES, MAX_VALUE_BYTES, WriteOptions,
+    Builtin, Db, Durability, Env, ErrorKind, Field, Health, IndexOptions, KeyKind, KeyspaceOptions,
+    MAX_KEY_BYTES, MAX_VALUE_BYTES, WriteOptions,
 };
 use sapwood_tests::harness::{builder, contents, eventually, small, within};
 use std::path::Path;
@@ -290,6 +291,36 @@ fn figures_are_sane() {
     assert!(stats.to_string().contains("default"));
     assert!(matches!(db.health(), Health::Good));
     assert_eq!(contents(&keyspace).unwrap().len(), 60_000);
+}
+
+#[test]
+fn a_settled_database_is_in_one_run_and_its_indexes_in_their_trees() {
+    for idle_compaction in [true, false] {
+        let (env, _) = Env::sim_manual(1);
+        let db = builder("/db", &env).advanced(|o| o.idle_compaction = idle_compaction).open().unwrap();
+        let keyspace = db.default_keyspace();
+        let first = Builtin::new(Field::value().separated(b' ', 0), KeyKind::Bytes);
+        let index = keyspace.create_index("first", IndexOptions::builtin(first)).unwrap();
+        for round in 0..5u8 {
+            for i in 0..400u32 {
+                keyspace.put(i.to_be_bytes(), vec![round; 100]).unwrap();
+            }
+            keyspace.put("last", [9u8; 100]).unwrap();
+            if round < 4 {
+                db.flush().unwrap();
+            }
+        }
+        db.settle().unwrap();
+        for space in &db.stats().keyspaces {
+            let levels: Vec<_> = space.levels.iter().map(|level| (level.level, level.runs)).collect();
+            match &space.tree {
+                Some(tree) => assert_eq!((tree.entries, levels), (401, vec![])),
+                None => assert_eq!((space.space_amplification, levels), (1.0, vec![(6, 1)])),
+            }
+        }
+        assert_eq!(index.count::<&[u8]>(..).unwrap(), 401);
+        assert_eq!(keyspace.iter().count(), 401);
+    }
 }
 
 #[test]

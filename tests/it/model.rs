@@ -184,7 +184,8 @@ fn run(seed: u64) {
                 db = run.builder(&path).open().unwrap();
                 continue;
             }
-            _ => db.wait_for_background().unwrap(),
+            97..99 => db.wait_for_background().unwrap(),
+            _ => db.settle().unwrap(),
         }
         if run.random.u8(..4) == 0 {
             for (keyspace, map) in keyspaces.iter().zip(&maps) {

@@ -71,8 +71,8 @@ impl Engine for Sapwood {
     }
 
     fn settle(&self) -> Result<()> {
-        self.db.flush()?;
-        Ok(self.db.wait_for_background()?)
+        // What it would do in a second without writes counts as well.
+        Ok(self.db.settle()?)
     }
 
     fn close(self) -> Result<()> {
