@@ -70,8 +70,8 @@ pub fn wal_reader(data: &[u8]) {
     assert!(bytes <= data.len(), "a record is read once");
 }
 
-/// Segments that a history goes over, or one more.
-const SEGMENTS_MAX: usize = 48;
+/// Segments that a history goes over, or one more. Each is a file, and takes longer than many records.
+const SEGMENTS_MAX: usize = 12;
 
 /// One record of a history.
 struct Written {
@@ -131,7 +131,7 @@ pub fn wal_roundtrip(data: &[u8]) {
             }
         }
     }
-    // Many segments take long, and show no more than some dozens.
+    // Many segments take long, and show no more than a dozen.
     let segment_units = segment_units.max((stream.len() / UNIT_BYTES / SEGMENTS_MAX) as u32);
     // A few zeros behind the end, as in a segment that is not full.
     let unit_bytes = segment_units as usize * UNIT_BYTES;

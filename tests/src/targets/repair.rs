@@ -227,7 +227,12 @@ pub fn image(data: &mut [u8]) {
         match entry.name {
             FileName::Manifest(number) => manifest_of(bytes, number),
             FileName::Table(number) => table_of(bytes, number),
-            FileName::Log(_) if bytes.len() >= log_segment::HEADER_BYTES => {
+            FileName::Log(number) if bytes.len() >= log_segment::HEADER_BYTES => {
+                // A header of another file only where a mutation has made a large number of it.
+                if bytes[..log_segment::HEADER_BYTES].iter().any(|byte| *byte != 0) && bytes[33..40] == [0; 7]
+                {
+                    put(bytes, 32, &number.0.to_le_bytes());
+                }
                 pieces.push((entry.start, entry.start + log_segment::HEADER_BYTES, entry.end));
             }
             _ => {}
