@@ -4,10 +4,12 @@
 //! zipfian ──> ycsb, mixgraph, churn ──> which key comes next, and what is done with it
 //!                                        keys ──> its bytes        values ──> the bytes of its value
 //! schedule ──> when                      latency ──> how long it took, counted from when it should have begun
+//!                                        process ──> what it cost: processor time, memory, bytes written
 //! ```
 //!
 //! `db_bench` is one user of this library; programs that measure other engines with the same hand are others. Nothing
-//! here knows an engine. Everything is deterministic, given a seed, but for [`schedule`], which reads the clock.
+//! here knows an engine. Everything is deterministic, given a seed, but for [`schedule`] and [`process`], which ask the
+//! machine.
 //!
 //! The functions that run inside timed loops allocate nothing and take no lock.
 #![forbid(unsafe_code)]
@@ -21,5 +23,6 @@ pub mod mixgraph;
 pub mod churn;
 pub mod schedule;
 pub mod latency;
+pub mod process;
 
 pub use sapwood_base::histogram;

@@ -19,7 +19,6 @@ mod limit;
 mod engine;
 mod workload;
 mod report;
-mod process;
 mod folder;
 
 use flags::{Command, Flags};

@@ -1,6 +1,6 @@
 //! What is printed before the first benchmark: the machine on stderr, the workload on stdout.
 use crate::flags::Flags;
-use crate::process;
+use sapwood_bench::process;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,9 +1,9 @@
 //! Benchmarks around the data: open, flush, compact, and everything that prints a state.
 use super::{Bench, Parameters};
-use crate::process;
 use crate::report::statistics::Level;
 use crate::report::{Operation, Stats};
 use sapwood_base::{Error, Result};
+use sapwood_bench::process;
 use std::fmt::Write as _;
 use std::time::Instant;
 
