@@ -23,6 +23,7 @@
 use crate::sync::{Ordering, Padded, Spin, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
+mod appended;
 #[cfg(not(loom))]
 mod bulk;
 pub mod cursor;
@@ -35,6 +36,7 @@ pub mod node;
 pub mod node;
 mod prefix;
 
+use appended::Appended;
 #[cfg(not(loom))]
 pub use bulk::Staged;
 use leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
@@ -52,6 +54,7 @@ pub struct Skiplist {
     identity: u64,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
+    appended: Appended,
 }
 
 /// Where a key is, or would be, in a leaf.
@@ -76,6 +79,7 @@ impl Skiplist {
             levels: hint::AtomicU32::new(1),
             identity: finger::next_identity(),
             totals: Padded(hint::AtomicU64::new(0)),
+            appended: Appended::default(),
         })
     }
 
@@ -94,7 +98,10 @@ impl Skiplist {
     ) -> Result<()> {
         // The record is written before any lock is taken, so a critical section moves a few words only.
         let record = nodes.new_record(key, sequence, kind, value)?;
-        self.link(nodes, key, record, seed)?;
+        match self.appended.is_on() {
+            true => self.appended.push(record),
+            false => self.link(nodes, key, record, seed)?,
+        }
         // Relaxed: figures only.
         self.totals.0.fetch_add((1 << 32) | record.units(), Ordering::Relaxed);
         Ok(())
@@ -103,6 +110,14 @@ impl Skiplist {
     /// The newest version of `key` that a reader at `sequence` sees.
     #[inline]
     pub fn get<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
+        match self.is_unsettled() {
+            true => self.get_unsettled(nodes, key, sequence),
+            false => self.get_settled(nodes, key, sequence),
+        }
+    }
+
+    #[inline]
+    fn get_settled<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
         let mut record = nodes.record(self.newest(nodes, key)?);
         while record.sequence() > sequence {
             // Acquire pairs with the release store in `chain`: the older record is complete.

@@ -6,14 +6,18 @@
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
+pub(crate) use loom::sync::{Mutex, MutexGuard};
+#[cfg(loom)]
 pub(crate) use observed::{AtomicU16, AtomicU32, AtomicU64};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Mutex, MutexGuard};
 
 /// Atomics of hints and figures, on which no reader's safety rests. Always those of the standard library: models would
 /// only grow by them.
 pub(crate) mod hint {
-    pub(crate) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 }
 
 /// A value on its own pair of cache lines, because the adjacent-line prefetcher moves lines in pairs.
@@ -116,6 +120,12 @@ pub mod observed {
                 }
             }
         };
+    }
+
+    impl Default for AtomicU32 {
+        fn default() -> AtomicU32 {
+            AtomicU32::new(0)
+        }
     }
 
     observed!(AtomicU16, u16);

@@ -142,6 +142,45 @@ fn run(pattern: u64, per_writer: u64) {
     assert_eq!(pool.idle(), 1);
 }
 
+/// The first reader of a keyspace that was only written to puts everything in order while writers go on.
+#[test]
+fn the_first_readers_find_what_was_appended() {
+    let pool = ArenaPool::new(MemtableOptions { size_bytes: 1 << 20 });
+    for round in 0..150 {
+        let pattern = round % 4;
+        let memtable = Memtable::new(round, pool.take().unwrap());
+        memtable.expect_appends(KEYSPACE).unwrap();
+        let acknowledged: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
+        let (memtable, acknowledged) = (&memtable, &acknowledged);
+        std::thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                scope.spawn(move || {
+                    for i in 0..100 {
+                        let (key, value) = (key(pattern, writer, i), value(writer, i));
+                        let hash = key_hash(&key);
+                        memtable
+                            .insert(KEYSPACE, &key, hash, sequence(writer, i), ValueKind::Put, &value)
+                            .unwrap();
+                        acknowledged[writer as usize].store(i + 1, Ordering::Release);
+                    }
+                });
+            }
+            for reader in 0..2 {
+                scope.spawn(move || {
+                    // Whatever has been acknowledged by then, also nothing.
+                    while acknowledged[0].load(Ordering::Relaxed) < round % 80 {
+                        std::thread::yield_now();
+                    }
+                    for _ in 0..3 {
+                        scan(pattern, memtable, acknowledged, reader == 1);
+                    }
+                });
+            }
+        });
+        assert_eq!(scan(pattern, memtable, acknowledged, false), WRITERS * 100);
+    }
+}
+
 #[test]
 fn writers_and_readers_agree() {
     for pattern in 0..4 {

@@ -5,6 +5,7 @@
 #![cfg(loom)]
 
 use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use sapwood_base::{SequenceNumber, ValueKind};
 use sapwood_memtable::arena::bump::Bump;
@@ -97,6 +98,73 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
     builder.preemption_bound = builder.preemption_bound.or(Some(2));
     builder.max_duration = builder.max_duration.or(Some(Duration::from_secs(6)));
     builder.check(run);
+}
+
+/// A list whose writers append, with the entries `keys`.
+fn appending(keys: &[&[u8]]) -> Map {
+    let nodes = Nodes::default();
+    let list = Skiplist::new(&nodes, PrefixBase::default()).unwrap();
+    list.expect_appends();
+    let map = Map { nodes, list };
+    for (i, key) in keys.iter().enumerate() {
+        map.insert(key, i as u64 + 1, LOW);
+    }
+    map
+}
+
+#[test]
+fn who_was_told_of_an_append_finds_it_in_order() {
+    model(|| {
+        let map = Arc::new(appending(&[b"m"]));
+        let told = Arc::new(AtomicUsize::new(0));
+        let (other, tell) = (Arc::clone(&map), Arc::clone(&told));
+        let keys: [&[u8]; 2] = [b"z", b"a"];
+        let writer = thread::spawn(move || {
+            for (i, key) in keys.iter().enumerate() {
+                other.insert(key, i as u64 + 5, LOW);
+                tell.store(i + 1, Ordering::Release);
+            }
+        });
+        let count = told.load(Ordering::Acquire);
+        map.list.settle(&map.nodes).unwrap();
+        check(&map.forward(), &keys[..count]);
+        check(&map.forward(), &[b"m"]);
+        writer.join().unwrap();
+        map.list.settle(&map.nodes).unwrap();
+        check(&map.forward(), &[b"a", b"m", b"z"]);
+        assert_eq!(map.list.entries(), 3);
+    });
+}
+
+#[test]
+fn readers_that_put_appends_in_order_wait_for_each_other() {
+    model(|| {
+        let map = Arc::new(appending(&[b"m", b"a", b"m"]));
+        let other = Arc::clone(&map);
+        let reader = thread::spawn(move || {
+            other.list.settle(&other.nodes).unwrap();
+            check(&other.forward(), &[b"a", b"m"]);
+        });
+        map.insert(b"k", 9, LOW);
+        assert_eq!(map.get(b"k", 100), Some(9));
+        map.list.settle(&map.nodes).unwrap();
+        let entries = map.forward();
+        check(&entries, &[b"a", b"k", b"m"]);
+        assert_eq!(entries.len(), 4);
+        reader.join().unwrap();
+    });
+}
+
+#[test]
+fn a_lookup_beside_the_sorting_finds_what_it_should() {
+    model(|| {
+        let map = Arc::new(appending(&[b"m", b"a"]));
+        let other = Arc::clone(&map);
+        let reader = thread::spawn(move || other.list.settle(&other.nodes).unwrap());
+        assert_eq!(map.get(b"a", 100), Some(2));
+        assert_eq!(map.get(b"m", 100), Some(1));
+        reader.join().unwrap();
+    });
 }
 
 #[test]

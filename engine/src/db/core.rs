@@ -168,6 +168,7 @@ impl Core {
             generations: recovered.generations.into_iter().rev().collect(),
             keyspaces: keyspace_views(state),
         };
+        view.expect_appends(&view.active().memtable, None)?;
         let subcompactions = options.advanced.subcompactions;
         let pool =
             match subcompactions > 1 && !options.read_only && env.allows_pools() {

@@ -90,6 +90,7 @@ impl Core {
         }
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
         let memtable = Memtable::new(id, self.arenas.take()?);
+        view.expect_appends(&memtable, Some(old))?;
         memtable.expect_prefixes_of(old)?;
         self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;
         let generation = Generation::pending(memtable);

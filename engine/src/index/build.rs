@@ -113,6 +113,8 @@ fn build(
         let _flushing = core.flushing.lock();
         let start = core.begin_index(index)?;
         index.set_start(start);
+        let view = core.view.reference();
+        view.expect_appends(&view.active().memtable, None)?;
         start
     };
     let snapshot = core.snapshot();

@@ -9,7 +9,7 @@ use crate::keyspace::KeyspaceState;
 use crate::sync::step;
 use crate::write::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
-use sapwood_base::KeyspaceId;
+use sapwood_base::{KeyspaceId, Result};
 use sapwood_compaction::Version;
 use sapwood_memtable::Memtable;
 use std::sync::Arc;
@@ -77,6 +77,18 @@ impl SuperVersion {
             .iter()
             .find(|generation| generation.start() <= position)
             .expect("an unpublished position belongs to a generation that is not flushed")
+    }
+
+    /// Tells a new memtable which keyspaces are rather written to than read: those of indexes, unless somebody has read
+    /// them in the memtable before.
+    pub(crate) fn expect_appends(&self, memtable: &Memtable, before: Option<&Memtable>) -> Result<()> {
+        for space in self.keyspaces.iter().filter(|space| space.index.is_some()) {
+            let id = space.state.id;
+            if before.is_none_or(|before| !before.was_read(id)) {
+                memtable.expect_appends(id)?;
+            }
+        }
+        Ok(())
     }
 
     /// A keyspace, unless it was dropped.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// A cursor over all versions of one keyspace. Keeps its memtable alive, and with it everything it lends out.
 ///
 /// Entries that were in the memtable when the cursor was positioned are met exactly once, in order; entries that
-/// come later may be met. No move fails.
+/// come later may be met. A move fails only if entries that are not in order yet cannot be put in order.
 pub struct MemtableIterator {
     cursor: Cursor,
     keyspace: KeyspaceId,
@@ -21,13 +21,17 @@ impl MemtableIterator {
         MemtableIterator { cursor: Cursor::default(), keyspace, memtable }
     }
 
-    /// Runs `position` in the keyspace's list, which may have come into being since the last call.
+    /// Runs `position` in the keyspace's list, which may have come into being since the last call, once it is in order.
     fn position(
         &mut self,
         position: impl FnOnce(&mut Cursor, &Skiplist, &crate::arena::Arena),
     ) -> Result<()> {
         match self.memtable.list(self.keyspace) {
-            Some(list) => position(&mut self.cursor, list, &self.memtable.arena),
+            Some(list) => {
+                list.mark_read();
+                list.settle(&self.memtable.arena)?;
+                position(&mut self.cursor, list, &self.memtable.arena);
+            }
             None => self.cursor.clear(),
         }
         Ok(())

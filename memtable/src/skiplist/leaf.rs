@@ -56,6 +56,7 @@ impl RecordOffset {
 }
 
 /// A shared place for the name of a record.
+#[derive(Default)]
 #[repr(transparent)]
 pub struct RecordCell(AtomicU32);
 
@@ -75,6 +76,19 @@ impl RecordCell {
     #[inline]
     pub fn store(&self, record: Option<RecordOffset>, order: Ordering) {
         self.0.store(record.map_or(0, RecordOffset::get), order);
+    }
+
+    /// Names `new` if it names `current`, with `success` as the order of that; else tells, relaxed, what it names.
+    #[inline]
+    pub fn compare_exchange(
+        &self,
+        current: Option<RecordOffset>,
+        new: Option<RecordOffset>,
+        success: Ordering,
+    ) -> Result<(), Option<RecordOffset>> {
+        let number = |record: Option<RecordOffset>| record.map_or(0, RecordOffset::get);
+        let exchanged = self.0.compare_exchange(number(current), number(new), success, Ordering::Relaxed);
+        exchanged.map(drop).map_err(|actual| NonZeroU32::new(actual).map(RecordOffset))
     }
 }
 
