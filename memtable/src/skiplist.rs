@@ -7,6 +7,9 @@
 //! B-link tree, the leaf's version word is a seqlock as Boehm describes it ("Can seqlocks get along with
 //! programming language memory models?", 2012).
 //!
+//! Searches for single keys begin where the last one nearby ended: at the thread's finger, or at the leaf that the cell of
+//! the prefix names (`shortcuts`). Both are hints, checked like any step to the right.
+//!
 //! Any number of threads may insert, search and scan at once. Readers never wait for each other; they repeat the read
 //! of a leaf that changed under them. Two writers exclude each other only in the same leaf.
 //!
@@ -35,6 +38,7 @@ pub mod node;
 #[path = "skiplist/model.rs"]
 pub mod node;
 mod prefix;
+mod shortcuts;
 
 use appended::Appended;
 #[cfg(not(loom))]
@@ -42,6 +46,17 @@ pub use bulk::Staged;
 use leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
 use node::{Leaf, Nodes, Record};
 pub use prefix::PrefixBase;
+use shortcuts::{Cell, Shortcuts};
+use std::sync::OnceLock;
+
+/// How many leaves to the right of a cell's leaf a shortcut looks.
+const SHORTCUT_STEPS: usize = 3;
+/// A list has shortcuts from this share of the arena's size on.
+#[cfg(not(loom))]
+const SHORTCUTS_FROM_SHARE: u64 = 32;
+/// One cell for so many bytes of the arena: two or three for a leaf of small entries.
+#[cfg(not(loom))]
+const SHORTCUT_EVERY_BYTES: usize = 1024;
 
 /// One sorted map from (key, sequence number) to (kind, value). Its memory is in the `Nodes` it was made with, and
 /// every call must name the same ones.
@@ -52,6 +67,8 @@ pub struct Skiplist {
     levels: hint::AtomicU32,
     /// Tells the lists of one process apart, for the fingers of threads.
     identity: u64,
+    /// Made once the list is large enough to profit.
+    shortcuts: OnceLock<Shortcuts>,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
     appended: Appended,
@@ -78,6 +95,7 @@ impl Skiplist {
             head: head.offset(),
             levels: hint::AtomicU32::new(1),
             identity: finger::next_identity(),
+            shortcuts: OnceLock::new(),
             totals: Padded(hint::AtomicU64::new(0)),
             appended: Appended::default(),
         })
@@ -172,8 +190,8 @@ impl Skiplist {
 
     fn newest(&self, nodes: &Nodes, key: &[u8]) -> Option<RecordOffset> {
         let prefix = self.base.prefix_of(key);
-        let mut leaf = self.descend::<false>(nodes, prefix, key, 0);
-        leaf.prefetch();
+        let cell = self.shortcuts.get().and_then(|shortcuts| shortcuts.cell(prefix));
+        let (mut leaf, _) = self.find(nodes, cell.as_ref(), prefix, key);
         let mut spin = Spin::default();
         loop {
             if let Some(version) = leaf.begin_read() {
@@ -189,6 +207,101 @@ impl Skiplist {
             }
             spin.wait();
         }
+    }
+
+    /// A leaf that begins at or before `key`, by the shortcut of its cell or through the towers; and whether it was the
+    /// shortcut.
+    #[inline]
+    fn find<'a>(
+        &self,
+        nodes: &'a Nodes,
+        cell: Option<&Cell<'_>>,
+        prefix: u64,
+        key: &[u8],
+    ) -> (Leaf<'a>, bool) {
+        if let Some(leaf) = cell.and_then(|cell| self.shortcut(nodes, cell, prefix, key)) {
+            return (leaf, true);
+        }
+        let leaf = self.descend::<false>(nodes, prefix, key, 0);
+        leaf.prefetch();
+        (leaf, false)
+    }
+
+    /// The leaf of `key`, if it is the cell's or a little to the right of it.
+    #[inline]
+    fn shortcut<'a>(&self, nodes: &'a Nodes, cell: &Cell<'_>, prefix: u64, key: &[u8]) -> Option<Leaf<'a>> {
+        let offset = cell.leaf()?;
+        nodes.prefetch_leaf(offset);
+        let mut leaf = nodes.leaf(offset);
+        if !self.begins_at_or_before(nodes, leaf, prefix, key) {
+            return None;
+        }
+        for _ in 0..SHORTCUT_STEPS {
+            match self.right_of::<false>(nodes, leaf.next_link(), prefix, key) {
+                Some(next) => leaf = next,
+                None => return Some(leaf),
+            }
+            nodes.prefetch_leaf(leaf.offset());
+        }
+        None
+    }
+
+    /// Makes `leaf`, in which a writer found its key, the leaf of the cell if it serves more keys than the present one.
+    #[inline]
+    fn note(&self, nodes: &Nodes, cell: &Cell<'_>, leaf: Leaf<'_>, was_found: bool) {
+        let Some(present) = cell.leaf() else {
+            if !cell.is_closed() {
+                cell.set(leaf.offset());
+            }
+            return;
+        };
+        if present == leaf.offset() {
+            return;
+        }
+        let low = leaf.low_prefix();
+        // The last leaf that begins at or before the cell serves it best; while none is known, the first one.
+        if low <= cell.start() || !was_found && low < nodes.leaf(present).low_prefix() {
+            cell.set(leaf.offset());
+        } else if !was_found {
+            cell.close();
+        }
+    }
+
+    /// Makes the shortcuts once a list has some share of the arena: many small lists do without.
+    #[cfg(not(loom))]
+    fn make_shortcuts(&self, nodes: &Nodes) {
+        if self.shortcuts.get().is_some() || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE {
+            return;
+        }
+        let mut last = nodes.leaf(self.head);
+        // Relaxed: any height that once was serves.
+        for level in (0..self.levels.load(Ordering::Relaxed) as usize).rev() {
+            // SAFETY: `last` is the head, which has all levels, or was reached by a link of this or a higher level.
+            while let Some(next) = unsafe { last.link(level) }.next() {
+                last = nodes.leaf(next);
+            }
+        }
+        let (first, last) = (nodes.leaf(self.head).prefix(0), last.low_prefix());
+        if first < last {
+            let cells = (nodes.size_bytes() / SHORTCUT_EVERY_BYTES).next_power_of_two().max(2);
+            self.shortcuts.get_or_init(|| Shortcuts::new(first, last, cells));
+        }
+    }
+
+    /// Makes shortcuts with `cells` cells for prefixes up to `last`, whatever the size of the list.
+    #[cfg(loom)]
+    pub fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
+        self.shortcuts.get_or_init(|| Shortcuts::new(0, last, cells));
+    }
+
+    /// Whether a leaf begins at or before `key`. The caller looks at its other end.
+    #[inline]
+    fn begins_at_or_before(&self, nodes: &Nodes, leaf: Leaf<'_>, prefix: u64, key: &[u8]) -> bool {
+        let low_prefix = leaf.low_prefix();
+        if prefix != low_prefix {
+            return low_prefix < prefix;
+        }
+        leaf.low_record().is_none_or(|low| nodes.record(low).key() <= key)
     }
 
     /// The last leaf that is linked at level `floor` or above and begins at or before `key` (`STRICT`: before it).
@@ -265,14 +378,16 @@ impl Skiplist {
     /// Makes `record` visible.
     fn link(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<()> {
         let prefix = self.base.prefix_of(key);
-        let mut leaf = match self.finger(nodes, prefix, key) {
-            Some(leaf) => leaf,
+        let mut leaf;
+        let mut cell = None;
+        let mut was_found = true;
+        match self.finger(nodes, prefix, key) {
+            Some(found) => leaf = found,
             None => {
-                let leaf = self.descend::<false>(nodes, prefix, key, 0);
-                leaf.prefetch();
-                leaf
+                cell = self.shortcuts.get().and_then(|shortcuts| shortcuts.cell(prefix));
+                (leaf, was_found) = self.find(nodes, cell.as_ref(), prefix, key);
             }
-        };
+        }
         let locked = loop {
             let locked = LockedLeaf::lock(leaf);
             match self.right_of::<false>(nodes, leaf.next_link(), prefix, key) {
@@ -280,6 +395,9 @@ impl Skiplist {
                 None => break locked,
             }
         };
+        if let Some(cell) = &cell {
+            self.note(nodes, cell, leaf, was_found);
+        }
         let place = self.place(nodes, leaf, prefix, key);
         if let Some(newest) = place.newest {
             chain(nodes, &locked, place.index, nodes.record(newest), record);
@@ -297,6 +415,8 @@ impl Skiplist {
             || right.low_record().is_some_and(|low| nodes.record(low).key() <= key);
         finger::set(self.identity, if record_is_right { right.offset() } else { leaf.offset() });
         self.link_above(nodes, right);
+        #[cfg(not(loom))]
+        self.make_shortcuts(nodes);
         Ok(())
     }
 
@@ -380,14 +500,7 @@ impl Skiplist {
     /// under the lock.
     fn finger<'a>(&self, nodes: &'a Nodes, prefix: u64, key: &[u8]) -> Option<Leaf<'a>> {
         let leaf = nodes.leaf(finger::get(self.identity)?);
-        let low_prefix = leaf.low_prefix();
-        if prefix < low_prefix {
-            return None;
-        }
-        if prefix == low_prefix
-            && let Some(low) = leaf.low_record()
-            && nodes.record(low).key() > key
-        {
+        if !self.begins_at_or_before(nodes, leaf, prefix, key) {
             return None;
         }
         match self.right_of::<false>(nodes, leaf.next_link(), prefix, key) {

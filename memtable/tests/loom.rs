@@ -275,6 +275,42 @@ fn equal_prefixes_are_told_apart_while_the_leaf_splits() {
     });
 }
 
+/// A list with the entries `keys`, whose next searches take shortcuts; all keys that begin with a letter share a cell.
+fn with_shortcuts(keys: &[&[u8]]) -> Map {
+    let map = Map::new(keys);
+    map.list.make_shortcuts_up_to(u64::MAX, 4);
+    map
+}
+
+#[test]
+fn a_lookup_takes_a_shortcut_that_a_writer_has_just_made() {
+    model(|| {
+        let map = Arc::new(with_shortcuts(&[b"c", b"e"]));
+        let other = Arc::clone(&map);
+        // The first insert splits the only leaf; the second finds the new one, and names it in a cell of its own.
+        let writer = thread::spawn(move || {
+            other.insert(b"d", 5, LOW);
+            other.insert(b"\xF0", 6, LOW);
+        });
+        assert!(matches!(map.get(b"\xF0", 100), None | Some(6)));
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn writers_that_share_a_shortcut_lose_nothing() {
+    model(|| {
+        let map = Arc::new(with_shortcuts(&[b"c", b"e"]));
+        let other = Arc::clone(&map);
+        // Both split a leaf, and each names one in the cell.
+        let writer = thread::spawn(move || other.insert(b"d", 5, LOW));
+        map.insert(b"f", 6, LOW);
+        writer.join().unwrap();
+        check(&map.forward(), &[b"c", b"d", b"e", b"f"]);
+        assert_eq!([map.get(b"d", 100), map.get(b"f", 100)], [Some(5), Some(6)]);
+    });
+}
+
 #[test]
 fn two_inserts_split_and_link_towers() {
     model(|| {
