@@ -31,6 +31,8 @@ pub use memtable::iterator::MemtableIterator;
 #[cfg(not(loom))]
 pub use memtable::portion::{Block, Portion};
 #[cfg(not(loom))]
+pub use memtable::scan::{Scan, Scanned};
+#[cfg(not(loom))]
 pub use memtable::{Found, Memtable, MemtableOptions};
 #[cfg(not(loom))]
 pub use skiplist::node::KeyValue;

@@ -19,6 +19,7 @@ use lists::Lists;
 pub mod iterator;
 mod lists;
 pub mod portion;
+pub mod scan;
 
 /// Settings of memtables and of the arenas they live in.
 #[derive(Clone, Debug)]

@@ -193,6 +193,11 @@ fn run(seed: u64) {
             iterator.prev().unwrap();
         }
         assert!(!iterator.valid(), "seed {seed}: an entry too many");
+        let scanned = memtable.scan(KeyspaceId(keyspace)).unwrap();
+        let scanned = scanned.map(|entry| {
+            ((entry.key.to_vec(), Reverse(entry.sequence.0)), (entry.kind, entry.value.to_vec()))
+        });
+        assert!(scanned.eq(model.clone()), "seed {seed}: the scan meets something else");
         for step in 0..500 {
             let key = match random.bool() {
                 true => key(&mut random, shape, step * 9),

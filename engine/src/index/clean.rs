@@ -19,7 +19,7 @@ use sapwood_base::key::{key_hash, key_prefix};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::{RunTable, Version};
-use sapwood_memtable::{Memtable, MemtableIterator};
+use sapwood_memtable::{Memtable, MemtableIterator, Scan, Scanned};
 use sapwood_sstable::ValueRef;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(crate) fn deletions(view: &SuperVersion, memtable: &Arc<Memtable>) -> Result
         }
         let mut walk =
             Walk { version: &space.version, indexes, new: EmitBuffer::default(), old: EmitBuffer::default() };
-        walk.run(memtable.iter(id))?;
+        walk.run(memtable.scan(id)?)?;
         for Walked { index, mut deletions } in walk.indexes {
             if !deletions.entries.is_empty() {
                 deletions.sort();
@@ -82,105 +82,75 @@ struct Walk<'a> {
     old: EmitBuffer,
 }
 
-/// A version of a row. The value is copied: the cursor moves on before it is compared.
-#[derive(Default)]
-struct RowVersion {
+/// A version of a row, lent by the memtable.
+#[derive(Clone, Copy)]
+struct RowVersion<'m> {
     sequence: SequenceNumber,
-    value: Option<Vec<u8>>,
+    /// None if it is a deletion.
+    value: Option<&'m [u8]>,
 }
 
-/// The rows of one guard: keys behind each other, and where the versions of each start.
+/// The rows of one guard, and where the versions of each end.
 #[derive(Default)]
-struct Group {
-    keys: Vec<u8>,
-    rows: Vec<GroupRow>,
-    versions: Vec<RowVersion>,
-    used: usize,
+struct Group<'m> {
+    rows: Vec<GroupRow<'m>>,
+    versions: Vec<RowVersion<'m>>,
 }
 
-struct GroupRow {
-    key_end: usize,
+struct GroupRow<'m> {
+    key: &'m [u8],
     versions_end: usize,
     hash: u64,
 }
 
-impl Group {
-    fn clear(&mut self) {
-        self.keys.clear();
-        self.rows.clear();
-        self.used = 0;
-    }
-
-    /// Adds a version; the buffer of an earlier group's is used again.
-    fn push(&mut self, sequence: SequenceNumber, kind: ValueKind, value: &[u8]) {
-        if self.used == self.versions.len() {
-            self.versions.push(RowVersion::default());
-        }
-        let version = &mut self.versions[self.used];
-        version.sequence = sequence;
-        match (kind, &mut version.value) {
-            (ValueKind::Delete, value) => *value = None,
-            (ValueKind::Put, Some(old)) => {
-                old.clear();
-                old.extend_from_slice(value);
-            }
-            (ValueKind::Put, none) => *none = Some(value.to_vec()),
-        }
-        self.used += 1;
-    }
-}
-
 impl Walk<'_> {
-    fn run(&mut self, mut rows: MemtableIterator) -> Result<()> {
-        let mut group = Group::default();
-        rows.seek_to_first()?;
-        while rows.valid() {
-            group.clear();
-            while rows.valid() && group.rows.len() < ROWS_PER_GUARD {
-                let start = group.keys.len();
-                group.keys.extend_from_slice(rows.key());
-                while rows.valid() && rows.key() == &group.keys[start..] {
-                    group.push(rows.sequence(), rows.kind(), rows.value());
-                    rows.next()?;
-                }
-                let hash = key_hash(&group.keys[start..]);
-                group.rows.push(GroupRow { key_end: group.keys.len(), versions_end: group.used, hash });
+    fn run(&mut self, rows: Scan<'_>) -> Result<()> {
+        let (mut rows, mut group) = (rows.peekable(), Group::default());
+        while let Some(first) = rows.next() {
+            let key = first.key;
+            let mut next = Some(first);
+            while let Some(Scanned { sequence, kind, value, .. }) = next {
+                let value = (kind == ValueKind::Put).then_some(value);
+                group.versions.push(RowVersion { sequence, value });
+                next = rows.next_if(|next| next.key == key);
             }
-            self.compare(&group)?;
+            group.rows.push(GroupRow { key, versions_end: group.versions.len(), hash: key_hash(key) });
+            if group.rows.len() == ROWS_PER_GUARD || rows.peek().is_none() {
+                self.compare(&group)?;
+                group.rows.clear();
+                group.versions.clear();
+            }
         }
         Ok(())
     }
 
-    fn compare(&mut self, group: &Group) -> Result<()> {
+    fn compare(&mut self, group: &Group<'_>) -> Result<()> {
         let guard = crossbeam_epoch::pin();
-        let mut key_start = 0;
         for row in &group.rows {
-            prefetch(self.version, &group.keys[key_start..row.key_end], row.hash);
-            key_start = row.key_end;
+            prefetch(self.version, row.key, row.hash);
         }
-        let (mut key_start, mut versions_start) = (0, 0);
+        let mut versions_start = 0;
         for row in &group.rows {
-            let key = &group.keys[key_start..row.key_end];
             let versions = &group.versions[versions_start..row.versions_end];
-            (key_start, versions_start) = (row.key_end, row.versions_end);
+            versions_start = row.versions_end;
             for pair in versions.windows(2) {
-                if let Some(older) = &pair[1].value {
-                    self.compare_versions(key, &pair[0], older)?;
+                if let Some(older) = pair[1].value {
+                    self.compare_versions(row.key, &pair[0], older)?;
                 }
             }
             if let Some(oldest) = versions.last()
-                && let Some(below) = newest_below(self.version, key, row.hash, &guard)?
+                && let Some(below) = newest_below(self.version, row.key, row.hash, &guard)?
             {
-                self.compare_versions(key, oldest, &below)?;
+                self.compare_versions(row.key, oldest, &below)?;
             }
         }
         Ok(())
     }
 
     /// Adds what `newer` makes stale of the version before it.
-    fn compare_versions(&mut self, key: &[u8], newer: &RowVersion, older: &[u8]) -> Result<()> {
+    fn compare_versions(&mut self, key: &[u8], newer: &RowVersion<'_>, older: &[u8]) -> Result<()> {
         for Walked { index, deletions } in &mut self.indexes {
-            if newer.sequence < index.start() || newer.value.as_deref() == Some(older) {
+            if newer.sequence < index.start() || newer.value == Some(older) {
                 continue;
             }
             let extractor = index.extractor()?;
@@ -188,7 +158,7 @@ impl Walk<'_> {
             if self.old.fill(extractor, key, older).is_err() || self.old.is_empty() {
                 continue;
             }
-            match &newer.value {
+            match newer.value {
                 Some(value) => self.new.fill(extractor, key, value)?,
                 None => self.new.clear(),
             }
