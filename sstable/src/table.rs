@@ -29,6 +29,10 @@ pub use iterator::TableIterator;
 pub use scanner::TableScanner;
 pub use value::{Found, PinnedValue, ValueRef};
 
+/// Lines of a block that a lookup asks for at once, before it knows which of them it needs: behind the header, which it
+/// waits for, the columns, and of a block of small entries most of the keys.
+const ASKED_LINES: Range<usize> = 2..12;
+const LINE_BYTES: usize = 64;
 /// Blocks that are brought into the cache under one guard.
 const WARM_BLOCKS: usize = 32;
 /// Blocks that are looked at to tell which share is in the cache.
@@ -165,6 +169,9 @@ impl Table {
                 Some(block) => block,
                 None => self.load(number, Fill::Normal, guard)?,
             };
+            for line in ASKED_LINES {
+                block.prefetch(line * LINE_BYTES);
+            }
             let image: &[u8] = &block;
             let layout = BlockLayout::of_validated(image);
             match search(&layout, image, key, tag, sequence) {
