@@ -322,7 +322,8 @@ impl Version {
 
     /// This version with the edits of `keyspace` applied. Files that are new come with their handle in `new`.
     ///
-    /// Errors: an edit that takes out a table that is not there, or brings in one twice (a damaged MANIFEST).
+    /// Errors: an edit that takes out a table that is not there, brings in one twice, or speaks of two lengths of one (a
+    /// damaged MANIFEST).
     pub fn apply(
         &self,
         keyspace: KeyspaceId,
@@ -345,6 +346,9 @@ impl Version {
                         .or_else(|| new.get(&record.file))
                         .ok_or_else(|| broken("adds an unknown", record.file))?
                         .clone();
+                    if handle.file_bytes() != record.file_bytes {
+                        return Err(broken("gives another length to", record.file));
+                    }
                     handles.insert(record.file, handle.clone());
                     let run = runs.entry((record.level, record.run)).or_default();
                     if run.iter().any(|table| table.handle.file() == record.file) {
@@ -393,13 +397,44 @@ mod tests {
     use sapwood_storage::sim::{Fault, FaultRule, Operation};
     use std::path::Path;
 
+    fn context(env: &Env) -> TableContext {
+        env.fs().create_dir_all(Path::new("db")).unwrap();
+        let (obsolete, _) = crossbeam::channel::unbounded();
+        TableContext::new(env.fs().clone(), PathBuf::from("db"), BufferCache::new(1 << 20).unwrap(), obsolete)
+    }
+
+    #[test]
+    fn a_table_has_one_length() {
+        let context = Arc::new(context(&Env::sim_manual(1).0));
+        let added = |run: u64, file_bytes: u64| {
+            Edit::TableAdded(TableRecord {
+                keyspace: KeyspaceId(0),
+                level: 0,
+                run,
+                file: FileNumber(9),
+                file_bytes,
+                entries: 1,
+                tombstones: 0,
+                smallest: vec![b'a'],
+                largest: vec![b'b'],
+                min_sequence: SequenceNumber(1),
+                max_sequence: SequenceNumber(1),
+                lower: None,
+            })
+        };
+        let handles = HashMap::from([(FileNumber(9), TableHandle::new(&context, FileNumber(9), 336))]);
+        let version = Version::default().apply(KeyspaceId(0), &[added(1, 336)], &handles).unwrap();
+        let again = HashMap::from([(FileNumber(9), TableHandle::new(&context, FileNumber(9), 400))]);
+        for handles in [&again, &HashMap::new()] {
+            let error = version.apply(KeyspaceId(0), &[added(2, 400)], handles).map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        }
+    }
+
     #[test]
     fn no_sync_of_the_directory_succeeds_after_one_that_failed() {
-        let (env, fs) = Env::sim(1);
-        env.fs().create_dir_all(Path::new("db")).unwrap();
-        let cache = BufferCache::new(1 << 20).unwrap();
-        let (obsolete, _) = crossbeam::channel::unbounded();
-        let context = TableContext::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete);
+        let (env, fs) = Env::sim_manual(1);
+        let context = context(&env);
         context.sync_directory().unwrap();
         // Two threads make a file each. The sync of the one fails and takes the name of the other's file with it.
         for number in [1, 2] {
