@@ -267,10 +267,12 @@ impl Skiplist {
         }
     }
 
-    /// Makes the shortcuts once a list has some share of the arena: many small lists do without.
+    /// Makes the shortcuts once a list has some share of the arena: many small lists do without. While entries that were
+    /// appended are linked, in order, the last leaf says nothing about where the keys to come will be.
     #[cfg(not(loom))]
     fn make_shortcuts(&self, nodes: &Nodes) {
-        if self.shortcuts.get().is_some() || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE {
+        let is_small = || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE;
+        if self.shortcuts.get().is_some() || is_small() || self.is_unsettled() {
             return;
         }
         let mut last = nodes.leaf(self.head);
