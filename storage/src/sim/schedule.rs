@@ -42,6 +42,9 @@ const EARLY: u32 = 100;
 const LOOK: Duration = Duration::from_millis(1);
 /// A schedule that rarely changes threads does so at one in so many places.
 const RARELY: u32 = 12;
+/// Who is ready and has had no turn for so many goes on, whatever the policy. Without it a thread of low priority that
+/// holds a lock would starve behind those that wake from time to time, and who wants the lock behind it.
+const PATIENCE: u64 = 20_000;
 /// Priorities change within so many turns.
 const CHANGES_WITHIN: u64 = 6_000;
 
@@ -86,6 +89,8 @@ struct Thread {
     name: String,
     status: Status,
     priority: i64,
+    /// When it last had the turn.
+    last_turn: u64,
     baton: Arc<Condvar>,
 }
 
@@ -218,7 +223,14 @@ impl Inner {
             let mut state = self.state();
             let priority = state.random.i64(0..1 << 40);
             let baton = Arc::new(Condvar::new());
-            state.threads.push(Thread { name: name.to_owned(), status: Status::Ready, priority, baton });
+            let turns = state.turns;
+            state.threads.push(Thread {
+                name: name.to_owned(),
+                status: Status::Ready,
+                priority,
+                last_turn: turns,
+                baton,
+            });
             state.threads.len() - 1
         };
         let inner = Arc::clone(self);
@@ -317,7 +329,8 @@ impl Inner {
             self.ended.notify_all();
             return;
         }
-        let next = state.choose(&ready, before);
+        let next = state.starving(&ready).unwrap_or_else(|| state.choose(&ready, before));
+        state.threads[next].last_turn = state.turns;
         state.end_giving_way();
         state.trace = (state.trace ^ next as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
         state.turn = Some(next);
@@ -352,6 +365,17 @@ impl State {
                 thread.status = Status::Ready;
             }
         }
+    }
+
+    /// Who has waited for longer than anybody should; it goes before all others from now on.
+    fn starving(&mut self, ready: &[usize]) -> Option<usize> {
+        let first = ready.iter().copied().min_by_key(|at| self.threads[*at].last_turn)?;
+        if self.turns - self.threads[first].last_turn <= PATIENCE {
+            return None;
+        }
+        let highest = self.threads.iter().map(|thread| thread.priority).max().unwrap_or_default();
+        self.threads[first].priority = highest + 1;
+        Some(first)
     }
 
     fn choose(&mut self, ready: &[usize], before: Option<usize>) -> usize {

@@ -3,6 +3,7 @@ use crate::env::{Env, ThreadClass};
 use crate::sync::{Condvar, Mutex, step};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Runs `body` on three threads; the outcome, and the hash of the turns.
@@ -124,4 +125,25 @@ fn a_panic_names_its_thread() {
     let (outcome, _) = on_three(3, |number, _| assert!(number != 1, "no luck"));
     let text = outcome.unwrap_err();
     assert!(text.contains("thread-1 panicked") && text.contains("no luck"), "{text}");
+}
+
+#[test]
+fn nobody_starves_behind_those_that_wake_from_time_to_time() {
+    for seed in 0..150 {
+        let lock = Arc::new(Mutex::new(()));
+        let done = Arc::new(AtomicBool::new(false));
+        let (outcome, _) = on_three(seed, move |number, env| {
+            if number == 0 {
+                let held = lock.lock();
+                (0..30).for_each(|_| step());
+                drop(held);
+                done.store(true, Ordering::Relaxed);
+                return;
+            }
+            while !done.load(Ordering::Relaxed) {
+                env.sleep(Duration::from_nanos(1));
+            }
+        });
+        assert_eq!(outcome, Ok(()), "seed {seed}");
+    }
 }
