@@ -63,6 +63,8 @@ bugs! {
         "recovery replays what was never synced and does not sync it: a second crash takes what the first had left";
     GapAcknowledged, "gap-acknowledged", "A5 (RocksDB #13169)",
         "a commit is acknowledged although one before it left a gap in the log";
+    GapCalledDurable, "gap-called-durable", "A (our own sync mark)",
+        "a sync calls a gap durable that a failed write left while the sync began";
     MarkBeforeSync, "mark-before-sync", "A (our own sync mark)",
         "the mark that says how far the log is durable is written before the sync";
 

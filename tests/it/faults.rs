@@ -1,14 +1,13 @@
 //! Disks that are full and calls that fail: an error or the right answer, never wrong data, a panic or a hang.
 use sapwood::{Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions};
-use sapwood_storage::env::ThreadClass;
 use sapwood_storage::sim::{Fault, FaultRule, FsyncFailure, Operation as Call, SimFs};
-use sapwood_tests::harness::{Replay, builder, contents, eventually, seeds, within};
+use sapwood_tests::harness::{builder, contents, eventually, within};
 use sapwood_tests::model::Operation;
 use sapwood_tests::oracle::{DEFAULT, Oracle};
 use sapwood_tests::sim::arguments::Settings;
 use sapwood_tests::sim::fault;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -336,58 +335,6 @@ fn a_full_disk_at_a_sync_of_the_manifest_takes_no_tables_away() {
             }
         }
     });
-}
-
-/// What three writers had acknowledged, one of them with syncs, in an order of threads that follows from `seed`, until a
-/// write to the log failed; and what the kill after it left.
-fn write_until_the_log_fails(seed: u64) -> (Vec<String>, SimFs) {
-    let (machine, fs, schedule) = Env::sim_scheduled(seed);
-    let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let (disk, keys) = (fs.clone(), acknowledged.clone());
-    let outcome = schedule.run(move || {
-        let db = builder("db", &machine).open().unwrap();
-        disk.fail(FaultRule::new(Call::Write, Fault::Io).on(".wal").after(3 + seed / 2 % 60));
-        let writers: Vec<_> = (0..3u64)
-            .map(|writer| {
-                let (keyspace, keys) = (db.default_keyspace(), keys.clone());
-                let durability = match seed.is_multiple_of(2) && writer == 0 {
-                    true => Durability::Sync,
-                    false => Durability::Buffered,
-                };
-                let options = sapwood::WriteOptions { durability: Some(durability) };
-                let body = move || {
-                    for number in 0..60u64 {
-                        let key = format!("{writer}-{number}");
-                        if keyspace.put_with(&key, &key, &options).is_ok() {
-                            keys.lock().unwrap().push(key);
-                        }
-                    }
-                };
-                machine.spawn("writer", ThreadClass::Latency, body).unwrap()
-            })
-            .collect();
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
-        disk.crash_at(0);
-    });
-    outcome.unwrap();
-    let keys = std::mem::take(&mut *acknowledged.lock().unwrap());
-    (keys, fs.kill())
-}
-
-#[test]
-fn no_write_is_acknowledged_behind_a_gap_in_the_log() {
-    for seed in seeds(0..120) {
-        let _replay = Replay::new(seed, "faults::no_write_is_acknowledged_behind_a_gap_in_the_log");
-        within(LIMIT, &format!("seed {seed}"), move || {
-            let (acknowledged, left) = write_until_the_log_fails(seed);
-            let (env, _) = Env::sim_manual(seed);
-            let db = builder("db", &restarted(&env, &left)).open().unwrap();
-            let keyspace = db.default_keyspace();
-            for key in acknowledged {
-                assert!(keyspace.contains(&key).unwrap(), "{key} was acknowledged and is gone");
-            }
-        });
-    }
 }
 
 /// Opens, works, closes. Whatever fails, `oracle` knows what must be there afterwards.

@@ -95,7 +95,7 @@ fn detector(bug: Bug) -> Detector {
         ReadErrorEndsLog => Probe("read-error"),
         DamageEndsLog => Probe("log-damage"),
         StrangeHeader => Probe("half-made-log"),
-        GapAcknowledged => Probe("gap"),
+        GapAcknowledged | GapCalledDurable => Probe("gap"),
         LeadersTarget | LostWakeUp => Probe("waiting"),
         RetrySync => Probe("sync-error"),
         OutputsTakenBack => Probe("manifest-error"),
