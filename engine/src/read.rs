@@ -26,6 +26,10 @@ use sapwood_sstable::{Table, ValueRef};
 use slice::Slice;
 use super_version::{KeyspaceView, SuperVersion};
 
+/// Keys of one call that wait for memory together.
+const TOGETHER: usize = 32;
+/// Runs that are looked at in this way.
+const TOGETHER_RUNS: usize = 4;
 /// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
 
@@ -171,6 +175,86 @@ pub(crate) fn get_in_tables<'g>(
     }
     let candidates = candidates(space, key, hash);
     get_in_runs(core, space, key, hash, sequence, &candidates, guard, &mut Nobody)
+}
+
+/// Steps 2 to 6 for many keys, all in one state. A get waits for memory several times: for filters, the index, the slot
+/// of the block, the block. Here some keys go through these steps together, so that they wait at the same time.
+pub(crate) fn get_many<K: AsRef<[u8]>>(
+    core: &Core,
+    keyspace: &KeyspaceState,
+    keys: &[K],
+    mut answer: impl FnMut(Option<Found<'_>>),
+) -> Result<()> {
+    let guard = crossbeam_epoch::pin();
+    let view = core.view.load(&guard);
+    let sequence = core.visible_sequence();
+    let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
+    let runs = &space.version.runs;
+    for keys in keys.chunks(TOGETHER) {
+        let mut wanted: [Wanted<'_>; TOGETHER] = [const { Wanted::NOTHING }; TOGETHER];
+        for (key, wanted) in keys.iter().zip(&mut wanted) {
+            wanted.hash = key_hash(key.as_ref());
+            for generation in &view.generations {
+                generation.memtable.prefetch(keyspace.id, wanted.hash);
+            }
+            for (run, table) in runs.iter().zip(&mut wanted.tables) {
+                let Some(candidate) = run.find(key.as_ref()) else { continue };
+                // A table that is not open yet is opened, or its error told, in the ordinary way. What is older than it
+                // must not answer before.
+                let Some(opened) = candidate.handle.opened() else { break };
+                opened.prefetch_filter(wanted.hash);
+                *table = Some(opened);
+            }
+        }
+        for (key, wanted) in keys.iter().zip(&mut wanted) {
+            let passed = wanted.tables.iter().flatten().find(|table| table.may_contain(wanted.hash));
+            if let Some((table, block)) = passed.and_then(|table| Some((*table, table.locate(key.as_ref())?)))
+            {
+                table.prefetch_slot(block);
+                wanted.place = Some((table, block));
+            }
+        }
+        for (table, block) in wanted[..keys.len()].iter().filter_map(|wanted| wanted.place) {
+            table.prefetch_block(block);
+        }
+        for (key, wanted) in keys.iter().zip(&wanted) {
+            let (key, hash) = (key.as_ref(), wanted.hash);
+            if planted::is(Bug::StaleRow) {
+                answer(get_in_view(core, view, keyspace, key, sequence, &guard, &mut Nobody)?);
+                continue;
+            }
+            let mut generations = view.generations.iter();
+            let in_memtable =
+                generations.find_map(|generation| generation.memtable.get(keyspace.id, key, hash, sequence));
+            if let Some(found) = in_memtable {
+                answer((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
+                continue;
+            }
+            if let Some((table, block)) = wanted.place
+                && let Some(found) = table.get_at(block, key, hash, sequence, &guard)?
+            {
+                answer((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
+                continue;
+            }
+            // It is not there, the filter was wrong, a table is to be opened, or there are many runs.
+            let candidates = candidates(space, key, hash);
+            answer(get_in_runs(core, space, key, hash, sequence, &candidates, &guard, &mut Nobody)?);
+        }
+    }
+    Ok(())
+}
+
+/// What is known of a key on its way through [`get_many`].
+struct Wanted<'g> {
+    hash: u64,
+    /// The tables of the newest runs that may have the key.
+    tables: [Option<&'g Table>; TOGETHER_RUNS],
+    /// The newest table whose filter lets the key pass, and the block there.
+    place: Option<(&'g Table, usize)>,
+}
+
+impl Wanted<'_> {
+    const NOTHING: Self = Wanted { hash: 0, tables: [None; TOGETHER_RUNS], place: None };
 }
 
 /// The table of each run that may have `key`; asks for their filters.
