@@ -114,16 +114,7 @@ fn run(pattern: u64, per_writer: u64) {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
                 let (memtable, acknowledged) = (&memtable, &acknowledged);
-                scope.spawn(move || {
-                    for i in 0..per_writer {
-                        let (key, value) = (key(pattern, writer, i), value(writer, i));
-                        let hash = key_hash(&key);
-                        memtable
-                            .insert(KEYSPACE, &key, hash, sequence(writer, i), ValueKind::Put, &value)
-                            .unwrap();
-                        acknowledged[writer as usize].store(i + 1, Ordering::Release);
-                    }
-                })
+                scope.spawn(move || write(pattern, memtable, writer, per_writer, acknowledged))
             })
             .collect();
         for writer in writers {
@@ -142,6 +133,16 @@ fn run(pattern: u64, per_writer: u64) {
     assert_eq!(pool.idle(), 1);
 }
 
+/// What one writer does.
+fn write(pattern: u64, memtable: &Memtable, writer: u64, count: u64, acknowledged: &[AtomicU64]) {
+    for i in 0..count {
+        let (key, value) = (key(pattern, writer, i), value(writer, i));
+        let hash = key_hash(&key);
+        memtable.insert(KEYSPACE, &key, hash, sequence(writer, i), ValueKind::Put, &value).unwrap();
+        acknowledged[writer as usize].store(i + 1, Ordering::Release);
+    }
+}
+
 /// The first reader of a keyspace that was only written to puts everything in order while writers go on.
 #[test]
 fn the_first_readers_find_what_was_appended() {
@@ -154,16 +155,7 @@ fn the_first_readers_find_what_was_appended() {
         let (memtable, acknowledged) = (&memtable, &acknowledged);
         std::thread::scope(|scope| {
             for writer in 0..WRITERS {
-                scope.spawn(move || {
-                    for i in 0..100 {
-                        let (key, value) = (key(pattern, writer, i), value(writer, i));
-                        let hash = key_hash(&key);
-                        memtable
-                            .insert(KEYSPACE, &key, hash, sequence(writer, i), ValueKind::Put, &value)
-                            .unwrap();
-                        acknowledged[writer as usize].store(i + 1, Ordering::Release);
-                    }
-                });
+                scope.spawn(move || write(pattern, memtable, writer, 100, acknowledged));
             }
             for reader in 0..2 {
                 scope.spawn(move || {

@@ -146,7 +146,7 @@ impl Table {
     /// If `block` is not from [`Table::locate`].
     #[inline]
     pub fn prefetch_block(&self, block: usize) {
-        self.slots.prefetch_block(block, (ASKED_LINES.end) * LINE_BYTES);
+        self.slots.prefetch_block(block, ASKED_LINES.end * LINE_BYTES);
     }
 
     /// [`Table::get`] for a key whose block is known.
