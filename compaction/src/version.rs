@@ -27,6 +27,8 @@ pub struct TableContext {
     pub directory: PathBuf,
     /// The cache that blocks are read through.
     pub cache: Arc<BufferCache>,
+    /// Whether what open tables keep in memory is charged to the cache, so that both stay within its capacity.
+    pub charges_tables: bool,
     /// The next file number.
     pub next_file: AtomicU64,
     /// Takes the files that no version refers to any more.
@@ -44,7 +46,8 @@ impl TableContext {
         obsolete: Sender<FileName>,
     ) -> TableContext {
         let (next_file, directory_sync_failed) = (AtomicU64::new(1), Mutex::new(false));
-        TableContext { fs, directory, cache, next_file, obsolete, directory_sync_failed }
+        let charges_tables = false;
+        TableContext { fs, directory, cache, charges_tables, next_file, obsolete, directory_sync_failed }
     }
 
     /// A number that no file of this database has had.
@@ -149,6 +152,9 @@ impl TableHandle {
             return Err(Error::corruption(&path, len.min(self.file_bytes), message));
         }
         let table = Table::open(file, self.file, &self.context.cache)?;
+        if self.context.charges_tables {
+            self.context.cache.charge(table.pinned_bytes());
+        }
         Ok(self.table.get_or_init(|| table))
     }
 
@@ -161,6 +167,11 @@ impl TableHandle {
 
 impl Drop for TableHandle {
     fn drop(&mut self) {
+        if self.context.charges_tables
+            && let Some(table) = self.table.get()
+        {
+            self.context.cache.discharge(table.pinned_bytes());
+        }
         if self.obsolete.load(Ordering::Acquire) && !planted::is(Bug::ObsoleteTablesStay) {
             self.table.take();
             // Without a receiver the database is closing; the next opening removes the file.

@@ -47,9 +47,10 @@ pub struct DbBuilder {
 }
 
 impl DbBuilder {
-    /// Bytes for memtables and cache together; 512 MiB if not set, at least 4 MiB. Indexes and filters of open tables
-    /// (about 2 % of the data), and mapped log segments, which are file pages, come on top: see [`Db::memory`]. So do
-    /// memtables that were flushed and that open cursors still read, and what a single batch is larger than a memtable.
+    /// Bytes for memtables, cache, and the indexes and filters of open tables; 512 MiB if not set, at least 4 MiB. The
+    /// more tables are open (they take about 2 % of the data), the smaller the cache, down to an eighth of it. On top
+    /// come mapped log segments, which are file pages, memtables that were flushed and that open cursors still read, and
+    /// what a single batch is larger than a memtable: see [`Db::memory`].
     pub fn memory_budget(mut self, bytes: usize) -> DbBuilder {
         self.memory_budget = bytes;
         self

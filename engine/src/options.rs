@@ -75,7 +75,7 @@ impl WriteOptions {
 /// Settings that most programs leave alone.
 #[derive(Clone)]
 pub struct AdvancedOptions {
-    /// Bytes of the buffer cache. By default what `memory_budget` leaves after memtables and log.
+    /// Bytes of the buffer cache. By default what `memory_budget` leaves after memtables and open tables.
     pub cache_bytes: Option<usize>,
     /// Size at which a memtable is flushed, in bytes. By default an eighth of `memory_budget`, 1 to 128 MiB.
     pub memtable_bytes: Option<usize>,

@@ -74,6 +74,7 @@ pub struct BufferCache {
     frames: Frames,
     hits: HitCounter,
     capacity_bytes: AtomicUsize,
+    budget: Mutex<Budget>,
     next_table: AtomicU32,
     keeper: CachePadded<Mutex<Keeper>>,
     /// Where threads wait for a load by another one, spread by the slot's index: not by its address, which no simulated
@@ -85,6 +86,21 @@ pub struct BufferCache {
 }
 
 const WAITING_ROOMS: usize = 16;
+
+/// What the capacity follows from.
+struct Budget {
+    /// Bytes for blocks and for what is charged.
+    bytes: usize,
+    /// Bytes that others hold.
+    charged_bytes: usize,
+}
+
+impl Budget {
+    /// What is left for blocks. An eighth stays whatever is charged: without any cache every read would be a miss.
+    fn capacity_bytes(&self) -> usize {
+        self.bytes.saturating_sub(self.charged_bytes).max(self.bytes / 8)
+    }
+}
 
 impl BufferCache {
     /// A cache of at most `capacity_bytes` of memory for blocks, in slabs of 256 KiB. With 0 nothing is kept and every
@@ -98,6 +114,7 @@ impl BufferCache {
             frames,
             hits: HitCounter::new(),
             capacity_bytes: AtomicUsize::new(capacity_bytes),
+            budget: Mutex::new(Budget { bytes: capacity_bytes, charged_bytes: 0 }),
             next_table: AtomicU32::new(0),
             keeper: CachePadded::new(Mutex::new(keeper)),
             waiting: std::array::from_fn(|_| CachePadded::new((Mutex::new(()), Condvar::new()))),
@@ -127,15 +144,47 @@ impl BufferCache {
         fresh
     }
 
-    /// The capacity in bytes.
+    /// What blocks may take, in bytes: the capacity that was set, less what is charged.
     pub fn capacity_bytes(&self) -> usize {
         // Relaxed: a setting; decisions are taken under the keeper's lock.
         self.capacity_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes the capacity. A smaller one evicts at once; memory goes back to the system as soon as readers and pins
-    /// let go. Growth ends at the address space that was reserved at first: the first capacity and 64 GiB more.
+    /// Changes the capacity, of which charges are a part. A smaller one evicts at once; memory goes back to the system
+    /// as soon as readers and pins let go. Growth ends at the address space that was reserved at first: the first
+    /// capacity and 64 GiB more.
     pub fn set_capacity_bytes(self: &Arc<Self>, capacity_bytes: usize) {
+        let mut budget = self.budget.lock();
+        budget.bytes = capacity_bytes;
+        self.resize(budget.capacity_bytes());
+    }
+
+    /// Takes `bytes` from the capacity for something that is kept elsewhere, such as the index of an open table, until
+    /// [`BufferCache::discharge`] gives them back. An eighth of the capacity stays for blocks. The cache follows in steps
+    /// of a 64th, since each step evicts and forgets which blocks were evicted lately.
+    pub fn charge(self: &Arc<Self>, bytes: usize) {
+        let mut budget = self.budget.lock();
+        budget.charged_bytes += bytes;
+        self.follow(&budget);
+    }
+
+    /// Ends a charge of so many bytes.
+    pub fn discharge(self: &Arc<Self>, bytes: usize) {
+        let mut budget = self.budget.lock();
+        debug_assert!(bytes <= budget.charged_bytes, "only what was charged");
+        budget.charged_bytes = budget.charged_bytes.saturating_sub(bytes);
+        self.follow(&budget);
+    }
+
+    fn follow(self: &Arc<Self>, budget: &Budget) {
+        let capacity_bytes = budget.capacity_bytes();
+        if capacity_bytes.abs_diff(self.capacity_bytes()) > budget.bytes / 64 {
+            self.resize(capacity_bytes);
+        }
+    }
+
+    /// REQUIRES: the lock of the budget, so that of two sizes the later one stays.
+    fn resize(self: &Arc<Self>, capacity_bytes: usize) {
         if cfg!(loom) {
             return;
         }

@@ -294,6 +294,37 @@ fn figures_are_sane() {
 }
 
 #[test]
+fn what_open_tables_keep_is_part_of_the_budget_unless_the_cache_has_a_size() {
+    for (cache_bytes, fits) in [(None, true), (Some(5 << 20), false)] {
+        let (env, _) = Env::sim_manual(1);
+        let mut options = builder("/db", &env).memory_budget(8 << 20).advanced(|options| {
+            options.cache_bytes = cache_bytes;
+            options.memtable_bytes = Some(1 << 20);
+            // Large filters, so that the difference is far above rounding.
+            options.filter_bits_per_key = 32.0;
+        });
+        let db = options.clone().open().unwrap();
+        let keyspace = db.default_keyspace();
+        for i in 0..150_000u64 {
+            keyspace.put(i.to_be_bytes(), [i as u8; 40]).unwrap();
+        }
+        db.settle().unwrap();
+        drop((keyspace, db));
+        options = options.create_if_missing(false);
+        let db = options.open().unwrap();
+        let keyspace = db.default_keyspace();
+        for i in 0..150_000u64 {
+            assert!(keyspace.get(i.to_be_bytes()).unwrap().is_some());
+        }
+        let memory = db.memory();
+        assert!(memory.table_metadata > 600 << 10, "{memory:?}");
+        let read = memory.cache + memory.table_metadata;
+        // Slabs and their bookkeeping are rounded up.
+        assert_eq!(read < (5 << 20) + (300 << 10), fits, "{memory:?}");
+    }
+}
+
+#[test]
 fn a_settled_database_is_in_one_run_and_its_indexes_in_their_trees() {
     for idle_compaction in [true, false] {
         let (env, _) = Env::sim_manual(1);

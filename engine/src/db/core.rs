@@ -131,7 +131,10 @@ impl Core {
         }
 
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
-        let context = Arc::new(TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender));
+        let mut context = TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender);
+        // Who sets the size of the cache gets that; else it is what the budget leaves.
+        context.charges_tables = options.advanced.cache_bytes.is_none();
+        let context = Arc::new(context);
         let memtables = MemtableOptions { size_bytes: options.memtable_bytes };
         let arenas = ArenaPool::keeping(memtables, options.advanced.max_memtables);
         let source = MemtableSource {

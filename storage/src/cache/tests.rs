@@ -267,6 +267,38 @@ fn capacity_can_be_lowered_and_raised() {
 }
 
 #[test]
+fn charges_make_the_cache_smaller_and_their_end_larger() {
+    let cache = BufferCache::new(16 << 20).unwrap();
+    let slots = cache.slots(4000);
+    let load_all = || {
+        for index in 0..4000 {
+            load(&slots, index, 4096, Fill::Normal, &epoch::pin());
+        }
+    };
+    // Small charges add up, although none of them is worth a step.
+    for _ in 0..100 {
+        cache.charge(100 << 10);
+    }
+    let left = (16 << 20) - (100 * 100 << 10);
+    assert!(cache.capacity_bytes().abs_diff(left) <= 16 << 14, "{}", cache.capacity_bytes());
+    load_all();
+    assert!(cache.used_bytes() <= left + (16 << 14), "{:?}", cache.stats());
+    // An eighth stays.
+    cache.charge(32 << 20);
+    assert_eq!(cache.capacity_bytes(), 2 << 20);
+    load_all();
+    assert!(cache.stats().evictions > 0);
+    // A new capacity knows of the charges.
+    cache.set_capacity_bytes(64 << 20);
+    assert_eq!(cache.capacity_bytes(), (64 << 20) - (32 << 20) - (100 * 100 << 10));
+    cache.discharge(32 << 20);
+    for _ in 0..100 {
+        cache.discharge(100 << 10);
+    }
+    assert!(cache.capacity_bytes().abs_diff(64 << 20) <= 1 << 20, "{}", cache.capacity_bytes());
+}
+
+#[test]
 fn a_change_of_block_size_takes_over_the_slabs() {
     let cache = BufferCache::new(4 << 20).unwrap();
     let small = cache.slots(4000);
