@@ -25,6 +25,7 @@ mod writer;
 mod space;
 mod file;
 mod slots;
+mod directory;
 pub mod view;
 pub mod cursor;
 mod walk;

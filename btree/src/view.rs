@@ -1,11 +1,13 @@
 //! One state of a tree, for reading.
 //!
-//! 1. Start at the root's page; in each inner page, search the separators for the child.
+//! 1. Start at the root's page; in each inner page, search the separators for the child. A state that is asked often makes
+//!    a `directory` and starts where that ends.
 //! 2. In the leaf, search the heads, then compare what ties.
 //! 3. Counting adds up the entries to the left on the way down: inner pages store them as sums.
 //!
 //! Invariant: the pages of a view are neither changed nor reused while it lives.
 use crate::cursor::TreeCursor;
+use crate::directory::{Directory, MAX_CHILDREN};
 use crate::file::{RunSource, TreeFile};
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
@@ -14,7 +16,8 @@ use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_storage::{BlockRef, Fill};
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// One state of a tree. Clones are cheap and share it; any thread may use it. As long as one lives, the pages of that
 /// state are not reused, so a view that is kept long makes the file grow.
@@ -37,11 +40,44 @@ struct Found<'g> {
 pub(crate) struct State {
     pub(crate) file: Arc<TreeFile>,
     pub(crate) root: TreeRoot,
+    /// Set once there were `descents_before_directory` descents; `None` if it would be of no use.
+    directory: OnceLock<Option<Directory>>,
+    /// About how many descents there were; not counted any more once the directory is being made.
+    descents: AtomicU32,
+}
+
+impl State {
+    /// How many descents are worth the reading of all inner pages: a quarter of the leaves there can be, at least 64.
+    fn descents_before_directory(&self) -> u32 {
+        (self.root.file_pages / 4).max(64)
+    }
 }
 
 impl TreeView {
     pub(crate) fn new(file: Arc<TreeFile>, root: TreeRoot) -> TreeView {
-        TreeView { state: Arc::new(State { file, root }) }
+        let (directory, descents) = (OnceLock::new(), AtomicU32::new(0));
+        TreeView { state: Arc::new(State { file, root, directory, descents }) }
+    }
+
+    /// The directory, if there is one.
+    #[inline]
+    fn directory(&self) -> Option<&Directory> {
+        match self.state.directory.get() {
+            Some(directory) => directory.as_ref(),
+            None => self.count_descent(),
+        }
+    }
+
+    #[cold]
+    fn count_descent(&self) -> Option<&Directory> {
+        let state = &*self.state;
+        // Relaxed: only a count. The thread that comes to the number makes the directory, others go on without.
+        if state.descents.fetch_add(1, Ordering::Relaxed) + 1 != state.descents_before_directory() {
+            return None;
+        }
+        // What cannot be read is reported by the descent that needs it.
+        let directory = Directory::build(self, MAX_CHILDREN).unwrap_or(None);
+        state.directory.get_or_init(|| directory).as_ref()
     }
 
     /// The root of this state.
@@ -200,7 +236,7 @@ impl TreeView {
     /// The pages that a cursor over the keys between `lower`, which is included, and `upper` comes to, from the top down, and
     /// whether each was in the cache before this call. Reads the inner ones, and no overflow runs; `None` is unbounded.
     pub fn pages_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Result<Vec<(u32, bool)>> {
-        let State { file, root } = &*self.state;
+        let State { file, root, .. } = &*self.state;
         let guard = crossbeam_epoch::pin();
         let mut pages = Vec::new();
         let mut children: Vec<Child> = root.top.into_iter().collect();
@@ -223,26 +259,34 @@ impl TreeView {
         Ok(pages)
     }
 
-    /// The memory of the cache slots of this tree in bytes. Pages themselves are counted by the cache.
+    /// The memory of this tree's cache slots and of this state's directory in bytes. Pages themselves are counted by the cache.
     pub fn pinned_bytes(&self) -> usize {
-        self.state.file.slots.memory_bytes()
+        let directory = self.state.directory.get().and_then(Option::as_ref);
+        self.state.file.slots.memory_bytes() + directory.map_or(0, Directory::memory_bytes)
     }
 
     /// Goes down to the leaf that `key` belongs to.
     fn descend<'g>(&'g self, key: &[u8], fill: Fill, guard: &'g Guard) -> Result<Option<Found<'g>>> {
-        let State { file, root } = &*self.state;
-        let Some(mut child) = root.top else { return Ok(None) };
-        let mut before = 0;
-        let mut share = None;
-        for level in (1..root.height).rev() {
-            let block = file.page_near(&child, level, share, root.file_pages, fill, guard)?;
+        let State { file, root, .. } = &*self.state;
+        let Some(top) = root.top else { return Ok(None) };
+        let (mut child, mut level, mut before, mut share) = (&top, root.height - 1, 0, None);
+        if let Some(directory) = self.directory()
+            && let Some((place, share_of_page)) = directory.find(key)
+        {
+            (child, level, before, share) = (&place.child, directory.level(), place.before, share_of_page);
+        }
+        let mut below;
+        while level > 0 {
+            let block = file.page_near(child, level, share, root.file_pages, fill, guard)?;
             let page = TreePage::of_validated(&block);
             let index = file.child_of_key(&page, key, share, root.file_pages)?;
             before += page.entries_before(index);
             share = page.share_below(index, key);
-            child = page.child(index);
+            below = page.child(index);
+            child = &below;
+            level -= 1;
         }
-        let leaf = file.page_near(&child, 0, share, root.file_pages, fill, guard)?;
+        let leaf = file.page_near(child, 0, share, root.file_pages, fill, guard)?;
         let (cell, is_equal) =
             file.lower_bound_near(&TreePage::of_validated(&leaf), key, share, root.file_pages)?;
         Ok(Some(Found { leaf, cell, is_equal, before: before + cell as u64 }))

@@ -131,6 +131,30 @@ fn a_prefix_is_visited_as_its_cursor_does_it() {
 }
 
 #[test]
+fn a_state_that_is_asked_often_answers_as_before() {
+    let mut random = fastrand::Rng::with_seed(5);
+    for shape in KEYS {
+        let mut pair = Pair::new(1, 512);
+        pair.apply(&random_changes(&mut random, shape, 3000, 2000, 0.0, 512));
+        let view = pair.tree.view();
+        let before = view.pinned_bytes();
+        let keys: Vec<Vec<u8>> = pair.model.keys().cloned().collect();
+        for _ in 0..2000 {
+            let key = random_key(&mut random, shape, 3100);
+            assert_eq!(view.get(&key).unwrap().as_ref(), pair.model.get(&key), "{key:?}");
+            assert_eq!(
+                view.rank(&key).unwrap(),
+                keys.partition_point(|other| *other < key) as u64,
+                "{key:?}"
+            );
+        }
+        // These two have separators that eight bytes tell apart.
+        let expects_directory = matches!(shape, Keys::Numbers | Keys::Deep);
+        assert!(!expects_directory || view.pinned_bytes() > before, "{shape:?}");
+    }
+}
+
+#[test]
 fn cursors_outlive_the_tree_and_go_to_other_threads() {
     let mut random = fastrand::Rng::with_seed(1);
     let mut pair = Pair::new(1, 512);

@@ -1,0 +1,263 @@
+//! The directory of a state: where the pages of one level begin, all of them, in one array in memory.
+//!
+//! A descent reads a header, a prefix, a few heads and a child in each page on its way, and waits for some of them. With a
+//! directory it looks into one array for the lowest level that is small enough, mostly the leaves, and goes on from
+//! there. The array is cut into cells of equal width, so that of keys that are spread evenly one or two are compared.
+//!
+//! It holds the first eight bytes of each separator behind what all of them share. A key that ties with one is not decided
+//! here: it goes down from the root.
+//!
+//! Invariant: made of one state, whose pages neither change nor move, so it says what the inner pages say.
+use crate::view::TreeView;
+use sapwood_base::Result;
+use sapwood_base::format::btree_page::{Child, Payload, TreePage};
+use sapwood_base::key::{common_prefix_len, key_prefix};
+use sapwood_storage::Fill;
+
+/// How many pages the directory of a state has at most. It takes 40 to 48 bytes for each, so some 5 MiB for a tree of a gigabyte.
+pub(crate) const MAX_CHILDREN: usize = 1 << 17;
+
+/// See the module.
+pub(crate) struct Directory {
+    /// What all separators begin with.
+    prefix: Vec<u8>,
+    /// The next eight bytes of each, ascending.
+    heads: Vec<u64>,
+    /// What lies between them; one more.
+    children: Vec<Place>,
+    /// How many heads are below the beginning of each cell, and all of them at the end.
+    cells: Vec<u32>,
+    /// A cell is two to this power wide; the first begins at the first head.
+    shift: u32,
+    /// The level of the children.
+    level: u8,
+}
+
+/// Where a descent goes on.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) child: Child,
+    /// How many entries lie before it.
+    pub(crate) before: u64,
+}
+
+/// The pages of one level, with the separator before each; the first has none.
+type Level = Vec<(Vec<u8>, Child)>;
+
+impl Directory {
+    /// The directory of `view`, of the lowest level that has no more than `max_children` pages; `None` if one would be of no use: if the tree has a single page, if separators go on in
+    /// overflow runs, or if many of them cannot be told apart by eight bytes.
+    ///
+    /// Errors: those of reading the inner pages.
+    pub(crate) fn build(view: &TreeView, max_children: usize) -> Result<Option<Directory>> {
+        let root = view.root();
+        let Some(top) = root.top else { return Ok(None) };
+        let mut level = root.height - 1;
+        let mut here: Level = vec![(Vec::new(), top)];
+        while level > 0 {
+            match below(view, &here, level, max_children)? {
+                Below::Level(next) => here = next,
+                Below::TooMany => break,
+                Below::Overflows => return Ok(None),
+            }
+            level -= 1;
+        }
+        Ok(Directory::of(&here, level))
+    }
+
+    fn of(pages: &Level, level: u8) -> Option<Directory> {
+        let separators = &pages[1..];
+        let prefix = match separators {
+            [(first, _), .., (last, _)] => first[..common_prefix_len(first, last)].to_vec(),
+            _ => return None,
+        };
+        // Pages were checked one by one. If they contradict each other, the descent says so when it comes there.
+        let heads = separators.iter().map(|(key, _)| key.strip_prefix(prefix.as_slice()).map(key_prefix));
+        let heads = heads.collect::<Option<Vec<u64>>>().filter(|heads| heads.is_sorted())?;
+        if heads.windows(2).filter(|pair| pair[0] == pair[1]).count() > heads.len() / 8 {
+            return None;
+        }
+        let mut before = 0u64;
+        let children = pages.iter().map(|(_, child)| {
+            let place = Place { child: *child, before };
+            before = before.saturating_add(child.entries);
+            place
+        });
+        let children = children.collect();
+        let width = heads[heads.len() - 1] - heads[0];
+        let wanted = heads.len().next_power_of_two().ilog2();
+        let shift = (u64::BITS - width.leading_zeros()).saturating_sub(wanted);
+        let mut cells = Vec::with_capacity((width >> shift) as usize + 2);
+        for (i, head) in heads.iter().enumerate() {
+            let cell = ((head - heads[0]) >> shift) as usize;
+            // Of the heads of one cell the first tells.
+            cells.resize(cells.len().max(cell + 1), i as u32);
+        }
+        cells.push(heads.len() as u32);
+        Some(Directory { prefix, heads, children, cells, shift, level })
+    }
+
+    /// The level of the pages it knows; 0 are leaves.
+    pub(crate) fn level(&self) -> u8 {
+        self.level
+    }
+
+    /// The page that `key` belongs below, and about which share of that page's keys lies before it, if the separators at
+    /// its sides tell. `None` if `key` ties with a separator.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<(&Place, Option<f32>)> {
+        let Some(rest) = key.strip_prefix(self.prefix.as_slice()) else {
+            // A key that ends inside the prefix is below all separators, as the comparison says too.
+            let child = if key < self.prefix.as_slice() { 0 } else { self.heads.len() };
+            return Some((&self.children[child], None));
+        };
+        let head = key_prefix(rest);
+        let Some(distance) = head.checked_sub(self.heads[0]) else {
+            return Some((&self.children[0], None));
+        };
+        let cell = (distance >> self.shift) as usize;
+        if cell + 1 >= self.cells.len() {
+            return Some((&self.children[self.heads.len()], None));
+        }
+        let (first, end) = (self.cells[cell] as usize, self.cells[cell + 1] as usize);
+        let child = first + self.heads[first..end].partition_point(|other| *other < head);
+        let upper = self.heads.get(child).copied();
+        if upper == Some(head) {
+            return None;
+        }
+        let share = match (child.checked_sub(1), upper) {
+            (Some(before), Some(upper)) => {
+                let lower = self.heads[before];
+                Some((head - lower) as f32 / (upper - lower) as f32)
+            }
+            _ => None,
+        };
+        Some((&self.children[child], share))
+    }
+
+    /// The memory it takes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.prefix.len()
+            + size_of_val(self.heads.as_slice())
+            + size_of_val(self.children.as_slice())
+            + size_of_val(self.cells.as_slice())
+    }
+}
+
+enum Below {
+    Level(Level),
+    TooMany,
+    Overflows,
+}
+
+/// The children of the pages `here`, which are on `level`.
+fn below(view: &TreeView, here: &Level, level: u8, max_children: usize) -> Result<Below> {
+    let mut below = Level::new();
+    for (separator, child) in here {
+        let guard = crossbeam_epoch::pin();
+        let block = view.page(child, level, Fill::Normal, &guard)?;
+        let page = TreePage::of_validated(&block);
+        if below.len() + page.children() > max_children {
+            return Ok(Below::TooMany);
+        }
+        below.push((separator.clone(), page.child(0)));
+        for i in 0..page.cells() {
+            if matches!(page.payload(i), Payload::Overflow(_)) {
+                return Ok(Below::Overflows);
+            }
+            let mut key = Vec::new();
+            page.append_key(i, &mut key);
+            below.push((key, page.child(i + 1)));
+        }
+    }
+    Ok(Below::Level(below))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Change, Tree, TreeOptions};
+    use sapwood_storage::{BufferCache, Env};
+    use std::path::Path;
+
+    fn tree(keys: &[Vec<u8>]) -> Tree {
+        let (env, _) = Env::sim(1);
+        let cache = BufferCache::new(4 << 20).unwrap();
+        let mut tree =
+            Tree::create(&env, Path::new("/1.btree"), &TreeOptions { page_bytes: 512 }, &cache).unwrap();
+        let changes: Vec<Change<'_>> = keys.iter().map(|key| Change { key, value: Some(b"value") }).collect();
+        tree.apply(&changes).unwrap();
+        tree.install();
+        tree
+    }
+
+    /// The page on `level` that `key` belongs below, found from the root, and what lies before it.
+    fn from_root(view: &TreeView, key: &[u8], level: u8) -> (Child, u64) {
+        let root = view.root();
+        let (mut child, mut before) = (root.top.unwrap(), 0);
+        for above in (level + 1..root.height).rev() {
+            let guard = crossbeam_epoch::pin();
+            let block = view.page(&child, above, Fill::Normal, &guard).unwrap();
+            let page = TreePage::of_validated(&block);
+            let index = view.child_of_key(&page, key).unwrap();
+            before += page.entries_before(index);
+            child = page.child(index);
+        }
+        (child, before)
+    }
+
+    /// Asks for each key and its neighbours. Gives how many were found, of how many.
+    fn check(keys: &[Vec<u8>], max_children: usize, expected_level: u8) -> (usize, usize) {
+        let tree = tree(keys);
+        let view = tree.view();
+        let directory = Directory::build(&view, max_children).unwrap().unwrap();
+        assert_eq!(directory.level(), expected_level);
+        assert!(directory.children.len() <= max_children && directory.memory_bytes() > 0);
+        let (mut found, mut asked) = (0, 0);
+        for key in keys {
+            let cut = &key[..key.len().saturating_sub(1)];
+            for key in [key.as_slice(), cut, &[key, b"\0".as_slice()].concat(), &[cut, b"\xFF"].concat()] {
+                asked += 1;
+                let Some((place, share)) = directory.find(key) else { continue };
+                let (child, before) = from_root(&view, key, expected_level);
+                assert_eq!((place.child, place.before), (child, before), "{key:?}");
+                assert!(share.is_none_or(|share| (0.0..=1.0).contains(&share)));
+                found += 1;
+            }
+        }
+        for beyond in [b"".as_slice(), b"\0", b"\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF"] {
+            let (place, _) = directory.find(beyond).unwrap();
+            assert_eq!((place.child, place.before), from_root(&view, beyond, expected_level));
+        }
+        (found, asked)
+    }
+
+    #[test]
+    fn what_is_found_is_what_the_inner_pages_say() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut keys: Vec<Vec<u8>> = (0..20_000).map(|_| random.u64(1..).to_be_bytes().to_vec()).collect();
+        keys.sort_unstable();
+        for (max_children, level) in [(MAX_CHILDREN, 0), (200, 1), (20, 2)] {
+            let (found, asked) = check(&keys, max_children, level);
+            assert!(found > asked * 9 / 10, "{found} of {asked}");
+        }
+        // Crowded, and behind a common beginning.
+        let keys: Vec<Vec<u8>> = (0..3000u32)
+            .map(|i| format!("common/{:09}/{i}", if i < 2900 { i } else { i * 1000 }).into_bytes())
+            .collect();
+        let (found, asked) = check(&keys, MAX_CHILDREN, 0);
+        assert!(found > asked / 2, "{found} of {asked}");
+    }
+
+    #[test]
+    fn separators_that_cannot_be_told_apart_or_go_on_elsewhere_have_none() {
+        let alike: Vec<Vec<u8>> =
+            (0..4000u32).map(|i| format!("{}/eight bytes/{i:06}", i / 2000).into_bytes()).collect();
+        assert!(Directory::build(&tree(&alike).view(), MAX_CHILDREN).unwrap().is_none());
+        let long: Vec<Vec<u8>> =
+            (0..100u32).map(|i| [vec![b'l'; 400], i.to_be_bytes().to_vec()].concat()).collect();
+        assert!(Directory::build(&tree(&long).view(), MAX_CHILDREN).unwrap().is_none());
+        assert!(Directory::build(&tree(&[]).view(), MAX_CHILDREN).unwrap().is_none());
+        assert!(Directory::build(&tree(&[b"one".to_vec()]).view(), MAX_CHILDREN).unwrap().is_none());
+    }
+}
