@@ -10,7 +10,7 @@
 //! Invariant: made of one state, whose pages neither change nor move, so it says what the inner pages say.
 use crate::view::TreeView;
 use sapwood_base::Result;
-use sapwood_base::format::btree_page::{Child, Payload, TreePage};
+use sapwood_base::format::btree_page::{Child, Payload, TreePage, begins_with};
 use sapwood_base::key::{common_prefix_len, key_prefix};
 use sapwood_storage::Fill;
 
@@ -106,12 +106,12 @@ impl Directory {
     /// its sides tell. `None` if `key` ties with a separator.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<(&Place, Option<f32>)> {
-        let Some(rest) = key.strip_prefix(self.prefix.as_slice()) else {
+        if !begins_with(key, &self.prefix) {
             // A key that ends inside the prefix is below all separators, as the comparison says too.
             let child = if key < self.prefix.as_slice() { 0 } else { self.heads.len() };
             return Some((&self.children[child], None));
-        };
-        let head = key_prefix(rest);
+        }
+        let head = key_prefix(&key[self.prefix.len()..]);
         let Some(distance) = head.checked_sub(self.heads[0]) else {
             return Some((&self.children[0], None));
         };

@@ -11,7 +11,7 @@ use crate::directory::{Directory, MAX_CHILDREN};
 use crate::file::{RunSource, TreeFile};
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
-use sapwood_base::format::btree_page::{Child, OverflowRun, Payload, TreePage};
+use sapwood_base::format::btree_page::{Child, OverflowRun, Payload, TreePage, begins_with};
 use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_storage::{BlockRef, Fill};
 use std::fmt;
@@ -189,7 +189,9 @@ impl TreeView {
         let Some(found) = self.descend(prefix, Fill::Normal, &guard)? else { return Ok(()) };
         let (page, first) = (TreePage::of_validated(&found.leaf), found.cell);
         // If `prefix` covers what the page does not store with each entry, nothing needs to be put together.
-        let beginning = prefix.strip_prefix(page.prefix()).filter(|rest| rest.len() >= size_of::<u64>());
+        let beginning = Some(prefix).filter(|prefix| begins_with(prefix, page.prefix()));
+        let beginning = beginning.map(|prefix| &prefix[page.prefix().len()..]);
+        let beginning = beginning.filter(|rest| rest.len() >= size_of::<u64>());
         let mut key = Vec::new();
         for cell in first..page.cells() {
             let Payload::Inline(value) = page.payload(cell) else {

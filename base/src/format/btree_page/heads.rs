@@ -65,7 +65,7 @@ pub(super) fn heads_below(heads: &[[u8; HEAD_BYTES]], head: u64, share: Option<f
 
 /// `key.starts_with(prefix)`, without a call for prefixes as short as those of pages often are.
 #[inline]
-pub(super) fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
+pub fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
     if prefix.len() > HEAD_BYTES {
         return key.starts_with(prefix);
     }
