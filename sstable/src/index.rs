@@ -1,7 +1,7 @@
 //! The index of a table in memory: from a key to the block that can hold it.
 //!
 //! Two levels of eight-byte separator prefixes: a root with the first of every 32 blocks, small enough to stay in the
-//! processor's cache, and the groups, four cache lines each. A lookup reads the root, the heads of the four lines (at
+//! processor's cache, and the groups, four cache lines each. A lookup finds its place in the root, the heads of the four lines (at
 //! once, they do not depend on each other) and one line. Only where prefixes are equal does it compare separators.
 //!
 //! Invariants: separators ascend; block 0 has the empty one; unused places of the last group hold `u64::MAX`.
@@ -12,7 +12,7 @@ use sapwood_base::search::partition;
 
 const LINE: usize = 8;
 const GROUP_LINES: usize = 4;
-const GROUP: usize = LINE * GROUP_LINES;
+pub(crate) const GROUP: usize = LINE * GROUP_LINES;
 
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -24,8 +24,53 @@ struct Continued {
     start: u32,
 }
 
+/// The first separator of each group. The stretch from the second to the last is cut into cells of equal width, which
+/// tell where to look: separators that are spread evenly need a comparison or two.
+struct Root {
+    firsts: Vec<u64>,
+    /// How many firsts lie below each cell, and below the end of the last.
+    cells: Vec<u32>,
+    /// Where the first cell begins.
+    start: u64,
+    /// A cell is two to this power wide.
+    shift: u32,
+}
+
+impl Root {
+    fn new(firsts: Vec<u64>) -> Root {
+        // Block 0 has nothing in common with the others; its place says nothing.
+        let start = firsts.get(1).copied().unwrap_or(0);
+        let width = firsts.last().map_or(0, |last| last - start);
+        let wanted = firsts.len().next_power_of_two().ilog2() + 1;
+        let shift = (u64::BITS - width.leading_zeros()).saturating_sub(wanted);
+        let mut cells = Vec::new();
+        for (i, first) in firsts.iter().enumerate().skip(1) {
+            let cell = ((first - start) >> shift) as usize;
+            cells.resize(cells.len().max(cell + 1), i as u32);
+        }
+        cells.push(firsts.len() as u32);
+        Root { firsts, cells, start, shift }
+    }
+
+    /// How many firsts are not above `head`.
+    #[inline]
+    fn not_above(&self, head: u64) -> usize {
+        let Some(distance) = head.checked_sub(self.start) else { return 1.min(self.firsts.len()) };
+        let cell = (distance >> self.shift) as usize;
+        let Some([from, to]) = self.cells.get(cell..).and_then(|cells| cells.first_chunk()) else {
+            return self.firsts.len();
+        };
+        let (from, to) = (*from as usize, *to as usize);
+        from + self.firsts[from..to].partition_point(|first| *first <= head)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.firsts.len() * 8 + self.cells.len() * 4
+    }
+}
+
 pub(crate) struct TableIndex {
-    root: Vec<u64>,
+    root: Root,
     lines: Vec<Line>,
     continued: Vec<Continued>,
     columns: TableIndexColumns,
@@ -40,7 +85,7 @@ impl TableIndex {
         for block in 0..count {
             lines[block / LINE].0[block % LINE] = key_prefix(columns.separator(block));
         }
-        let root = lines.iter().step_by(GROUP_LINES).map(|line| line.0[0]).collect();
+        let root = Root::new(lines.iter().step_by(GROUP_LINES).map(|line| line.0[0]).collect());
         let mut continued: Vec<Continued> = Vec::with_capacity(columns.continued.len());
         for block in &columns.continued {
             let start = match continued.last() {
@@ -68,6 +113,12 @@ impl TableIndex {
     /// REQUIRES: there are blocks.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> usize {
+        self.find_near(key, |_| ())
+    }
+
+    /// [`TableIndex::find`], which tells `near` the first of [`GROUP`] blocks, of which it will be one, as soon as it knows them.
+    #[inline]
+    pub(crate) fn find_near(&self, key: &[u8], near: impl FnOnce(usize)) -> usize {
         let prefix = self.columns.prefix.as_slice();
         let rest = match key.strip_prefix(prefix) {
             Some(rest) => rest,
@@ -77,7 +128,8 @@ impl TableIndex {
         };
         let head = key_prefix(rest);
         // Block 0 has the smallest prefix there is, so at least one root entry is not above.
-        let group = self.root.partition_point(|first| *first <= head).max(1) - 1;
+        let group = self.root.not_above(head).max(1) - 1;
+        near(group * GROUP);
         let lines: &[Line; GROUP_LINES] =
             self.lines[group * GROUP_LINES..].first_chunk().expect("groups are whole");
         let line = (1..GROUP_LINES).map(|line| usize::from(lines[line].0[0] <= head)).sum::<usize>();
@@ -152,7 +204,7 @@ impl TableIndex {
     pub(crate) fn memory_bytes(&self) -> usize {
         let columns = &self.columns;
         let numbers = columns.ends.len() + columns.offsets.len() + columns.raw_lengths.len();
-        self.root.len() * 8
+        self.root.memory_bytes()
             + self.lines.len() * size_of::<Line>()
             + self.continued.len() * size_of::<Continued>()
             + numbers * 4

@@ -8,7 +8,7 @@
 //! caller's business.
 use crate::blocks::{Search, image_len, read_block, search};
 use crate::filter::Filter;
-use crate::index::TableIndex;
+use crate::index::{GROUP, TableIndex};
 use crate::options::ReadOptions;
 use crossbeam_epoch::Guard;
 use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, tag_of, unseal};
@@ -33,6 +33,8 @@ pub use value::{Found, PinnedValue, ValueRef};
 /// waits for, the columns, and of a block of small entries most of the keys.
 const ASKED_LINES: Range<usize> = 2..12;
 const LINE_BYTES: usize = 64;
+/// Slots of the cache in a line of the processor's.
+const SLOTS_PER_LINE: usize = 8;
 /// Blocks that are brought into the cache under one guard.
 const WARM_BLOCKS: usize = 32;
 /// Blocks that are looked at to tell which share is in the cache.
@@ -120,10 +122,16 @@ impl Table {
         sequence: SequenceNumber,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
-        match self.locate(key) {
-            Some(block) => self.get_at(block, key, hash, sequence, guard),
-            None => Ok(None),
+        if self.index.block_count() == 0 {
+            return Ok(None);
         }
+        // The slots near the block's are asked for while the index is still being read.
+        let block = self.index.find_near(key, |first| {
+            for line in 0..GROUP / SLOTS_PER_LINE {
+                self.slots.prefetch(first + line * SLOTS_PER_LINE);
+            }
+        });
+        self.get_at(block, key, hash, sequence, guard)
     }
 
     /// The number of the first block that can hold `key`; `None` in an empty table. For callers that look up many keys
