@@ -271,24 +271,22 @@ impl TreeView {
     fn descend<'g>(&'g self, key: &[u8], fill: Fill, guard: &'g Guard) -> Result<Option<Found<'g>>> {
         let State { file, root, .. } = &*self.state;
         let Some(top) = root.top else { return Ok(None) };
-        let (mut child, mut level, mut before, mut share) = (&top, root.height - 1, 0, None);
+        let (mut child, mut level, mut before, mut share) = (top, root.height - 1, 0, None);
         if let Some(directory) = self.directory()
-            && let Some((place, share_of_page)) = directory.find(key)
+            && let Some(start) = directory.find(key)
         {
-            (child, level, before, share) = (&place.child, directory.level(), place.before, share_of_page);
+            (child, level, before, share) = (start.child, directory.level(), start.before, start.share);
         }
-        let mut below;
         while level > 0 {
-            let block = file.page_near(child, level, share, root.file_pages, fill, guard)?;
+            let block = file.page_near(&child, level, share, root.file_pages, fill, guard)?;
             let page = TreePage::of_validated(&block);
             let index = file.child_of_key(&page, key, share, root.file_pages)?;
             before += page.entries_before(index);
             share = page.share_below(index, key);
-            below = page.child(index);
-            child = &below;
+            child = page.child(index);
             level -= 1;
         }
-        let leaf = file.page_near(child, 0, share, root.file_pages, fill, guard)?;
+        let leaf = file.page_near(&child, 0, share, root.file_pages, fill, guard)?;
         let (cell, is_equal) =
             file.lower_bound_near(&TreePage::of_validated(&leaf), key, share, root.file_pages)?;
         Ok(Some(Found { leaf, cell, is_equal, before: before + cell as u64 }))
