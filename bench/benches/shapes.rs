@@ -3,12 +3,14 @@
 //! ```text
 //! cargo bench -p sapwood-bench --bench shapes                    500,000 rows, three rounds
 //! cargo bench -p sapwood-bench --bench shapes -- 100000 1        rows, rounds
+//! cargo bench -p sapwood-bench --bench shapes -- 100000 1 text   only shapes with this in their names, and the first
 //! ```
 //!
 //! Tags, heads and interpolation take keys for evenly spread until they see that they are not; this shows what it costs
 //! when they are not. Each shape gets a database of its own in each round: it is filled, settled, and read in random
 //! order. Figures are processor time of all threads per operation, background work included, the median of the rounds;
-//! the ratios are to the keys of the first line.
+//! the ratios are to the keys of the first line. Long keys cost more because they are long, too: the same lengths with
+//! bytes drawn evenly tell which part of the price of text is that of its length.
 #![forbid(unsafe_code)]
 use fastrand::Rng;
 use sapwood::{Db, Result};
@@ -31,10 +33,11 @@ struct Shape {
     is_reversed: bool,
 }
 
-const SHAPES: [Shape; 5] = [
+const SHAPES: [Shape; 6] = [
     Shape { name: "16 bytes, drawn evenly", key: even, is_reversed: false },
     Shape { name: "24 bytes that all share, then 16", key: shared, is_reversed: false },
     Shape { name: "text of 8 to 200 bytes", key: text, is_reversed: false },
+    Shape { name: "8 to 200 bytes, drawn evenly", key: even_long, is_reversed: false },
     Shape { name: "decimal numbers in 20 digits", key: decimal, is_reversed: false },
     Shape { name: "16 bytes, written from last to first", key: counted, is_reversed: true },
 ];
@@ -69,6 +72,13 @@ fn text(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
     key.extend_from_slice(&unique);
 }
 
+/// As long as [`text`], but all bytes are drawn evenly.
+fn even_long(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
+    let length = random.usize(8..=200);
+    key.extend_from_slice(&number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
+    key.extend(std::iter::repeat_with(|| random.u8(..)).take(length - 8));
+}
+
 fn decimal(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
     let _ = random;
     key.extend_from_slice(format!("{:020}", number.wrapping_mul(977)).as_bytes());
@@ -81,18 +91,14 @@ fn counted(number: u64, _: &mut Rng, key: &mut Vec<u8>) {
 
 fn main() -> ExitCode {
     // Cargo passes `--bench` of its own.
-    let numbers: std::result::Result<Vec<u64>, _> =
-        std::env::args().skip(1).filter(|argument| argument != "--bench").map(|text| text.parse()).collect();
-    let (rows, rounds) = match numbers.as_deref() {
-        Ok([]) => (500_000, 3),
-        Ok([rows]) => (*rows, 3),
-        Ok([rows, rounds]) => (*rows, *rounds),
-        _ => {
-            eprintln!("usage: cargo bench -p sapwood-bench --bench shapes -- [rows [rounds]]");
-            return ExitCode::from(2);
-        }
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let number = |place: usize, default: u64| arguments.get(place).map_or(Ok(default), |text| text.parse());
+    let (Ok(rows), Ok(rounds), 0..=3) = (number(0, 500_000), number(1, 3), arguments.len()) else {
+        eprintln!("usage: cargo bench -p sapwood-bench --bench shapes -- [rows [rounds [part of a name]]]");
+        return ExitCode::from(2);
     };
-    match run(rows.max(1), rounds.max(1)) {
+    let name = arguments.get(2).map_or("", String::as_str);
+    match run(rows.max(1), rounds.max(1), name) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -101,10 +107,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(rows: u64, rounds: u64) -> Result<()> {
-    let mut figures = SHAPES.map(|_| COLUMNS.map(|_| Vec::new()));
+fn run(rows: u64, rounds: u64, name: &str) -> Result<()> {
+    let (plain, others) = SHAPES.split_first().expect("there are shapes");
+    let shapes: Vec<&Shape> =
+        std::iter::once(plain).chain(others.iter().filter(|shape| shape.name.contains(name))).collect();
+    let mut figures = vec![COLUMNS.map(|_| Vec::new()); shapes.len()];
     for round in 0..rounds {
-        for (shape, figures) in SHAPES.iter().zip(&mut figures) {
+        for (shape, figures) in shapes.iter().zip(&mut figures) {
             eprint!("\rround {} of {rounds}: {:<50}", round + 1, shape.name);
             for (column, nanos) in figures.iter_mut().zip(measure(shape, rows, round)?) {
                 column.push(nanos);
@@ -117,8 +126,8 @@ fn run(rows: u64, rounds: u64) -> Result<()> {
     );
     println!("| keys | {} |", COLUMNS.join(" | "));
     println!("|---|---:|---:|---:|");
-    let medians = figures.map(|shape| shape.map(median));
-    for (shape, row) in SHAPES.iter().zip(&medians) {
+    let medians: Vec<[f64; 3]> = figures.into_iter().map(|shape| shape.map(median)).collect();
+    for (shape, row) in shapes.iter().zip(&medians) {
         print!("| {} |", shape.name);
         for (nanos, plain) in row.iter().zip(&medians[0]) {
             print!(" {:.0} ns, {:.2} |", nanos, nanos / plain);

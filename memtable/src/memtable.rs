@@ -88,7 +88,7 @@ impl Memtable {
         filter.prefetch(keyspace, hash);
         let list = match self.list(keyspace) {
             Some(list) => list,
-            None => self.create(keyspace, &[])?,
+            None => self.create(keyspace)?,
         };
         // The height of a new leaf should not be for the author of a key to choose, so the sequence number goes in.
         let seed = (hash ^ sequence.0.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -135,22 +135,25 @@ impl Memtable {
     /// # Errors
     /// As [`Memtable::insert`].
     pub fn expect_prefix(&self, keyspace: KeyspaceId, prefix: &[u8]) -> Result<()> {
-        self.create(keyspace, prefix).map(|_| ())
+        self.create_as(keyspace, PrefixBase::new(prefix), false).map(|_| ())
     }
 
-    /// Calls [`Memtable::expect_prefix`] with what the keys of each keyspace in `previous` have in common.
+    /// Tells that the keys of each keyspace in `previous` will mostly be like those it has there.
     ///
     /// # Errors
     /// As [`Memtable::insert`].
     pub fn expect_prefixes_of(&self, previous: &Arc<Memtable>) -> Result<()> {
         for keyspace in previous.keyspaces() {
+            let Some(list) = previous.list(keyspace) else { continue };
             // Putting it in order only for this would cost more than it brings.
-            if previous.list(keyspace).is_some_and(Skiplist::is_unsettled) {
+            if list.is_unsettled() {
                 continue;
             }
-            let prefix = previous.common_prefix(keyspace);
-            if !prefix.is_empty() {
-                self.expect_prefix(keyspace, &prefix)?;
+            let base = list
+                .learned(&previous.arena)
+                .unwrap_or_else(|| PrefixBase::new(&previous.common_prefix(keyspace)));
+            if !base.is_plain() {
+                self.create_as(keyspace, base, false)?;
             }
         }
         Ok(())
@@ -163,7 +166,7 @@ impl Memtable {
     /// # Errors
     /// As [`Memtable::insert`].
     pub fn expect_appends(&self, keyspace: KeyspaceId) -> Result<()> {
-        self.create_as(keyspace, &[], true).map(|_| ())
+        self.create_as(keyspace, PrefixBase::default(), true).map(|_| ())
     }
 
     /// Whether an iterator was ever positioned in `keyspace`.
@@ -236,11 +239,11 @@ impl Memtable {
     }
 
     #[cold]
-    fn create(&self, keyspace: KeyspaceId, prefix: &[u8]) -> Result<&Skiplist> {
-        self.create_as(keyspace, prefix, false)
+    fn create(&self, keyspace: KeyspaceId) -> Result<&Skiplist> {
+        self.create_as(keyspace, PrefixBase::default(), false)
     }
 
-    fn create_as(&self, keyspace: KeyspaceId, prefix: &[u8], appends: bool) -> Result<&Skiplist> {
+    fn create_as(&self, keyspace: KeyspaceId, base: PrefixBase, appends: bool) -> Result<&Skiplist> {
         let Some(slot) = self.lists.slot(keyspace) else {
             return Err(Error::invalid_argument(format!(
                 "keyspaces have numbers below {MAX_KEYSPACES}, not {keyspace}"
@@ -250,7 +253,7 @@ impl Memtable {
         if let Some(list) = slot.get() {
             return Ok(list);
         }
-        let list = Box::new(Skiplist::new(&self.arena, PrefixBase::new(prefix))?);
+        let list = Box::new(Skiplist::new(&self.arena, base)?);
         if appends {
             list.expect_appends();
         }

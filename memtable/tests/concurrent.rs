@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const WRITERS: u64 = 4;
+const PATTERNS: u64 = 5;
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 
 /// Writer `writer`'s key number `i`. Writers share leaves, prefixes and, every seventh time, keys.
@@ -20,6 +21,7 @@ fn key(pattern: u64, writer: u64, i: u64) -> Vec<u8> {
         0 => number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes().to_vec(),
         1 => number.to_be_bytes().to_vec(),
         2 => (u64::MAX - number).to_be_bytes().to_vec(),
+        3 => format!("{:020}", number * 977).into_bytes(),
         _ => format!("the/same/prefix/{:05}", number.wrapping_mul(7919) % 65_536).into_bytes(),
     }
 }
@@ -148,7 +150,7 @@ fn write(pattern: u64, memtable: &Memtable, writer: u64, count: u64, acknowledge
 fn the_first_readers_find_what_was_appended() {
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 1 << 20 });
     for round in 0..150 {
-        let pattern = round % 4;
+        let pattern = round % PATTERNS;
         let memtable = Memtable::new(round, pool.take().unwrap());
         memtable.expect_appends(KEYSPACE).unwrap();
         let acknowledged: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
@@ -175,7 +177,7 @@ fn the_first_readers_find_what_was_appended() {
 
 #[test]
 fn writers_and_readers_agree() {
-    for pattern in 0..4 {
+    for pattern in 0..PATTERNS {
         run(pattern, 10_000);
     }
 }

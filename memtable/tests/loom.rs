@@ -348,6 +348,89 @@ fn a_backward_scan_loses_nothing_to_a_split() {
     });
 }
 
+/// Puts the list into another order.
+fn reorder(map: &Map) {
+    assert!(map.list.reorder(&map.nodes, PrefixBase::new(b"k")).unwrap());
+}
+
+#[test]
+fn an_insert_beside_a_new_order_is_not_lost() {
+    model(|| {
+        let map = Arc::new(Map::new(&[b"ka"]));
+        let other = Arc::clone(&map);
+        let reorderer = thread::spawn(move || reorder(&other));
+        map.insert(b"kb", 5, LOW);
+        // Who was told of an insert finds it, in whichever order it is.
+        assert_eq!(map.get(b"kb", 100), Some(5));
+        reorderer.join().unwrap();
+        assert_eq!([map.get(b"ka", 100), map.get(b"kb", 100)], [Some(1), Some(5)]);
+        check(&map.forward(), &[b"ka", b"kb"]);
+        map.list.verify(&map.nodes);
+    });
+}
+
+#[test]
+fn a_split_beside_a_new_order_loses_nothing() {
+    model(|| {
+        let map = Arc::new(Map::new(&[b"ka", b"kc"]));
+        let other = Arc::clone(&map);
+        let reorderer = thread::spawn(move || reorder(&other));
+        map.insert(b"kb", 5, HIGH);
+        reorderer.join().unwrap();
+        check(&map.forward(), &[b"ka", b"kb", b"kc"]);
+        assert_eq!(map.list.entries(), 3);
+        map.list.verify(&map.nodes);
+    });
+}
+
+#[test]
+fn a_lookup_beside_a_new_order_finds_what_it_was_told_of() {
+    model(|| {
+        let map = Arc::new(Map::new(&[b"ka"]));
+        let told = Arc::new(AtomicUsize::new(0));
+        let (other, tell) = (Arc::clone(&map), Arc::clone(&told));
+        let writer = thread::spawn(move || {
+            reorder(&other);
+            other.insert(b"kb", 5, LOW);
+            tell.store(1, Ordering::Release);
+        });
+        let is_told = told.load(Ordering::Acquire) == 1;
+        let found = map.get(b"kb", 100);
+        assert!(found == Some(5) || found.is_none() && !is_told);
+        assert_eq!(map.get(b"ka", 100), Some(1));
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn a_new_version_beside_a_new_order_hides_the_old_one() {
+    model(|| {
+        let map = Arc::new(Map::new(&[b"ka"]));
+        let other = Arc::clone(&map);
+        let reorderer = thread::spawn(move || reorder(&other));
+        map.insert(b"ka", 5, LOW);
+        assert_eq!([map.get(b"ka", 100), map.get(b"ka", 4)], [Some(5), Some(1)]);
+        reorderer.join().unwrap();
+        assert_eq!([map.get(b"ka", 100), map.get(b"ka", 4)], [Some(5), Some(1)]);
+        assert_eq!(map.forward().len(), 2);
+    });
+}
+
+#[test]
+fn scans_beside_a_new_order_meet_everything_once() {
+    for backward in [false, true] {
+        model(move || {
+            let map = Arc::new(Map::new(&[b"ka", b"kb", b"kc"]));
+            let other = Arc::clone(&map);
+            let reorderer = thread::spawn(move || reorder(&other));
+            let entries = if backward { map.backward() } else { map.forward() };
+            check(&entries, &[b"ka", b"kb", b"kc"]);
+            assert_eq!(entries.len(), 3);
+            reorderer.join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn the_arena_hands_out_every_unit_once() {
     model(|| {

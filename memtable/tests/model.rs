@@ -27,10 +27,12 @@ enum Shape {
     Nested,
     ZerosAndOnes,
     Long,
+    Decimal,
+    Tenants,
     Mixed,
 }
 
-const SHAPES: [Shape; 9] = [
+const SHAPES: [Shape; 11] = [
     Shape::Tiny,
     Shape::Dense,
     Shape::Ascending,
@@ -39,6 +41,8 @@ const SHAPES: [Shape; 9] = [
     Shape::Nested,
     Shape::ZerosAndOnes,
     Shape::Long,
+    Shape::Decimal,
+    Shape::Tenants,
     Shape::Mixed,
 ];
 
@@ -58,6 +62,12 @@ fn key(random: &mut fastrand::Rng, shape: Shape, step: u64) -> Vec<u8> {
             let last = key.len() - 1;
             key[last] = random.u8(..);
             key
+        }
+        Shape::Decimal => format!("{:020}", random.u64(0..100_000) * 977).into_bytes(),
+        // The one that most keys belong to changes.
+        Shape::Tenants => {
+            let tenant = if random.u8(..) < 8 { random.u64(0..10) } else { step / 4000 + 4 };
+            format!("tenant/{tenant:03}/{:x}", random.u32(..)).into_bytes()
         }
         Shape::Mixed => {
             let shape = SHAPES[random.usize(0..SHAPES.len() - 2)];
@@ -141,7 +151,12 @@ fn run(seed: u64) {
             random.choice(&[&b"a/long/common/prefix/"[..], b"\0\0\0\0", b"xxxxxxxxx", b"b"]).unwrap();
         memtable.expect_prefix(KeyspaceId(0), prefix).unwrap();
     }
-    let steps = if matches!(shape, Shape::Long) { 300 } else { 4000 };
+    let steps = match shape {
+        Shape::Long => 300,
+        // Enough for the lists to look at what their keys have in common.
+        Shape::Decimal | Shape::Tenants => 8000,
+        _ => 4000,
+    };
     // Some keyspaces are not read for a while, and expect that.
     let quiet_until = if seed % 3 == 1 { random.usize(..steps as usize) } else { 0 };
     if quiet_until > 0 {
@@ -167,7 +182,7 @@ fn run(seed: u64) {
         let version = (key, Reverse(sequence));
         crossbeam.insert((keyspace, version.clone()), (kind, value.clone()));
         models[keyspace as usize].insert(version, (kind, value));
-        if step % 997 == 0 || step as u64 + 1 == steps {
+        if step % if steps > 4000 { 1994 } else { 997 } == 0 || step as u64 + 1 == steps {
             let quiet = usize::from(step < quiet_until);
             for (keyspace, iterator) in iterators.iter_mut().enumerate().take(KEYSPACES as usize - quiet) {
                 walk(seed, &mut random, iterator, &models[keyspace], shape);

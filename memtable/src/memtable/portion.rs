@@ -189,7 +189,7 @@ impl Memtable {
             let common = group.iter().skip(1).fold(group[0].common.as_slice(), |common, of| {
                 &common[..common_prefix_len(common, &of.common)]
             });
-            let list = self.create(group[0].id, common)?;
+            let list = self.create_as(group[0].id, PrefixBase::new(common), false)?;
             let runs = group.iter_mut().map(|of| std::mem::take(&mut of.staged)).collect();
             list.build(&self.arena, runs, threads)?;
         }
@@ -199,7 +199,7 @@ impl Memtable {
     fn check_keyspace(&self, keyspace: KeyspaceId) -> Result<()> {
         match keyspace.0 < MAX_KEYSPACES {
             true => Ok(()),
-            false => self.create(keyspace, &[]).map(drop),
+            false => self.create(keyspace).map(drop),
         }
     }
 }

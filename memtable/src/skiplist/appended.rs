@@ -113,7 +113,7 @@ impl Rest {
         for (i, entry) in waiting.iter_mut().enumerate() {
             entry.place = count - i as u32;
         }
-        let skipped = if base.is_empty() { size_of::<u64>() } else { 0 };
+        let skipped = if base.is_plain() { size_of::<u64>() } else { 0 };
         sort(nodes, &mut waiting, skipped);
         waiting
     }
@@ -187,7 +187,7 @@ impl Skiplist {
         // Acquire: pairs with the Release of `push`.
         while let Some(top) = appended.last.0.load(Ordering::Acquire) {
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
-            waiting.extend(rest.take(nodes, &self.base, top).iter().map(|entry| entry.record));
+            waiting.extend(rest.take(nodes, &self.order().base, top).iter().map(|entry| entry.record));
             for (i, offset) in waiting.iter().enumerate() {
                 if let Some(ahead) = waiting.get(i + LOOKAHEAD) {
                     nodes.prefetch_record(*ahead);

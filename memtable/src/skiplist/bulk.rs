@@ -4,7 +4,8 @@
 //! An insert at a random place spends most of its time on the way there. Here nobody searches: the prefixes are
 //! sorted, records are looked at again only where prefixes are equal (a look in another order than that of the arena
 //! is a cache miss), and every leaf is written once.
-use super::leaf::{LEAF_SLOTS, LeafOffset, MAX_HEIGHT, RecordOffset};
+use super::leaf::RecordOffset;
+use super::leaves::{FILLED_SLOTS, Leaves, link_all};
 use super::node::{KeyValue, Nodes, Record, Space};
 use super::{PrefixBase, Skiplist};
 use crate::sync::Ordering;
@@ -12,12 +13,13 @@ use rayon::prelude::*;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::cmp::Reverse;
 
-/// Slots that are filled: some are left for the inserts to come.
-const FILLED_SLOTS: usize = LEAF_SLOTS * 4 / 5;
 /// Fewer entries are not worth several threads.
 const PARALLEL_ENTRIES: usize = if cfg!(test) { 256 } else { 16 << 10 };
 /// Prefixes of each run that are looked at to find ranges of the same size.
 const SAMPLES_PER_RUN: usize = 32;
+
+/// Keys that are looked at to choose prefixes.
+const LEARNED_SAMPLE: usize = 512;
 
 /// A record that is in the arena and in no list yet.
 #[derive(Clone, Copy)]
@@ -69,16 +71,6 @@ impl Staged {
     }
 }
 
-/// Leaves that were written and are linked nowhere yet.
-#[derive(Default)]
-struct Leaves {
-    /// With the prefix of the low key and the height.
-    written: Vec<(u64, LeafOffset, usize)>,
-    entries: u64,
-    /// Memory of the records.
-    units: u64,
-}
-
 impl Skiplist {
     /// Makes records visible; each of `runs` holds any number of them in any order. REQUIRES: nobody else uses the list
     /// meanwhile. On an error some are visible.
@@ -90,10 +82,14 @@ impl Skiplist {
     pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
         let entries: usize = runs.iter().map(Vec::len).sum();
         let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
-        if !self.has_plain_prefixes() {
+        if self.entries() == 0 && entries as u64 >= super::reorder::LEARNS_FROM {
+            self.learn_from(nodes, &runs)?;
+        }
+        let order = self.order();
+        if !order.base.is_plain() {
             let take_prefixes = |run: &mut Vec<Staged>| {
                 for entry in run {
-                    entry.prefix = self.base.prefix_of(nodes.record(entry.record).key());
+                    entry.prefix = order.base.prefix_of(nodes.record(entry.record).key());
                 }
             };
             match parallel {
@@ -104,7 +100,7 @@ impl Skiplist {
         if self.entries() > 0 {
             return self.link_sorted(nodes, &sorted(nodes, runs.concat()));
         }
-        let ranges: Vec<Leaves> = match parallel {
+        let ranges: Vec<(Leaves, u64)> = match parallel {
             // A few more ranges than threads, because one thread may come late.
             true => {
                 let bounds = split(&runs, threads * 4);
@@ -119,22 +115,27 @@ impl Skiplist {
             false => vec![write_leaves(nodes, &sorted(nodes, runs.concat()))?],
         };
 
-        let mut last = [nodes.leaf(self.head); MAX_HEIGHT];
-        for range in &ranges {
-            for &(prefix, offset, height) in &range.written {
-                let leaf = nodes.leaf(offset);
-                for before in last.iter_mut().take(height).enumerate() {
-                    // SAFETY: `last` holds leaves that have the level, from the head on.
-                    unsafe { before.1.link(before.0) }.set(prefix, Some(offset));
-                    *before.1 = leaf;
-                }
-                self.levels.fetch_max(height as u32, Ordering::Relaxed);
-            }
-            self.totals.0.fetch_add((range.entries << 32) | range.units, Ordering::Relaxed);
-        }
-        // Keys that go on behind the last one do not halve the last leaf.
-        last[0].set_ascending(true);
+        let totals: u64 = ranges.iter().map(|range| range.1).sum();
+        link_all(nodes, order, ranges.into_iter().map(|range| range.0));
+        self.totals.0.fetch_add(totals, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Chooses prefixes that suit the keys of `runs`. REQUIRES: the list is empty.
+    fn learn_from(&self, nodes: &Nodes, runs: &[Vec<Staged>]) -> Result<()> {
+        let entries: usize = runs.iter().map(Vec::len).sum();
+        let mut sample: Vec<&[u8]> = runs
+            .iter()
+            .flatten()
+            .step_by((entries / LEARNED_SAMPLE).max(1))
+            .map(|entry| nodes.record(entry.record).key())
+            .collect();
+        sample.sort_unstable();
+        sample.dedup();
+        match self.order().base.better_for(&sample) {
+            Some(base) => self.reorder(nodes, base).map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// Links records one by one; neighbours share the way through the list.
@@ -185,13 +186,14 @@ fn sorted(nodes: &Nodes, mut staged: Vec<Staged>) -> Vec<Staged> {
     staged
 }
 
-/// Writes leaves of sorted records from left to right.
-fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<Leaves> {
-    let mut leaves = Leaves { entries: staged.len() as u64, ..Leaves::default() };
+/// Writes leaves of sorted records from left to right. Returns what is to be added to the list's totals, too.
+fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Leaves, u64)> {
+    let mut leaves = Leaves::default();
+    let mut totals = 0;
     let mut slots = Vec::with_capacity(FILLED_SLOTS);
     let mut last: Option<Staged> = None;
     for entry in staged {
-        leaves.units += u64::from(entry.units);
+        totals += (1 << 32) | u64::from(entry.units);
         match last.filter(|last| last.prefix == entry.prefix).map(|last| nodes.record(last.record)) {
             // Relaxed: nobody else uses the list yet.
             Some(newer) if newer.key() == nodes.record(entry.record).key() => {
@@ -207,17 +209,5 @@ fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<Leaves> {
         last = Some(*entry);
     }
     leaves.write(nodes, &mut slots)?;
-    Ok(leaves)
-}
-
-impl Leaves {
-    fn write(&mut self, nodes: &Nodes, slots: &mut Vec<(u64, RecordOffset)>) -> Result<()> {
-        let Some((low_prefix, low)) = slots.first().copied() else { return Ok(()) };
-        // Every fourth leaf of a level goes up: the tower that chance would give on average.
-        let height = (1 + (self.written.len() + 1).trailing_zeros() as usize / 2).min(MAX_HEIGHT);
-        let leaf = nodes.new_leaf(height, low_prefix, Some(low), slots)?;
-        self.written.push((low_prefix, leaf.offset(), height));
-        slots.clear();
-        Ok(())
-    }
+    Ok((leaves, totals))
 }

@@ -6,6 +6,7 @@
 //! met twice. Going left it searches the leaf before the low key of the current one.
 use crate::skiplist::leaf::{LEAF_SLOTS, LeafOffset, RecordOffset};
 use crate::skiplist::node::{Leaf, Nodes, Record};
+use crate::skiplist::order::Order;
 use crate::skiplist::{Skiplist, leaf::LeafBody};
 use crate::sync::{Ordering, Spin};
 
@@ -85,15 +86,17 @@ impl Cursor {
 
     /// Moves to the first entry.
     pub fn seek_to_first(&mut self, list: &Skiplist, nodes: &Nodes) {
-        self.copy(list, nodes, nodes.leaf(list.head), Target::Leaf);
+        let order = list.order();
+        self.copy(order, nodes, nodes.leaf(order.head), Target::Leaf);
         self.settle_forward(list, nodes);
     }
 
     /// Moves to the last entry.
     pub fn seek_to_last(&mut self, list: &Skiplist, nodes: &Nodes) {
-        let mut leaf = nodes.leaf(list.head);
-        // Relaxed: see `Skiplist::descend`.
-        let mut level = (list.levels.load(Ordering::Relaxed) as usize).max(1);
+        let order = list.order();
+        let mut leaf = nodes.leaf(order.head);
+        // Relaxed: see `Order::descend`.
+        let mut level = (order.levels.load(Ordering::Relaxed) as usize).max(1);
         while level > 0 {
             level -= 1;
             // SAFETY: the leaf is the head or was reached by a link of this or a higher level.
@@ -101,15 +104,16 @@ impl Cursor {
                 leaf = nodes.leaf(next);
             }
         }
-        self.copy(list, nodes, leaf, Target::Last);
+        self.copy(order, nodes, leaf, Target::Last);
         self.settle_backward(list, nodes);
     }
 
     /// Moves to the first entry whose key is `>= key`.
     pub fn seek(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        let prefix = list.base.prefix_of(key);
-        let leaf = list.descend::<false>(nodes, prefix, key, 0);
-        self.copy(list, nodes, leaf, Target::AtLeast(prefix, key));
+        let order = list.order();
+        let prefix = order.base.prefix_of(key);
+        let leaf = order.descend::<false>(nodes, prefix, key, 0);
+        self.copy(order, nodes, leaf, Target::AtLeast(prefix, key));
         self.settle_forward(list, nodes);
     }
 
@@ -189,7 +193,9 @@ impl Cursor {
         self.newer.clear();
         while self.index >= self.len {
             let Some(next) = self.next else { return self.clear() };
-            self.copy(list, nodes, nodes.leaf(next), Target::Leaf);
+            // The leaf may be one of an order that has been replaced since. It has all that was there when the cursor was
+            // positioned, and so have those to its right.
+            self.copy(list.order(), nodes, nodes.leaf(next), Target::Leaf);
         }
         for record in self.slots[self.index..self.len.min(self.index + LOOKAHEAD)].iter().flatten() {
             nodes.prefetch_record(*record);
@@ -245,13 +251,15 @@ impl Cursor {
     }
 
     fn copy_before(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        let prefix = list.base.prefix_of(key);
-        let leaf = list.descend::<true>(nodes, prefix, key, 0);
-        self.copy(list, nodes, leaf, Target::Before(prefix, key));
+        let order = list.order();
+        let prefix = order.base.prefix_of(key);
+        let leaf = order.descend::<true>(nodes, prefix, key, 0);
+        self.copy(order, nodes, leaf, Target::Before(prefix, key));
     }
 
-    /// Copies the leaf in which `target` is, which is `leaf` or one to its right.
-    fn copy<'a>(&mut self, list: &Skiplist, nodes: &'a Nodes, mut leaf: Leaf<'a>, target: Target<'_>) {
+    /// Copies the leaf in which `target` is, which is `leaf` or one to its right. What is looked for by key must be looked
+    /// for in the order that the leaf is part of.
+    fn copy<'a>(&mut self, order: &Order, nodes: &'a Nodes, mut leaf: Leaf<'a>, target: Target<'_>) {
         let mut spin = Spin::default();
         loop {
             if let Some(version) = leaf.begin_read() {
@@ -259,8 +267,8 @@ impl Cursor {
                 let right = match target {
                     Target::Leaf => None,
                     Target::Last => link.next().map(|next| nodes.leaf(next)),
-                    Target::AtLeast(prefix, key) => list.right_of::<false>(nodes, link, prefix, key),
-                    Target::Before(prefix, key) => list.right_of::<true>(nodes, link, prefix, key),
+                    Target::AtLeast(prefix, key) => order.right_of::<false>(nodes, link, prefix, key),
+                    Target::Before(prefix, key) => order.right_of::<true>(nodes, link, prefix, key),
                 };
                 if let Some(right) = right {
                     leaf = right;
@@ -270,7 +278,7 @@ impl Cursor {
                     Target::Leaf => 0,
                     Target::Last => leaf.count(),
                     Target::AtLeast(prefix, key) | Target::Before(prefix, key) => {
-                        list.place(nodes, leaf, prefix, key).index
+                        order.place(nodes, leaf, prefix, key).index
                     }
                 };
                 self.copy_slots(&leaf);

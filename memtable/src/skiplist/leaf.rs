@@ -9,6 +9,8 @@
 //! ```
 //!
 //! Slots from `count` on have the prefix `u64::MAX`, so counting smaller prefixes needs no `count`.
+//!
+//! A leaf may be frozen: readers go on, and writers are told to look for their place elsewhere.
 use crate::skiplist::node::Leaf;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence, hint};
 use sapwood_base::planted::{self, Bug};
@@ -18,6 +20,9 @@ use std::num::NonZeroU32;
 pub const LEAF_SLOTS: usize = if cfg!(loom) { 2 } else { 30 };
 /// The highest tower. With one leaf in four going up, 4^12 leaves are more than an arena can hold.
 pub const MAX_HEIGHT: usize = if cfg!(loom) { 2 } else { 12 };
+
+/// The version of a frozen leaf: even, so that readers take what they see, and beyond what locking counts up to.
+const FROZEN: u64 = u64::MAX - 1;
 
 /// Names a complete leaf. Only `node` makes new ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,10 +248,14 @@ impl LeafBody {
         self.ascending.store(u8::from(ascending), Ordering::Relaxed);
     }
 
-    fn lock(&self) -> u64 {
+    /// Waits for the lock; `None` if the leaf is frozen.
+    fn lock(&self) -> Option<u64> {
         let mut spin = Spin::default();
         loop {
             let version = self.version.load(Ordering::Relaxed);
+            if version == FROZEN {
+                return None;
+            }
             // Acquire pairs with the release store in `unlock`: this writer continues where the last one stopped.
             if version.is_multiple_of(2)
                 && self
@@ -257,10 +266,15 @@ impl LeafBody {
                 // Pairs with the fence in `unchanged_since`, and makes records that were written before the lock
                 // was taken complete for whoever meets them through a relaxed slot store.
                 fence(Ordering::Release);
-                return version;
+                return Some(version);
             }
             spin.wait();
         }
+    }
+
+    /// Lets writers in again. `version` is what [`LockedLeaf::freeze`] gave. REQUIRES: the leaf is frozen.
+    pub(super) fn thaw(&self, version: u64) {
+        self.unlock(version);
     }
 
     fn unlock(&self, version: u64) {
@@ -276,11 +290,20 @@ pub struct LockedLeaf<'a> {
 }
 
 impl<'a> LockedLeaf<'a> {
-    /// Waits for the lock of `leaf`.
+    /// Waits for the lock of `leaf`; `None` if it is frozen.
     #[inline]
-    pub fn lock(leaf: Leaf<'a>) -> LockedLeaf<'a> {
-        let version = leaf.lock();
-        LockedLeaf { leaf, version }
+    pub fn lock(leaf: Leaf<'a>) -> Option<LockedLeaf<'a>> {
+        let version = leaf.lock()?;
+        Some(LockedLeaf { leaf, version })
+    }
+
+    /// Gives the lock back and keeps other writers out, until [`LeafBody::thaw`] is called with what this returns.
+    pub(super) fn freeze(self) -> u64 {
+        let version = self.version;
+        // Release, as in `unlock`.
+        self.leaf.version.store(FROZEN, Ordering::Release);
+        std::mem::forget(self);
+        version
     }
 
     /// The leaf.
