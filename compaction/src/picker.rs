@@ -40,6 +40,17 @@ pub fn pick(
     }
 }
 
+/// Whether `compaction`, between two of its slices, should be given up for something more urgent, which [`pick`] names;
+/// what is left of it is picked again later.
+pub fn gives_way(compaction: &Compaction, version: &Version, options: &CompactionOptions) -> bool {
+    match options.style {
+        CompactionStyle::Hybrid => {
+            compaction.target_level == LAST_LEVEL && hybrid::level0_is_next(version, options)
+        }
+        CompactionStyle::Leveled => false,
+    }
+}
+
 /// How far level 0 is above its trigger: 0 at the trigger and below, growing by 1 for each `level0_runs` more.
 pub fn debt(version: &Version, options: &CompactionOptions) -> f64 {
     let runs = version.level(0).count() as f64;

@@ -645,9 +645,14 @@ pub(crate) fn run_compaction(
         core.install(step.edits, step.handles, None)?;
         core.update_debt(&core.view.reference());
         core.background.changed.notify_all();
-        // The rest is picked again after the pause, or when the driver of a machine without threads asks for it.
+        let view = core.view.reference();
+        let gives_way = view
+            .keyspace(keyspace)
+            .is_some_and(|space| picker::gives_way(job.compaction(), &space.version, &options));
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
-        if !manual && (driven || core.background.should_yield()) {
+        // The rest is picked again: after what is more urgent, after the pause, or when the driver of a machine without
+        // threads asks for it.
+        if !manual && (gives_way || driven || core.background.should_yield()) {
             return Ok(());
         }
     }
