@@ -5,8 +5,8 @@
 //!
 //! *What is durable when.* A record is in the page cache when its bytes were stored (mapped segment) or `pwrite`
 //! returned: it survives the end of the process. It survives a power loss once [`Wal::wait_durable`] returned.
-//! Positions are handed out only inside segments that are provisioned: created, filled with real zeros and synced
-//! with their header. So a full disk is met here, before anything was reserved, and never in the middle of a record.
+//! Positions are handed out only inside segments that are provisioned: created with all their room and synced with
+//! their header. So a full disk is met here, before anything was reserved, and never in the middle of a record.
 //!
 //! Segments are recycled: once everything in one is in tables, a new header gives it a later stretch of the stream.
 //! Checksums are seeded with the position, so bytes of an earlier life never validate. File names are slots and say
@@ -38,6 +38,8 @@ const RING_SLOTS: usize = 4096;
 const ROTATION_MARGIN: u64 = 512;
 /// Positions end here; a little below what the words of the ring can hold. The commits of 128 TiB of log.
 const POSITION_LIMIT: u64 = (1 << POSITION_BITS) - (1 << 20);
+/// Segments that are made ready ahead of writers who fill them.
+const AHEAD_MAX: u64 = 3;
 /// Spare segments that are kept for recycling.
 pub(crate) const SPARES_MAX: usize = 8;
 
@@ -285,10 +287,13 @@ impl Wal {
         (at.position - self.base) / self.segment_units != (at.end - self.base) / self.segment_units
     }
 
-    /// Makes one segment ready ahead of the writers.
+    /// Makes segments ready ahead of the writers: one, and one more for each that this opening has filled, up to three.
+    /// While tables are written, the sync of a header can take the disk longer than writers need to fill a segment.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
         let tail = self.tail.peek().1;
-        self.provision(tail + self.segment_units + self.segment_units / 2)
+        let filled = (tail - self.base) / self.segment_units;
+        let ahead = (1 + filled).min(AHEAD_MAX);
+        self.provision(tail + ahead * self.segment_units + self.segment_units / 2)
     }
 
     /// Makes segments ready up to `position`.

@@ -43,6 +43,12 @@ pub trait File: Send + Sync {
     fn path(&self) -> &Path;
     /// Asks for the bytes to be read ahead of use. A hint: may do nothing.
     fn prefetch(&self, _offset: u64, _len: u64) {}
+    /// Reserves room for the first `len` bytes; what was not written there reads as zeros. True if writes into that
+    /// room, through a mapping too, need no other: they cannot meet a full disk. False, and nothing done, where the file
+    /// system does not promise that; then only written zeros are room. Survives a power loss once the file was synced.
+    fn allocate(&self, _len: u64) -> Result<bool> {
+        Ok(false)
+    }
     /// Bytes that [`fill_zeros`] should hand over at a time.
     fn zeros_per_write(&self) -> usize {
         ZEROS_PER_WRITE

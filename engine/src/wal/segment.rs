@@ -33,9 +33,11 @@ pub(crate) fn open(
 ) -> Result<Box<dyn LogSegment>> {
     let file = if create {
         let file = fs.create_new(path)?;
-        // Real zeros, not a hole: a store into a mapping must not be the one to meet a full disk.
-        fs::fill_zeros(&*file, 0, bytes as u64)?;
-        file.sync_all()?;
+        // Real room, not a hole: a store into a mapping must not be the one to meet a full disk.
+        match mapped && file.allocate(bytes as u64)? {
+            true => file.sync_all()?,
+            false => fs::fill_zeros(&*file, 0, bytes as u64)?,
+        }
         file
     } else {
         fs.open(path, OpenMode::ReadWrite)?

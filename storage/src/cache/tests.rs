@@ -279,7 +279,7 @@ fn charges_make_the_cache_smaller_and_their_end_larger() {
     for _ in 0..100 {
         cache.charge(100 << 10);
     }
-    let left = (16 << 20) - (100 * 100 << 10);
+    let left = (16 << 20) - ((100 * 100) << 10);
     assert!(cache.capacity_bytes().abs_diff(left) <= 16 << 14, "{}", cache.capacity_bytes());
     load_all();
     assert!(cache.used_bytes() <= left + (16 << 14), "{:?}", cache.stats());
@@ -290,7 +290,7 @@ fn charges_make_the_cache_smaller_and_their_end_larger() {
     assert!(cache.stats().evictions > 0);
     // A new capacity knows of the charges.
     cache.set_capacity_bytes(64 << 20);
-    assert_eq!(cache.capacity_bytes(), (64 << 20) - (32 << 20) - (100 * 100 << 10));
+    assert_eq!(cache.capacity_bytes(), (64 << 20) - (32 << 20) - ((100 * 100) << 10));
     cache.discharge(32 << 20);
     for _ in 0..100 {
         cache.discharge(100 << 10);

@@ -143,23 +143,27 @@ impl FileSystem for OsFileSystem {
 }
 
 /// Whether a store into a shared mapping of the first `len` bytes needs no new space on disk, ever.
+#[cfg(target_os = "linux")]
+fn overwrites_in_place(file: &std::fs::File, metadata: &std::fs::Metadata, len: usize) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    metadata.blocks().saturating_mul(512) >= len as u64 && is_overwritten_in_place(file)
+}
+
+/// Whether blocks of the file that were written once stay its own.
 ///
 /// A file system that copies on write allocates again when a page that was written back is stored to once more, and
 /// tells of a full disk by a signal that kills the process. So only file systems known to overwrite in place count.
 #[cfg(target_os = "linux")]
-fn overwrites_in_place(file: &std::fs::File, metadata: &std::fs::Metadata, len: usize) -> bool {
-    use std::os::unix::fs::MetadataExt;
+fn is_overwritten_in_place(file: &std::fs::File) -> bool {
     const EXT4: u64 = 0xEF53;
     const XFS: u64 = 0x5846_5342;
     const TMPFS: u64 = 0x0102_1994;
     // Containers. Writes go to the upper layer, in practice one of the three above.
     const OVERLAY: u64 = 0x794C_7630;
-    let allocated = metadata.blocks().saturating_mul(512) >= len as u64;
-    let known = rustix::fs::fstatfs(file).is_ok_and(|stat| {
+    rustix::fs::fstatfs(file).is_ok_and(|stat| {
         // The kernel's magic numbers have 32 bits; the field is signed and as wide as a pointer on some machines.
         [EXT4, XFS, TMPFS, OVERLAY].contains(&(stat.f_type as u64 & 0xFFFF_FFFF))
-    });
-    allocated && known
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -254,6 +258,23 @@ impl File for OsFile {
     /// filling takes 36 ms for 32 MiB instead of 14.
     fn zeros_per_write(&self) -> usize {
         4096
+    }
+
+    /// Blocks that are allocated but were never written read as zeros. To write one, ext4 and XFS change its mark and keep
+    /// room for that; a store into a mapping needs nothing else. Files in memory have no such marks.
+    #[cfg(target_os = "linux")]
+    fn allocate(&self, len: u64) -> Result<bool> {
+        use rustix::io::Errno;
+        if !is_overwritten_in_place(&self.file) {
+            return Ok(false);
+        }
+        let allocate = || rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len);
+        match rustix::io::retry_on_intr(allocate) {
+            Ok(()) => Ok(true),
+            // Ext4 without extents, and layers that do not hand it on.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(self.failed("allocate", 0, error.into())),
+        }
     }
 
     fn sync_data(&self) -> Result<()> {
@@ -504,6 +525,34 @@ mod tests {
         file.read_exact_at(0, &mut buffer).unwrap();
         assert_eq!(&buffer[..1], b"x");
         assert!(fs.map_shared(&path, 2 << 20).is_err());
+    }
+
+    #[test]
+    fn allocated_room_reads_as_zeros_and_can_be_mapped() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("a");
+        let file = fs.create_new(&path).unwrap();
+        // The folder for temporary files may lie on a file system that copies on write.
+        if !file.allocate(1 << 20).unwrap() {
+            assert_eq!(file.len().unwrap(), 0);
+            return;
+        }
+        assert_eq!(file.len().unwrap(), 1 << 20);
+        let map = fs.map_shared(&path, 1 << 20).unwrap().expect("allocated, so it can be mapped");
+        // SAFETY: this thread is the only one that has the mapping, and no slice is alive during the store.
+        unsafe { map.write(5000, b"stored") };
+        map.sync_range(5000, 6).unwrap();
+        let mut bytes = vec![9u8; 1 << 20];
+        file.read_exact_at(0, &mut bytes).unwrap();
+        assert_eq!(&bytes[5000..5006], b"stored");
+        bytes[5000..5006].fill(0);
+        assert!(bytes.iter().all(|byte| *byte == 0));
+        // A second time nothing changes.
+        assert!(file.allocate(1 << 20).unwrap());
+        file.read_exact_at(5000, &mut bytes[..6]).unwrap();
+        assert_eq!(&bytes[..6], b"stored");
+        drop(map);
     }
 
     #[test]

@@ -372,6 +372,14 @@ impl File for InjectedFile {
         }
     }
 
+    fn allocate(&self, len: u64) -> Result<bool> {
+        let path = self.inner.path();
+        match self.injector.begin(Operation::Write, path, 0, 0) {
+            Some(Effect::Fails(cause)) => Err(cause.error(path)),
+            _ => self.inner.allocate(len),
+        }
+    }
+
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let path = self.inner.path();
         let sector = SECTOR_BYTES as usize;
