@@ -12,7 +12,7 @@ use sapwood_sstable::Table;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{FileSystem, OpenMode};
 use sapwood_storage::sync::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -333,8 +333,8 @@ impl Version {
 
     /// This version with the edits of `keyspace` applied. Files that are new come with their handle in `new`.
     ///
-    /// Errors: an edit that takes out a table that is not there, brings in one twice, or speaks of two lengths of one (a
-    /// damaged MANIFEST).
+    /// Errors: an edit that takes out a table that is not there, brings in one twice, into one run or two, or speaks of two
+    /// lengths of one (a damaged MANIFEST).
     pub fn apply(
         &self,
         keyspace: KeyspaceId,
@@ -397,7 +397,14 @@ impl Version {
             list.push(Arc::new(Run::new(level, id, tables)));
         }
         list.sort_by(|a, b| a.level.cmp(&b.level).then(b.id.cmp(&a.id)));
-        Ok(Version { runs: list })
+        let version = Version { runs: list };
+        // A table moves within one edit, so only what the edit leaves behind counts. One that is in two runs would be
+        // removed with the first of them.
+        let mut listed = HashSet::with_capacity(handles.len());
+        if let Some(twice) = version.tables().find(|table| !listed.insert(table.handle.file())) {
+            return Err(broken("puts into two runs", twice.handle.file()));
+        }
+        Ok(version)
     }
 }
 
@@ -414,25 +421,42 @@ mod tests {
         TableContext::new(env.fs().clone(), PathBuf::from("db"), BufferCache::new(1 << 20).unwrap(), obsolete)
     }
 
+    fn added(run: u64, file_bytes: u64) -> Edit {
+        Edit::TableAdded(TableRecord {
+            keyspace: KeyspaceId(0),
+            level: 0,
+            run,
+            file: FileNumber(9),
+            file_bytes,
+            entries: 1,
+            tombstones: 0,
+            smallest: vec![b'a'],
+            largest: vec![b'b'],
+            min_sequence: SequenceNumber(1),
+            max_sequence: SequenceNumber(1),
+            lower: None,
+        })
+    }
+
+    #[test]
+    fn a_table_is_in_one_run() {
+        let context = Arc::new(context(&Env::sim_manual(1).0));
+        let handles = HashMap::from([(FileNumber(9), TableHandle::new(&context, FileNumber(9), 336))]);
+        let version = Version::default().apply(KeyspaceId(0), &[added(1, 336)], &handles).unwrap();
+        let error = version.apply(KeyspaceId(0), &[added(2, 336)], &handles).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+        // One edit may move it, in any order.
+        let removed =
+            Edit::TableRemoved { keyspace: KeyspaceId(0), level: 0, run: 1, file: FileNumber(9) };
+        for edits in [[added(2, 336), removed.clone()], [removed, added(2, 336)]] {
+            let moved = version.apply(KeyspaceId(0), &edits, &handles).unwrap();
+            assert_eq!(moved.runs.iter().map(|run| run.id).collect::<Vec<_>>(), [2]);
+        }
+    }
+
     #[test]
     fn a_table_has_one_length() {
         let context = Arc::new(context(&Env::sim_manual(1).0));
-        let added = |run: u64, file_bytes: u64| {
-            Edit::TableAdded(TableRecord {
-                keyspace: KeyspaceId(0),
-                level: 0,
-                run,
-                file: FileNumber(9),
-                file_bytes,
-                entries: 1,
-                tombstones: 0,
-                smallest: vec![b'a'],
-                largest: vec![b'b'],
-                min_sequence: SequenceNumber(1),
-                max_sequence: SequenceNumber(1),
-                lower: None,
-            })
-        };
         let handles = HashMap::from([(FileNumber(9), TableHandle::new(&context, FileNumber(9), 336))]);
         let version = Version::default().apply(KeyspaceId(0), &[added(1, 336)], &handles).unwrap();
         let again = HashMap::from([(FileNumber(9), TableHandle::new(&context, FileNumber(9), 400))]);
