@@ -136,7 +136,7 @@ impl Env {
         }
     }
 
-    /// Whether background work gets threads of its own. False on [`Env::sim_manual`] only.
+    /// Whether background work gets threads of its own. False on `Env::sim_manual` only.
     pub fn starts_threads(&self) -> bool {
         self.machine.starts_threads()
     }
