@@ -164,6 +164,12 @@ bugs! {
         "a frame of the cache is reused although it is pinned";
     TornLeaf, "torn-leaf", "G64 (Typhon #679)",
         "a reader of the memtable does not check that its leaf stayed the same";
+    AppendLeftOut, "append-left-out", "G (memtable)",
+        "an index entry that is appended while the others are put in order is left out";
+    CutTooEarly, "cut-too-early", "G (memtable)",
+        "index entries pass for sorted before they are in the leaves";
+    ShortcutBelieved, "shortcut-believed", "G (memtable)",
+        "a shortcut into the memtable is taken although its leaf begins behind the key";
 
     // H. Space, stalls, memory, threads.
     LostWakeUp, "lost-wake-up", "H69 (fjall #257)",

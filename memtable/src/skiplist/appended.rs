@@ -16,6 +16,7 @@ use super::node::{Nodes, Record};
 use super::{PrefixBase, Skiplist};
 use crate::sync::{Mutex, MutexGuard, Ordering, Padded, hint};
 use sapwood_base::key::key_prefix;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
 use std::sync::PoisonError;
 
@@ -71,7 +72,8 @@ impl Appended {
     /// Whether some entries are in no leaf.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
-        // Acquire pairs with the Release in `settle`: who finds nothing here finds all that was appended in the leaves.
+        // Acquire pairs with the fence that the cut in `settle_appended` relies on: who finds nothing here finds all that
+        // was appended in the leaves.
         self.last.0.load(Ordering::Acquire).is_some()
     }
 
@@ -186,8 +188,16 @@ impl Skiplist {
         appended.is_on.store(false, Ordering::Relaxed);
         // Acquire: pairs with the Release of `push`.
         while let Some(top) = appended.last.0.load(Ordering::Acquire) {
+            // Relaxed: the last record was linked under a leaf's lock, and the release fence of `LeafBody::lock` stands
+            // before this. It pairs with the Acquire in `is_any`: who finds nothing there sees the order that was linked
+            // into, the leaves before the last one as they became, and that one's version odd or later, so it waits for
+            // the rest.
+            let cut = || appended.last.0.compare_exchange(Some(top), None, Ordering::Relaxed).is_ok();
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
             waiting.extend(rest.take(nodes, &self.order().base, top).iter().map(|entry| entry.record));
+            if planted::is(Bug::CutTooEarly) {
+                cut();
+            }
             for (i, offset) in waiting.iter().enumerate() {
                 if let Some(ahead) = waiting.get(i + LOOKAHEAD) {
                     nodes.prefetch_record(*ahead);
@@ -197,9 +207,11 @@ impl Skiplist {
                     return Err(error);
                 }
             }
-            // Release: pairs with the Acquire in `is_any`. If it fails, more was appended.
-            if appended.last.0.compare_exchange(Some(top), None, Ordering::Release).is_ok() {
+            // If it fails, more was appended.
+            if cut() {
                 rest.taken = None;
+            } else if planted::is(Bug::AppendLeftOut) {
+                appended.last.0.store(None, Ordering::Release);
             }
         }
         Ok(())

@@ -9,6 +9,7 @@ use super::node::{Leaf, Nodes, Record};
 use super::shortcuts::{Cell, Shortcuts};
 use crate::sync::{Ordering, Spin, hint};
 use sapwood_base::Result;
+use sapwood_base::planted::{self, Bug};
 use std::sync::OnceLock;
 
 /// How many leaves to the right of a cell's leaf a shortcut looks.
@@ -136,7 +137,7 @@ impl Order {
         let offset = cell.leaf()?;
         nodes.prefetch_leaf(offset);
         let mut leaf = nodes.leaf(offset);
-        if !self.begins_at_or_before(nodes, leaf, prefix, key) {
+        if !self.begins_at_or_before(nodes, leaf, prefix, key) && !planted::is(Bug::ShortcutBelieved) {
             return None;
         }
         for _ in 0..SHORTCUT_STEPS {
