@@ -78,11 +78,10 @@ impl Surroundings {
         Ok(Surroundings { context, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
     }
 
-    /// Replays the bytes of MANIFEST 1: the edits of its snapshot.
+    /// Replays the bytes of MANIFEST 1.
     pub fn replay_manifest(&self, bytes: &[u8]) -> Result<Replayed> {
         let loaded = manifest::replay_bytes(&self.context, bytes)?;
-        check(&loaded.state);
-        Ok(Replayed { database: loaded.database, edits: loaded.state.snapshot() })
+        Ok(Replayed { database: loaded.database, state: loaded.state })
     }
 
     /// The first three steps of an opening: everything but what changes files.
@@ -91,9 +90,8 @@ impl Surroundings {
         let source =
             MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false, sync: false };
         let recovered = recovery::analyze(&self.context, &names, 7, &source)?;
-        check(&recovered.manifest);
         let entries = recovered.generations.iter().map(|generation| generation.memtable.entries()).sum();
-        Ok(Recovery { base: recovered.base, entries, edits: recovered.manifest.snapshot() })
+        Ok(Recovery { base: recovered.base, entries, state: recovered.manifest })
     }
 }
 
@@ -114,27 +112,40 @@ pub fn encode_manifest(database: u64, records: &[Vec<Edit>]) -> Vec<u8> {
 }
 
 /// What a MANIFEST came to.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Replayed {
     /// Whose it is.
     pub database: u64,
-    /// The state as a snapshot.
-    pub edits: Vec<Edit>,
+    state: ManifestState,
+}
+
+impl Replayed {
+    /// The state, which is checked, as a snapshot.
+    pub fn edits(&self) -> Vec<Edit> {
+        check(&self.state);
+        self.state.snapshot()
+    }
 }
 
 /// What an opening would go on from.
-#[derive(Debug, PartialEq, Eq)]
 pub struct Recovery {
     /// Where the new log would start.
     pub base: u64,
     /// Entries in memtables.
     pub entries: u64,
-    /// The state as a snapshot.
-    pub edits: Vec<Edit>,
+    state: ManifestState,
+}
+
+impl Recovery {
+    /// The state, which is checked, as a snapshot.
+    pub fn edits(&self) -> Vec<Edit> {
+        check(&self.state);
+        self.state.snapshot()
+    }
 }
 
 /// What holds for every state, whatever bytes it came from.
 fn check(state: &ManifestState) {
+    let mut files: Vec<FileNumber> = Vec::new();
     for (id, entry) in &state.keyspaces {
         assert!(id.0 < state.next_keyspace, "keyspace {id} is not below the next one");
         assert_eq!(*id, entry.state.id);
@@ -158,6 +169,7 @@ fn check(state: &ManifestState) {
         for run in runs {
             assert!(!run.tables.is_empty(), "a run is empty");
             for table in &run.tables {
+                files.push(table.handle.file());
                 assert!(table.first() <= table.last(), "a table ends before it begins");
                 assert!(
                     run.find(table.first()).is_some_and(|found| found.handle.file() == table.handle.file())
@@ -169,4 +181,6 @@ fn check(state: &ManifestState) {
             assert!(run.tables.windows(2).all(|pair| pair[0].last() < pair[1].first()), "a run overlaps");
         }
     }
+    files.sort_unstable();
+    assert!(files.windows(2).all(|pair| pair[0] != pair[1]), "a table is in two places");
 }

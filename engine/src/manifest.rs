@@ -13,7 +13,7 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::{TableContext, TableHandle, Version};
 use sapwood_storage::fs::{File, FileSystem, OpenMode};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -55,99 +55,113 @@ impl ManifestState {
         edits: &[Edit],
         handles: &HashMap<FileNumber, Arc<TableHandle>>,
     ) -> Result<()> {
-        let mut touched: Vec<KeyspaceId> = Vec::new();
-        for edit in edits {
-            match edit {
-                Edit::NextFile(next) => self.next_file = self.next_file.max(next.0),
-                Edit::LogStart(position) => {
-                    self.log_start = self.log_start.max(*position);
-                    let start = self.log_start;
-                    self.log_closed.retain(|(_, end)| *end > start);
-                }
-                Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
-                Edit::LogOpened(position) => self.log_opened = *position,
-                Edit::KeyspaceCreated { id, name, options } => {
-                    let broken = |what: &str| {
-                        Error::new(ErrorKind::Corruption, format!("keyspace {id} ({name:?}) {what}"))
-                    };
-                    if self.keyspaces.contains_key(id) {
-                        return Err(broken("is created twice"));
-                    }
-                    if self.by_name(name).is_some() {
-                        return Err(broken("has the name of another one"));
-                    }
-                    let options =
-                        options.parse().map_err(|error| broken(&format!("has bad options: {error}")))?;
-                    let state = KeyspaceState::new(*id, name, options);
-                    let entry = KeyspaceEntry { state, version: Arc::default(), index: None };
-                    self.keyspaces.insert(*id, entry);
-                    self.next_keyspace = self.next_keyspace.max(id.0 + 1);
-                }
-                Edit::KeyspaceDropped(id) => {
-                    self.keyspaces.remove(id);
-                    self.keyspaces.retain(|_, entry| {
-                        entry.index.as_ref().is_none_or(|index| index.state.owner() != *id)
-                    });
-                }
-                Edit::IndexCreated { id, definition } => {
-                    let broken = |what: &str| {
-                        let message = format!("index {id} ({:?}) {what}", definition.name);
-                        Error::new(ErrorKind::Corruption, message)
-                    };
-                    if self.keyspaces.contains_key(id) {
-                        return Err(broken("is created twice"));
-                    }
-                    let owner = self.keyspaces.get(&definition.keyspace);
-                    let Some(owner) = owner.filter(|owner| owner.index.is_none()) else {
-                        return Err(broken("is of a keyspace that does not exist"));
-                    };
-                    if self.index_by_name(definition.keyspace, &definition.name).is_some() {
-                        return Err(broken("has the name of another one"));
-                    }
-                    let name = format!("{}/{}", owner.state.name, definition.name);
-                    let state = KeyspaceState::new(*id, &name, KeyspaceOptions::default());
-                    let index = IndexEntry {
-                        state: IndexState::new(*id, definition.clone()),
-                        phase: Phase::Building,
-                        tree: None,
-                    };
-                    let entry = KeyspaceEntry { state, version: Arc::default(), index: Some(index) };
-                    self.keyspaces.insert(*id, entry);
-                    self.next_keyspace = self.next_keyspace.max(id.0 + 1);
-                }
-                Edit::IndexDropped(id) => {
-                    self.index_mut(*id)?;
-                    self.keyspaces.remove(id);
-                }
-                Edit::IndexReady { id, start, through } => {
-                    let index = self.index_mut(*id)?;
-                    index.phase = Phase::Ready;
-                    index.state.set_start(*start);
-                    index.state.set_through(*through);
-                }
-                Edit::IndexOutdated(id) => {
-                    self.index_mut(*id)?.phase = Phase::Outdated;
-                }
-                Edit::IndexTree { id, file, root } => {
-                    let index = self.index_mut(*id)?;
-                    let known = index.tree.as_ref().map(|tree| &tree.file);
-                    let file = match known.filter(|known| known.number == *file) {
-                        Some(known) => known.clone(),
-                        None => TreeFile::new(*file),
-                    };
-                    index.tree = Some(TreeState::new(file, *root));
-                }
-                Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
-                Edit::TableAdded(table) => touched.push(table.keyspace),
-                Edit::TableRemoved { keyspace, .. } => touched.push(*keyspace),
+        edits.iter().try_for_each(|edit| self.apply_one(edit))?;
+        self.finish(edits, handles)
+    }
+
+    /// The first half of [`ManifestState::apply`]: everything but tables.
+    fn apply_one(&mut self, edit: &Edit) -> Result<()> {
+        match edit {
+            Edit::NextFile(next) => self.next_file = self.next_file.max(next.0),
+            Edit::LogStart(position) => {
+                self.log_start = self.log_start.max(*position);
+                let start = self.log_start;
+                self.log_closed.retain(|(_, end)| *end > start);
             }
+            Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
+            Edit::LogOpened(position) => self.log_opened = *position,
+            Edit::KeyspaceCreated { id, name, options } => {
+                let broken = |what: &str| {
+                    Error::new(ErrorKind::Corruption, format!("keyspace {id} ({name:?}) {what}"))
+                };
+                if self.keyspaces.contains_key(id) {
+                    return Err(broken("is created twice"));
+                }
+                if self.by_name(name).is_some() {
+                    return Err(broken("has the name of another one"));
+                }
+                let options =
+                    options.parse().map_err(|error| broken(&format!("has bad options: {error}")))?;
+                let state = KeyspaceState::new(*id, name, options);
+                let entry = KeyspaceEntry { state, version: Arc::default(), index: None };
+                self.keyspaces.insert(*id, entry);
+                self.next_keyspace = self.next_keyspace.max(id.0 + 1);
+            }
+            Edit::KeyspaceDropped(id) => {
+                self.keyspaces.remove(id);
+                self.keyspaces
+                    .retain(|_, entry| entry.index.as_ref().is_none_or(|index| index.state.owner() != *id));
+            }
+            Edit::IndexCreated { id, definition } => {
+                let broken = |what: &str| {
+                    let message = format!("index {id} ({:?}) {what}", definition.name);
+                    Error::new(ErrorKind::Corruption, message)
+                };
+                if self.keyspaces.contains_key(id) {
+                    return Err(broken("is created twice"));
+                }
+                let owner = self.keyspaces.get(&definition.keyspace);
+                let Some(owner) = owner.filter(|owner| owner.index.is_none()) else {
+                    return Err(broken("is of a keyspace that does not exist"));
+                };
+                if self.index_by_name(definition.keyspace, &definition.name).is_some() {
+                    return Err(broken("has the name of another one"));
+                }
+                let name = format!("{}/{}", owner.state.name, definition.name);
+                let state = KeyspaceState::new(*id, &name, KeyspaceOptions::default());
+                let index = IndexEntry {
+                    state: IndexState::new(*id, definition.clone()),
+                    phase: Phase::Building,
+                    tree: None,
+                };
+                let entry = KeyspaceEntry { state, version: Arc::default(), index: Some(index) };
+                self.keyspaces.insert(*id, entry);
+                self.next_keyspace = self.next_keyspace.max(id.0 + 1);
+            }
+            Edit::IndexDropped(id) => {
+                self.index_mut(*id)?;
+                self.keyspaces.remove(id);
+            }
+            Edit::IndexReady { id, start, through } => {
+                let index = self.index_mut(*id)?;
+                index.phase = Phase::Ready;
+                index.state.set_start(*start);
+                index.state.set_through(*through);
+            }
+            Edit::IndexOutdated(id) => {
+                self.index_mut(*id)?.phase = Phase::Outdated;
+            }
+            Edit::IndexTree { id, file, root } => {
+                let index = self.index_mut(*id)?;
+                let known = index.tree.as_ref().map(|tree| &tree.file);
+                let file = match known.filter(|known| known.number == *file) {
+                    Some(known) => known.clone(),
+                    None => TreeFile::new(*file),
+                };
+                index.tree = Some(TreeState::new(file, *root));
+            }
+            Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
+            Edit::TableAdded(_) | Edit::TableRemoved { .. } => {}
         }
+        Ok(())
+    }
+
+    /// The second half: the tables among `edits`, when all of a record were applied.
+    fn finish(&mut self, edits: &[Edit], handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
         // Replaying a stretch twice, or one that lies in another, would bring the same operations back twice.
         let ends = self.log_closed.iter().map(|(_, end)| *end);
         let starts = self.log_closed.iter().skip(1).map(|(start, _)| *start).chain([self.log_opened]);
         if ends.zip(starts).any(|(end, next)| end > next) {
             return Err(Error::new(ErrorKind::Corruption, "stretches of the log overlap"));
         }
+        let mut touched: Vec<KeyspaceId> = edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::TableAdded(table) => Some(table.keyspace),
+                Edit::TableRemoved { keyspace, .. } => Some(*keyspace),
+                _ => None,
+            })
+            .collect();
         touched.sort_unstable();
         touched.dedup();
         for id in touched {
@@ -195,6 +209,13 @@ impl ManifestState {
             edits.extend(entry.version.tables().map(|table| Edit::TableAdded((*table.record).clone())));
         }
         edits
+    }
+
+    /// A table that two keyspaces list, which would be removed with the first of them. A version knows its own only.
+    fn file_in_two_keyspaces(&self) -> Option<FileNumber> {
+        let mut listed = HashSet::new();
+        let tables = self.keyspaces.values().flat_map(|entry| entry.version.tables());
+        tables.map(|table| table.handle.file()).find(|file| !listed.insert(*file))
     }
 
     /// The keyspaces that have a name of their own: all but those of indexes.
@@ -474,24 +495,37 @@ fn replay(
             offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
             continue;
         }
-        let edits = format::decode(payload).map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
-        let handles = edits
-            .iter()
-            .filter_map(|edit| match edit {
-                Edit::TableAdded(table) => {
-                    Some((table.file, TableHandle::new(context, table.file, table.file_bytes)))
-                }
-                _ => None,
-            })
-            .collect();
-        state.apply(&edits, &handles).map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
+        apply_record(context, &mut state, payload)
+            .map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
         offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
         first = false;
     }
     if first {
         return Err(Failure::Torn(Error::corruption(path, HEADER_BYTES as u64, "MANIFEST has no record")));
     }
+    if let Some(file) = state.file_in_two_keyspaces() {
+        let message = format!("table {file} belongs to two keyspaces");
+        return Err(Failure::Fatal(Error::corruption(path, offset as u64, message)));
+    }
     Ok(Loaded { database, state })
+}
+
+/// Applies the edit in the payload of a record. After an error the state is good for nothing.
+fn apply_record(context: &Arc<TableContext>, state: &mut ManifestState, payload: &[u8]) -> Result<()> {
+    // Of a long record only the tables are held, which become a part of the state together.
+    let (mut tables, mut handles) = (Vec::new(), HashMap::new());
+    for edit in format::Edits::new(payload) {
+        let edit = edit?;
+        match &edit {
+            Edit::TableAdded(table) => {
+                handles.insert(table.file, TableHandle::new(context, table.file, table.file_bytes));
+                tables.push(edit);
+            }
+            Edit::TableRemoved { .. } => tables.push(edit),
+            other => state.apply_one(other)?,
+        }
+    }
+    state.finish(&tables, &handles)
 }
 
 /// [`replay`] for fuzzing, of the bytes of file 1.

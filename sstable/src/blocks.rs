@@ -2,7 +2,7 @@
 //!
 //! Invariant: an image that leaves this module went through [`BlockLayout::parse`], so readers use
 //! [`BlockLayout::of_validated`].
-use crate::codec::decompress;
+use crate::codec::{decompress, decompress_grown, is_unbelievable};
 use crate::index::TableIndex;
 use crate::vector::match_tags;
 use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, TAG_GROUP, unseal};
@@ -33,17 +33,45 @@ pub(crate) fn read_block(
         file.read_exact_at(offset, image)?;
         return check_image(image, number, offset).map_err(|error| error.at(file.path(), offset));
     }
+    with_stored(file, index, block, |stored| expand(stored, image, number, offset))
+}
+
+/// The image of a compressed block that is as long as its index entry says, if only the block itself can tell whether it
+/// is: see [`is_unbelievable`]. `None` if its length can be taken for granted.
+#[inline]
+pub(crate) fn read_unbelievable(
+    file: &dyn File,
+    number: FileNumber,
+    index: &TableIndex,
+    block: usize,
+) -> Result<Option<Vec<u8>>> {
+    match index.raw_len(block) {
+        Some(len) if is_unbelievable(len, index.stored_len(block) as usize) => {
+            let offset = index.offset(block);
+            with_stored(file, index, block, |stored| expand_owned(stored, len, number, offset)).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Hands out a stored block, in memory that is kept for the next one.
+fn with_stored<T>(
+    file: &dyn File,
+    index: &TableIndex,
+    block: usize,
+    run: impl FnOnce(&[u8]) -> Result<T>,
+) -> Result<T> {
     thread_local! {
         static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        let len = index.stored_len(block) as usize;
+        let (offset, len) = (index.offset(block), index.stored_len(block) as usize);
         if scratch.len() < len {
             scratch.resize(len, 0);
         }
-        let result = file.read_exact_at(offset, &mut scratch[..len]).and_then(|()| {
-            expand(&scratch[..len], image, number, offset).map_err(|error| error.at(file.path(), offset))
-        });
+        let result = file
+            .read_exact_at(offset, &mut scratch[..len])
+            .and_then(|()| run(&scratch[..len]).map_err(|error| error.at(file.path(), offset)));
         if scratch.len() > KEPT_SCRATCH_BYTES {
             *scratch = Vec::new();
         }
@@ -65,6 +93,17 @@ pub(crate) fn expand(stored: &[u8], image: &mut [u8], number: FileNumber, offset
     let (codec, len) = unseal(stored, StoredKind::Data, number, offset)?;
     decompress(codec, &stored[..len], image)?;
     BlockLayout::parse(image).map(|_| ())
+}
+
+/// Checks a compressed stored block and decompresses it into memory of its own, `len` bytes.
+pub(crate) fn expand_owned(stored: &[u8], len: usize, number: FileNumber, offset: u64) -> Result<Vec<u8>> {
+    if is_unbelievable(len, stored.len()) {
+        let (codec, payload_len) = unseal(stored, StoredKind::Data, number, offset)?;
+        let image = decompress_grown(codec, &stored[..payload_len], len)?;
+        return BlockLayout::parse(&image).map(|_| image);
+    }
+    let mut image = vec![0; len];
+    expand(stored, &mut image, number, offset).map(|()| image)
 }
 
 /// What a block says about a key at a sequence number.

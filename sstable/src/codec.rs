@@ -3,6 +3,7 @@ use crate::options::Codec;
 use sapwood_base::format::block::{CodecId, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::cell::RefCell;
+use zstd::zstd_safe::DCtx;
 
 /// Compresses the blocks of one table; keeps its scratch memory.
 pub(crate) struct Compressor {
@@ -58,12 +59,41 @@ impl Compressor {
     }
 }
 
-/// Decompresses `payload` into the whole of `image`; any other length is corruption.
-pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Result<()> {
+/// An image may be this many times as long as its stored block, or [`BELIEVED_BYTES`] long, before anything shows that it
+/// is.
+const BELIEVED_RATIO: usize = 8;
+/// With what else a reader holds this stays below 64 KiB.
+const BELIEVED_BYTES: usize = 60 << 10;
+/// zstd's code for a destination that is too small; these numbers do not change (`zstd_errors.h`).
+const DESTINATION_TOO_SMALL: usize = 0usize.wrapping_sub(70);
+
+/// Whether a stored block announces an image so long that no memory is to be allocated on its word:
+/// [`decompress_grown`] is for such blocks.
+#[inline]
+pub(crate) fn is_unbelievable(image_len: usize, stored_len: usize) -> bool {
+    image_len > BELIEVED_BYTES && image_len > stored_len.saturating_mul(BELIEVED_RATIO)
+}
+
+fn with_zstd<T>(run: impl FnOnce(&mut DCtx<'static>) -> Option<T>) -> Option<T> {
     thread_local! {
         // Creating a zstd context costs more than decompressing a block.
-        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+        static ZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     }
+    ZSTD.with_borrow_mut(|context| {
+        if context.is_none() {
+            *context = DCtx::try_create();
+        }
+        run(context.as_mut()?)
+    })
+}
+
+#[cold]
+fn wrong_length() -> Error {
+    Error::new(ErrorKind::Corruption, "block does not decompress to its length")
+}
+
+/// Decompresses `payload` into the whole of `image`; any other length is corruption.
+pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Result<()> {
     let len = match codec {
         CodecId::None => {
             if payload.len() == image.len() {
@@ -72,17 +102,79 @@ pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Re
             Some(payload.len())
         }
         CodecId::Lz4 => lz4_flex::block::decompress_into(payload, image).ok(),
-        CodecId::Zstd => ZSTD.with_borrow_mut(|context| {
-            if context.is_none() {
-                *context = zstd::bulk::Decompressor::new().ok();
-            }
-            context.as_mut()?.decompress_to_buffer(payload, image).ok()
-        }),
+        CodecId::Zstd => with_zstd(|context| context.decompress(image, payload).ok()),
     };
-    if len == Some(image.len()) {
-        Ok(())
-    } else {
-        Err(Error::new(ErrorKind::Corruption, "block does not decompress to its length"))
+    if len == Some(image.len()) { Ok(()) } else { Err(wrong_length()) }
+}
+
+/// The image of `payload`, which must be `len` bytes long, in memory that is never more than twice what has come out: the
+/// length is only what somebody says.
+#[cold]
+pub(crate) fn decompress_grown(codec: CodecId, payload: &[u8], len: usize) -> Result<Vec<u8>> {
+    match codec {
+        // As long as the payload itself.
+        CodecId::None => (payload.len() == len).then(|| payload.to_vec()).ok_or_else(wrong_length),
+        CodecId::Lz4 => {
+            if lz4_image_len(payload) != Some(len) {
+                return Err(wrong_length());
+            }
+            #[cfg(feature = "sim")]
+            crate::fuzzing::note_output(len);
+            let mut image = vec![0; len];
+            decompress(codec, payload, &mut image)?;
+            Ok(image)
+        }
+        // A frame that does not fit has filled what there is but for less than one of its blocks, so there may be as much
+        // again. The output must stay where it is while the decoder works, which begins anew each time.
+        CodecId::Zstd => with_zstd(|context| {
+            let mut room = BELIEVED_BYTES.max(payload.len().saturating_mul(BELIEVED_RATIO));
+            loop {
+                let mut image = vec![0; room.min(len)];
+                match context.decompress(&mut image[..], payload) {
+                    Ok(found) => return (found == len).then_some(image),
+                    Err(DESTINATION_TOO_SMALL) if room < len => {
+                        #[cfg(feature = "sim")]
+                        crate::fuzzing::note_output(room);
+                        room = room.saturating_mul(2);
+                    }
+                    Err(_) => return None,
+                }
+            }
+        })
+        .ok_or_else(wrong_length),
+    }
+}
+
+/// How many bytes an LZ4 block stands for, without writing them; `None` if it refers to what is not there.
+fn lz4_image_len(payload: &[u8]) -> Option<usize> {
+    /// The rest of a length whose first four bits are in the token.
+    fn length(rest: &mut &[u8], nibble: u8) -> Option<usize> {
+        let mut len = usize::from(nibble);
+        let mut goes_on = nibble == 15;
+        while goes_on {
+            let byte = *rest.split_off_first()?;
+            len = len.checked_add(usize::from(byte))?;
+            goes_on = byte == u8::MAX;
+        }
+        Some(len)
+    }
+
+    let (mut rest, mut len) = (payload, 0usize);
+    loop {
+        let token = *rest.split_off_first()?;
+        let literals = length(&mut rest, token >> 4)?;
+        rest = rest.get(literals..)?;
+        len = len.checked_add(literals)?;
+        // The last sequence has no match.
+        if rest.is_empty() {
+            return Some(len);
+        }
+        let offset = usize::from(u16::from_le_bytes(*rest.split_off(..2)?.as_array()?));
+        let copied = length(&mut rest, token & 15)?.checked_add(4)?;
+        if offset == 0 || offset > len {
+            return None;
+        }
+        len = len.checked_add(copied)?;
     }
 }
 
@@ -103,6 +195,27 @@ mod tests {
                 assert!(decompress(id, payload, &mut vec![0; len + 1]).is_err());
                 assert!(decompress(id, payload, &mut vec![0; len - 1]).is_err());
                 assert!(decompress(id, &payload[..payload.len() - 1], &mut out).is_err());
+                assert_eq!(decompress_grown(id, payload, len).unwrap(), image);
+                assert!(decompress_grown(id, payload, len + 1).is_err());
+                assert!(decompress_grown(id, payload, len - 1).is_err());
+                assert!(decompress_grown(id, &payload[..payload.len() - 1], len).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn images_far_longer_than_their_blocks_come_out_in_steps() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for codec in [Codec::Lz4, Codec::Zstd(1), Codec::Zstd(9)] {
+            let mut compressor = Compressor::new(codec).unwrap();
+            for len in [BELIEVED_BYTES + 1, 200_000, 3 << 20] {
+                let noise: Vec<u8> = (0..200).map(|_| random.u8(..)).collect();
+                let image: Vec<u8> = noise.iter().copied().cycle().take(len).collect();
+                let (id, payload) = compressor.compress(&image).unwrap();
+                assert!(is_unbelievable(len, payload.len()));
+                assert_eq!(decompress_grown(id, payload, len).unwrap(), image);
+                // What is announced in vain.
+                assert!(decompress_grown(id, payload, len * 2).is_err());
             }
         }
     }
@@ -125,7 +238,8 @@ mod tests {
             let garbage: Vec<u8> = (0..random.usize(0..200)).map(|_| random.u8(..)).collect();
             let mut out = vec![0; random.usize(0..300)];
             for codec in [CodecId::None, CodecId::Lz4, CodecId::Zstd] {
-                let _ = decompress(codec, &garbage, &mut out);
+                let is_good = decompress(codec, &garbage, &mut out).is_ok();
+                assert_eq!(decompress_grown(codec, &garbage, out.len()).ok(), is_good.then(|| out.clone()));
             }
         }
     }

@@ -3,10 +3,37 @@ use crate::options::Codec;
 use crate::{blocks, codec, index};
 use sapwood_base::format::block::CodecId;
 use sapwood_base::{FileNumber, Result};
+use std::cell::Cell;
+
+thread_local!(static OUTPUT: Cell<usize> = const { Cell::new(0) });
+
+/// Notes that so much came out of a block whose announced length was not believed.
+pub(crate) fn note_output(bytes: usize) {
+    OUTPUT.set(OUTPUT.get().max(bytes));
+}
+
+/// The most bytes that came out of such a block on this thread since the last time.
+pub fn take_output() -> usize {
+    OUTPUT.take()
+}
 
 /// Decompresses `payload` into the whole of `image`, as a reader of blocks does.
 pub fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Result<()> {
     codec::decompress(codec, payload, image)
+}
+
+/// The image of `payload`, `len` bytes, as a reader makes it that believes its length or does not.
+pub fn decompress_owned(codec: CodecId, payload: &[u8], len: usize) -> Result<Vec<u8>> {
+    if is_unbelievable(len, payload.len()) {
+        return codec::decompress_grown(codec, payload, len);
+    }
+    let mut image = vec![0; len];
+    codec::decompress(codec, payload, &mut image).map(|()| image)
+}
+
+/// Whether a stored block announces an image for which nothing is allocated until it comes out.
+pub fn is_unbelievable(image_len: usize, stored_len: usize) -> bool {
+    codec::is_unbelievable(image_len, stored_len)
 }
 
 /// The compressed form of `image` as a builder of tables makes it; `None` if it would not save enough.
@@ -20,9 +47,9 @@ pub fn check_image(stored: &[u8], file: FileNumber, offset: u64) -> Result<()> {
     blocks::check_image(stored, file, offset)
 }
 
-/// Checks a compressed stored block and decompresses it into the whole of `image`.
-pub fn expand(stored: &[u8], image: &mut [u8], file: FileNumber, offset: u64) -> Result<()> {
-    blocks::expand(stored, image, file, offset)
+/// Checks a compressed stored block and decompresses it into an image of `len` bytes.
+pub fn expand(stored: &[u8], len: usize, file: FileNumber, offset: u64) -> Result<Vec<u8>> {
+    blocks::expand_owned(stored, len, file, offset)
 }
 
 /// The index of a table in memory.

@@ -6,7 +6,7 @@
 //!
 //! Invariant: a table is immutable and shared; any number of threads may use it. When its file goes away is the
 //! caller's business.
-use crate::blocks::{Search, image_len, read_block, search};
+use crate::blocks::{Search, image_len, read_block, read_unbelievable, search};
 use crate::filter::Filter;
 use crate::index::{GROUP, TableIndex};
 use crate::options::ReadOptions;
@@ -246,8 +246,13 @@ impl Table {
     #[inline(never)]
     fn load<'g>(&'g self, block: usize, fill: Fill, guard: &'g Guard) -> Result<BlockRef<'g>> {
         let len = image_len(&self.index, block);
-        self.slots.get_or_load(block, len, fill, guard, |image| {
-            read_block(&*self.file, self.number, &self.index, block, image)
+        let unbelievable = read_unbelievable(&*self.file, self.number, &self.index, block)?;
+        self.slots.get_or_load(block, len, fill, guard, |image| match unbelievable {
+            Some(bytes) => {
+                image.copy_from_slice(&bytes);
+                Ok(())
+            }
+            None => read_block(&*self.file, self.number, &self.index, block, image),
         })
     }
 

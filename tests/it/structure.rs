@@ -36,7 +36,7 @@ fn check_with(lie: impl Fn(usize, &mut TableRecord)) -> sapwood::Result<()> {
     let (env, fs) = two_runs();
     let surroundings = Surroundings::new(Arc::new(fs.clone()), Path::new("db")).unwrap();
     let state = surroundings.replay_manifest(&fs.read_file(MANIFEST).unwrap()).unwrap();
-    let mut edits = state.edits;
+    let mut edits = state.edits();
     let tables = edits.iter_mut().filter_map(|edit| match edit {
         Edit::TableAdded(record) => Some(record),
         _ => None,

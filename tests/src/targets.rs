@@ -4,7 +4,6 @@
 //! with the stable compiler. A target decodes what it is given and then holds it to what decoders promise: no panic, no
 //! allocation that the input does not justify, an end, output in order, and one encoding for one meaning. [`run`] adds
 //! the count of allocations; [`mutate`] repairs checksums after a mutation, so that a fuzzer gets past the first check.
-use allocation::Cap;
 use std::cell::RefCell;
 
 pub mod allocation;
@@ -38,16 +37,17 @@ pub struct Target {
     pub function: fn(&[u8]),
     /// Makes checksums right, and lengths where that is possible; leaves intact input as it is.
     pub repair: fn(&mut [u8]),
-    /// What it may allocate.
-    pub cap: Cap,
+    /// Whether all that it allocates is held to the rule of `allocation`. A target that keeps a model of its own, or may
+    /// have more for what it really met, holds each call of a decoder to it instead.
+    pub whole: bool,
     /// The longest input that is worth its time, in bytes.
     pub max_len: usize,
-    /// Whether it decodes only. Others run an engine, which has memory of its own and is not held to a cap.
+    /// Whether it decodes only. Others run an engine, which has memory of its own and is not held to the rule.
     pub decoder: bool,
 }
 
 const fn decoder(name: &'static str, function: fn(&[u8])) -> Target {
-    Target { name, function, repair: repair::nothing, cap: Cap::DECODER, max_len: 4096, decoder: true }
+    Target { name, function, repair: repair::nothing, whole: true, max_len: 4096, decoder: true }
 }
 
 impl Target {
@@ -55,8 +55,9 @@ impl Target {
         Target { repair, ..self }
     }
 
-    const fn capped(self, cap: Cap) -> Target {
-        Target { cap, ..self }
+    /// With memory of its own: see [`Target::whole`].
+    const fn with_model(self) -> Target {
+        Target { whole: false, ..self }
     }
 
     const fn max_len(self, max_len: usize) -> Target {
@@ -71,30 +72,29 @@ pub const TARGETS: &[Target] = &[
     decoder("file_name", options::file_name).max_len(64),
     decoder("log_segment", log::log_segment).max_len(64).repaired(repair::segment_header),
     decoder("wal_reader", log::wal_reader).repaired(repair::log),
-    decoder("wal_roundtrip", log::wal_roundtrip).max_len(1024).capped(Cap::BUILDER),
+    decoder("wal_roundtrip", log::wal_roundtrip).max_len(1024).with_model(),
     decoder("batch_decode", batch::batch_decode),
-    decoder("batch_roundtrip", batch::batch_roundtrip).max_len(1024).capped(Cap::BUILDER),
-    // An edit takes three bytes at least and becomes a structure; see `manifest.rs`.
-    decoder("manifest_edit", manifest::manifest_edit).capped(Cap::STRUCTURES),
-    decoder("manifest_replay", manifest::manifest_replay).capped(Cap::STRUCTURES).repaired(repair::manifest),
+    decoder("batch_roundtrip", batch::batch_roundtrip).max_len(1024).with_model(),
+    decoder("manifest_edit", manifest::manifest_edit),
+    decoder("manifest_replay", manifest::manifest_replay).with_model().repaired(repair::manifest),
     decoder("sst_block", section::sst_block),
-    decoder("sst_stored", section::sst_stored).repaired(repair::stored_input).capped(Cap::COMPRESSED),
+    decoder("sst_stored", section::sst_stored).repaired(repair::stored_input).with_model(),
     decoder("sst_index", section::sst_index),
     decoder("sst_filter", section::sst_filter),
     decoder("sst_footer", section::sst_footer).max_len(104).repaired(repair::footer_input),
     decoder("sst_properties", section::sst_properties),
-    decoder("decompress", section::decompress).capped(Cap::COMPRESSED),
-    decoder("sst_open_scan", table::sst_open_scan).repaired(repair::table).capped(Cap::COMPRESSED),
-    decoder("sst_roundtrip", table::sst_roundtrip).max_len(1024).capped(Cap::BUILDER),
-    decoder("recover_image", image::recover_image).repaired(repair::image).capped(Cap::STRUCTURES),
+    decoder("decompress", section::decompress).with_model(),
+    decoder("sst_open_scan", table::sst_open_scan).repaired(repair::table).with_model(),
+    decoder("sst_roundtrip", table::sst_roundtrip).max_len(1024).with_model(),
+    decoder("recover_image", image::recover_image).repaired(repair::image).with_model(),
     Target { decoder: false, ..decoder("open_dir", image::open_dir).repaired(repair::image) },
     Target { decoder: false, ..decoder("db_ops", stateful::db_ops).max_len(1024) },
     Target { decoder: false, ..decoder("db_crash", stateful::db_crash).max_len(512) },
     Target { decoder: false, ..decoder("db_fault", stateful::db_fault).max_len(1024) },
     decoder("ordered", index::ordered).max_len(256),
-    decoder("index_definition", index::index_definition).max_len(512).capped(Cap::STRUCTURES),
-    decoder("extractor", index::extractor).max_len(1024).capped(Cap::STRUCTURES),
-    decoder("btree_page", tree::btree_page).repaired(tree::repair_page).capped(Cap::STRUCTURES),
+    decoder("index_definition", index::index_definition).max_len(512),
+    decoder("extractor", index::extractor).max_len(1024),
+    decoder("btree_page", tree::btree_page).repaired(tree::repair_page).with_model(),
     Target { decoder: false, ..decoder("btree_ops", tree::btree_ops).max_len(2048) },
 ];
 
@@ -122,13 +122,12 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// Runs a target on an input and holds it to its cap of memory.
+/// Runs a target on an input and holds it to the rule of memory.
 pub fn run(target: &Target, data: &[u8]) {
     if !target.decoder {
         (target.function)(data);
         return;
     }
-    // What is made once per thread (contexts of codecs, surroundings of decoders) belongs to no input.
     thread_local!(static WARM: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) });
     let is_cold = WARM.with_borrow_mut(|warm| {
         let is_cold = !warm.contains(&target.name);
@@ -136,10 +135,12 @@ pub fn run(target: &Target, data: &[u8]) {
         is_cold
     });
     if is_cold {
-        (target.function)(data);
+        allocation::warming(|| (target.function)(data));
     }
-    let used = allocation::measure(|| (target.function)(data));
-    target.cap.check(target.name, data.len(), used);
+    match target.whole {
+        true => allocation::decoding(target.name, data.len(), || (target.function)(data)),
+        false => (target.function)(data),
+    }
 }
 
 /// One mutation: `mutate` is libFuzzer's own, which changes the first `size` bytes of the buffer to at most `max_size` and

@@ -333,98 +333,131 @@ fn text(decoder: &mut Decoder<'_>) -> Result<String> {
         .map_err(|_| Error::new(ErrorKind::Corruption, "text is not UTF-8"))
 }
 
-/// Decodes the fields of one edit. Errors carry no file: the caller adds it.
-pub fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
-    let mut edits = Vec::new();
-    let mut fields = Decoder::new(payload);
-    while !fields.is_empty() {
-        let tag = fields.varint()?;
-        let mut body = Decoder::new(fields.length_prefixed()?);
-        let edit = match tag {
-            NEXT_FILE => Edit::NextFile(file(&mut body)?),
-            LOG_START => Edit::LogStart(position(&mut body)?),
-            LOG_CLOSED => {
-                let (start, end) = (position(&mut body)?, position(&mut body)?);
-                if start > end {
-                    return Err(Error::new(ErrorKind::Corruption, "a stretch of log ends before it starts"));
-                }
-                Edit::LogClosed { start, end }
+/// The fields of one edit, decoded one by one: an edit may be long, and who reads it need not hold all of it. Errors carry
+/// no file: the caller adds it. Nothing comes after an error.
+#[derive(Clone, Debug)]
+pub struct Edits<'a> {
+    fields: Decoder<'a>,
+    failed: bool,
+}
+
+impl<'a> Edits<'a> {
+    /// The fields in the payload of a record.
+    pub fn new(payload: &'a [u8]) -> Edits<'a> {
+        Edits { fields: Decoder::new(payload), failed: false }
+    }
+
+    /// The next field; `None` for one that a later version may add.
+    fn field(&mut self) -> Result<Option<Edit>> {
+        let tag = self.fields.varint()?;
+        edit(tag, self.fields.length_prefixed()?)
+    }
+}
+
+impl Iterator for Edits<'_> {
+    type Item = Result<Edit>;
+
+    fn next(&mut self) -> Option<Result<Edit>> {
+        while !self.fields.is_empty() && !self.failed {
+            let field = self.field().transpose();
+            self.failed = matches!(field, Some(Err(_)));
+            if field.is_some() {
+                return field;
             }
-            LOG_OPENED => Edit::LogOpened(position(&mut body)?),
-            KEYSPACE_CREATED => Edit::KeyspaceCreated {
-                id: keyspace(&mut body)?,
-                name: text(&mut body)?,
-                options: text(&mut body)?,
-            },
-            KEYSPACE_DROPPED => Edit::KeyspaceDropped(keyspace(&mut body)?),
-            TABLE_ADDED => Edit::TableAdded(table(TableRecord {
-                keyspace: keyspace(&mut body)?,
-                level: level(&mut body)?,
-                run: body.varint()?,
-                file: file(&mut body)?,
-                file_bytes: body.varint()?,
-                entries: body.varint()?,
-                tombstones: body.varint()?,
-                smallest: key(&mut body)?,
-                largest: key(&mut body)?,
-                min_sequence: SequenceNumber(body.varint()?),
-                max_sequence: SequenceNumber(body.varint()?),
-                lower: match body.u8()? {
-                    0 => None,
-                    1 => Some(key(&mut body)?),
-                    other => {
-                        let message = format!("flag of a lower bound is {other}");
-                        return Err(Error::new(ErrorKind::Corruption, message));
-                    }
-                },
-            })?),
-            TABLE_REMOVED => Edit::TableRemoved {
-                keyspace: keyspace(&mut body)?,
-                level: level(&mut body)?,
-                run: body.varint()?,
-                file: file(&mut body)?,
-            },
-            NEXT_KEYSPACE => match body.varint()? {
-                next if next <= u64::from(MAX_KEYSPACES) => Edit::NextKeyspace(next as u32),
-                next => {
-                    let message = format!("keyspace number {next} is out of range");
+        }
+        None
+    }
+}
+
+fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
+    let mut body = Decoder::new(body);
+    let edit = match tag {
+        NEXT_FILE => Edit::NextFile(file(&mut body)?),
+        LOG_START => Edit::LogStart(position(&mut body)?),
+        LOG_CLOSED => {
+            let (start, end) = (position(&mut body)?, position(&mut body)?);
+            if start > end {
+                return Err(Error::new(ErrorKind::Corruption, "a stretch of log ends before it starts"));
+            }
+            Edit::LogClosed { start, end }
+        }
+        LOG_OPENED => Edit::LogOpened(position(&mut body)?),
+        KEYSPACE_CREATED => Edit::KeyspaceCreated {
+            id: keyspace(&mut body)?,
+            name: text(&mut body)?,
+            options: text(&mut body)?,
+        },
+        KEYSPACE_DROPPED => Edit::KeyspaceDropped(keyspace(&mut body)?),
+        TABLE_ADDED => Edit::TableAdded(table(TableRecord {
+            keyspace: keyspace(&mut body)?,
+            level: level(&mut body)?,
+            run: body.varint()?,
+            file: file(&mut body)?,
+            file_bytes: body.varint()?,
+            entries: body.varint()?,
+            tombstones: body.varint()?,
+            smallest: key(&mut body)?,
+            largest: key(&mut body)?,
+            min_sequence: SequenceNumber(body.varint()?),
+            max_sequence: SequenceNumber(body.varint()?),
+            lower: match body.u8()? {
+                0 => None,
+                1 => Some(key(&mut body)?),
+                other => {
+                    let message = format!("flag of a lower bound is {other}");
                     return Err(Error::new(ErrorKind::Corruption, message));
                 }
             },
-            INDEX_CREATED => Edit::IndexCreated {
-                id: keyspace(&mut body)?,
-                definition: IndexDefinition::decode(body.length_prefixed()?)?,
-            },
-            INDEX_DROPPED => Edit::IndexDropped(keyspace(&mut body)?),
-            INDEX_READY => Edit::IndexReady {
-                id: keyspace(&mut body)?,
-                start: SequenceNumber(position(&mut body)?),
-                through: SequenceNumber(position(&mut body)?),
-            },
-            INDEX_OUTDATED => Edit::IndexOutdated(keyspace(&mut body)?),
-            INDEX_TREE => Edit::IndexTree {
-                id: keyspace(&mut body)?,
-                file: file(&mut body)?,
-                root: TreeRoot::decode(body.bytes(body.remaining())?)?,
-            },
-            FIRST_OPTIONAL.. => continue,
-            _ => {
-                let message = format!("edit field {tag} is not known to this version");
-                return Err(Error::new(ErrorKind::Unsupported, message));
+        })?),
+        TABLE_REMOVED => Edit::TableRemoved {
+            keyspace: keyspace(&mut body)?,
+            level: level(&mut body)?,
+            run: body.varint()?,
+            file: file(&mut body)?,
+        },
+        NEXT_KEYSPACE => match body.varint()? {
+            next if next <= u64::from(MAX_KEYSPACES) => Edit::NextKeyspace(next as u32),
+            next => {
+                let message = format!("keyspace number {next} is out of range");
+                return Err(Error::new(ErrorKind::Corruption, message));
             }
-        };
-        if !body.is_empty() {
-            return Err(Error::new(ErrorKind::Corruption, format!("edit field {tag} has bytes left over")));
+        },
+        INDEX_CREATED => Edit::IndexCreated {
+            id: keyspace(&mut body)?,
+            definition: IndexDefinition::decode(body.length_prefixed()?)?,
+        },
+        INDEX_DROPPED => Edit::IndexDropped(keyspace(&mut body)?),
+        INDEX_READY => Edit::IndexReady {
+            id: keyspace(&mut body)?,
+            start: SequenceNumber(position(&mut body)?),
+            through: SequenceNumber(position(&mut body)?),
+        },
+        INDEX_OUTDATED => Edit::IndexOutdated(keyspace(&mut body)?),
+        INDEX_TREE => Edit::IndexTree {
+            id: keyspace(&mut body)?,
+            file: file(&mut body)?,
+            root: TreeRoot::decode(body.bytes(body.remaining())?)?,
+        },
+        FIRST_OPTIONAL.. => return Ok(None),
+        _ => {
+            let message = format!("edit field {tag} is not known to this version");
+            return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        edits.push(edit);
+    };
+    if !body.is_empty() {
+        return Err(Error::new(ErrorKind::Corruption, format!("edit field {tag} has bytes left over")));
     }
-    Ok(edits)
+    Ok(Some(edit))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::index_definition::{ExtractorSpec, Maintenance};
     use super::*;
+
+    fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
+        Edits::new(payload).collect()
+    }
 
     fn sample() -> Vec<Edit> {
         vec![

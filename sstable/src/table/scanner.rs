@@ -1,6 +1,7 @@
 //! The iterator past the cache: large sequential reads into a buffer of its own, every block checked. For compaction.
 use super::Table;
-use crate::blocks::{check_image, expand};
+use crate::blocks::{check_image, expand, expand_owned};
+use crate::codec::is_unbelievable;
 use crate::cursor::{BlockSource, Cursor};
 use crate::index::TableIndex;
 use sapwood_base::iterator::InternalIterator;
@@ -95,6 +96,12 @@ impl<T: std::ops::Deref<Target = Table>> BlockSource for ScannedBlocks<T> {
         let stored = &self.buffer[range.clone()];
         let checked = match index.raw_len(block) {
             None => check_image(stored, table.number, offset),
+            Some(raw_len) if is_unbelievable(raw_len, stored.len()) => {
+                // What the last block needed is not needed any more.
+                self.expanded = Vec::new();
+                self.is_expanded = true;
+                expand_owned(stored, raw_len, table.number, offset).map(|image| self.expanded = image)
+            }
             Some(raw_len) => {
                 self.expanded.clear();
                 self.expanded.resize(raw_len, 0);

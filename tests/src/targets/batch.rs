@@ -1,4 +1,5 @@
 //! Write batches: whatever the payload of a record says, and what was encoded before.
+use super::allocation::decoding;
 use super::bytes::Bytes;
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operations, operation_bytes, pad_for_sequences, put_operation};
@@ -52,13 +53,16 @@ pub fn batch_roundtrip(data: &[u8]) {
     pad_for_sequences(&mut record, wanted.len());
     assert!(record.len() >= wanted.len() * 8, "there are as many positions as operations");
     let payload = &record[HEADER_BYTES..];
-    let mut count = 0;
-    for (got, want) in Operations::new(payload).zip(&wanted) {
-        let got = got.expect("what was encoded");
-        assert_eq!((got.kind, got.keyspace, got.key, got.value), (want.0, want.1, &want.2[..], &want.3[..]));
-        count += 1;
-    }
-    assert_eq!((count, Operations::new(payload).count()), (wanted.len(), wanted.len()));
+    decoding("batch_roundtrip", payload.len(), || {
+        let mut count = 0;
+        for (got, want) in Operations::new(payload).zip(&wanted) {
+            let got = got.expect("what was encoded");
+            let want = (want.0, want.1, &want.2[..], &want.3[..]);
+            assert_eq!((got.kind, got.keyspace, got.key, got.value), want);
+            count += 1;
+        }
+        assert_eq!((count, Operations::new(payload).count()), (wanted.len(), wanted.len()));
+    });
     // A cut leaves the operations before it and an error, unless it falls between two.
     let cut = HEADER_BYTES + cut % (record.len() - HEADER_BYTES + 1);
     let whole = ends.iter().filter(|end| **end <= cut).count() - 1;

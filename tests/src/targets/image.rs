@@ -2,6 +2,8 @@
 //!
 //! An archive is a list of files: a byte for the kind, one for the number, two for the length, then the bytes. A log
 //! segment leaves the zeros between its header and its data out, as in `log.rs`.
+use super::allocation::producing;
+use super::manifest::state_bytes;
 use super::memory::{MemoryDirectory, MemoryFile};
 use sapwood::fuzzing::Surroundings;
 use sapwood::{AdvancedOptions, Db, Env, ErrorKind, Result, SequenceNumber};
@@ -88,10 +90,14 @@ thread_local! {
 pub fn recover_image(data: &[u8]) {
     PLACE.with(|(directory, place)| {
         directory.set(files(data).iter().map(|entry| file(data, entry)).collect());
-        match place.recover() {
+        let manifests = files(data).into_iter().filter(|file| matches!(file.name, FileName::Manifest(_)));
+        let state: usize = manifests.map(|file| state_bytes(&data[file.start..file.end])).sum();
+        match producing("recover_image", data.len(), || (place.recover(), state)) {
             Ok(recovery) => {
                 assert!(recovery.base <= SequenceNumber::MAX.0 + 1, "positions have 44 bits");
-                assert_eq!(place.recover().expect("what went well once"), recovery);
+                let again = place.recover().expect("what went well once");
+                assert_eq!((again.base, again.entries), (recovery.base, recovery.entries));
+                assert_eq!(again.edits(), recovery.edits());
             }
             Err(error) => {
                 let kinds = [

@@ -4,6 +4,7 @@
 //! bytes of length, the header, that many bytes of data. So a segment takes the bytes it has instead of the 4096 in front
 //! of its data. Segments of other databases are left out, as recovery does.
 use super::DATABASE;
+use super::allocation::decoding;
 use super::bytes::Bytes;
 use super::memory::MemoryFile;
 use sapwood::fuzzing::{LogOutcome, read_log};
@@ -161,11 +162,14 @@ pub fn wal_roundtrip(data: &[u8]) {
     let broken = written.iter().position(|record| !is_whole(record));
     let wanted_end = broken.map_or(end, |broken| written[broken].position);
     let mut expected = written[..broken.unwrap_or(written.len())].iter();
-    let outcome = read_log(files, DATABASE, base, |position, kind, payload| {
-        let want = expected.next().expect("no record that was not written, none behind a broken one");
-        assert_eq!((position, kind), (want.position, want.kind));
-        let skipped = kind == RecordKind::Skip;
-        assert!(if skipped { payload.is_empty() } else { payload == want.payload }, "payloads come back");
+    let len = stream.len() + files.len() * log_segment::HEADER_BYTES;
+    let outcome = decoding("wal_roundtrip", len, || {
+        read_log(files, DATABASE, base, |position, kind, payload| {
+            let want = expected.next().expect("no record that was not written, none behind a broken one");
+            assert_eq!((position, kind), (want.position, want.kind));
+            let skipped = kind == RecordKind::Skip;
+            assert!(if skipped { payload.is_empty() } else { payload == want.payload }, "payloads come back");
+        })
     });
     assert!(expected.next().is_none(), "every whole record in front comes back");
     let marks = written[broken.unwrap_or(written.len())..].iter();

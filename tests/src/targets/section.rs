@@ -1,5 +1,6 @@
 //! The parts of a table, each decoder alone: data blocks, stored blocks, index, filter, footer, properties, codecs.
 use super::FILE;
+use super::allocation::producing;
 use super::bytes::Bytes;
 use sapwood_base::format::block::{
     BlockLayout, CodecId, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES, StoredKind, unseal,
@@ -69,11 +70,22 @@ fn announced(wanted: usize, stored_len: usize) -> usize {
     wanted.min(SMALL_IMAGE_BYTES.max(stored_len.saturating_mul(MAX_COMPRESSION_RATIO))).max(1)
 }
 
+/// A raw length out of 16 bits and of three that shift them: most blocks are short, some may be megabytes.
+fn raw_len(low: u16, shift: u8) -> usize {
+    usize::from(low) << (shift & 7)
+}
+
+/// Runs what decompresses an input of `len` bytes. It may have twice as much as came out, on top of the rule.
+fn expanding<T>(name: &str, len: usize, expand: impl FnOnce() -> T) -> T {
+    fuzzing::take_output();
+    producing(name, len, || (expand(), 2 * fuzzing::take_output()))
+}
+
 /// A byte that says what is expected, two that announce the raw length, then a stored block at offset 0.
 pub fn sst_stored(data: &[u8]) {
     let mut input = Bytes::new(data);
     let choice = input.u8();
-    let raw_len = usize::from(input.u16());
+    let raw_len = raw_len(input.u16(), choice >> 3);
     let stored = input.all();
     let kind = [StoredKind::Data, StoredKind::Filter, StoredKind::Index, StoredKind::Properties]
         [usize::from(choice & 3)];
@@ -86,8 +98,9 @@ pub fn sst_stored(data: &[u8]) {
         }
         return;
     }
-    let mut image = vec![0x5A; announced(raw_len, stored.len())];
-    if fuzzing::expand(stored, &mut image, FILE, 0).is_ok() {
+    let len = announced(raw_len, stored.len());
+    if let Ok(image) = expanding("sst_stored", data.len(), || fuzzing::expand(stored, len, FILE, 0)) {
+        assert_eq!(image.len(), len);
         walk(&BlockLayout::of_validated(&image), &image, b"key");
     }
 }
@@ -185,22 +198,25 @@ pub fn sst_properties(data: &[u8]) {
 /// A byte for the codec, two that announce the raw length, then the payload.
 pub fn decompress(data: &[u8]) {
     let mut input = Bytes::new(data);
-    let codec = [CodecId::None, CodecId::Lz4, CodecId::Zstd][usize::from(input.u8() % 3)];
-    let raw_len = usize::from(input.u16());
+    let choice = input.u8();
+    let codec = [CodecId::None, CodecId::Lz4, CodecId::Zstd][usize::from(choice % 3)];
+    let raw_len = raw_len(input.u16(), choice / 3);
     let payload = input.all();
     let len = announced(raw_len, payload.len());
-    let mut image = vec![0x5A; len];
-    if fuzzing::decompress(codec, payload, &mut image).is_err() {
-        return;
-    }
+    let image = expanding("decompress", data.len(), || fuzzing::decompress_owned(codec, payload, len));
+    let mut first = vec![0x5A; len];
+    let is_good = fuzzing::decompress(codec, payload, &mut first).is_ok();
+    assert_eq!(image.is_ok(), is_good, "a length that is believed and one that is not give the same");
+    let Ok(image) = image else { return };
+    assert!(image == first, "in steps or at once, the same comes out");
     if codec == CodecId::None {
         assert_eq!(image, payload);
     }
     // No byte of the image is what was there before.
-    let mut second = vec![0xA5; len];
-    fuzzing::decompress(codec, payload, &mut second).expect("what went well once");
-    assert!(image == second, "every byte comes from the payload");
-    let mut longer = vec![0; len + 1];
-    assert!(fuzzing::decompress(codec, payload, &mut longer).is_err(), "the length must be exact");
+    let mut second = vec![0xA5; len + 1];
+    assert!(fuzzing::decompress(codec, payload, &mut second).is_err(), "the length must be exact");
     assert!(fuzzing::decompress(codec, payload, &mut second[..len - 1]).is_err(), "the length must be exact");
+    second.fill(0xA5);
+    fuzzing::decompress(codec, payload, &mut second[..len]).expect("what went well once");
+    assert!(image == second[..len], "every byte comes from the payload");
 }

@@ -1,5 +1,6 @@
 //! B+ trees by themselves: one page out of any bytes, and a whole tree against a map.
 use super::DATABASE;
+use super::allocation::decoding;
 use super::bytes::Bytes;
 use sapwood_base::checksum::{checksum64, place_seed};
 use sapwood_base::format::btree_page::{
@@ -48,7 +49,8 @@ pub fn btree_page(data: &[u8]) {
     let mut bytes = data.to_vec();
     bytes.resize(page_len(data.len()), 0);
     let pointer = PagePointer { page: u32_at(&bytes, 16), generation: u32_at(&bytes, 8) };
-    if let Ok(payload) = parse_overflow_page(&bytes, DATABASE, pointer) {
+    let overflow = decoding("btree_page", bytes.len(), || parse_overflow_page(&bytes, DATABASE, pointer));
+    if let Ok(payload) = overflow {
         assert!(payload.len() <= bytes.len() - PAGE_HEADER_BYTES);
         return;
     }
@@ -64,7 +66,8 @@ pub fn btree_page(data: &[u8]) {
             None => 0,
         }
     };
-    let Ok(page) = TreePage::parse(&bytes, DATABASE, pointer, level, entries) else { return };
+    let parse = || TreePage::parse(&bytes, DATABASE, pointer, level, entries);
+    let Ok(page) = decoding("btree_page", bytes.len(), parse) else { return };
     walk(&page, &bytes, entries);
 }
 
