@@ -446,8 +446,7 @@ mod tests {
         let error = version.apply(KeyspaceId(0), &[added(2, 336)], &handles).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
         // One edit may move it, in any order.
-        let removed =
-            Edit::TableRemoved { keyspace: KeyspaceId(0), level: 0, run: 1, file: FileNumber(9) };
+        let removed = Edit::TableRemoved { keyspace: KeyspaceId(0), level: 0, run: 1, file: FileNumber(9) };
         for edits in [[added(2, 336), removed.clone()], [removed, added(2, 336)]] {
             let moved = version.apply(KeyspaceId(0), &edits, &handles).unwrap();
             assert_eq!(moved.runs.iter().map(|run| run.id).collect::<Vec<_>>(), [2]);
