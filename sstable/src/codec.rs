@@ -169,7 +169,8 @@ fn lz4_image_len(payload: &[u8]) -> Option<usize> {
         if rest.is_empty() {
             return Some(len);
         }
-        let offset = usize::from(u16::from_le_bytes(*rest.split_off(..2)?.as_array()?));
+        let offset = u16::from_le_bytes([*rest.split_off_first()?, *rest.split_off_first()?]);
+        let offset = usize::from(offset);
         let copied = length(&mut rest, token & 15)?.checked_add(4)?;
         if offset == 0 || offset > len {
             return None;
