@@ -7,6 +7,7 @@
 use super::leaf::RecordOffset;
 use super::leaves::{FILLED_SLOTS, Leaves, link_all};
 use super::node::{KeyValue, Nodes, Record, Space};
+use super::reorder::{FEW_KEYS, LEARNS_FROM, many_keys};
 use super::{PrefixBase, Skiplist};
 use crate::sync::Ordering;
 use rayon::prelude::*;
@@ -17,9 +18,6 @@ use std::cmp::Reverse;
 const PARALLEL_ENTRIES: usize = if cfg!(test) { 256 } else { 16 << 10 };
 /// Prefixes of each run that are looked at to find ranges of the same size.
 const SAMPLES_PER_RUN: usize = 32;
-
-/// Keys that are looked at to choose prefixes.
-const LEARNED_SAMPLE: usize = 512;
 
 /// A record that is in the arena and in no list yet.
 #[derive(Clone, Copy)]
@@ -82,7 +80,7 @@ impl Skiplist {
     pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
         let entries: usize = runs.iter().map(Vec::len).sum();
         let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
-        if self.entries() == 0 && entries as u64 >= super::reorder::LEARNS_FROM {
+        if self.entries() == 0 && entries as u64 >= LEARNS_FROM {
             self.learn_from(nodes, &runs)?;
         }
         let order = self.order();
@@ -124,18 +122,20 @@ impl Skiplist {
     /// Chooses prefixes that suit the keys of `runs`. REQUIRES: the list is empty.
     fn learn_from(&self, nodes: &Nodes, runs: &[Vec<Staged>]) -> Result<()> {
         let entries: usize = runs.iter().map(Vec::len).sum();
-        let mut sample: Vec<&[u8]> = runs
-            .iter()
-            .flatten()
-            .step_by((entries / LEARNED_SAMPLE).max(1))
-            .map(|entry| nodes.record(entry.record).key())
-            .collect();
-        sample.sort_unstable();
-        sample.dedup();
-        match self.order().base.better_for(&sample) {
-            Some(base) => self.reorder(nodes, base).map(|_| ()),
-            None => Ok(()),
+        let sample = |wanted: usize| {
+            let entries = runs.iter().flatten().step_by((entries / wanted).max(1));
+            let mut keys: Vec<&[u8]> = entries.map(|entry| nodes.record(entry.record).key()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        let base = &self.order().base;
+        if !base.suits(&sample(FEW_KEYS))
+            && let Some(better) = base.better_for(&sample(many_keys(entries as u64)))
+        {
+            self.reorder(nodes, better)?;
         }
+        Ok(())
     }
 
     /// Links records one by one; neighbours share the way through the list.

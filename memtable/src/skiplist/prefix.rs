@@ -4,52 +4,50 @@
 //! drawn evenly. Keys that begin alike are told apart behind what they share. Digits and letters leave most values of a
 //! byte unused, so numbers made of their bytes crowd together; these become numbers with as many digits as the key has
 //! letters, in which each place counts only the letters that occur there. What all keys have at a place, such as a
-//! separator, takes no room then.
+//! separator, takes no room then. Where that does not help either, numbers are by rank among samples.
+use letters::Letters;
+use samples::Samples;
 use sapwood_base::key::{common_prefix_len, key_prefix};
 
+mod letters;
+mod samples;
+
 /// Fewer keys than this say little about those to come.
-pub(super) const LEAST_SAMPLE: usize = 64;
+const LEAST_SAMPLE: usize = 64;
+/// Keys among which forms are compared.
+const COMPARED: usize = 512;
+/// Fewer samples do not make ranks worth their price.
+const LEAST_RANKED: usize = 1024;
 /// One in so many keys at either end of a sample may begin differently from the others.
 const STRAYS: usize = 32;
 /// Bytes at the end of what all keys share that stay part of the number: a counter's next ones will differ there.
 const SLACK_BYTES: usize = 4;
-/// A number of letters ends where it is above this: room for the differences among more keys than fit into memory.
-const ENOUGH: u128 = 1 << 48;
-/// Members of an alphabet that is not worth its table.
-const MANY: usize = 200;
 
-/// How keys become numbers: behind the bytes that most keys of a list start with, by eight bytes or letter by letter.
+/// How keys become numbers: behind the bytes that most keys of a list start with, in one of three forms.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixBase {
     base: Box<[u8]>,
-    letters: Option<Box<Letters>>,
+    form: Form,
 }
 
-/// A number of letters.
-#[derive(Clone, Debug, PartialEq)]
-struct Letters {
-    alphabets: Vec<Alphabet>,
-    /// For each place: which alphabet, and what one letter further is worth. Descending.
-    places: Vec<(u8, u64)>,
-}
-
-/// The bytes that occur at a place, in order.
-#[derive(Clone, Debug, PartialEq)]
-struct Alphabet {
-    members: usize,
-    /// For each byte, twice the members below it, and one more if it is a member itself.
-    ranks: Box<[u16]>,
+#[derive(Clone, Debug, Default)]
+enum Form {
+    /// The next eight bytes.
+    #[default]
+    Bytes,
+    Letters(Box<Letters>),
+    Samples(Box<Samples>),
 }
 
 impl PrefixBase {
     /// Eight bytes behind `base`.
     pub fn new(base: &[u8]) -> PrefixBase {
-        PrefixBase { base: base.into(), letters: None }
+        PrefixBase { base: base.into(), form: Form::Bytes }
     }
 
     /// Whether numbers are the first eight bytes.
     pub fn is_plain(&self) -> bool {
-        self.base.is_empty() && self.letters.is_none()
+        self.base.is_empty() && matches!(self.form, Form::Bytes)
     }
 
     /// A number that grows with the key: `prefix_of(a) < prefix_of(b)` implies `a < b`.
@@ -59,31 +57,44 @@ impl PrefixBase {
             return key_prefix(key);
         }
         match key.strip_prefix(&*self.base) {
-            Some(rest) => match &self.letters {
-                None => key_prefix(rest),
-                Some(letters) => letters.number_of(rest),
+            Some(rest) => match &self.form {
+                Form::Bytes => key_prefix(rest),
+                Form::Letters(letters) => letters.number_of(rest),
+                Form::Samples(samples) => samples.number_of(rest),
             },
             None if key < &*self.base => 0,
             None => u64::MAX,
         }
     }
 
-    /// What suits keys like those of `sample`, which ascends, much better than `self` does; `None` if nothing does or if the
-    /// sample is small.
-    pub fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixBase> {
-        if sample.len() < LEAST_SAMPLE {
+    /// Whether keys like those of `sample`, which ascends, become numbers that are spread about as well as they can be. True
+    /// of a sample that is too small to tell.
+    pub(super) fn suits(&self, sample: &[&[u8]]) -> bool {
+        sample.len() < LEAST_SAMPLE || self.spread_of(sample) > sample.len() / 2
+    }
+
+    /// What suits keys like those of `sample`, which ascends, much better than `self` does, if anything does. For some keys
+    /// nothing does that is made of fewer than a thousand.
+    pub(super) fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixBase> {
+        // A few tell which form it is; ranks are better the more samples there are.
+        let some: Vec<&[u8]> = sample.iter().step_by((sample.len() / COMPARED).max(1)).copied().collect();
+        if self.suits(&some) {
             return None;
         }
         let mut best = None;
-        let mut enough = 2 * self.spread_of(sample);
-        // Evenly drawn keys leave room for little: they stay with what costs least.
-        for candidate in
-            [PrefixBase::default(), PrefixBase::of_shared(sample), PrefixBase::of_letters(sample)]
-        {
-            let spread = candidate.spread_of(sample);
+        let mut enough = 2 * self.spread_of(&some);
+        // From the cheapest to the dearest; what costs more must be clearly better.
+        let candidates = [
+            Some(PrefixBase::default()),
+            Some(PrefixBase::of_shared(sample)),
+            Some(PrefixBase::of_letters(sample)),
+            PrefixBase::of_samples(sample),
+        ];
+        for candidate in candidates.into_iter().flatten() {
+            let spread = candidate.spread_of(&some);
             if spread >= enough {
-                // The next one, which costs more, must be clearly better than this one.
-                enough = spread + spread / 2;
+                // More than what serves well is not to be had.
+                enough = spread + spread.min(some.len() / 2);
                 best = Some(candidate);
             }
         }
@@ -106,41 +117,31 @@ impl PrefixBase {
 
     /// Eight bytes behind what the keys of `sample` share.
     fn of_shared(sample: &[&[u8]]) -> PrefixBase {
-        PrefixBase::new(&shared(sample)[..begin(shared(sample))])
+        let shared = shared(sample);
+        PrefixBase::new(&shared[..begin(shared)])
     }
 
     /// The letters behind what the keys of `sample` share.
     fn of_letters(sample: &[&[u8]]) -> PrefixBase {
         let base = &shared(sample)[..begin(shared(sample))];
-        let rests: Vec<&[u8]> = sample.iter().filter_map(|key| key.strip_prefix(base)).collect();
-        let mut letters = Letters { alphabets: Vec::new(), places: Vec::new() };
-        let mut product = 1u128;
-        for place in 0.. {
-            let alphabet = Alphabet::of(rests.iter().filter_map(|rest| rest.get(place).copied()));
-            product *= alphabet.members as u128;
-            // None has so many bytes, or the number would not fit.
-            if alphabet.members == 0 || product > 1 << u64::BITS {
-                break;
-            }
-            let known = letters.alphabets.iter().position(|known| *known == alphabet);
-            let at = known.unwrap_or_else(|| {
-                letters.alphabets.push(alphabet);
-                letters.alphabets.len() - 1
-            });
-            // Places are few: each but a separator's makes the product grow, and separators are not longer than keys.
-            letters.places.push((at as u8, 0));
-            if product > ENOUGH || letters.places.len() == usize::from(u8::MAX) {
-                break;
-            }
-        }
-        let mut worth = 1;
-        for (alphabet, of_place) in letters.places.iter_mut().rev() {
-            *of_place = worth;
-            // The first place's product may be two to the 64, and is not used.
-            worth = worth.wrapping_mul(letters.alphabets[usize::from(*alphabet)].members as u64);
-        }
-        PrefixBase { base: base.into(), letters: Some(Box::new(letters)) }
+        let letters = Letters::of(&behind(base, sample));
+        PrefixBase { base: base.into(), form: Form::Letters(Box::new(letters)) }
     }
+
+    /// The rank among the keys of `sample`, if these are enough.
+    fn of_samples(sample: &[&[u8]]) -> Option<PrefixBase> {
+        if sample.len() < LEAST_RANKED {
+            return None;
+        }
+        let base = shared(sample);
+        let samples = Samples::of(&behind(base, sample))?;
+        Some(PrefixBase { base: base.into(), form: Form::Samples(Box::new(samples)) })
+    }
+}
+
+/// The keys of `sample` that begin with `base`, without it.
+fn behind<'a>(base: &[u8], sample: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    sample.iter().filter_map(|key| key.strip_prefix(base)).collect()
 }
 
 /// What the keys of `sample` begin with, a few at both ends left out.
@@ -157,61 +158,6 @@ fn begin(shared: &[u8]) -> usize {
     let is_counter = |byte: &u8| *byte == 0 || byte.is_ascii_digit();
     let slack = shared.iter().rev().take(SLACK_BYTES).take_while(|byte| is_counter(byte)).count();
     shared.len() - slack
-}
-
-impl Letters {
-    #[inline]
-    fn number_of(&self, rest: &[u8]) -> u64 {
-        let mut number = 0u64;
-        for ((alphabet, worth), byte) in self.places.iter().zip(rest) {
-            let rank = self.alphabets[usize::from(*alphabet)].ranks[usize::from(*byte)];
-            let below = u64::from(rank / 2);
-            if rank.is_multiple_of(2) {
-                // Not a member: behind all keys with the member below, and not behind any with the one above.
-                return number.saturating_add(worth.saturating_mul(below));
-            }
-            number += worth * below;
-        }
-        number
-    }
-}
-
-impl Alphabet {
-    /// The alphabet of a place where these bytes stand: whole classes of them, because others will come.
-    fn of(bytes: impl Iterator<Item = u8>) -> Alphabet {
-        let mut seen = [false; 256];
-        bytes.for_each(|byte| seen[usize::from(byte)] = true);
-        let is_any = |class: std::ops::RangeInclusive<u8>| class.clone().any(|byte| seen[usize::from(byte)]);
-        let count = seen.iter().filter(|seen| **seen).count();
-        let mut members = seen;
-        let mut add = |class: std::ops::RangeInclusive<u8>| {
-            class.for_each(|byte| members[usize::from(byte)] = true);
-        };
-        let is_hexadecimal = is_any(b'0'..=b'9') && count > 1;
-        for (first, last) in [(b'a', b'z'), (b'A', b'Z')] {
-            // What stands at a place in all keys and is no digit is part of their form.
-            if is_any(first..=last) && count > 1 {
-                let is_beyond = is_any(first + 6..=last);
-                add(first..=if is_hexadecimal && !is_beyond { first + 5 } else { last });
-            }
-        }
-        if is_any(b'0'..=b'9') {
-            add(b'0'..=b'9');
-        }
-        if is_any(0..=0x1F) || is_any(0x7F..=0xFF) {
-            add(0..=0xFF);
-        }
-        if count > 0 && members.iter().filter(|is_member| **is_member).count() > MANY {
-            members = [true; 256];
-        }
-        let mut below = 0;
-        let ranks = members.map(|is_member| {
-            let rank = 2 * below + u16::from(is_member);
-            below += u16::from(is_member);
-            rank
-        });
-        Alphabet { members: usize::from(below), ranks: ranks.into() }
-    }
 }
 
 #[cfg(all(test, not(loom)))]
@@ -243,27 +189,39 @@ mod tests {
         }
     }
 
-    type Form = fn(&mut fastrand::Rng) -> Vec<u8>;
+    type Draw = fn(&mut fastrand::Rng) -> Vec<u8>;
 
-    /// With whether a number of letters suits them best.
-    const FORMS: [(&str, Form, Option<bool>); 9] = [
-        ("even", |random| random.u64(..).to_be_bytes().to_vec(), None),
-        ("counter", |random| random.u64(..100_000).to_be_bytes().to_vec(), None),
-        ("shared", |random| [&b"tenant/7/"[..], &random.u64(..).to_be_bytes()].concat(), Some(false)),
-        ("decimal", |random| format!("{:020}", random.u64(..300_000_000)).into_bytes(), Some(true)),
-        ("short", |random| format!("{:08}", random.u64(..100_000_000)).into_bytes(), Some(true)),
-        ("hexadecimal", |random| format!("{:032x}", random.u128(..)).into_bytes(), Some(true)),
+    fn path(random: &mut fastrand::Rng) -> Vec<u8> {
+        let words = ["usr", "share", "lib", "a", "index", "2026", "x"];
+        let mut key: Vec<u8> = Vec::new();
+        for _ in 0..random.usize(4..20) {
+            key.extend_from_slice(random.choice(words).unwrap_or_default().as_bytes());
+            key.push(b'/');
+        }
+        key.extend_from_slice(format!("{:x}", random.u32(..)).as_bytes());
+        key
+    }
+
+    /// With the form that suits them best.
+    const KINDS: [(&str, Draw, &str); 10] = [
+        ("even", |random| random.u64(..).to_be_bytes().to_vec(), "plain"),
+        ("counter", |random| random.u64(..100_000).to_be_bytes().to_vec(), "plain"),
+        ("shared", |random| [&b"tenant/7/"[..], &random.u64(..).to_be_bytes()].concat(), "bytes"),
+        ("decimal", |random| format!("{:020}", random.u64(..300_000_000)).into_bytes(), "letters"),
+        ("short", |random| format!("{:08}", random.u64(..100_000_000)).into_bytes(), "letters"),
+        ("hexadecimal", |random| format!("{:032x}", random.u128(..)).into_bytes(), "letters"),
         (
             "fields",
             |random| format!("user:{:06}/order:{:06}", random.u32(..999), random.u32(..9999)).into_bytes(),
-            Some(true),
+            "letters",
         ),
-        ("named", |random| format!("{}-{}", random.u64(..), random.alphabetic()).into_bytes(), Some(true)),
-        ("upper", |random| (0..9).map(|_| random.uppercase() as u8).collect(), Some(true)),
+        ("named", |random| format!("{}-{}", random.u64(..), random.alphabetic()).into_bytes(), "letters"),
+        ("upper", |random| (0..9).map(|_| random.uppercase() as u8).collect(), "letters"),
+        ("path", path, "samples"),
     ];
 
-    fn sample(form: Form, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
-        let mut keys: Vec<Vec<u8>> = (0..150).map(|_| form(random)).collect();
+    fn draw(kind: Draw, count: usize, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> = (0..count).map(|_| kind(random)).collect();
         keys.sort();
         keys.dedup();
         keys
@@ -271,14 +229,27 @@ mod tests {
 
     #[test]
     fn prefixes_are_chosen_by_what_the_keys_look_like() {
-        for (name, form, is_letters) in FORMS {
-            let keys = sample(form, &mut fastrand::Rng::with_seed(7));
+        for (name, kind, best) in KINDS {
+            let keys = draw(kind, 2000, &mut fastrand::Rng::with_seed(7));
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-            let better = PrefixBase::default().better_for(&keys);
-            assert_eq!(better.as_ref().map(|base| base.letters.is_some()), is_letters, "{name}: {better:?}");
-            if let Some(better) = better {
-                assert!(better.spread_of(&keys) > keys.len() / 2, "{name}: {better:?}");
-                assert!(better.better_for(&keys).is_none(), "{name}: a choice stays");
+            let chosen = PrefixBase::default().better_for(&keys);
+            let form = match chosen.as_ref().map(|base| &base.form) {
+                None => "plain",
+                Some(Form::Bytes) => "bytes",
+                Some(Form::Letters(_)) => "letters",
+                Some(Form::Samples(_)) => "samples",
+            };
+            assert_eq!(form, best, "{name}: {chosen:?}");
+            if let Some(chosen) = chosen {
+                assert!(chosen.better_for(&keys).is_none(), "{name}: a choice stays");
+                // Keys that nobody has seen are spread, too.
+                let others = draw(kind, 500, &mut fastrand::Rng::with_seed(8));
+                let others: Vec<&[u8]> = others.iter().map(Vec::as_slice).collect();
+                assert!(
+                    chosen.spread_of(&others) > others.len() / 3,
+                    "{name}: {}",
+                    chosen.spread_of(&others)
+                );
             }
             assert!(PrefixBase::default().better_for(&keys[..LEAST_SAMPLE - 1]).is_none());
         }
@@ -287,32 +258,47 @@ mod tests {
     #[test]
     fn every_choice_preserves_the_order_of_all_keys() {
         let mut random = fastrand::Rng::with_seed(8);
-        for round in 0..60 {
-            let (name, form, _) = FORMS[round % FORMS.len()];
-            let learned = sample(form, &mut random);
-            let learned: Vec<&[u8]> = learned.iter().map(Vec::as_slice).collect();
-            let bases = [
-                PrefixBase::of_shared(&learned),
-                PrefixBase::of_letters(&learned),
-                PrefixBase::of_letters(&learned[..3]),
-            ];
-            // Those and others: of other forms, cut, continued, changed in one byte.
-            let mut keys: Vec<Vec<u8>> = Vec::new();
-            for _ in 0..400 {
-                let other = random.choice(FORMS).expect("there are forms").1;
-                let mut key = if random.bool() { form(&mut random) } else { other(&mut random) };
+        for round in 0..100 {
+            let (name, kind, _) = KINDS[round % KINDS.len()];
+            // Those that are learned from and others: of other kinds, cut, continued, changed in one byte.
+            let change = |mut key: Vec<u8>, random: &mut fastrand::Rng| {
                 let at = random.usize(..=key.len());
-                match random.u32(..6) {
+                match random.u32(..7) {
                     0 => key.truncate(at),
                     1 => key.insert(at, random.u8(..)),
-                    2 => key.extend([0; 3]),
+                    2 => key.resize(key.len() + random.usize(..20), 0),
                     3 | 4 if at < key.len() => key[at] = key[at].wrapping_add(random.u8(..)),
+                    5 => key.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, random.u8(..)]),
                     _ => {}
                 }
-                keys.push(key);
+                key
+            };
+            let mut learned = draw(kind, 1600, &mut random);
+            if round >= KINDS.len() * 3 {
+                learned = learned.into_iter().map(|key| change(key, &mut random)).collect();
+                learned.sort();
+                learned.dedup();
             }
+            let refs: Vec<&[u8]> = learned.iter().map(Vec::as_slice).collect();
+            let bases = [
+                Some(PrefixBase::of_shared(&refs)),
+                Some(PrefixBase::of_letters(&refs)),
+                Some(PrefixBase::of_letters(&refs[..3])),
+                PrefixBase::of_samples(&refs),
+                PrefixBase::of_samples(&refs[..LEAST_RANKED]),
+            ];
+            let mut keys = Vec::new();
+            for _ in 0..600 {
+                let key = match random.u32(..4) {
+                    0 => random.choice(&learned).cloned().unwrap_or_default(),
+                    1 => random.choice(KINDS).expect("there are kinds").1(&mut random),
+                    _ => kind(&mut random),
+                };
+                keys.push(change(key, &mut random));
+            }
+            keys.extend(learned);
             keys.sort();
-            for base in bases {
+            for base in bases.into_iter().flatten() {
                 for pair in keys.windows(2) {
                     let numbers = [base.prefix_of(&pair[0]), base.prefix_of(&pair[1])];
                     assert!(

@@ -26,9 +26,21 @@ pub(super) const LEARNS_FROM: u64 = 2048;
 /// It looks again when it has so many times as many.
 #[cfg(not(loom))]
 const LEARNS_AGAIN: u64 = 8;
-/// Leaves that say enough about the keys.
+/// Keys that say whether the prefixes suit a list.
 #[cfg(not(loom))]
-const SAMPLED_LEAVES: usize = 2 * super::prefix::LEAST_SAMPLE;
+pub(super) const FEW_KEYS: usize = 128;
+/// Keys that are looked at if they do not.
+#[cfg(not(loom))]
+const MANY_KEYS: usize = 4000;
+/// Of so many keys one is looked at, at most: what is kept of them should be small beside the list.
+#[cfg(not(loom))]
+const KEYS_FOR_ONE: u64 = 8;
+
+/// How many keys of a list with so many entries tell which prefixes are the best for it.
+#[cfg(not(loom))]
+pub(super) fn many_keys(entries: u64) -> usize {
+    (entries / KEYS_FOR_ONE).min(MANY_KEYS as u64) as usize
+}
 
 impl Skiplist {
     /// Puts all entries into new leaves, by the prefixes of `base`. False if the list has been reordered as often as it can
@@ -101,7 +113,7 @@ impl Skiplist {
         };
         let exchanged = self.learns_at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         if exchanged.is_ok()
-            && let Some(base) = self.order().base.better_for(&self.sample(nodes))
+            && let Some(base) = self.better(nodes, &self.order().base)
         {
             // The list is as good as it was where there is no room for another order.
             let _ = self.reorder(nodes, base);
@@ -111,30 +123,46 @@ impl Skiplist {
     /// The prefixes that suit the keys of a list like this one; `None` if it is small.
     #[cfg(not(loom))]
     pub fn learned(&self, nodes: &Nodes) -> Option<PrefixBase> {
-        let sample = self.sample(nodes);
-        let is_enough = sample.len() >= super::prefix::LEAST_SAMPLE;
-        is_enough.then(|| PrefixBase::default().better_for(&sample).unwrap_or_default())
+        let is_large = self.entries() >= LEARNS_FROM;
+        is_large.then(|| self.better(nodes, &PrefixBase::default()).unwrap_or_default())
     }
 
-    /// Keys from all over the list, in order.
+    /// What suits the keys much better than `base`.
     #[cfg(not(loom))]
-    fn sample<'a>(&self, nodes: &'a Nodes) -> Vec<&'a [u8]> {
+    fn better(&self, nodes: &Nodes, base: &PrefixBase) -> Option<PrefixBase> {
+        match base.suits(&self.sample(nodes, FEW_KEYS)) {
+            true => None,
+            false => base.better_for(&self.sample(nodes, many_keys(self.entries()))),
+        }
+    }
+
+    /// About `wanted` keys from all over the list, or a few times as many, in order.
+    #[cfg(not(loom))]
+    fn sample<'a>(&self, nodes: &'a Nodes, wanted: usize) -> Vec<&'a [u8]> {
         let order = self.order();
         let mut leaves = Vec::new();
         // Relaxed: any height that once was serves.
         for level in (0..order.levels.load(Ordering::Relaxed) as usize).rev() {
             leaves.clear();
-            let mut leaf = nodes.leaf(order.head);
+            leaves.push(nodes.leaf(order.head));
             // SAFETY: the leaf is the head, which has all levels, or was reached by a link of this level.
-            while let Some(next) = unsafe { leaf.link(level) }.next() {
-                leaf = nodes.leaf(next);
-                leaves.push(leaf);
+            while let Some(next) = unsafe { leaves[leaves.len() - 1].link(level) }.next() {
+                leaves.push(nodes.leaf(next));
             }
-            if leaves.len() >= SAMPLED_LEAVES {
+            if leaves.len() > wanted {
                 break;
             }
         }
-        leaves.iter().filter_map(|leaf| Some(nodes.record(leaf.low_record()?).key())).collect()
+        let of_leaf = wanted.div_ceil(leaves.len());
+        let mut keys = Vec::with_capacity(wanted + leaves.len());
+        for leaf in leaves {
+            // A leaf that changes meanwhile may give a key twice, or not the one that was meant.
+            let slots = (0..leaf.count()).step_by((leaf.count() / of_leaf).max(1)).take(of_leaf);
+            keys.extend(slots.filter_map(|slot| leaf.record(slot)).map(|record| nodes.record(record).key()));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 }
 
@@ -208,6 +236,24 @@ mod tests {
         assert_eq!(list.entries(), 10 * LEARNS_FROM);
         assert_eq!(keys(&list, &arena, false), expected(0..10 * LEARNS_FROM));
         assert_eq!(keys(&list, &arena, true), expected(0..10 * LEARNS_FROM));
+
+        // Ranks need more samples than a list has when it first looks.
+        let paths = Skiplist::new(&arena, PrefixBase::default()).unwrap();
+        let words = ["usr", "share", "lib", "a", "index", "2026", "x", "data"];
+        let path = |number: u64| -> Vec<u8> {
+            let number = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            let key: String =
+                (0..12).map(|at| words[(number >> (3 * at)) as usize % 8].to_owned() + "/").collect();
+            format!("{key}{number:x}").into_bytes()
+        };
+        for number in 0..9 * LEARNS_FROM {
+            insert(&paths, &arena, &path(number), number);
+        }
+        paths.verify(&arena);
+        let mut expected_paths: Vec<Vec<u8>> = (0..9 * LEARNS_FROM).map(path).collect();
+        expected_paths.sort();
+        assert_eq!(keys(&paths, &arena, false), expected_paths);
+        assert!(!paths.order().base.is_plain() && paths.learned(&arena).is_some());
 
         let next = Skiplist::new(&arena, list.learned(&arena).unwrap()).unwrap();
         for number in 0..2 * LEARNS_FROM {

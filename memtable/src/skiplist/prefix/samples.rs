@@ -1,0 +1,142 @@
+//! Numbers by rank among sampled keys, for keys such as paths: many begin alike, and nowhere do they differ in much.
+//!
+//! The samples part all keys into buckets, which will have about as many keys each. A number begins with that of the
+//! bucket. Behind it are the bytes in which keys of the bucket can differ at all, behind what the samples on both sides
+//! share, stretched so that the lower sample has the least number of the bucket and the upper one about the greatest.
+//!
+//! The bucket is found in a tree over the samples, eight bytes deeper at each step.
+use sapwood_base::key::{common_prefix_len, key_prefix};
+
+/// Bits of the number of a bucket.
+const BUCKET_BITS: u32 = 12;
+/// Samples that are kept, so that the buckets can be numbered.
+const MOST_SAMPLES: usize = (1 << BUCKET_BITS) - 1;
+/// Bytes of a sample that are kept behind what tells it from its neighbours.
+const TOLD_APART_BYTES: usize = 16;
+/// Bytes of a sample that are kept at all.
+const MOST_BYTES: usize = 512;
+/// Bytes that a step of the tree compares.
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// Samples in order, as buckets.
+#[derive(Clone, Debug)]
+pub(super) struct Samples {
+    samples: Vec<Box<[u8]>>,
+    /// Those below the first sample, between each and the next, and from the last one on.
+    buckets: Vec<Bucket>,
+    /// The first one is where every search begins.
+    nodes: Vec<Node>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Bytes that all its keys share.
+    skipped: u32,
+    /// What it takes to stretch the words of its keys to 64 bits.
+    shift: u32,
+    /// The least word.
+    least: u64,
+}
+
+/// Samples that begin alike, parted by their next eight bytes.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    words: Vec<u64>,
+    /// One for each word, and one for the end.
+    branches: Vec<Branch>,
+}
+
+/// The samples with one word.
+#[derive(Clone, Copy, Debug)]
+struct Branch {
+    /// How many samples are below all of them.
+    below: u32,
+    /// The node that parts them further; 0 if there is just one.
+    node: u32,
+}
+
+impl Samples {
+    /// `None` if too few of `keys`, which ascend, can be told apart.
+    pub(super) fn of(keys: &[&[u8]]) -> Option<Samples> {
+        let kept = |i: usize| {
+            let alike = |other: usize| keys.get(other).map_or(0, |other| common_prefix_len(other, keys[i]));
+            let alike = alike(i + 1).max(alike(i.wrapping_sub(1)));
+            &keys[i][..keys[i].len().min(alike + TOLD_APART_BYTES).min(MOST_BYTES)]
+        };
+        let step = keys.len().div_ceil(MOST_SAMPLES).max(1);
+        let mut samples: Vec<Box<[u8]>> = (0..keys.len()).step_by(step).map(|i| kept(i).into()).collect();
+        samples.dedup();
+        if samples.len() < 2 {
+            return None;
+        }
+        let bucket = |number: usize| {
+            let upper = samples.get(number).map(|sample| &**sample);
+            let lower = number.checked_sub(1).map(|lower| &*samples[lower]);
+            let skipped = upper.zip(lower).map_or(0, |(upper, lower)| common_prefix_len(upper, lower));
+            let least = lower.map_or(0, |lower| word(lower, skipped));
+            let greatest = upper.map_or(u64::MAX, |upper| word(upper, skipped));
+            let shift = greatest.saturating_sub(least).leading_zeros().min(u64::BITS - 1);
+            Bucket { skipped: skipped as u32, shift, least }
+        };
+        let buckets = (0..=samples.len()).map(bucket).collect();
+        let mut nodes = vec![Node::default()];
+        // Each with the samples that it parts, and the bytes that they share.
+        let mut open = vec![(0, 0..samples.len(), 0)];
+        while let Some((node, range, skipped)) = open.pop() {
+            let mut at = range.start;
+            for alike in samples[range].chunk_by(|a, b| word(a, skipped) == word(b, skipped)) {
+                let mut branch = Branch { below: at as u32, node: 0 };
+                // Nothing but zeros tells those apart that have no bytes left: one of them will do.
+                if alike.len() > 1 && alike.iter().any(|sample| sample.len() > skipped + WORD_BYTES) {
+                    branch.node = nodes.len() as u32;
+                    nodes.push(Node::default());
+                    open.push((branch.node as usize, at..at + alike.len(), skipped + WORD_BYTES));
+                }
+                nodes[node].words.push(word(&alike[0], skipped));
+                nodes[node].branches.push(branch);
+                at += alike.len();
+            }
+            nodes[node].branches.push(Branch { below: at as u32, node: 0 });
+        }
+        Some(Samples { samples, buckets, nodes })
+    }
+
+    #[inline]
+    pub(super) fn number_of(&self, key: &[u8]) -> u64 {
+        let number = self.bucket_of(key);
+        let bucket = self.buckets[number];
+        let word = word(key, bucket.skipped as usize).saturating_sub(bucket.least);
+        // More than there should be is possible where keys end in zeros.
+        let stretched = if word.leading_zeros() < bucket.shift { u64::MAX } else { word << bucket.shift };
+        (number as u64) << (u64::BITS - BUCKET_BITS) | stretched >> BUCKET_BITS
+    }
+
+    /// How many samples are not above `key`. (Keys and samples are taken to go on in zeros, which keeps the order.)
+    #[inline]
+    fn bucket_of(&self, key: &[u8]) -> usize {
+        let mut node = &self.nodes[0];
+        let mut skipped = 0;
+        loop {
+            let word = word(key, skipped);
+            let at = node.words.partition_point(|other| *other < word);
+            let branch = node.branches[at];
+            if node.words.get(at) != Some(&word) {
+                return branch.below as usize;
+            }
+            skipped += WORD_BYTES;
+            if branch.node == 0 {
+                let below = branch.below as usize;
+                let rest = |key: &[u8]| key.len().min(skipped);
+                let sample = &self.samples[below];
+                return below + usize::from(sample[rest(sample)..] <= key[rest(key)..]);
+            }
+            node = &self.nodes[branch.node as usize];
+        }
+    }
+}
+
+/// Eight bytes of `key` behind those that are skipped.
+#[inline]
+fn word(key: &[u8], skipped: usize) -> u64 {
+    key.get(skipped..).map_or(0, key_prefix)
+}
