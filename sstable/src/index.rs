@@ -2,12 +2,13 @@
 //!
 //! Two levels of eight-byte separator prefixes: a root with the first of every 32 blocks, small enough to stay in the
 //! processor's cache, and the groups, four cache lines each. A lookup finds its place in the root, the heads of the four lines (at
-//! once, they do not depend on each other) and one line. Only where prefixes are equal does it compare separators.
+//! once, they do not depend on each other) and one line. Only where prefixes are equal does it compare separators, and
+//! where many are, as those of paths, only after eight bytes more behind what these separators share.
 //!
 //! Invariants: separators ascend; block 0 has the empty one; unused places of the last group hold `u64::MAX`.
 use sapwood_base::Result;
 use sapwood_base::format::table_index::TableIndexColumns;
-use sapwood_base::key::key_prefix;
+use sapwood_base::key::{common_prefix_len, key_prefix};
 use sapwood_base::search::partition;
 
 const LINE: usize = 8;
@@ -17,6 +18,19 @@ pub(crate) const GROUP: usize = LINE * GROUP_LINES;
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line([u64; LINE]);
+
+/// Equal prefixes of fewer separators are not worth a [`Stretch`].
+const LEAST_STRETCH: usize = 4;
+
+/// Blocks whose separators have one prefix.
+struct Stretch {
+    from: u32,
+    to: u32,
+    /// Bytes that the separators share.
+    shared: u32,
+    /// Where their next eight bytes begin in `deeper`.
+    deeper: u32,
+}
 
 /// A block that begins with the user key its predecessor ended with, and the block in which that key begins.
 struct Continued {
@@ -72,6 +86,9 @@ impl Root {
 pub(crate) struct TableIndex {
     root: Root,
     lines: Vec<Line>,
+    /// In order.
+    stretches: Vec<Stretch>,
+    deeper: Vec<u64>,
     continued: Vec<Continued>,
     columns: TableIndexColumns,
 }
@@ -100,7 +117,27 @@ impl TableIndex {
             };
             continued.push(Continued { block: *block, start });
         }
-        Ok(TableIndex { root, lines, continued, columns })
+        let mut index =
+            TableIndex { root, lines, stretches: Vec::new(), deeper: Vec::new(), continued, columns };
+        index.find_stretches();
+        Ok(index)
+    }
+
+    fn find_stretches(&mut self) {
+        let (count, mut from) = (self.block_count(), 0);
+        while from < count {
+            let prefix = self.prefix_of(from);
+            let to = (from + 1..count).find(|block| self.prefix_of(*block) != prefix).unwrap_or(count);
+            if to - from >= LEAST_STRETCH {
+                let separator = |block| self.columns.separator(block);
+                let shared = common_prefix_len(separator(from), separator(to - 1));
+                let deeper = self.deeper.len() as u32;
+                self.deeper.extend((from..to).map(|block| word_behind(separator(block), shared)));
+                let [from, to, shared] = [from, to, shared].map(|number| number as u32);
+                self.stretches.push(Stretch { from, to, shared, deeper });
+            }
+            from = to;
+        }
     }
 
     /// The number of blocks.
@@ -150,9 +187,14 @@ impl TableIndex {
 
     /// [`TableIndex::find`] where prefixes decide nothing. `last` is the last block whose separator's prefix is `head`.
     fn find_among_equals(&self, last: usize, head: u64, rest: &[u8]) -> usize {
-        // The beginning of the stretch of equal prefixes, then whole separators within it.
-        let from = partition(0, last + 1, |block| self.prefix_of(block) < head);
-        let not_above = partition(from, last + 1, |block| self.columns.separator(block) <= rest);
+        let not_above =
+            match self.stretches.binary_search_by(|stretch| (stretch.to as usize).cmp(&(last + 1))) {
+                Ok(at) => self.not_above_in(&self.stretches[at], rest),
+                Err(_) => {
+                    let from = partition(0, last + 1, |block| self.prefix_of(block) < head);
+                    self.not_above_among(from, last + 1, rest)
+                }
+            };
         // Block 0 has the empty separator, so at least that one is not above.
         let block = not_above.max(1) - 1;
         // A key that spans blocks begins in the first of them.
@@ -160,6 +202,24 @@ impl TableIndex {
             Ok(i) if self.columns.separator(block) == rest => self.continued[i].start as usize,
             _ => block,
         }
+    }
+
+    /// The number of separators that are not above `rest`, which has the prefix of those of `stretch`.
+    fn not_above_in(&self, stretch: &Stretch, rest: &[u8]) -> usize {
+        let (from, to) = (stretch.from as usize, stretch.to as usize);
+        let shared = &self.columns.separator(from)[..stretch.shared as usize];
+        let Some(behind) = rest.strip_prefix(shared) else { return if rest < shared { from } else { to } };
+        let word = key_prefix(behind);
+        let deeper = &self.deeper[stretch.deeper as usize..][..to - from];
+        let low = deeper.partition_point(|other| *other < word);
+        let high = low + deeper[low..].partition_point(|other| *other <= word);
+        self.not_above_among(from + low, from + high, rest)
+    }
+
+    /// The number of separators that are not above `rest`, if those below `from` are not and those from `to` on are.
+    #[inline]
+    fn not_above_among(&self, from: usize, to: usize, rest: &[u8]) -> usize {
+        partition(from, to, |block| self.columns.separator(block) <= rest)
     }
 
     /// Whether `block` begins with the user key that the block before ended with.
@@ -206,11 +266,18 @@ impl TableIndex {
         let numbers = columns.ends.len() + columns.offsets.len() + columns.raw_lengths.len();
         self.root.memory_bytes()
             + self.lines.len() * size_of::<Line>()
+            + self.stretches.len() * size_of::<Stretch>()
+            + self.deeper.len() * 8
             + self.continued.len() * size_of::<Continued>()
             + numbers * 4
             + columns.heap.len()
             + columns.prefix.len()
     }
+}
+
+/// Eight bytes of `separator` behind the first `shared`. Damaged separators may be shorter.
+fn word_behind(separator: &[u8], shared: usize) -> u64 {
+    key_prefix(separator.get(shared..).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -243,11 +310,14 @@ mod tests {
             let alphabet = [2, 3, 256][round % 3];
             let longest = [3, 12, 30][round / 3 % 3];
             let prefix: Vec<u8> = vec![b'p'; [0, 1, 20][round % 3]];
+            // Some begin with more that others do not have, so that there are stretches with something in common.
+            let middle: &[u8] = [&b""[..], b"middle of many"][round / 9 % 2];
             let mut keys: Vec<Vec<u8>> = (0..random.usize(1..600))
                 .map(|_| {
+                    let middle = if random.u8(..) < 200 { middle } else { b"" };
                     let len = random.usize(0..=longest);
                     let tail = (0..len).map(|_| random.usize(0..alphabet) as u8 | [0, 0xFE][round % 2]);
-                    prefix.iter().copied().chain(tail).collect()
+                    prefix.iter().chain(middle).copied().chain(tail).collect()
                 })
                 .collect();
             keys.sort();
