@@ -218,6 +218,8 @@ bugs! {
         "a count is the tree's alone, without what is not applied to it yet";
     IndexAheadOfRows, "index-ahead-of-rows", "L (online build)",
         "an index is built durably from rows that a power loss still takes";
+    TreeForgotten, "tree-forgotten", "L (measured beside us)",
+        "a clean close and an opening lose the trees of indexes: the new MANIFEST does not name them";
     TreeNotSynced, "tree-not-synced", "L (copy on write)",
         "the root of a tree is durable before its pages are";
     TreePagesReused, "tree-pages-reused", "L (copy on write)",

@@ -201,7 +201,7 @@ impl ManifestState {
                 }
                 Phase::Outdated => edits.push(Edit::IndexOutdated(id)),
             }
-            if let Some(tree) = &index.tree {
+            if let Some(tree) = index.tree.as_ref().filter(|_| !planted::is(Bug::TreeForgotten)) {
                 edits.push(Edit::IndexTree { id, file: tree.file.number, root: tree.root });
             }
         }

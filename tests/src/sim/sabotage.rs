@@ -114,6 +114,7 @@ fn detector(bug: Bug) -> Detector {
         StaleEntriesStay | RowsNotAsked | DeleteKeepsEntries | ApplyLosesDeletes | CountIgnoresDeltas => {
             Seeds("meta")
         }
+        TreeForgotten => Seeds("meta"),
         ApplyIgnoresSnapshots => Probe("index-snapshot"),
         TreePagesReused => Probe("index-pages"),
         StrictNotLogged => Probe("index-log"),
