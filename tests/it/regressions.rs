@@ -26,11 +26,10 @@ const META: [(u64, &str); 3] = [
 ];
 
 /// Seeds of `sapwood-sim fault`, with the run of the seed.
-const FAULT: [(u64, u32, &str); 1] = [(
-    34,
-    45,
-    "the tree of a unique index was taken back though an edit before the refused one had named it",
-)];
+const FAULT: [(u64, u32, &str); 2] = [
+    (34, 45, "the tree of a unique index was taken back though an edit before the refused one had named it"),
+    (7_211_003, 66, "the simulation let an allocation succeed that was to fail"),
+];
 
 #[test]
 fn seeds_that_found_something_find_nothing_more() {

@@ -376,6 +376,10 @@ impl File for InjectedFile {
         let path = self.inner.path();
         match self.injector.begin(Operation::Write, path, 0, 0) {
             Some(Effect::Fails(cause)) => Err(cause.error(path)),
+            Some(Effect::DoneButFails(cause) | Effect::HalfThenFails(cause)) => {
+                self.inner.allocate(len)?;
+                Err(cause.error(path))
+            }
             _ => self.inner.allocate(len),
         }
     }
