@@ -323,6 +323,37 @@ mod tests {
     }
 
     #[test]
+    fn many_entries_at_once_teach_a_list_what_its_keys_share() {
+        const KEYSPACE: KeyspaceId = KeyspaceId(1);
+        for threads in [1, 3] {
+            let pool = ArenaPool::new(MemtableOptions { size_bytes: 8 << 20 });
+            let memtable = Memtable::new(1, pool.take().unwrap());
+            let key = |number: u64| format!("{:020}", number * 7_919 % 10_007 * 977).into_bytes();
+            let portions = (0..4).map(|part| {
+                let mut portion = Portion::new(&memtable, 0);
+                for number in (part..6000).step_by(4) {
+                    let (key, sequence) = (key(number), SequenceNumber(number));
+                    portion.add(KEYSPACE, &key, key_hash(&key), sequence, ValueKind::Put, b"v").unwrap();
+                }
+                portion
+            });
+            memtable.publish(portions.collect(), threads).unwrap();
+            let list = memtable.list(KEYSPACE).unwrap();
+            assert!(list.was_reordered(), "decimal numbers crowd");
+            for number in 6000..8000 {
+                let key = key(number);
+                let sequence = SequenceNumber(number);
+                memtable.insert(KEYSPACE, &key, key_hash(&key), sequence, ValueKind::Put, b"v").unwrap();
+            }
+            list.verify(&memtable.arena);
+            let found: Vec<Vec<u8>> = everything(&memtable).into_iter().map(|entry| entry.1).collect();
+            let mut expected: Vec<Vec<u8>> = (0..8000).map(key).collect();
+            expected.sort();
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
     fn bad_keyspaces_and_full_arenas_are_errors() {
         let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 });
         let memtable = Memtable::new(1, pool.take().unwrap());

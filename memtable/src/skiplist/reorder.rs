@@ -92,6 +92,12 @@ impl Skiplist {
         }
     }
 
+    /// Whether the list has come into another order than its first.
+    #[cfg(all(test, not(loom)))]
+    pub fn was_reordered(&self) -> bool {
+        self.reordered.load(Ordering::Relaxed) > 0
+    }
+
     /// Comes into another order if the list has grown enough to look, and would gain by it.
     #[cfg(not(loom))]
     #[inline]
@@ -112,7 +118,10 @@ impl Skiplist {
             _ => u64::MAX,
         };
         let exchanged = self.learns_at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        // A list that was large when it was first looked at, because it was built or put in order late, would keep its writers
+        // waiting for too long.
         if exchanged.is_ok()
+            && self.entries() < at * LEARNS_AGAIN
             && let Some(base) = self.better(nodes, &self.order().base)
         {
             // The list is as good as it was where there is no room for another order.
