@@ -40,6 +40,8 @@ const ROTATION_MARGIN: u64 = 512;
 const POSITION_LIMIT: u64 = (1 << POSITION_BITS) - (1 << 20);
 /// Segments that are made ready ahead of writers who fill them.
 const AHEAD_MAX: u64 = 3;
+/// Filled segments for which one more is made ready ahead.
+const FILLED_PER_AHEAD: u64 = 4;
 /// Spare segments that are kept for recycling.
 pub(crate) const SPARES_MAX: usize = 8;
 
@@ -287,12 +289,13 @@ impl Wal {
         (at.position - self.base) / self.segment_units != (at.end - self.base) / self.segment_units
     }
 
-    /// Makes segments ready ahead of the writers: one, and one more for each that this opening has filled, up to three.
-    /// While tables are written, the sync of a header can take the disk longer than writers need to fill a segment.
+    /// Makes segments ready ahead of the writers: one, and one more for each few that this opening has filled. While tables
+    /// are written, the sync of a header can take the disk longer than writers need to fill a segment; but a log that stays
+    /// short should be short on the disk, and quick to look through.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
         let tail = self.tail.peek().1;
         let filled = (tail - self.base) / self.segment_units;
-        let ahead = (1 + filled).min(AHEAD_MAX);
+        let ahead = (1 + filled / FILLED_PER_AHEAD).min(AHEAD_MAX);
         self.provision(tail + ahead * self.segment_units + self.segment_units / 2)
     }
 

@@ -13,9 +13,10 @@ use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rayon::prelude::*;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units};
+use sapwood_base::format::log_segment::SegmentHeader;
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
@@ -142,6 +143,45 @@ struct Shared {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// Files that were synced meanwhile.
     synced: Mutex<Vec<(FileNumber, Result<()>)>>,
+    progress: Progress,
+}
+
+/// How far the log was read.
+#[derive(Default)]
+struct Progress {
+    /// Up to which position, and whether that is all.
+    read: Mutex<(u64, bool)>,
+    moved: Condvar,
+}
+
+impl Progress {
+    fn advance(&self, position: u64) {
+        self.read.lock().0 = position;
+        self.moved.notify_all();
+    }
+
+    /// Whether a segment holds something that was read, so that it is to be synced. Waits until half of it was read, or all
+    /// of the log: the segments behind the end are as much work for the disk, and nobody needs them.
+    fn reaches(&self, header: &SegmentHeader) -> bool {
+        let mut read = self.read.lock();
+        loop {
+            let (position, is_all) = *read;
+            if is_all || position >= header.base_position + u64::from(header.data_units) / 2 {
+                return position > header.base_position;
+            }
+            self.moved.wait(&mut read);
+        }
+    }
+}
+
+/// Says that reading has ended, however it does.
+struct EndsReading<'a>(&'a Progress);
+
+impl Drop for EndsReading<'_> {
+    fn drop(&mut self) {
+        self.0.read.lock().1 = true;
+        self.0.moved.notify_all();
+    }
 }
 
 /// A stretch of the log that goes into one memtable.
@@ -220,6 +260,7 @@ impl<'a> Replay<'a> {
             in_flight: AtomicUsize::new(0),
             buffers: Mutex::default(),
             synced: Mutex::default(),
+            progress: Progress::default(),
         };
         let mut pool = None;
         while let Some(piece) = replay.read(history, &shared)? {
@@ -251,18 +292,24 @@ impl<'a> Replay<'a> {
         'a: 's,
         'h: 's,
     {
+        shared.progress.advance(history.reader.position());
         if self.sync_early && !planted::is(Bug::RecoveredLogNotSynced) {
             let segments: &'h [FoundSegment] = history.segments;
             // One after the other: a thread that waits for the disk makes no entries.
             scope.spawn(move |_| {
                 for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
+                    if !shared.progress.reaches(&segment.header) {
+                        break;
+                    }
                     let result = segment.file.sync_data();
                     shared.synced.lock().push((segment.number, result));
                 }
             });
         }
         let state = self.state;
+        let _ends = EndsReading(&shared.progress);
         while let Some(piece) = self.read(history, shared)? {
+            shared.progress.advance(history.reader.position());
             // Relaxed, here and below: a figure that bounds memory, roughly.
             if shared.in_flight.load(Ordering::Relaxed) > IN_FLIGHT_BYTES {
                 // The others are behind.
