@@ -154,42 +154,55 @@ impl BufferCache {
     /// as soon as readers and pins let go. Growth ends at the address space that was reserved at first: the first
     /// capacity and 64 GiB more.
     pub fn set_capacity_bytes(self: &Arc<Self>, capacity_bytes: usize) {
-        let mut budget = self.budget.lock();
-        budget.bytes = capacity_bytes;
-        self.resize(budget.capacity_bytes());
+        self.change_budget(|budget| {
+            budget.bytes = capacity_bytes;
+            true
+        });
     }
 
     /// Takes `bytes` from the capacity for something that is kept elsewhere, such as the index of an open table, until
     /// [`BufferCache::discharge`] gives them back. An eighth of the capacity stays for blocks. The cache follows in steps
     /// of a 64th, since each step evicts and forgets which blocks were evicted lately.
     pub fn charge(self: &Arc<Self>, bytes: usize) {
-        let mut budget = self.budget.lock();
-        budget.charged_bytes += bytes;
-        self.follow(&budget);
+        self.change_budget(|budget| {
+            budget.charged_bytes += bytes;
+            self.is_behind(budget)
+        });
     }
 
     /// Ends a charge of so many bytes.
     pub fn discharge(self: &Arc<Self>, bytes: usize) {
-        let mut budget = self.budget.lock();
-        debug_assert!(bytes <= budget.charged_bytes, "only what was charged");
-        budget.charged_bytes = budget.charged_bytes.saturating_sub(bytes);
-        self.follow(&budget);
+        self.change_budget(|budget| {
+            debug_assert!(bytes <= budget.charged_bytes, "only what was charged");
+            budget.charged_bytes = budget.charged_bytes.saturating_sub(bytes);
+            self.is_behind(budget)
+        });
     }
 
-    fn follow(self: &Arc<Self>, budget: &Budget) {
-        let capacity_bytes = budget.capacity_bytes();
-        if capacity_bytes.abs_diff(self.capacity_bytes()) > budget.bytes / 64 {
-            self.resize(capacity_bytes);
+    fn is_behind(&self, budget: &Budget) -> bool {
+        budget.capacity_bytes().abs_diff(self.capacity_bytes()) > budget.bytes / 64
+    }
+
+    /// Changes the budget, and the size of the cache if `change` says so.
+    ///
+    /// To pin an epoch and to flush run what others deferred: the end of a table perhaps, which gives its charge back. So
+    /// neither may happen under the lock.
+    fn change_budget(self: &Arc<Self>, change: impl FnOnce(&mut Budget) -> bool) {
+        let guard = crossbeam_epoch::pin();
+        let mut budget = self.budget.lock();
+        if change(&mut budget) {
+            self.resize(budget.capacity_bytes(), &guard);
+            drop(budget);
+            guard.flush();
         }
     }
 
     /// REQUIRES: the lock of the budget, so that of two sizes the later one stays.
-    fn resize(self: &Arc<Self>, capacity_bytes: usize) {
+    fn resize(self: &Arc<Self>, capacity_bytes: usize, guard: &Guard) {
         if cfg!(loom) {
             return;
         }
         self.frames.ask_for_huge_pages(capacity_bytes);
-        let guard = crossbeam_epoch::pin();
         let mut evicted = Vec::new();
         {
             let mut keeper = self.keeper.lock();
@@ -198,8 +211,7 @@ impl BufferCache {
             let superfluous = keeper.set_capacity(slabs, capacity_bytes, &self.frames, &mut evicted);
             self.decommit(&superfluous);
         }
-        self.retire_later(&evicted, &guard);
-        guard.flush();
+        self.retire_later(&evicted, guard);
     }
 
     /// Bytes of all blocks held, those that wait for their last readers included. Zero when all tables and pins are

@@ -267,6 +267,25 @@ fn capacity_can_be_lowered_and_raised() {
 }
 
 #[test]
+fn what_was_deferred_may_give_charges_back() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let cache = BufferCache::new(16 << 20).unwrap();
+        for _ in 0..1000 {
+            let of_a_table = Arc::clone(&cache);
+            epoch::pin().defer(move || of_a_table.discharge(0));
+            cache.charge(1 << 20);
+            cache.discharge(1 << 20);
+        }
+        done.send(()).unwrap();
+    });
+    // A thread that waits for itself waits for ever.
+    is_done
+        .recv_timeout(std::time::Duration::from_secs(100))
+        .expect("the lock of the budget is free when calls run");
+}
+
+#[test]
 fn charges_make_the_cache_smaller_and_their_end_larger() {
     let cache = BufferCache::new(16 << 20).unwrap();
     let slots = cache.slots(4000);
