@@ -2,7 +2,7 @@
 //!
 //! The decoder of an edit holds one field at a time, and to the rule of memory. What a MANIFEST is replayed to has a
 //! structure for every keyspace, index, run and table that it names, and a name can be six bytes long: so that state may
-//! have [`NAMED_BYTES`] for each, which no announced number makes more of.
+//! have `NAMED_BYTES` for each, which no announced number makes more of.
 use super::DATABASE;
 use super::allocation::producing;
 use sapwood::fuzzing::{Surroundings, encode_manifest};
