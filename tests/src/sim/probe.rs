@@ -461,8 +461,11 @@ fn waiting() {
     }
 }
 
+/// Schedules under which a write to the log fails, four for each of its first writes.
+const GAP_SCHEDULES: u64 = 360;
+
 fn gap() {
-    for seed in 0..120 {
+    for seed in 0..GAP_SCHEDULES {
         let (env, fs, schedule) = Env::sim_scheduled(seed);
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let (disk, keys) = (fs.clone(), acknowledged.clone());
@@ -482,7 +485,7 @@ fn gap() {
 /// Three writers, one of them with syncs at every other seed, until a write to the log fails.
 fn write_until_the_log_fails(env: &Env, fs: &SimFs, seed: u64, acknowledged: &Arc<Mutex<Vec<String>>>) {
     let db = builder("db", env).open().expect("it opens");
-    fs.fail(FaultRule::new(Call::Write, Fault::Io).on(".wal").after(3 + seed / 2));
+    fs.fail(FaultRule::new(Call::Write, Fault::Io).on(".wal").after(3 + seed / 4));
     let start = |writer: u64| {
         let (keyspace, acknowledged) = (db.default_keyspace(), acknowledged.clone());
         let options = match seed.is_multiple_of(2) && writer == 0 {
