@@ -84,7 +84,8 @@ impl Summary {
                 if of.is_empty() {
                     continue;
                 }
-                let title = if station.standard || matches!(station.id, "ycsb" | "sustained") {
+                let is_first = rows.iter().all(|row: &Row| row.title != workload.title);
+                let title = if is_first && (station.standard || matches!(station.id, "ycsb" | "sustained")) {
                     workload.title.to_owned()
                 } else {
                     format!("{}: {}", station.title, workload.title)
