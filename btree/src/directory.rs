@@ -14,8 +14,8 @@ use sapwood_base::format::btree_page::{Child, PagePointer, Payload, TreePage, be
 use sapwood_base::key::{common_prefix_len, key_prefix};
 use sapwood_storage::Fill;
 
-/// How many pages the directory of a state has at most. It takes 36 to 40 bytes for each, so
-/// some 5 MiB for a tree of a gigabyte.
+/// How many pages the directory of a state has at most. It takes 36 to 40 bytes for each, so some 5 MiB for a tree of a
+/// gigabyte.
 pub(crate) const MAX_CHILDREN: usize = 1 << 17;
 
 /// See the module.
@@ -60,8 +60,9 @@ pub(crate) struct Start {
 type Level = Vec<(Vec<u8>, Child)>;
 
 impl Directory {
-    /// The directory of `view`, of the lowest level that has no more than `max_children` pages; `None` if one would be of no use: if the tree has a single page, if separators go on in
-    /// overflow runs, or if many of them cannot be told apart by eight bytes.
+    /// The directory of `view`, of the lowest level that has no more than `max_children` pages. `None` if one would be of no
+    /// use: if the tree has a single page, if separators go on in overflow runs, or if many of them cannot be told apart by
+    /// eight bytes.
     ///
     /// Errors: those of reading the inner pages.
     pub(crate) fn build(view: &TreeView, max_children: usize) -> Result<Option<Directory>> {
