@@ -95,6 +95,24 @@ pub fn key_head(key: &[u8]) -> u32 {
     u32::from_be_bytes(padded)
 }
 
+/// `key.starts_with(prefix)`, without a call for prefixes of up to 16 bytes.
+#[inline]
+pub fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
+    /// Compares both ends, which may overlap. REQUIRES: equal lengths from `N` to `2 * N`.
+    #[inline]
+    fn ends_are_equal<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
+    }
+    let Some(key) = key.get(..prefix.len()) else { return false };
+    match prefix.len() {
+        0 => true,
+        1..4 => prefix.iter().zip(key).all(|(a, b)| a == b),
+        4..8 => ends_are_equal::<4>(key, prefix),
+        8..=16 => ends_are_equal::<8>(key, prefix),
+        _ => key == prefix,
+    }
+}
+
 /// The number of leading bytes that `a` and `b` share.
 #[inline]
 pub fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
@@ -132,6 +150,21 @@ pub fn prefix_successor(prefix: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn beginnings_of_every_length_are_told_from_others() {
+        let key: Vec<u8> = (0..40).collect();
+        for len in 0..=key.len() {
+            let prefix = &key[..len];
+            assert!(begins_with(&key, prefix) && begins_with(prefix, prefix));
+            for at in 0..len {
+                let mut other = prefix.to_vec();
+                other[at] ^= 1;
+                assert!(!begins_with(&key, &other), "byte {at} of {len}");
+                assert!(!begins_with(&key[..at], prefix));
+            }
+        }
+    }
 
     #[test]
     fn prefixes_preserve_order() {

@@ -10,8 +10,8 @@
 //! Invariant: made of one state, whose pages neither change nor move, so it says what the inner pages say.
 use crate::view::TreeView;
 use sapwood_base::Result;
-use sapwood_base::format::btree_page::{Child, PagePointer, Payload, TreePage, begins_with};
-use sapwood_base::key::{common_prefix_len, key_prefix};
+use sapwood_base::format::btree_page::{Child, PagePointer, Payload, TreePage};
+use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_storage::Fill;
 
 /// How many pages the directory of a state has at most. It takes 36 to 40 bytes for each, so some 5 MiB for a tree of a

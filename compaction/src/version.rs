@@ -5,7 +5,7 @@
 use crossbeam::channel::Sender;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
-use sapwood_base::key::{common_prefix_len, key_prefix};
+use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_sstable::Table;
@@ -263,15 +263,17 @@ impl Run {
     /// The table that can hold `key`.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&RunTable> {
-        let at = self.lower_bound(key);
-        let table = self.tables.get(at)?;
-        // Behind a lower bound that is not the end, the key starts with the shared bytes or lies below them.
-        let prefix = match key.get(self.shared.len()..) {
-            Some(rest) if key.starts_with(&self.shared) => key_prefix(rest),
-            _ => return None,
-        };
-        let inside = self.first[at] < prefix || (self.first[at] == prefix && table.first() <= key);
-        inside.then_some(table)
+        // Everything between the bounds begins with what they share.
+        if !begins_with(key, &self.shared) {
+            return None;
+        }
+        let prefix = key_prefix(&key[self.shared.len()..]);
+        let mut at = self.largest.partition_point(|largest| *largest < prefix);
+        while *self.largest.get(at)? == prefix && self.tables[at].last() < key {
+            at += 1;
+        }
+        let first = self.first[at];
+        (first < prefix || first == prefix && self.tables[at].first() <= key).then(|| &self.tables[at])
     }
 
     /// The tables that overlap `[lower, upper]`; `None` is unbounded.

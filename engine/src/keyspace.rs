@@ -8,7 +8,7 @@ use crate::options::{Durability, WriteOptions};
 use crate::read::cursor::Cursor;
 use crate::read::explain::{self, Explain};
 use crate::read::iterator::Iter;
-use crate::read::slice::Slice;
+use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
 use crate::read::{self, Found};
 use crate::write::{check_key, check_value, commit, insert_all, with_scratch};
@@ -345,9 +345,28 @@ impl Keyspace {
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Slice>>> {
         let core = self.core();
         core.check_open()?;
-        let mut values: Vec<Option<Slice>> = Vec::with_capacity(keys.len());
-        read::get_many(core, &self.state, keys, |found| values.push(found.map(|found| found.to_slice())))?;
-        Ok(values)
+        let mut values = Gathered::with_capacity(keys.len());
+        read::get_many(core, &self.state, keys, |found| values.push(found))?;
+        Ok(values.finish())
+    }
+
+    /// [`Keyspace::multi_get`] without copies: hands each value to `with` where it lies, or `None` if its key is not there, in
+    /// the order of `keys`. What `with` sees lies in shared memory that cannot be reused meanwhile, so keep it short.
+    ///
+    /// Errors: those of a get. `with` has been called for the keys before the one that failed.
+    pub fn multi_get_with<K: AsRef<[u8]>>(
+        &self,
+        keys: &[K],
+        mut with: impl FnMut(&K, Option<&[u8]>),
+    ) -> Result<()> {
+        let core = self.core();
+        core.check_open()?;
+        let mut asked = keys.iter();
+        read::get_many(core, &self.state, keys, |found| {
+            if let Some(key) = asked.next() {
+                with(key, found.as_ref().map(|found| found.bytes()));
+            }
+        })
     }
 
     /// The secondary index `name`, made with `options` if there is none. Returns when it is complete: on a keyspace with

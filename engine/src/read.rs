@@ -22,12 +22,13 @@ use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
-use sapwood_sstable::{Table, ValueRef};
+use sapwood_sstable::{IndexPlace, Table, ValueRef};
+use sapwood_storage::BlockRef;
 use slice::Slice;
 use super_version::{KeyspaceView, SuperVersion};
 
 /// Keys of one call that wait for memory together.
-const TOGETHER: usize = 32;
+pub(crate) const TOGETHER: usize = 32;
 /// Runs that are looked at in this way.
 const TOGETHER_RUNS: usize = 4;
 /// Runs whose filters are prefetched together.
@@ -192,8 +193,10 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
     let runs = &space.version.runs;
     for keys in keys.chunks(TOGETHER) {
         let mut wanted: [Wanted<'_>; TOGETHER] = [const { Wanted::NOTHING }; TOGETHER];
-        for (key, wanted) in keys.iter().zip(&mut wanted) {
+        let wanted = &mut wanted[..keys.len()];
+        for (key, wanted) in keys.iter().zip(&mut *wanted) {
             wanted.hash = key_hash(key.as_ref());
+            wanted.all_asked = runs.len() <= TOGETHER_RUNS;
             for generation in &view.generations {
                 generation.memtable.prefetch(keyspace.id, wanted.hash);
             }
@@ -201,23 +204,29 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
                 let Some(candidate) = run.find(key.as_ref()) else { continue };
                 // A table that is not open yet is opened, or its error told, in the ordinary way. What is older than it
                 // must not answer before.
-                let Some(opened) = candidate.handle.opened() else { break };
+                let Some(opened) = candidate.handle.opened() else {
+                    wanted.all_asked = false;
+                    break;
+                };
                 opened.prefetch_filter(wanted.hash);
                 *table = Some(opened);
             }
         }
-        for (key, wanted) in keys.iter().zip(&mut wanted) {
+        for (key, wanted) in keys.iter().zip(&mut *wanted) {
             let passed = wanted.tables.iter().flatten().find(|table| table.may_contain(wanted.hash));
-            if let Some((table, block)) = passed.and_then(|table| Some((*table, table.locate(key.as_ref())?)))
-            {
-                table.prefetch_slot(block);
-                wanted.place = Some((table, block));
+            wanted.table = passed.and_then(|table| Some((*table, table.ask_index(key.as_ref())?)));
+        }
+        for (key, wanted) in keys.iter().zip(&mut *wanted) {
+            if let Some((table, place)) = wanted.table {
+                wanted.number = table.ask_block(place, key.as_ref());
             }
         }
-        for (table, block) in wanted[..keys.len()].iter().filter_map(|wanted| wanted.place) {
-            table.prefetch_block(block);
+        for wanted in &mut *wanted {
+            if let Some((table, _)) = wanted.table {
+                wanted.block = table.ask_entry(wanted.number, wanted.hash, &guard);
+            }
         }
-        for (key, wanted) in keys.iter().zip(&wanted) {
+        for (key, wanted) in keys.iter().zip(wanted) {
             let (key, hash) = (key.as_ref(), wanted.hash);
             if planted::is(Bug::StaleRow) {
                 answer(get_in_view(core, view, keyspace, key, sequence, &guard, &mut Nobody)?);
@@ -230,13 +239,18 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
                 answer((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
                 continue;
             }
-            if let Some((table, block)) = wanted.place
-                && let Some(found) = table.get_at(block, key, hash, sequence, &guard)?
-            {
-                answer((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
+            if let Some((table, _)) = wanted.table {
+                let block = wanted.block.take();
+                let found = table.get_asked(wanted.number, block, key, hash, sequence, &guard)?;
+                if let Some(found) = found {
+                    answer((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
+                    continue;
+                }
+            } else if wanted.all_asked {
+                answer(None);
                 continue;
             }
-            // It is not there, the filter was wrong, a table is to be opened, or there are many runs.
+            // The filter was wrong, a table is to be opened, or there are many runs.
             let candidates = candidates(space, key, hash);
             answer(get_in_runs(core, space, key, hash, sequence, &candidates, &guard, &mut Nobody)?);
         }
@@ -249,12 +263,25 @@ struct Wanted<'g> {
     hash: u64,
     /// The tables of the newest runs that may have the key.
     tables: [Option<&'g Table>; TOGETHER_RUNS],
-    /// The newest table whose filter lets the key pass, and the block there.
-    place: Option<(&'g Table, usize)>,
+    /// Whether these are all that may have it.
+    all_asked: bool,
+    /// The newest table whose filter lets the key pass, and what the root of its index says.
+    table: Option<(&'g Table, IndexPlace)>,
+    /// The number of the block there.
+    number: usize,
+    /// The block if it was in the cache.
+    block: Option<BlockRef<'g>>,
 }
 
 impl Wanted<'_> {
-    const NOTHING: Self = Wanted { hash: 0, tables: [None; TOGETHER_RUNS], place: None };
+    const NOTHING: Self = Wanted {
+        hash: 0,
+        tables: [None; TOGETHER_RUNS],
+        all_asked: false,
+        table: None,
+        number: 0,
+        block: None,
+    };
 }
 
 /// The table of each run that may have `key`; asks for their filters.

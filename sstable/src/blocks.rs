@@ -152,3 +152,11 @@ pub(crate) fn search(
     }
     Search::Absent
 }
+
+/// The first slot with this tag: where a search will look first.
+#[inline]
+pub(crate) fn likely_slot(layout: &BlockLayout, image: &[u8], tag: u8) -> Option<usize> {
+    let mut groups = layout.tags(image).iter().map(|tags| match_tags(tags, tag)).enumerate();
+    let (group, mask) = groups.find(|(_, mask)| *mask != 0)?;
+    Some(group * TAG_GROUP + mask.trailing_zeros() as usize).filter(|slot| *slot < layout.count())
+}

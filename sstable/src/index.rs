@@ -6,9 +6,10 @@
 //! where many are, as those of paths, only after eight bytes more behind what these separators share.
 //!
 //! Invariants: separators ascend; block 0 has the empty one; unused places of the last group hold `u64::MAX`.
+use crate::vector::prefetch;
 use sapwood_base::Result;
 use sapwood_base::format::table_index::TableIndexColumns;
-use sapwood_base::key::{common_prefix_len, key_prefix};
+use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::search::partition;
 
 const LINE: usize = 8;
@@ -81,6 +82,19 @@ impl Root {
     fn memory_bytes(&self) -> usize {
         self.firsts.len() * 8 + self.cells.len() * 4
     }
+}
+
+/// What the root says of a key.
+#[derive(Clone, Copy)]
+pub(crate) enum Place {
+    /// The block is known.
+    Block(usize),
+    /// It is one of a group's.
+    Group {
+        group: usize,
+        /// The first bytes of the key behind what all separators share.
+        head: u64,
+    },
 }
 
 pub(crate) struct TableIndex {
@@ -156,17 +170,49 @@ impl TableIndex {
     /// [`TableIndex::find`], which tells `near` the first of [`GROUP`] blocks, of which it will be one, as soon as it knows them.
     #[inline]
     pub(crate) fn find_near(&self, key: &[u8], near: impl FnOnce(usize)) -> usize {
+        match self.place(key) {
+            Place::Block(block) => block,
+            Place::Group { group, head } => {
+                near(group * GROUP);
+                self.find_in(group, head, key)
+            }
+        }
+    }
+
+    /// The first step of [`TableIndex::find`], for callers that look for many keys: asks for the lines that the second will
+    /// read. REQUIRES: there are blocks.
+    #[inline]
+    pub(crate) fn ask(&self, key: &[u8]) -> Place {
+        let place = self.place(key);
+        if let Place::Group { group, .. } = place {
+            self.lines[group * GROUP_LINES..].iter().take(GROUP_LINES).for_each(prefetch);
+        }
+        place
+    }
+
+    /// The second step. REQUIRES: `place` is from [`TableIndex::ask`] with this `key`.
+    #[inline]
+    pub(crate) fn find_at(&self, place: Place, key: &[u8]) -> usize {
+        match place {
+            Place::Block(block) => block,
+            Place::Group { group, head } => self.find_in(group, head, key),
+        }
+    }
+
+    #[inline]
+    fn place(&self, key: &[u8]) -> Place {
         let prefix = self.columns.prefix.as_slice();
-        let rest = match key.strip_prefix(prefix) {
-            Some(rest) => rest,
+        if !begins_with(key, prefix) {
             // Every separator but the first begins with the prefix.
-            None if key < prefix => return 0,
-            None => return self.block_count() - 1,
-        };
-        let head = key_prefix(rest);
+            return Place::Block(if key < prefix { 0 } else { self.block_count() - 1 });
+        }
+        let head = key_prefix(&key[prefix.len()..]);
         // Block 0 has the smallest prefix there is, so at least one root entry is not above.
-        let group = self.root.not_above(head).max(1) - 1;
-        near(group * GROUP);
+        Place::Group { group: self.root.not_above(head).max(1) - 1, head }
+    }
+
+    #[inline]
+    fn find_in(&self, group: usize, head: u64, key: &[u8]) -> usize {
         let lines: &[Line; GROUP_LINES] =
             self.lines[group * GROUP_LINES..].first_chunk().expect("groups are whole");
         let line = (1..GROUP_LINES).map(|line| usize::from(lines[line].0[0] <= head)).sum::<usize>();
@@ -177,7 +223,7 @@ impl TableIndex {
         if self.prefix_of(block) != head {
             return block;
         }
-        self.find_among_equals(block, head, rest)
+        self.find_among_equals(block, head, &key[self.columns.prefix.len()..])
     }
 
     #[inline]

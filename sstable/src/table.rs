@@ -6,9 +6,9 @@
 //!
 //! Invariant: a table is immutable and shared; any number of threads may use it. When its file goes away is the
 //! caller's business.
-use crate::blocks::{Search, image_len, read_block, read_unbelievable, search};
+use crate::blocks::{Search, image_len, likely_slot, read_block, read_unbelievable, search};
 use crate::filter::Filter;
-use crate::index::{GROUP, TableIndex};
+use crate::index::{GROUP, Place, TableIndex};
 use crate::options::ReadOptions;
 use crossbeam_epoch::Guard;
 use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, tag_of, unseal};
@@ -33,12 +33,20 @@ pub use value::{Found, PinnedValue, ValueRef};
 /// waits for, the columns, and of a block of small entries most of the keys.
 const ASKED_LINES: Range<usize> = 2..12;
 const LINE_BYTES: usize = 64;
+/// Lines of a block with its header and most of its tags.
+const TAG_LINES: usize = 2;
+/// Lines of a value that are asked for; the processor itself goes on.
+const VALUE_LINES: usize = 4;
 /// Slots of the cache in a line of the processor's.
 const SLOTS_PER_LINE: usize = 8;
 /// Blocks that are brought into the cache under one guard.
 const WARM_BLOCKS: usize = 32;
 /// Blocks that are looked at to tell which share is in the cache.
 const SAMPLED_BLOCKS: usize = 64;
+
+/// Where in the index a key belongs: see [`Table::ask_index`].
+#[derive(Clone, Copy)]
+pub struct IndexPlace(Place);
 
 /// An open table.
 pub struct Table {
@@ -126,60 +134,95 @@ impl Table {
             return Ok(None);
         }
         // The slots near the block's are asked for while the index is still being read.
-        let block = self.index.find_near(key, |first| {
-            for line in 0..GROUP / SLOTS_PER_LINE {
-                self.slots.prefetch(first + line * SLOTS_PER_LINE);
-            }
-        });
-        self.get_at(block, key, hash, sequence, guard)
+        let number = self.index.find_near(key, |first| self.prefetch_slots(first));
+        let block = self.block(number, guard)?;
+        for line in ASKED_LINES {
+            block.prefetch(line * LINE_BYTES);
+        }
+        self.get_from(number, block, key, hash, sequence, guard)
     }
 
-    /// The number of the first block that can hold `key`; `None` in an empty table. For callers that look up many keys
-    /// and overlap the cache misses: locate all, [`Table::prefetch_slot`] all, [`Table::prefetch_block`] all, then
-    /// [`Table::get_at`].
+    /// The number of the first block that can hold `key`; `None` in an empty table.
     #[inline]
     pub fn locate(&self, key: &[u8]) -> Option<usize> {
         if self.index.block_count() == 0 { None } else { Some(self.index.find(key)) }
     }
 
-    /// Asks for the memory that says where a block is in the cache.
+    /// Begins the lookup of `key` among those of many others: for callers that let them wait for memory together. Each step
+    /// asks for what the next one will read: this one for a part of the index, then [`Table::ask_block`],
+    /// [`Table::ask_entry`], and [`Table::get_asked`], each for all keys before the next. `None` in an empty table.
     #[inline]
-    pub fn prefetch_slot(&self, block: usize) {
-        self.slots.prefetch(block);
+    pub fn ask_index(&self, key: &[u8]) -> Option<IndexPlace> {
+        if self.index.block_count() == 0 {
+            return None;
+        }
+        let place = self.index.ask(key);
+        if let Place::Group { group, .. } = place {
+            self.prefetch_slots(group * GROUP);
+        }
+        Some(IndexPlace(place))
     }
 
-    /// Asks for the beginning of a block, if it is in the cache.
-    ///
-    /// # Panics
-    /// If `block` is not from [`Table::locate`].
+    /// The second step: the block that [`Table::locate`] would give, the beginning of which is asked for if it is in the
+    /// cache. `place` is from the first step with this key.
     #[inline]
-    pub fn prefetch_block(&self, block: usize) {
-        self.slots.prefetch_block(block, ASKED_LINES.end * LINE_BYTES);
+    pub fn ask_block(&self, place: IndexPlace, key: &[u8]) -> usize {
+        let block = self.index.find_at(place.0, key);
+        self.slots.prefetch_block(block, TAG_LINES * LINE_BYTES);
+        block
     }
 
-    /// [`Table::get`] for a key whose block is known.
+    /// The third step: the block if it is in the cache. Asks for the entry that the key's hash points to.
     ///
     /// # Panics
-    /// If `block` is not from [`Table::locate`].
+    /// If `number` is not from the second step.
     #[inline]
-    pub fn get_at<'g>(
+    pub fn ask_entry<'g>(&'g self, number: usize, hash: u64, guard: &'g Guard) -> Option<BlockRef<'g>> {
+        let block = self.slots.get(number, guard)?;
+        let layout = BlockLayout::of_validated(&block);
+        if let Some(slot) = likely_slot(&layout, &block, tag_of(hash)) {
+            let (key, value) = layout.about(&block, slot);
+            block.prefetch(key);
+            let lines = value.len().div_ceil(LINE_BYTES).min(VALUE_LINES);
+            (0..=lines).for_each(|line| block.prefetch(value.start + line * LINE_BYTES));
+        }
+        Some(block)
+    }
+
+    /// The last step: [`Table::get`], for what the second and the third gave.
+    ///
+    /// # Panics
+    /// If `number` is not from the second step.
+    #[inline]
+    pub fn get_asked<'g>(
         &'g self,
-        block: usize,
+        number: usize,
+        block: Option<BlockRef<'g>>,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        guard: &'g Guard,
+    ) -> Result<Option<Found<'g>>> {
+        let block = match block {
+            Some(block) => block,
+            None => self.block(number, guard)?,
+        };
+        self.get_from(number, block, key, hash, sequence, guard)
+    }
+
+    /// Of a key whose first block is `number`.
+    #[inline]
+    fn get_from<'g>(
+        &'g self,
+        mut number: usize,
+        mut block: BlockRef<'g>,
         key: &[u8],
         hash: u64,
         sequence: SequenceNumber,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
         let tag = tag_of(hash);
-        let mut number = block;
         loop {
-            let block = match self.slots.get(number, guard) {
-                Some(block) => block,
-                None => self.load(number, Fill::Normal, guard)?,
-            };
-            for line in ASKED_LINES {
-                block.prefetch(line * LINE_BYTES);
-            }
             let image: &[u8] = &block;
             let layout = BlockLayout::of_validated(image);
             match search(&layout, image, key, tag, sequence) {
@@ -189,9 +232,29 @@ impl Table {
                     let value = ValueRef::new(block, start, end);
                     return Ok(Some(Found { kind, sequence: found, value }));
                 }
-                Search::AtEnd if self.index.is_continued(number + 1) => number += 1,
+                Search::AtEnd if self.index.is_continued(number + 1) => {
+                    number += 1;
+                    block = self.block(number, guard)?;
+                }
                 Search::AtEnd | Search::Absent => return Ok(None),
             }
+        }
+    }
+
+    /// A block, from the cache or the file.
+    #[inline]
+    fn block<'g>(&'g self, number: usize, guard: &'g Guard) -> Result<BlockRef<'g>> {
+        match self.slots.get(number, guard) {
+            Some(block) => Ok(block),
+            None => self.load(number, Fill::Normal, guard),
+        }
+    }
+
+    /// Asks for the slots of [`GROUP`] blocks.
+    #[inline]
+    fn prefetch_slots(&self, first: usize) {
+        for line in 0..GROUP / SLOTS_PER_LINE {
+            self.slots.prefetch(first + line * SLOTS_PER_LINE);
         }
     }
 

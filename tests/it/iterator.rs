@@ -174,6 +174,56 @@ fn several_keys_at_once() {
 }
 
 #[test]
+fn many_keys_at_once_agree_with_single_gets_wherever_they_lie() {
+    let (env, _) = Env::sim(1);
+    let builder = builder("/db", &env).advanced(|options| options.disable_auto_compactions = true);
+    let db = builder.open().unwrap();
+    let keyspace = db.default_keyspace();
+    let mut random = fastrand::Rng::with_seed(1);
+    let key = |number: u32| format!("{:0width$}", number, width = 4 + (number % 9) as usize).into_bytes();
+    // Around the lengths that a slice holds itself, that are copied together, and that are pinned where they lie.
+    let lengths = [0, 1, 46, 47, 100, 512, 513, 9000, 80_000];
+    let keys: Vec<Vec<u8>> = (0..700).map(key).collect();
+    let mut check = |asked: usize| {
+        let wanted: Vec<&Vec<u8>> = (0..asked).map(|_| random.choice(&keys).unwrap()).collect();
+        let single: Vec<_> = wanted.iter().map(|key| keyspace.get(key).unwrap()).collect();
+        let together = keyspace.multi_get(&wanted).unwrap();
+        assert_eq!(together, single);
+        let mut seen = Vec::new();
+        keyspace.multi_get_with(&wanted, |key, value| seen.push((*key, value.map(<[u8]>::to_vec)))).unwrap();
+        assert!(seen.iter().map(|(key, _)| *key).eq(wanted.iter().copied()));
+        assert!(
+            seen.iter().map(|(_, value)| value.as_deref()).eq(single.iter().map(|value| value.as_deref()))
+        );
+        // Each stays what it is without the others.
+        let kept = together.into_iter().flatten().nth(asked / 2).map(|slice| (slice.clone(), slice.detach()));
+        assert!(kept.is_none_or(|(slice, detached)| slice == detached));
+    };
+    // One run after the other, up to more than are looked at together, and a memtable above them.
+    for run in 0..7u8 {
+        for number in (0..600u32).filter(|number| (number + u32::from(run)) % 3 == 0) {
+            let len = lengths[(number as usize + usize::from(run)) % lengths.len()];
+            if (number + u32::from(run)) % 7 == 0 {
+                keyspace.delete(key(number)).unwrap();
+            } else {
+                keyspace.put(key(number), vec![run; len]).unwrap();
+            }
+        }
+        for asked in [1, 31, 32, 33, 200] {
+            check(asked);
+        }
+        db.flush().unwrap();
+        for asked in [2, 64, 200] {
+            check(asked);
+        }
+    }
+    db.compact().unwrap();
+    for asked in [1, 32, 500] {
+        check(asked);
+    }
+}
+
+#[test]
 fn long_stretches_from_one_run_agree_with_a_sorted_map() {
     for seed in seeds(0..6) {
         let _replay = Replay::new(seed, "iterator::long_stretches_from_one_run_agree_with_a_sorted_map");

@@ -19,6 +19,7 @@ use crate::planted::{self, Bug};
 use crate::search::partition;
 use crate::sequence::SequenceNumber;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 /// The length of a block's header in bytes; the tags begin here.
 pub const BLOCK_HEADER_BYTES: usize = 32;
@@ -339,6 +340,22 @@ impl BlockLayout {
     pub fn value<'a>(&self, image: &'a [u8], i: usize) -> &'a [u8] {
         let (start, end) = self.value_range(image, i);
         &image[start..end]
+    }
+
+    /// About where the key's suffix of entry `i` begins and where its value lies, from the header alone: exactly if all are of
+    /// one length, and else as if they were.
+    #[inline]
+    pub fn about(&self, image: &[u8], i: usize) -> (usize, Range<usize>) {
+        let (keys, values, count) = (self.keys as usize, self.values as usize, self.count as usize);
+        let value_len = (image.len() - values) / count;
+        let suffix = keys
+            + if self.flags & FIXED_SUFFIX != 0 {
+                i * self.suffix_len as usize
+            } else {
+                (values - keys) * i / count
+            };
+        let value_len = if self.flags & FIXED_VALUE != 0 { self.value_len as usize } else { value_len };
+        (suffix, values + i * value_len..values + (i + 1) * value_len)
     }
 
     /// Where the sequence number of entry `i` lies in the image, if it lies there.

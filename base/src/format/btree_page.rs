@@ -13,14 +13,14 @@
 use crate::checksum::{checksum64, place_seed};
 use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{MAX_KEY_BYTES, common_prefix_len, key_prefix};
+use crate::key::{MAX_KEY_BYTES, begins_with, common_prefix_len, key_prefix};
 use crate::search::partition;
 use heads::{LINE_BYTES, heads_below};
 use std::cmp::Ordering;
 
 mod heads;
 
-pub use heads::{begins_with, leaf_bytes_near};
+pub use heads::leaf_bytes_near;
 
 /// The smallest page in bytes.
 pub const MIN_PAGE_BYTES: usize = 512;

@@ -62,12 +62,3 @@ pub(super) fn heads_below(heads: &[[u8; HEAD_BYTES]], head: u64, share: Option<f
     }
     low + heads[low..high].partition_point(|other| u64::from_le_bytes(*other) < head)
 }
-
-/// `key.starts_with(prefix)`, without a call for prefixes as short as those of pages often are.
-#[inline]
-pub fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
-    if prefix.len() > HEAD_BYTES {
-        return key.starts_with(prefix);
-    }
-    prefix.len() <= key.len() && prefix.iter().zip(key).all(|(a, b)| a == b)
-}
