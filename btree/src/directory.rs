@@ -2,7 +2,7 @@
 //!
 //! A descent reads a header, a prefix, a few heads and a child in each page on its way, and waits for some of them. With a
 //! directory it looks into one array for the lowest level that is small enough, mostly the leaves, and goes on from
-//! there. The array is cut into cells of equal width, so that of keys that are spread evenly one or two are compared.
+//! there. Of keys that are spread evenly, one or two are compared.
 //!
 //! It holds the first eight bytes of each separator behind what all of them share. A key that ties with one is not decided
 //! here: it goes down from the root.
@@ -12,6 +12,7 @@ use crate::view::TreeView;
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, PagePointer, Payload, TreePage};
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
+use sapwood_base::search::Cells;
 use sapwood_storage::Fill;
 
 /// How many pages the directory of a state has at most. It takes 36 to 40 bytes for each, so some 5 MiB for a tree of a
@@ -24,10 +25,8 @@ pub(crate) struct Directory {
     prefix: Vec<u8>,
     /// The pages in the order of their keys.
     places: Vec<Place>,
-    /// How many heads are below the beginning of each cell, and all of them at the end.
-    cells: Vec<u32>,
-    /// A cell is two to this power wide; the first begins at the first head.
-    shift: u32,
+    /// Of their heads.
+    cells: Cells,
     /// The level of the children.
     level: u8,
 }
@@ -102,17 +101,8 @@ impl Directory {
             place
         });
         let places = places.collect();
-        let width = heads[heads.len() - 1] - heads[0];
-        let wanted = heads.len().next_power_of_two().ilog2();
-        let shift = (u64::BITS - width.leading_zeros()).saturating_sub(wanted);
-        let mut cells = Vec::with_capacity((width >> shift) as usize + 2);
-        for (i, head) in heads.iter().enumerate() {
-            let cell = ((head - heads[0]) >> shift) as usize;
-            // Of the heads of one cell the first tells.
-            cells.resize(cells.len().max(cell + 1), i as u32);
-        }
-        cells.push(heads.len() as u32);
-        Some(Directory { prefix, places, cells, shift, level })
+        let cells = Cells::new(heads.iter().copied(), 0);
+        Some(Directory { prefix, places, cells, level })
     }
 
     /// The level of the pages it knows; 0 are leaves.
@@ -129,13 +119,8 @@ impl Directory {
             return Some(self.start(if key < self.prefix.as_slice() { 0 } else { last }, None));
         }
         let head = key_prefix(&key[self.prefix.len()..]);
-        let Some(distance) = head.checked_sub(self.places[0].head) else { return Some(self.start(0, None)) };
-        let cell = (distance >> self.shift) as usize;
-        let Some([first, end]) = self.cells.get(cell..).and_then(|cells| cells.first_chunk()) else {
-            return Some(self.start(last, None));
-        };
-        let (first, end) = (*first as usize, *end as usize);
-        let place = first + self.places[first..end].partition_point(|place| place.head < head);
+        let stretch = self.cells.stretch(head);
+        let place = stretch.start + self.places[stretch].partition_point(|place| place.head < head);
         let upper = self.places[place].head;
         if place == 0 || place == last {
             return (place == last || upper != head).then(|| self.start(place, None));
@@ -158,7 +143,7 @@ impl Directory {
 
     /// The memory it takes, in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.prefix.len() + size_of_val(self.places.as_slice()) + size_of_val(self.cells.as_slice())
+        self.prefix.len() + size_of_val(self.places.as_slice()) + self.cells.memory_bytes()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::vector::prefetch;
 use sapwood_base::Result;
 use sapwood_base::format::table_index::TableIndexColumns;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
-use sapwood_base::search::partition;
+use sapwood_base::search::{Cells, partition};
 
 const LINE: usize = 8;
 const GROUP_LINES: usize = 4;
@@ -39,48 +39,28 @@ struct Continued {
     start: u32,
 }
 
-/// The first separator of each group. The stretch from the second to the last is cut into cells of equal width, which
-/// tell where to look: separators that are spread evenly need a comparison or two.
+/// The first separator of each group.
 struct Root {
     firsts: Vec<u64>,
-    /// How many firsts lie below each cell, and below the end of the last.
-    cells: Vec<u32>,
-    /// Where the first cell begins.
-    start: u64,
-    /// A cell is two to this power wide.
-    shift: u32,
+    /// Of all but that of block 0, which has nothing in common with the others.
+    cells: Cells,
 }
 
 impl Root {
     fn new(firsts: Vec<u64>) -> Root {
-        // Block 0 has nothing in common with the others; its place says nothing.
-        let start = firsts.get(1).copied().unwrap_or(0);
-        let width = firsts.last().map_or(0, |last| last - start);
-        let wanted = firsts.len().next_power_of_two().ilog2() + 1;
-        let shift = (u64::BITS - width.leading_zeros()).saturating_sub(wanted);
-        let mut cells = Vec::new();
-        for (i, first) in firsts.iter().enumerate().skip(1) {
-            let cell = ((first - start) >> shift) as usize;
-            cells.resize(cells.len().max(cell + 1), i as u32);
-        }
-        cells.push(firsts.len() as u32);
-        Root { firsts, cells, start, shift }
+        let cells = Cells::new(firsts.iter().skip(1).copied(), 1);
+        Root { firsts, cells }
     }
 
-    /// How many firsts are not above `head`.
+    /// How many firsts are not above `head`, if that of block 0 is not. REQUIRES: there are blocks.
     #[inline]
     fn not_above(&self, head: u64) -> usize {
-        let Some(distance) = head.checked_sub(self.start) else { return 1.min(self.firsts.len()) };
-        let cell = (distance >> self.shift) as usize;
-        let Some([from, to]) = self.cells.get(cell..).and_then(|cells| cells.first_chunk()) else {
-            return self.firsts.len();
-        };
-        let (from, to) = (*from as usize, *to as usize);
-        from + self.firsts[from..to].partition_point(|first| *first <= head)
+        let stretch = self.cells.stretch(head);
+        1 + stretch.start + self.firsts[1..][stretch].partition_point(|first| *first <= head)
     }
 
     fn memory_bytes(&self) -> usize {
-        self.firsts.len() * 8 + self.cells.len() * 4
+        self.firsts.len() * 8 + self.cells.memory_bytes()
     }
 }
 
@@ -207,8 +187,7 @@ impl TableIndex {
             return Place::Block(if key < prefix { 0 } else { self.block_count() - 1 });
         }
         let head = key_prefix(&key[prefix.len()..]);
-        // Block 0 has the smallest prefix there is, so at least one root entry is not above.
-        Place::Group { group: self.root.not_above(head).max(1) - 1, head }
+        Place::Group { group: self.root.not_above(head) - 1, head }
     }
 
     #[inline]
