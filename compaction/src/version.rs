@@ -3,6 +3,7 @@
 //! Reads hold a version and see its tables unchanged; an edit makes a new version. A table's file is given to the
 //! deleter when the last version that lists it is dropped after an edit took it out.
 use crossbeam::channel::Sender;
+use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
@@ -274,6 +275,17 @@ impl Run {
         }
         let first = self.first[at];
         (first < prefix || first == prefix && self.tables[at].first() <= key).then(|| &self.tables[at])
+    }
+
+    /// Whether the run has an entry whose user key begins with `prefix`: see [`Table::has_prefix`].
+    ///
+    /// Errors: those of opening the table and of reading it.
+    pub fn has_prefix(&self, prefix: &[u8], guard: &Guard) -> Result<bool> {
+        // The smallest key of the run that is not below the prefix is in this table, if there is one.
+        match self.tables.get(self.lower_bound(prefix)) {
+            Some(table) => table.handle.table()?.has_prefix(prefix, guard),
+            None => Ok(false),
+        }
     }
 
     /// The tables that overlap `[lower, upper]`; `None` is unbounded.

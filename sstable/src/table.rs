@@ -258,6 +258,35 @@ impl Table {
         }
     }
 
+    /// Whether the table has an entry, of whatever kind and version, whose user key begins with `prefix`. Reads a block, or
+    /// two.
+    ///
+    /// Errors: as of [`Table::get`].
+    pub fn has_prefix(&self, prefix: &[u8], guard: &Guard) -> Result<bool> {
+        let Some(number) = self.locate(prefix) else { return Ok(false) };
+        let begins = |block: &BlockRef<'_>, slot| {
+            let (layout, mut key) = (BlockLayout::of_validated(block), prefix);
+            for part in [layout.lcp(block), layout.suffix(block, slot)] {
+                let (part, wanted) = (part.get(..key.len()).unwrap_or(part), key);
+                match wanted.strip_prefix(part) {
+                    Some(rest) => key = rest,
+                    None => return false,
+                }
+            }
+            key.is_empty()
+        };
+        let block = self.block(number, guard)?;
+        let layout = BlockLayout::of_validated(&block);
+        let slot = layout.lower_bound(&block, prefix);
+        if slot < layout.count() {
+            return Ok(begins(&block, slot));
+        }
+        match number + 1 < self.index.block_count() {
+            true => Ok(begins(&self.block(number + 1, guard)?, 0)),
+            false => Ok(false),
+        }
+    }
+
     /// The blocks that a reader of the keys in `[lower, upper]` looks at; `None` is unbounded.
     pub fn blocks_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Range<usize> {
         let blocks = self.index.block_count();

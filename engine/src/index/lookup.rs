@@ -3,8 +3,8 @@
 //! 1. Pin the epoch, load the view, then the sequence number: entries and rows are read in this one state, so no snapshot
 //!    needs to be registered for them to agree.
 //! 2. If the tree has all entries of the index key, they lie behind each other in one leaf, or a few: go down once and
-//!    read them there. That is so if there are no delta runs and no memtable has one. Otherwise the cursor merges what is
-//!    pending with the tree.
+//!    read them there. That is so if no memtable and no delta run has one. Otherwise the cursor merges what is pending with
+//!    the tree.
 //! 3. Leave out what is stale (see `cursor`), and get each row; from tables alone if memtables have no rows.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
@@ -49,7 +49,7 @@ fn rows_behind(
     let Some(space) = view.keyspace(index.state.id) else { return Err(dropped()) };
     let Some(found) = &space.index else { return Err(dropped()) };
     found.check_readable(sequence)?;
-    if !space.version.runs.is_empty() || has_entries(view, index.state.id, prefix)? {
+    if is_pending(view, space, index.state.id, prefix, &guard)? {
         drop(guard);
         return merged(index, index_key, with);
     }
@@ -68,9 +68,15 @@ fn rows_behind(
     Ok(count)
 }
 
-/// Whether a memtable has an entry whose composite begins with `prefix`, of whatever time.
+/// Whether a memtable or a delta run has an entry whose composite begins with `prefix`, of whatever kind and time.
 #[inline]
-fn has_entries(view: &SuperVersion, id: KeyspaceId, prefix: &[u8]) -> Result<bool> {
+fn is_pending(
+    view: &SuperVersion,
+    space: &KeyspaceView,
+    id: KeyspaceId,
+    prefix: &[u8],
+    guard: &Guard,
+) -> Result<bool> {
     for generation in &view.generations {
         if generation.memtable.entries_of(id) > 0 {
             let mut entries = generation.memtable.iter(id);
@@ -78,6 +84,11 @@ fn has_entries(view: &SuperVersion, id: KeyspaceId, prefix: &[u8]) -> Result<boo
             if entries.valid() && entries.key().starts_with(prefix) {
                 return Ok(true);
             }
+        }
+    }
+    for run in &space.version.runs {
+        if run.has_prefix(prefix, guard)? {
+            return Ok(true);
         }
     }
     Ok(false)

@@ -198,6 +198,19 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
             assert_eq!(entry(&key, found.sequence.0, found.kind, &found.value), *expected);
             assert_eq!(*pinned, *expected.value);
         }
+        // The same in steps, as for many keys; and whether anything begins with a part of the key.
+        let place = table.ask_index(&key).unwrap();
+        let number = table.ask_block(place, &key);
+        assert_eq!(Some(number), table.locate(&key));
+        let block = table.ask_entry(number, key_hash(&key), &guard);
+        let asked =
+            table.get_asked(number, block, &key, key_hash(&key), SequenceNumber(sequence), &guard).unwrap();
+        let asked = asked.map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
+        assert_eq!(asked.as_ref(), expected, "{key:?} at {sequence}");
+        let prefix = &key[..key.len() - random.usize(0..=key.len().min(3))];
+        let at = entries.partition_point(|entry| entry.key.as_slice() < prefix);
+        let expected = entries.get(at).is_some_and(|entry| entry.key.starts_with(prefix));
+        assert_eq!(table.has_prefix(prefix, &guard).unwrap(), expected, "{prefix:?}");
     }
     plain
 }
