@@ -88,13 +88,14 @@ pub fn seal(
     operations: usize,
 ) {
     debug_assert!(kind == RecordKind::Skip || record.len() == HEADER_BYTES + payload_bytes as usize);
-    record[0..4].copy_from_slice(&payload_bytes.to_le_bytes());
-    record[8..12].copy_from_slice(&(position as u32).to_le_bytes());
-    record[12] = kind as u8;
-    record[13] = 0;
-    record[14..16].copy_from_slice(&(operations.min(0xFFFF) as u16).to_le_bytes());
+    // Stored as words: small slices would be copied by calls.
+    let operations = u64::from(operations.min(0xFFFF) as u16);
+    let facts = u64::from(position as u32) | u64::from(kind as u8) << 32 | operations << 48;
+    let (words, _) = record.as_chunks_mut::<8>();
+    words[1] = facts.to_le_bytes();
     let sum = checksum32(&record[8..], seed(database, position, payload_bytes));
-    record[4..8].copy_from_slice(&sum.to_le_bytes());
+    let (words, _) = record.as_chunks_mut::<8>();
+    words[0] = (u64::from(payload_bytes) | u64::from(sum) << 32).to_le_bytes();
 }
 
 /// Parses a header that claims to stand at `position`; `None` if it is not one. The payload is not yet checked.
