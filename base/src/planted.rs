@@ -61,6 +61,12 @@ bugs! {
         "recovery does not note where the old log ends, so what is written after it is not replayed";
     RecoveredLogNotSynced, "recovered-log-not-synced", "A (measured beside us)",
         "recovery replays what was never synced and does not sync it: a second crash takes what the first had left";
+    RecoveredLogNotAwaited, "recovered-log-not-awaited", "A (our own late sync)",
+        "a commit that asks for a sync after a recovery does not wait for that of the log that was replayed";
+    CalledSyncedEarly, "called-synced-early", "A (our own late sync)",
+        "recovery calls the log that it has replayed synced before it is: what a second crash takes is reported as damage";
+    TornStretchPassedOver, "torn-stretch-passed-over", "A (our own late sync)",
+        "recovery goes on with a later stretch of the log behind a tear in an earlier one";
     GapAcknowledged, "gap-acknowledged", "A5 (RocksDB #13169)",
         "a commit is acknowledged although one before it left a gap in the log";
     GapCalledDurable, "gap-called-durable", "A (our own sync mark)",

@@ -73,7 +73,7 @@ pub enum BackgroundStep {
     Flush,
     /// Runs the most urgent compaction, or the next part of it.
     Compaction,
-    /// Makes log segments ahead of need; syncs the log if a periodic sync is due.
+    /// Makes log segments ahead of need; syncs the log if a periodic sync is due, or an opening has left that to do.
     Log,
     /// Removes the files of tables that nobody reads any more.
     Sweep,
@@ -484,24 +484,28 @@ fn log_loop(core: &Core) {
     }
 }
 
-/// Makes log segments ahead of need, and syncs the log if that is due by the clock. True if it synced.
+/// Makes log segments ahead of need, and syncs the log: what the opening has replayed, and the rest if that is due by the
+/// clock. True if it synced.
 fn log_step(core: &Core) -> Result<bool> {
     // Reported already.
     if core.check_not_poisoned().is_err() {
         return Ok(false);
     }
-    core.wal.provision_ahead()?;
-    let Some(interval) = core.background.sync_interval() else { return Ok(false) };
+    // First, as writers would wait for it; but a full disk is no reason not to sync.
+    let provisioned = core.wal.provision_ahead();
+    let has_synced = core.sync_replayed()?;
+    provisioned?;
+    let Some(interval) = core.background.sync_interval() else { return Ok(has_synced) };
     let now = core.options.env.now();
     {
         let mut state = core.background.state.lock();
         if now.saturating_sub(state.last_sync) < interval {
-            return Ok(false);
+            return Ok(has_synced);
         }
         state.last_sync = now;
     }
     if !core.wal.needs_sync() {
-        return Ok(false);
+        return Ok(has_synced);
     }
     core.wait_durable(core.wal.published())?;
     Ok(true)

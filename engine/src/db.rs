@@ -94,7 +94,9 @@ impl DbBuilder {
         self
     }
 
-    /// Opens the database; replays the log of an unclean end.
+    /// Opens the database; replays the log of an unclean end. What is found may be in the system's memory only, as it was
+    /// when it was written without a sync: it is synced in the background, and before any commit that asks for a sync is
+    /// acknowledged. [`Db::sync`] waits for it.
     ///
     /// Errors: `Locked` if it is open elsewhere, `NotFound` if there is none to open, `InvalidArgument` for a setting
     /// out of range or a directory that holds something else, `Unsupported` for a newer format, `Corruption` with

@@ -87,8 +87,7 @@ impl Surroundings {
     /// The first three steps of an opening: everything but what changes files.
     pub fn recover(&self) -> Result<Recovery> {
         let names = manifest::list(&*self.context.fs, &self.context.directory)?;
-        let source =
-            MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false, sync: false };
+        let source = MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false };
         let recovered = recovery::analyze(&self.context, &names, 7, &source)?;
         let entries = recovered.generations.iter().map(|generation| generation.memtable.entries()).sum();
         Ok(Recovery { base: recovered.base, entries, state: recovered.manifest })

@@ -35,8 +35,10 @@ pub(crate) struct ManifestState {
     pub(crate) next_keyspace: u32,
     /// The log is needed from here on.
     pub(crate) log_start: u64,
-    /// Complete, synced stretches of log, in order.
+    /// Complete stretches of log, in order.
     pub(crate) log_closed: Vec<(u64, u64)>,
+    /// If set, closed stretches are synced below this position only.
+    pub(crate) log_synced: Option<u64>,
     /// Where the log of the last opening starts.
     pub(crate) log_opened: u64,
     pub(crate) keyspaces: BTreeMap<KeyspaceId, KeyspaceEntry>,
@@ -47,6 +49,21 @@ impl ManifestState {
     pub(crate) fn needs_log_at(&self, position: u64) -> bool {
         let is_closed = || self.log_closed.iter().any(|(start, end)| (*start..*end).contains(&position));
         position >= self.log_start && (position >= self.log_opened || is_closed())
+    }
+
+    /// Drops what is said of stretches that are not needed any more.
+    pub(crate) fn forget_log(&mut self) {
+        let start = self.log_start;
+        self.log_closed.retain(|(_, end)| *end > start);
+        let last = self.log_closed.last().map_or(0, |(_, end)| *end);
+        self.log_synced = self.log_synced.filter(|synced| *synced < last);
+    }
+
+    /// Below this position the log that is needed was synced as a whole: what does not validate there is damage. Above, the
+    /// first record that does not validate may be the end of the log.
+    pub(crate) fn log_surely_synced(&self) -> u64 {
+        let opened = self.log_opened.max(self.log_start);
+        self.log_synced.map_or(opened, |synced| synced.max(self.log_start).min(opened))
     }
 
     /// Applies one edit record. New tables come with their handles.
@@ -65,11 +82,14 @@ impl ManifestState {
             Edit::NextFile(next) => self.next_file = self.next_file.max(next.0),
             Edit::LogStart(position) => {
                 self.log_start = self.log_start.max(*position);
-                let start = self.log_start;
-                self.log_closed.retain(|(_, end)| *end > start);
+                self.forget_log();
             }
             Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
             Edit::LogOpened(position) => self.log_opened = *position,
+            Edit::LogSynced(position) => {
+                self.log_synced = Some(*position);
+                self.forget_log();
+            }
             Edit::KeyspaceCreated { id, name, options } => {
                 let broken = |what: &str| {
                     Error::new(ErrorKind::Corruption, format!("keyspace {id} ({name:?}) {what}"))
@@ -183,6 +203,7 @@ impl ManifestState {
             Edit::LogOpened(self.log_opened),
         ];
         edits.extend(self.log_closed.iter().map(|(start, end)| Edit::LogClosed { start: *start, end: *end }));
+        edits.extend(self.log_synced.map(Edit::LogSynced));
         for entry in self.named() {
             edits.push(Edit::KeyspaceCreated {
                 id: entry.state.id,

@@ -3,10 +3,15 @@
 //! 1. Read the MANIFEST; check that every table it lists is there with its length.
 //! 2. Read the headers of all log segments, and the stretches of log that are needed, in order.
 //! 3. Rebuild memtables from the records. Nothing is flushed.
-//! 4. Sync what was read of the last stretch, and write a new MANIFEST that calls it closed and starts a new stretch
-//!    above every position that was ever handed out. This is the only commit point: before it nothing is removed or
-//!    overwritten, so a crash in between changes nothing but the next attempt.
+//! 4. Write a new MANIFEST that calls the last stretch closed and starts a new one above every position that was ever
+//!    handed out. This is the only commit point: before it nothing is removed or overwritten, so a crash in between
+//!    changes nothing but the next attempt.
 //! 5. Remove files that nothing refers to.
+//!
+//! What was read of the last stretch may be in the page cache only, as before the crash. It is not synced here: the
+//! MANIFEST says up to where closed stretches are, the new log syncs them before anything of its own
+//! (`Wal::wait_durable`), and a tear in one of them ends the log for the next opening, also if records of a later stretch
+//! have survived. So an opening does not wait for the disk to take the log.
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
 use crate::wal::reader::FoundSegment;
@@ -47,11 +52,20 @@ pub(crate) struct Recovered {
     pub(crate) orphans: Vec<FileName>,
     /// Bytes of log that were replayed.
     pub(crate) log_bytes: u64,
-    /// Segments to sync before the stretch that was read can be called closed.
-    unsynced: Vec<FoundSegment>,
-    /// The positions of the stretch that was read last, if a sync of it had failed: the bytes that reads show may be in
-    /// memory only, in pages that the system takes for clean.
+    /// Segments to sync before anything of the new log may be called durable, oldest first.
+    pub(crate) unsynced: Vec<FoundSegment>,
+    /// The positions that may not be synced, if a sync had failed: the bytes that reads show may be in memory only, in
+    /// pages that the system takes for clean.
     rewrite: Option<(u64, u64)>,
+    /// Whether the note of a failed sync is there.
+    failed_sync: bool,
+}
+
+impl Recovered {
+    /// The position below which all log is durable.
+    pub(crate) fn durable(&self) -> u64 {
+        self.manifest.log_synced.unwrap_or(self.base)
+    }
 }
 
 /// What memtables are made of.
@@ -60,8 +74,6 @@ pub(crate) struct MemtableSource<'a> {
     pub(crate) memtable_bytes: usize,
     /// Whether a long log may be replayed on threads.
     pub(crate) threads: bool,
-    /// Whether what is read may be synced: not by a read-only opening.
-    pub(crate) sync: bool,
 }
 
 /// Steps 1 to 3. Changes nothing on disk.
@@ -92,12 +104,12 @@ pub(crate) fn analyze(
     let opened = state.log_opened.max(state.log_start);
     let failed_sync = names.contains(&FileName::Unsynced);
     let mut history = History::new(&segments, database, &state);
-    let replayed = Replay::run(source, &state, &mut history, opened, source.sync && !failed_sync);
+    let replayed = Replay::run(source, &state, &mut history);
     let in_directory = |error: Error| match error.file() {
         Some(_) => error,
         None => error.in_file(&context.directory),
     };
-    let Replayed { mut generations, end: log_end, witness, synced } = replayed.map_err(in_directory)?;
+    let Replayed { mut generations, end: log_end, witness } = replayed.map_err(in_directory)?;
     let reader = &history.reader;
     if let Some(durable) = witness.filter(|_| !planted::is(Bug::DamageEndsLog)) {
         let message = format!(
@@ -112,8 +124,6 @@ pub(crate) fn analyze(
         let message = format!("the log segment before this one is missing: no file holds position {log_end}");
         return Err(Error::corruption(later.file.path(), 0, message));
     }
-    let log_bytes = history.closed_bytes + (log_end - opened) * UNIT_BYTES as u64;
-
     // Above everything that may have been handed out: also positions whose records a crash has taken.
     let base = segments
         .iter()
@@ -133,16 +143,25 @@ pub(crate) fn analyze(
         generations.push(Generation::new(Memtable::new(0, source.arenas.take()?), state.log_start.min(base)));
     }
 
-    let opened_needed = log_end > opened;
-    let rewrite = failed_sync.then_some((opened, log_end));
-    if opened_needed {
+    let surely_synced = state.log_surely_synced();
+    // Behind a tear in an earlier stretch nothing counts, not the later ones either.
+    state.log_closed.retain(|(start, _)| *start < log_end);
+    if let Some((_, end)) = state.log_closed.last_mut() {
+        *end = log_end.min(*end);
+    }
+    if log_end > opened {
         state.log_closed.push((opened, log_end));
     }
+    let replayed =
+        state.log_closed.iter().map(|(start, end)| end.saturating_sub(*start.max(&state.log_start)));
+    let log_bytes = replayed.sum::<u64>() * UNIT_BYTES as u64;
+    state.log_synced = Some(surely_synced).filter(|_| !planted::is(Bug::CalledSyncedEarly));
     if planted::is(Bug::ReplayedLogDropped) {
         state.log_start = log_end;
     }
     let log_start = state.log_start;
-    state.log_closed.retain(|(_, end)| *end > log_start);
+    state.forget_log();
+    let rewrite = state.log_synced.filter(|_| failed_sync).map(|synced| (synced, log_end));
     state.log_opened = if planted::is(Bug::RecoveredLogOpen) { opened } else { base };
     let needed = |segment: &FoundSegment| {
         let (from, to) = (segment.header.base_position, segment.header.end_position());
@@ -161,7 +180,7 @@ pub(crate) fn analyze(
             end_position: segment.header.end_position(),
             file_bytes: segment.file_bytes,
         });
-        if opened_needed && segment.header.end_position() > opened && !synced.contains(&segment.number) {
+        if state.log_synced.is_some_and(|synced| segment.header.end_position() > synced) {
             unsynced.push(segment);
         }
     }
@@ -192,19 +211,21 @@ pub(crate) fn analyze(
         log_bytes,
         unsynced,
         rewrite,
+        failed_sync,
     })
 }
 
 /// Step 4.
 pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> Result<Manifest> {
-    for segment in recovered.unsynced.drain(..).filter(|_| !planted::is(Bug::RecoveredLogNotSynced)) {
-        if let Some((from, to)) = recovered.rewrite {
+    if let Some((from, to)) = recovered.rewrite {
+        for segment in recovered.unsynced.drain(..) {
             rewrite(context, &segment, from, to)?;
+            segment.file.sync_data()?;
         }
-        segment.file.sync_data()?;
+        recovered.manifest.log_synced = None;
     }
     let manifest = Manifest::create(context, recovered.database, recovered.manifest.clone())?;
-    if recovered.rewrite.is_some() {
+    if recovered.failed_sync {
         // If it stays, the next opening writes its log again without need.
         let _ = context.fs.remove_file(&context.directory.join(FileName::Unsynced.format()));
     }

@@ -3,6 +3,9 @@
 //! One endless stream of records, laid over segments of fixed size; a record that does not fit into the rest of a
 //! segment goes on in the next. Positions count units of eight bytes and are sequence numbers at the same time.
 //!
+//! What an opening has replayed of earlier logs may not be durable yet. Its segments are handed over ([`Earlier`]) and
+//! synced before anything of this log; [`Wal::durable`] stays below [`Wal::base`] until then.
+//!
 //! *What is durable when.* A record is in the page cache when its bytes were stored (mapped segment) or `pwrite`
 //! returned: it survives the end of the process. It survives a power loss once [`Wal::wait_durable`] returned.
 //! Positions are handed out only inside segments that are provisioned: created with all their room and synced with
@@ -14,6 +17,7 @@
 use crate::sync::backoff;
 use crate::write::commit_ring::{CommitRing, POSITION_BITS, Tail};
 use crossbeam::utils::CachePadded;
+use reader::FoundSegment;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
@@ -24,7 +28,7 @@ use sapwood_storage::sync::{Condvar, Mutex};
 use segment::LogSegment;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) mod reader;
@@ -53,6 +57,19 @@ pub(crate) struct Reservation {
     /// Position after the last unit.
     pub(crate) end: u64,
     ticket: u64,
+}
+
+/// What earlier openings have left.
+pub(crate) struct Earlier {
+    /// The position below which their log is durable.
+    pub(crate) durable: u64,
+    /// Segments that are needed.
+    pub(crate) retained: Vec<RetainedSegment>,
+    /// Those of them that are not durable yet, oldest first. Their handles are those that the segments were read through:
+    /// Linux reports an error of writing back once to each handle that was open.
+    pub(crate) unsynced: Vec<FoundSegment>,
+    /// Files that can be recycled.
+    pub(crate) spare_files: Vec<FileNumber>,
 }
 
 /// A segment of an earlier opening that is still needed.
@@ -129,6 +146,10 @@ pub(crate) struct Wal {
     /// Held by who makes segments ready.
     provisioning: Mutex<()>,
     durable: CachePadded<AtomicU64>,
+    /// Segments of earlier openings that come before everything of this one at the first sync.
+    unsynced: Mutex<Vec<FoundSegment>>,
+    /// Set once somebody sees to their sync.
+    replayed_claimed: AtomicBool,
     /// End of the last sync mark: nothing above it needs a sync on its own.
     marked: AtomicU64,
     sync: Mutex<SyncState>,
@@ -143,9 +164,9 @@ impl Wal {
         base: u64,
         segment_bytes: usize,
         mapped: bool,
-        retained: Vec<RetainedSegment>,
-        spare_files: Vec<FileNumber>,
+        earlier: Earlier,
     ) -> Wal {
+        let Earlier { durable, retained, unsynced, spare_files } = earlier;
         let start = AtomicU64::new;
         Wal {
             context: context.clone(),
@@ -160,11 +181,24 @@ impl Wal {
             segments: (0..SEGMENTS_MAX).map(|_| OnceLock::new()).collect(),
             pool: Mutex::new(Pool { retained, spare_files, ..Pool::default() }),
             provisioning: Mutex::new(()),
-            durable: CachePadded::new(start(base)),
+            durable: CachePadded::new(start(durable)),
+            replayed_claimed: AtomicBool::new(unsynced.is_empty()),
+            unsynced: Mutex::new(unsynced),
             marked: start(base),
             sync: Mutex::new(SyncState::default()),
             synced: Condvar::new(),
         }
+    }
+
+    /// Where this log starts. What lies below is of earlier openings.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether what earlier openings have left is to be synced, and the caller is the first to ask.
+    pub(crate) fn claim_replayed(&self) -> bool {
+        // Relaxed: only one may get it; nothing else hangs on it.
+        !self.replayed_claimed.load(Ordering::Relaxed) && !self.replayed_claimed.swap(true, Ordering::Relaxed)
     }
 
     /// The position below which every operation is visible.
@@ -479,9 +513,9 @@ impl Wal {
             if planted::is(Bug::MarkBeforeSync) {
                 self.mark(target, poison);
             }
-            let mut result = self.sync_range(self.durable(), target);
+            let mut result = self.sync_up_to(target);
             if planted::is(Bug::RetrySync) && result.is_err() {
-                result = self.sync_range(self.durable(), target);
+                result = self.sync_up_to(target);
             }
             if result.is_err() {
                 self.note_failed_sync();
@@ -503,7 +537,10 @@ impl Wal {
                     format!("a sync of the log failed, writes are closed; reopen the database ({error})");
                 Error::new(ErrorKind::Poisoned, message)
             })?;
-            self.mark(target, poison);
+            // Nothing to mark where this log is empty: the MANIFEST says it of what came before.
+            if target > self.base {
+                self.mark(target, poison);
+            }
         }
     }
 
@@ -540,6 +577,28 @@ impl Wal {
         self.complete(&at);
         self.wait_published(at.end);
         self.marked.fetch_max(at.end, Ordering::Relaxed);
+    }
+
+    /// Syncs all log below `to`, oldest first.
+    fn sync_up_to(&self, to: u64) -> Result<()> {
+        if to == self.base || !planted::is(Bug::RecoveredLogNotAwaited) {
+            self.sync_replayed()?;
+        }
+        self.sync_range(self.durable().max(self.base), to)
+    }
+
+    /// Syncs what earlier openings have left. Nothing of this one may be called durable before: the next opening would find
+    /// it behind a tear, and give it up.
+    fn sync_replayed(&self) -> Result<()> {
+        let mut unsynced = self.unsynced.lock();
+        for segment in unsynced.drain(..).filter(|_| !planted::is(Bug::RecoveredLogNotSynced)) {
+            // One that was recycled since is in tables, which were synced.
+            let is_needed = self.pool.lock().retained.iter().any(|kept| kept.file == segment.number);
+            if is_needed {
+                segment.file.sync_data()?;
+            }
+        }
+        Ok(())
     }
 
     fn sync_range(&self, from: u64, to: u64) -> Result<()> {

@@ -178,9 +178,11 @@ impl Oracle {
         Ok(count)
     }
 
-    /// Checks a database that was opened after a crash, and goes on from what it holds.
+    /// Checks a database that was opened after a crash, and goes on from what it holds, all of it made durable.
     pub fn recovered(&mut self, db: &Db, floor: u64) -> Result<u64> {
         let count = self.check(db, floor)?;
+        // What a kill has left need not be durable: an opening does not wait for that.
+        db.sync()?;
         if let Some((name, incarnation)) = self.unsure.take()
             && db.list_keyspaces()?.contains(&name)
         {
@@ -190,7 +192,6 @@ impl Oracle {
         self.base.retain(|space, _| self.spaces.values().any(|live| live == space));
         self.first = count;
         self.commits.clear();
-        // An opening syncs what it has replayed before it lets anybody write behind it.
         self.acknowledged = count;
         self.durable = count;
         Ok(count)

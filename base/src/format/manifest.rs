@@ -55,7 +55,7 @@ pub enum Edit {
     NextFile(FileNumber),
     /// The log is needed from this position on; everything below is in tables.
     LogStart(u64),
-    /// A stretch of log from an earlier opening: complete and synced.
+    /// A stretch of log from an earlier opening. Complete and synced, unless [`Edit::LogSynced`] says otherwise.
     LogClosed {
         /// First position.
         start: u64,
@@ -64,6 +64,9 @@ pub enum Edit {
     },
     /// The log of the present opening starts here; its end is found by reading.
     LogOpened(u64),
+    /// Closed stretches are synced below this position; what they hold above may go in a power loss, like the end of the
+    /// open one. Without it they are synced as a whole. Concerns the stretches that were closed before.
+    LogSynced(u64),
     /// A keyspace came to be.
     KeyspaceCreated {
         /// Its identity.
@@ -178,6 +181,7 @@ const INDEX_DROPPED: u64 = 11;
 const INDEX_READY: u64 = 12;
 const INDEX_OUTDATED: u64 = 13;
 const INDEX_TREE: u64 = 14;
+const LOG_SYNCED: u64 = 15;
 const FIRST_OPTIONAL: u64 = 64;
 
 /// Encodes the fields of one edit.
@@ -203,6 +207,10 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
             Edit::LogOpened(position) => {
                 put_varint(&mut body, *position);
                 LOG_OPENED
+            }
+            Edit::LogSynced(position) => {
+                put_varint(&mut body, *position);
+                LOG_SYNCED
             }
             Edit::KeyspaceCreated { id, name, options } => {
                 put_varint(&mut body, u64::from(id.0));
@@ -382,6 +390,7 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
             Edit::LogClosed { start, end }
         }
         LOG_OPENED => Edit::LogOpened(position(&mut body)?),
+        LOG_SYNCED => Edit::LogSynced(position(&mut body)?),
         KEYSPACE_CREATED => Edit::KeyspaceCreated {
             id: keyspace(&mut body)?,
             name: text(&mut body)?,
@@ -465,6 +474,7 @@ mod tests {
             Edit::LogStart(1 << 33),
             Edit::LogClosed { start: 5, end: 9 },
             Edit::LogOpened(77),
+            Edit::LogSynced(7),
             Edit::KeyspaceCreated { id: KeyspaceId(1), name: "users".into(), options: "a=b".into() },
             Edit::KeyspaceDropped(KeyspaceId(2)),
             Edit::TableAdded(TableRecord {
@@ -527,7 +537,7 @@ mod tests {
 
     #[test]
     fn fields_that_contradict_themselves_or_are_out_of_range_are_refused() {
-        let Some(Edit::TableAdded(good)) = sample().into_iter().nth(6) else {
+        let Some(Edit::TableAdded(good)) = sample().into_iter().nth(7) else {
             panic!("the sample has a table")
         };
         let wrong: [fn(&mut TableRecord); 7] = [
@@ -554,6 +564,7 @@ mod tests {
             Edit::LogStart(u64::MAX),
             Edit::LogClosed { start: 0, end: (1 << 44) + 1 },
             Edit::LogOpened(1 << 45),
+            Edit::LogSynced(1 << 45),
         ]);
         for edit in edits {
             let error = decode(&encode(std::slice::from_ref(&edit))).expect_err("must be refused");

@@ -11,7 +11,7 @@ use crate::read::snapshot::{Snapshot, SnapshotList};
 use crate::read::super_version::{Generation, KeyspaceView, SuperVersion, SuperVersionCell};
 use crate::recovery::{self, MemtableSource};
 use crate::stats::{Counters, Health};
-use crate::wal::Wal;
+use crate::wal::{Earlier, Wal};
 use crate::write::stall::Stall;
 use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;
@@ -141,7 +141,6 @@ impl Core {
             arenas: &arenas,
             memtable_bytes: options.memtable_bytes,
             threads: env.allows_pools(),
-            sync: !options.read_only,
         };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
         let segment_bytes = options.advanced.wal_segment_bytes;
@@ -153,14 +152,19 @@ impl Core {
                 Some(manifest)
             }
         };
+        let before = Earlier {
+            durable: recovered.durable(),
+            retained: recovered.retained,
+            unsynced: recovered.unsynced,
+            spare_files: recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
+        };
         let wal = Wal::new(
             &context,
             recovered.database,
             recovered.base,
             segment_bytes,
             options.advanced.wal_mapped,
-            recovered.retained,
-            recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
+            before,
         );
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         for entry in state.named() {
@@ -360,6 +364,25 @@ impl Core {
         self.wal.wait_durable(position, &|error| self.poison(error), &|| self.check_not_poisoned())
     }
 
+    /// Syncs what the opening has replayed, unless that is done, and lets the MANIFEST say so. False if there was nothing
+    /// to do.
+    pub(crate) fn sync_replayed(&self) -> Result<bool> {
+        if self.options.read_only || !self.wal.claim_replayed() {
+            return Ok(false);
+        }
+        // All that is published, so that whoever learns of the step knows what it has made durable.
+        self.wait_durable(self.wal.published())?;
+        if let Some(manifest) = self.manifest.lock().as_mut() {
+            let edits = vec![Edit::LogSynced(self.wal.base())];
+            match self.append(manifest, edits, &HashMap::new()) {
+                // Without it the next opening is less sure of itself: it takes damage there for a tear.
+                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                result => result?,
+            }
+        }
+        Ok(true)
+    }
+
     /// Sets the price of writes from the shape of all trees.
     pub(crate) fn update_debt(&self, view: &SuperVersion) {
         let debt = view
@@ -495,6 +518,8 @@ impl Core {
                 // Whatever was written with a lesser durability is made durable by the flush; if that fails, the log
                 // is synced, so that the next opening finds everything.
                 self.background.resume_for_good();
+                // Nor need the log be synced that tables will replace.
+                self.wal.claim_replayed();
                 match self.flush() {
                     Ok(()) => Ok(()),
                     Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),

@@ -8,21 +8,19 @@
 //!    log for a proof that it once went on.
 //!
 //! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
-//! page cache. A short log goes the same way on one thread.
+//! page cache. A short log goes the same way on one thread. Nothing is synced here.
 use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units};
-use sapwood_base::format::log_segment::SegmentHeader;
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::{Block, KeyValue, Memtable, Portion};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -43,11 +41,10 @@ pub(super) struct Replayed {
     pub(super) end: u64,
     /// A durable position above the end, if something proves one.
     pub(super) witness: Option<u64>,
-    /// Files of the open stretch that were synced meanwhile.
-    pub(super) synced: HashSet<FileNumber>,
 }
 
-/// The records that are needed, oldest first: those of the closed stretches, then those of the open one.
+/// The records that are needed, oldest first: those of the closed stretches, then those of the open one. A closed stretch
+/// that was not synced may be torn like the open one; then nothing behind it counts.
 pub(super) struct History<'a> {
     segments: &'a [FoundSegment],
     database: u64,
@@ -57,8 +54,6 @@ pub(super) struct History<'a> {
     /// Where the present stretch must reach; `None` for the open one, which ends where it ends.
     end: Option<u64>,
     pub(super) reader: LogReader<'a>,
-    /// Bytes of the closed stretches so far.
-    pub(super) closed_bytes: u64,
 }
 
 /// What comes next in a history.
@@ -73,10 +68,10 @@ impl<'a> History<'a> {
     pub(super) fn new(segments: &'a [FoundSegment], database: u64, state: &'a ManifestState) -> History<'a> {
         let reader = LogReader::new(segments, database, state.log_start);
         let end = Some(state.log_start);
-        History { segments, database, state, begun: 0, end, reader, closed_bytes: 0 }
+        History { segments, database, state, begun: 0, end, reader }
     }
 
-    /// The next records; `None` when the open stretch has ended.
+    /// The next records; `None` where the log ends: with the open stretch, or with one that may have been torn.
     fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Next>> {
         while self.end.is_some_and(|end| self.reader.position() >= end) {
             self.begin_next_stretch();
@@ -86,12 +81,21 @@ impl<'a> History<'a> {
             return Ok(Some(Next::Span(span)));
         }
         match self.reader.next()? {
-            None if self.end.is_some() => Err(self.damage(self.reader.position())),
+            None if self.is_damage(self.reader.position()) => Err(self.damage(self.reader.position())),
+            None if self.end.is_some() && planted::is(Bug::TornStretchPassedOver) => {
+                self.begin_next_stretch();
+                self.next(buffer)
+            }
             record => Ok(record.map(Next::Record)),
         }
     }
 
-    /// The error for a position of a closed stretch that holds no valid record.
+    /// Whether a valid record must stand at `position`.
+    fn is_damage(&self, position: u64) -> bool {
+        position < self.state.log_surely_synced()
+    }
+
+    /// The error for a position of a synced stretch that holds no valid record.
     fn damage(&self, position: u64) -> Error {
         self.reader.damage(position, "log record is damaged; it had been synced")
     }
@@ -101,7 +105,6 @@ impl<'a> History<'a> {
             Some((start, end)) => {
                 let from = (*start).max(self.state.log_start);
                 self.end = Some(*end);
-                self.closed_bytes += end.saturating_sub(from) * UNIT_BYTES as u64;
                 from
             }
             None => {
@@ -118,8 +121,6 @@ impl<'a> History<'a> {
 pub(super) struct Replay<'a> {
     source: &'a MemtableSource<'a>,
     state: &'a ManifestState,
-    /// Whether segments of the open stretch are to be synced while they are read.
-    sync_early: bool,
     generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
     /// Bytes of log in the last generation.
     filled: usize,
@@ -141,47 +142,6 @@ struct Shared {
     in_flight: AtomicUsize,
     /// Memory that pieces no longer need.
     buffers: Mutex<Vec<Vec<u8>>>,
-    /// Files that were synced meanwhile.
-    synced: Mutex<Vec<(FileNumber, Result<()>)>>,
-    progress: Progress,
-}
-
-/// How far the log was read.
-#[derive(Default)]
-struct Progress {
-    /// Up to which position, and whether that is all.
-    read: Mutex<(u64, bool)>,
-    moved: Condvar,
-}
-
-impl Progress {
-    fn advance(&self, position: u64) {
-        self.read.lock().0 = position;
-        self.moved.notify_all();
-    }
-
-    /// Whether a segment holds something that was read, so that it is to be synced. Waits until half of it was read, or all
-    /// of the log: the segments behind the end are as much work for the disk, and nobody needs them.
-    fn reaches(&self, header: &SegmentHeader) -> bool {
-        let mut read = self.read.lock();
-        loop {
-            let (position, is_all) = *read;
-            if is_all || position >= header.base_position + u64::from(header.data_units) / 2 {
-                return position > header.base_position;
-            }
-            self.moved.wait(&mut read);
-        }
-    }
-}
-
-/// Says that reading has ended, however it does.
-struct EndsReading<'a>(&'a Progress);
-
-impl Drop for EndsReading<'_> {
-    fn drop(&mut self) {
-        self.0.read.lock().1 = true;
-        self.0.moved.notify_all();
-    }
 }
 
 /// A stretch of the log that goes into one memtable.
@@ -233,19 +193,16 @@ impl Piece {
 }
 
 impl<'a> Replay<'a> {
-    /// Replays `history`, whose open stretch starts at the position `opened`.
+    /// Replays `history`.
     pub(super) fn run(
         source: &'a MemtableSource<'a>,
         state: &'a ManifestState,
         history: &mut History<'_>,
-        opened: u64,
-        sync_early: bool,
     ) -> Result<Replayed> {
         let piece_bytes = (source.memtable_bytes / PIECES_PER_MEMTABLE).clamp(LEAST_PIECE_BYTES, PIECE_BYTES);
         let mut replay = Replay {
             source,
             state,
-            sync_early,
             generations: Vec::new(),
             filled: 0,
             piece_bytes: piece_bytes.next_multiple_of(UNIT_BYTES),
@@ -259,57 +216,36 @@ impl<'a> Replay<'a> {
             torn: AtomicU64::new(u64::MAX),
             in_flight: AtomicUsize::new(0),
             buffers: Mutex::default(),
-            synced: Mutex::default(),
-            progress: Progress::default(),
         };
         let mut pool = None;
         while let Some(piece) = replay.read(history, &shared)? {
             let long = replay.filled >= PIECE_BYTES / 2;
             shared.write(state, piece);
             if source.threads && long {
-                // The log is long enough to be worth threads. One more than there are processors: a sync waits.
-                let threads = rayon::current_num_threads() + 1;
-                let built = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+                // The log is long enough to be worth threads.
+                let built = rayon::ThreadPoolBuilder::new().build();
                 let failed =
                     |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
                 let pool = pool.insert(built.map_err(failed)?);
-                pool.in_place_scope(|scope| replay.read_on_threads(history, opened, &shared, scope))?;
+                pool.in_place_scope(|scope| replay.read_on_threads(history, &shared, scope))?;
                 break;
             }
         }
-        replay.finish(history, opened, shared, pool.as_ref())
+        replay.finish(history, shared, pool.as_ref())
     }
 
-    /// Reads the rest of the log while other threads make entries, and sync what has to be synced in the end.
-    fn read_on_threads<'s, 'h>(
+    /// Reads the rest of the log while other threads make entries.
+    fn read_on_threads<'s>(
         &mut self,
-        history: &mut History<'h>,
-        opened: u64,
+        history: &mut History<'_>,
         shared: &'s Shared,
         scope: &rayon::Scope<'s>,
     ) -> Result<()>
     where
         'a: 's,
-        'h: 's,
     {
-        shared.progress.advance(history.reader.position());
-        if self.sync_early && !planted::is(Bug::RecoveredLogNotSynced) {
-            let segments: &'h [FoundSegment] = history.segments;
-            // One after the other: a thread that waits for the disk makes no entries.
-            scope.spawn(move |_| {
-                for segment in segments.iter().filter(|segment| segment.header.end_position() > opened) {
-                    if !shared.progress.reaches(&segment.header) {
-                        break;
-                    }
-                    let result = segment.file.sync_data();
-                    shared.synced.lock().push((segment.number, result));
-                }
-            });
-        }
         let state = self.state;
-        let _ends = EndsReading(&shared.progress);
         while let Some(piece) = self.read(history, shared)? {
-            shared.progress.advance(history.reader.position());
             // Relaxed, here and below: a figure that bounds memory, roughly.
             if shared.in_flight.load(Ordering::Relaxed) > IN_FLIGHT_BYTES {
                 // The others are behind.
@@ -377,7 +313,6 @@ impl<'a> Replay<'a> {
     fn finish(
         mut self,
         history: &mut History<'_>,
-        opened: u64,
         shared: Shared,
         pool: Option<&rayon::ThreadPool>,
     ) -> Result<Replayed> {
@@ -388,7 +323,7 @@ impl<'a> Replay<'a> {
         for written in written {
             portions[written.generation].push(written.portion?);
             if let Some(torn) = written.torn {
-                if torn < opened {
+                if history.is_damage(torn) {
                     return Err(history.damage(torn));
                 }
                 history.reader.return_to(torn);
@@ -436,13 +371,8 @@ impl<'a> Replay<'a> {
                 witness?
             }
         };
-        let mut synced = HashSet::new();
-        for (file, result) in shared.synced.into_inner() {
-            result?;
-            synced.insert(file);
-        }
         let generations = self.generations.into_iter().map(|(generation, _)| generation).collect();
-        Ok(Replayed { generations, end, witness, synced })
+        Ok(Replayed { generations, end, witness })
     }
 }
 

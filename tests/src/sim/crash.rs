@@ -62,6 +62,8 @@ const SHRINK: Duration = Duration::from_secs(40);
 const STATES_PER_MOMENT: usize = 8;
 /// One recovery in so many is watched and cut short.
 const NESTED_ONE_IN: u32 = 8;
+/// The same after a kill, which leaves what is not durable yet.
+const NESTED_AFTER_KILL_ONE_IN: u32 = 3;
 /// Crashes in crashes in crashes: how deep.
 const LEVELS: u32 = 3;
 /// Of the moments of a watched recovery one in so many is taken.
@@ -356,6 +358,9 @@ struct Crasher {
     numbers: Arc<Mutex<Numbers>>,
     /// What was promised while the moments in the queue were caught.
     promise: Promise,
+    /// What a power loss may leave instead, while nothing of `promise` is durable: a recovery shows what a kill has left,
+    /// and goes on with it, before it is synced.
+    before: Vec<Rc<(Model, Promise)>>,
     random: fastrand::Rng,
 }
 
@@ -378,7 +383,14 @@ impl Crasher {
     fn new(campaign: &Rc<Campaign>, level: u32, promise: Promise, numbers: Numbers) -> Crasher {
         let random = fastrand::Rng::with_seed(campaign.seed ^ u64::from(level) << 56);
         let (queue, numbers) = (Queue::default(), Arc::new(Mutex::new(numbers)));
-        Crasher { campaign: campaign.clone(), level, queue, numbers, promise, random }
+        let before = Vec::new();
+        Crasher { campaign: campaign.clone(), level, queue, numbers, promise, before, random }
+    }
+
+    /// The states of the history that a power loss may go back to as well.
+    fn still_before(&self, promise: &Promise) -> Vec<Rc<(Model, Promise)>> {
+        // Whatever makes a commit durable makes those before it durable.
+        if promise.durable > 0 { Vec::new() } else { self.before.clone() }
     }
 
     /// Watches `fs`: takes the moments whose hash is below `threshold`.
@@ -476,7 +488,8 @@ impl Crasher {
             }
             let seed = xxh3_64(choice.as_bytes()) ^ caught.operation ^ u64::from(self.level) << 60;
             let numbers = Numbers::after_crash(&caught.durable_numbers, &image, power_loss);
-            let crasher = Crasher::new(&campaign, self.level + 1, promise.clone(), numbers);
+            let mut crasher = Crasher::new(&campaign, self.level + 1, promise.clone(), numbers);
+            crasher.before = self.still_before(promise);
             let outcome = recover(crasher, image, model, power_loss, seed);
             outcome.map_err(|what| {
                 let oracle = if caught.removed.is_some() { "O10: a table went too early: " } else { "" };
@@ -515,32 +528,48 @@ fn recover(
         _ => campaign.tuning.clone(),
     };
     let in_words = |stop: Stop| stop.to_string();
+    let before = crasher.before.clone();
     let find = |contents: &crate::sim::model::Contents| {
-        model.find(&verify::sums(contents), &promise, power_loss, || contents.clone())
+        let sums = verify::sums(contents);
+        let found = model.find(&sums, &promise, power_loss, || contents.clone());
+        let earlier = before.iter().filter(|_| power_loss && found.is_err()).find_map(|before| {
+            let (model, promise) = &**before;
+            Some((model.find(&sums, promise, true, || contents.clone()).ok()?, promise.clone()))
+        });
+        match earlier {
+            Some(earlier) => Ok(earlier),
+            None => Ok((found?, promise.clone())),
+        }
     };
     if random.u8(..16) == 0 {
         check_read_only(&env, &fs, &tuning, find)?;
     }
     crasher.random = fastrand::Rng::with_seed(random.u64(..));
-    let is_cut_short = crasher.level <= LEVELS && random.u32(..NESTED_ONE_IN) == 0;
+    let is_cut_short = crasher.level <= LEVELS
+        && random.u32(..if power_loss { NESTED_ONE_IN } else { NESTED_AFTER_KILL_ONE_IN }) == 0;
     crasher.attach(&fs, if is_cut_short { u64::MAX / NESTED_MOMENT_ONE_IN } else { 0 }, None);
     let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
     let contents = verify::contents(&db).map_err(in_words)?;
-    let place = find(&contents)?;
+    let (place, kept) = find(&contents)?;
     let mut base = Model::from_contents(&contents, promise.sequence);
-    let indexes =
-        indexes::found(&db, &place.spaces, &promise.indexes, promise.unsure_index).map_err(in_words)?;
+    let indexes = indexes::found(&db, &place.spaces, &kept.indexes, kept.unsure_index).map_err(in_words)?;
     base.adopt_indexes(&indexes);
     debug_assert_eq!(place.spaces.len(), contents.len());
     if power_loss {
         // What was left was durable, so a crash inside the recovery changes nothing.
         crasher.promise = base.promise().clone();
+        crasher.before.clear();
         crasher.moved(&base)?;
     } else {
-        // A power loss can still take what the kill has left, until the recovery is done.
+        // A power loss can still take what the kill has left, until something is durable that was written after it.
         crasher.moved(model)?;
+        if is_cut_short {
+            crasher.before.push(Rc::new((model.clone(), promise.clone())));
+        }
         crasher.promise = base.promise().clone();
     }
+    // Where it is not watched, or nothing can be lost, it goes on at once.
+    let is_unsure = !crasher.before.is_empty();
     let mut driver = Driver::with(db, &env, &fs, &tuning, base);
     driver.check_opened().map_err(in_words)?;
     if random.u32(..STRUCTURE_ONE_IN) == 0 {
@@ -554,6 +583,10 @@ fn recover(
     let writes = vec![Write { space: 0, key: b"after".to_vec(), value: Some(Value { tag: 0, len: 20 }) }];
     let durability = if random.bool() { Durability::Sync } else { Durability::Buffered };
     let mut operations = vec![Operation::Commit { writes, single: false, durability, wait: false }];
+    if is_unsure {
+        // The model knows of earlier states only as long as the keyspaces and indexes are theirs.
+        operations.push(Operation::Sync);
+    }
     if random.u8(..4) == 0 {
         operations.extend((0..6).map(|_| generator.operation(&mut random)));
     }

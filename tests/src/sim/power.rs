@@ -109,7 +109,7 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), Stop> {
         counts[0] += 1;
         if let Some(found) = numbers.first() {
             counts[2] += last - found.min(&last);
-            // An opening syncs what it has recovered before it lets anybody write.
+            // What a power loss has left was on the disk.
             durable = *found;
             last = *found;
         }

@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod late_sync;
+
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "probe",
@@ -69,6 +71,26 @@ pub const PROBES: &[Probe] = &[
         name: "half-made-log",
         asks: "is a log file that shows what others held before no part of the log?",
         run: half_made_log,
+    },
+    Probe {
+        name: "replayed-awaited",
+        asks: "is a sync after a recovery one of what was replayed, too?",
+        run: late_sync::awaited,
+    },
+    Probe {
+        name: "replayed-torn",
+        asks: "is what was written behind a replayed log lost with it?",
+        run: late_sync::torn,
+    },
+    Probe {
+        name: "replayed-sync-error",
+        asks: "is a failed sync of a replayed log final?",
+        run: late_sync::failed,
+    },
+    Probe {
+        name: "replayed-noted",
+        asks: "is damage of a replayed log no tear once it was synced?",
+        run: late_sync::noted,
     },
     Probe { name: "waiting", asks: "do threads that wait for one sync all get theirs?", run: waiting },
     Probe {

@@ -74,7 +74,10 @@ fn detector(bug: Bug) -> Detector {
         | TornBatch
         | RecoveredLogOpen
         | RecoveredLogNotSynced
+        | CalledSyncedEarly
         | MarkBeforeSync => Seeds("crash"),
+        RecoveredLogNotAwaited => Probe("replayed-awaited"),
+        TornStretchPassedOver => Probe("replayed-torn"),
         DirectoryNotSynced
         | ManifestNotSynced
         | NewManifestNotSynced

@@ -18,7 +18,9 @@ use crate::history::{COUNTER, SPACES, State, commit};
 use crate::model::{Map, Operation};
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, INDEXES, index_name, options};
-use sapwood::{Db, DbBuilder, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result};
+use sapwood::{
+    BackgroundStep, Db, DbBuilder, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result,
+};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES as SEGMENT_HEADER_BYTES, SegmentHeader};
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SECTOR_BYTES, SimFs};
@@ -230,8 +232,9 @@ impl Fixture {
         fixture.stop();
         drop(db);
         if end == End::KilledTwice {
-            // All that is opened is synced, and the stretch of log is closed.
+            // All that was replayed is synced, and the MANIFEST says so.
             let db = fixture.open(&fixture.env).expect("a healthy machine");
+            db.background_step(BackgroundStep::Log).expect("a healthy machine");
             fixture.settle();
             fixture.work(&db, 40);
             fixture.stop();
