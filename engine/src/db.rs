@@ -47,10 +47,13 @@ pub struct DbBuilder {
 }
 
 impl DbBuilder {
-    /// Bytes for memtables, cache, and the indexes and filters of open tables; 512 MiB if not set, at least 4 MiB. The
-    /// more tables are open (they take about 2 % of the data), the smaller the cache, down to an eighth of it. On top
-    /// come mapped log segments, which are file pages, memtables that were flushed and that open cursors still read, and
-    /// what a single batch is larger than a memtable: see [`Db::memory`].
+    /// Bytes of memory that the database takes; 512 MiB if not set, at least 4 MiB. They are for memtables (a twelfth each, at
+    /// most 128 MiB; three, and one whose readers leave), the pages of the log that stays mapped until they are flushed (two
+    /// thirds of three), what flushes and compactions work with (an eighth), and the cache, which has the rest, at least an
+    /// eighth. The indexes and filters of open tables come out of the cache's part; they take about 2 % of the data.
+    ///
+    /// On top come memtables that were flushed and that open cursors still read, and what a single batch is larger than a
+    /// memtable. [`Db::memory`] tells what is in use. Sizes set by [`DbBuilder::advanced`] count instead of these.
     pub fn memory_budget(mut self, bytes: usize) -> DbBuilder {
         self.memory_budget = bytes;
         self
@@ -107,12 +110,7 @@ impl DbBuilder {
             return Err(Error::invalid_argument("memory_budget must be at least 4 MiB"));
         }
         let env = self.advanced.env.clone();
-        let memtable_bytes =
-            self.advanced.memtable_bytes.unwrap_or((self.memory_budget / 8).clamp(1 << 20, 128 << 20));
-        // What the log maps beyond the memtables' own size: a spare segment or two.
-        let write_bytes = self.advanced.max_memtables * memtable_bytes;
-        let cache_bytes =
-            self.advanced.cache_bytes.unwrap_or_else(|| self.memory_budget.saturating_sub(write_bytes));
+        let (memtable_bytes, cache_bytes) = self.advanced.divide(self.memory_budget);
         let options = DbOptions {
             memory_budget: self.memory_budget,
             durability: self.durability,
