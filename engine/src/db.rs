@@ -49,7 +49,7 @@ pub struct DbBuilder {
 impl DbBuilder {
     /// Bytes of memory that the database takes; 512 MiB if not set, at least 4 MiB. They are for memtables (a twelfth each, at
     /// most 128 MiB; three, and one whose readers leave), the pages of the log that stays mapped until they are flushed (two
-    /// thirds of three), what flushes and compactions work with (an eighth), and the cache, which has the rest, at least an
+    /// thirds of three), what flushes and compactions work with (a seventh), and the cache, which has the rest, at least an
     /// eighth. The indexes and filters of open tables come out of the cache's part; they take about 2 % of the data.
     ///
     /// On top come memtables that were flushed and that open cursors still read, and what a single batch is larger than a

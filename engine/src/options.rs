@@ -147,7 +147,7 @@ impl AdvancedOptions {
         // A log segment stays mapped until all of it was flushed. Measured, here and for what flushes and compactions use
         // (their buffers, and indexes and filters of tables before and after): 100 million rows of 116 bytes with 2 GB.
         let log_bytes = self.max_memtables.saturating_mul(memtable_bytes) / 3 * 2;
-        let work_bytes = budget / 8;
+        let work_bytes = budget / 7;
         let others = [memtables_bytes, log_bytes, work_bytes].into_iter().fold(0, usize::saturating_add);
         let cache_bytes = self.cache_bytes.unwrap_or(budget.saturating_sub(others).max(budget / 8));
         (memtable_bytes, cache_bytes)
@@ -210,8 +210,7 @@ mod tests {
             let (memtables, log) = (memtable * 4, memtable * 3 / 3 * 2);
             assert_eq!(options.max_memtables, 3);
             assert!((1 << 20..=128 << 20).contains(&memtable) && cache >= budget / 8, "{budget}");
-            let all =
-                (memtables + memtables / 3 * 2).saturating_add(cache).saturating_add(budget / BUDGET_PARTS);
+            let all = (memtables + log).saturating_add(cache).saturating_add(budget / 7);
             // Below that, memtables are as small as they can be.
             assert!(budget < 16 << 20 || (budget - budget / 100..=budget).contains(&all), "{budget}: {all}");
         }
