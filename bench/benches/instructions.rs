@@ -14,7 +14,7 @@
 //! compared where they differ.
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "starts a process, reads and writes files")]
-use sapwood::{Db, Keyspace, Result};
+use sapwood::{Builtin, Db, Field, Index, IndexOptions, KeyKind, Keyspace, Result};
 use sapwood_bench::keys::{KeyBuffer, Numbers, Order};
 use sapwood_bench::values::{Sizes, ValuePool};
 use std::fmt::Write as _;
@@ -34,11 +34,14 @@ const GETS: u64 = 25_000;
 /// Seeks, each with a cursor of its own.
 const SEEKS: u64 = 3_000;
 
+/// The length of an index key in bytes.
+const INDEX_KEY_BYTES: usize = size_of::<u64>();
+
 /// Runs that the compaction merges; each has every key once.
 const RUNS: u64 = 4;
 
 /// What is counted: the name, the function, and how many operations it does.
-const PATHS: [(&str, &str, u64); 10] = [
+const PATHS: [(&str, &str, u64); 13] = [
     ("put", "measured_put", PUTS),
     ("put in a batch of 100", "measured_batch", PUTS),
     ("get from the memtable", "measured_get_memtable", GETS),
@@ -49,6 +52,9 @@ const PATHS: [(&str, &str, u64); 10] = [
     ("seek in one run", "measured_seek_one", SEEKS),
     ("next in one run", "measured_next_one", ENTRIES),
     ("merge, per entry read", "measured_merge", RUNS * ENTRIES),
+    ("row of an index key", "measured_lookup", GETS),
+    ("index key that is not there", "measured_lookup_missing", GETS),
+    ("put with an index", "measured_put_indexed", PUTS),
 ];
 
 /// What may be spent more than the baseline says.
@@ -93,8 +99,13 @@ impl Keys {
     }
 }
 
-/// The work, in a database in `folder`.
+/// The work, in databases in `folder`.
 fn work(folder: &Path) -> Result<()> {
+    plain(&folder.join("plain"))?;
+    indexed(&folder.join("indexed"))
+}
+
+fn plain(folder: &Path) -> Result<()> {
     let db = Db::builder(folder)
         .memory_budget(256 << 20)
         .advanced(|advanced| {
@@ -137,6 +148,75 @@ fn work(folder: &Path) -> Result<()> {
     // Of the keys beyond those of the batches, about half were put one by one.
     assert!((PUTS + 1..GETS).contains(&measured_get_memtable(&fresh, Keys::new(55, 16), GETS)?));
     db.close()
+}
+
+/// Rows that have been merged, with an index on the first eight bytes of their values, all of it in its tree.
+fn indexed(folder: &Path) -> Result<()> {
+    let db = Db::builder(folder)
+        .memory_budget(256 << 20)
+        .advanced(|advanced| {
+            advanced.memtable_bytes = Some(64 << 20);
+            advanced.cache_bytes = Some(64 << 20);
+            advanced.wal_segment_bytes = 128 << 20;
+        })
+        .open()?;
+    let rows = db.default_keyspace();
+    let number = KeyKind::FixedInteger { bytes: INDEX_KEY_BYTES as u8, signed: false, big_endian: true };
+    let index = rows.create_index(
+        "first bytes",
+        IndexOptions::builtin(Builtin::new(Field::value().range(0, INDEX_KEY_BYTES as u32), number)),
+    )?;
+    let mut keys = Keys::new(60, 16);
+    for number in 0..ENTRIES {
+        rows.put(keys.next(), indexed_value(number))?;
+    }
+    db.settle()?;
+    // The cache is warm from here on, and the tree has its directory.
+    assert_eq!(lookups(&index, ENTRIES, 0)?, ENTRIES);
+    assert_eq!(measured_lookup(&index, GETS)?, GETS);
+    assert_eq!(measured_lookup_missing(&index, GETS)?, 0);
+    measured_put_indexed(&rows, Keys::new(61, 16), PUTS)?;
+    db.close()
+}
+
+/// The index key of the row that was written as number `number`: spread over all there are.
+fn index_key(number: u64) -> [u8; INDEX_KEY_BYTES] {
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()
+}
+
+fn indexed_value(number: u64) -> [u8; 100] {
+    let mut value = [b'v'; 100];
+    value[..INDEX_KEY_BYTES].copy_from_slice(&index_key(number));
+    value
+}
+
+#[inline(never)]
+fn measured_lookup(index: &Index, count: u64) -> Result<u64> {
+    black_box(7);
+    lookups(index, count, 0)
+}
+
+#[inline(never)]
+fn measured_lookup_missing(index: &Index, count: u64) -> Result<u64> {
+    black_box(8);
+    lookups(index, count, ENTRIES)
+}
+
+/// Of the index keys from number `first` on.
+#[inline(always)]
+fn lookups(index: &Index, count: u64, first: u64) -> Result<u64> {
+    let mut found = 0;
+    for number in first..first + count {
+        found += index.get_with(index_key(number), |key, value| {
+            black_box((key, value));
+        })?;
+    }
+    Ok(found)
+}
+
+#[inline(never)]
+fn measured_put_indexed(rows: &Keyspace, mut keys: Keys, count: u64) -> Result<()> {
+    (ENTRIES..ENTRIES + count).try_for_each(|number| rows.put(keys.next(), indexed_value(number)))
 }
 
 #[inline(never)]
