@@ -76,16 +76,16 @@ impl TreeFile {
             })?,
         };
         if let Some(share) = share.filter(|_| level == 0) {
-            for offset in leaf_bytes_near(child.entries as usize, share) {
-                block.prefetch(offset);
+            for offset in &leaf_bytes_near(child.entries as usize, share) {
+                block.prefetch(*offset);
             }
         }
         if !is_page(&block, pointer, Some(level)) {
             return Err(self.other_page(pointer));
         }
         if let Some(share) = share {
-            for offset in TreePage::of_validated(&block).bytes_near(share) {
-                block.prefetch(offset);
+            for offset in &TreePage::of_validated(&block).bytes_near(share) {
+                block.prefetch(*offset);
             }
         }
         Ok(block)

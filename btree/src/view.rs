@@ -38,6 +38,34 @@ struct Found<'g> {
     before: u64,
 }
 
+/// Keys up to this length are put together without an allocation.
+const SHORT_KEY_BYTES: usize = 96;
+
+/// A key that is put together from where its parts are in a page.
+struct KeyBuffer {
+    short: [u8; SHORT_KEY_BYTES],
+    long: Vec<u8>,
+}
+
+impl KeyBuffer {
+    /// What follows the page's prefix.
+    #[inline]
+    fn of_suffix(&mut self, page: &TreePage<'_>, cell: usize) -> &[u8] {
+        if let Some(len) = page.copy_suffix(cell, &mut self.short) {
+            return &self.short[..len];
+        }
+        self.long.clear();
+        page.append_suffix(cell, &mut self.long);
+        &self.long
+    }
+
+    fn of_key(&mut self, page: &TreePage<'_>, cell: usize) -> &[u8] {
+        self.long.clear();
+        page.append_key(cell, &mut self.long);
+        &self.long
+    }
+}
+
 pub(crate) struct State {
     pub(crate) file: Arc<TreeFile>,
     pub(crate) root: TreeRoot,
@@ -184,31 +212,40 @@ impl TreeView {
     pub fn for_each_with_prefix(
         &self,
         prefix: &[u8],
+        guard: &Guard,
         mut with: impl FnMut(&[u8], &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let guard = crossbeam_epoch::pin();
-        let Some(found) = self.descend(prefix, Fill::Normal, &guard)? else { return Ok(()) };
+        let Some(found) = self.descend(prefix, Fill::Normal, guard)? else { return Ok(()) };
         let (page, first) = (TreePage::of_validated(&found.leaf), found.cell);
-        // If `prefix` covers what the page does not store with each entry, nothing needs to be put together.
-        let beginning = Some(prefix).filter(|prefix| begins_with(prefix, page.prefix()));
-        let beginning = beginning.map(|prefix| &prefix[page.prefix().len()..]);
-        let beginning = beginning.filter(|rest| rest.len() >= size_of::<u64>());
-        let mut key = Vec::new();
+        let beginning = begins_with(prefix, page.prefix()).then(|| &prefix[page.prefix().len()..]);
+        let mut key = KeyBuffer { short: [0; SHORT_KEY_BYTES], long: Vec::new() };
         for cell in first..page.cells() {
-            let Payload::Inline(value) = page.payload(cell) else {
-                return self.go_on_with_prefix(prefix, cell - first, with);
-            };
-            let rest = match beginning {
-                Some(beginning) => page.behind(cell, beginning),
-                None => {
-                    key.clear();
-                    page.append_key(cell, &mut key);
-                    key.strip_prefix(prefix)
+            let (rest, payload) = match beginning {
+                // All that the page stores elsewhere is in `prefix`, so nothing needs to be put together.
+                Some(beginning) if beginning.len() >= size_of::<u64>() => {
+                    match page.behind(cell, beginning) {
+                        Some(found) => found,
+                        None => return Ok(()),
+                    }
+                }
+                beginning => {
+                    let stripped = match beginning {
+                        Some(beginning) => key.of_suffix(&page, cell).strip_prefix(beginning),
+                        None => key.of_key(&page, cell).strip_prefix(prefix),
+                    };
+                    match stripped {
+                        Some(rest) => (rest, page.payload(cell)),
+                        // A key that goes on in a run may be longer than what was looked at.
+                        None if matches!(page.payload(cell), Payload::Overflow(_)) => {
+                            return self.go_on_with_prefix(prefix, cell - first, with);
+                        }
+                        None => return Ok(()),
+                    }
                 }
             };
-            match rest {
-                Some(rest) => with(rest, value)?,
-                None => return Ok(()),
+            match payload {
+                Payload::Inline(value) => with(rest, value)?,
+                Payload::Overflow(_) => return self.go_on_with_prefix(prefix, cell - first, with),
             }
         }
         // The next leaf may begin with more of them.

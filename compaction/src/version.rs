@@ -215,11 +215,19 @@ pub struct Run {
     pub tables: Vec<RunTable>,
     /// Bytes that all bounds share; prefixes start behind them.
     shared: Box<[u8]>,
-    /// Prefix of each table's largest key, behind the shared bytes.
-    largest: Box<[u64]>,
-    /// Prefix of each table's first key, behind the shared bytes.
-    first: Box<[u64]>,
+    /// The bounds of each table, behind the shared bytes.
+    bounds: Box<[Bounds]>,
 }
+
+/// The prefixes of the first and the largest key of a table.
+#[derive(Clone, Copy)]
+struct Bounds {
+    first: u64,
+    largest: u64,
+}
+
+/// Up to so many tables are searched by comparing with all of them, which is no branch to guess.
+const FEW_TABLES: usize = 6;
 
 impl Run {
     /// A run of tables, which are put into key order.
@@ -237,9 +245,12 @@ impl Run {
             _ => Box::default(),
         };
         let skip = shared.len();
-        let largest = tables.iter().map(|table| key_prefix(&table.last()[skip..])).collect();
-        let first = tables.iter().map(|table| key_prefix(&table.first()[skip..])).collect();
-        Run { level, id, tables, shared, largest, first }
+        let bounds = |table: &RunTable| Bounds {
+            first: key_prefix(&table.first()[skip..]),
+            largest: key_prefix(&table.last()[skip..]),
+        };
+        let bounds = tables.iter().map(bounds).collect();
+        Run { level, id, tables, shared, bounds }
     }
 
     /// The index of the first table whose largest key is `>= key`; the number of tables if there is none.
@@ -254,11 +265,21 @@ impl Run {
             }
         }
         let prefix = key_prefix(&key[skip..]);
-        let mut at = self.largest.partition_point(|largest| *largest < prefix);
-        while at < self.tables.len() && self.largest[at] == prefix && self.tables[at].last() < key {
-            at += 1;
+        let at = self.first_not_below(prefix);
+        at + self.bounds[at..]
+            .iter()
+            .zip(&self.tables[at..])
+            .take_while(|(bounds, table)| bounds.largest == prefix && table.last() < key)
+            .count()
+    }
+
+    /// The first table whose largest key has a prefix of at least `prefix`.
+    #[inline]
+    fn first_not_below(&self, prefix: u64) -> usize {
+        if self.bounds.len() <= FEW_TABLES {
+            return self.bounds.iter().map(|bounds| usize::from(bounds.largest < prefix)).sum();
         }
-        at
+        self.bounds.partition_point(|bounds| bounds.largest < prefix)
     }
 
     /// The table that can hold `key`.
@@ -269,12 +290,18 @@ impl Run {
             return None;
         }
         let prefix = key_prefix(&key[self.shared.len()..]);
-        let mut at = self.largest.partition_point(|largest| *largest < prefix);
-        while *self.largest.get(at)? == prefix && self.tables[at].last() < key {
-            at += 1;
+        let at = self.first_not_below(prefix);
+        let bounds = self.bounds.get(at)?;
+        if bounds.largest == prefix || bounds.first == prefix {
+            return self.find_slowly(key);
         }
-        let first = self.first[at];
-        (first < prefix || first == prefix && self.tables[at].first() <= key).then(|| &self.tables[at])
+        if bounds.first < prefix { self.tables.get(at) } else { None }
+    }
+
+    /// The same for a key that eight bytes cannot tell from a bound.
+    #[cold]
+    fn find_slowly(&self, key: &[u8]) -> Option<&RunTable> {
+        self.tables.get(self.lower_bound(key)).filter(|table| table.first() <= key)
     }
 
     /// Whether the run has an entry whose user key begins with `prefix`: see [`Table::has_prefix`].

@@ -289,10 +289,9 @@ impl Wanted<'_> {
 fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g RunTable>; PREFETCHED_RUNS] {
     let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
     for (run, candidate) in space.version.runs.iter().zip(&mut candidates) {
-        *candidate = run.find(key);
-        if let Some(table) = candidate
-            && let Some(table) = table.handle.opened()
-        {
+        let Some(table) = run.find(key) else { continue };
+        *candidate = Some(table);
+        if let Some(table) = table.handle.opened() {
             table.prefetch_filter(hash);
         }
     }

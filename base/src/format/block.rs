@@ -14,7 +14,9 @@
 use crate::checksum::{checksum32, place_seed};
 use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{FileNumber, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind, common_prefix_len, key_head};
+use crate::key::{
+    FileNumber, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind, begins_with, common_prefix_len, key_head,
+};
 use crate::planted::{self, Bug};
 use crate::search::partition;
 use crate::sequence::SequenceNumber;
@@ -401,7 +403,10 @@ impl BlockLayout {
     #[inline]
     pub fn key_is(&self, image: &[u8], i: usize, key: &[u8]) -> bool {
         match key.split_at_checked(self.lcp_len as usize) {
-            Some((prefix, suffix)) => suffix == self.suffix(image, i) && prefix == self.lcp(image),
+            Some((prefix, suffix)) => {
+                let own = self.suffix(image, i);
+                suffix.len() == own.len() && begins_with(suffix, own) && begins_with(prefix, self.lcp(image))
+            }
             None => false,
         }
     }

@@ -686,7 +686,13 @@ impl<'a> TreePage<'a> {
         if self.children == 0 {
             let stored = self.used_bytes().saturating_sub(self.heap_at);
             let near = self.heap_at + (share * stored as f32) as usize;
-            return [-2, -1, 0, 1, 2].map(|line| near.saturating_add_signed(line * LINE_BYTES as isize));
+            return [
+                near.wrapping_sub(2 * LINE_BYTES),
+                near.wrapping_sub(LINE_BYTES),
+                near,
+                near.wrapping_add(LINE_BYTES),
+                near.wrapping_add(2 * LINE_BYTES),
+            ];
         }
         let near = (share * self.cells as f32) as usize;
         let children = PAGE_HEADER_BYTES + CELL_BYTES * self.cells;
@@ -726,14 +732,34 @@ impl<'a> TreePage<'a> {
         }
     }
 
-    /// What key `i` has behind the prefix and `beginning`, which is at least a head long; `None` if it does not go on like
-    /// that. REQUIRES: `i < cells()`, and the key does not go on in a run.
+    /// Copies what follows the prefix in key `i` to the beginning of `out`, and gives its length; `None` if it is longer than
+    /// `out`. REQUIRES: `i < cells()`.
     #[inline]
-    pub fn behind(&self, i: usize, beginning: &[u8]) -> Option<&'a [u8]> {
+    pub fn copy_suffix<const N: usize>(&self, i: usize, out: &mut [u8; N]) -> Option<usize> {
+        const { assert!(N >= HEAD_BYTES) };
+        let len = self.suffix_len(i);
+        out[..HEAD_BYTES].copy_from_slice(&self.head(i).to_be_bytes());
+        if let Some(rest) = len.checked_sub(HEAD_BYTES) {
+            out.get_mut(HEAD_BYTES..len)?.copy_from_slice(&self.stored(i)[..rest]);
+        }
+        Some(len)
+    }
+
+    /// What key `i` has behind the prefix and `beginning`, which is at least a head long, and what follows the key; `None` if
+    /// it does not go on like that. Of a key that goes on in a run, only the head is compared. REQUIRES: `i < cells()`.
+    #[inline]
+    pub fn behind(&self, i: usize, beginning: &[u8]) -> Option<(&'a [u8], Payload<'a>)> {
         let (head, rest) = beginning.split_first_chunk::<HEAD_BYTES>()?;
-        let is_like = self.head(i) == u64::from_be_bytes(*head) && self.suffix_len(i) >= HEAD_BYTES;
-        let own = if is_like { self.suffix_rest(i) } else { return None };
-        begins_with(own, rest).then(|| &own[rest.len()..])
+        if self.head(i) != u64::from_be_bytes(*head) {
+            return None;
+        }
+        let word = self.suffix_word(i);
+        let own_len = usize::from(word & !IN_OVERFLOW).checked_sub(HEAD_BYTES)?;
+        let (own, payload) = self.stored(i).split_at(own_len);
+        if word & IN_OVERFLOW != 0 {
+            return Some((own, Payload::Overflow(OverflowRun::decode(payload))));
+        }
+        begins_with(own, rest).then(|| (&own[rest.len()..], Payload::Inline(payload)))
     }
 
     /// What follows key `i`. REQUIRES: `i < cells()`.
@@ -817,22 +843,34 @@ impl<'a> TreePage<'a> {
     }
 
     /// Compares the suffix of key `i` with one that has the same head.
+    #[inline]
     fn compare_tie(&self, i: usize, suffix: &[u8], key_rest: &mut KeyRest<'_>) -> Result<Ordering> {
-        let len = self.suffix_len(i);
+        let word = self.suffix_word(i);
+        let len = usize::from(word & !IN_OVERFLOW);
         if len < HEAD_BYTES || suffix.len() < HEAD_BYTES {
             return Ok(len.cmp(&suffix.len()));
         }
-        let (own, other) = (self.suffix_rest(i), &suffix[HEAD_BYTES..]);
-        let Payload::Overflow(run) = self.payload(i) else { return Ok(own.cmp(other)) };
-        if run.key_rest_bytes == 0 {
-            return Ok(own.cmp(other));
+        let other = &suffix[HEAD_BYTES..];
+        let (own, payload) = self.stored(i).split_at(len - HEAD_BYTES);
+        if word & IN_OVERFLOW != 0 {
+            return compare_long(own, &OverflowRun::decode(payload), other, key_rest);
         }
-        let common = own.len().min(other.len());
-        match own[..common].cmp(&other[..common]) {
-            Ordering::Equal if other.len() <= own.len() => Ok(Ordering::Greater),
-            Ordering::Equal => Ok(key_rest(&run)?.as_slice().cmp(&other[own.len()..])),
-            unequal => Ok(unequal),
-        }
+        // Mostly a prefix is looked for, and there.
+        Ok(if begins_with(own, other) { own.len().cmp(&other.len()) } else { own.cmp(other) })
+    }
+}
+
+/// Compares what a page has of a key that refers to `run` with `other`.
+#[cold]
+fn compare_long(own: &[u8], run: &OverflowRun, other: &[u8], key_rest: &mut KeyRest<'_>) -> Result<Ordering> {
+    if run.key_rest_bytes == 0 {
+        return Ok(own.cmp(other));
+    }
+    let common = own.len().min(other.len());
+    match own[..common].cmp(&other[..common]) {
+        Ordering::Equal if other.len() <= own.len() => Ok(Ordering::Greater),
+        Ordering::Equal => Ok(key_rest(run)?.as_slice().cmp(&other[own.len()..])),
+        unequal => Ok(unequal),
     }
 }
 

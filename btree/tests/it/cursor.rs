@@ -113,7 +113,7 @@ fn a_prefix_is_visited_as_its_cursor_does_it() {
             let key = &keys[random.usize(..keys.len())];
             let prefix = &key[..random.usize(..=key.len())];
             let mut visited = Vec::new();
-            view.for_each_with_prefix(prefix, |rest, value| {
+            view.for_each_with_prefix(prefix, &crossbeam_epoch::pin(), |rest, value| {
                 visited.push(([prefix, rest].concat(), value.to_vec()));
                 Ok(())
             })

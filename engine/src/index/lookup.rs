@@ -58,7 +58,7 @@ fn rows_behind(
     let asks_rows = index.state.is_deferred() && rows.in_memtables;
     let through = found.state.through();
     let mut count = 0;
-    tree.for_each_with_prefix(prefix, |primary_key, _| {
+    tree.for_each_with_prefix(prefix, &guard, |primary_key, _| {
         if asks_rows && is_stale(view, index.state.owner(), primary_key, sequence, through) {
             return Ok(());
         }

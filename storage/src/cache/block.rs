@@ -50,12 +50,10 @@ impl BlockRef<'_> {
         }
     }
 
-    /// Asks for the cache line with the byte at `offset`, if there is one.
+    /// Asks for the cache line with the byte at `offset`. Any `offset` is allowed.
     #[inline]
     pub fn prefetch(&self, offset: usize) {
-        if let Some(byte) = self.get(offset) {
-            prefetch_line(byte);
-        }
+        prefetch_line(self.as_ptr().wrapping_add(offset));
     }
 
     /// Whether the bytes are a frame of the cache.

@@ -17,9 +17,9 @@ pub fn leaf_bytes_near(cells: usize, share: f32) -> [usize; 8] {
     let heads = PAGE_HEADER_BYTES + 8 * near;
     [
         0,
-        heads.saturating_sub(LINE_BYTES / 2),
+        heads.wrapping_sub(LINE_BYTES / 2),
         heads + LINE_BYTES / 2,
-        heads.saturating_sub(3 * LINE_BYTES / 2),
+        heads.wrapping_sub(3 * LINE_BYTES / 2),
         heads + 3 * LINE_BYTES / 2,
         PAGE_HEADER_BYTES + CELL_BYTES * cells,
         PAGE_HEADER_BYTES + 8 * cells + 2 * near,
