@@ -41,7 +41,7 @@ pub const ALL: &[Station] = &[
         adjust: |settings| { settings.rows = settings.rows * 2 / 3; settings.indexed = true; },
         processes: &[
             &["fillindexed"],
-            &["verify", "warm", "indexscan", "indexlookup", "readrandom"],
+            &["verify", "warm", "indexscan", "indexlookup", "readpresent", "readrandom"],
             &["updateindexed"],
             &["verify"],
         ],

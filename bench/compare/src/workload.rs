@@ -63,6 +63,7 @@ pub const ALL: &[Workload] = &[
     Workload { id: "fillindexed", title: "fill with a secondary index, random keys", kind: Kind::Write },
     Workload { id: "indexscan", title: "scan the index alone (entries/s)", kind: Kind::Read },
     Workload { id: "indexlookup", title: "read the row of a random index key", kind: Kind::Read },
+    Workload { id: "readpresent", title: "read rows that there are, by their own keys", kind: Kind::Read },
     Workload { id: "updateindexed", title: "overwrite, each write moves an index key", kind: Kind::Write },
     Workload { id: "ycsba", title: "YCSB A: 50 % reads, 50 % updates", kind: Kind::Mixed },
     Workload { id: "ycsbb", title: "YCSB B: 95 % reads, 5 % updates", kind: Kind::Mixed },
@@ -224,6 +225,7 @@ impl<'a, E: Engine> Context<'a, E> {
                 self.write(&write::Plan { mode: write::Mode::Indexed, seconds: 4.0 * seconds, ..fill })
             }
             "indexlookup" => self.index_lookup(seed),
+            "readpresent" => self.read_present(seed),
             "indexscan" => self.index_scan(),
             "load" => self.load(seed),
             "sustained" => self.write(&write::Plan {

@@ -2,8 +2,8 @@
 //!
 //! An index key follows from the write that made a row, so the history of the database tells which entries there must be.
 use super::Context;
-use super::read::sampled;
-use crate::engine::{Engine, Indexed, Result};
+use super::read::{Choice, sampled};
+use crate::engine::{Engine, Indexed, Reader, Result};
 use crate::measurement::Figures;
 use crate::stream::{index_key_of_write, number_of};
 use fastrand::Rng;
@@ -17,15 +17,9 @@ impl<E: Engine> Context<'_, E> {
     pub(super) fn index_lookup(&mut self, seed: u64) -> Result<Figures> {
         self.engine()?;
         let index = self.engine.as_ref().ok_or("the engine is not open")?.indexed()?;
-        let rows = self.settings.rows;
-        let mut random = Rng::with_seed(seed);
-        // Drawn beforehand, so that the history's cache misses are not measured.
-        let targets: Vec<(u32, u32)> = std::iter::repeat_with(|| random.u64(..rows))
-            .filter_map(|number| Some((number as u32, self.history.last_write(number)? as u32)))
-            .take(TARGETS)
-            .collect();
+        let targets = self.targets(seed);
         let (mut found, mut right) = (0, 0);
-        let figures = sampled(rows.max(1 << 22), self.settings, |done| {
+        let figures = sampled(self.settings.rows.max(1 << 22), self.settings, |done| {
             let (number, sequence) = targets[done as usize % TARGETS];
             let index_key = index_key_of_write(u64::from(sequence));
             found += index.lookup(index_key, &mut |key, value| {
@@ -42,6 +36,37 @@ impl<E: Engine> Context<'_, E> {
             return Err(wrong.into());
         }
         Ok(figures)
+    }
+
+    /// Reads rows that there are by their own keys: what a lookup by an index can be compared with, which always finds one.
+    pub(super) fn read_present(&mut self, seed: u64) -> Result<Figures> {
+        self.engine()?;
+        let engine = self.engine.as_ref().ok_or("the engine is not open")?;
+        let targets = self.targets(seed);
+        let (mut reader, mut keys) = (engine.reader()?, Choice::Uniform.keys(self.settings));
+        let mut right = 0;
+        let figures = sampled(self.settings.rows.max(1 << 22), self.settings, |done| {
+            let number = u64::from(targets[done as usize % TARGETS].0);
+            let is_right = reader.get(keys.make(number), |value| {
+                value.first_chunk::<8>().is_some_and(|head| u64::from_le_bytes(*head) == number)
+            })?;
+            right += u64::from(is_right == Some(true));
+            Ok(())
+        })?;
+        if right != figures.operations {
+            return Err(format!("of {} keys that exist {right} were found", figures.operations).into());
+        }
+        Ok(figures)
+    }
+
+    /// Rows that there are, and the write that made each. Drawn beforehand, so that the history's cache misses are not
+    /// measured.
+    fn targets(&self, seed: u64) -> Vec<(u32, u32)> {
+        let mut random = Rng::with_seed(seed);
+        std::iter::repeat_with(|| random.u64(..self.settings.rows))
+            .filter_map(|number| Some((number as u32, self.history.last_write(number)? as u32)))
+            .take(TARGETS)
+            .collect()
     }
 
     /// Reads all entries without their rows, as often as there is time for.
