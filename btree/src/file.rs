@@ -69,12 +69,9 @@ impl TreeFile {
             return Err(self.behind_the_end(pointer));
         }
         let (slots, index) = self.slots.locate(pointer.page);
-        let block = match slots.get(index, guard) {
-            Some(block) => block,
-            None => slots.get_or_load(index, self.page_bytes, fill, guard, |bytes| {
-                self.read_page(child, level, file_pages, bytes)
-            })?,
-        };
+        let block = slots.get_or_load(index, self.page_bytes, fill, guard, |bytes| {
+            self.read_page(child, level, file_pages, bytes)
+        })?;
         if let Some(share) = share.filter(|_| level == 0) {
             for offset in &leaf_bytes_near(child.entries as usize, share) {
                 block.prefetch(*offset);

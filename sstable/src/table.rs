@@ -48,6 +48,18 @@ const SAMPLED_BLOCKS: usize = 64;
 #[derive(Clone, Copy)]
 pub struct IndexPlace(Place);
 
+/// The block that was read last by [`Table::get_in_order`], of whatever table.
+#[derive(Default)]
+pub struct LastBlock(Option<(FileNumber, usize, Arc<[u8]>)>);
+
+impl LastBlock {
+    /// Its image if it is this one.
+    fn image(&self, file: FileNumber, block: usize) -> Option<Arc<[u8]>> {
+        let (_, _, image) = self.0.as_ref().filter(|last| (last.0, last.1) == (file, block))?;
+        Some(Arc::clone(image))
+    }
+}
+
 /// An open table.
 pub struct Table {
     index: TableIndex,
@@ -138,6 +150,29 @@ impl Table {
         let block = self.block(number, guard)?;
         for line in ASKED_LINES {
             block.prefetch(line * LINE_BYTES);
+        }
+        self.get_from(number, block, key, hash, sequence, guard)
+    }
+
+    /// [`Table::get`] for keys that are asked for in order, past the cache: a block that is not there is read and kept in
+    /// `last`, where keys near it find it, and the cache neither gets it nor counts the use.
+    ///
+    /// Errors: as of [`Table::get`].
+    pub fn get_in_order<'g>(
+        &'g self,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        last: &mut LastBlock,
+        guard: &'g Guard,
+    ) -> Result<Option<Found<'g>>> {
+        let Some(number) = self.locate(key) else { return Ok(None) };
+        let block = match last.image(self.number, number) {
+            Some(image) => BlockRef::Owned(image),
+            None => self.load(number, Fill::None, guard)?,
+        };
+        if let BlockRef::Owned(image) = &block {
+            last.0 = Some((self.number, number, Arc::clone(image)));
         }
         self.get_from(number, block, key, hash, sequence, guard)
     }

@@ -46,7 +46,7 @@ pub enum Fill {
     Normal,
     /// It is part of a long scan: it is kept for a short while, whatever its use.
     Scan,
-    /// It is not kept.
+    /// It is not kept, and neither is the use counted: for work in the background, and scans that are not to disturb.
     None,
 }
 

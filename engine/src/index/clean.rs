@@ -3,7 +3,8 @@
 //! 1. The rows of a keyspace with deferred indexes are walked in key order, the versions of a row from the newest to the
 //!    oldest.
 //! 2. Each version is compared with the one before it, which is in the same memtable, or else the newest one in the
-//!    tables below. Keys are looked up in order, filters first, so that a row that is new costs little.
+//!    tables below. Keys are looked up in order, filters first, so that a row that is new costs little, and past the cache,
+//!    where blocks of rows that nobody reads would take the place of others.
 //! 3. What the older version emits and the newer one does not becomes a deletion, with the sequence number of the newer
 //!    version: above that of the entry, and below that of any later one.
 //!
@@ -18,9 +19,9 @@ use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::key::{key_hash, key_prefix};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
-use sapwood_compaction::{RunTable, Version};
+use sapwood_compaction::Version;
 use sapwood_memtable::{Memtable, MemtableIterator, Scan, Scanned};
-use sapwood_sstable::ValueRef;
+use sapwood_sstable::{LastBlock, ValueRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,8 +57,13 @@ pub(crate) fn deletions(view: &SuperVersion, memtable: &Arc<Memtable>) -> Result
         if indexes.is_empty() {
             continue;
         }
-        let mut walk =
-            Walk { version: &space.version, indexes, new: EmitBuffer::default(), old: EmitBuffer::default() };
+        let mut walk = Walk {
+            version: &space.version,
+            last_blocks: space.version.runs.iter().map(|_| LastBlock::default()).collect(),
+            indexes,
+            new: EmitBuffer::default(),
+            old: EmitBuffer::default(),
+        };
         walk.run(memtable.scan(id)?)?;
         for Walked { index, mut deletions } in walk.indexes {
             if !deletions.entries.is_empty() {
@@ -77,6 +83,8 @@ struct Walked<'a> {
 struct Walk<'a> {
     /// The tables below the memtable.
     version: &'a Version,
+    /// Of each of its runs, the block that was read last.
+    last_blocks: Vec<LastBlock>,
     indexes: Vec<Walked<'a>>,
     new: EmitBuffer,
     old: EmitBuffer,
@@ -139,7 +147,8 @@ impl Walk<'_> {
                 }
             }
             if let Some(oldest) = versions.last()
-                && let Some(below) = newest_below(self.version, row.key, row.hash, &guard)?
+                && let Some(below) =
+                    newest_below(self.version, row.key, row.hash, &mut self.last_blocks, &guard)?
             {
                 self.compare_versions(row.key, oldest, &below)?;
             }
@@ -185,15 +194,16 @@ fn newest_below<'g>(
     version: &'g Version,
     key: &[u8],
     hash: u64,
+    last_blocks: &mut [LastBlock],
     guard: &'g Guard,
 ) -> Result<Option<ValueRef<'g>>> {
-    for candidate in version.runs.iter().filter_map(|run| run.find(key)) {
-        let candidate: &RunTable = candidate;
+    for (run, last) in version.runs.iter().zip(last_blocks) {
+        let Some(candidate) = run.find(key) else { continue };
         let table = candidate.handle.table()?;
         if !table.may_contain(hash) {
             continue;
         }
-        if let Some(found) = table.get(key, hash, SequenceNumber::MAX, guard)? {
+        if let Some(found) = table.get_in_order(key, hash, SequenceNumber::MAX, last, guard)? {
             return Ok((found.kind == ValueKind::Put).then_some(found.value));
         }
     }

@@ -2,10 +2,11 @@
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
 use sapwood_base::{SequenceNumber, ValueKind};
-use sapwood_sstable::{Codec, FilterKind, ReadOptions, Table, TableOptions};
+use sapwood_sstable::{Codec, FilterKind, LastBlock, ReadOptions, Table, TableOptions};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::support::{Entry, build, entry, open, order, visible};
+use crate::support::{Entry, MemoryFile, NUMBER, build, cache, entry, open, order, visible};
 
 /// Entries of the shape `shape`: what keys look like, how many versions they have, how long values are.
 fn entries(random: &mut fastrand::Rng, shape: usize) -> Vec<Entry> {
@@ -179,6 +180,8 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
     walk(&mut forward, entries, random, 600, &mut plain);
     walk(&mut scan, entries, random, 60, &mut plain);
 
+    // Of keys in any order, which only costs reads.
+    let mut last = LastBlock::default();
     for _ in 0..600 {
         let chosen = &entries[random.usize(0..entries.len())];
         let mut key = chosen.key.clone();
@@ -198,6 +201,11 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
             assert_eq!(entry(&key, found.sequence.0, found.kind, &found.value), *expected);
             assert_eq!(*pinned, *expected.value);
         }
+        let in_order = table
+            .get_in_order(&key, key_hash(&key), SequenceNumber(sequence), &mut last, &guard)
+            .unwrap()
+            .map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
+        assert_eq!(in_order.as_ref(), expected);
         // The same in steps, as for many keys; and whether anything begins with a part of the key.
         let place = table.ask_index(&key).unwrap();
         let number = table.ask_block(place, &key);
@@ -320,4 +328,26 @@ fn offsets_and_splits_are_proportional() {
     let per_entry = whole / all.len() as f64;
     assert!(per_entry < 116.0, "{per_entry}");
     assert!(table.pinned_bytes() < all.len() * 3);
+}
+
+#[test]
+fn keys_in_order_are_read_past_the_cache_each_block_once() {
+    let all: Vec<Entry> =
+        (0..5000u64).map(|i| entry(&i.to_be_bytes(), i, ValueKind::Put, &[7; 50])).collect();
+    let file = MemoryFile::new(build(&all, &TableOptions::default()));
+    let cache = cache();
+    let table = Table::open(Box::new(file.clone()), NUMBER, &cache).unwrap();
+    let guard = crossbeam_epoch::pin();
+    // One block is in the cache because somebody reads it.
+    let first = &all[0].key;
+    assert!(table.get(first, key_hash(first), SequenceNumber::MAX, &guard).unwrap().is_some());
+    let (stats, calls_left) = (cache.stats(), file.calls_left.load(Ordering::Relaxed));
+    let mut last = LastBlock::default();
+    for Entry { key, .. } in &all {
+        let found = table.get_in_order(key, key_hash(key), SequenceNumber::MAX, &mut last, &guard).unwrap();
+        assert_eq!(found.map(|found| found.value.to_vec()), Some(vec![7; 50]));
+    }
+    assert_eq!(cache.stats(), stats);
+    let reads = calls_left - file.calls_left.load(Ordering::Relaxed);
+    assert_eq!(reads as usize, table.blocks() - 1);
 }

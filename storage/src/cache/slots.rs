@@ -62,11 +62,25 @@ impl SlotTable {
         let (unit, len) = slot.frame()?;
         slot.touch();
         self.cache.hits.add_one();
+        Some(self.frame_block(unit, len, guard))
+    }
+
+    /// [`SlotTable::get`] for who does not use the block as readers do: it stays in the cache no longer for that, and nothing
+    /// is counted.
+    #[inline]
+    fn peek<'g>(&'g self, index: usize, guard: &'g Guard) -> Option<BlockRef<'g>> {
+        let (unit, len) = self.slots[index].frame()?;
+        Some(self.frame_block(unit, len, guard))
+    }
+
+    /// REQUIRES: a slot of this table held the frame, with this length, after `guard` was pinned.
+    #[inline(always)]
+    fn frame_block<'g>(&'g self, unit: u32, len: usize, _guard: &'g Guard) -> BlockRef<'g> {
         // SAFETY: the slot held this frame after `guard` was pinned, with this length, which never changes for a
         // slot. Whoever takes a frame out of its slot lets it be reused only after all guards of that time are gone,
         // and `'g` ends before `guard`. The table, and so the cache, lives throughout `'g`.
         let bytes = unsafe { self.base.bytes(unit, len) };
-        Some(BlockRef::Cached(CachedBlock::new(bytes, &self.cache)))
+        BlockRef::Cached(CachedBlock::new(bytes, &self.cache))
     }
 
     /// The block at `index`; if it is not in memory, `load` fills a buffer of `len` bytes and checks it.
@@ -86,7 +100,8 @@ impl SlotTable {
         guard: &'g Guard,
         load: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<BlockRef<'g>> {
-        match self.get(index, guard) {
+        let there = if fill == Fill::None { self.peek(index, guard) } else { self.get(index, guard) };
+        match there {
             Some(block) => Ok(block),
             None => self.load(index, len, fill, guard, load),
         }
@@ -101,8 +116,11 @@ impl SlotTable {
         guard: &'g Guard,
         load: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<BlockRef<'g>> {
-        if fill == Fill::None || !self.can_keep(len) {
-            return self.load_owned(len, load);
+        if fill == Fill::None {
+            return load_owned(len, load);
+        }
+        if !self.can_keep(len) {
+            return self.load_unkept(len, load);
         }
         let slot = &self.slots[index];
         loop {
@@ -120,7 +138,7 @@ impl SlotTable {
         let Some(frame) = FreshFrame::allocate(&self.cache, len, guard) else {
             // Those who wait would not find the block in the cache afterwards: let them load as well.
             drop(claim);
-            return self.load_owned(len, load);
+            return self.load_unkept(len, load);
         };
         // SAFETY: the frame was handed to us alone and is at least `len` bytes; the slice ends with the call.
         load(unsafe { self.cache.frames.bytes_mut(frame.unit, len) })?;
@@ -130,12 +148,16 @@ impl SlotTable {
         Ok(BlockRef::Cached(CachedBlock::new(bytes, &self.cache)))
     }
 
+    /// A miss that stays one.
     #[cold]
-    fn load_owned<'g>(&self, len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<BlockRef<'g>> {
-        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
-        load(Arc::get_mut(&mut bytes).expect("nobody else has it yet"))?;
+    fn load_unkept<'g>(
+        &self,
+        len: usize,
+        load: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<BlockRef<'g>> {
+        let block = load_owned(len, load)?;
         self.cache.keeper.lock().counts.misses += 1;
-        Ok(BlockRef::Owned(bytes))
+        Ok(block)
     }
 
     /// Puts a block that is at hand into the cache, as a newcomer. Does nothing if it is there or there is no room.
@@ -242,6 +264,12 @@ impl fmt::Debug for SlotTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SlotTable").field("slots", &self.slots.len()).finish_non_exhaustive()
     }
+}
+
+fn load_owned<'g>(len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<BlockRef<'g>> {
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
+    load(Arc::get_mut(&mut bytes).expect("nobody else has it yet"))?;
+    Ok(BlockRef::Owned(bytes))
 }
 
 /// The right to load one block. Dropped without `publish` it gives the right to the next one.

@@ -81,6 +81,19 @@ fn what_cannot_be_kept_is_owned() {
 }
 
 #[test]
+fn what_is_not_to_be_kept_is_not_counted_either() {
+    let cache = BufferCache::new(1 << 20).unwrap();
+    let slots = cache.slots(2);
+    let guard = epoch::pin();
+    load(&slots, 0, 4096, Fill::Normal, &guard);
+    let before = cache.stats();
+    // From the cache if it is there.
+    assert!(load(&slots, 0, 4096, Fill::None, &guard).is_cached());
+    assert!(!load(&slots, 1, 4096, Fill::None, &guard).is_cached());
+    assert_eq!(cache.stats(), before);
+}
+
+#[test]
 fn an_inserted_block_is_a_hit() {
     let cache = BufferCache::new(1 << 20).unwrap();
     let slots = cache.slots(2);
