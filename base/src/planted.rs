@@ -208,6 +208,8 @@ bugs! {
     // L. Secondary indexes.
     StaleEntriesStay, "stale-entries-stay", "L (deferred maintenance)",
         "a flush does not delete the index entries that its rows have made stale";
+    LastBlockForAll, "last-block-for-all", "L (deferred maintenance)",
+        "a flush looks for the older version of a row in the block that it read last, whichever that is";
     RowsNotAsked, "rows-not-asked", "L (deferred maintenance)",
         "a query of an index does not ask whether a row in a memtable has made an entry stale";
     DeleteKeepsEntries, "delete-keeps-entries", "L (strict maintenance)",

@@ -114,9 +114,8 @@ fn detector(bug: Bug) -> Detector {
         UncheckedAdd => Probe("crafted-footer"),
         NoLock => Probe("lock"),
         EmptyKeyspaceName => Probe("names"),
-        StaleEntriesStay | RowsNotAsked | DeleteKeepsEntries | ApplyLosesDeletes | CountIgnoresDeltas => {
-            Seeds("meta")
-        }
+        StaleEntriesStay | LastBlockForAll | RowsNotAsked | DeleteKeepsEntries | ApplyLosesDeletes
+        | CountIgnoresDeltas => Seeds("meta"),
         TreeForgotten => Seeds("meta"),
         ApplyIgnoresSnapshots => Probe("index-snapshot"),
         TreePagesReused => Probe("index-pages"),
