@@ -62,5 +62,6 @@ prepare --benchmarks=fillrandom,overwrite --disable_auto_compactions=1
 profile 'Compaction' 'All runs that a fill and an overwrite left, merged into one.' 1 compact
 profile 'Get' 'Random keys in cache, one run; of three keys two exist.' 1 readrandom,readrandom,readrandom
 profile 'Seek' 'Random keys in cache, ten entries each.' 1 seekrandom,seekrandom --seek_nexts=10
+profile 'Put with an index' 'As the first, with an index on eight random bytes of each value.' 0 fillindexed
 prepare --benchmarks=fillindexed,compact
 profile 'Index lookup' 'The rows of random index keys, in cache.' 1 indexlookup,indexlookup,indexlookup

@@ -105,18 +105,22 @@ fn work(folder: &Path) -> Result<()> {
     indexed(&folder.join("indexed"))
 }
 
-fn plain(folder: &Path) -> Result<()> {
-    let db = Db::builder(folder)
+/// Opens a database of which nothing is rotated, and of which one log segment holds everything.
+fn open(folder: &Path, compactions: bool) -> Result<Db> {
+    Db::builder(folder)
         .memory_budget(256 << 20)
         .advanced(|advanced| {
-            // Nothing happens by itself: no rotation, no compaction, and one log segment holds everything.
             advanced.memtable_bytes = Some(64 << 20);
             advanced.cache_bytes = Some(64 << 20);
             advanced.wal_segment_bytes = 128 << 20;
-            advanced.disable_auto_compactions = true;
-            advanced.idle_compaction = false;
+            advanced.disable_auto_compactions = !compactions;
+            advanced.idle_compaction = compactions;
         })
-        .open()?;
+        .open()
+}
+
+fn plain(folder: &Path) -> Result<()> {
+    let db = open(folder, false)?;
     let entries = db.default_keyspace();
     let pool = ValuePool::new(0.5, Sizes::Fixed(100));
     let value = pool.walk(&mut fastrand::Rng::with_seed(1)).next_value();
@@ -152,14 +156,7 @@ fn plain(folder: &Path) -> Result<()> {
 
 /// Rows that have been merged, with an index on the first eight bytes of their values, all of it in its tree.
 fn indexed(folder: &Path) -> Result<()> {
-    let db = Db::builder(folder)
-        .memory_budget(256 << 20)
-        .advanced(|advanced| {
-            advanced.memtable_bytes = Some(64 << 20);
-            advanced.cache_bytes = Some(64 << 20);
-            advanced.wal_segment_bytes = 128 << 20;
-        })
-        .open()?;
+    let db = open(folder, true)?;
     let rows = db.default_keyspace();
     let number = KeyKind::FixedInteger { bytes: INDEX_KEY_BYTES as u8, signed: false, big_endian: true };
     let index = rows.create_index(

@@ -25,10 +25,21 @@ const META: [(u64, &str); 3] = [
     (8, "the same, met by a compaction"),
 ];
 
-/// Seeds of `sapwood-sim fault`, with the run of the seed.
-const FAULT: [(u64, u32, &str); 2] = [
-    (34, 45, "the tree of a unique index was taken back though an edit before the refused one had named it"),
-    (7_211_003, 66, "the simulation let an allocation succeed that was to fail"),
+/// Seeds of `sapwood-sim fault`, with the run of the seed, and the switch that it had.
+const FAULT: [(u64, u32, &[&str], &str); 3] = [
+    (
+        34,
+        45,
+        &[],
+        "the tree of a unique index was taken back though an edit before the refused one had named it",
+    ),
+    (7_211_003, 66, &[], "the simulation let an allocation succeed that was to fail"),
+    (
+        8_200_005,
+        195,
+        &["--indexes"],
+        "the simulation held an index to its rows whose dropping the device had lost, as the last edit of the MANIFEST",
+    ),
 ];
 
 #[test]
@@ -48,8 +59,10 @@ fn seeds_that_found_something_find_nothing_more() {
         let report = meta::seed(seed, &Settings::default());
         assert!(report.violations.is_empty(), "{found}? {}", report.violations.join("\n"));
     }
-    for (seed, run, found) in FAULT {
-        let report = fault::seed(seed, &Settings::default().with("--only", run));
+    for (seed, run, switches, found) in FAULT {
+        let settings = Settings::default().with("--only", run);
+        let settings = switches.iter().fold(settings, |settings, switch| settings.with(switch, ""));
+        let report = fault::seed(seed, &settings);
         assert!(report.violations.is_empty(), "{found}? {}", report.violations.join("\n"));
     }
 }
