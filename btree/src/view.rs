@@ -47,22 +47,33 @@ struct KeyBuffer {
     long: Vec<u8>,
 }
 
+/// What a key has behind its beginning, and what follows the key.
+type Behind<'k, 'p> = Option<(&'k [u8], Payload<'p>)>;
+
 impl KeyBuffer {
-    /// What follows the page's prefix.
+    /// As [`TreePage::behind`], for a beginning of any length. An entry with a run is not compared.
     #[inline]
-    fn of_suffix(&mut self, page: &TreePage<'_>, cell: usize) -> &[u8] {
-        if let Some(len) = page.copy_suffix(cell, &mut self.short) {
-            return &self.short[..len];
+    fn of_suffix<'k, 'p>(&'k mut self, page: &TreePage<'p>, cell: usize, beginning: &[u8]) -> Behind<'k, 'p> {
+        let payload = page.payload(cell);
+        if let Payload::Overflow(_) = payload {
+            return Some((&[], payload));
         }
-        self.long.clear();
-        page.append_suffix(cell, &mut self.long);
-        &self.long
+        let suffix = match page.copy_suffix(cell, &mut self.short) {
+            Some(len) => &self.short[..len],
+            None => {
+                self.long.clear();
+                page.append_suffix(cell, &mut self.long);
+                &self.long
+            }
+        };
+        Some((suffix.strip_prefix(beginning)?, payload))
     }
 
-    fn of_key(&mut self, page: &TreePage<'_>, cell: usize) -> &[u8] {
+    /// The same of the whole key, where the page's prefix goes beyond `beginning`.
+    fn of_key<'k, 'p>(&'k mut self, page: &TreePage<'p>, cell: usize, beginning: &[u8]) -> Behind<'k, 'p> {
         self.long.clear();
         page.append_key(cell, &mut self.long);
-        &self.long
+        Some((self.long.strip_prefix(beginning)?, page.payload(cell)))
     }
 }
 
@@ -220,32 +231,17 @@ impl TreeView {
         let beginning = begins_with(prefix, page.prefix()).then(|| &prefix[page.prefix().len()..]);
         let mut key = KeyBuffer { short: [0; SHORT_KEY_BYTES], long: Vec::new() };
         for cell in first..page.cells() {
-            let (rest, payload) = match beginning {
+            let found = match beginning {
                 // All that the page stores elsewhere is in `prefix`, so nothing needs to be put together.
-                Some(beginning) if beginning.len() >= size_of::<u64>() => {
-                    match page.behind(cell, beginning) {
-                        Some(found) => found,
-                        None => return Ok(()),
-                    }
-                }
-                beginning => {
-                    let stripped = match beginning {
-                        Some(beginning) => key.of_suffix(&page, cell).strip_prefix(beginning),
-                        None => key.of_key(&page, cell).strip_prefix(prefix),
-                    };
-                    match stripped {
-                        Some(rest) => (rest, page.payload(cell)),
-                        // A key that goes on in a run may be longer than what was looked at.
-                        None if matches!(page.payload(cell), Payload::Overflow(_)) => {
-                            return self.go_on_with_prefix(prefix, cell - first, with);
-                        }
-                        None => return Ok(()),
-                    }
-                }
+                Some(beginning) if beginning.len() >= size_of::<u64>() => page.behind(cell, beginning),
+                Some(beginning) => key.of_suffix(&page, cell, beginning),
+                None => key.of_key(&page, cell, prefix),
             };
-            match payload {
-                Payload::Inline(value) => with(rest, value)?,
-                Payload::Overflow(_) => return self.go_on_with_prefix(prefix, cell - first, with),
+            match found {
+                Some((rest, Payload::Inline(value))) => with(rest, value)?,
+                // Its key may go on in a run.
+                Some((_, Payload::Overflow(_))) => return self.go_on_with_prefix(prefix, cell - first, with),
+                None => return Ok(()),
             }
         }
         // The next leaf may begin with more of them.

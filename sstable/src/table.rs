@@ -173,11 +173,14 @@ impl Table {
         let Some(number) = self.locate(key) else { return Ok(None) };
         let block = match last.image(self.number, number) {
             Some(image) => BlockRef::Owned(image),
-            None => self.load(number, Fill::None, guard)?,
+            None => {
+                let block = self.load(number, Fill::None, guard)?;
+                if let BlockRef::Owned(image) = &block {
+                    last.0 = Some((self.number, number, Arc::clone(image)));
+                }
+                block
+            }
         };
-        if let BlockRef::Owned(image) = &block {
-            last.0 = Some((self.number, number, Arc::clone(image)));
-        }
         self.get_from(number, block, key, hash, sequence, guard)
     }
 

@@ -143,9 +143,7 @@ impl SlotTable {
         // SAFETY: the frame was handed to us alone and is at least `len` bytes; the slice ends with the call.
         load(unsafe { self.cache.frames.bytes_mut(frame.unit, len) })?;
         let unit = claim.publish(frame, len, fill, true);
-        // SAFETY: as in `get`: the frame was put into its slot after `guard` was pinned.
-        let bytes = unsafe { self.base.bytes(unit, len) };
-        Ok(BlockRef::Cached(CachedBlock::new(bytes, &self.cache)))
+        Ok(self.frame_block(unit, len, guard))
     }
 
     /// A miss that stays one.

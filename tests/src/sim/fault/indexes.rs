@@ -106,7 +106,7 @@ impl Workload {
         for index in listed {
             // It was dropped, and the device has lost that: as long as it is the last edit of the MANIFEST, no later one proves
             // that it is missing. What comes back has missed all rows since.
-            if self.is_damaged() && !self.indexes.contains(&index) {
+            if self.is_damaged() && index == DROPPED && !self.indexes.contains(&index) {
                 continue;
             }
             match indexes::compare(keyspace, index, snapshot, &rows) {
