@@ -2,6 +2,7 @@
 //!
 //! [`ErrorKind`] tells a program what to do; the message tells a person what happened; file and offset say where.
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The result of every fallible operation.
@@ -15,6 +16,9 @@ pub enum ErrorKind {
     Io,
     /// The device or the quota is full. Reads go on; writes resume when there is room.
     NoSpace,
+    /// The process or the system has no file descriptor, thread or memory left for the call. Nothing is lost or closed by
+    /// it: the same call succeeds once others have been given back. The message names the limit.
+    OutOfResources,
     /// Bytes on disk are not what was written. The error names the file and the offset.
     Corruption,
     /// Another process, or another handle of this one, has the database open.
@@ -46,7 +50,7 @@ struct Inner {
     message: String,
     file: Option<PathBuf>,
     offset: Option<u64>,
-    source: Option<std::io::Error>,
+    source: Option<io::Error>,
 }
 
 /// An error with its kind, a message for a person, and file and offset where they apply.
@@ -75,13 +79,19 @@ impl Error {
 
     /// An operating-system error met while doing `action` (a verb phrase such as "sync") to `file`.
     #[cold]
-    pub fn io(action: &str, file: impl AsRef<Path>, source: std::io::Error) -> Error {
-        let kind = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-            _ => ErrorKind::Io,
+    pub fn io(action: &str, file: impl AsRef<Path>, source: io::Error) -> Error {
+        Error::system(action, source).in_file(file)
+    }
+
+    /// An operating-system error met while doing `action`, which concerns no file: "start a thread", "map 2 MiB".
+    #[cold]
+    pub fn system(action: &str, source: io::Error) -> Error {
+        let (kind, advice) = match (scarce_resource(&source), source.kind()) {
+            (Some(advice), _) => (ErrorKind::OutOfResources, advice),
+            (None, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => (ErrorKind::NoSpace, ""),
+            _ => (ErrorKind::Io, ""),
         };
-        let mut error = Error::new(kind, format!("cannot {action}"));
-        error.0.file = Some(file.as_ref().to_path_buf());
+        let mut error = Error::new(kind, format!("cannot {action}{advice}"));
         error.0.source = Some(source);
         error
     }
@@ -122,17 +132,21 @@ impl Error {
 
     /// Whether the same call can succeed later without reopening the database.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.0.kind,
-            ErrorKind::NoSpace | ErrorKind::Conflict | ErrorKind::Timeout | ErrorKind::Locked
-        )
+        self.is_scarcity()
+            || matches!(self.0.kind, ErrorKind::Conflict | ErrorKind::Timeout | ErrorKind::Locked)
+    }
+
+    /// Whether the cause is a scarcity that passes: of room on the device, descriptors, threads or memory. Work in the
+    /// background waits and repeats its step after such an error; any other one is final.
+    pub fn is_scarcity(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::NoSpace | ErrorKind::OutOfResources)
     }
 
     /// A copy for a second receiver. The cause is carried over by its operating-system code or its text.
     pub fn duplicate(&self) -> Error {
         let source = self.0.source.as_ref().map(|source| match source.raw_os_error() {
-            Some(code) => std::io::Error::from_raw_os_error(code),
-            None => std::io::Error::new(source.kind(), source.to_string()),
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(source.kind(), source.to_string()),
         });
         Error(Box::new(Inner {
             kind: self.0.kind,
@@ -141,6 +155,28 @@ impl Error {
             offset: self.0.offset,
             source,
         }))
+    }
+}
+
+/// What to do about an error that says that a resource other than room on a device is used up; `None` for others.
+fn scarce_resource(error: &io::Error) -> Option<&'static str> {
+    const FILES: &str =
+        " (no file descriptor is left: raise the limit, RLIMIT_NOFILE, or lower max_open_files)";
+    const SYSTEM: &str =
+        " (the system has no file descriptor left: raise fs.file-max, or lower max_open_files)";
+    const MEMORY: &str = " (no memory is left: free some, raise the limit, or lower memory_budget)";
+    const THREADS: &str = " (a limit of threads or locked memory is reached: raise it)";
+    match (error.raw_os_error(), error.kind()) {
+        // EMFILE and ENFILE have the same numbers on every Unix.
+        (Some(24), _) if cfg!(unix) => Some(FILES),
+        (Some(23), _) if cfg!(unix) => Some(SYSTEM),
+        // ERROR_TOO_MANY_OPEN_FILES, ERROR_NO_SYSTEM_RESOURCES.
+        (Some(4), _) if cfg!(windows) => Some(FILES),
+        (Some(1450), _) if cfg!(windows) => Some(MEMORY),
+        (_, io::ErrorKind::OutOfMemory) => Some(MEMORY),
+        // EAGAIN of a start of a thread, of `mmap` and `madvise`.
+        (_, io::ErrorKind::WouldBlock) => Some(THREADS),
+        _ => None,
     }
 }
 
@@ -187,9 +223,24 @@ mod tests {
 
     #[test]
     fn a_full_disk_has_its_own_kind_and_survives_duplication() {
-        let full = std::io::Error::from_raw_os_error(28);
+        let full = io::Error::from_raw_os_error(28);
         let error = Error::io("append", "x.wal", full).duplicate();
         assert_eq!(error.kind(), ErrorKind::NoSpace);
         assert!(error.is_retryable());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_scarcity_of_descriptors_memory_or_threads_is_not_final() {
+        for (code, hint) in [(24, "max_open_files"), (23, "file-max"), (12, "memory")] {
+            let error = Error::io("open", "7.sst", io::Error::from_raw_os_error(code)).duplicate();
+            assert_eq!(error.kind(), ErrorKind::OutOfResources, "{code}");
+            assert!(error.is_retryable() && error.is_scarcity(), "{code}");
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+        let error = Error::io("start", "sapwood-flush", io::ErrorKind::WouldBlock.into());
+        assert_eq!(error.kind(), ErrorKind::OutOfResources);
+        let error = Error::io("read", "7.sst", io::Error::from_raw_os_error(5));
+        assert!(!error.is_retryable() && error.kind() == ErrorKind::Io);
     }
 }

@@ -378,7 +378,7 @@ fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>)
     };
     match error.kind() {
         ErrorKind::Closed => {}
-        ErrorKind::NoSpace if !planted::is(Bug::FullDiskIsFinal) => {
+        ErrorKind::NoSpace | ErrorKind::OutOfResources if !planted::is(Bug::FullDiskIsFinal) => {
             core.report_no_space(what, error.context(what));
             core.options.env.sleep(RETRY);
         }

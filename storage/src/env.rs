@@ -132,7 +132,7 @@ impl Env {
     {
         match self.machine.spawn(name, class, Box::new(f)) {
             Ok(inner) => Ok(JoinHandle { inner }),
-            Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot start thread {name}: {error}"))),
+            Err(error) => Err(Error::system(&format!("start thread {name}"), error)),
         }
     }
 

@@ -376,7 +376,7 @@ impl Core {
             let edits = vec![Edit::LogSynced(self.wal.base())];
             match self.append(manifest, edits, &HashMap::new()) {
                 // Without it the next opening is less sure of itself: it takes damage there for a tear.
-                Err(error) if error.kind() == ErrorKind::NoSpace => {}
+                Err(error) if error.is_scarcity() => {}
                 result => result?,
             }
         }
@@ -450,7 +450,7 @@ impl Core {
         }
         if let Err(error) = self.append(manifest, edits, &handles) {
             // The edit may be on disk all the same after a failed sync, so only a clean refusal takes the files back.
-            if error.kind() == ErrorKind::NoSpace || planted::is(Bug::OutputsTakenBack) {
+            if error.is_scarcity() || planted::is(Bug::OutputsTakenBack) {
                 handles.values().for_each(|handle| handle.mark_obsolete());
             }
             return Err(error);

@@ -169,7 +169,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             edits.push(Edit::IndexTree { id, file: tree.file.number, root });
             if let Err(error) = core.install(edits, HashMap::new(), None) {
                 // Otherwise the edit may be on disk all the same.
-                if error.kind() == ErrorKind::NoSpace {
+                if error.is_scarcity() {
                     writer.discard();
                 }
                 return Err(error);
@@ -240,7 +240,7 @@ fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
     };
     core.context.sync_directory()?;
     if let Err(error) = core.install(vec![Edit::IndexTree { id, file: number, root }], HashMap::new(), None) {
-        if error.kind() == ErrorKind::NoSpace {
+        if error.is_scarcity() {
             let _ = core.context.fs.remove_file(&path);
         }
         return Err(error);

@@ -149,7 +149,7 @@ fn install(core: &Core, edits: Vec<Edit>) -> Result<()> {
     });
     core.install(edits, HashMap::new(), None).inspect_err(|error| {
         // After another error the edits may be on disk all the same.
-        if let Some(file) = named.filter(|_| error.kind() == ErrorKind::NoSpace) {
+        if let Some(file) = named.filter(|_| error.is_scarcity()) {
             let _ = core.context.fs.remove_file(&core.context.path(FileName::Tree(file)));
         }
     })

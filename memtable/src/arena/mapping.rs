@@ -2,7 +2,7 @@
 use crate::arena::bump::Bump;
 use crate::arena::memory::UNIT_BYTES;
 use memmap2::{MmapMut, MmapOptions};
-use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_base::{Error, Result};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -47,17 +47,16 @@ impl Mapping {
                 "a memtable of {size_bytes} bytes is too large; the most is 31 GiB"
             )));
         };
-        let mut failure = None;
+        let mut failure = std::io::Error::from(std::io::ErrorKind::OutOfMemory);
         for slack in SLACK_BYTES {
             let Some(bytes) = wanted.checked_add(slack.max(wanted / 8)) else { continue };
             let capacity_bytes = bytes.min(LARGEST_BYTES) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
             match MmapOptions::new().len(capacity_bytes + HUGE_PAGE_BYTES).no_reserve_swap().map_anon() {
                 Ok(map) => return Ok(Mapping::over(map, capacity_bytes, filter_bytes, size_bytes)),
-                Err(error) => failure = Some(error),
+                Err(error) => failure = error,
             }
         }
-        let reason = failure.map_or_else(String::new, |error| format!(": {error}"));
-        Err(Error::new(ErrorKind::NoSpace, format!("cannot map {wanted} bytes for a memtable{reason}")))
+        Err(Error::system(&format!("map {wanted} bytes for a memtable"), failure))
     }
 
     fn over(mut map: MmapMut, capacity_bytes: usize, filter_bytes: usize, size_bytes: usize) -> Mapping {

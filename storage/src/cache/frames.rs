@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 use super::pin::PinCount;
 use memmap2::{MmapOptions, MmapRaw};
-use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_base::{Error, Result};
 use std::ptr::NonNull;
 
 /// The granularity of frames: a cache line of the processor, so that frames can begin at any of its sets.
@@ -106,9 +106,7 @@ impl Frames {
             Err(_) if roomy > wanted => Frames::reserve_slabs(wanted),
             result => result,
         }
-        .map_err(|error| {
-            Error::new(ErrorKind::Io, format!("cannot reserve {capacity_bytes} bytes for the cache: {error}"))
-        })
+        .map_err(|error| Error::system(&format!("reserve {capacity_bytes} bytes for the cache"), error))
         .inspect(|frames| frames.ask_for_huge_pages(capacity_bytes))
     }
 
