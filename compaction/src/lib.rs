@@ -16,7 +16,7 @@
 //!
 //! Architecture invariant: this is the only crate that makes tables from existing data. It never touches the
 //! MANIFEST or the log: a flush and each step of a job return edits, and the engine installs them.
-#![cfg(not(loom))]
+#![cfg(not(sapwood_loom))]
 #![forbid(unsafe_code)]
 
 pub mod options;

@@ -38,8 +38,8 @@
 //! a prefix of the history of commits, the same one for all keyspaces, that includes every synced commit. (Commits that
 //! left the log out, [`Durability::None`], can be missing from it.)
 
-// Under `cfg(loom)` the models in `tests/loom.rs` include the lock-free parts by themselves.
-#![cfg(not(loom))]
+// Under `cfg(sapwood_loom)` the models in `tests/loom.rs` include the lock-free parts by themselves.
+#![cfg(not(sapwood_loom))]
 
 mod sync;
 pub mod options;

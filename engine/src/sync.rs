@@ -1,21 +1,21 @@
-//! Atomics of the standard library, or loom's under `cfg(loom)`, switched in one place.
-#[cfg(loom)]
+//! Atomics of the standard library, or loom's under `cfg(sapwood_loom)`, switched in one place.
+#[cfg(sapwood_loom)]
 pub(crate) use loom::sync::atomic::Ordering;
 // Those of loom itself leave out interleavings: see there.
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(crate) use sapwood_memtable::sync::observed::AtomicU64;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Spins a little, then yields: the thread waited for may need this core.
 #[inline]
 pub(crate) fn backoff(spins: &mut u32) {
-    #[cfg(loom)]
+    #[cfg(sapwood_loom)]
     {
         *spins += 1;
         loom::thread::yield_now();
     }
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     {
         *spins += 1;
         if sapwood_storage::sync::give_turn() {
@@ -31,6 +31,6 @@ pub(crate) fn backoff(spins: &mut u32) {
 /// A place between two steps of a protocol: a simulated schedule may let another thread go on here. Otherwise nothing.
 #[inline]
 pub(crate) fn step() {
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     sapwood_storage::sync::step();
 }

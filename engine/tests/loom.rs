@@ -1,7 +1,7 @@
 //! Models of the commit ring, of the rotation, and of the word that tells writers of indexes: all interleavings of small runs.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood --test loom`.
-#![cfg(loom)]
+//! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood --test loom`.
+#![cfg(sapwood_loom)]
 #![allow(dead_code, reason = "the models do not call all of the code that they include")]
 
 #[path = "../src/write/commit_ring.rs"]

@@ -9,20 +9,20 @@
 //! 1. Two allocations never overlap ([`bump`]).
 //! 2. A recycled mapping holds old bytes beyond its filter: whoever allocates writes all that can be read.
 //! 3. Filter words are zero when an arena is handed out.
-#![cfg_attr(loom, allow(missing_docs, reason = "only the models see these items"))]
+#![cfg_attr(sapwood_loom, allow(missing_docs, reason = "only the models see these items"))]
 
 pub mod bump;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod mapping;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod pool;
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use self::memory::Arena;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(crate) use self::memory::{EXTERNAL_VALUE_BYTES, UNIT_BYTES, prefetch};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use pool::ArenaPool;
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod memory;

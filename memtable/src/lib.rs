@@ -7,32 +7,32 @@
 //! Architecture invariant: this crate does no I/O and knows neither the log nor table files. Modules are listed in
 //! the order in which data meets them. All `unsafe` stays in `arena`, `arena/mapping` and `skiplist/node`.
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod sync;
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub mod sync;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod memtable;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod filter;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod skiplist;
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub mod skiplist;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod arena;
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub mod arena;
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use arena::{Arena, ArenaPool};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use memtable::iterator::MemtableIterator;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use memtable::portion::{Block, Portion};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use memtable::scan::{Scan, Scanned};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use memtable::{Found, Memtable, MemtableOptions};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use skiplist::node::KeyValue;

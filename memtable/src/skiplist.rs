@@ -29,14 +29,14 @@ use crate::sync::{AtomicU32, Mutex, Ordering, Padded, Spin, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
 mod appended;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod bulk;
 pub mod cursor;
 mod finger;
 pub mod leaf;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub mod node;
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 #[path = "skiplist/model.rs"]
 pub mod node;
 mod leaves;
@@ -46,7 +46,7 @@ mod reorder;
 mod shortcuts;
 
 use appended::Appended;
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub use bulk::Staged;
 use node::{Nodes, Record};
 use order::{Linked, Order};
@@ -56,7 +56,7 @@ use std::sync::OnceLock;
 /// How often a list can come into another order.
 const REORDERS: usize = 2;
 /// A list has shortcuts from this share of the arena's size on.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 const SHORTCUTS_FROM_SHARE: u64 = 32;
 /// One sorted map from (key, sequence number) to (kind, value). Its memory is in the `Nodes` it was made with, and
 /// every call must name the same ones.
@@ -69,7 +69,7 @@ pub struct Skiplist {
     /// Held by who makes the next order.
     reordering: Mutex<()>,
     /// The number of entries at which the list looks next whether other prefixes would suit its keys better.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     learns_at: hint::AtomicU64,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
@@ -87,7 +87,7 @@ impl Skiplist {
             later: Default::default(),
             reordered: AtomicU32::new(0),
             reordering: Mutex::new(()),
-            #[cfg(not(loom))]
+            #[cfg(not(sapwood_loom))]
             learns_at: hint::AtomicU64::new(reorder::LEARNS_FROM),
             totals: Padded(hint::AtomicU64::new(0)),
             appended: Appended::default(),
@@ -148,13 +148,13 @@ impl Skiplist {
     }
 
     /// Asserts the order of all links and slots. REQUIRES: nobody inserts.
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, sapwood_loom))]
     pub fn verify(&self, nodes: &Nodes) {
         self.order().verify(nodes);
     }
 
     /// Makes shortcuts with `cells` cells for prefixes up to `last`, whatever the size of the list.
-    #[cfg(loom)]
+    #[cfg(sapwood_loom)]
     pub fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
         self.order().make_shortcuts_up_to(last, cells);
     }
@@ -180,7 +180,7 @@ impl Skiplist {
                 Linked::Nowhere => spin.wait(),
             }
         }
-        #[cfg(not(loom))]
+        #[cfg(not(sapwood_loom))]
         {
             self.make_shortcuts(nodes);
             self.learn(nodes);
@@ -190,7 +190,7 @@ impl Skiplist {
 
     /// Makes the shortcuts once a list has some share of the arena: many small lists do without. While entries that were
     /// appended are linked, in order, the last leaf says nothing about where the keys to come will be.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     fn make_shortcuts(&self, nodes: &Nodes) {
         let is_small = || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE;
         let order = self.order();

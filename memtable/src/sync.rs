@@ -1,17 +1,17 @@
 //! Atomics and waiting, from the standard library or from loom.
 //!
-//! Every lock-free part of this crate takes its atomics from here, so that `--cfg loom` runs the same functions
+//! Every lock-free part of this crate takes its atomics from here, so that `--cfg sapwood_loom` runs the same functions
 //! under loom's scheduler.
 
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(crate) use loom::sync::atomic::{Ordering, fence};
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(crate) use observed::{AtomicU16, AtomicU32, AtomicU64};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
 /// Atomics of hints and figures, on which no reader's safety rests. Always those of the standard library: models would
@@ -28,7 +28,7 @@ pub(crate) struct Padded<T>(pub(crate) T);
 /// A wait that first spins and then gives up its time slice: the thread that is waited for may not be running.
 #[derive(Default)]
 pub(crate) struct Spin {
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     rounds: u32,
 }
 
@@ -36,9 +36,9 @@ impl Spin {
     /// Lets some time pass.
     #[cold]
     pub(crate) fn wait(&mut self) {
-        #[cfg(loom)]
+        #[cfg(sapwood_loom)]
         loom::thread::yield_now();
-        #[cfg(not(loom))]
+        #[cfg(not(sapwood_loom))]
         {
             self.rounds += 1;
             if self.rounds.is_multiple_of(64) {
@@ -56,7 +56,7 @@ impl Spin {
 /// hides the loads of other threads, and the interleavings that matter to a seqlock are never tried. Here every access
 /// first fails a compare-and-swap of a companion word: loom takes that for a conflict of any two accesses, and because
 /// nothing is ever stored it orders no memory.
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 #[allow(missing_docs, reason = "only models use them")]
 pub mod observed {
     use loom::sync::atomic::Ordering;

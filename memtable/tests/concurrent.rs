@@ -1,5 +1,5 @@
 //! Writers and readers of one memtable at the same time: order, completeness, and acknowledged inserts.
-#![cfg(not(loom))]
+#![cfg(not(sapwood_loom))]
 #![allow(clippy::disallowed_methods, reason = "the test wants real threads")]
 
 use sapwood_base::iterator::InternalIterator;

@@ -1,8 +1,8 @@
 //! Loom models of the skiplist's protocol: the functions are the real ones, the memory is a table.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p sapwood-memtable --release --test loom`.
+//! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p sapwood-memtable --release --test loom`.
 //! Leaves have two slots and towers two levels here, so three keys split a leaf.
-#![cfg(loom)]
+#![cfg(sapwood_loom)]
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};

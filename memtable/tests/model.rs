@@ -1,5 +1,5 @@
 //! The memtable against `BTreeMap` and `crossbeam_skiplist`: random keys, versions, keyspaces and cursor moves.
-#![cfg(not(loom))]
+#![cfg(not(sapwood_loom))]
 
 use crossbeam_skiplist::SkipMap;
 use sapwood_base::iterator::InternalIterator;

@@ -6,7 +6,7 @@
 //!
 //! Architecture invariant: this crate knows one file at a time. It knows neither levels nor keyspaces, and it never
 //! creates, renames or removes a file. Any byte of a table may be wrong: it is checked once, when it is loaded.
-#![cfg(not(loom))]
+#![cfg(not(sapwood_loom))]
 #![deny(unsafe_code)]
 
 pub mod options;

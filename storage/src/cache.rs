@@ -27,9 +27,9 @@ mod pin;
 mod slabs;
 mod slot;
 mod slots;
-#[cfg(all(test, loom))]
+#[cfg(all(test, sapwood_loom))]
 mod models;
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests;
 
 pub use block::{BlockRef, CachedBlock, PinnedBlock};
@@ -108,7 +108,7 @@ impl BufferCache {
     pub fn new(capacity_bytes: usize) -> Result<Arc<BufferCache>> {
         let frames = Frames::reserve(capacity_bytes)?;
         // A loom build has no frames.
-        let capacity_bytes = if cfg!(loom) { 0 } else { capacity_bytes };
+        let capacity_bytes = if cfg!(sapwood_loom) { 0 } else { capacity_bytes };
         let keeper = Keeper::new(frames.slabs(), capacity_bytes);
         Ok(Arc::new(BufferCache {
             frames,
@@ -199,7 +199,7 @@ impl BufferCache {
 
     /// REQUIRES: the lock of the budget, so that of two sizes the later one stays.
     fn resize(self: &Arc<Self>, capacity_bytes: usize, guard: &Guard) {
-        if cfg!(loom) {
+        if cfg!(sapwood_loom) {
             return;
         }
         self.frames.ask_for_huge_pages(capacity_bytes);

@@ -7,9 +7,9 @@
 #[cfg(feature = "sim")]
 mod scheduled;
 
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 
 #[cfg(not(feature = "sim"))]

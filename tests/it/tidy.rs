@@ -120,6 +120,27 @@ fn bugs_are_planted_only_where_it_is_asked_for() {
 }
 
 #[test]
+fn the_flag_of_other_programs_models_changes_nothing() {
+    // A program that runs loom models of its own builds all of its dependencies with `--cfg loom`.
+    let flag = ["lo", "om"].concat();
+    let asks = |text: &str| {
+        ["(FLAG)", "(FLAG,", "(test, FLAG)", "cfg FLAG\""]
+            .iter()
+            .any(|form| text.contains(&form.replace("FLAG", &flag)))
+    };
+    for (name, text) in sources() {
+        assert!(
+            !asks(&text),
+            "{name} asks for the cfg of other programs; the one of this crate is sapwood_{flag}"
+        );
+    }
+    for folder in CRATES {
+        let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        assert!(!asks(&manifest), "{folder}/Cargo.toml asks for the cfg of other programs");
+    }
+}
+
+#[test]
 fn every_file_says_what_it_is() {
     for (name, text) in sources() {
         assert!(

@@ -171,7 +171,7 @@ impl CommitRing {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
     use std::sync::Arc;

@@ -101,7 +101,7 @@ impl Bump {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
 

@@ -251,7 +251,7 @@ impl Skiplist {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
     use crate::arena::{Arena, ArenaPool};

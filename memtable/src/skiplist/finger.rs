@@ -2,7 +2,7 @@
 //! the search. A finger is a hint; the caller checks that the key belongs to the leaf.
 use crate::skiplist::leaf::LeafOffset;
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 mod thread_local_fingers {
     use super::LeafOffset;
     use std::cell::Cell;
@@ -36,18 +36,18 @@ mod thread_local_fingers {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(super) use thread_local_fingers::{get, next_identity, set};
 
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(super) fn next_identity() -> u64 {
     0
 }
 
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(super) fn get(_identity: u64) -> Option<LeafOffset> {
     None
 }
 
-#[cfg(loom)]
+#[cfg(sapwood_loom)]
 pub(super) fn set(_identity: u64, _leaf: LeafOffset) {}

@@ -17,9 +17,9 @@ use sapwood_base::planted::{self, Bug};
 use std::num::NonZeroU32;
 
 /// Keys per leaf. Models use few, so that they split soon.
-pub const LEAF_SLOTS: usize = if cfg!(loom) { 2 } else { 30 };
+pub const LEAF_SLOTS: usize = if cfg!(sapwood_loom) { 2 } else { 30 };
 /// The highest tower. With one leaf in four going up, 4^12 leaves are more than an arena can hold.
-pub const MAX_HEIGHT: usize = if cfg!(loom) { 2 } else { 12 };
+pub const MAX_HEIGHT: usize = if cfg!(sapwood_loom) { 2 } else { 12 };
 
 /// The version of a frozen leaf: even, so that readers take what they see, and beyond what locking counts up to.
 const FROZEN: u64 = u64::MAX - 1;
@@ -148,7 +148,7 @@ pub struct LeafBody {
     prefixes: [AtomicU64; LEAF_SLOTS],
 }
 
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 const _: () = assert!(size_of::<LeafBody>() == 384 && size_of::<Link>() == 16);
 
 impl LeafBody {

@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 /// How many leaves to the right of a cell's leaf a shortcut looks.
 const SHORTCUT_STEPS: usize = 3;
 /// One cell for so many bytes of the arena: two or three for a leaf of small entries.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 const SHORTCUT_EVERY_BYTES: usize = 1024;
 
 /// Leaves in order. Every call must name the nodes that it was made with.
@@ -64,7 +64,7 @@ impl Order {
     }
 
     /// Asserts the order of all links and slots. REQUIRES: nobody inserts.
-    #[cfg(any(test, loom))]
+    #[cfg(any(test, sapwood_loom))]
     pub(super) fn verify(&self, nodes: &Nodes) {
         let low_key = |leaf: Leaf<'_>| leaf.low_record().map(|low| nodes.record(low).key().to_vec());
         for level in 0..MAX_HEIGHT {
@@ -172,7 +172,7 @@ impl Order {
     }
 
     /// Makes the shortcuts, if there are none, for prefixes between the present least and greatest one.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     #[cold]
     pub(super) fn make_shortcuts(&self, nodes: &Nodes) {
         let mut last = nodes.leaf(self.head);
@@ -197,14 +197,14 @@ impl Order {
     }
 
     /// Whether there are shortcuts.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     #[inline]
     pub(super) fn has_shortcuts(&self) -> bool {
         self.shortcuts.get().is_some()
     }
 
     /// Makes shortcuts with `cells` cells for prefixes up to `last`, whatever the size of the list.
-    #[cfg(loom)]
+    #[cfg(sapwood_loom)]
     pub(super) fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
         self.shortcuts.get_or_init(|| Shortcuts::new(0, last, cells));
     }

@@ -5,7 +5,7 @@
 //! byte unused, so numbers made of their bytes crowd together; these become numbers with as many digits as the key has
 //! letters, in which each place counts only the letters that occur there. What all keys have at a place, such as a
 //! separator, takes no room then. Where that does not help either, numbers are by rank among samples.
-#![cfg_attr(loom, allow(dead_code, reason = "in models the prefixes are given"))]
+#![cfg_attr(sapwood_loom, allow(dead_code, reason = "in models the prefixes are given"))]
 use letters::Letters;
 use samples::Samples;
 use sapwood_base::key::{common_prefix_len, key_prefix};
@@ -161,7 +161,7 @@ fn begin(shared: &[u8]) -> usize {
     shared.len() - slack
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
 

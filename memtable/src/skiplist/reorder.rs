@@ -21,23 +21,23 @@ use crate::sync::Ordering;
 use sapwood_base::Result;
 
 /// Entries from which on a list looks at its keys.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(super) const LEARNS_FROM: u64 = 2048;
 /// It looks again when it has so many times as many.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 const LEARNS_AGAIN: u64 = 8;
 /// Keys that say whether the prefixes suit a list.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(super) const FEW_KEYS: usize = 128;
 /// Keys that are looked at if they do not.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 const MANY_KEYS: usize = 4000;
 /// Of so many keys one is looked at, at most: what is kept of them should be small beside the list.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 const KEYS_FOR_ONE: u64 = 8;
 
 /// How many keys of a list with so many entries tell which prefixes are the best for it.
-#[cfg(not(loom))]
+#[cfg(not(sapwood_loom))]
 pub(super) fn many_keys(entries: u64) -> usize {
     (entries / KEYS_FOR_ONE).min(MANY_KEYS as u64) as usize
 }
@@ -93,13 +93,13 @@ impl Skiplist {
     }
 
     /// Whether the list has come into another order than its first.
-    #[cfg(all(test, not(loom)))]
+    #[cfg(all(test, not(sapwood_loom)))]
     pub fn was_reordered(&self) -> bool {
         self.reordered.load(Ordering::Relaxed) > 0
     }
 
     /// Comes into another order if the list has grown enough to look, and would gain by it.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     #[inline]
     pub(super) fn learn(&self, nodes: &Nodes) {
         // Relaxed: a figure. Who changes it has a look.
@@ -109,7 +109,7 @@ impl Skiplist {
         }
     }
 
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     #[cold]
     fn learn_now(&self, nodes: &Nodes, at: u64) {
         // After as many looks as there can be orders it is left as it is.
@@ -130,14 +130,14 @@ impl Skiplist {
     }
 
     /// The prefixes that suit the keys of a list like this one; `None` if it is small.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     pub fn learned(&self, nodes: &Nodes) -> Option<PrefixBase> {
         let is_large = self.entries() >= LEARNS_FROM;
         is_large.then(|| self.better(nodes, &PrefixBase::default()).unwrap_or_default())
     }
 
     /// What suits the keys much better than `base`.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     fn better(&self, nodes: &Nodes, base: &PrefixBase) -> Option<PrefixBase> {
         match base.suits(&self.sample(nodes, FEW_KEYS)) {
             true => None,
@@ -146,7 +146,7 @@ impl Skiplist {
     }
 
     /// About `wanted` keys from all over the list, or a few times as many, in order.
-    #[cfg(not(loom))]
+    #[cfg(not(sapwood_loom))]
     fn sample<'a>(&self, nodes: &'a Nodes, wanted: usize) -> Vec<&'a [u8]> {
         let order = self.order();
         let mut leaves = Vec::new();
@@ -175,7 +175,7 @@ impl Skiplist {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
     use crate::arena::{Arena, ArenaPool};

@@ -85,7 +85,7 @@ impl Cell<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
 

@@ -99,7 +99,8 @@ impl Frames {
     /// Reserves room for at least `capacity_bytes`, and for more where address space is free of charge.
     pub(super) fn reserve(capacity_bytes: usize) -> Result<Frames> {
         // The pin counts of a loom build are not plain integers; its cache keeps nothing.
-        let wanted = if cfg!(loom) { 0 } else { capacity_bytes.div_ceil(SLAB_BYTES).clamp(1, MOST_SLABS) };
+        let wanted =
+            if cfg!(sapwood_loom) { 0 } else { capacity_bytes.div_ceil(SLAB_BYTES).clamp(1, MOST_SLABS) };
         let roomy = (wanted + ROOM_TO_GROW_BYTES / SLAB_BYTES).min(MOST_SLABS);
         match Frames::reserve_slabs(roomy) {
             // Address space may be limited from outside.

@@ -63,7 +63,7 @@ impl Ghost {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! Models of the lock-free parts: slots, pins, and the life of a frame between them.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p sapwood-storage --lib models`. The frame is one cell, of
+//! Run with `RUSTFLAGS="--cfg sapwood_loom" cargo test --release -p sapwood-storage --lib models`. The frame is one cell, of
 //! which loom reports every access that races; the epoch is a count of readers under a lock, which gives the one
 //! promise that the cache needs: what is done after waiting comes after the ends of all guards of that time.
 #![allow(unsafe_code)]

@@ -15,7 +15,7 @@ const MOST_PINS: u32 = 1 << 30;
 pub(super) struct PinCount(AtomicU32);
 
 impl PinCount {
-    #[cfg(all(test, loom))]
+    #[cfg(all(test, sapwood_loom))]
     pub(super) fn new() -> PinCount {
         PinCount(AtomicU32::new(0))
     }

@@ -364,7 +364,7 @@ fn watch_model(package: &str, arguments: &[&str], bug: Bug) -> Option<String> {
     // One build at a time: cargo would wait for itself anyway.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING.lock().expect("nobody panics with it");
-    let flags = format!("{} --cfg loom", std::env::var("RUSTFLAGS").unwrap_or_default());
+    let flags = format!("{} --cfg sapwood_loom", std::env::var("RUSTFLAGS").unwrap_or_default());
     let folder = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_string());
     let output = std::process::Command::new("cargo")
         .args(["test", "--release", "-p", package, "--features", "planted"])
