@@ -354,6 +354,12 @@ impl Db {
         crate::structure::check(&self.inner.core)
     }
 
+    /// Weak references to what the database holds, to be asked after its end. For tests.
+    #[cfg(feature = "sim")]
+    pub fn remains(&self) -> crate::Remains {
+        crate::Remains::of(&self.inner.core)
+    }
+
     /// Figures of all layers.
     pub fn stats(&self) -> Stats {
         stats::gather(&self.inner.core)

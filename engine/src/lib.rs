@@ -56,6 +56,8 @@ pub mod stats;
 #[cfg(feature = "sim")]
 mod structure;
 #[cfg(feature = "sim")]
+mod remains;
+#[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod fuzzing;
 
@@ -75,6 +77,8 @@ pub use read::explain::{Explain, ExplainedRows, ExplainedSource};
 pub use read::iterator::{Entry, Iter};
 pub use read::slice::Slice;
 pub use read::snapshot::Snapshot;
+#[cfg(feature = "sim")]
+pub use remains::Remains;
 pub use sapwood_base::format::index_definition::{Builtin, Field, KeyKind, Maintenance};
 pub use sapwood_base::ordered;
 pub use sapwood_base::{Error, ErrorKind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};

@@ -4,5 +4,6 @@ pub mod oracle;
 pub mod history;
 pub mod patience;
 pub mod harness;
+pub mod resources;
 pub mod sim;
 pub mod targets;

@@ -1,0 +1,45 @@
+//! What is still there of a database whose handles are gone: for tests that look for leaks.
+use crate::db::Core;
+use sapwood_compaction::TableContext;
+use sapwood_memtable::ArenaPool;
+use sapwood_storage::cache::BufferCache;
+use std::sync::{Arc, Weak};
+
+/// Weak references to the parts of a database that hold memory, files and threads. Taken while it is open, asked after it
+/// was closed and its handles were dropped.
+pub struct Remains {
+    core: Weak<Core>,
+    context: Weak<TableContext>,
+    cache: Weak<BufferCache>,
+    arenas: Weak<ArenaPool>,
+}
+
+impl Remains {
+    pub(crate) fn of(core: &Arc<Core>) -> Remains {
+        Remains {
+            core: Arc::downgrade(core),
+            context: Arc::downgrade(&core.context),
+            cache: Arc::downgrade(&core.context.cache),
+            arenas: Arc::downgrade(&core.arenas),
+        }
+    }
+
+    /// The parts that are still there, in words; nothing when all has been given back. Cursors, iterators and slices that
+    /// live keep what they read.
+    pub fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Some(core) = self.core.upgrade() {
+            left.push(format!("the database itself, held by {}", Arc::strong_count(&core) - 1));
+        }
+        if let Some(context) = self.context.upgrade() {
+            left.push(format!("tables, held by {}", Arc::strong_count(&context) - 1));
+        }
+        if let Some(cache) = self.cache.upgrade() {
+            left.push(format!("a cache of {} bytes", cache.memory_bytes()));
+        }
+        if let Some(arenas) = self.arenas.upgrade() {
+            left.push(format!("arenas of {} bytes", arenas.bytes_reserved()));
+        }
+        left
+    }
+}

@@ -1,0 +1,102 @@
+//! What a process or a database holds: memory, mappings, descriptors, threads. The oracle of everything that must be given
+//! back.
+//!
+//! [`Resources`] asks Linux for what the whole process has, so it is for programs that do one thing at a time.
+//! `Db::remains` and [`SimFs::open_handles`](sapwood_storage::sim::SimFs::open_handles) ask one database and one simulated
+//! machine; those are exact wherever other tests run beside.
+#![allow(clippy::disallowed_methods, reason = "asks the real system about this process, in real time")]
+use std::fmt;
+use std::time::Duration;
+
+/// What this process holds at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Bytes of anonymous memory in use: heap, arenas, cache.
+    pub anonymous_bytes: u64,
+    /// Bytes of address space, whether in use or not.
+    pub mapped_bytes: u64,
+    /// Mappings.
+    pub mappings: u64,
+    /// Open file descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+/// How much more there may be than before.
+#[derive(Clone, Copy, Debug)]
+pub struct Slack {
+    /// Bytes of anonymous memory: an allocator keeps some.
+    pub anonymous_bytes: u64,
+    /// Bytes of address space.
+    pub mapped_bytes: u64,
+    /// Mappings.
+    pub mappings: u64,
+}
+
+impl Default for Slack {
+    fn default() -> Slack {
+        Slack { anonymous_bytes: 16 << 20, mapped_bytes: 256 << 20, mappings: 64 }
+    }
+}
+
+impl Resources {
+    /// What there is now; `None` where the system does not tell (only Linux does).
+    pub fn now() -> Option<Resources> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        };
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        // One of them is the one that lists them.
+        let descriptors = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64 - 1;
+        Some(Resources {
+            anonymous_bytes: field("RssAnon:")? << 10,
+            mapped_bytes: field("VmSize:")? << 10,
+            mappings: maps.lines().count() as u64,
+            descriptors,
+            threads: field("Threads:")?,
+        })
+    }
+
+    /// Whether what is there now is what was there at `self`: descriptors and threads exactly, memory up to `slack`.
+    ///
+    /// Threads and what they hold end shortly after they were joined, so this looks again for up to five seconds before
+    /// it gives up.
+    ///
+    /// Errors: the figures of both moments.
+    pub fn check_back(&self, slack: Slack) -> Result<(), String> {
+        let mut left = 500;
+        loop {
+            let Some(now) = Resources::now() else { return Ok(()) };
+            let is_back = now.descriptors <= self.descriptors
+                && now.threads <= self.threads
+                && now.anonymous_bytes <= self.anonymous_bytes + slack.anonymous_bytes
+                && now.mapped_bytes <= self.mapped_bytes + slack.mapped_bytes
+                && now.mappings <= self.mappings + slack.mappings;
+            if is_back {
+                return Ok(());
+            }
+            if left == 0 {
+                return Err(format!("before: {self}; now: {now}"));
+            }
+            left -= 1;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} KiB anonymous, {} KiB mapped in {} pieces, {} descriptors, {} threads",
+            self.anonymous_bytes >> 10,
+            self.mapped_bytes >> 10,
+            self.mappings,
+            self.descriptors,
+            self.threads
+        )
+    }
+}
