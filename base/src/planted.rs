@@ -232,6 +232,12 @@ bugs! {
         "the root of a tree is durable before its pages are";
     TreePagesReused, "tree-pages-reused", "L (copy on write)",
         "pages of a tree are written again while a view still reads them";
+
+    // M. Views, closing, scarcity.
+    FlushViewBeforeRotation, "flush-view-before-rotation", "M (our own flush)",
+        "a flush looks keyspaces up in a view from before the rotation: rows of a keyspace made in between are lost";
+    FailedFlushKeepsTables, "failed-flush-keeps-tables", "M (our own flush)",
+        "a flush that a full disk ends keeps the tables that it had finished, and so does each further attempt";
 }
 
 impl Bug {
@@ -303,8 +309,8 @@ mod switched {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// One bit per bug.
-    static PLANTED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-    const _: () = assert!(Bug::ALL.len() <= 128);
+    static PLANTED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+    const _: () = assert!(Bug::ALL.len() <= 256);
 
     /// Whether `bug` is planted.
     #[inline]

@@ -9,7 +9,7 @@
 //! by those who would otherwise wait: see [`give_way`].
 use crate::db::Core;
 use crate::index::{apply, clean};
-use crate::read::super_version::KeyspaceView;
+use crate::read::super_version::{CoveringView, KeyspaceView};
 use crate::write::stall::STEP;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::Edit;
@@ -422,19 +422,23 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
         core.install(vec![Edit::LogStart(end)], HashMap::new(), None)?;
     }
     // From here on the memtable takes no inserts: every writer that belongs to it has published.
+    let covering = match planted::is(Bug::FlushViewBeforeRotation) {
+        true => CoveringView::new(view.clone()),
+        false => core.view_covering(end),
+    };
     core.wal.wait_published(end);
     let snapshots = core.snapshots.numbers();
     let memtable = &oldest.memtable;
     let mut edits = Vec::new();
-    let mut handles = HashMap::new();
-    let mut written = 0;
-    let mut cleaned = clean::deletions(&view, memtable)?;
+    let mut tables = NewTables::default();
+    let mut cleaned = clean::deletions(&covering, memtable)?;
     edits.extend(cleaned.outdated.iter().map(|id| Edit::IndexOutdated(*id)));
-    let mut ids: Vec<KeyspaceId> = memtable.keyspaces().chain(cleaned.lists.keys().copied()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    for id in ids {
-        let Some(space) = view.keyspace(id) else { continue };
+    let indexes = cleaned.lists.keys().filter_map(|id| covering.keyspace(*id));
+    let mut spaces: Vec<_> = covering.keyspaces_in(memtable).chain(indexes).cloned().collect();
+    spaces.sort_unstable_by_key(|space| space.state.id);
+    spaces.dedup_by_key(|space| space.state.id);
+    for space in &spaces {
+        let id = space.state.id;
         let options = core.compaction_options(space);
         let is_bottom = space.version.runs.is_empty() && !options.has_base;
         let (context, rows) = (&core.context, memtable.iter(id));
@@ -446,8 +450,7 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
             }
         };
         for output in outputs {
-            written += output.record.file_bytes;
-            handles.insert(output.record.file, output.handle);
+            tables.add(output.handle);
             edits.push(Edit::TableAdded(output.record));
         }
     }
@@ -456,16 +459,43 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     }
     // What was read from the memtable until now should not be read from the file next.
     if core.reads_since_last_flush() {
-        warm(&handles)?;
+        warm(&tables.handles)?;
     }
+    let written: u64 = tables.handles.values().map(|handle| handle.file_bytes()).sum();
     edits.push(Edit::LogStart(end));
     core.counters.flush_bytes.fetch_add(written, Ordering::Relaxed);
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
     let flushed = oldest.clone();
-    drop(view);
-    core.install(edits, handles, Some(&flushed))?;
+    drop((view, covering, spaces));
+    core.install(edits, tables.into_handles(), Some(&flushed))?;
     core.wal.recycle(end);
     Ok(true)
+}
+
+/// Tables of a flush that the MANIFEST does not list yet. If the flush fails before it does, their files go: it is
+/// tried again under new numbers, and each failed attempt would keep a full disk full.
+#[derive(Default)]
+struct NewTables {
+    handles: HashMap<FileNumber, Arc<TableHandle>>,
+}
+
+impl NewTables {
+    fn add(&mut self, handle: Arc<TableHandle>) {
+        self.handles.insert(handle.file(), handle);
+    }
+
+    /// Hands them over to whoever lists them.
+    fn into_handles(mut self) -> HashMap<FileNumber, Arc<TableHandle>> {
+        std::mem::take(&mut self.handles)
+    }
+}
+
+impl Drop for NewTables {
+    fn drop(&mut self) {
+        if !planted::is(Bug::FailedFlushKeepsTables) {
+            self.handles.values().for_each(|handle| handle.mark_obsolete());
+        }
+    }
 }
 
 fn log_loop(core: &Core) {

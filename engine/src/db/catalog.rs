@@ -146,7 +146,8 @@ impl Core {
 
     fn show(&self, state: &ManifestState) {
         let keyspaces = keyspace_views(state);
-        self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
+        let _replaced =
+            self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
     }
 }
 

@@ -8,7 +8,9 @@ use crate::background::{self, Background, FLUSH};
 use crate::index::hooks::KeyLocks;
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::snapshot::{Snapshot, SnapshotList};
-use crate::read::super_version::{Generation, KeyspaceView, SuperVersion, SuperVersionCell};
+use crate::read::super_version::{
+    CoveringView, Generation, KeyspaceView, Replaced, SuperVersion, SuperVersionCell,
+};
 use crate::recovery::{self, MemtableSource};
 use crate::stats::{Counters, Health};
 use crate::wal::{Earlier, Wal};
@@ -472,7 +474,7 @@ impl Core {
             }
         }
         let keyspaces = keyspace_views(&manifest.state);
-        self.change_view(|view| SuperVersion {
+        let _replaced = self.change_view(|view| SuperVersion {
             generations: view
                 .generations
                 .iter()
@@ -500,10 +502,17 @@ impl Core {
         manifest.append(edits, handles).inspect_err(|error| self.poison_if_final(error))
     }
 
-    pub(super) fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) {
+    /// Replaces the view by what `change` makes of it.
+    pub(super) fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) -> Replaced {
         let _changing = self.view_change.lock();
         let next = change(&self.view.reference());
-        self.view.replace(next);
+        self.view.replace(next)
+    }
+
+    /// Waits until everything below `position` is published, and loads a view then.
+    pub(crate) fn view_covering(&self, position: u64) -> CoveringView {
+        self.wal.wait_published(position);
+        CoveringView::new(self.view.reference())
     }
 
     /// Flushes, ends the threads, releases the lock.

@@ -94,7 +94,8 @@ impl Core {
         memtable.expect_prefixes_of(old)?;
         self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;
         let generation = Generation::pending(memtable);
-        self.change_view(|view| SuperVersion {
+        // What is replaced is released after the start is known: all writers wait for that.
+        let replaced = self.change_view(|view| SuperVersion {
             generations: std::iter::once(generation.clone())
                 .chain(view.generations.iter().cloned())
                 .collect(),
@@ -110,6 +111,7 @@ impl Core {
         generation.begin(at.position);
         let written = self.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Rotate, 0);
         self.wal.complete(&at);
+        drop(replaced);
         if let Err(error) = written {
             self.poison(&error);
         }

@@ -12,7 +12,7 @@
 //! asks about rows only while they are in memtables.
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
-use crate::read::super_version::SuperVersion;
+use crate::read::super_version::CoveringView;
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
@@ -39,14 +39,13 @@ pub(crate) struct Cleaned {
     pub(crate) outdated: Vec<KeyspaceId>,
 }
 
-/// Finds the deletions that the indexes owe for the rows of `memtable`, the oldest one of `view`.
-pub(crate) fn deletions(view: &SuperVersion, memtable: &Arc<Memtable>) -> Result<Cleaned> {
+/// Finds the deletions that the indexes owe for the rows of `memtable`, the oldest one. REQUIRES: `view` covers it.
+pub(crate) fn deletions(view: &CoveringView, memtable: &Arc<Memtable>) -> Result<Cleaned> {
     let mut cleaned = Cleaned::default();
     if planted::is(Bug::StaleEntriesStay) {
         return Ok(cleaned);
     }
-    for id in memtable.keyspaces() {
-        let Some(space) = view.keyspace(id) else { continue };
+    for space in view.keyspaces_in(memtable) {
         let mut indexes = Vec::new();
         for index in space.indexes.iter().filter(|index| index.is_deferred()) {
             match index.attached() {
@@ -64,7 +63,7 @@ pub(crate) fn deletions(view: &SuperVersion, memtable: &Arc<Memtable>) -> Result
             new: EmitBuffer::default(),
             old: EmitBuffer::default(),
         };
-        walk.run(memtable.scan(id)?)?;
+        walk.run(memtable.scan(space.state.id)?)?;
         for Walked { index, mut deletions } in walk.indexes {
             if !deletions.entries.is_empty() {
                 deletions.sort();

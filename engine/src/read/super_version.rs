@@ -98,6 +98,51 @@ impl SuperVersion {
     }
 }
 
+/// A view that covers the log below a position: it has every keyspace and index that an operation below was written
+/// to, unless that was dropped since.
+///
+/// A keyspace is in the view before its first handle exists, so a view has the keyspaces of everything that was
+/// published when it was loaded, and may lack those of everything later. Whoever interprets the rows of a memtable must
+/// therefore load the view *after* these rows were published: in an older one, a keyspace that was made meanwhile looks
+/// like one that was dropped, and its rows would be given up. [`Core::view_covering`](crate::db::Core::view_covering)
+/// is the only way to get one.
+pub(crate) struct CoveringView {
+    view: Arc<SuperVersion>,
+}
+
+impl CoveringView {
+    /// REQUIRES: `view` was loaded when the log had been published up to the position that it is to cover.
+    pub(crate) fn new(view: Arc<SuperVersion>) -> CoveringView {
+        CoveringView { view }
+    }
+
+    /// The keyspaces with rows in `memtable`, in the order of their numbers; without those that were dropped. REQUIRES:
+    /// the memtable holds nothing from the covered position on.
+    pub(crate) fn keyspaces_in<'v>(
+        &'v self,
+        memtable: &'v Memtable,
+    ) -> impl Iterator<Item = &'v Arc<KeyspaceView>> {
+        memtable.keyspaces().filter_map(|id| self.view.keyspace(id))
+    }
+
+    /// A keyspace, unless it was dropped.
+    pub(crate) fn keyspace(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {
+        self.view.keyspace(id)
+    }
+}
+
+/// What is left of a view that was replaced. It is released when this is dropped, or later.
+///
+/// To release views may mean to free memtables and tables, which takes its time: not what should happen where others wait.
+#[must_use = "replaced views are released when this is dropped, so it says when"]
+pub(crate) struct Replaced(());
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        crossbeam_epoch::pin().flush();
+    }
+}
+
 /// The place where the current view is found.
 pub(crate) struct SuperVersionCell {
     current: Atomic<SuperVersion>,
@@ -136,7 +181,7 @@ impl SuperVersionCell {
     }
 
     /// Replaces the view. REQUIRES: callers exclude each other.
-    pub(crate) fn replace(&self, view: SuperVersion) {
+    pub(crate) fn replace(&self, view: SuperVersion) -> Replaced {
         step();
         let guard = crossbeam_epoch::pin();
         let new = Shared::from(Arc::into_raw(Arc::new(view)));
@@ -154,7 +199,7 @@ impl SuperVersionCell {
                 retired.fetch_sub(1, Ordering::Relaxed);
             });
         }
-        guard.flush();
+        Replaced(())
     }
 
     /// Releases the views that were replaced and that nobody can be borrowing any more, in at most so many turns of the

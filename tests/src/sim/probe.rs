@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 mod late_sync;
+mod scarcity;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -61,6 +62,11 @@ pub const PROBES: &[Probe] = &[
     Probe { name: "memory", asks: "do memtables stay within the budget?", run: memory },
     Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
     Probe { name: "full-disk", asks: "do writes go on once there is room again?", run: full_disk },
+    Probe {
+        name: "full-disk-flush",
+        asks: "does a flush that does not fit leave nothing behind?",
+        run: scarcity::flush_on_full_disk,
+    },
     Probe { name: "flush-error", asks: "is a flush that fails reported?", run: flush_error },
     Probe { name: "manifest-error", asks: "does a failed edit take no table away?", run: manifest_error },
     Probe { name: "table-error", asks: "is a block that cannot be read not passed over?", run: table_error },

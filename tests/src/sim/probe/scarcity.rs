@@ -1,0 +1,50 @@
+//! Scarcity that passes: what a failed attempt leaves behind, and whether work goes on afterwards.
+use crate::harness::builder;
+use sapwood::{BackgroundStep, Env, Health, KeyspaceOptions};
+use sapwood_storage::fs::FileSystem;
+use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
+use std::path::Path;
+
+fn tables(fs: &SimFs) -> usize {
+    let names = fs.list(Path::new("/db")).unwrap();
+    names.iter().filter(|name| name.extension().is_some_and(|extension| extension == "sst")).count()
+}
+
+/// A flush writes one table after the other, and the disk is full before the last: the first ones must not stay, or
+/// each attempt would take what was freed for the next.
+pub(super) fn flush_on_full_disk() {
+    const KEYSPACES: usize = 4;
+    const ROWS: u64 = 64;
+    let (env, fs) = Env::sim_manual(0);
+    // All rows fit into one memtable.
+    let db = builder("/db", &env).advanced(|options| options.memtable_bytes = Some(1 << 20)).open().unwrap();
+    let keyspaces: Vec<_> = (0..KEYSPACES)
+        .map(|number| db.keyspace(&format!("k{number}"), KeyspaceOptions::default()).unwrap())
+        .collect();
+    let value = |number: usize, row: u64| {
+        let mut random = fastrand::Rng::with_seed(number as u64 * 1000 + row);
+        (0..500).map(|_| random.u8(..)).collect::<Vec<u8>>()
+    };
+    for (number, keyspace) in keyspaces.iter().enumerate() {
+        for row in 0..ROWS {
+            keyspace.put(row.to_be_bytes(), value(number, row)).unwrap();
+        }
+    }
+    // Each attempt gets room for two tables of four.
+    for attempt in 0..5 {
+        fs.fail(FaultRule::new(Call::Create, Fault::NoSpace).on(".sst").after(2).sticky());
+        assert!(db.flush().is_err(), "the flush needs more room than there is");
+        while db.background_step(BackgroundStep::Sweep).unwrap() {}
+        assert_eq!(tables(&fs), 0, "attempt {attempt} leaves tables behind");
+        assert!(matches!(db.health(), Health::NoSpace(_)), "{:?}", db.health());
+        fs.clear_faults();
+    }
+    db.flush().unwrap();
+    assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+    for (number, keyspace) in keyspaces.iter().enumerate() {
+        for row in 0..ROWS {
+            assert_eq!(keyspace.get(row.to_be_bytes()).unwrap().as_deref(), Some(&value(number, row)[..]));
+        }
+    }
+    db.close().unwrap();
+}
