@@ -54,6 +54,7 @@ pub(crate) mod schedule;
 mod fault;
 mod clock;
 mod machine;
+mod user;
 #[cfg(test)]
 mod tests;
 
@@ -65,6 +66,7 @@ pub use operation::Operation;
 pub use personality::{FsyncFailure, Personality};
 pub use schedule::Schedule;
 pub use underlay::Underlay;
+pub use user::User;
 pub use watch::Moment;
 
 pub(crate) use clock::SimClock;
@@ -75,6 +77,7 @@ use world::{InodeNumber, World};
 #[derive(Clone)]
 pub struct SimFs {
     world: Arc<Mutex<World>>,
+    user: Option<User>,
 }
 
 impl Default for SimFs {
@@ -90,7 +93,19 @@ impl SimFs {
     }
 
     fn of(world: World) -> SimFs {
-        SimFs { world: Arc::new(Mutex::new(world)) }
+        SimFs { world: Arc::new(Mutex::new(world)), user: None }
+    }
+
+    /// The same file system for a user of its own: what is opened through it counts as that user's.
+    pub fn for_user(&self) -> (SimFs, User) {
+        let user = User::default();
+        (SimFs { world: Arc::clone(&self.world), user: Some(user.clone()) }, user)
+    }
+
+    fn changes(&self, operation: Operation, path: &Path) {
+        if let Some(user) = &self.user {
+            user.changes(operation, path);
+        }
     }
 
     /// Everything that outlives the process: so without files that have lost all their names, whose atoms nobody can
@@ -286,7 +301,11 @@ impl SimFs {
     }
 
     fn handle(&self, number: InodeNumber, path: &Path, mode: OpenMode) -> Box<dyn File> {
-        Box::new(SimFile { world: Arc::clone(&self.world), number, path: path.to_path_buf(), mode })
+        let user = self.user.clone();
+        if let Some(user) = &user {
+            user.opens_file();
+        }
+        Box::new(SimFile { world: Arc::clone(&self.world), number, path: path.to_path_buf(), mode, user })
     }
 }
 
@@ -304,6 +323,7 @@ impl fmt::Debug for SimFs {
 
 impl FileSystem for SimFs {
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
+        self.changes(Operation::Create, path);
         let mut world = self.world.lock();
         let number = world.change_names(Operation::Create, path, None, |world| world.create_file(path))?;
         world.open(number);
@@ -332,26 +352,31 @@ impl FileSystem for SimFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.changes(Operation::Rename, from);
         let mut world = self.world.lock();
         world.change_names(Operation::Rename, from, Some(to), |world| world.rename(from, to))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.changes(Operation::Link, to);
         let mut world = self.world.lock();
         world.change_names(Operation::Link, to, Some(from), |world| world.hard_link(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {
+        self.changes(Operation::Remove, path);
         let mut world = self.world.lock();
         world.change_names(Operation::Remove, path, None, |world| world.remove_file(path))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
+        self.changes(Operation::CreateDirectory, path);
         let mut world = self.world.lock();
         world.change_names(Operation::CreateDirectory, path, None, |world| world.create_dir_all(path))
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.changes(Operation::RemoveDirectory, path);
         let mut world = self.world.lock();
         world.change_names(Operation::RemoveDirectory, path, None, |world| world.remove_dir(path))
     }
@@ -363,6 +388,7 @@ impl FileSystem for SimFs {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
+        self.changes(Operation::SyncDirectory, path);
         let mut world = self.world.lock();
         world.change(Operation::SyncDirectory, path, None, |world, fault| match fault {
             None => world.sync_directory(path),
@@ -377,6 +403,7 @@ impl FileSystem for SimFs {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
+        self.changes(Operation::Lock, path);
         let mut world = self.world.lock();
         let number = world.change_names(Operation::Lock, path, None, |world| match world.look_up(path) {
             Some(number) => Ok(number),
@@ -389,7 +416,11 @@ impl FileSystem for SimFs {
             )
             .at(path, 0));
         }
-        Ok(Box::new(SimLock { world: Arc::clone(&self.world), number }))
+        let user = self.user.clone();
+        if let Some(user) = &user {
+            user.takes_lock();
+        }
+        Ok(Box::new(SimLock { world: Arc::clone(&self.world), number, user }))
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
@@ -410,6 +441,7 @@ struct SimFile {
     number: InodeNumber,
     path: PathBuf,
     mode: OpenMode,
+    user: Option<User>,
 }
 
 impl SimFile {
@@ -423,7 +455,14 @@ impl SimFile {
         }
     }
 
+    fn changes(&self, operation: Operation) {
+        if let Some(user) = &self.user {
+            user.changes(operation, &self.path);
+        }
+    }
+
     fn sync(&self) -> Result<()> {
+        self.changes(Operation::Sync);
         self.world.lock().change(Operation::Sync, &self.path, None, |world, fault| {
             world.sync_or_fail(self.number, &self.path, fault)
         })
@@ -438,6 +477,7 @@ impl File for SimFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.changes(Operation::Write);
         self.world.lock().change(Operation::Write, &self.path, None, |world, fault| {
             self.check_writable()?;
             world.write(self.number, &self.path, offset, bytes, fault)
@@ -453,6 +493,7 @@ impl File for SimFile {
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
+        self.changes(Operation::SetLen);
         self.world.lock().change_names(Operation::SetLen, &self.path, None, |world| {
             self.check_writable()?;
             world.set_len(self.number, len);
@@ -473,6 +514,9 @@ impl File for SimFile {
 
 impl Drop for SimFile {
     fn drop(&mut self) {
+        if let Some(user) = &self.user {
+            user.closes_file();
+        }
         self.world.lock().close(self.number);
     }
 }
@@ -480,12 +524,16 @@ impl Drop for SimFile {
 struct SimLock {
     world: Arc<Mutex<World>>,
     number: InodeNumber,
+    user: Option<User>,
 }
 
 impl LockGuard for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
+        if let Some(user) = &self.user {
+            user.gives_lock();
+        }
         self.world.lock().unlock_file(self.number);
     }
 }

@@ -188,6 +188,13 @@ impl Schedule {
         self.inner.state().trace
     }
 
+    /// The names of the threads that have not ended.
+    pub fn live_threads(&self) -> Vec<String> {
+        let state = self.inner.state();
+        let live = state.threads.iter().filter(|thread| thread.status != Status::Ended);
+        live.map(|thread| thread.name.clone()).collect()
+    }
+
     pub(crate) fn spawn(
         &self,
         name: &str,

@@ -5,6 +5,10 @@
 //! is known: sequence numbers say in which order the commits happened. Then what every reader saw, what every image
 //! holds, and what is there after the close must be prefixes of it, as long as was promised. Every second seed has
 //! secondary indexes, each of which says at every snapshot and after every opening what the rows say.
+//!
+//! In three seeds of four keyspaces and indexes come and go beside all that (`guests`). In one seed of four the database is
+//! closed early, while calls of every kind are under way (`callers`), and opened again while they return: the first
+//! opening has no thread left then, and changes no file any more.
 use crate::harness::{contents, difference};
 use crate::model::Map;
 use crate::sim::arguments::{Command, Run, Settings};
@@ -21,6 +25,9 @@ use sapwood_storage::sync::step;
 use sapwood_storage::{JoinHandle, ThreadClass};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+mod callers;
+mod guests;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -51,6 +58,9 @@ const LOOKS: usize = 8;
 const ERRANDS: usize = 8;
 const IMAGES: usize = 3;
 
+use callers::Opening;
+use guests::{Floors, Guests};
+
 /// One operation: the number of the keyspace, the key, and its value or none.
 type Change = (usize, Vec<u8>, Option<Vec<u8>>);
 
@@ -72,6 +82,7 @@ struct Image {
     name: String,
     fs: SimFs,
     floor: u64,
+    guests: Floors,
 }
 
 #[derive(Default)]
@@ -84,6 +95,9 @@ struct Notes {
     durable: u64,
     looks: Vec<Look>,
     images: Vec<Image>,
+    guests: Guests,
+    /// The rows of the opening behind an early close, the same in each keyspace.
+    later: Map,
 }
 
 /// What the seed and the arguments decide.
@@ -95,6 +109,16 @@ struct Plan {
     /// The database is closed while others use it.
     closes_early: bool,
     has_indexes: bool,
+    guests: Company,
+}
+
+/// Whether keyspaces come and go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Company {
+    Without,
+    Beside,
+    /// Beside nothing but flushes, which then meet them often.
+    Alone,
 }
 
 impl Plan {
@@ -159,13 +183,20 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     tuning.memtable_bytes = 64 << 10;
     let closes_early = random.u8(..4) == 0;
     let has_indexes = seed % 2 == 1 || settings.has("--indexes");
-    let plan = Plan { seed, tuning, commits, closes_early, has_indexes };
+    let guests = match random.u8(..8) {
+        0 | 1 => Company::Without,
+        2..6 => Company::Beside,
+        _ => Company::Alone,
+    };
+    let commits = if guests == Company::Alone { 0 } else { commits };
+    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, guests };
     let (env, fs, schedule) = Env::sim_scheduled(seed);
     let notes = Arc::new(Mutex::new(Notes::default()));
     let outcome = {
         let (env, fs, notes, plan) = (env.clone(), fs.clone(), notes.clone(), plan.clone());
+        let schedule_inside = schedule.clone();
         schedule.run(move || {
-            if let Err(error) = perform(env, fs, notes, plan) {
+            if let Err(error) = perform(env, fs, &schedule_inside, notes, plan) {
                 panic!("{error}");
             }
         })
@@ -192,13 +223,17 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 
 fn print(schedule: &Schedule, plan: &Plan) {
     println!("settings: {}", plan.tuning);
-    println!("closed early: {}, indexes: {}", plan.closes_early, plan.has_indexes);
+    println!(
+        "closed early: {}, indexes: {}, keyspaces that come and go: {:?}",
+        plan.closes_early, plan.has_indexes, plan.guests
+    );
     println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
 }
 
 /// What the first thread of the schedule does.
-fn perform(env: Env, fs: SimFs, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<()> {
-    let db = plan.builder(&env).open()?;
+fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<()> {
+    let (first_env, first) = Opening::new("first opening", &env, &fs);
+    let db = plan.builder(&first_env).open()?;
     let spaces: Vec<Keyspace> =
         SPACES.iter().map(|name| db.keyspace(name, plan.tuning.keyspace.clone())).collect::<Result<_>>()?;
     for (space, index) in plan.indexes() {
@@ -206,23 +241,53 @@ fn perform(env: Env, fs: SimFs, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<
     }
     // So that an image without the keyspaces is not one that may be found.
     db.sync()?;
-    let stage = Stage { env, fs, db, spaces, notes, plan };
+    let stage = Stage { env: env.clone(), fs: fs.clone(), db, spaces, notes: notes.clone(), plan };
     let mut threads = Vec::new();
     for writer in 0..WRITERS {
         threads.push(stage.start(&format!("writer-{writer}"), move |stage| stage.write(writer))?);
     }
-    for reader in 0..READERS {
+    let is_alone = stage.plan.guests == Company::Alone;
+    for reader in (0..READERS).filter(|_| !is_alone) {
         threads.push(stage.start(&format!("reader-{reader}"), move |stage| stage.read(reader))?);
     }
     threads.push(stage.start("maintainer", |stage| stage.maintain())?);
     threads.push(stage.start("crasher", |stage| stage.crash())?);
+    if stage.plan.guests != Company::Without {
+        for maker in 0..guests::MAKERS {
+            threads.push(stage.start(&format!("maker-{maker}"), move |stage| stage.make(maker))?);
+        }
+    }
+    let mut later = None;
     if stage.plan.closes_early {
+        for caller in 0..callers::CALLERS {
+            threads.push(stage.start(&format!("caller-{caller}"), move |stage| stage.call(caller))?);
+        }
         let mut random = stage.random(90);
         (0..random.u32(..4000)).for_each(|_| step());
         stage.db.close()?;
+        first.has_closed(schedule);
+        let (env, second) = Opening::new("second opening", &env, &fs);
+        let (db, rows) = callers::work_later(&stage.plan, &env)?;
+        later = Some((db, rows, second));
     }
     threads.into_iter().try_for_each(JoinHandle::join)?;
-    stage.db.close()
+    match later {
+        None => {
+            stage.db.close()?;
+            first.has_closed(schedule);
+        }
+        Some((db, rows, second)) => {
+            first.has_changed_nothing();
+            db.close()?;
+            second.has_closed(schedule);
+            drop(db);
+            second.holds_nothing();
+            notes.lock().unwrap_or_else(PoisonError::into_inner).later = rows;
+        }
+    }
+    drop(stage);
+    first.holds_nothing();
+    Ok(())
 }
 
 impl Stage {
@@ -347,8 +412,21 @@ impl Stage {
 
     fn maintain(&self) -> Result<()> {
         let mut random = self.random(20);
-        for _ in 0..ERRANDS {
-            (0..random.u32(..300)).for_each(|_| step());
+        // Keyspaces that come and go meet what they have to meet in flushes.
+        let (errands, rest) = match self.plan.guests {
+            Company::Without => (ERRANDS, 300),
+            Company::Beside => (4 * ERRANDS, 80),
+            Company::Alone => (10 * ERRANDS, 4),
+        };
+        let own = self.db.default_keyspace();
+        for errand in 0..errands {
+            (0..random.u32(..rest)).for_each(|_| step());
+            if self.plan.guests == Company::Alone || self.plan.guests == Company::Beside && random.u8(..4) > 0
+            {
+                own.put("errand", errand.to_be_bytes())?;
+                self.db.flush()?;
+                continue;
+            }
             match random.u8(..6) {
                 0 => self.db.flush()?,
                 1 => self.db.compact()?,
@@ -371,18 +449,18 @@ impl Stage {
         for _ in 0..IMAGES {
             (0..random.u32(..2500)).for_each(|_| step());
             // Asked first: what is promised from now on need not be in the image.
-            let (acknowledged, durable) = {
+            let is_kill = random.u8(..3) == 0;
+            let (floor, guests) = {
                 let notes = self.notes();
-                (notes.acknowledged, notes.durable)
+                let floor = if is_kill { notes.acknowledged } else { notes.durable };
+                (floor, guests::floors(&notes.guests, !is_kill))
             };
             let choice = random.u64(..);
-            let image = match random.u8(..3) {
-                0 => Image { name: "a kill".to_string(), fs: self.fs.kill(), floor: acknowledged },
-                _ => {
-                    let name = format!("the power loss {choice}");
-                    Image { name, fs: self.fs.crash(choice), floor: durable }
-                }
+            let (name, fs) = match is_kill {
+                true => ("a kill".to_string(), self.fs.kill()),
+                false => (format!("the power loss {choice}"), self.fs.crash(choice)),
             };
+            let image = Image { name, fs, floor, guests };
             self.notes().images.push(image);
         }
         Ok(())
@@ -403,7 +481,14 @@ fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     if let Some(twice) = notes.commits.windows(2).find(|pair| pair[0].sequence == pair[1].sequence) {
         return Err(format!("O14: two commits have the sequence number {}", twice[0].sequence));
     }
-    let finally = reopened(fs, plan).map_err(|what| format!("after the close: {what}"))?;
+    let floors = guests::floors(&notes.guests, false);
+    let finally =
+        reopened(fs, plan, &notes.guests, &floors).map_err(|what| format!("after the close: {what}"))?;
+    let (finally, later) = without_later(finally);
+    if let Some(wrong) = later.iter().find(|rows| **rows != notes.later) {
+        let difference = difference(wrong, &notes.later).unwrap_or_default();
+        return Err(format!("O1: of the opening behind the close: {difference}"));
+    }
     // A commit that a close has refused may have happened all the same, at a place in the history that nobody knows.
     let mut whole = true;
     for (writer, acknowledged) in notes.counts.iter().enumerate() {
@@ -428,15 +513,22 @@ fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     }
     for image in &notes.images {
         let floor = until(image.floor);
-        let maps = reopened(&image.fs, plan).map_err(|what| format!("after {}: {what}", image.name))?;
-        compare(&notes.commits, &maps, floor..=last)
+        let maps = reopened(&image.fs, plan, &notes.guests, &image.guests)
+            .map_err(|what| format!("after {}: {what}", image.name))?;
+        compare(&notes.commits, &without_later(maps).0, floor..=last)
             .map_err(|what| format!("after {}: {what}", image.name))?;
     }
     Ok(())
 }
 
+/// Takes the rows of an opening behind an early close out of all others.
+fn without_later(maps: Vec<Map>) -> (Vec<Map>, Vec<Map>) {
+    let is_later = |key: &[u8]| key.starts_with(callers::LATER_KEYS.as_bytes());
+    maps.into_iter().map(|map| map.into_iter().partition(|(key, _)| !is_later(key))).unzip()
+}
+
 /// Everything that is there when the database is opened on this file system, and its indexes say so too.
-fn reopened(fs: &SimFs, plan: &Plan) -> Checked<Vec<Map>> {
+fn reopened(fs: &SimFs, plan: &Plan, guests: &Guests, floors: &Floors) -> Checked<Vec<Map>> {
     let in_words = |error: Error| error.to_string();
     let (env, _) = Env::sim_manual(plan.seed);
     let env = env.with_file_system(Arc::new(fs.clone()));
@@ -449,6 +541,7 @@ fn reopened(fs: &SimFs, plan: &Plan) -> Checked<Vec<Map>> {
         spaces.push(space);
     }
     plan.compare_indexes(&spaces, None, &maps)?.map_err(in_words)?;
+    guests::check(&db, guests, floors)?;
     db.close().map_err(in_words)?;
     Ok(maps)
 }

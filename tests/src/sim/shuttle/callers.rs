@@ -1,0 +1,143 @@
+//! Calls of every kind beside a close, and what is left of an opening behind it.
+use super::{Plan, SPACES, Stage};
+use crate::model::Map;
+use crate::sim::indexes::{INDEXES, options};
+use sapwood::{Db, Durability, Env, Keyspace, KeyspaceOptions, Result};
+use sapwood_storage::sim::{Schedule, SimFs, User};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Threads that call.
+pub(super) const CALLERS: u64 = 3;
+/// What each calls at most; most are stopped by the close.
+const CALLS: u32 = 30;
+/// What the opening behind a close writes, key by key.
+const LATER: u32 = 24;
+/// Keys of the opening behind a close begin so.
+pub(super) const LATER_KEYS: &str = "later-";
+/// Names of indexes that callers make and drop begin so.
+const CALLERS_INDEX: &str = "index-of-";
+/// Turns of the collector after which what is still held is held by something.
+const TURNS: u32 = 4000;
+
+impl Stage {
+    /// The thread of one caller.
+    pub(super) fn call(&self, caller: u64) -> Result<()> {
+        let mut random = self.random(70 + caller);
+        for _ in 0..CALLS {
+            let space = &self.spaces[random.usize(..SPACES.len())];
+            match random.u8(..16) {
+                0..5 => self.db.compact()?,
+                5..7 => space.compact_range::<&[u8]>(..)?,
+                7 => space.compact_range("counter".."key-20")?,
+                8 => self.db.flush()?,
+                9 => self.db.settle()?,
+                10 => self.db.wait_for_background()?,
+                11 => {
+                    self.db.pause_background()?;
+                    self.env.sleep(Duration::from_micros(random.u64(..500)));
+                    self.db.resume_background();
+                }
+                12 => {
+                    self.db.list_keyspaces()?;
+                    self.db.sync()?;
+                }
+                _ if !self.plan.has_indexes => {
+                    space.iter().take(20).try_for_each(|entry| entry.map(drop))?;
+                }
+                13 => {
+                    let names = space.list_indexes()?;
+                    for name in names.iter().filter(|name| !name.starts_with(CALLERS_INDEX)) {
+                        let report = space.index(name)?.verify()?;
+                        assert!(report.is_right(), "O5: {name} while others write: {report:?}");
+                    }
+                }
+                // One that the database does not have, by its number and a name of the caller's own.
+                _ => {
+                    let (name, kind) = (format!("{CALLERS_INDEX}{caller}"), random.u8(..INDEXES));
+                    space.create_index(&name, options(kind))?;
+                    space.drop_index(&name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One opening, and what it holds.
+pub(super) struct Opening {
+    name: &'static str,
+    user: User,
+}
+
+impl Opening {
+    /// An environment whose file system counts what is opened through it.
+    pub(super) fn new(name: &'static str, env: &Env, fs: &SimFs) -> (Env, Opening) {
+        let (fs, user) = fs.for_user();
+        (env.with_file_system(Arc::new(fs)), Opening { name, user })
+    }
+
+    /// A close has returned: no thread of it works, and its lock is free.
+    pub(super) fn has_closed(&self, schedule: &Schedule) {
+        self.user.retire();
+        let threads = schedule.live_threads();
+        let own: Vec<&String> = threads.iter().filter(|name| name.starts_with("sapwood-")).collect();
+        assert!(own.is_empty(), "O9: threads work after the close of the {}: {own:?}", self.name);
+        assert!(self.user.locks() == 0, "O9: the {} holds its lock after its close", self.name);
+    }
+
+    /// All calls have returned: it has changed nothing since its close.
+    pub(super) fn has_changed_nothing(&self) {
+        let (count, calls) = self.user.late_calls();
+        assert!(count == 0, "O9: the {} made {count} changing calls after its close: {calls:?}", self.name);
+    }
+
+    /// All handles were dropped, too: it has no file open.
+    pub(super) fn holds_nothing(&self) {
+        self.has_changed_nothing();
+        for _ in 0..TURNS {
+            if self.user.files() == 0 {
+                return;
+            }
+            crossbeam_epoch::pin().flush();
+        }
+        panic!("O9: the {} has {} files open after its close", self.name, self.user.files());
+    }
+}
+
+/// What the opening behind a close does, while calls of the one before may still return.
+pub(super) fn work_later(plan: &Plan, env: &Env) -> Result<(Db, Map)> {
+    let db = plan.builder(env).open()?;
+    let spaces: Vec<Keyspace> =
+        SPACES.iter().map(|name| db.keyspace(name, KeyspaceOptions::default())).collect::<Result<_>>()?;
+    for space in &spaces {
+        // What a caller has made and the close kept it from dropping has no code now.
+        let names = space.list_indexes()?;
+        names
+            .iter()
+            .filter(|name| name.starts_with(CALLERS_INDEX))
+            .try_for_each(|name| space.drop_index(name))?;
+    }
+    let mut random = fastrand::Rng::with_seed(plan.seed);
+    let mut rows = Map::new();
+    for number in 0..LATER {
+        let key = format!("{LATER_KEYS}{number:02}").into_bytes();
+        let value = vec![random.u8(..); 1 + random.usize(..300)];
+        let mut batch = db.batch();
+        for space in &spaces {
+            batch.put(space, &key, &value);
+        }
+        let _ = batch.commit_durable(Durability::Buffered)?;
+        rows.insert(key, value);
+        if number % 12 == 11 {
+            db.compact()?;
+        }
+    }
+    for space in &spaces {
+        for name in space.list_indexes()? {
+            let report = space.index(&name)?.verify()?;
+            assert!(report.is_right(), "O5: {name} of {} after a close: {report:?}", space.name());
+        }
+    }
+    Ok((db, rows))
+}
