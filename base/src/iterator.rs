@@ -2,8 +2,61 @@
 use crate::error::Result;
 use crate::key::ValueKind;
 use crate::sequence::SequenceNumber;
+use std::ops::Bound;
+use std::sync::Arc;
 
 pub mod merging;
+
+/// The keys that a scan may meet: from `lower` on, and below `upper`. `None` is no limit. Cheap to clone: every source of
+/// a scan has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// The smallest key that belongs to it.
+    pub lower: Option<Arc<[u8]>>,
+    /// The smallest key above it.
+    pub upper: Option<Arc<[u8]>>,
+}
+
+impl KeyRange {
+    /// The range with these bounds. No key lies between a key and the same key with a zero byte behind it, so bounds of
+    /// every kind can be put into this form.
+    pub fn new(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> KeyRange {
+        let after = |key: &[u8]| Some([key, &[0]].concat().into());
+        KeyRange {
+            lower: match lower {
+                Bound::Included(key) => Some(key.into()),
+                Bound::Excluded(key) => after(key),
+                Bound::Unbounded => None,
+            },
+            upper: match upper {
+                Bound::Included(key) => after(key),
+                Bound::Excluded(key) => Some(key.into()),
+                Bound::Unbounded => None,
+            },
+        }
+    }
+
+    /// Whether no key belongs to it.
+    pub fn is_empty(&self) -> bool {
+        match (&self.lower, &self.upper) {
+            (Some(lower), Some(upper)) => lower >= upper,
+            (None, Some(upper)) => upper.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether `key` lies below it.
+    #[inline(always)]
+    pub fn is_below(&self, key: &[u8]) -> bool {
+        self.lower.as_deref().is_some_and(|lower| key < lower)
+    }
+
+    /// Whether `key` lies above it.
+    #[inline(always)]
+    pub fn is_above(&self, key: &[u8]) -> bool {
+        self.upper.as_deref().is_some_and(|upper| key >= upper)
+    }
+}
 
 /// A cursor over entries in internal order: user key ascending, then sequence number *descending*, so the newest
 /// version of a key comes first.

@@ -162,6 +162,10 @@ bugs! {
         "the first step back after a step forward stays where it is";
     SeekLandsLate, "seek-lands-late", "G (cursor)",
         "a seek in a table lands one entry late";
+    IterSeesLater, "iter-sees-later", "H (own)",
+        "an iterator fixes its state when the first entry is asked for and not when it is made";
+    BoundsNotHandedOn, "bounds-not-handed-on", "H (own)",
+        "a scan asks whether it has left its range only where it finds a live entry";
     PrefixBound, "prefix-bound", "G (cursor)",
         "the upper bound of a prefix is included";
     FilterForgets, "filter-forgets", "G (filter)",

@@ -18,7 +18,7 @@ mod catalog;
 mod core;
 mod rotation;
 
-pub(crate) use self::core::Core;
+pub(crate) use self::core::{Core, closed};
 
 const DEFAULT_KEYSPACE: &str = "default";
 const DEFAULT_BUDGET_BYTES: usize = 512 << 20;
@@ -144,8 +144,18 @@ impl DbBuilder {
     }
 }
 
-/// A database. Cheap to clone, usable from any thread; closed when the last handle (of it or of a keyspace, batch or
-/// commit) is dropped.
+/// A database. Cheap to clone, usable from any thread.
+///
+/// # What keeps it open
+/// *Handles* do: [`Db`], [`Keyspace`], [`Index`](crate::Index), [`WriteBatch`], [`Commit`](crate::Commit). The database is
+/// closed by [`Db::close`], or when the last handle is dropped.
+///
+/// *Readers* never do: [`Iter`](crate::Iter), [`IndexIter`](crate::IndexIter), [`Hit`](crate::Hit),
+/// [`Cursor`](crate::Cursor), [`IndexCursor`](crate::IndexCursor), [`Snapshot`], [`Slice`](crate::Slice). Each reads one
+/// state, and keeps what it needs of it in memory, and the files that it has open. When the database is closed it goes on
+/// with that. Where it comes to something that it does not have, such as a table that was not opened before, it gives
+/// an error of kind [`Closed`](crate::ErrorKind::Closed), never other data. A snapshot holds nothing, so nothing can be
+/// read at it any more.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<DbInner>,

@@ -52,6 +52,7 @@ pub mod verify;
 use crate::db::Core;
 use crate::keyspace::Keyspace;
 use crate::read::snapshot::Snapshot;
+use crate::read::state::State;
 use cursor::{Bounds, IndexCursor};
 use iterator::{Hit, IndexIter};
 use sapwood_base::Result;
@@ -62,7 +63,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use verify::IndexReport;
 
-/// A handle of a secondary index. Cheap to clone, usable from any thread; keeps the database open.
+/// A handle of a secondary index. Cheap to clone, usable from any thread; keeps the database open
+/// (see [`Db`](crate::Db)).
 ///
 /// It is of one index as it was made: after [`Keyspace::drop_index`], or when the index was built anew, its calls are
 /// errors of kind [`Closed`](crate::ErrorKind::Closed).
@@ -115,7 +117,7 @@ impl Index {
 
     /// The entries with this index key, in the order of primary keys.
     pub fn get(&self, index_key: impl AsRef<[u8]>) -> IndexIter {
-        IndexIter::new(self.clone(), Bounds::of_key(index_key.as_ref()))
+        IndexIter::new(self, Bounds::of_key(index_key.as_ref()))
     }
 
     /// Calls `with` with primary key and value of each row that has this index key, in the order of primary keys, and
@@ -129,17 +131,17 @@ impl Index {
 
     /// The entries whose index keys lie in `range`.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> IndexIter {
-        IndexIter::new(self.clone(), Bounds::of_range(range))
+        IndexIter::new(self, Bounds::of_range(range))
     }
 
     /// The entries whose index keys start with `prefix`.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> IndexIter {
-        IndexIter::new(self.clone(), Bounds::of_prefix(prefix.as_ref()))
+        IndexIter::new(self, Bounds::of_prefix(prefix.as_ref()))
     }
 
     /// All entries.
     pub fn iter(&self) -> IndexIter {
-        IndexIter::new(self.clone(), Bounds::default())
+        IndexIter::new(self, Bounds::default())
     }
 
     /// A cursor over the entries whose index keys lie in `range`, in their latest state; not positioned. It lends what it
@@ -161,13 +163,20 @@ impl Index {
     }
 
     fn open(&self, snapshot: Option<&Snapshot>, bounds: Bounds) -> Result<IndexCursor> {
-        let core = self.core();
-        core.check_open()?;
-        let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
-        let view = core.view.reference();
-        let sequence = at.unwrap_or_else(|| core.visible_sequence());
-        cursor::entry(&view, self.state.id)?.check_readable(sequence)?;
-        IndexCursor::open(core, view, self.state.id, sequence, bounds)
+        let State { view, sequence, .. } = self.read_state(snapshot)?;
+        IndexCursor::open_prepared(view, self.state.id, sequence, bounds)
+    }
+
+    /// The state to read in, with the tree opened in it.
+    ///
+    /// # Errors
+    /// `IndexUnavailable` while the index is not complete in it, and those of a read.
+    fn read_state(&self, snapshot: Option<&Snapshot>) -> Result<State> {
+        let state = State::new(&self.keyspace, snapshot)?;
+        let entry = cursor::entry(&state.view, self.state.id)?;
+        entry.check_readable(state.sequence)?;
+        cursor::tree_view(self.core(), entry)?;
+        Ok(state)
     }
 
     /// How many entries have index keys in `range`, in the latest state.
@@ -195,10 +204,9 @@ impl Index {
 
     /// The entry that has `n` entries before it, in the order of index keys. Costs what [`Index::count`] does.
     pub fn nth(&self, n: u64) -> Result<Option<Hit>> {
-        let snapshot = self.core().snapshot();
-        let sequence = snapshot.sequence();
-        let found = count::nth(self, sequence, n)?;
-        found.map(|(key, covering)| Hit::new(&self.keyspace, &snapshot, &key, &covering)).transpose()
+        let state = self.read_state(None)?;
+        let found = count::nth(self, &state, n)?;
+        found.map(|(key, covering)| Hit::new(self.keyspace.state(), &state, &key, &covering)).transpose()
     }
 
     fn count_bounds(&self, bounds: Bounds, snapshot: Option<&Snapshot>) -> Result<u64> {

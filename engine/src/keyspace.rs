@@ -10,9 +10,11 @@ use crate::read::explain::{self, Explain};
 use crate::read::iterator::Iter;
 use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
+use crate::read::state::State;
 use crate::read::{self, Found};
 use crate::write::{check_key, check_value, commit, insert_all, with_scratch};
 use sapwood_base::format::write_batch::{Operation, put_operation};
+use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::{key_hash, prefix_successor};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -120,12 +122,15 @@ pub(crate) struct KeyspaceState {
     dropped: AtomicBool,
     /// Which indexes it has, for writers.
     indexes: SharedIndexWord,
+    /// What [`Bug::StaleRow`] remembers.
+    pub(crate) stale_rows: planted::Rows,
 }
 
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
         let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
-        Arc::new(KeyspaceState { id, name: name.to_string(), options, dropped, indexes })
+        let (name, stale_rows) = (name.to_string(), Default::default());
+        Arc::new(KeyspaceState { id, name, options, dropped, indexes, stale_rows })
     }
 
     #[inline]
@@ -165,7 +170,8 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A handle of a keyspace (elsewhere: column family). Cheap to clone, usable from any thread; keeps the database open.
+/// A handle of a keyspace (elsewhere: column family). Cheap to clone, usable from any thread; keeps the database open
+/// (see [`Db`](crate::Db)).
 #[doc(alias = "column family")]
 #[derive(Clone)]
 pub struct Keyspace {
@@ -202,10 +208,6 @@ impl Keyspace {
 
     pub(crate) fn check_alive(&self) -> Result<()> {
         self.state.check_alive()
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        self.core().snapshot()
     }
 
     #[inline]
@@ -419,23 +421,22 @@ impl Keyspace {
         self.core().drop_index(&self.state, name)
     }
 
-    /// All entries.
+    /// All entries, as they are now.
     pub fn iter(&self) -> Iter {
-        Iter::new(self.clone(), Bound::Unbounded, Bound::Unbounded)
+        Iter::new(self, Bound::Unbounded, Bound::Unbounded)
     }
 
-    /// The entries whose keys lie in `range`, such as `"a".."m"` or `b"x".to_vec()..`.
+    /// The entries whose keys lie in `range`, such as `"a".."m"` or `b"x".to_vec()..`, as they are now.
     pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        let (lower, upper) = owned_bounds(range);
-        Iter::new(self.clone(), lower, upper)
+        Iter::new(self, range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
     }
 
-    /// The entries whose keys start with `prefix`.
+    /// The entries whose keys start with `prefix`, as they are now.
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         let prefix = prefix.as_ref();
         let bound = if planted::is(Bug::PrefixBound) { Bound::Included } else { Bound::Excluded };
-        let upper = prefix_successor(prefix).map_or(Bound::Unbounded, bound);
-        Iter::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
+        let upper = prefix_successor(prefix);
+        Iter::new(self, Bound::Included(prefix), upper.as_deref().map_or(Bound::Unbounded, bound))
     }
 
     /// A cursor on the latest state, not positioned.
@@ -445,17 +446,12 @@ impl Keyspace {
 
     /// A cursor on the state that `snapshot` sees, not positioned.
     pub fn cursor_at(&self, snapshot: &Snapshot) -> Result<Cursor> {
-        let sequence = self.core().sequence_of(snapshot)?;
-        self.open_cursor(Some(sequence))
+        self.open_cursor(Some(snapshot))
     }
 
-    fn open_cursor(&self, at: Option<SequenceNumber>) -> Result<Cursor> {
-        let core = self.core();
-        core.check_open()?;
-        self.state.check_alive()?;
-        let view = core.view.reference();
-        let sequence = at.unwrap_or_else(|| core.visible_sequence());
-        Ok(Cursor::new(view, self.state.id, sequence, ReadOptions::default()))
+    fn open_cursor(&self, at: Option<&Snapshot>) -> Result<Cursor> {
+        let State { view, sequence, .. } = State::new(self, at)?;
+        Ok(Cursor::new(view, self.state.id, sequence, ReadOptions::default(), KeyRange::default()))
     }
 
     /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes

@@ -13,6 +13,7 @@ pub mod iterator;
 pub(crate) mod keyspace_views;
 pub mod slice;
 pub mod snapshot;
+pub(crate) mod state;
 pub(crate) mod super_version;
 
 use crate::db::Core;
@@ -116,13 +117,12 @@ pub(crate) fn get_observed<'g, O: Observer>(
     }
     let view = core.view.load(guard);
     let sequence = at.or(early).unwrap_or_else(|| core.visible_sequence());
-    get_in_view(core, view, keyspace, key, sequence, guard, observer)
+    get_in_view(view, keyspace, key, sequence, guard, observer)
 }
 
 /// Steps 3 to 6, in a view that the caller has. REQUIRES: whatever `sequence` sees is in the view.
 #[inline]
 pub(crate) fn get_in_view<'g, O: Observer>(
-    core: &'g Core,
     view: &'g SuperVersion,
     keyspace: &KeyspaceState,
     key: &[u8],
@@ -132,7 +132,7 @@ pub(crate) fn get_in_view<'g, O: Observer>(
 ) -> Result<Option<Found<'g>>> {
     let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
     if planted::is(Bug::StaleRow)
-        && let Some(value) = core.stale_rows.recall(keyspace.id, key)
+        && let Some(value) = keyspace.stale_rows.recall(keyspace.id, key)
     {
         return Ok(Some(Found::Memtable(value)));
     }
@@ -155,13 +155,12 @@ pub(crate) fn get_in_view<'g, O: Observer>(
             return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
         }
     }
-    get_in_runs(core, space, key, hash, sequence, &candidates, guard, observer)
+    get_in_runs(space, key, hash, sequence, &candidates, guard, observer)
 }
 
 /// Steps 3, 4 and 6, for a key that exists, but in no memtable at `sequence`.
 #[inline]
 pub(crate) fn get_in_tables<'g>(
-    core: &'g Core,
     space: &'g KeyspaceView,
     key: &[u8],
     sequence: SequenceNumber,
@@ -175,7 +174,7 @@ pub(crate) fn get_in_tables<'g>(
         return Ok(found.filter(|found| found.kind == ValueKind::Put).map(|found| Found::Table(found.value)));
     }
     let candidates = candidates(space, key, hash);
-    get_in_runs(core, space, key, hash, sequence, &candidates, guard, &mut Nobody)
+    get_in_runs(space, key, hash, sequence, &candidates, guard, &mut Nobody)
 }
 
 /// Steps 2 to 6 for many keys, all in one state. A get waits for memory several times: for filters, the index, the slot
@@ -229,7 +228,7 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
         for (key, wanted) in keys.iter().zip(wanted) {
             let (key, hash) = (key.as_ref(), wanted.hash);
             if planted::is(Bug::StaleRow) {
-                answer(get_in_view(core, view, keyspace, key, sequence, &guard, &mut Nobody)?);
+                answer(get_in_view(view, keyspace, key, sequence, &guard, &mut Nobody)?);
                 continue;
             }
             let mut generations = view.generations.iter();
@@ -252,7 +251,7 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
             }
             // The filter was wrong, a table is to be opened, or there are many runs.
             let candidates = candidates(space, key, hash);
-            answer(get_in_runs(core, space, key, hash, sequence, &candidates, &guard, &mut Nobody)?);
+            answer(get_in_runs(space, key, hash, sequence, &candidates, &guard, &mut Nobody)?);
         }
     }
     Ok(())
@@ -300,9 +299,7 @@ fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g
 
 /// Step 6.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "what a get knows by then; inlined into it")]
 fn get_in_runs<'g, O: Observer>(
-    core: &Core,
     space: &'g KeyspaceView,
     key: &[u8],
     hash: u64,
@@ -333,7 +330,7 @@ fn get_in_runs<'g, O: Observer>(
         }
         if let Some(found) = found {
             if planted::is(Bug::StaleRow) && found.kind == ValueKind::Put {
-                core.stale_rows.remember(space.state.id, key, &found.value);
+                space.state.stale_rows.remember(space.state.id, key, &found.value);
             }
             return Ok((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
         }

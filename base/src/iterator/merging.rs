@@ -276,20 +276,27 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
 
     #[inline]
     fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-        debug_assert!(limit.is_none() && self.direction == Direction::Forward);
+        debug_assert!(self.direction == Direction::Forward);
         if self.heap.len() > 1 && self.streak < STREAK {
             return 0;
         }
-        self.current().plain_ahead(bound, self.runner_up().map(|input| input.key()))
+        let other = self.runner_up().map(|input| input.key());
+        let nearer = match (limit, other) {
+            (Some(limit), Some(other)) => Some(limit.min(other)),
+            (limit, other) => limit.or(other),
+        };
+        self.current().plain_ahead(bound, nearer)
     }
 
     #[inline]
     fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-        debug_assert!(limit.is_none() && self.direction == Direction::Backward);
+        debug_assert!(self.direction == Direction::Backward);
         if self.heap.len() > 1 && self.streak < STREAK {
             return 0;
         }
-        self.current().plain_behind(bound, self.runner_up().map(|input| input.key()))
+        let other = self.runner_up().map(|input| input.key());
+        // `None` is below every key.
+        self.current().plain_behind(bound, limit.max(other))
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! A run as one sorted sequence: its tables one after the other, opened as they are reached.
-use super::Run;
-use sapwood_base::iterator::InternalIterator;
+use super::{Run, RunTable};
+use sapwood_base::iterator::{InternalIterator, KeyRange};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{ReadOptions, Table, TableIterator, TableScanner};
@@ -44,17 +44,27 @@ pub struct RunIterator<R: ReadTable> {
     table: Option<R::Iterator>,
     /// Whether the current table has a lower bound.
     has_lower: bool,
+    /// Tables outside of it are not opened. Entries outside of it may be met all the same.
+    range: KeyRange,
 }
 
 impl<R: ReadTable> RunIterator<R> {
     /// An iterator over `run`, not positioned.
     pub fn new(run: Arc<Run>, read: R) -> RunIterator<R> {
-        RunIterator { run, read, at: usize::MAX, table: None, has_lower: false }
+        RunIterator { run, read, at: usize::MAX, table: None, has_lower: false, range: KeyRange::default() }
     }
 
-    /// Makes table `at` the current one; whether there is such a table.
+    /// The same for a reader that looks at no key outside of `range`.
+    pub fn within(mut self, range: &KeyRange) -> RunIterator<R> {
+        self.range = range.clone();
+        self
+    }
+
+    /// Makes table `at` the current one; whether there is such a table, with keys that may be looked at.
     fn open(&mut self, at: usize) -> Result<bool> {
-        if at >= self.run.tables.len() {
+        let is_wanted =
+            |table: &RunTable| !self.range.is_above(table.first()) && !self.range.is_below(table.last());
+        if !self.run.tables.get(at).is_some_and(is_wanted) {
             self.table = None;
             self.at = usize::MAX;
             return Ok(false);
@@ -90,7 +100,9 @@ impl<R: ReadTable> RunIterator<R> {
             if table.valid() {
                 return Ok(());
             }
-            self.enter_at_first(self.at + 1)?;
+            if !self.enter_at_first(self.at + 1)? {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -76,8 +76,6 @@ pub(crate) struct Core {
     /// What met a full disk, and what it met.
     no_space: Mutex<Vec<(&'static str, Error)>>,
     closing: Mutex<bool>,
-    /// What [`Bug::StaleRow`] remembers.
-    pub(crate) stale_rows: planted::Rows,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
@@ -220,7 +218,6 @@ impl Core {
             poison: Mutex::new(None),
             no_space: Mutex::default(),
             closing: Mutex::new(false),
-            stale_rows: Default::default(),
             lock: Mutex::new(lock),
             options,
         });
@@ -605,6 +602,6 @@ fn is_permission_denied(error: &Error) -> bool {
 }
 
 #[cold]
-pub(super) fn closed() -> Error {
+pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database is closed")
 }

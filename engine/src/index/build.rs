@@ -19,8 +19,8 @@ use crate::read::snapshot::Snapshot;
 use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::Edit;
-use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
+use sapwood_base::iterator::{InternalIterator, KeyRange};
 use sapwood_base::key::key_prefix;
 use sapwood_base::ordered::composite::Composite;
 use sapwood_base::planted::{self, Bug};
@@ -264,7 +264,8 @@ impl<'a> Builder<'a> {
         let mut last: Option<Vec<u8>> = None;
         loop {
             let view = core.view.reference();
-            let mut cursor = Cursor::new(view, self.owner.id, self.snapshot.sequence(), options);
+            let sequence = self.snapshot.sequence();
+            let mut cursor = Cursor::new(view, self.owner.id, sequence, options, KeyRange::default());
             match &last {
                 None => cursor.seek_to_first()?,
                 Some(last) => {

@@ -8,6 +8,7 @@ use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
 use super::state::IndexState;
 use crate::db::Core;
 use crate::read::cursor::Overlay;
+use crate::read::state::State;
 use crate::read::super_version::SuperVersion;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
@@ -42,9 +43,7 @@ pub(super) fn count(
     let tree = tree_view(core, index)?;
     let lower = bounds.lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
     let upper = bounds.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    if let (Some(lower), Some(upper)) = (&bounds.lower, &bounds.upper)
-        && lower >= upper
-    {
+    if bounds.is_empty() {
         return Ok(0);
     }
     let mut count = tree.map_or(Ok(0), |tree| tree.count(lower, upper))? as i64;
@@ -68,12 +67,9 @@ fn corrections(
     bounds: &Bounds,
     mut with: impl FnMut(&[u8], &[u8], i64) -> Result<bool>,
 ) -> Result<()> {
-    let Some(mut overlay) = Overlay::new(view, state.id, sequence) else { return Ok(()) };
-    overlay.seek(bounds.lower.as_deref())?;
+    let Some(mut overlay) = Overlay::new(view, state.id, sequence, bounds) else { return Ok(()) };
+    overlay.seek_to_first()?;
     while let Some(found) = overlay.next_key()? {
-        if bounds.upper.as_deref().is_some_and(|upper| found.key >= upper) {
-            break;
-        }
         let before = tree.map_or(Ok(false), |tree| tree.contains(found.key))?;
         let difference = i64::from(found.is_put) - i64::from(before);
         if difference != 0 && !with(found.key, found.value, difference)? {
@@ -84,14 +80,11 @@ fn corrections(
 }
 
 /// The entry that has `n` entries before it.
-pub(super) fn nth(index: &Index, sequence: SequenceNumber, n: u64) -> Result<Option<Entry>> {
-    let (core, state) = (index.core(), &index.state);
-    core.check_open()?;
-    let view = core.view.reference();
-    let found = entry(&view, state.id)?;
-    found.check_readable(sequence)?;
-    if state.is_deferred() && has_rows(&view, state.owner()) {
-        let mut cursor = IndexCursor::open(core, view, state.id, sequence, Bounds::default())?;
+pub(super) fn nth(index: &Index, State { view, sequence, .. }: &State, n: u64) -> Result<Option<Entry>> {
+    let (core, state, sequence) = (index.core(), &index.state, *sequence);
+    let found = entry(view, state.id)?;
+    if state.is_deferred() && has_rows(view, state.owner()) {
+        let mut cursor = IndexCursor::open(core, view.clone(), state.id, sequence, Bounds::default())?;
         cursor.seek_to_first()?;
         for _ in 0..n {
             if !cursor.valid() {
@@ -105,7 +98,7 @@ pub(super) fn nth(index: &Index, sequence: SequenceNumber, n: u64) -> Result<Opt
     // What the corrections so far have added.
     let mut added = 0i64;
     let mut hit = None;
-    corrections(&view, state, sequence, tree, &Bounds::default(), |key, value, difference| {
+    corrections(view, state, sequence, tree, &Bounds::default(), |key, value, difference| {
         let rank = tree.map_or(Ok(0), |tree| tree.rank(key))? as i64 + added;
         if (n as i64) < rank {
             return Ok(false);
@@ -123,7 +116,7 @@ pub(super) fn nth(index: &Index, sequence: SequenceNumber, n: u64) -> Result<Opt
         (None, None) => None,
     };
     let Some((key, covering)) = in_tree else { return Ok(None) };
-    if Overlay::new(&view, state.id, sequence).is_none() {
+    if IndexCursor::is_settled(view, state.id) {
         return Ok(Some((key, covering)));
     }
     // Its covering bytes may be others by now.

@@ -7,9 +7,10 @@
 //!    not: an entry is stale if a memtable holds a later version of its row, and that version has not renewed it (or it
 //!    would have a later sequence number itself). Without rows in memtables there is nothing to ask.
 use super::state::{IndexEntry, IndexState};
-use crate::db::Core;
+use crate::db::{Core, closed};
 use crate::read::cursor::Cursor;
 use crate::read::super_version::SuperVersion;
+use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::key_hash;
 use sapwood_base::ordered::composite::{
     Composite, end_bound_after, end_bound_at, prefix_end, put_bound_after, put_bound_at, put_escaped,
@@ -19,17 +20,26 @@ use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
 use sapwood_btree::{TreeCursor, TreeView};
 use sapwood_sstable::ReadOptions;
 use std::borrow::Cow;
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, Deref, RangeBounds};
 use std::sync::Arc;
 
 /// A range of composites: from the lower bound on, and below the upper one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub(crate) lower: Option<Vec<u8>>,
-    pub(crate) upper: Option<Vec<u8>>,
+pub(crate) struct Bounds(KeyRange);
+
+impl Deref for Bounds {
+    type Target = KeyRange;
+
+    fn deref(&self) -> &KeyRange {
+        &self.0
+    }
 }
 
 impl Bounds {
+    fn new(lower: Option<Vec<u8>>, upper: Option<Vec<u8>>) -> Bounds {
+        Bounds(KeyRange { lower: lower.map(Into::into), upper: upper.map(Into::into) })
+    }
+
     /// The entries whose index keys lie in `range`.
     pub(crate) fn of_range<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> Bounds {
         let at = |key: &K| {
@@ -42,18 +52,17 @@ impl Bounds {
             put_bound_after(&mut bound, key.as_ref());
             Some(bound)
         };
-        Bounds {
-            lower: match range.start_bound() {
-                Bound::Included(key) => at(key),
-                Bound::Excluded(key) => after(key),
-                Bound::Unbounded => None,
-            },
-            upper: match range.end_bound() {
-                Bound::Included(key) => after(key),
-                Bound::Excluded(key) => at(key),
-                Bound::Unbounded => None,
-            },
-        }
+        let lower = match range.start_bound() {
+            Bound::Included(key) => at(key),
+            Bound::Excluded(key) => after(key),
+            Bound::Unbounded => None,
+        };
+        let upper = match range.end_bound() {
+            Bound::Included(key) => after(key),
+            Bound::Excluded(key) => at(key),
+            Bound::Unbounded => None,
+        };
+        Bounds::new(lower, upper)
     }
 
     /// The entries with this index key.
@@ -61,7 +70,7 @@ impl Bounds {
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         put_bound_at(&mut lower, key);
         put_bound_after(&mut upper, key);
-        Bounds { lower: Some(lower), upper: Some(upper) }
+        Bounds::new(Some(lower), Some(upper))
     }
 
     /// The entries with an index key that is escaped already.
@@ -69,30 +78,21 @@ impl Bounds {
         let (mut lower, mut upper) = (escaped.to_vec(), escaped.to_vec());
         end_bound_at(&mut lower);
         end_bound_after(&mut upper);
-        Bounds { lower: Some(lower), upper: Some(upper) }
+        Bounds::new(Some(lower), Some(upper))
     }
 
     /// The entries whose index keys start with `prefix`.
     pub(crate) fn of_prefix(prefix: &[u8]) -> Bounds {
         let mut lower = Vec::new();
         put_escaped(&mut lower, prefix);
-        Bounds { lower: Some(lower), upper: prefix_end(prefix) }
-    }
-
-    #[inline]
-    fn is_below(&self, key: &[u8]) -> bool {
-        self.lower.as_deref().is_some_and(|lower| key < lower)
-    }
-
-    #[inline]
-    fn is_above(&self, key: &[u8]) -> bool {
-        self.upper.as_deref().is_some_and(|upper| key >= upper)
+        Bounds::new(Some(lower), prefix_end(prefix))
     }
 }
 
 /// A position among the entries of an index.
 ///
-/// Owns all it needs, so do not keep an idle one for long: what it reads stays until it is dropped. Entries come in the
+/// Owns all it needs, so do not keep an idle one for long: what it reads stays until it is dropped. It does not keep the
+/// database open (see [`Db`](crate::Db)). Entries come in the
 /// order of index keys, those of one index key in the order of primary keys.
 pub struct IndexCursor {
     inner: Inner,
@@ -103,7 +103,7 @@ pub struct IndexCursor {
 }
 
 enum Inner {
-    /// The bounds are the cursor's own.
+    /// The bounds are the cursor's own, in both forms.
     Tree(TreeCursor),
     Merged {
         cursor: Cursor,
@@ -186,8 +186,22 @@ impl IndexCursor {
         sequence: SequenceNumber,
         bounds: Bounds,
     ) -> Result<IndexCursor> {
+        tree_view(core, entry(&view, id)?)?;
+        IndexCursor::open_prepared(view, id, sequence, bounds)
+    }
+
+    /// The same without the database. REQUIRES: the index's tree was opened in this view, by [`tree_view`].
+    pub(crate) fn open_prepared(
+        view: Arc<SuperVersion>,
+        id: KeyspaceId,
+        sequence: SequenceNumber,
+        bounds: Bounds,
+    ) -> Result<IndexCursor> {
         let entry = entry(&view, id)?;
-        let tree = tree_view(core, entry)?.cloned();
+        let tree = match &entry.tree {
+            Some(tree) if tree.root.top.is_some() => Some(tree.opened().ok_or_else(closed)?.clone()),
+            _ => None,
+        };
         let rows = RowCheck::new(&view, &entry.state, sequence);
         let inner = match tree {
             Some(tree) if IndexCursor::is_settled(&view, id) => {
@@ -198,7 +212,8 @@ impl IndexCursor {
             tree => {
                 let through = entry.state.through();
                 let base = tree.map(|tree| (tree.cursor(Bound::Unbounded, Bound::Unbounded), through));
-                let cursor = Cursor::with_base(view.clone(), id, sequence, ReadOptions::default(), base);
+                let (options, range) = (ReadOptions::default(), bounds.0.clone());
+                let cursor = Cursor::with_base(view.clone(), id, sequence, options, range, base);
                 Inner::Merged { cursor, is_inside: false }
             }
         };
@@ -208,6 +223,14 @@ impl IndexCursor {
     /// How many stale entries it has passed over.
     pub(crate) fn stale_entries(&self) -> u64 {
         self.stale
+    }
+
+    /// How many versions of entries it has passed over: see [`Cursor::passed`].
+    pub(crate) fn passed_versions(&self) -> u64 {
+        match &self.inner {
+            Inner::Tree(_) => 0,
+            Inner::Merged { cursor, .. } => cursor.passed(),
+        }
     }
 
     /// Whether the tree is all there is, for an index in a view.
@@ -274,10 +297,7 @@ impl IndexCursor {
             Inner::Tree(cursor) => cursor.seek_to_first()?,
             Inner::Merged { cursor, is_inside } => {
                 *is_inside = false;
-                match &self.bounds.lower {
-                    Some(lower) => cursor.seek(lower)?,
-                    None => cursor.seek_to_first()?,
-                }
+                cursor.seek_to_first()?;
             }
         }
         self.settle::<true>()
@@ -289,10 +309,7 @@ impl IndexCursor {
             Inner::Tree(cursor) => cursor.seek_to_last()?,
             Inner::Merged { cursor, is_inside } => {
                 *is_inside = false;
-                match &self.bounds.upper {
-                    Some(upper) => cursor.seek_before(upper)?,
-                    None => cursor.seek_to_last()?,
-                }
+                cursor.seek_to_last()?;
             }
         }
         self.settle::<false>()
@@ -406,11 +423,7 @@ impl IndexCursor {
                     _ => return Ok(()),
                 },
                 Inner::Merged { cursor, is_inside } => {
-                    let is_outside = |key| match FORWARD {
-                        true => self.bounds.is_above(key),
-                        false => self.bounds.is_below(key),
-                    };
-                    if !cursor.valid() || is_outside(cursor.key()) {
+                    if !cursor.valid() {
                         return Ok(());
                     }
                     let primary_key = Composite::split(cursor.key())?.primary_key;

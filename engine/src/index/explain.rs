@@ -3,35 +3,33 @@
 //! The query is the ordinary one. Which blocks of delta runs and which pages of the tree it had to read is told from the
 //! state of the cache before it; of the rows, from gets with somebody who looks on.
 use super::Index;
-use super::cursor::{Bounds, dropped, entry, tree_view};
+use super::cursor::{Bounds, IndexCursor, dropped, entry, tree_view};
 use crate::read::explain::{
     Explain, ExplainedRows, ExplainedSource, Outcome, Place, count_blocks, tables_before, text,
 };
-use crate::read::snapshot::Snapshot;
+use crate::read::state::State;
 use sapwood_base::Result;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Reads at most `limit` entries within `bounds`, and their rows if asked to.
 pub(super) fn explain(
     index: &Index,
-    snapshot: &Snapshot,
+    State { view, sequence, .. }: &State,
     bounds: Bounds,
     limit: usize,
     reversed: bool,
     with_rows: bool,
 ) -> Result<Explain> {
     let core = index.core();
-    core.check_open()?;
     let env = &core.options.env;
-    let sequence = core.sequence_of(snapshot)?;
-    let view = core.view.reference();
+    let sequence = *sequence;
     let space = view.keyspace(index.state.id).ok_or_else(dropped)?;
-    let found = entry(&view, index.state.id)?;
-    let bound = |bound: &Option<Vec<u8>>| bound.as_deref().map_or(String::new(), text);
+    let found = entry(view, index.state.id)?;
+    let bound = |bound: &Option<Arc<[u8]>>| bound.as_deref().map_or(String::new(), text);
     let target = format!("{}..{}", bound(&bounds.lower), bound(&bounds.upper));
     let (mut lower, mut upper) = (bounds.lower.clone(), bounds.upper.clone());
-    let (mut sources, mut tables) =
-        tables_before(&view, space, lower.as_deref(), upper.as_deref(), reversed)?;
+    let (mut sources, mut tables) = tables_before(view, space, lower.as_deref(), upper.as_deref(), reversed)?;
     let tree = tree_view(core, found)?;
     let pages = match tree {
         Some(tree) => tree.pages_between(lower.as_deref(), upper.as_deref())?,
@@ -41,7 +39,7 @@ pub(super) fn explain(
     let start = env.now();
     let (mut entries, mut bytes, mut reached) = (0, 0, None);
     let mut rows = with_rows.then(ExplainedRows::default);
-    let mut cursor = index.open(Some(snapshot), bounds)?;
+    let mut cursor = IndexCursor::open_prepared(view.clone(), index.state.id, sequence, bounds)?;
     if limit > 0 {
         if reversed { cursor.seek_to_last()? } else { cursor.seek_to_first()? }
     }
@@ -54,7 +52,7 @@ pub(super) fn explain(
             return Err(super::verify::no_row(cursor.primary_key()));
         }
         if entries == limit as u64 {
-            reached = Some(cursor.composite().to_vec());
+            reached = Some(cursor.composite().into());
             break;
         }
         if reversed { cursor.prev()? } else { cursor.next()? }
@@ -89,6 +87,7 @@ pub(super) fn explain(
         sources,
         entries,
         bytes,
+        passed_versions: cursor.passed_versions(),
         stale_entries: cursor.stale_entries(),
         rows,
         time,

@@ -2,17 +2,24 @@
 use super::Index;
 use super::cursor::{Bounds, IndexCursor};
 use super::explain;
-use crate::keyspace::Keyspace;
+use super::state::IndexState;
+use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::read::explain::Explain;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
-use sapwood_base::Result;
+use crate::read::state::State;
+use crate::read::{Nobody, get_in_view};
 use sapwood_base::ordered::composite::{Composite, put_unescaped};
+use sapwood_base::{Error, Result};
+use std::sync::Arc;
 
 /// One entry of an index, and the way to its row.
+///
+/// Keeps memtables and tables of the state that it was read from until it is dropped; it does not keep the database open
+/// (see [`Db`](crate::Db)).
 pub struct Hit {
-    keyspace: Keyspace,
-    snapshot: Snapshot,
+    keyspace: Arc<KeyspaceState>,
+    state: State,
     /// Index key, primary key and covering bytes, one after the other.
     bytes: Vec<u8>,
     index_key_end: u32,
@@ -21,8 +28,8 @@ pub struct Hit {
 
 impl Hit {
     pub(super) fn new(
-        keyspace: &Keyspace,
-        snapshot: &Snapshot,
+        keyspace: &Arc<KeyspaceState>,
+        state: &State,
         composite: &[u8],
         covering: &[u8],
     ) -> Result<Hit> {
@@ -33,8 +40,8 @@ impl Hit {
         bytes.extend_from_slice(primary_key);
         let primary_key_end = bytes.len() as u32;
         bytes.extend_from_slice(covering);
-        let (keyspace, snapshot) = (keyspace.clone(), snapshot.clone());
-        Ok(Hit { keyspace, snapshot, bytes, index_key_end, primary_key_end })
+        let (keyspace, state) = (keyspace.clone(), state.clone());
+        Ok(Hit { keyspace, state, bytes, index_key_end, primary_key_end })
     }
 
     /// The index key.
@@ -56,8 +63,10 @@ impl Hit {
     ///
     /// Errors: `Corruption` if a block that it needs is damaged, or if there is no such row.
     pub fn record(&self) -> Result<Slice> {
-        let found = self.keyspace.get_at(self.primary_key(), &self.snapshot)?;
-        found.ok_or_else(|| super::verify::no_row(self.primary_key()))
+        let State { view, sequence, .. } = &self.state;
+        let guard = crossbeam_epoch::pin();
+        let found = get_in_view(view, &self.keyspace, self.primary_key(), *sequence, &guard, &mut Nobody)?;
+        found.map(|found| found.to_slice()).ok_or_else(|| super::verify::no_row(self.primary_key()))
     }
 }
 
@@ -73,32 +82,47 @@ impl std::fmt::Debug for Hit {
 
 /// Entries of an index, in the order of index keys, and of primary keys among those of one index key.
 ///
-/// Set it up with [`IndexIter::at`], [`IndexIter::rev`], [`IndexIter::limit`] before the first item. Owns all it needs;
-/// after an error it ends. It opens what it reads at the first item, and sees the state of that moment or the snapshot's.
+/// It sees the state at its creation, or the snapshot's, whatever is written later. Set it up with [`IndexIter::at`],
+/// [`IndexIter::rev`], [`IndexIter::limit`] before the first item. Owns all it needs, and so keeps memtables, tables and
+/// tree of that state until it is dropped; it does not keep the database open (see [`Db`](crate::Db)). After an error it
+/// ends.
 pub struct IndexIter {
-    index: Index,
+    keyspace: Arc<KeyspaceState>,
+    index: Arc<IndexState>,
+    /// What it reads, or why it cannot.
+    state: Result<State>,
     bounds: Option<Bounds>,
-    snapshot: Option<Snapshot>,
     limit: usize,
     reversed: bool,
     cursor: Option<IndexCursor>,
 }
 
 impl IndexIter {
-    pub(super) fn new(index: Index, bounds: Bounds) -> IndexIter {
+    pub(super) fn new(index: &Index, bounds: Bounds) -> IndexIter {
         IndexIter {
-            index,
+            keyspace: index.keyspace.state().clone(),
+            index: index.state.clone(),
+            state: index.read_state(None),
             bounds: Some(bounds),
-            snapshot: None,
             limit: usize::MAX,
             reversed: false,
             cursor: None,
         }
     }
 
+    /// A handle of the index, which keeps the database open.
+    fn handle(&self, state: &State) -> Result<Index> {
+        let db = state.database()?;
+        Ok(Index::new(Keyspace::new(&db, &self.keyspace), self.index.clone()))
+    }
+
     /// Reads the state that `snapshot` sees.
     pub fn at(mut self, snapshot: &Snapshot) -> IndexIter {
-        self.snapshot = Some(snapshot.clone());
+        // The view of the creation may be older than the snapshot; and the index may not have been complete yet.
+        self.state = match &self.state {
+            Ok(state) => self.handle(state).and_then(|index| index.read_state(Some(snapshot))),
+            Err(error) => Err(error.duplicate()),
+        };
         self
     }
 
@@ -127,18 +151,20 @@ impl IndexIter {
     }
 
     fn explain_it(self, with_rows: bool) -> Result<Explain> {
-        let snapshot = self.snapshot.unwrap_or_else(|| self.index.core().snapshot());
-        let bounds = self.bounds.unwrap_or_default();
-        explain::explain(&self.index, &snapshot, bounds, self.limit, self.reversed, with_rows)
+        let state = self.state.as_ref().map_err(Error::duplicate)?;
+        let index = self.handle(state)?;
+        let bounds = self.bounds.clone().unwrap_or_default();
+        explain::explain(&index, state, bounds, self.limit, self.reversed, with_rows)
     }
 
     fn advance(&mut self) -> Result<Option<Hit>> {
-        let snapshot = self.snapshot.get_or_insert_with(|| self.index.core().snapshot());
+        let state = self.state.as_ref().map_err(Error::duplicate)?;
         match (&mut self.cursor, self.bounds.take()) {
             (Some(cursor), _) if self.reversed => cursor.prev()?,
             (Some(cursor), _) => cursor.next()?,
             (None, Some(bounds)) => {
-                let mut cursor = self.index.open(Some(snapshot), bounds)?;
+                let State { view, sequence, .. } = state.clone();
+                let mut cursor = IndexCursor::open_prepared(view, self.index.id, sequence, bounds)?;
                 if self.reversed {
                     cursor.seek_to_last()?;
                 } else {
@@ -152,7 +178,7 @@ impl IndexIter {
             self.cursor = None;
             return Ok(None);
         };
-        Hit::new(&self.index.keyspace, snapshot, cursor.composite(), cursor.covering()).map(Some)
+        Hit::new(&self.keyspace, state, cursor.composite(), cursor.covering()).map(Some)
     }
 }
 

@@ -150,11 +150,11 @@ impl<'a> Rows<'a> {
 
     #[inline]
     fn find(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
-        let (core, sequence, guard) = (self.index.core(), self.sequence, self.guard);
+        let (sequence, guard) = (self.sequence, self.guard);
         if !self.in_memtables {
-            return get_in_tables(core, self.space, primary_key, sequence, guard);
+            return get_in_tables(self.space, primary_key, sequence, guard);
         }
         let keyspace = self.index.keyspace.state();
-        get_in_view(core, self.view, keyspace, primary_key, sequence, guard, &mut Nobody)
+        get_in_view(self.view, keyspace, primary_key, sequence, guard, &mut Nobody)
     }
 }

@@ -240,6 +240,12 @@ impl TreeState {
         }
     }
 
+    /// The same if it was asked for before.
+    #[inline]
+    pub(crate) fn opened(&self) -> Option<&TreeView> {
+        self.view.get()
+    }
+
     #[cold]
     fn open(&self, core: &Core) -> Result<&TreeView> {
         if core.options.read_only {

@@ -3,7 +3,7 @@
 //! It merges the memtables and runs of its view, and of the versions of a key shows the newest one that its sequence
 //! number sees, unless that is a tombstone.
 use crate::read::super_version::SuperVersion;
-use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
+use sapwood_base::iterator::{InternalIterator, KeyRange, merging::MergingIterator};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_btree::TreeCursor;
@@ -158,6 +158,7 @@ enum State {
 /// What lies on top of the tree of an index: the newest version of each entry, deletions too.
 pub(crate) struct Overlay {
     merged: MergingIterator<Source>,
+    range: KeyRange,
     sequence: SequenceNumber,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -173,15 +174,17 @@ pub(crate) struct Overlaid<'a> {
 }
 
 impl Overlay {
-    /// The overlay that `sequence` sees; `None` if there is nothing in it. Not positioned.
+    /// The overlay within `range` that `sequence` sees; `None` if there is nothing in it. Not positioned.
     pub(crate) fn new(
         view: &Arc<SuperVersion>,
         keyspace: KeyspaceId,
         sequence: SequenceNumber,
+        range: &KeyRange,
     ) -> Option<Overlay> {
-        let sources = sources(view, keyspace, ReadOptions::default());
+        let sources = sources(view, keyspace, ReadOptions::default(), range);
         (!sources.is_empty()).then(|| Overlay {
             merged: MergingIterator::new(sources),
+            range: range.clone(),
             sequence,
             key: Vec::new(),
             value: Vec::new(),
@@ -190,18 +193,18 @@ impl Overlay {
         })
     }
 
-    /// Goes to before the first entry at or above `target`.
-    pub(crate) fn seek(&mut self, target: Option<&[u8]>) -> Result<()> {
+    /// Goes to before the first entry.
+    pub(crate) fn seek_to_first(&mut self) -> Result<()> {
         self.is_first = true;
-        match target {
-            Some(target) => self.merged.seek(target),
+        match &self.range.lower {
+            Some(lower) => self.merged.seek(lower),
             None => self.merged.seek_to_first(),
         }
     }
 
     /// The next entry that the sequence number sees a version of.
     pub(crate) fn next_key(&mut self) -> Result<Option<Overlaid<'_>>> {
-        while self.merged.valid() {
+        while self.merged.valid() && !self.range.is_above(self.merged.key()) {
             let is_old = !self.is_first && self.merged.key() == self.key.as_slice();
             if is_old || self.merged.sequence() > self.sequence {
                 self.merged.next()?;
@@ -220,8 +223,8 @@ impl Overlay {
     }
 }
 
-/// The memtables and runs of a keyspace that hold anything, newest first.
-fn sources(view: &SuperVersion, keyspace: KeyspaceId, options: ReadOptions) -> Vec<Source> {
+/// The memtables and runs of a keyspace that hold anything, newest first, for a reader that stays within `range`.
+fn sources(view: &SuperVersion, keyspace: KeyspaceId, options: ReadOptions, range: &KeyRange) -> Vec<Source> {
     let mut sources = Vec::new();
     for generation in &view.generations {
         if generation.memtable.entries_of(keyspace) > 0 {
@@ -230,7 +233,7 @@ fn sources(view: &SuperVersion, keyspace: KeyspaceId, options: ReadOptions) -> V
     }
     if let Some(keyspace) = view.keyspace(keyspace) {
         for run in &keyspace.version.runs {
-            sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options))));
+            sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options)).within(range)));
         }
     }
     sources
@@ -239,7 +242,8 @@ fn sources(view: &SuperVersion, keyspace: KeyspaceId, options: ReadOptions) -> V
 /// A position among the visible entries of a keyspace.
 ///
 /// Owns all it needs (`'static`, `Send`): tables and memtables it reads stay until it is dropped, so do not keep an
-/// idle cursor for long. It sees the state at its creation (or the snapshot's), whatever is written later.
+/// idle cursor for long. It sees the state at its creation (or the snapshot's), whatever is written later. It does not keep
+/// the database open (see [`Db`](crate::Db)).
 pub struct Cursor {
     merged: MergingIterator<Source>,
     sequence: SequenceNumber,
@@ -250,6 +254,10 @@ pub struct Cursor {
     value: Vec<u8>,
     /// Of the entry, while going backward.
     entry_sequence: SequenceNumber,
+    /// Where it ends, on both sides. No source goes on behind its end, whatever it would find there.
+    range: KeyRange,
+    /// Versions that were passed over.
+    passed: u64,
     _view: Arc<SuperVersion>,
 }
 
@@ -259,8 +267,9 @@ impl Cursor {
         keyspace: KeyspaceId,
         sequence: SequenceNumber,
         options: ReadOptions,
+        range: KeyRange,
     ) -> Cursor {
-        Cursor::with_base(view, keyspace, sequence, options, None)
+        Cursor::with_base(view, keyspace, sequence, options, range, None)
     }
 
     /// A cursor over what lies on top of a tree, and the tree, whose entries count as written at the number beside it.
@@ -269,9 +278,10 @@ impl Cursor {
         keyspace: KeyspaceId,
         sequence: SequenceNumber,
         options: ReadOptions,
+        range: KeyRange,
         base: Option<(TreeCursor, SequenceNumber)>,
     ) -> Cursor {
-        let mut sources = sources(&view, keyspace, options);
+        let mut sources = sources(&view, keyspace, options, &range);
         sources.extend(base.map(|(cursor, sequence)| Source::Tree(TreeSource { cursor, sequence })));
         Cursor {
             merged: MergingIterator::new(sources),
@@ -281,6 +291,8 @@ impl Cursor {
             key: Vec::new(),
             value: Vec::new(),
             entry_sequence: SequenceNumber::ZERO,
+            range,
+            passed: 0,
             _view: view,
         }
     }
@@ -323,38 +335,54 @@ impl Cursor {
     /// Moves to the first entry.
     pub fn seek_to_first(&mut self) -> Result<()> {
         self.state = State::Nowhere;
-        self.merged.seek_to_first()?;
+        match &self.range.lower {
+            Some(lower) => self.merged.seek(lower)?,
+            None => self.merged.seek_to_first()?,
+        }
         self.settle_forward(false)
     }
 
     /// Moves to the last entry.
     pub fn seek_to_last(&mut self) -> Result<()> {
         self.state = State::Nowhere;
-        self.merged.seek_to_last()?;
+        match &self.range.upper {
+            Some(upper) => self.merged.seek_before(upper)?,
+            None => self.merged.seek_to_last()?,
+        }
         self.settle_backward()
     }
 
     /// Moves to the first entry whose key is `>= target`.
     pub fn seek(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
+        let target = target.as_ref();
+        if self.range.is_below(target) {
+            return self.seek_to_first();
+        }
         self.state = State::Nowhere;
-        self.merged.seek(target.as_ref())?;
+        if self.range.is_above(target) {
+            return Ok(());
+        }
+        self.merged.seek(target)?;
         self.settle_forward(false)
     }
 
     /// Moves to the last entry whose key is `<= target`.
     pub fn seek_for_prev(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
-        let target = target.as_ref();
-        self.seek(target)?;
-        if self.valid() && self.key() == target {
-            return Ok(());
-        }
-        self.seek_before(target)
+        // The next key that there can be. Looking for the target itself first would mean to go forward from there.
+        self.seek_before([target.as_ref(), &[0]].concat())
     }
 
     /// Moves to the last entry whose key is `< target`.
     pub fn seek_before(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
+        let target = target.as_ref();
+        if self.range.is_above(target) {
+            return self.seek_to_last();
+        }
         self.state = State::Nowhere;
-        self.merged.seek_before(target.as_ref())?;
+        if self.range.is_below(target) {
+            return Ok(());
+        }
+        self.merged.seek_before(target)?;
         self.settle_backward()
     }
 
@@ -376,7 +404,7 @@ impl Cursor {
     fn next_with_a_look(&mut self) -> Result<()> {
         self.next_settled()?;
         if self.state == State::Forward {
-            self.plain = self.merged.plain_ahead(self.sequence, None);
+            self.plain = self.merged.plain_ahead(self.sequence, self.range.upper.as_deref());
         }
         Ok(())
     }
@@ -427,7 +455,7 @@ impl Cursor {
     fn prev_with_a_look(&mut self) -> Result<()> {
         self.prev_settled()?;
         if self.state == State::BackwardSingle {
-            self.plain = self.merged.plain_behind(self.sequence, None);
+            self.plain = self.merged.plain_behind(self.sequence, self.range.lower.as_deref());
         }
         Ok(())
     }
@@ -463,21 +491,32 @@ impl Cursor {
         }
     }
 
+    /// How many versions it has passed over on its way: deletions, what they hide, and what is too old or too new.
+    pub(crate) fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// Goes on to the first visible entry. With `skip`, versions of the key in `self.key` are passed over.
     #[inline]
     fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
         self.plain = 0;
         while self.merged.valid() {
             let key = self.merged.key();
+            if self.range.is_above(key) && !planted::is(Bug::BoundsNotHandedOn) {
+                return Ok(());
+            }
             if self.merged.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
                 if self.merged.kind() == ValueKind::Put {
-                    self.state = State::Forward;
+                    if !planted::is(Bug::BoundsNotHandedOn) || !self.range.is_above(key) {
+                        self.state = State::Forward;
+                    }
                     return Ok(());
                 }
                 self.key.clear();
                 self.key.extend_from_slice(key);
                 skip = true;
             }
+            self.passed += 1;
             self.merged.next()?;
         }
         Ok(())
@@ -487,12 +526,13 @@ impl Cursor {
     #[inline]
     fn settle_backward(&mut self) -> Result<()> {
         self.plain = 0;
-        while self.merged.valid() {
+        while self.merged.valid() && !self.range.is_below(self.merged.key()) {
             if !self.merged.may_repeat_before() {
                 if self.merged.sequence() <= self.sequence && self.merged.kind() == ValueKind::Put {
                     self.state = State::BackwardSingle;
                     return Ok(());
                 }
+                self.passed += 1;
                 self.merged.prev()?;
                 continue;
             }
@@ -509,9 +549,11 @@ impl Cursor {
                         self.value.extend_from_slice(self.merged.value());
                     }
                 }
+                self.passed += 1;
                 self.merged.prev()?;
             }
             if visible {
+                self.passed -= 1;
                 self.state = State::Backward;
                 return Ok(());
             }

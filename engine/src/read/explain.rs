@@ -7,11 +7,11 @@
 //! [`Keyspace::explain_get`]: crate::Keyspace::explain_get
 //! [`IndexIter::explain`]: crate::IndexIter::explain
 use super::iterator::Iter;
-use super::snapshot::Snapshot;
+use super::state::State;
 use super::super_version::{KeyspaceView, SuperVersion};
 use super::{Observer, get_observed};
 use crate::db::Core;
-use crate::keyspace::{Keyspace, KeyspaceState};
+use crate::keyspace::KeyspaceState;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::Table;
@@ -45,6 +45,9 @@ pub struct Explain {
     pub entries: u64,
     /// How many bytes their keys and values have; of a get, the value.
     pub bytes: u64,
+    /// Versions that a scan met and passed over: deletions, what they hide, what is older than the newest version that it
+    /// sees or newer than the state that it reads. A scan never goes on behind the end of its range to find some.
+    pub passed_versions: u64,
     /// Entries of an index that were passed over because their rows have changed since.
     pub stale_entries: u64,
     /// The rows of the entries, if they were asked for.
@@ -282,6 +285,7 @@ pub(crate) fn get(
         sources: listener.sources,
         entries: u64::from(found.is_some()),
         bytes: found.map_or(0, |found| found.bytes().len() as u64),
+        passed_versions: 0,
         stale_entries: 0,
         rows: None,
         time,
@@ -326,34 +330,31 @@ pub(crate) struct Before {
     is_cached: Vec<bool>,
 }
 
-/// Reads `iter`, which has these bounds and this snapshot.
+/// Reads `iter`, which has these bounds and this state.
 pub(crate) fn scan(
-    keyspace: &Keyspace,
+    core: &Core,
+    keyspace: &KeyspaceState,
     (lower, upper): Bounds,
     reversed: bool,
-    snapshot: &Snapshot,
-    iter: Iter,
+    State { view, sequence, .. }: &State,
+    mut iter: Iter,
 ) -> Result<Explain> {
-    let core = keyspace.core();
-    core.check_open()?;
-    keyspace.check_alive()?;
     let env = &core.options.env;
     let target = format!("{}{}", lower_text(&lower), upper_text(&upper));
     let (mut lower, mut upper) = (key_of(&lower), key_of(&upper));
-    let view = core.view.reference();
-    let (mut all, mut tables) = match view.keyspace(keyspace.id()) {
-        Some(space) => tables_before(&view, space, lower.as_deref(), upper.as_deref(), reversed)?,
+    let (mut all, mut tables) = match view.keyspace(keyspace.id) {
+        Some(space) => tables_before(view, space, lower.as_deref(), upper.as_deref(), reversed)?,
         None => Default::default(),
     };
     let (mut entries, mut bytes, mut reached) = (0, 0, Vec::new());
     let start = env.now();
     let mut at_end = true;
     let limit = iter.remaining();
-    for entry in iter {
-        let (key, value) = entry?.into_parts();
+    for entry in iter.by_ref() {
+        let entry = entry?;
         entries += 1;
-        bytes += (key.len() + value.len()) as u64;
-        reached = key;
+        bytes += (entry.key().len() + entry.value().map_or(0, |value| value.len())) as u64;
+        reached = entry.into_key();
         at_end = entries < limit as u64;
     }
     let time = env.now().saturating_sub(start);
@@ -366,13 +367,14 @@ pub(crate) fn scan(
     count_blocks(tables, lower.as_deref(), upper.as_deref(), &mut all);
     Ok(Explain {
         operation: "scan",
-        keyspace: keyspace.name().to_string(),
+        keyspace: keyspace.name.clone(),
         index: None,
         target,
-        sequence: snapshot.sequence().0,
+        sequence: sequence.0,
         sources: all,
         entries,
         bytes,
+        passed_versions: iter.passed(),
         stale_entries: 0,
         rows: None,
         time,
@@ -537,6 +539,9 @@ impl fmt::Display for Explain {
             writeln!(f, "{read_bytes} bytes read, {} us", micros(*time))?;
         }
         write!(f, "{entries} entries, {bytes} bytes, ")?;
+        if self.passed_versions > 0 {
+            write!(f, "{} versions passed over, ", self.passed_versions)?;
+        }
         if self.index.is_some() {
             write!(f, "{} stale ones passed over, ", self.stale_entries)?;
         }

@@ -1,17 +1,23 @@
 //! Ranges as Rust iterators, from both ends.
-use crate::keyspace::Keyspace;
+use crate::keyspace::{Keyspace, KeyspaceState};
 use crate::read::cursor::Cursor;
 use crate::read::explain::{self, Explain};
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
-use sapwood_base::Result;
+use crate::read::state::State;
+use sapwood_base::iterator::KeyRange;
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Error, Result};
+use sapwood_sstable::ReadOptions;
 use std::ops::Bound;
+use std::sync::Arc;
 
 /// One entry of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     key: Vec<u8>,
-    value: Slice,
+    /// `None` if values are not read.
+    value: Option<Slice>,
 }
 
 impl Entry {
@@ -20,66 +26,83 @@ impl Entry {
         &self.key
     }
 
-    /// The value.
-    pub fn value(&self) -> Result<Slice> {
-        Ok(self.value.clone())
+    /// The key, without a copy.
+    pub fn into_key(self) -> Vec<u8> {
+        self.key
     }
 
-    /// Key and value.
+    /// The value.
+    ///
+    /// Errors: `InvalidArgument` if the iterator reads [`Iter::keys_only`].
+    pub fn value(&self) -> Result<Slice> {
+        self.value.clone().ok_or_else(|| Error::invalid_argument(NOT_READ))
+    }
+
+    /// Key and value. [`Entry::into_key`] is for iterators that read [`Iter::keys_only`].
+    ///
+    /// # Panics
+    /// If the value was not read.
     pub fn into_parts(self) -> (Vec<u8>, Slice) {
-        (self.key, self.value)
+        (self.key, self.value.expect(NOT_READ))
     }
 }
 
+const NOT_READ: &str = "the value was not read: the iterator is one of keys only";
+
 /// The entries of a range, in key order.
 ///
-/// Set it up with [`Iter::at`], [`Iter::limit`], [`Iter::keys_only`] before the first item. Owns all it needs; both
-/// ends can be taken in any mix; after an error it ends.
-///
-/// It opens what it reads at the first item and sees the state of that moment, or the snapshot's.
+/// It sees the state at its creation, or the snapshot's, whatever is written later. Set it up with [`Iter::at`],
+/// [`Iter::limit`], [`Iter::keys_only`] before the first item. Owns all it needs, and so keeps memtables and tables of
+/// that state until it is dropped; it does not keep the database open (see [`Db`](crate::Db)). Both ends can be taken in
+/// any mix; after an error it ends.
 pub struct Iter {
-    keyspace: Keyspace,
-    lower: Bound<Vec<u8>>,
-    upper: Bound<Vec<u8>>,
-    snapshot: Option<Snapshot>,
+    keyspace: Arc<KeyspaceState>,
+    /// What it reads, or why it cannot.
+    state: Result<State>,
+    range: KeyRange,
+    /// The bounds as they were given, for [`Iter::explain`]: without and with the key itself.
+    excludes_lower: bool,
+    includes_upper: bool,
     limit: usize,
     keys_only: bool,
     reversed: bool,
     front: Option<Cursor>,
     back: Option<Cursor>,
-    /// Fixes the state for the second end.
-    fixed: Option<Snapshot>,
     done: bool,
+    /// Versions that cursors passed over which are gone.
+    passed: u64,
 }
 
 impl Iter {
-    pub(crate) fn new(keyspace: Keyspace, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> Iter {
-        let done = match (&lower, &upper) {
-            (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
-            (
-                Bound::Included(lower) | Bound::Excluded(lower),
-                Bound::Included(upper) | Bound::Excluded(upper),
-            ) => lower >= upper,
-            _ => false,
-        };
+    pub(crate) fn new(keyspace: &Keyspace, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Iter {
+        let range = KeyRange::new(lower, upper);
+        let state = State::new(keyspace, None);
+        // An error is the first item, whatever the range.
+        let done = range.is_empty() && state.is_ok();
         Iter {
-            keyspace,
-            lower,
-            upper,
-            snapshot: None,
+            keyspace: keyspace.state().clone(),
+            state,
+            range,
+            excludes_lower: matches!(lower, Bound::Excluded(_)),
+            includes_upper: matches!(upper, Bound::Included(_)),
             limit: usize::MAX,
             keys_only: false,
             reversed: false,
             front: None,
             back: None,
-            fixed: None,
             done,
+            passed: 0,
         }
     }
 
     /// Reads the state that `snapshot` sees.
     pub fn at(mut self, snapshot: &Snapshot) -> Iter {
-        self.snapshot = Some(snapshot.clone());
+        // The view of the creation may be older than the snapshot.
+        self.state = self.state.and_then(|state| {
+            let db = state.database()?;
+            State::new(&Keyspace::new(&db, &self.keyspace), Some(snapshot))
+        });
+        self.done &= self.state.is_ok();
         self
     }
 
@@ -100,7 +123,13 @@ impl Iter {
         self.limit
     }
 
-    /// Leaves the values empty.
+    /// How many versions were passed over.
+    pub(crate) fn passed(&self) -> u64 {
+        let cursors = [&self.front, &self.back];
+        self.passed + cursors.into_iter().flatten().map(Cursor::passed).sum::<u64>()
+    }
+
+    /// Reads no values: [`Entry::value`] is an error then.
     pub fn keys_only(mut self) -> Iter {
         self.keys_only = true;
         self
@@ -108,47 +137,49 @@ impl Iter {
 
     /// Reads the range to its end, or to the limit, and tells what was looked at.
     ///
-    /// Errors: the first one that the iterator meets.
+    /// Errors: the first one that the iterator meets; `Closed` if the database is no longer open.
     pub fn explain(self) -> Result<Explain> {
-        let bounds = (self.lower.clone(), self.upper.clone());
+        let state = match &self.state {
+            Ok(state) => state.clone(),
+            Err(error) => return Err(error.duplicate()),
+        };
+        let db = state.database()?;
+        let key = |bound: &Option<Arc<[u8]>>, has_zero: bool| {
+            let key = bound.as_deref()?;
+            Some(key[..key.len() - usize::from(has_zero)].to_vec())
+        };
+        let lower = match (key(&self.range.lower, self.excludes_lower), self.excludes_lower) {
+            (Some(key), true) => Bound::Excluded(key),
+            (Some(key), false) => Bound::Included(key),
+            (None, _) => Bound::Unbounded,
+        };
+        let upper = match (key(&self.range.upper, self.includes_upper), self.includes_upper) {
+            (Some(key), true) => Bound::Included(key),
+            (Some(key), false) => Bound::Excluded(key),
+            (None, _) => Bound::Unbounded,
+        };
         let (keyspace, reversed) = (self.keyspace.clone(), self.reversed);
-        let snapshot = self.snapshot.clone().unwrap_or_else(|| keyspace.snapshot());
-        explain::scan(&keyspace, bounds, reversed, &snapshot, self.at(&snapshot))
+        explain::scan(&db.core, &keyspace, (lower, upper), reversed, &state, self)
     }
 
-    fn open(&mut self) -> Result<Cursor> {
-        let snapshot = self.snapshot.as_ref().or(self.fixed.as_ref());
-        match snapshot {
-            Some(snapshot) => self.keyspace.cursor_at(snapshot),
-            None => {
-                // The state is fixed at the first item, so that both ends agree.
-                let snapshot = self.keyspace.snapshot();
-                let cursor = self.keyspace.cursor_at(&snapshot)?;
-                self.fixed = Some(snapshot);
-                Ok(cursor)
-            }
+    fn open(&self) -> Result<Cursor> {
+        let State { mut view, mut sequence, .. } = match &self.state {
+            Ok(state) => state.clone(),
+            Err(error) => return Err(error.duplicate()),
+        };
+        if planted::is(Bug::IterSeesLater)
+            && let Ok(db) = self.state.as_ref().map_or_else(|error| Err(error.duplicate()), State::database)
+        {
+            (view, sequence) = (db.core.view.reference(), db.core.visible_sequence());
         }
+        Ok(Cursor::new(view, self.keyspace.id, sequence, ReadOptions::default(), self.range.clone()))
     }
 
-    fn entry(&mut self, front: bool) -> Entry {
+    fn entry(&self, front: bool) -> Entry {
         let cursor = if front { &self.front } else { &self.back };
         let cursor = cursor.as_ref().expect("positioned");
-        let value = if self.keys_only { Slice::copied(&[]) } else { Slice::copied(cursor.value()) };
+        let value = (!self.keys_only).then(|| Slice::copied(cursor.value()));
         Entry { key: cursor.key().to_vec(), value }
-    }
-
-    fn within(&self, key: &[u8]) -> bool {
-        let above = match &self.lower {
-            Bound::Included(lower) => key >= lower.as_slice(),
-            Bound::Excluded(lower) => key > lower.as_slice(),
-            Bound::Unbounded => true,
-        };
-        above
-            && match &self.upper {
-                Bound::Included(upper) => key <= upper.as_slice(),
-                Bound::Excluded(upper) => key < upper.as_slice(),
-                Bound::Unbounded => true,
-            }
     }
 
     fn advance_front(&mut self) -> Result<bool> {
@@ -156,23 +187,12 @@ impl Iter {
             Some(cursor) => cursor.next()?,
             None => {
                 let mut cursor = self.open()?;
-                match &self.lower {
-                    Bound::Included(lower) => cursor.seek(lower)?,
-                    Bound::Excluded(lower) => {
-                        cursor.seek(lower)?;
-                        if cursor.valid() && cursor.key() == lower.as_slice() {
-                            cursor.next()?;
-                        }
-                    }
-                    Bound::Unbounded => cursor.seek_to_first()?,
-                }
+                cursor.seek_to_first()?;
                 self.front = Some(cursor);
             }
         }
         let front = self.front.as_ref().expect("opened");
-        Ok(front.valid()
-            && self.within(front.key())
-            && self.back.as_ref().is_none_or(|back| back.valid() && front.key() < back.key()))
+        Ok(front.valid() && self.back.as_ref().is_none_or(|back| back.valid() && front.key() < back.key()))
     }
 
     fn advance_back(&mut self) -> Result<bool> {
@@ -180,18 +200,12 @@ impl Iter {
             Some(cursor) => cursor.prev()?,
             None => {
                 let mut cursor = self.open()?;
-                match &self.upper {
-                    Bound::Included(upper) => cursor.seek_for_prev(upper)?,
-                    Bound::Excluded(upper) => cursor.seek_before(upper)?,
-                    Bound::Unbounded => cursor.seek_to_last()?,
-                }
+                cursor.seek_to_last()?;
                 self.back = Some(cursor);
             }
         }
         let back = self.back.as_ref().expect("opened");
-        Ok(back.valid()
-            && self.within(back.key())
-            && self.front.as_ref().is_none_or(|front| front.valid() && front.key() < back.key()))
+        Ok(back.valid() && self.front.as_ref().is_none_or(|front| front.valid() && front.key() < back.key()))
     }
 
     fn take(&mut self, front: bool) -> Option<Result<Entry>> {
@@ -205,6 +219,7 @@ impl Iter {
             }
             Ok(false) => {
                 self.done = true;
+                self.passed = self.passed();
                 self.front = None;
                 self.back = None;
                 None

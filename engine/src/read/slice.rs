@@ -16,7 +16,7 @@ const GUESSED_BYTES: usize = 128;
 ///
 /// Small values are copied. A large one may pin the block of the buffer cache that holds it, and one of a `multi_get` may
 /// share its memory, up to 16 KiB, with others: keep such slices no longer than needed, or [`Slice::detach`] them. Cheap to
-/// clone.
+/// clone. It does not keep the database open (see [`Db`](crate::Db)), and stays as it is when that is closed.
 #[derive(Clone)]
 pub struct Slice(Repr);
 

@@ -23,7 +23,7 @@ impl SnapshotList {
 /// A view of all keyspaces at one point of the history. Costs nothing to take; what it sees is kept until the last
 /// clone is dropped.
 ///
-/// Holds no reference to the database: after [`crate::Db::close`] it can no longer be read at.
+/// It does not keep the database open (see [`Db`](crate::Db)), and can no longer be read at when that is closed.
 #[derive(Clone)]
 pub struct Snapshot {
     inner: Arc<Registered>,

@@ -697,7 +697,13 @@ impl Driver {
                 _ => want.pop_back(),
             };
             left -= usize::from(expected.is_some());
-            let got = got.map(|entry| entry.into_parts());
+            if range.keys_only && got.as_ref().is_some_and(|entry| entry.value().is_ok()) {
+                return violation("O7: an iterator of keys only shows a value");
+            }
+            let got = got.map(|entry| match range.keys_only {
+                true => (entry.into_key(), Vec::new()),
+                false => (entry.key().to_vec(), entry.into_parts().1.to_vec()),
+            });
             let expected =
                 expected.map(|(key, value)| (key.as_slice(), if range.keys_only { &[] } else { &value[..] }));
             if got.as_ref().map(|(key, value)| (key.as_slice(), &value[..])) != expected {

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 mod late_sync;
 mod scarcity;
+mod scans;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -115,6 +116,21 @@ pub const PROBES: &[Probe] = &[
         name: "reading-while-merging",
         asks: "do gets see the newest while tables change?",
         run: merging,
+    },
+    Probe {
+        name: "scan-bounds",
+        asks: "does a scan end where its range does, whatever was deleted behind it?",
+        run: scans::bounds_are_handed_on,
+    },
+    Probe {
+        name: "iterator-state",
+        asks: "does an iterator see what there was when it was made?",
+        run: scans::iterators_fix_their_state,
+    },
+    Probe {
+        name: "readers-and-close",
+        asks: "do readers go on without the database, and without keeping it open?",
+        run: scans::readers_do_not_keep_it_open,
     },
     Probe {
         name: "index-log",

@@ -106,6 +106,8 @@ fn detector(bug: Bug) -> Detector {
         SnapshotBoundary | SnapshotsIgnored => Probe("tiny-batch"),
         OverwrittenVersionsStay | ObsoleteTablesStay => Probe("space"),
         PrefixBound => Probe("prefix"),
+        BoundsNotHandedOn => Probe("scan-bounds"),
+        IterSeesLater => Probe("iterator-state"),
         ErrorSwallowed => Probe("flush-error"),
         FullDiskIsFinal => Probe("full-disk"),
         MemtableGrows => Probe("memory"),

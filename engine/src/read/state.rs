@@ -1,0 +1,45 @@
+//! The state of a database that an iterator, a cursor or an entry of an index goes on reading.
+//!
+//! It is fixed by a view and a sequence number, and holds no reference to the database: it does not keep it open, and what
+//! the view has stays readable when it is closed.
+use crate::db::{DbInner, closed};
+use crate::keyspace::Keyspace;
+use crate::read::snapshot::Snapshot;
+use crate::read::super_version::SuperVersion;
+use sapwood_base::{Result, SequenceNumber};
+use std::sync::{Arc, Weak};
+
+/// One state of a database.
+#[derive(Clone)]
+pub(crate) struct State {
+    db: Weak<DbInner>,
+    pub(crate) view: Arc<SuperVersion>,
+    pub(crate) sequence: SequenceNumber,
+}
+
+impl State {
+    /// The latest state, or the one that `snapshot` sees, to read `keyspace` in.
+    ///
+    /// # Errors
+    /// `Closed` if database or keyspace is no longer there, `InvalidArgument` for a snapshot of another database.
+    pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<&Snapshot>) -> Result<State> {
+        let (db, core) = (keyspace.database(), keyspace.core());
+        core.check_open()?;
+        keyspace.check_alive()?;
+        let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
+        // In this order: see `super_version`.
+        let view = core.view.reference();
+        let sequence = at.unwrap_or_else(|| core.visible_sequence());
+        Ok(State { db: Arc::downgrade(db), view, sequence })
+    }
+
+    /// The database, while it is open.
+    ///
+    /// # Errors
+    /// `Closed` if it is not.
+    pub(crate) fn database(&self) -> Result<Arc<DbInner>> {
+        let db = self.db.upgrade().ok_or_else(closed)?;
+        db.core.check_open()?;
+        Ok(db)
+    }
+}
