@@ -5,6 +5,7 @@
 //!
 //! Everything on the path of an operation is inlined and adds nothing to the engine's own cost.
 use crate::flags::Flags;
+use crate::report::Written;
 use crate::report::statistics::{Figures, Level};
 use sapwood::stats::KeyspaceStats;
 use sapwood::{
@@ -14,10 +15,11 @@ use sapwood::{
 use sapwood_base::{Error, Result};
 use sapwood_bench::keys::KeyBuffer;
 use sapwood_bench::zipfian::spread;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use sapwood::{Cursor, Snapshot};
 
@@ -49,8 +51,8 @@ impl WriteMode {
 pub struct Engine {
     db: Db,
     keyspaces: Vec<Keyspace>,
-    /// Write operations that benchmarks have counted.
-    writes: AtomicU64,
+    /// What each thread of a benchmark has written, dead ones too.
+    written: Mutex<Vec<Arc<Written>>>,
     /// The figures at the last `resetstats`.
     baseline: Mutex<Figures>,
 }
@@ -70,7 +72,7 @@ impl Engine {
         });
         let keyspaces =
             std::iter::once(Ok(db.default_keyspace())).chain(more).collect::<Result<Vec<Keyspace>>>()?;
-        Ok(Engine { db, keyspaces, writes: AtomicU64::new(0), baseline: Mutex::new(Figures::default()) })
+        Ok(Engine { db, keyspaces, written: Mutex::default(), baseline: Mutex::new(Figures::default()) })
     }
 
     /// Removes a database; a folder without one is no error.
@@ -165,6 +167,26 @@ impl Engine {
         self.keyspace(key).cursor()
     }
 
+    /// The first entry at or behind `key`, in the keyspace that `key` belongs to, as an iterator finds it.
+    pub fn first_from(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Slice)>> {
+        self.keyspace(key).range(key..).next().transpose().map(|entry| entry.map(|entry| entry.into_parts()))
+    }
+
+    /// How many rows of the first keyspace begin with `prefix`, and their bytes; read to the end, from either side.
+    pub fn prefix(&self, prefix: &[u8], backward: bool) -> Result<(u64, u64)> {
+        let rows = self.keyspaces[0].prefix(prefix);
+        let rows = if backward { rows.rev() } else { rows };
+        rows.into_iter().try_fold((0, 0), |(count, bytes), entry| {
+            let entry = entry?;
+            Ok((count + 1, bytes + (entry.key().len() + entry.value()?.len()) as u64))
+        })
+    }
+
+    /// Bytes in memtables, which estimates of sizes leave out.
+    pub fn memtable_bytes(&self) -> u64 {
+        self.db.stats().memtable_bytes
+    }
+
     /// About how many bytes the entries from one key to another take in tables.
     pub fn approximate_size(&self, from: &[u8], to: &[u8]) -> Result<u64> {
         self.keyspaces[0].approximate_size(from..to)
@@ -201,21 +223,23 @@ impl Engine {
         self.db.wait_for_background()
     }
 
-    /// Counts write operations, for the statistics.
-    pub fn add_writes(&self, writes: u64) {
-        // Relaxed: only the sum matters.
-        self.writes.fetch_add(writes, Ordering::Relaxed);
+    /// A place where one more thread tells what it writes, for the statistics; `run` is the same for all threads that
+    /// write at the same time.
+    pub fn writer(&self, run: u64) -> Arc<Written> {
+        let written = Arc::new(Written { run, ..Written::default() });
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&written));
+        written
     }
 
     /// The figures since the opening, or since the last `reset_statistics`.
     pub fn figures(&self) -> Figures {
-        let baseline = self.baseline.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
         self.all_figures().since(&baseline)
     }
 
     /// Counts from here.
     pub fn reset_statistics(&self) {
-        *self.baseline.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = self.all_figures();
+        *self.baseline.lock().unwrap_or_else(PoisonError::into_inner) = self.all_figures();
     }
 
     /// The figures in RocksDB's lines, then in the engine's own.
@@ -242,9 +266,19 @@ impl Engine {
 
     fn all_figures(&self) -> Figures {
         let stats = self.db.stats();
+        let (mut writes, mut ingest_bytes, mut writers) = (0, 0, BTreeMap::<u64, u32>::new());
+        for written in self.written.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // Relaxed: see Stats::publish.
+            let count = written.writes.load(Ordering::Relaxed);
+            writes += count;
+            ingest_bytes += written.bytes.load(Ordering::Relaxed);
+            *writers.entry(written.run).or_default() += u32::from(count > 0);
+        }
         Figures {
             uptime: stats.uptime,
-            writes: self.writes.load(Ordering::Relaxed),
+            writes,
+            ingest_bytes,
+            writers: writers.into_values().max().unwrap_or(0),
             log_bytes: stats.wal_bytes_written,
             flushes: stats.flushes,
             flush_bytes: stats.flush_bytes_written,
@@ -345,10 +379,10 @@ impl Settings {
         let compression = match flags.compression_type.as_str() {
             "default" => None,
             "none" => Some(Codec::None),
-            // No encoder for snappy is built in; lz4 is the codec of the same speed class.
-            "lz4" | "snappy" => Some(Codec::Lz4),
+            // See [`Flags::codec_in_place`].
+            "lz4" | "snappy" | "lz4hc" => Some(Codec::Lz4),
             "zstd" => Some(Codec::Zstd(i32::try_from(flags.compression_level).unwrap_or(3))),
-            other => return unknown("compression_type", other, "default, none, lz4, snappy, zstd"),
+            other => return unknown("compression_type", other, "default, none, lz4, zstd, snappy, lz4hc"),
         };
         let filter = match (flags.filter_type.as_str(), flags.bloom_bits) {
             (_, 0.0) => Some(FilterKind::None),
@@ -360,9 +394,9 @@ impl Settings {
         };
         let compaction_style = match flags.compaction_style.as_str() {
             // RocksDB's universal style has several runs above the last level too.
-            "hybrid" | "1" => CompactionStyle::Hybrid,
+            "hybrid" | "1" | "none" | "3" => CompactionStyle::Hybrid,
             "leveled" | "0" => CompactionStyle::Leveled,
-            other => return unknown("compaction_style", other, "hybrid (1), leveled (0)"),
+            other => return unknown("compaction_style", other, "hybrid (1), leveled (0), none (3)"),
         };
         let cache_bytes = usize::try_from(flags.cache_size).ok();
         let memtable_bytes = flags.write_buffer_size as usize;
@@ -382,10 +416,13 @@ impl Settings {
             target_file_bytes: positive(flags.target_file_size_base).map(|bytes| bytes as u64),
             compaction_style,
             // Scripts written for large machines ask for more than there can be.
-            background_threads: positive(flags.max_background_jobs).map(|threads| threads.min(64)),
+            background_threads: positive(flags.max_background_jobs)
+                .or(positive(flags.max_background_compactions))
+                .map(|threads| threads.min(64)),
             subcompactions: positive(flags.subcompactions).map(|threads| threads.min(64)),
             level0_runs: positive(flags.level0_file_num_compaction_trigger),
-            disable_auto_compactions: flags.disable_auto_compactions,
+            disable_auto_compactions: flags.disable_auto_compactions
+                || matches!(flags.compaction_style.as_str(), "none" | "3"),
             wal_segment_bytes: positive(flags.wal_segment_size),
         })
     }
@@ -442,7 +479,9 @@ mod tests {
         assert_eq!(settings_.filter, Some(FilterKind::None));
         assert_eq!(settings_.compaction_style, CompactionStyle::Leveled);
         let error = settings(|flags| flags.compression_type = "zip".into()).err().unwrap().to_string();
-        assert_eq!(error, "--compression_type=zip is none of default, none, lz4, snappy, zstd");
+        assert_eq!(error, "--compression_type=zip is none of default, none, lz4, zstd, snappy, lz4hc");
+        let none = settings(|flags| flags.compaction_style = "3".into()).unwrap();
+        assert!(none.disable_auto_compactions && none.compaction_style == CompactionStyle::Hybrid);
         assert!(settings(|flags| flags.compaction_style = "2".into()).is_err());
         assert!(settings(|flags| flags.filter_type = "ribbon".into()).is_err());
     }

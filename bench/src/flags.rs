@@ -2,11 +2,17 @@
 //!
 //! `--name=value`, `-name=value` and `--name value` set a flag, `--name` and `--noname` set a boolean,
 //! `--undefok=a,b` lets unknown names pass, `--flagfile=path` reads more flags from a file, one a line. Later flags
-//! win. A name that RocksDB knows and that means nothing here is accepted, and the caller warns about it once; any
-//! other unknown name is an error that lists the names nearest to it, since scripts rely on that.
+//! win. A name that RocksDB knows and that means nothing here is accepted, and the caller warns about it once; one that
+//! would make figures mean something else is refused unless it is off; any other unknown name is an error that lists
+//! the names nearest to it, since scripts rely on that.
 mod ignored;
+mod refused;
+
+use refused::Refused;
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::Path;
 
 macro_rules! define_flags {
     ($($group:literal { $($name:ident: $kind:ty = $default:expr, $help:literal;)* })*) => {
@@ -67,9 +73,11 @@ define_flags! {
         threads: i64 = 1, "Threads that run the benchmark at the same time.";
         seed: i64 = 0, "Seed of all randomness; 0: the time of day.";
         use_existing_db: bool = false, "Use the database that is there. Benchmarks that need a fresh one are skipped.";
-        use_existing_keys: bool = false, "Accepted for scripts; keys are computed from num, so only use_existing_db matters.";
+        use_existing_keys: bool = false, "With use_existing_db, take the keys that the first keyspace has, whatever num says; they are read into memory first.";
         db: String = String::new(), "Folder of the database; empty: a temporary folder that is removed at the end.";
         readonly: bool = false, "Open the database for reading only.";
+        wal_dir: String = String::new(), "Folder of the log; empty or the same as db: with the tables.";
+        truth_db: String = "/dev/shm/truth_db/dbbench".into(), "Folder of the database that verify compares with.";
     }
     "Keys and values" {
         key_size: i64 = 16, "Bytes of a key: a big-endian number, filled up with '0'.";
@@ -80,6 +88,7 @@ define_flags! {
         compression_ratio: f64 = 0.5, "Values are made so that they can be compressed to this fraction.";
         prefix_size: i64 = 0, "Bytes of a prefix in front of the number; 0: none.";
         keys_per_prefix: i64 = 0, "Keys that share a prefix; 0: no prefixes.";
+        same_value_percentage: i64 = 0, "Share of values that are all the same bytes, in percent.";
         read_random_exp_range: f64 = 0.0, "Skew of random reads: keys are drawn with density exp(-range * x); 0: uniform.";
     }
     "How operations are made" {
@@ -91,7 +100,16 @@ define_flags! {
         readwritepercent: i64 = 90, "Share of reads in readrandomwriterandom, in percent.";
         seek_nexts: i64 = 0, "Steps after each seek.";
         reverse_iterator: bool = false, "Step backwards after each seek.";
+        max_scan_distance: i64 = 0, "Seeks stop at the key that is so many numbers away; 0: they do not.";
+        prefix_same_as_start: bool = false, "Seeks stop where the prefix of prefix_size bytes ends.";
         reuse_iterator: bool = false, "Keep one iterator for all seeks of a thread instead of a new one for each (not in RocksDB).";
+        overwrite_probability: f64 = 0.0, "Share of the writes of filluniquerandom that overwrite a key written lately.";
+        overwrite_window_size: i64 = 1, "How many keys count as written lately.";
+        disposable_entries_batch_size: i64 = 0, "Entries of fillanddeleteuniquerandom that are deleted together; 0: none are.";
+        disposable_entries_delete_delay: i64 = 0, "Microseconds at least from writing the last of them to deleting the first.";
+        disposable_entries_value_size: i64 = 64, "Bytes of their values.";
+        persistent_entries_batch_size: i64 = 0, "Entries that are written between two such groups, and stay.";
+        persistent_entries_value_size: i64 = 64, "Bytes of their values.";
         multiread_stride: i64 = 0, "Distance between the keys of one multi-get; 0: random keys.";
         finish_after_writes: bool = false, "A background writer stops after writes operations.";
         ops_between_duration_checks: i64 = 1000, "With duration, look at the clock after so many operations.";
@@ -103,7 +121,12 @@ define_flags! {
         time_range: i64 = 100_000, "Entries of timeseries that are older than so many writes are expired.";
         expire_style: String = "none".into(), "How timeseries gets rid of expired entries: none or delete.";
         num_deletion_threads: i64 = 1, "With expire_style=delete, threads of timeseries that delete what has expired.";
-        queue_depth: i64 = 1000, "Entries that each thread's queue holds (not in RocksDB).";
+        queue_depth: i64 = -1, "Entries that each thread's queue holds; negative: a quarter of its operations, so that what is popped is in tables by then (not in RocksDB).";
+        deleted_neighbours: i64 = 3_000_000, "Deleted rows that scanbeside reads beside (not in RocksDB).";
+        large_commit_size: i64 = 64 << 20, "Bytes of each large commit of smallputs (not in RocksDB).";
+        large_commit_pause: i64 = 1000, "Milliseconds between two of them (not in RocksDB).";
+        open_rounds: i64 = 1000, "Rounds of openclose (not in RocksDB).";
+        open_databases: i64 = 100, "Databases that openclose has open at once (not in RocksDB).";
         ttl_writes: i64 = 0, "A record of ttlchurn lives for so many writes of its thread; 0: a quarter of num (not in RocksDB).";
     }
     "Open loop (not in RocksDB)" {
@@ -145,14 +168,15 @@ define_flags! {
         write_buffer_size: i64 = 64 << 20, "Bytes of one memtable.";
         max_write_buffer_number: i64 = 2, "Memtables in memory, with those that wait for their flush.";
         memory_budget: i64 = 0, "Bytes for everything the engine keeps in memory; 0: cache and memtables with a margin (not in RocksDB).";
-        compression_type: String = "default".into(), "Codec of tables: default (the engine chooses by level), none, lz4 or zstd; snappy is taken as lz4.";
+        compression_type: String = "default".into(), "Codec of tables: default (the engine chooses by level), none, lz4 or zstd; lz4 takes the place of snappy and lz4hc.";
         compression_level: i64 = 3, "Level of zstd.";
         bloom_bits: f64 = -1.0, "Filter bits per key; 0: no filter; negative: the engine's own choice.";
         filter_type: String = String::new(), "Filter of tables: none, blocked or standard; empty: the engine's own choice (not in RocksDB).";
         block_size: i64 = 4096, "Bytes of a table's data block before compression.";
         target_file_size_base: i64 = 0, "Bytes of a table file; 0: the engine's own choice.";
-        compaction_style: String = "hybrid".into(), "hybrid (1, for scripts that say universal) or leveled (0).";
+        compaction_style: String = "hybrid".into(), "hybrid (1, for scripts that say universal), leveled (0) or none (3: no compaction unless asked for).";
         max_background_jobs: i64 = 0, "Threads for flushes and compactions; 0: the engine's own choice.";
+        max_background_compactions: i64 = 0, "Threads for compactions, if max_background_jobs is not given.";
         subcompactions: i64 = 0, "Threads that share one compaction; 0: the engine's own choice.";
         level0_file_num_compaction_trigger: i64 = 0, "Runs of level 0 that start a compaction; 0: the engine's own choice.";
         num_column_families: i64 = 1, "Keyspaces; a key's place is computed from the key. Iterators read the first.";
@@ -169,7 +193,9 @@ define_flags! {
         report_interval_seconds: i64 = 0, "Write a line to report_file every so many seconds; 0: never.";
         confidence_interval_only: bool = false, "With `[X]`, print the 95 % confidence interval after every run.";
         cpu_report: bool = true, "After every benchmark, a line on stderr with the processor time of the whole process (not in RocksDB).";
-        progress: bool = true, "Show the operations finished so far on stderr (not in RocksDB).";
+        progress_reports: bool = true, "Show the operations finished so far, if stderr is a terminal.";
+        progress: bool = true, "The same (not in RocksDB).";
+        slow_usecs: i64 = 1_000_000, "With histogram, and if stderr is a terminal or this is given, tell of operations that took so many microseconds.";
     }
 }
 
@@ -186,6 +212,8 @@ pub enum Command {
     Help,
     /// Print the version and stop.
     Version,
+    /// Print how the program was built and stop.
+    BuildInfo,
 }
 
 struct Definition {
@@ -282,12 +310,16 @@ impl Flags {
         let _ = writeln!(text, "\nOf the command line itself:");
         text += &columns("--flagfile=...", "Read flags from this file, one a line.");
         text += &columns("--undefok=...", "Comma-separated names of flags that may be unknown.");
-        text += &columns("--help, --version", "Print this, or the version.");
+        text += &columns(
+            "--help, --version, --build_info",
+            "Print this, the version, or how the program was built.",
+        );
         let _ = writeln!(
             text,
             "\nFlags are written --name=value, --name value, -name=value, and if they are true or false --name or \
-             --noname.\n{ignored} more flags of RocksDB's db_bench are accepted; a warning says that they mean \
-             nothing here."
+             --noname.\n{ignored} more flags of RocksDB's db_bench are accepted; a warning says that they have no \
+             effect here.\n{} more are accepted when they are off, and refused with the reason when they are not.",
+            refused::ALL.len()
         );
         text
     }
@@ -320,6 +352,11 @@ pub fn columns(left: &str, help: &str) -> String {
     text
 }
 
+/// What gflags says about a value of the wrong type.
+fn illegal(name: &str, value: &str, kind: &str) -> String {
+    format!("illegal value '{value}' specified for {kind} flag '{name}'")
+}
+
 /// `count`, or `num` where it is negative.
 fn count_or(count: i64, num: i64) -> u64 {
     u64::try_from(count).unwrap_or_else(|_| u64::try_from(num).unwrap_or(0))
@@ -331,6 +368,7 @@ enum Kind {
     Value,
     IgnoredBoolean,
     IgnoredValue,
+    Refused(&'static Refused),
     Unknown,
 }
 
@@ -382,6 +420,16 @@ impl Parser {
                 self.command = Some(Command::Version);
                 return Ok(());
             }
+            "build_info" | "nobuild_info" => {
+                let wanted = match value {
+                    None => name == "build_info",
+                    Some(text) => bool::parse(&text).ok_or_else(|| illegal(name, &text, bool::KIND))?,
+                };
+                if wanted {
+                    self.command = Some(Command::BuildInfo);
+                }
+                return Ok(());
+            }
             "undefok" | "flagfile" => {
                 let value = value
                     .or_else(|| rest.next())
@@ -416,12 +464,21 @@ impl Parser {
                 self.flags.ignored.push(name.to_owned());
                 Ok(())
             }
+            Kind::Refused(refused) => {
+                let value = match value {
+                    None if refused.boolean => "true".to_owned(),
+                    None => rest.next().ok_or_else(|| format!("flag '--{name}' is missing its argument"))?,
+                    Some(value) => value,
+                };
+                refused.check(&value)
+            }
             Kind::Unknown => match name.strip_prefix("no").map(|positive| (positive, self.kind(positive))) {
                 Some((positive, Kind::Boolean)) if value.is_none() => self.assign(positive, "false"),
                 Some((positive, Kind::IgnoredBoolean)) if value.is_none() => {
                     self.flags.ignored.push(positive.to_owned());
                     Ok(())
                 }
+                Some((_, Kind::Refused(refused))) if refused.boolean && value.is_none() => Ok(()),
                 _ => {
                     // Collected, not reported at once: --undefok may still come.
                     self.unknown.push(name.to_owned());
@@ -439,13 +496,13 @@ impl Parser {
             Some(_) => Kind::Value,
             None if ignored::BOOLEANS.contains(&name) => Kind::IgnoredBoolean,
             None if ignored::VALUES.contains(&name) => Kind::IgnoredValue,
-            None => Kind::Unknown,
+            None => Refused::find(name).map_or(Kind::Unknown, Kind::Refused),
         }
     }
 
     fn assign(&mut self, name: &str, value: &str) -> Result<(), String> {
         match self.flags.set(name, value) {
-            Some(Err(kind)) => Err(format!("illegal value '{value}' specified for {kind} flag '{name}'")),
+            Some(Err(kind)) => Err(illegal(name, value, kind)),
             _ => Ok(()),
         }
     }
@@ -473,6 +530,8 @@ impl Parser {
         if self.unknown.is_empty() {
             self.flags.ignored.sort();
             self.flags.ignored.dedup();
+            // RocksDB's names of codecs are of any case.
+            self.flags.compression_type.make_ascii_lowercase();
             self.flags.check()?;
             return Ok(Command::Run(Box::new(self.flags)));
         }
@@ -484,7 +543,10 @@ impl Parser {
                 if message.is_empty() { "" } else { "\n" }
             );
             let definitions = Flags::default().definitions();
-            let near = nearest(name, definitions.iter().map(|definition| definition.name));
+            let mut near = nearest(name, definitions.iter().map(|definition| definition.name));
+            if near.is_empty() {
+                near = nearest(name, ignored::BOOLEANS.iter().chain(ignored::VALUES).copied());
+            }
             if !near.is_empty() {
                 let _ = write!(message, "; did you mean --{}?", near.join(", --"));
             }
@@ -534,7 +596,12 @@ impl Flags {
         range("key_id_range", self.key_id_range, 1, 1 << 48)?;
         range("time_range", self.time_range, 1, i64::MAX)?;
         range("num_deletion_threads", self.num_deletion_threads, 0, 4096)?;
-        range("queue_depth", self.queue_depth, 0, 1 << 40)?;
+        range("queue_depth", self.queue_depth, -1, 1 << 40)?;
+        range("deleted_neighbours", self.deleted_neighbours, 0, 1 << 40)?;
+        range("large_commit_size", self.large_commit_size, 1, 1 << 30)?;
+        range("large_commit_pause", self.large_commit_pause, 0, 1 << 30)?;
+        range("open_rounds", self.open_rounds, 0, 1 << 40)?;
+        range("open_databases", self.open_databases, 0, 100_000)?;
         range("ttl_writes", self.ttl_writes, 0, 1 << 40)?;
         range("keyrange_num", self.keyrange_num, 1, 1 << 24)?;
         range("num_column_families", self.num_column_families, 1, 10_000)?;
@@ -545,7 +612,56 @@ impl Flags {
             return Err(format!("--open_loop_rate={} is negative", self.open_loop_rate));
         }
         choice("open_loop_spacing", &self.open_loop_spacing, &["poisson", "fixed"])?;
+        if ["zlib", "bzip2", "xpress"].contains(&self.compression_type.as_str()) {
+            return Err(format!(
+                "--compression_type={} is refused: Sapwood has no such codec, and another one's figures would be \
+                 those of another one; zstd is the nearest",
+                self.compression_type
+            ));
+        }
+        choice(
+            "compression_type",
+            &self.compression_type,
+            &["default", "none", "lz4", "zstd", "snappy", "lz4hc"],
+        )?;
+        if self.compaction_style == "2" {
+            return Err(
+                "--compaction_style=2 is refused: Sapwood has no style that drops the oldest data (FIFO)"
+                    .to_owned(),
+            );
+        }
+        choice("compaction_style", &self.compaction_style, &["hybrid", "1", "leveled", "0", "none", "3"])?;
+        if self.expire_style == "compaction_filter" {
+            return Err(
+                "--expire_style=compaction_filter is refused: Sapwood has no compaction filters; delete has \
+                        threads that delete what has expired"
+                    .to_owned(),
+            );
+        }
         choice("expire_style", &self.expire_style, &["none", "delete"])?;
+        range("same_value_percentage", self.same_value_percentage, 0, 100)?;
+        range("overwrite_window_size", self.overwrite_window_size, 1, i64::from(u32::MAX))?;
+        if !(0.0..=1.0).contains(&self.overwrite_probability) {
+            return Err(format!(
+                "--overwrite_probability={} is out of range: it is 0 to 1",
+                self.overwrite_probability
+            ));
+        }
+        for (name, size) in [
+            ("disposable_entries_value_size", self.disposable_entries_value_size),
+            ("persistent_entries_value_size", self.persistent_entries_value_size),
+        ] {
+            range(name, size, 0, 1 << 28)?;
+        }
+        for (name, count) in [
+            ("disposable_entries_batch_size", self.disposable_entries_batch_size),
+            ("persistent_entries_batch_size", self.persistent_entries_batch_size),
+            ("disposable_entries_delete_delay", self.disposable_entries_delete_delay),
+            ("max_scan_distance", self.max_scan_distance),
+        ] {
+            range(name, count, 0, 1 << 48)?;
+        }
+        self.check_together()?;
         choice(
             "value_size_distribution_type",
             &self.value_size_distribution_type,
@@ -558,6 +674,37 @@ impl Flags {
             ));
         }
         Ok(())
+    }
+}
+
+impl Flags {
+    /// Refuses flags that contradict each other.
+    fn check_together(&self) -> Result<(), String> {
+        if self.disable_wal && self.sync {
+            return Err("--sync needs the log, and --disable_wal leaves it out".to_owned());
+        }
+        if !self.wal_dir.is_empty() && Path::new(&self.wal_dir) != Path::new(&self.db) {
+            return Err(format!(
+                "--wal_dir={} is refused: the log is in the folder of the database; give --db, or nothing",
+                self.wal_dir
+            ));
+        }
+        if self.use_existing_keys && !(self.use_existing_db || self.readonly) {
+            return Err("--use_existing_keys needs --use_existing_db".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The codec that takes the place of the one that was asked for, if it is another one.
+    ///
+    /// lz4 is of the same speed as snappy; what lz4hc has written, lz4 decompresses.
+    pub fn codec_in_place(&self) -> Option<&'static str> {
+        matches!(self.compression_type.as_str(), "snappy" | "lz4hc").then_some("lz4")
+    }
+
+    /// Whether what is finished so far is shown: only to a person.
+    pub fn shows_progress(&self) -> bool {
+        self.progress && self.progress_reports && std::io::stderr().is_terminal()
     }
 }
 
@@ -611,8 +758,9 @@ mod tests {
         assert_eq!((flags.num, flags.reads, flags.writes), (5, 7, 9));
         assert!(flags.histogram && !flags.cpu_report);
         let flags =
-            parse(&["--histogram=false", "--sync=1", "-disable-wal", "--seed=0x10", "--deletes=-1"]).unwrap();
-        assert!(!flags.histogram && flags.sync && flags.disable_wal);
+            parse(&["--histogram=false", "--sync=1", "-use-existing-db", "--seed=0x10", "--deletes=-1"])
+                .unwrap();
+        assert!(!flags.histogram && flags.sync && flags.use_existing_db);
         assert_eq!((flags.seed, flags.deletes), (16, -1));
         assert_eq!(parse(&["--num=1", "--num=2"]).unwrap().num, 2);
         assert_eq!(parse(&["--benchmarks=a,b=c"]).unwrap().benchmarks, "a,b=c");
@@ -666,6 +814,91 @@ mod tests {
     }
 
     #[test]
+    fn flags_that_change_what_is_measured_pass_only_when_they_are_off() {
+        for off in [
+            "--transaction_db=0",
+            "--notransaction_db",
+            "--options_file=",
+            "--num_multi_db=1",
+            "--user_timestamp_size=0",
+            "--compression_manager=None",
+        ] {
+            assert!(parse(&[off, "--num=7"]).unwrap().ignored.is_empty(), "{off}");
+        }
+        for (on, reason) in [
+            ("--transaction_db", "--transaction_db=true is refused: Sapwood has no transactions"),
+            (
+                "--options_file=a.ini",
+                "--options_file=a.ini is refused: options files of RocksDB are not read",
+            ),
+            ("--num_multi_db=4", "openclose"),
+            ("--env_uri=posix://", "--db chooses the file system"),
+            ("--expire_style=compaction_filter", "Sapwood has no compaction filters"),
+            ("--compression_type=zlib", "zstd is the nearest"),
+            ("--compression_type=BZip2", "zstd is the nearest"),
+            ("--compaction_style=2", "drops the oldest data"),
+            ("--compaction_style=4", "none of hybrid, 1, leveled"),
+        ] {
+            let error = parse(&[on]).unwrap_err();
+            assert!(error.contains(reason), "{on}: {error}");
+        }
+        let error = parse(&["--trace_file"]).unwrap_err();
+        assert_eq!(error, "flag '--trace_file' is missing its argument");
+        // A value that stands apart is taken, so that the next flag is a flag.
+        assert_eq!(parse(&["--num_multi_db", "0", "--num", "3"]).unwrap().num, 3);
+    }
+
+    #[test]
+    fn every_flag_of_rocksdb_is_known() {
+        let names = include_str!("../tests/rocksdb_flags.txt").lines().filter(|line| !line.starts_with('#'));
+        let mut count = 0;
+        for name in names {
+            count += 1;
+            let parser =
+                Parser { flags: Flags::default(), undefok: Vec::new(), unknown: Vec::new(), command: None };
+            let known = !matches!(parser.kind(name), Kind::Unknown) || name == "build_info";
+            assert!(known, "--{name} is unknown");
+            if let Kind::Refused(refused) = parser.kind(name) {
+                let error = parse(&[&format!("--{name}=7")]).unwrap_err();
+                assert!(refused.check("").is_ok() || refused.boolean, "{name}");
+                assert!(error.starts_with(&format!("--{name}=7 is refused: ")) || refused.boolean, "{error}");
+                let error = parse(&[&format!("--{name}=1")]);
+                assert!(error.is_err() || name == "num_multi_db", "{name}");
+            }
+        }
+        assert!(count > 400, "{count}");
+    }
+
+    #[test]
+    fn flags_that_contradict_each_other_are_refused() {
+        assert!(parse(&["--disable_wal=1", "--sync=1"]).unwrap_err().contains("--sync needs the log"));
+        assert!(parse(&["--disable_wal=1", "--sync=0"]).is_ok());
+        assert!(parse(&["--use_existing_keys"]).unwrap_err().contains("needs --use_existing_db"));
+        assert!(parse(&["--use_existing_keys", "--use_existing_db"]).is_ok());
+        assert!(parse(&["--prefix_size=17"]).is_err() && parse(&["--compression_ratio=1.5"]).is_err());
+    }
+
+    #[test]
+    fn names_of_codecs_are_of_any_case_and_some_have_another_in_their_place() {
+        let codec = |text: &str| {
+            let flags = parse(&[&format!("--compression_type={text}")]).unwrap();
+            (flags.compression_type.clone(), flags.codec_in_place())
+        };
+        assert_eq!(codec("ZSTD"), ("zstd".to_owned(), None));
+        assert_eq!(codec("snappy"), ("snappy".to_owned(), Some("lz4")));
+        assert_eq!(codec("lz4hc").1, Some("lz4"));
+    }
+
+    #[test]
+    fn the_build_is_told_only_when_asked_for() {
+        let command = |text: &str| Flags::parse([text.to_owned()]);
+        assert!(matches!(command("--build_info"), Ok(Command::BuildInfo)));
+        assert!(matches!(command("--build_info=0"), Ok(Command::Run(_))));
+        assert!(matches!(command("--nobuild_info"), Ok(Command::Run(_))));
+        assert!(command("--build_info=x").is_err());
+    }
+
+    #[test]
     fn wrong_values_are_refused_with_the_type() {
         assert_eq!(parse(&["--num=x"]).unwrap_err(), "illegal value 'x' specified for int64 flag 'num'");
         assert_eq!(
@@ -714,7 +947,8 @@ mod tests {
 
     #[test]
     fn no_flag_is_both_known_and_ignored() {
-        let all: Vec<&str> = ignored::BOOLEANS.iter().chain(ignored::VALUES).copied().collect();
+        let mut all: Vec<&str> = ignored::BOOLEANS.iter().chain(ignored::VALUES).copied().collect();
+        all.extend(refused::ALL.iter().map(|refused| refused.name));
         for definition in Flags::default().definitions() {
             assert!(!all.contains(&definition.name), "--{} has a meaning and is ignored", definition.name);
         }

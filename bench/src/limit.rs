@@ -133,11 +133,11 @@ impl SineRate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Progress;
+    use crate::report::{Counters, Progress};
     use sapwood_bench::schedule::Spacing;
 
     fn stats() -> Stats {
-        Stats::start(0, false, Progress::default(), None)
+        Stats::start(0, false, Progress::default(), Counters::default())
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
     match Flags::parse(std::env::args().skip(1)) {
         Ok(Command::Help) => print(&format!("{USAGE}{}{}", workload::help(), Flags::help())),
         Ok(Command::Version) => print(&format!("db_bench of Sapwood {}\n", env!("CARGO_PKG_VERSION"))),
+        Ok(Command::BuildInfo) => print(&report::header::build_info()),
         Ok(Command::Run(flags)) => match run(*flags) {
             Ok(()) => ExitCode::SUCCESS,
             Err(message) => fail(&message),
@@ -54,9 +55,10 @@ fn main() -> ExitCode {
 
 fn run(mut flags: Flags) -> Result<(), String> {
     let plan = workload::plan(&flags.benchmarks)?;
+    workload::check(&plan, &flags)?;
     eprint!("{}", report::header::environment());
     if !flags.ignored.is_empty() {
-        eprintln!("WARNING: these flags mean nothing here and are ignored: --{}", flags.ignored.join(", --"));
+        eprintln!("WARNING: these flags are accepted and have no effect: --{}", flags.ignored.join(", --"));
     }
     if flags.seed == 0 {
         flags.seed = (report::header::seconds_since_epoch() & 0x7FFF_FFFF) as i64;

@@ -1,6 +1,7 @@
 //! What this process has used so far: processor time, memory, bytes written. Read from the system, for the lines in
 //! which `db_bench` says what an operation costs with all background work.
 use rustix::time::{ClockId, clock_gettime};
+use std::fmt;
 use std::fs;
 use std::time::Duration;
 
@@ -57,6 +58,53 @@ pub fn resident() -> Resident {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes = |name| field(&text, name) * 1024;
     Resident { now: kilobytes("VmRSS:"), peak: kilobytes("VmHWM:"), file: kilobytes("RssFile:") }
+}
+
+/// What the process holds: memory in bytes, descriptors and threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Resident memory of its own.
+    pub anonymous: u64,
+    /// Resident memory that maps files, shared memory included.
+    pub mapped: u64,
+    /// Address space.
+    pub address_space: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+impl Usage {
+    /// What it holds now; zeros where there is no `/proc`.
+    pub fn now() -> Usage {
+        let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let kilobytes = |name| field(&text, name) * 1024;
+        Usage {
+            anonymous: kilobytes("RssAnon:"),
+            mapped: kilobytes("RssFile:") + kilobytes("RssShmem:"),
+            address_space: kilobytes("VmSize:"),
+            // One of them is that of the listing itself.
+            descriptors: fs::read_dir("/proc/self/fd").map_or(0, |list| list.count().saturating_sub(1))
+                as u64,
+            threads: field(&text, "Threads:"),
+        }
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = |bytes: u64| bytes as f64 / 1_048_576.0;
+        write!(
+            f,
+            "{:9.1} MB anonymous {:9.1} MB mapped {:11.1} MB address space {:6} descriptors {:5} threads",
+            megabytes(self.anonymous),
+            megabytes(self.mapped),
+            megabytes(self.address_space),
+            self.descriptors,
+            self.threads,
+        )
+    }
 }
 
 /// Bytes that this process has written.
@@ -116,6 +164,11 @@ mod tests {
     #[test]
     fn memory_and_writes_are_found() {
         assert!(resident().now > 100_000 && resident().peak >= resident().now / 2);
+        let before = Usage::now();
+        assert!(before.anonymous > 100_000 && before.threads >= 1, "{before}");
+        let file = fs::File::open("/proc/self/status").unwrap();
+        assert!(Usage::now().descriptors > before.descriptors.min(3));
+        drop(file);
         assert_eq!(field("a: 1\nwchar: 77 x\n", "wchar:"), 77);
         assert_eq!(field("", "wchar:"), 0);
     }

@@ -15,6 +15,7 @@ use sapwood_bench::histogram::Histogram;
 use sapwood_bench::latency::Latencies;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What kind of operation a latency belongs to.
@@ -96,6 +97,28 @@ pub struct Progress {
     pub every_seconds: u64,
     /// Called at each line of the first thread: prints the engine's statistics.
     pub each_line: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// With latencies: from which on an operation is told of.
+    pub slow: Option<Duration>,
+}
+
+/// Where a thread tells others what it has done so far.
+#[derive(Clone, Default)]
+pub struct Counters {
+    /// Its operations, for the report file.
+    pub operations: Option<Arc<Counter>>,
+    /// What it has written, for the engine's statistics.
+    pub written: Option<Arc<Written>>,
+}
+
+/// What one thread has written so far.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// The run of a benchmark that it is a thread of.
+    pub run: u64,
+    /// Write operations.
+    pub writes: AtomicU64,
+    /// Bytes of keys and values.
+    pub bytes: AtomicU64,
 }
 
 /// What one thread did, or all of them together.
@@ -109,6 +132,8 @@ pub struct Stats {
     done: u64,
     writes: u64,
     bytes: u64,
+    /// Bytes of the keys and values that were written.
+    written: u64,
     /// Reads that found their key, and all reads.
     found: Option<(u64, u64)>,
     message: String,
@@ -127,7 +152,9 @@ pub struct Stats {
     latencies: Option<Box<Latencies>>,
     /// Whether the time was over before what the schedule asked for was done.
     out_of_time: bool,
-    counter: Option<Arc<Counter>>,
+    counters: Counters,
+    /// Whether each operation is looked at, beside being counted.
+    observed: bool,
 }
 
 /// See [`Stats::set_tally`].
@@ -139,7 +166,7 @@ struct Tally {
 
 impl Stats {
     /// Nothing done yet; the time runs from now.
-    pub fn start(thread: usize, histogram: bool, progress: Progress, counter: Option<Arc<Counter>>) -> Stats {
+    pub fn start(thread: usize, histogram: bool, progress: Progress, counters: Counters) -> Stats {
         let now = Instant::now();
         let next_progress = match &progress {
             Progress { shown: false, every_seconds: 0, every_operations: 0, .. } => u64::MAX,
@@ -155,10 +182,12 @@ impl Stats {
             done: 0,
             writes: 0,
             bytes: 0,
+            written: 0,
             found: None,
             message: String::new(),
             tally: None,
             excluded: false,
+            observed: histogram || counters.operations.is_some() || progress.each_line.is_some(),
             progress,
             next_progress,
             last_progress: (0, now),
@@ -167,7 +196,7 @@ impl Stats {
             due: None,
             latencies: None,
             out_of_time: false,
-            counter,
+            counters,
         }
     }
 
@@ -181,7 +210,7 @@ impl Stats {
         ) {
             self.writes += operations;
         }
-        if self.histograms.is_some() || self.counter.is_some() || self.due.is_some() {
+        if self.observed || self.due.is_some() {
             self.observe(operations, operation);
         }
         if self.done >= self.next_progress {
@@ -193,6 +222,12 @@ impl Stats {
     #[inline]
     pub fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
+    }
+
+    /// Counts the bytes of keys and values that are written, for the engine's statistics.
+    #[inline]
+    pub fn add_written(&mut self, bytes: u64) {
+        self.written += bytes;
     }
 
     /// Sets the text at the end of the line.
@@ -254,6 +289,16 @@ impl Stats {
         if self.busy.is_zero() {
             self.finished = Instant::now();
             self.busy = self.finished - self.started;
+            self.publish();
+        }
+    }
+
+    /// Tells others what was written so far.
+    fn publish(&self) {
+        if let Some(written) = &self.counters.written {
+            // Relaxed: who reads wants numbers, no order.
+            written.writes.store(self.writes, Ordering::Relaxed);
+            written.bytes.store(self.written, Ordering::Relaxed);
         }
     }
 
@@ -362,11 +407,17 @@ impl Stats {
             if let Some(histograms) = &mut self.histograms {
                 let latency = now.saturating_duration_since(due.unwrap_or(self.last_finished));
                 histograms[operation as usize].record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+                if self.progress.slow.is_some_and(|slow| latency >= slow) {
+                    eprintln!("long op: {} micros{:30}", latency.as_micros(), "");
+                }
             }
             self.last_finished = now;
         }
-        if let Some(counter) = &self.counter {
+        if let Some(counter) = &self.counters.operations {
             counter.add(operations);
+        }
+        if self.progress.each_line.is_some() {
+            self.publish();
         }
     }
 
@@ -389,6 +440,7 @@ impl Stats {
             }
             return;
         }
+        self.publish();
         let seconds = |since: Instant| (now - since).as_secs_f64().max(1e-9);
         let interval = self.done - last_done;
         eprintln!(
@@ -434,7 +486,7 @@ mod tests {
 
     /// A thread that ran from `from` to `to` seconds.
     fn thread(base: Instant, from: u64, to: u64, done: u64) -> Stats {
-        let mut stats = Stats::start(0, false, Progress::default(), None);
+        let mut stats = Stats::start(0, false, Progress::default(), Counters::default());
         stats.started = base + Duration::from_secs(from);
         stats.finished = base + Duration::from_secs(to);
         stats.busy = stats.finished - stats.started;
@@ -500,7 +552,7 @@ mod tests {
 
     #[test]
     fn histograms_follow_the_line() {
-        let mut stats = Stats::start(0, true, Progress::default(), None);
+        let mut stats = Stats::start(0, true, Progress::default(), Counters::default());
         (0..100).for_each(|_| stats.finish_operations(1, Operation::Read));
         stats.finish_operations(5, Operation::Write);
         stats.stop();

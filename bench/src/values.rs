@@ -12,6 +12,8 @@ use fastrand::Rng;
 pub struct ValuePool {
     bytes: Vec<u8>,
     sizes: Sizes,
+    /// Share of values that are the first bytes of the pool.
+    same_percent: u32,
 }
 
 /// How large values are, in bytes.
@@ -63,7 +65,12 @@ impl ValuePool {
             bytes.extend((0..piece).map(|_| random.u8(b' '..=b'~')));
             (piece..100).for_each(|at| bytes.push(bytes[start + at % piece]));
         }
-        ValuePool { bytes, sizes }
+        ValuePool { bytes, sizes, same_percent: 0 }
+    }
+
+    /// The same pool, from which so many of a hundred values, drawn at random, are all the same bytes.
+    pub fn with_same_percent(self, same_percent: u32) -> ValuePool {
+        ValuePool { same_percent, ..self }
     }
 
     /// A walk through the pool for one thread, from a place of its own.
@@ -95,6 +102,9 @@ impl<'a> Values<'a> {
     #[inline]
     pub fn take(&mut self, size: usize) -> &'a [u8] {
         let size = size.min(self.pool.bytes.len());
+        if self.pool.same_percent > 0 && self.random.u32(..100) < self.pool.same_percent {
+            return &self.pool.bytes[..size];
+        }
         if self.position + size > self.pool.bytes.len() {
             self.position = 0;
         }
@@ -125,6 +135,14 @@ pub fn stamp(value: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_of_the_values_is_the_same() {
+        let pool = ValuePool::new(0.5, Sizes::Fixed(100)).with_same_percent(30);
+        let mut values = pool.walk(&mut Rng::with_seed(1));
+        let same = (0..1000).filter(|_| values.next_value() == &pool.bytes[..100]).count();
+        assert!((250..350).contains(&same), "{same}");
+    }
 
     #[test]
     fn values_have_the_size_and_differ() {

@@ -18,13 +18,13 @@ impl Run {
             let folder = tempfile::tempdir().unwrap();
             let path = |name: &str| folder.path().join(name).display().to_string();
             let output = db_bench(&[
-                &format!("--db={}", path("db")),
+                &format!("--db={} --wal_dir={}/", path("db"), path("db")),
                 "--benchmarks=fillseq,overwrite[X3-W1],readrandom,seekrandom,waitforcompaction,stats,levelstats",
                 "--use_existing_db=0 --num=3000 --value_size=400 --key_size=20 --seed=1 --threads=2 --duration=0",
                 "--histogram=1 --statistics=1 --stats_per_interval=1 --stats_interval_seconds=60 --progress=0",
                 "--write_buffer_size=1048576 --cache_size=8388608 --seek_nexts=10 --reverse_iterator=1 --bloom_bits=10",
                 // Without a meaning here, but benchmark.sh passes them.
-                "--wal_dir=/nowhere --cache_numshardbits=6 --bytes_per_sync=8388608 --verify_checksum=1",
+                "--cache_numshardbits=6 --bytes_per_sync=8388608 --verify_checksum=1",
                 "--delete_obsolete_files_period_micros=62914560 --open_files=-1 --memtablerep=skip_list --num_levels=8",
                 "--compaction_style=0 --level_compaction_dynamic_level_bytes=true --min_level_to_compress=-1",
                 "--pin_l0_filter_and_index_blocks_in_cache=1 --level0_slowdown_writes_trigger=20",
@@ -131,10 +131,97 @@ fn benchmark_sh_finds_the_state_of_the_database() {
         "0.0GB,"
     );
     assert!(run.number("ls -l $db | grep sst | awk '{ c += 1; b += $5 } END { print b }'") > 0.0);
+    assert!(run.shell("grep ^RocksDB: $out | awk '{ print $3 }'").starts_with("Sapwood-"));
     // Fields 3 to 6 of the date: day, time and year after the name of the month.
     let date = run.shell(r#"grep ^Date: $out | awk '{ print $6 "-" $3 "-" $4 "T" $5 }'"#);
     assert!(date.starts_with("20") && date.contains(':'), "{date}");
     assert!(run.number(r"sed -nE 's/^sapwood.number.keys.written COUNT : ([0-9]+)$/\1/p' $out") >= 6000.0);
+}
+
+#[test]
+fn reports_in_the_middle_of_a_run_count_what_was_written_so_far() {
+    // With the log off, too: what is written is not what the log holds.
+    let output = db_bench(&[
+        "--benchmarks=fillseq --num=4000 --value_size=1000 --threads=2 --histogram=1 --disable_wal=1",
+        "--stats_per_interval=1 --stats_interval=1000 --seed=1 --write_buffer_size=1048576",
+    ]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let lines = |start: &str| {
+        text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let writes: Vec<u64> = lines("Cumulative writes: ")
+        .iter()
+        .map(|line| line.split_whitespace().nth(2).unwrap().parse().unwrap())
+        .collect();
+    assert!(writes.len() >= 3 && writes[0] >= 1000 && writes.is_sorted() && writes[2] >= 3000, "{writes:?}");
+    let stalls = lines("Cumulative stall: ");
+    let percents = stalls.iter().map(|line| line.split_whitespace().nth(4).unwrap().parse::<f64>().unwrap());
+    assert!(percents.clone().count() >= 3 && percents.clone().all(|share| share <= 100.0), "{stalls:?}");
+    assert!(lines("Cumulative writes: ").last().unwrap().contains(", ingest: 0.0"), "{text}");
+    assert!(
+        lines("Cumulative WAL: ").iter().all(|line| line.starts_with("Cumulative WAL: 0 writes")),
+        "{text}"
+    );
+    // What is finished so far is for people: a file gets the lines that were asked for, and no more.
+    assert!(text.contains(" ... thread 0: (1000,1000) ops and ("), "{text}");
+    assert!(!text.contains("... finished"), "{text}");
+}
+
+#[test]
+fn a_background_writer_that_wrote_nothing_has_no_rate() {
+    let output = db_bench(&[
+        "--benchmarks=fillseq,readwhilewriting --num=100 --writes=0 --finish_after_writes=1 --seed=1",
+    ]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("background writer: 0 writes, 0 ops/sec\n"), "{text}");
+    assert!(!text.contains("... finished"), "{text}");
+}
+
+#[test]
+fn flags_without_an_effect_are_named_once_and_codecs_that_took_another_place_too() {
+    let output = db_bench(&[
+        "--benchmarks=levelstats --use_ribbon_filter=1 --open_files=-1 --report_bg_io_stats --open_files=5",
+        "--compression_type=LZ4HC --transaction_db=0 --env_uri= --seed=1",
+    ]);
+    assert!(output.status.success());
+    let warnings: Vec<String> = [&output.stderr[..], &output.stdout[..]]
+        .concat()
+        .split(|byte| *byte == b'\n')
+        .map(|line| String::from_utf8_lossy(line).into_owned())
+        .filter(|line| line.starts_with("WARNING: ") && !line.contains("Assertions"))
+        .collect();
+    assert_eq!(
+        warnings,
+        [
+            "WARNING: these flags are accepted and have no effect: --open_files, --report_bg_io_stats, \
+             --use_ribbon_filter",
+            "WARNING: using lz4 compression in place of lz4hc",
+        ]
+    );
+}
+
+#[test]
+fn opening_and_closing_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let output = db_bench(&[
+        &format!("--db={}", db.display()),
+        "--benchmarks=openclose,levelstats --open_rounds=30 --open_databases=3 --seed=1",
+        "--write_buffer_size=1048576 --wal_segment_size=1048576 --cache_size=1048576",
+    ]);
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{text}");
+    let usage = |what: &str| -> Vec<f64> {
+        let line = text.lines().find_map(|line| line.trim_start().strip_prefix(what));
+        let line = line.unwrap_or_else(|| panic!("no line {what} in\n{text}"));
+        line.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    let (warm, rounds, open) =
+        (usage("after 10 rounds"), usage("after 30 rounds"), usage("3 databases open"));
+    assert_eq!((warm.len(), &warm[3..]), (5, &rounds[3..]));
+    assert!(open[3] > warm[3] && open[4] > warm[4], "{text}");
+    assert_eq!(usage("all of them closed")[3..], warm[3..]);
+    assert!(!db.join("openclose").exists());
 }
 
 #[test]
@@ -211,8 +298,14 @@ fn what_cannot_be_done_is_refused_with_a_hint_and_nothing_is_run() {
     assert!(refused("--benchmarks=mergerandom").contains("needs merge operators"));
     assert!(
         refused("--compression_type=zip --benchmarks=fillseq")
-            .contains("none of default, none, lz4, snappy, zstd")
+            .contains("none of default, none, lz4, zstd, snappy, lz4hc")
     );
+    assert!(refused("--disable_wal=1 --sync=1 --benchmarks=fillseq").contains("--sync needs the log"));
+    assert!(refused("--disable_wal=1 --benchmarks=fillseq,fillsync").contains("fillsync syncs the log"));
+    assert!(refused("--options_file=options.ini").contains("give the settings as flags"));
+    assert!(refused("--rate_limiter_bytes_per_sec=1000000").contains("is refused"));
+    assert!(refused("--wal_dir=/nowhere").contains("is refused"));
+    assert!(refused("--benchmarks=ycsbfilldb,ycsbwklda").contains("it is called ycsbload here"));
     // Records of YCSB among other data would be neither.
     let output = db_bench(&["--benchmarks=fillseq,ycsba --num=100 --progress=0"]);
     let text = String::from_utf8(output.stderr).unwrap();

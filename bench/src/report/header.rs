@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub fn environment() -> String {
     let (count, name) = process::processor();
     let mut text = format!("Sapwood:    version {}\n", env!("CARGO_PKG_VERSION"));
+    // Scripts take the version from the line that begins so.
+    let _ = writeln!(text, "RocksDB:    version {}", version());
     let _ = writeln!(text, "Date:       {}", date(seconds_since_epoch()));
     let _ = writeln!(text, "CPU:        {count} * {name}");
     let cache = process::processor_cache();
@@ -15,6 +17,29 @@ pub fn environment() -> String {
         let _ = writeln!(text, "CPUCache:   {}", cache.replace('K', " KB"));
     }
     text
+}
+
+/// Name and version in one word, where scripts look for RocksDB's.
+pub fn version() -> String {
+    format!("Sapwood-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The commit the program was built from, if whoever built it set `SAPWOOD_GIT_SHA`.
+pub fn commit() -> &'static str {
+    option_env!("SAPWOOD_GIT_SHA").unwrap_or("unknown")
+}
+
+/// What `--build_info` prints.
+pub fn build_info() -> String {
+    format!(
+        "Sapwood {}\n  commit: {}\n  profile: {}\n  target: {} {}, {} bits\n",
+        env!("CARGO_PKG_VERSION"),
+        commit(),
+        if cfg!(debug_assertions) { "debug" } else { "release" },
+        std::env::consts::ARCH,
+        std::env::consts::OS,
+        usize::BITS,
+    )
 }
 
 /// The workload, as lines for stdout.
@@ -47,6 +72,10 @@ pub fn workload(flags: &Flags) -> String {
     let _ = writeln!(text, "Compression sampling rate: 0");
     let _ = writeln!(text, "Memtablerep: UnrolledSkipList");
     let _ = writeln!(text, "Perf Level: 1");
+    if let Some(used) = flags.codec_in_place() {
+        let asked = &flags.compression_type;
+        let _ = writeln!(text, "WARNING: using {used} compression in place of {asked}");
+    }
     if cfg!(debug_assertions) {
         let _ = writeln!(text, "WARNING: Assertions are enabled; benchmarks unnecessarily slow");
     }

@@ -12,6 +12,10 @@ pub struct Figures {
     pub uptime: Duration,
     /// Write operations of the benchmarks.
     pub writes: u64,
+    /// Bytes of the keys and values that the benchmarks have written, through the log or not.
+    pub ingest_bytes: u64,
+    /// Threads that wrote at the same time, at most.
+    pub writers: u32,
     /// Bytes written to the log.
     pub log_bytes: u64,
     /// Memtables flushed.
@@ -57,6 +61,8 @@ impl Figures {
         Figures {
             uptime: self.uptime.saturating_sub(earlier.uptime),
             writes: self.writes.saturating_sub(earlier.writes),
+            ingest_bytes: self.ingest_bytes.saturating_sub(earlier.ingest_bytes),
+            writers: self.writers,
             log_bytes: self.log_bytes.saturating_sub(earlier.log_bytes),
             flushes: self.flushes.saturating_sub(earlier.flushes),
             flush_bytes: self.flush_bytes.saturating_sub(earlier.flush_bytes),
@@ -85,6 +91,7 @@ impl Figures {
             ("block.cache.miss", self.cache_misses),
             ("block.cache.hit", self.cache_hits),
             ("number.keys.written", self.writes),
+            ("bytes.written", self.ingest_bytes),
             ("wal.bytes", self.log_bytes),
             ("flush.count", self.flushes),
             ("flush.write.bytes", self.flush_bytes),
@@ -98,6 +105,16 @@ impl Figures {
             let _ = writeln!(text, "sapwood.{name} COUNT : {count}");
         }
         text
+    }
+
+    /// How long a writer was held back, and the share of the time in percent.
+    ///
+    /// The engine counts the time of each thread. All of them are held back by the same thing, so that the mean is what
+    /// the clock on the wall would have counted; a sum would be more than there was.
+    fn stall(&self) -> (Duration, f64) {
+        let stalled = (self.stalled_by_debt + self.stalled_by_memtables) / self.writers.max(1);
+        let stalled = stalled.min(self.uptime);
+        (stalled, 100.0 * stalled.as_secs_f64() / self.uptime.as_secs_f64().max(1e-3))
     }
 
     /// Bytes that flushes and compactions wrote, per byte flushed.
@@ -205,12 +222,13 @@ impl fmt::Display for Figures {
              {:.2} MB/s",
             self.writes,
             self.writes,
-            gigabytes(self.log_bytes),
-            megabytes(self.log_bytes) / seconds,
+            gigabytes(self.ingest_bytes),
+            megabytes(self.ingest_bytes) / seconds,
         )?;
-        writeln!(f, "Cumulative WAL: {} writes, written: {:.2} GB", self.writes, gigabytes(self.log_bytes))?;
-        let stalled = self.stalled_by_debt + self.stalled_by_memtables;
-        let percent = 100.0 * stalled.as_secs_f64() / seconds;
+        // A log that holds the writes is larger than their keys and values; with less in it, it was left out.
+        let logged = if self.log_bytes < self.ingest_bytes { 0 } else { self.writes };
+        writeln!(f, "Cumulative WAL: {logged} writes, written: {:.2} GB", gigabytes(self.log_bytes))?;
+        let (stalled, percent) = self.stall();
         writeln!(f, "Cumulative stall: {}, {percent:.1} percent", clock(stalled))
     }
 }
@@ -223,7 +241,9 @@ mod tests {
         Figures {
             uptime: Duration::from_secs(100),
             writes: 1000,
-            log_bytes: 3 << 30,
+            ingest_bytes: 3 << 30,
+            writers: 1,
+            log_bytes: 4 << 30,
             flushes: 4,
             flush_bytes: 2 << 30,
             compactions: 6,
@@ -263,6 +283,19 @@ mod tests {
         assert_eq!((sum[5].as_str(), sum[8].as_str(), sum[11].as_str()), ("5.0", "6.0", "3.0"));
         assert_eq!(sum.len(), 22);
         assert_eq!(line("  L6").split_whitespace().count(), 22);
+    }
+
+    #[test]
+    fn a_stall_is_that_of_a_writer_and_never_longer_than_the_time() {
+        let line = |writers, millis| {
+            let figures = Figures { writers, stalled_by_debt: Duration::from_millis(millis), ..figures() };
+            figures.to_string().lines().find(|line| line.starts_with("Cumulative stall")).unwrap().to_owned()
+        };
+        // 64 threads that wait for 40 seconds each have waited for 2560 seconds of a hundred.
+        assert_eq!(line(64, 2_560_000), "Cumulative stall: 00:00:40.000 H:M:S, 40.0 percent");
+        assert_eq!(line(0, 2_560_000), "Cumulative stall: 00:01:40.000 H:M:S, 100.0 percent");
+        let text = Figures { log_bytes: 0, ..figures() }.to_string();
+        assert!(text.contains("ingest: 3.00 GB") && text.contains("Cumulative WAL: 0 writes"), "{text}");
     }
 
     #[test]

@@ -87,6 +87,26 @@ pub fn compress(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
+/// compressreject: random bytes, of which a codec finds out that they become no smaller. What compresses them stores the
+/// block as it is.
+pub fn compress_reject(worker: &mut Worker<'_>) -> Result<()> {
+    let codec = Codec::of(worker);
+    let (mut input, mut output) = block(worker);
+    worker.random.fill(&mut input);
+    let (mut read, mut blocks, mut rejected) = (0, 0, 0);
+    while read < COMPRESSED_BYTES {
+        let length = codec.compress(std::hint::black_box(&input), &mut output)?;
+        rejected += u64::from(length >= input.len());
+        blocks += 1;
+        read += input.len() as u64;
+        worker.stats.finish_operations(1, Operation::Compress);
+    }
+    worker.stats.add_bytes(read);
+    let percent = 100.0 * rejected as f64 / f64::from(blocks);
+    worker.stats.set_message(format!("(rejected: {percent:.1}%, {})", codec.name()));
+    Ok(())
+}
+
 /// uncompress. The output is compared with the input once.
 pub fn uncompress(worker: &mut Worker<'_>) -> Result<()> {
     let codec = Codec::of(worker);

@@ -32,7 +32,7 @@ pub fn write(worker: &mut Worker<'_>) -> Result<()> {
         let key = keys.make(random.u64(..num));
         let value = values.next_stamped(spread(random.u64(..num)));
         let bytes = (key.len() + value.len()) as u64;
-        throttle_writes(shared, bytes);
+        throttle_writes(shared, stats, bytes);
         engine.put(key, value, mode)?;
         stats.add_bytes(bytes);
         stats.finish_operations(1, Operation::Write);

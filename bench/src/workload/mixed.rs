@@ -47,13 +47,13 @@ fn write_in_background(worker: &mut Worker<'_>) -> Result<()> {
         }
         let key = keys.make(numbers.next(random));
         let value = values.next_value();
-        throttle_writes(shared, (key.len() + value.len()) as u64);
+        throttle_writes(shared, stats, (key.len() + value.len()) as u64);
         engine.put(key, value, mode)?;
         written += 1;
         stats.finish_operations(1, Operation::Write);
     }
     stats.stop();
-    let per_second = stats.operations_per_second();
+    let per_second = written as f64 / stats.elapsed_seconds();
     eprintln!("background writer: {written} writes, {per_second:.0} ops/sec");
     stats.exclude();
     Ok(())
@@ -76,7 +76,8 @@ fn scan_in_background(worker: &mut Worker<'_>) -> Result<()> {
         }
     }
     stats.stop();
-    eprintln!("background scan: {} entries, {:.0} ops/sec", stats.done(), stats.operations_per_second());
+    let per_second = stats.done() as f64 / stats.elapsed_seconds();
+    eprintln!("background scan: {} entries, {per_second:.0} ops/sec", stats.done());
     stats.exclude();
     Ok(())
 }
@@ -142,7 +143,7 @@ pub fn read_random_write_random(worker: &mut Worker<'_>) -> Result<()> {
             stats.finish_operations(1, Operation::Read);
         } else {
             let value = values.next_value();
-            throttle_writes(shared, (key.len() + value.len()) as u64);
+            throttle_writes(shared, stats, (key.len() + value.len()) as u64);
             engine.put(key, value, mode)?;
             writes += 1;
             stats.finish_operations(1, Operation::Write);
@@ -203,7 +204,7 @@ fn updates(worker: &mut Worker<'_>, change: impl Fn(&[u8], &[u8], &mut Vec<u8>))
             None => change(&[], operand, &mut new),
         }
         let bytes = (key.len() + new.len()) as u64;
-        throttle_writes(shared, bytes);
+        throttle_writes(shared, stats, bytes);
         engine.put(key, &new, mode)?;
         stats.add_bytes(bytes);
         updates += 1;

@@ -54,6 +54,7 @@ pub fn run(worker: &mut Worker<'_>) -> Result<()> {
                 puts += 1;
                 value_bytes += size as u64;
                 let (key, value) = (keys.make(number), values.take(size));
+                stats.add_written((key.len() + value.len()) as u64);
                 engine.put(key, value, mode)?;
                 stats.add_bytes((key.len() + value.len()) as u64);
                 stats.finish_operations(1, Operation::Write);

@@ -1,12 +1,18 @@
 //! queue: the pattern that tombstones make slow. Entries are appended at the end and popped from the front, and the
-//! front is found by a seek to the lowest key there could be, over everything that was popped and is not compacted.
+//! front is what an iterator finds first, behind everything that was popped and is not compacted.
 //!
-//! Every thread has a queue of its own. Pops must come in the order of the pushes, with the values that were pushed, and
-//! in the end exactly the entries that are left must be there.
+//! Every thread has a queue of its own, which it fills to `--queue_depth` before it pops for the first time; then a push
+//! follows each pop. A deep queue has its front in tables and its tombstones in memory, a shallow one has both in memory.
+//! Finding the front is timed by itself, apart from deleting it. If either grows with what was popped before, the rate
+//! falls with the number of operations.
+//!
+//! Pops must come in the order of the pushes, with the values that were pushed, and in the end exactly the entries that
+//! are left must be there.
 use super::{Worker, throttle_writes, wrong};
 use crate::report::Operation;
-use sapwood_base::{Error, Result};
+use sapwood_base::Result;
 use sapwood_bench::values::stamp;
+use std::time::Instant;
 
 /// Where the keys of a thread begin: far enough apart for any number of pushes.
 fn first_key(thread: usize) -> u64 {
@@ -15,62 +21,77 @@ fn first_key(thread: usize) -> u64 {
 
 /// queue. Pushes and pops are counted as one operation each.
 pub fn run(worker: &mut Worker<'_>) -> Result<()> {
-    if worker.parameters.key_size < 8 {
-        return Err(Error::invalid_argument("queue needs a --key_size of at least 8"));
-    }
-    let mut limit = worker.limit(worker.parameters.operations);
+    let operations = worker.parameters.operations;
+    let mut limit = worker.limit(operations);
     let mode = worker.parameters.mode;
-    let depth = worker.flags.queue_depth as u64;
+    let depth = u64::try_from(worker.flags.queue_depth).unwrap_or(operations / 4);
     let first = first_key(worker.thread);
     let Worker { engine, shared, keys, values, stats, .. } = worker;
     let mut front = keys.clone();
     front.make(first);
     let (mut pushed, mut popped) = (0, 0);
+    let start = Instant::now();
+    let mut filled = start;
     while limit.allows(1, stats) {
         if pushed - popped <= depth {
             let key = keys.make(first + pushed);
             let value = values.next_stamped(first + pushed);
             let bytes = (key.len() + value.len()) as u64;
-            throttle_writes(shared, bytes);
+            throttle_writes(shared, stats, bytes);
             engine.put(key, value, mode)?;
             pushed += 1;
             stats.add_bytes(bytes);
             stats.finish_operations(1, Operation::Write);
         } else {
+            if popped == 0 {
+                filled = Instant::now();
+            }
             let expected = keys.make(first + popped);
-            let mut cursor = engine.cursor_of(expected)?;
-            cursor.seek(&front)?;
-            check(&cursor, expected, first + popped)?;
-            stats.add_bytes((expected.len() + cursor.value().len()) as u64);
-            drop(cursor);
+            let bytes = match engine.first_from(front.as_ref())? {
+                Some((key, value)) => check(&key, &value, expected, first + popped)?,
+                None => return Err(gone(first + popped)),
+            };
+            stats.add_bytes(bytes);
+            stats.finish_operations(0, Operation::Seek);
+            stats.add_written(expected.len() as u64);
             engine.delete(expected, mode)?;
             popped += 1;
             stats.finish_operations(1, Operation::Pop);
         }
     }
+    let paired = if popped == 0 { 0.0 } else { popped as f64 / filled.elapsed().as_secs_f64().max(1e-9) };
     stats.stop();
-    let mut cursor = engine.cursor()?;
+    let mut cursor = engine.cursor_of(front.as_ref())?;
     cursor.seek(&front)?;
     for entry in popped..pushed {
-        check(&cursor, keys.make(first + entry), first + entry)?;
+        if !cursor.valid() {
+            return Err(gone(first + entry));
+        }
+        check(cursor.key(), cursor.value(), keys.make(first + entry), first + entry)?;
         cursor.next()?;
     }
     if cursor.valid() && cursor.key() < keys.make(first_key(worker.thread + 1)) {
         return Err(wrong(format!("queue {} has an entry behind its end", worker.thread)));
     }
-    stats
-        .set_tally(&[pushed, popped], |n| format!("( pushed:{} popped:{} left:{})", n[0], n[1], n[0] - n[1]));
+    stats.set_tally(&[pushed, popped, paired as u64], |n| {
+        format!("( pushed:{} popped:{} left:{}, {} pairs/sec)", n[0], n[1], n[0] - n[1], n[2])
+    });
     Ok(())
 }
 
-fn check(cursor: &crate::engine::Cursor, expected: &[u8], number: u64) -> Result<()> {
-    if !cursor.valid() || cursor.key() != expected {
-        return Err(wrong(format!("entry {number} is not at the front of its queue")));
+fn gone(number: u64) -> sapwood_base::Error {
+    wrong(format!("entry {number} is not at the front of its queue"))
+}
+
+/// The bytes of the entry, which has to be the one with `number`.
+fn check(key: &[u8], value: &[u8], expected: &[u8], number: u64) -> Result<u64> {
+    if key != expected {
+        return Err(gone(number));
     }
-    match stamp(cursor.value()) {
+    match stamp(value) {
         Some(stamped) if stamped != number => {
             Err(wrong(format!("entry {number} has the value of entry {stamped}")))
         }
-        _ => Ok(()),
+        _ => Ok((key.len() + value.len()) as u64),
     }
 }

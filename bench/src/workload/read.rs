@@ -98,6 +98,11 @@ pub fn approximate_size(worker: &mut Worker<'_>) -> Result<()> {
         stats.finish_operations(1, Operation::Other);
     }
     stats.set_tally(&[estimates, sum], |n| format!("(average size: {})", n[1] / n[0].max(1)));
+    let memtable_bytes = engine.memtable_bytes();
+    if memtable_bytes > 0 {
+        stats
+            .set_message(format!("({memtable_bytes} bytes in memtables are not counted; flush writes them)"));
+    }
     Ok(())
 }
 

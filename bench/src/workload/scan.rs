@@ -1,9 +1,10 @@
 //! Benchmarks that iterate and seek.
 use super::{Worker, throttle_reads};
 use crate::engine::Cursor;
+use crate::flags::Flags;
 use crate::report::{Operation, Stats};
 use sapwood_base::Result;
-use sapwood_bench::keys::{Order, ReadKeys};
+use sapwood_bench::keys::{KeyBuffer, Order, ReadKeys};
 
 /// readseq.
 pub fn forward(worker: &mut Worker<'_>) -> Result<()> {
@@ -60,7 +61,9 @@ pub fn seek_ordered(worker: &mut Worker<'_>) -> Result<()> {
 fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> u64) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let nexts = worker.flags.seek_nexts;
+    let num = worker.parameters.num;
     let Worker { engine, flags, shared, random, keys, stats, .. } = worker;
+    let mut end = End::new(flags, keys);
     let mut kept = if flags.reuse_iterator { Some(engine.cursor()?) } else { None };
     let (mut found, mut reads, mut number) = (0, 0, 0);
     let mut copy = [0u8; 256];
@@ -77,8 +80,9 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
         reads += 1;
         cursor.seek(key)?;
         found += u64::from(cursor.valid() && cursor.key() == key);
+        end.set(number, num);
         for _ in 0..nexts {
-            if !cursor.valid() {
+            if !cursor.valid() || end.reached(key, cursor.key()) {
                 break;
             }
             // The value is copied, so that it is really read.
@@ -97,6 +101,46 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
     }
     stats.set_found(found, reads);
     Ok(())
+}
+
+/// Where the steps after a seek end: `--max_scan_distance` and `--prefix_same_as_start`.
+struct End {
+    /// Numbers that a seek may go over; 0: any.
+    distance: u64,
+    backward: bool,
+    bound: KeyBuffer,
+    prefix_size: usize,
+}
+
+impl End {
+    fn new(flags: &Flags, keys: &KeyBuffer) -> End {
+        End {
+            distance: flags.max_scan_distance as u64,
+            backward: flags.reverse_iterator,
+            bound: keys.clone(),
+            prefix_size: if flags.prefix_same_as_start { flags.prefix_size as usize } else { 0 },
+        }
+    }
+
+    /// A seek to `number`, of the numbers below `num`.
+    #[inline]
+    fn set(&mut self, number: u64, num: u64) {
+        if self.distance > 0 {
+            let bound = match self.backward {
+                true => number.saturating_sub(self.distance),
+                false => number.saturating_add(self.distance).min(num),
+            };
+            self.bound.make(bound);
+        }
+    }
+
+    /// Whether `key` is beyond the end of a seek to `start`. Upper bounds are not part of a scan, lower ones are.
+    #[inline]
+    fn reached(&self, start: &[u8], key: &[u8]) -> bool {
+        (self.distance > 0
+            && if self.backward { key < self.bound.as_ref() } else { key >= self.bound.as_ref() })
+            || (self.prefix_size > 0 && !key.starts_with(&start[..self.prefix_size]))
+    }
 }
 
 /// multiscan: ranges at equal distances, behind each other, read with one iterator and counted as one operation.
@@ -130,6 +174,52 @@ pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
         stats.finish_operations(1, Operation::Scan);
     }
     stats.set_tally(&[scans, entries], |n| format!("(multiscans:{} entries:{})", n[0], n[1]));
+    Ok(())
+}
+
+/// multiscanrandom: ranges at random places, of random length, in order and without overlaps, read with one iterator and
+/// counted as one operation. A range has at most a mebibyte.
+pub fn multi_random(worker: &mut Worker<'_>) -> Result<()> {
+    const LARGEST_RANGE_BYTES: u64 = 1 << 20;
+    let mut limit = worker.limit(worker.parameters.reads);
+    let num = worker.parameters.num;
+    let entry_bytes = worker.parameters.key_size as u64 + worker.parameters.value_size;
+    let longest = match worker.flags.seek_nexts {
+        nexts @ 1.. => nexts as u64,
+        _ => 100,
+    };
+    let longest = longest.min(LARGEST_RANGE_BYTES / entry_bytes).max(1);
+    let most_ranges = worker.flags.multiscan_size as u64;
+    let Worker { engine, random, keys, stats, .. } = worker;
+    let mut starts = Vec::new();
+    let (mut scans, mut ranges, mut entries) = (0, 0, 0);
+    while limit.allows(1, stats) {
+        starts.clear();
+        starts.extend((0..random.u64(1..=most_ranges)).map(|_| random.u64(..num)));
+        starts.sort_unstable();
+        starts.dedup();
+        let mut cursor = engine.cursor()?;
+        for (at, &start) in starts.iter().enumerate() {
+            let next = starts.get(at + 1).copied().unwrap_or(num);
+            let length = random.u64(1..=longest).min(next - start);
+            cursor.seek(keys.make(start))?;
+            for _ in 0..length {
+                if !cursor.valid() {
+                    break;
+                }
+                let (key, value) = (std::hint::black_box(cursor.key()), std::hint::black_box(cursor.value()));
+                stats.add_bytes((key.len() + value.len()) as u64);
+                entries += 1;
+                cursor.next()?;
+            }
+            ranges += 1;
+        }
+        scans += 1;
+        stats.finish_operations(1, Operation::Scan);
+    }
+    stats.set_tally(&[scans, ranges, entries], |n| {
+        format!("(multiscans:{} ranges:{} entries:{})", n[0], n[1], n[2])
+    });
     Ok(())
 }
 

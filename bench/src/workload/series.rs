@@ -5,14 +5,11 @@
 //! A reader seeks to the beginning of a series and reads it to its end. Times must go up within a series.
 use super::{Worker, throttle_writes, wrong};
 use crate::report::Operation;
-use sapwood_base::{Error, Result};
+use sapwood_base::Result;
 use std::sync::atomic::Ordering;
 
 /// timeseries.
 pub fn run(worker: &mut Worker<'_>) -> Result<()> {
-    if worker.parameters.key_size < 16 {
-        return Err(Error::invalid_argument("timeseries needs a --key_size of at least 16"));
-    }
     let deletes =
         worker.flags.expire_style == "delete" && worker.thread as i64 <= worker.flags.num_deletion_threads;
     match worker.thread {
@@ -39,7 +36,7 @@ fn write(worker: &mut Worker<'_>) -> Result<()> {
         key[8..16].copy_from_slice(&now.to_be_bytes());
         let value = values.next_value();
         let bytes = (key.len() + value.len()) as u64;
-        throttle_writes(shared, bytes);
+        throttle_writes(shared, stats, bytes);
         engine.put(&key, value, mode)?;
         stats.add_bytes(bytes);
         stats.finish_operations(1, Operation::Write);
@@ -76,6 +73,7 @@ fn read_or_delete(worker: &mut Worker<'_>, deletes: bool) -> Result<()> {
             if !deletes {
                 stats.add_bytes((cursor.key().len() + std::hint::black_box(cursor.value()).len()) as u64);
             } else if time.is_some_and(|time| now.saturating_sub(time) > range) {
+                stats.add_written(cursor.key().len() as u64);
                 engine.delete(cursor.key(), mode)?;
                 deleted += 1;
             } else {

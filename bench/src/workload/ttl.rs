@@ -5,15 +5,12 @@
 //! be found; anything else ends the program with an error.
 use super::{Worker, throttle_reads, throttle_writes, wrong};
 use crate::report::Operation;
-use sapwood_base::{Error, Result};
+use sapwood_base::Result;
 use sapwood_bench::churn::{Request, Requests, record_key};
 use sapwood_bench::values::stamp;
 
 /// ttlchurn.
 pub fn run(worker: &mut Worker<'_>) -> Result<()> {
-    if worker.parameters.key_size < 8 {
-        return Err(Error::invalid_argument("ttlchurn needs a --key_size of at least 8"));
-    }
     let flags = worker.flags;
     let mut limit = worker.limit(worker.parameters.operations);
     let mode = worker.parameters.mode;
@@ -32,14 +29,16 @@ pub fn run(worker: &mut Worker<'_>) -> Result<()> {
                 let key = keys.make(record_key(record));
                 let value = values.next_stamped(record);
                 let bytes = (key.len() + value.len()) as u64;
-                throttle_writes(shared, bytes);
+                throttle_writes(shared, stats, bytes);
                 engine.put(key, value, mode)?;
                 inserts += 1;
                 stats.add_bytes(bytes);
                 stats.finish_operations(1, Operation::Insert);
             }
             Request::Remove(record) => {
-                engine.delete(keys.make(record_key(record)), mode)?;
+                let key = keys.make(record_key(record));
+                stats.add_written(key.len() as u64);
+                engine.delete(key, mode)?;
                 stats.finish_operations(1, Operation::Delete);
             }
             Request::ReadLive(record) => {

@@ -49,7 +49,11 @@ pub fn run(worker: &mut Worker<'_>) -> Result<()> {
             stats.finish_operations(1, Operation::Delete);
         } else {
             let value = values.next_value();
-            throttle_writes(shared, members.iter().map(|member| (member.len() + value.len()) as u64).sum());
+            throttle_writes(
+                shared,
+                stats,
+                members.iter().map(|member| (member.len() + value.len()) as u64).sum(),
+            );
             members.iter().for_each(|member| batch.put(member, value));
             batch.commit(mode)?;
             puts += 1;

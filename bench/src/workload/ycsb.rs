@@ -75,7 +75,7 @@ pub fn load(worker: &mut Worker<'_>) -> Result<()> {
         let key = keys.make(record_key(record));
         let value = values.next_stamped(record);
         let bytes = (key.len() + value.len()) as u64;
-        throttle_writes(shared, bytes);
+        throttle_writes(shared, stats, bytes);
         engine.put(key, value, mode)?;
         records.acknowledge(record);
         stats.add_bytes(bytes);
@@ -152,7 +152,7 @@ fn run(worker: &mut Worker<'_>, workload: Workload) -> Result<()> {
                 let key = keys.make(record_key(record));
                 let value = values.next_stamped(record);
                 let bytes = (key.len() + value.len()) as u64;
-                throttle_writes(shared, bytes);
+                throttle_writes(shared, stats, bytes);
                 engine.put(key, value, mode)?;
                 stats.add_bytes(bytes);
                 let (count, operation) = match request {
