@@ -259,7 +259,25 @@ impl SimFs {
     /// Limits the bytes that files can take, in whole pages of 4 KiB; `None` for no limit. A lower limit than what is
     /// taken only stops growth.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
-        self.world.lock().capacity_bytes = capacity_bytes;
+        let mut world = self.world.lock();
+        (world.capacity_bytes, world.is_quota) = (capacity_bytes, false);
+    }
+
+    /// [`SimFs::set_capacity_bytes`] for a limit that is a quota: writes beyond it fail with `EDQUOT`.
+    pub fn set_quota_bytes(&self, quota_bytes: u64) {
+        let mut world = self.world.lock();
+        (world.capacity_bytes, world.is_quota) = (Some(quota_bytes), true);
+    }
+
+    /// Limits how many files and locks can be open at once; `None` for no limit. Calls that need one more fail as if the
+    /// process had too many files open (`EMFILE`).
+    pub fn set_handle_limit(&self, handles: Option<usize>) {
+        self.world.lock().handle_limit = handles;
+    }
+
+    /// The bytes that files take, in whole pages of 4 KiB.
+    pub fn used_bytes(&self) -> u64 {
+        self.world.lock().used_bytes()
     }
 
     /// Damages a byte: flips the bits of `mask` in every state of the file.
@@ -293,6 +311,11 @@ impl SimFs {
     /// The paths of all files, sorted.
     pub fn files(&self) -> Vec<PathBuf> {
         self.world.lock().files()
+    }
+
+    /// How many locks are held.
+    pub fn held_locks(&self) -> usize {
+        self.world.lock().held_locks()
     }
 
     /// How many file handles are open.
@@ -395,6 +418,7 @@ impl FileSystem for SimFs {
             Some(fault) => {
                 match fault {
                     Fault::ErrorButApplied => world.sync_directory(path)?,
+                    fault if fault.comes_first() => {}
                     _ => world.fail_sync_directory(path),
                 }
                 Err(fault.error(Operation::SyncDirectory, path))

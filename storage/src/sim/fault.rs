@@ -25,6 +25,8 @@ pub enum Fault {
     TooManyOpen,
     /// The machine has too many files open (`ENFILE`).
     TooManyOpenSystem,
+    /// The kernel has no memory for the call (`ENOMEM`).
+    NoMemory,
     /// Permission is missing (`EACCES`).
     AccessDenied,
     /// The file system has become read-only, as after an error of its device (`EROFS`).
@@ -68,12 +70,13 @@ pub enum Fault {
 
 impl Fault {
     /// All errors that calls return without anything having happened.
-    pub const ERRORS: [Fault; 10] = [
+    pub const ERRORS: [Fault; 11] = [
         Fault::Io,
         Fault::NoSpace,
         Fault::Quota,
         Fault::TooManyOpen,
         Fault::TooManyOpenSystem,
+        Fault::NoMemory,
         Fault::AccessDenied,
         Fault::ReadOnly,
         Fault::Interrupted,
@@ -90,7 +93,7 @@ impl Fault {
             Fault::NoSpace | Fault::Quota => {
                 operation.is_change() && !matches!(operation, Remove | RemoveDirectory)
             }
-            Fault::TooManyOpen | Fault::TooManyOpenSystem => {
+            Fault::TooManyOpen | Fault::TooManyOpenSystem | Fault::NoMemory => {
                 matches!(operation, Create | Open | Lock | List | SyncDirectory)
             }
             Fault::AccessDenied => !matches!(operation, Read | Write | SetLen | Sync | Space),
@@ -106,6 +109,11 @@ impl Fault {
             Fault::SyncFailure(FsyncFailure::Ext4Late) => operation == Sync,
             Fault::SyncFailure(_) => matches!(operation, Sync | SyncDirectory),
         }
+    }
+
+    /// Whether the call fails before it has begun: what it is for, a sync for instance, can be tried again.
+    pub(super) fn comes_first(self) -> bool {
+        matches!(self, Fault::TooManyOpen | Fault::TooManyOpenSystem | Fault::NoMemory)
     }
 
     /// Whether it is nothing but an error.
@@ -130,6 +138,7 @@ impl Fault {
             Fault::Quota => Errno::DQUOT.into(),
             Fault::TooManyOpen => Errno::MFILE.into(),
             Fault::TooManyOpenSystem => Errno::NFILE.into(),
+            Fault::NoMemory => Errno::NOMEM.into(),
             Fault::AccessDenied => Errno::ACCESS.into(),
             Fault::ReadOnly => Errno::ROFS.into(),
             Fault::Interrupted => Errno::INTR.into(),
@@ -145,6 +154,7 @@ impl Fault {
         match self {
             Fault::NoSpace | Fault::ShortWrite(_) => ErrorKind::StorageFull.into(),
             Fault::Quota => ErrorKind::QuotaExceeded.into(),
+            Fault::NoMemory => ErrorKind::OutOfMemory.into(),
             Fault::AccessDenied => ErrorKind::PermissionDenied.into(),
             Fault::ReadOnly => ErrorKind::ReadOnlyFilesystem.into(),
             Fault::Interrupted => ErrorKind::Interrupted.into(),
@@ -163,6 +173,7 @@ impl fmt::Display for Fault {
             Fault::Quota => f.write_str("edquot"),
             Fault::TooManyOpen => f.write_str("emfile"),
             Fault::TooManyOpenSystem => f.write_str("enfile"),
+            Fault::NoMemory => f.write_str("enomem"),
             Fault::AccessDenied => f.write_str("eacces"),
             Fault::ReadOnly => f.write_str("erofs"),
             Fault::Interrupted => f.write_str("eintr"),

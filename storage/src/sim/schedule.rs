@@ -66,6 +66,8 @@ struct State {
     policy: Policy,
     threads: Vec<Thread>,
     by_id: HashMap<ThreadId, usize>,
+    /// Threads that are not to be started: how many pass first, and how many are refused then.
+    refused: (u64, u64),
     /// Who has the turn.
     turn: Option<usize>,
     turns: u64,
@@ -139,6 +141,7 @@ impl Schedule {
             policy,
             threads: Vec::new(),
             by_id: HashMap::new(),
+            refused: (0, 0),
             turn: None,
             turns: 0,
             trace: 0,
@@ -188,6 +191,12 @@ impl Schedule {
         self.inner.state().trace
     }
 
+    /// Lets `pass` threads be started, and refuses as many as `count` behind them, as a system at its limit does
+    /// (`EAGAIN`).
+    pub fn refuse_threads(&self, pass: u64, count: u64) {
+        self.inner.state().refused = (pass, count);
+    }
+
     /// The names of the threads that have not ended.
     pub fn live_threads(&self) -> Vec<String> {
         let state = self.inner.state();
@@ -200,6 +209,15 @@ impl Schedule {
         name: &str,
         task: Box<dyn FnOnce() + Send + 'static>,
     ) -> io::Result<JoinHandle<()>> {
+        {
+            let (pass, refused) = &mut self.inner.state().refused;
+            if *pass > 0 {
+                *pass -= 1;
+            } else if *refused > 0 {
+                *refused -= 1;
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+        }
         let handle = self.inner.spawn(name, task)?;
         step();
         Ok(handle)

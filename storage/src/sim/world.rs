@@ -54,6 +54,9 @@ pub(super) struct World {
     pub(super) watcher: Option<Watcher>,
     pub(super) faults: Faults,
     pub(super) capacity_bytes: Option<u64>,
+    /// Whether it is a quota, not the device, that the bytes are limited by.
+    pub(super) is_quota: bool,
+    pub(super) handle_limit: Option<usize>,
 }
 
 fn missing(action: &str, path: &Path) -> Error {
@@ -79,6 +82,8 @@ impl World {
             watcher: None,
             faults: Faults::default(),
             capacity_bytes: None,
+            is_quota: false,
+            handle_limit: None,
         }
     }
 
@@ -112,6 +117,12 @@ impl World {
     /// Counts the call and finds out what befalls it.
     fn meet(&mut self, operation: Operation, path: &Path, number: u64) -> Option<Fault> {
         *self.calls.entry(operation).or_default() += 1;
+        let needs_handle = Fault::TooManyOpen.applies_to(operation);
+        if needs_handle
+            && self.handle_limit.is_some_and(|limit| self.open_handles() + self.held_locks() >= limit)
+        {
+            return Some(Fault::TooManyOpen);
+        }
         let fault = self.faults.meet(operation, path, number)?;
         match fault {
             Fault::Latency(milliseconds) => {
@@ -190,6 +201,10 @@ impl World {
         let (after, failed) = (failed.is_some(), failed == Some(true));
         watcher(&Moment { number, operation, path, other, after, failed, world: self });
         self.watcher = Some(watcher);
+    }
+
+    pub(super) fn held_locks(&self) -> usize {
+        self.locked.len()
     }
 
     pub(super) fn open_handles(&self) -> usize {
@@ -777,7 +792,8 @@ impl World {
         let Some(capacity) = self.capacity_bytes else { return Ok(()) };
         let missing = self.file(number).map_or(0, |file| file.missing_bytes(offset, len));
         if missing > 0 && self.used_bytes() + missing > capacity {
-            return Err(Operation::Write.failed(path, io::ErrorKind::StorageFull.into()).at(path, offset));
+            let fault = if self.is_quota { Fault::Quota } else { Fault::NoSpace };
+            return Err(fault.error(Operation::Write, path).at(path, offset));
         }
         Ok(())
     }

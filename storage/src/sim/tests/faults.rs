@@ -33,7 +33,7 @@ fn errors_have_their_codes_and_kinds() {
         let error = file.write_at(0, &[0; 512]).unwrap_err();
         let kind = match fault {
             Fault::NoSpace | Fault::Quota => ErrorKind::NoSpace,
-            Fault::TooManyOpen | Fault::TooManyOpenSystem => ErrorKind::OutOfResources,
+            Fault::TooManyOpen | Fault::TooManyOpenSystem | Fault::NoMemory => ErrorKind::OutOfResources,
             _ => ErrorKind::Io,
         };
         assert_eq!(error.kind(), kind, "{fault}");

@@ -1,0 +1,411 @@
+//! `sapwood-sim scarcity`: handles, memory, threads and room on the disk run out, and come back.
+//!
+//! A workload runs on database and model, and meanwhile there are *episodes* in which something is scarce: a limit of open
+//! files that is nearly reached, every call that needs a handle or memory refused, a disk with little room or none, a
+//! quota; from some call on, for some calls, or for one call in a few. In an episode a call succeeds, or fails with an
+//! error that says what is scarce; nothing is poisoned, no answer is wrong. Images of kills and power losses taken
+//! meanwhile open on a machine that has everything. When the episode is over all works again without an opening: the
+//! health is good, a write succeeds, nothing acknowledged is missing, no file is left that nothing refers to.
+//!
+//! Openings meet episodes, too. One that fails holds no file and no lock, and the next one has everything. In one seed of
+//! four openings run with their threads, under a schedule: the system refuses to start one of them, or to open a file, or
+//! an index has another definition. Such an opening returns, leaves no thread, file or lock, and the next one works.
+use super::arguments::{Command, Run, Settings};
+use super::driver::{DIRECTORY, Driver, Outcome, Stop};
+use super::jobs::replay_command;
+use super::operation::{Operation, Value, Write};
+use super::report::SeedReport;
+use super::shrink::shrink;
+use super::tuning::Tuning;
+use super::verify;
+use super::workload::Workload;
+use sapwood::{Durability, Env, Error, Health};
+use sapwood_storage::sim::{Fault, FaultRule, Operation as Kind, SimFs};
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod openings;
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "scarcity",
+    help: "handles, memory, threads and disk run out for a while: does all work again behind it, and is nothing lost?",
+    options: &[
+        ("--length", "N", "operations per seed (120)"),
+        ("--no-shrink", "", "does not look for a shorter list of operations that fails too"),
+        ("--print", "", "print settings, operations and episodes"),
+    ],
+    run: Run::Seeds {
+        seed,
+        counts: &["episodes", "refused calls", "failed openings", "images"],
+        seconds: 60,
+        seeds: 0..u64::MAX,
+    },
+};
+
+/// One seed in so many looks at openings with threads.
+const OPENINGS_ONE_IN: u64 = 4;
+/// Rounds of background work after which all must be well again.
+const ROUNDS: u32 = 200;
+/// One operation in so many of an episode is followed by a look at what a crash leaves.
+const IMAGE_ONE_IN: u32 = 6;
+/// Time for making a failing list short.
+const SHRINK: Duration = Duration::from_secs(20);
+
+/// Something that is scarce.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scarcity {
+    /// So many more files can be opened.
+    Handles(usize),
+    /// The device has room for so many more bytes, in pages.
+    Room(u64),
+    /// The quota has.
+    Quota(u64),
+    /// Calls of all kinds that can meet this fail; of writes those that make a file longer.
+    Calls(Fault, Strength),
+}
+
+/// Which calls fail.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Strength {
+    /// All.
+    All,
+    /// One in so many, at random.
+    OneIn(u32),
+    /// Of each kind so many pass, and so many fail then.
+    Some(u64, u64),
+}
+
+/// An element of a run.
+#[derive(Clone)]
+enum Step {
+    Do(Operation),
+    Begin(Scarcity),
+    /// Closes, and opens while something is scarce.
+    Reopen,
+    End,
+}
+
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Do(operation) => write!(f, "{operation:?}"),
+            Step::Begin(scarcity) => write!(f, "-- scarce from here on: {scarcity:?}"),
+            Step::Reopen => f.write_str("reopen, until it opens"),
+            Step::End => f.write_str("-- scarce until here"),
+        }
+    }
+}
+
+impl Scarcity {
+    fn draw(random: &mut fastrand::Rng) -> Scarcity {
+        let strength = match random.u8(..4) {
+            0 => Strength::All,
+            1 => Strength::OneIn(random.u32(2..8)),
+            _ => Strength::Some(random.u64(..12), random.u64(1..6)),
+        };
+        match random.u8(..10) {
+            0..2 => Scarcity::Handles(random.usize(..6)),
+            2..4 => Scarcity::Room(random.u64(..4) * random.u64(..40_000)),
+            4 => Scarcity::Quota(random.u64(..4) * random.u64(..40_000)),
+            5 => Scarcity::Calls(Fault::TooManyOpen, strength),
+            6 => Scarcity::Calls(Fault::TooManyOpenSystem, strength),
+            7 => Scarcity::Calls(Fault::NoMemory, strength),
+            8 => Scarcity::Calls(Fault::NoSpace, strength),
+            _ => Scarcity::Calls(Fault::Quota, strength),
+        }
+    }
+
+    fn begin(self, fs: &SimFs, seed: u64) {
+        match self {
+            Scarcity::Handles(more) => {
+                fs.set_handle_limit(Some(fs.open_handles() + fs.held_locks() + more));
+            }
+            Scarcity::Room(bytes) => fs.set_capacity_bytes(Some(fs.used_bytes() + bytes)),
+            Scarcity::Quota(bytes) => fs.set_quota_bytes(fs.used_bytes() + bytes),
+            Scarcity::Calls(fault, strength) => {
+                let add = |rule: FaultRule| {
+                    fs.fail(match strength {
+                        Strength::All => rule.sticky(),
+                        Strength::OneIn(calls) => rule.one_in(calls, seed),
+                        Strength::Some(pass, fail) => rule.after(pass).times(fail),
+                    });
+                };
+                if matches!(fault, Fault::NoSpace | Fault::Quota) {
+                    // Records of the log go where its room is already, and a sync that has failed is final.
+                    add(FaultRule::new(Kind::Create, fault));
+                    add(FaultRule::new(Kind::SetLen, fault));
+                    add(FaultRule::new(Kind::Write, fault).on(".sst"));
+                    add(FaultRule::new(Kind::Write, fault).on("MANIFEST"));
+                } else {
+                    let meets = |kind: &Kind| fault.applies_to(*kind);
+                    Kind::ALL.into_iter().filter(meets).for_each(|kind| add(FaultRule::new(kind, fault)));
+                }
+            }
+        }
+    }
+}
+
+/// Everything is there in plenty again.
+fn end(fs: &SimFs) {
+    fs.clear_faults();
+    fs.set_capacity_bytes(None);
+    fs.set_handle_limit(None);
+}
+
+/// Runs one seed.
+pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
+    if seed % OPENINGS_ONE_IN == OPENINGS_ONE_IN - 1 {
+        return openings::seed(seed, settings);
+    }
+    let length = settings.number("--length").unwrap_or(120) as usize;
+    let workload = Workload::of(seed, length, seed % 3 == 1);
+    let steps = steps(seed, &workload);
+    if settings.has("--print") {
+        println!("settings: {}", workload.tuning);
+        steps.iter().enumerate().for_each(|(at, step)| println!("{at:>4} {step:?}"));
+    }
+    let mut counts = vec![0; 4];
+    let outcome = caught(seed, &workload.tuning, &steps, &mut counts);
+    let violations = outcome
+        .err()
+        .map(|(at, what)| {
+            let mut text = format!("seed {seed}: {what}\n  at step {at}: {:?}", steps.get(at));
+            text += &format!("\n  settings: {}\n", workload.tuning);
+            if !settings.has("--no-shrink") {
+                text += &shortened(seed, &workload.tuning, &steps, &what);
+            }
+            text + &format!("  replay with: {} --length {length}", replay_command("scarcity", seed))
+        })
+        .into_iter()
+        .collect();
+    SeedReport { counts, violations }
+}
+
+/// The workload, with episodes in between.
+fn steps(seed: u64, workload: &Workload) -> Vec<Step> {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x5CA8_CE00);
+    let mut steps = Vec::new();
+    let mut left = 0;
+    for operation in &workload.operations {
+        let mut operation = operation.clone();
+        // A close that fails loses what is not in the log, and rightly so.
+        if let Operation::Commit { durability, .. } = &mut operation
+            && *durability == Durability::None
+        {
+            *durability = Durability::Buffered;
+        }
+        // Closes and other settings are met on the way, and by themselves.
+        let is_reopening = matches!(operation, Operation::Reopen(_));
+        steps.push(if is_reopening { Step::Reopen } else { Step::Do(operation) });
+        match left {
+            0 if random.u8(..6) == 0 => {
+                steps.push(Step::Begin(Scarcity::draw(&mut random)));
+                left = random.u32(1..14);
+                // Something that needs what is scarce.
+                if random.bool() {
+                    steps.push(match random.u8(..5) {
+                        0 | 1 => Step::Do(Operation::Flush),
+                        2 => Step::Do(Operation::Compact),
+                        3 => Step::Reopen,
+                        _ => Step::Do(Operation::Background(super::operation::Step::Compaction)),
+                    });
+                }
+            }
+            0 => {}
+            1 => {
+                steps.push(Step::End);
+                left = 0;
+            }
+            _ => left -= 1,
+        }
+    }
+    if left > 0 {
+        steps.push(Step::End);
+    }
+    steps
+}
+
+fn caught(seed: u64, tuning: &Tuning, steps: &[Step], counts: &mut [u64]) -> Result<(), (usize, String)> {
+    let mut at = 0;
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, tuning, steps, counts, &mut at)));
+    let what = match result {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(stop)) => stop.to_string(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
+            format!("panic: {}", text.unwrap_or_default())
+        }
+    };
+    Err((at, what))
+}
+
+/// A short list that fails too, in words.
+fn shortened(seed: u64, tuning: &Tuning, steps: &[Step], what: &str) -> String {
+    let oracle = |what: &str| what.chars().take(24).collect::<String>();
+    let name = oracle(what);
+    let fails = |list: &[Step]| {
+        caught(seed, tuning, list, &mut [0; 4]).is_err_and(|(_, other)| oracle(&other) == name)
+    };
+    let shortest = shrink(steps, SHRINK, fails);
+    let mut text = format!("  {} steps are enough:\n", shortest.len());
+    shortest.iter().for_each(|step| text += &format!("    {step:?}\n"));
+    text
+}
+
+fn run(seed: u64, tuning: &Tuning, steps: &[Step], counts: &mut [u64], at: &mut usize) -> Outcome {
+    let (env, fs) = Env::sim_manual(seed);
+    let driver = Driver::open(&env, &fs, tuning, super::model::Model::new())?;
+    let mut random = fastrand::Rng::with_seed(seed ^ 0xE1_50DE);
+    let mut run = Episodes { driver, fs, is_scarce: false, seed, counts };
+    for (number, step) in steps.iter().enumerate() {
+        *at = number;
+        match step {
+            Step::Begin(scarcity) => {
+                run.counts[0] += u64::from(!run.is_scarce);
+                run.is_scarce = true;
+                scarcity.begin(&run.fs, seed ^ number as u64);
+                run.driver.set_scarce(true);
+            }
+            Step::End => run.recover()?,
+            Step::Reopen => run.reopen()?,
+            Step::Do(operation) => {
+                run.apply(operation)?;
+                if run.is_scarce && random.u32(..IMAGE_ONE_IN) == 0 {
+                    run.look_at_image(random.bool(), random.u64(..))?;
+                }
+            }
+        }
+    }
+    *at = steps.len();
+    run.recover()?;
+    run.look_at_image(random.bool(), random.u64(..))?;
+    run.driver.close(&mut ())
+}
+
+/// A run in progress.
+struct Episodes<'c> {
+    driver: Driver,
+    fs: SimFs,
+    is_scarce: bool,
+    seed: u64,
+    counts: &'c mut [u64],
+}
+
+fn violation<T>(what: impl Into<String>) -> Outcome<T> {
+    Err(Stop::Violation(what.into()))
+}
+
+impl Episodes<'_> {
+    /// Runs one operation, which may fail while something is scarce.
+    fn apply(&mut self, operation: &Operation) -> Outcome {
+        let before = self.fs.faults_met();
+        let result = self.driver.apply(operation, &mut ());
+        self.counts[1] += self.fs.faults_met() - before;
+        match result {
+            Err(Stop::Error(error)) => {
+                self.accept(&error, &format!("{operation:?}"))?;
+                self.driver.has_failed(operation)?;
+            }
+            result => result?,
+        }
+        if let Health::Poisoned(error) = self.driver.db().health() {
+            return violation(format!("a scarcity has poisoned the database: {error}"));
+        }
+        Ok(())
+    }
+
+    /// Whether this error may be.
+    fn accept(&self, error: &Error, what: &str) -> Outcome {
+        match (self.is_scarce, error.is_scarcity()) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                violation(format!("a scarcity becomes an error of kind {:?}: {error} ({what})", error.kind()))
+            }
+            (false, _) => violation(format!("nothing is scarce any more, and {what} fails: {error}")),
+        }
+    }
+
+    /// Closes, and opens as often as it takes: while something is scarce that may fail, but leaves nothing behind.
+    fn reopen(&mut self) -> Outcome {
+        match self.driver.close(&mut ()) {
+            Err(Stop::Error(error)) => self.accept(&error, "close")?,
+            result => result?,
+        }
+        self.holds_nothing("a close")?;
+        for _ in 0..3 {
+            match self.driver.reopen() {
+                Ok(()) => return Ok(()),
+                Err(Stop::Error(error)) => {
+                    self.accept(&error, "an opening")?;
+                    self.counts[2] += 1;
+                    self.driver.abandon_opening();
+                    self.holds_nothing("a failed opening")?;
+                }
+                Err(violation) => return Err(violation),
+            }
+        }
+        end(&self.fs);
+        self.is_scarce = false;
+        self.driver.set_scarce(false);
+        match self.driver.reopen() {
+            Err(Stop::Error(error)) => self.accept(&error, "an opening"),
+            result => result,
+        }
+    }
+
+    fn holds_nothing(&self, what: &str) -> Outcome {
+        for _ in 0..2000 {
+            if self.fs.open_handles() == 0 {
+                break;
+            }
+            crossbeam_epoch::pin().flush();
+        }
+        let (files, locks) = (self.fs.open_handles(), self.fs.held_locks());
+        match (files, locks) {
+            (0, 0) => Ok(()),
+            _ => violation(format!("O9: {files} files and {locks} locks are held after {what}")),
+        }
+    }
+
+    /// The episode ends: all is well again without an opening.
+    fn recover(&mut self) -> Outcome {
+        end(&self.fs);
+        let was_scarce = std::mem::replace(&mut self.is_scarce, false);
+        self.driver.set_scarce(false);
+        if !was_scarce {
+            return Ok(());
+        }
+        self.driver.becomes_well(ROUNDS)?;
+        let writes = vec![Write { space: 0, key: b"again".to_vec(), value: Some(Value { tag: 1, len: 9 }) }];
+        let commit = Operation::Commit { writes, single: false, durability: Durability::Sync, wait: false };
+        for operation in [commit, Operation::Compare(None)] {
+            self.apply(&operation)?;
+        }
+        self.driver.finish_indexes()?;
+        self.driver.settle()?;
+        self.driver.let_go();
+        self.apply(&Operation::WaitForBackground)?;
+        self.apply(&Operation::Compare(None))?;
+        self.driver.check_structure()
+    }
+
+    /// What a crash leaves now opens on a machine that has everything, and nothing is missing.
+    fn look_at_image(&mut self, power_loss: bool, choice: u64) -> Outcome {
+        self.counts[3] += 1;
+        let image = if power_loss { self.fs.crash(choice) } else { self.fs.kill() };
+        let env = Env::sim_manual(self.seed ^ choice).0.with_file_system(Arc::new(image));
+        let context = if power_loss { "a power loss" } else { "a kill" };
+        let in_context = |what: String| Stop::Violation(format!("{what} (after {context} in the episode)"));
+        let db = self.driver.tuning().builder(DIRECTORY, &env).open();
+        let db = db.map_err(|error| in_context(format!("the opening fails: {error}")))?;
+        let contents = verify::contents(&db)?;
+        let model = self.driver.model();
+        let found = model.find(&verify::sums(&contents), model.promise(), power_loss, || contents.clone());
+        found.map_err(in_context)?;
+        Ok(())
+    }
+}
