@@ -31,6 +31,8 @@ pub enum ErrorKind {
     Unsupported,
     /// The database or the keyspace is closed or was dropped.
     Closed,
+    /// Background work is paused, and the call would have waited for it.
+    Paused,
     /// The handle is read-only.
     ReadOnly,
     /// The directory holds no database, or the keyspace does not exist.

@@ -240,6 +240,8 @@ bugs! {
     // M. Views, closing, scarcity.
     FlushViewBeforeRotation, "flush-view-before-rotation", "M (our own flush)",
         "a flush looks keyspaces up in a view from before the rotation: rows of a keyspace made in between are lost";
+    CloseLeavesCalls, "close-leaves-calls", "M (our own close)",
+        "a close does not wait for what other threads do: it gives the lock back while they write files";
     FailedFlushKeepsTables, "failed-flush-keeps-tables", "M (our own flush)",
         "a flush that a full disk ends keeps the tables that it had finished, and so does each further attempt";
 }

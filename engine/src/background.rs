@@ -7,7 +7,7 @@
 //!
 //! On a machine without threads the same functions are called by whoever drives the database, one step at a time, and
 //! by those who would otherwise wait: see [`give_way`].
-use crate::db::Core;
+use crate::db::{Core, closed};
 use crate::index::{apply, clean};
 use crate::read::super_version::{CoveringView, KeyspaceView};
 use crate::write::stall::STEP;
@@ -25,6 +25,7 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 /// The kind of work that writers wait for when all memtables are full.
@@ -56,14 +57,24 @@ struct State {
     log_wanted: bool,
     /// Keyspaces with a compaction under way.
     busy: HashSet<KeyspaceId>,
-    /// Flushes and compactions under way.
-    running: usize,
+    /// The threads of flushes and compactions under way.
+    workers: Vec<ThreadId>,
+    /// The threads of calls that work on the database, see [`Background::enter`].
+    callers: Vec<ThreadId>,
     /// Who waits for what an idle database does, see [`Background::idle_now`].
     settling: usize,
     /// Published position when the database was last seen busy, and when that was.
     last_write: (u64, Duration),
     /// When the log was last synced because time had passed.
     last_sync: Duration,
+}
+
+impl State {
+    /// A piece of work of this thread has ended.
+    fn end(&mut self, thread: ThreadId) {
+        let place = self.workers.iter().position(|worker| *worker == thread);
+        self.workers.swap_remove(place.expect("what ends has begun"));
+    }
 }
 
 /// A kind of background work.
@@ -109,35 +120,33 @@ impl Background {
         if !env.starts_threads() {
             return Ok(());
         }
-        let mut threads = Vec::new();
-        {
-            let core = core.clone();
-            threads.push(env.spawn("sapwood-flush", ThreadClass::Latency, move || flush_loop(&core))?);
-        }
-        {
-            let core = core.clone();
-            threads.push(env.spawn("sapwood-log", ThreadClass::Latency, move || log_loop(&core))?);
-        }
-        {
-            let core = core.clone();
-            let files = core.obsolete_files.clone();
-            threads.push(env.spawn("sapwood-sweep", ThreadClass::Background, move || {
-                // Ends when the core drops its sender at shutdown.
-                while let Some(file) = receive(&files) {
-                    if file == SWEEP_ENDS {
-                        break;
-                    }
-                    // What cannot be removed now is removed as an orphan at the next opening.
-                    let _ = core.context.fs.remove_file(&core.context.path(file));
+        // Each is noted at once: if a later one cannot be started, those before are still ended.
+        let spawn = |name, class, body: Box<dyn FnOnce() + Send>| -> Result<()> {
+            let thread = env.spawn(name, class, body)?;
+            core.background.threads.lock().push(thread);
+            Ok(())
+        };
+        let shared = core.clone();
+        spawn("sapwood-flush", ThreadClass::Latency, Box::new(move || flush_loop(&shared)))?;
+        let shared = core.clone();
+        spawn("sapwood-log", ThreadClass::Latency, Box::new(move || log_loop(&shared)))?;
+        let (shared, files) = (core.clone(), core.obsolete_files.clone());
+        let sweep = move || {
+            // Ends when the core drops its sender at shutdown.
+            while let Some(file) = receive(&files) {
+                if file == SWEEP_ENDS {
+                    break;
                 }
-            })?);
-        }
+                // What cannot be removed now is removed as an orphan at the next opening.
+                let _ = shared.context.fs.remove_file(&shared.context.path(file));
+            }
+        };
+        spawn("sapwood-sweep", ThreadClass::Background, Box::new(sweep))?;
         for _ in 0..core.options.advanced.background_threads {
-            let core = core.clone();
-            threads
-                .push(env.spawn("sapwood-compact", ThreadClass::Background, move || compaction_loop(&core))?);
+            let shared = core.clone();
+            let body = move || compaction_loop(&shared);
+            spawn("sapwood-compact", ThreadClass::Background, Box::new(body))?;
         }
-        *core.background.threads.lock() = threads;
         Ok(())
     }
 
@@ -192,16 +201,87 @@ impl Background {
         }
     }
 
-    /// Stops new flushes and compactions, and waits for those under way.
-    pub(crate) fn pause(&self) {
+    /// Begins a call that works on the database from a user's thread: that writes files, or waits for others to. A close
+    /// waits until no such call is left. With `needs_work` it is one that flushes and compactions have to serve.
+    ///
+    /// Errors: `Closed` once a close has begun; `Paused` where a pause would make the call wait.
+    pub(crate) fn enter(&self, needs_work: bool) -> Result<Call<'_>> {
         let mut state = self.state.lock();
         if state.closing {
+            return Err(closed());
+        }
+        if needs_work && state.paused > 0 {
+            return Err(paused());
+        }
+        state.callers.push(std::thread::current().id());
+        Ok(Call { background: self })
+    }
+
+    /// Refuses what would wait for its own caller: a call from code of the user that the database runs, such as the
+    /// extractor of an index, within work that the call has to wait for.
+    pub(crate) fn refuse_inside(&self, what: &str) -> Result<()> {
+        let this = std::thread::current().id();
+        let state = self.state.lock();
+        let is_thread = || self.threads.lock().iter().any(|thread| thread.thread().id() == this);
+        if state.callers.contains(&this) || state.workers.contains(&this) || is_thread() {
+            let message =
+                format!("{what} waits for the call that runs this code; call it after that has returned");
+            return Err(Error::invalid_argument(message));
+        }
+        Ok(())
+    }
+
+    /// Waits until no call of [`Background::enter`] is left. REQUIRES: the database is shut down, so that they end.
+    pub(crate) fn wait_for_calls(&self) {
+        if planted::is(Bug::CloseLeavesCalls) {
             return;
         }
-        state.paused += 1;
-        while state.running > 0 && !state.shutdown {
+        let mut state = self.state.lock();
+        while !state.callers.is_empty() {
             self.changed.wait(&mut state);
         }
+    }
+
+    /// Stops new flushes and compactions, and waits for those under way, up to the end of their present slice.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.refuse_inside("pause_background")?;
+        let mut state = self.state.lock();
+        if state.closing {
+            return Err(closed());
+        }
+        state.paused += 1;
+        while !state.workers.is_empty() && !state.shutdown {
+            self.changed.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// [`Background::begin`] for a call that does such work itself: it waits for the end of a pause that began after the
+    /// call. Errors: `Closed`, where nothing has begun.
+    fn begin_call_work(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        while state.paused > 0 && !state.shutdown {
+            self.changed.wait(&mut state);
+        }
+        if state.shutdown {
+            return Err(closed());
+        }
+        state.workers.push(std::thread::current().id());
+        Ok(())
+    }
+
+    /// Between two slices of such work: lets a pause happen, and goes on after it.
+    pub(crate) fn wait_while_paused(&self) -> Result<()> {
+        if !self.should_yield() {
+            return Ok(());
+        }
+        self.end();
+        let begun = self.begin_call_work();
+        if begun.is_err() {
+            // The caller ends what it has begun all the same.
+            self.state.lock().workers.push(std::thread::current().id());
+        }
+        begun
     }
 
     /// Takes one `pause` back.
@@ -227,22 +307,22 @@ impl Background {
 
     /// Whether a flush or a compaction is under way.
     pub(crate) fn is_running(&self) -> bool {
-        self.state.lock().running > 0
+        !self.state.lock().workers.is_empty()
     }
 
-    fn begin(&self) -> bool {
+    /// Begins a flush or a compaction; false while there must be none.
+    pub(crate) fn begin(&self) -> bool {
         let mut state = self.state.lock();
         if state.shutdown || state.paused > 0 {
             return false;
         }
-        state.running += 1;
+        state.workers.push(std::thread::current().id());
         true
     }
 
-    fn end(&self) {
-        let mut state = self.state.lock();
-        state.running -= 1;
-        drop(state);
+    /// The end of what [`Background::begin`] began on this thread.
+    pub(crate) fn end(&self) {
+        self.state.lock().end(std::thread::current().id());
         self.changed.notify_all();
     }
 
@@ -273,6 +353,31 @@ impl Background {
     }
 }
 
+/// A call that is under way, see [`Background::enter`].
+pub(crate) struct Call<'a> {
+    background: &'a Background,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let this = std::thread::current().id();
+        {
+            let mut state = self.background.state.lock();
+            let place = state.callers.iter().rposition(|caller| *caller == this);
+            // A handle may have gone to another thread meanwhile; the number counts then.
+            let place = place.unwrap_or(0);
+            state.callers.swap_remove(place);
+        }
+        self.background.changed.notify_all();
+    }
+}
+
+#[cold]
+fn paused() -> Error {
+    let message = "background work is paused, and this call would wait for it; resume_background first";
+    Error::new(ErrorKind::Paused, message)
+}
+
 /// See [`Background::idle_now`].
 pub(crate) struct IdleNow<'a> {
     background: &'a Background,
@@ -291,7 +396,7 @@ pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
     core.background.wake_compaction();
     wait_until(core, || {
         core.check_not_poisoned()?;
-        let flushed = core.view.reference().generations.len() == 1;
+        let flushed = core.view.reference().generations.len() <= 1;
         Ok(flushed && !core.background.is_running() && !compaction_due(core, idle))
     })
 }
@@ -312,7 +417,7 @@ pub(crate) fn wait_until(core: &Core, mut done: impl FnMut() -> Result<bool>) ->
         }
         let mut state = background.state.lock();
         if state.shutdown {
-            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+            return Err(closed());
         }
         // A step may end between the question and the wait, so the wait is bounded.
         background.changed.wait_for(&mut state, Duration::from_millis(20));
@@ -686,7 +791,9 @@ pub(crate) fn run_compaction(
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
         // The rest is picked again: after what is more urgent, after the pause, or when the driver of a machine without
         // threads asks for it.
-        if !manual && (gives_way || driven || core.background.should_yield()) {
+        if manual {
+            core.background.wait_while_paused()?;
+        } else if gives_way || driven || core.background.should_yield() {
             return Ok(());
         }
     }
@@ -697,7 +804,11 @@ fn warm(handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
     // In order, so that a simulated run repeats itself.
     let mut handles: Vec<_> = handles.values().collect();
     handles.sort_unstable_by_key(|handle| handle.file());
-    handles.iter().try_for_each(|handle| handle.table()?.warm())
+    match handles.iter().try_for_each(|handle| handle.table()?.warm()) {
+        // It only saves readers time.
+        Err(error) if error.is_scarcity() => Ok(()),
+        result => result,
+    }
 }
 
 /// About which share of the tables that leave `version` is in the cache.
@@ -723,6 +834,7 @@ pub(crate) fn compact_range(
         core.check_writable()?;
         Ok(core.background.claim(keyspace))
     })?;
+    core.background.begin_call_work().inspect_err(|_| core.background.release(keyspace))?;
     let view = core.view.reference();
     let result = match view.keyspace(keyspace) {
         Some(space) if space.index.is_some() => apply::apply_all(core, space),
@@ -732,6 +844,7 @@ pub(crate) fn compact_range(
         },
         None => Ok(()),
     };
+    core.background.end();
     core.background.release(keyspace);
     if core.background.is_shut_down() {
         return Err(Error::new(ErrorKind::Closed, "the database was closed during the compaction"));

@@ -103,7 +103,8 @@ impl DbBuilder {
     ///
     /// Errors: `Locked` if it is open elsewhere, `NotFound` if there is none to open, `InvalidArgument` for a setting
     /// out of range or a directory that holds something else, `Unsupported` for a newer format, `Corruption` with
-    /// file and offset for damage. Nothing on disk has changed then.
+    /// file and offset for damage, `OutOfResources` if a thread cannot be started. No data has changed then, and nothing
+    /// of the opening runs on.
     pub fn open(self) -> Result<Db> {
         self.advanced.validate()?;
         if self.memory_budget < 4 << 20 {
@@ -119,28 +120,46 @@ impl DbBuilder {
             advanced: self.advanced.clone(),
             env,
         };
-        let core = Core::open(&self, options, cache_bytes)?;
-        let inner = Arc::new(DbInner { core: core.clone() });
-        let db = Db { inner };
-        for (keyspace, name, options) in &self.indexes {
-            build::attach(&core, keyspace, name, options)?;
+        // Whatever is wrong with them is said before anything on disk changes.
+        for (_, name, options) in &self.indexes {
+            options.definition(name, KeyspaceId(0))?;
+            options.extractor()?;
         }
+        let core = Core::open(&self, options, cache_bytes)?;
+        // There is no handle yet whose drop would close the database: a close flushes, and needs threads for it.
+        if let Err(error) = self.begin(&core) {
+            core.abandon();
+            return Err(error);
+        }
+        let db = Db { inner: Arc::new(DbInner { core }) };
+        let core = &db.inner.core;
         if !core.options.read_only {
-            Background::start(&core)?;
-            if core.manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).is_none()) {
-                // The first segment of the log takes the disk a tenth of a second or more. Nobody expects that of a
-                // write; if it cannot be made, the first write says so.
-                if core.options.env.starts_threads()
-                    && let Err(error) = core.wal.prepare_rotation()
-                {
-                    core.poison_if_final(&error);
-                }
-                db.keyspace(DEFAULT_KEYSPACE, KeyspaceOptions::default())?;
-            }
             core.background.wake_flush();
             core.background.wake_compaction();
         }
         Ok(db)
+    }
+
+    /// The second half of an opening: extractors, threads, the keyspace that every database has.
+    fn begin(&self, core: &Arc<Core>) -> Result<()> {
+        for (keyspace, name, options) in &self.indexes {
+            build::attach(core, keyspace, name, options)?;
+        }
+        if core.options.read_only {
+            return Ok(());
+        }
+        Background::start(core)?;
+        if core.manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).is_none()) {
+            // The first segment of the log takes the disk a tenth of a second or more. Nobody expects that of a
+            // write; if it cannot be made, the first write says so.
+            if core.options.env.starts_threads()
+                && let Err(error) = core.wal.prepare_rotation()
+            {
+                core.poison_if_final(&error);
+            }
+            core.create_keyspace(DEFAULT_KEYSPACE, KeyspaceOptions::default())?;
+        }
+        Ok(())
     }
 }
 
@@ -240,6 +259,7 @@ impl Db {
             core.check_open()?;
             return Ok(Keyspace::new(&self.inner, &state));
         }
+        let _call = core.enter(false)?;
         let state = core.create_keyspace(name, options)?;
         Ok(Keyspace::new(&self.inner, &state))
     }
@@ -273,6 +293,7 @@ impl Db {
     /// Drops a keyspace with all its data, durably. Handles of it give errors from then on; snapshots no longer see
     /// it; cursors that are open go on.
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
+        let _call = self.inner.core.enter(false)?;
         self.inner.core.drop_keyspace(name)
     }
 
@@ -291,18 +312,23 @@ impl Db {
     pub fn sync(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_writable()?;
+        let _call = core.enter(false)?;
         core.wait_durable(core.wal.published())
     }
 
     /// Writes everything acknowledged so far into tables, and waits for it.
     pub fn flush(&self) -> Result<()> {
-        self.inner.core.flush()
+        let core = &self.inner.core;
+        core.check_writable()?;
+        let _call = core.enter(true)?;
+        core.flush()
     }
 
     /// Merges every keyspace into its last level. See [`Keyspace::compact_range`].
     pub fn compact(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_writable()?;
+        let _call = core.enter(true)?;
         let ids: Vec<KeyspaceId> = core.manifest_state(|state| state.keyspaces.keys().copied().collect());
         ids.into_iter().try_for_each(|id| core.compact_range(id, None, None))
     }
@@ -316,6 +342,7 @@ impl Db {
     pub fn wait_for_background(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_open()?;
+        let _call = core.enter(true)?;
         background::wait_for_work(core, false)
     }
 
@@ -326,17 +353,24 @@ impl Db {
     ///
     /// Errors: those of [`Db::flush`], and what stopped background work.
     pub fn settle(&self) -> Result<()> {
-        self.flush()?;
         let core = &self.inner.core;
+        core.check_writable()?;
+        let _call = core.enter(true)?;
+        core.flush()?;
         let _idle = core.background.idle_now();
         background::wait_for_work(core, true)
     }
 
-    /// Stops flushes and compactions, waiting for the present slice. Writes go on until memtables are full.
+    /// Stops flushes and compactions, waiting for the end of those under way, or of their present slice: also of those
+    /// that run on callers' threads, which go on after [`Db::resume_background`]. When this returns, no table and no
+    /// tree is written. Writes go on until memtables are full.
+    ///
+    /// Calls that flushes or compactions have to serve ([`Db::flush`], [`Db::compact`], [`Db::settle`],
+    /// [`Db::wait_for_background`], [`Keyspace::compact_range`], [`Keyspace::create_index`],
+    /// [`Index::rebuild`](crate::Index::rebuild)) give an error of kind `Paused` until then.
     pub fn pause_background(&self) -> Result<()> {
         self.inner.core.check_open()?;
-        self.inner.core.background.pause();
-        Ok(())
+        self.inner.core.background.pause()
     }
 
     /// Takes one [`Db::pause_background`] back.
@@ -360,7 +394,7 @@ impl Db {
     /// Errors: `Corruption` that names the file.
     #[cfg(feature = "sim")]
     pub fn check_structure(&self) -> Result<()> {
-        self.inner.core.check_open()?;
+        let _call = self.inner.core.enter(false)?;
         crate::structure::check(&self.inner.core)
     }
 

@@ -418,6 +418,7 @@ impl Keyspace {
     /// Errors: `NotFound` if there is none, and those of writes.
     pub fn drop_index(&self, name: &str) -> Result<()> {
         self.state.check_alive()?;
+        let _call = self.core().enter(false)?;
         self.core().drop_index(&self.state, name)
     }
 
@@ -464,6 +465,8 @@ impl Keyspace {
             Bound::Unbounded => None,
         };
         let core = self.core();
+        core.check_writable()?;
+        let _call = core.enter(true)?;
         let (lower, upper) = (bytes(lower), bytes(upper));
         let is_whole = lower.is_none() && upper.is_none();
         core.compact_range(self.state.id, lower, upper)?;

@@ -126,6 +126,8 @@ impl Pool {
 #[derive(Default)]
 struct SyncState {
     leader: bool,
+    /// Set when the log is closed: no further sync begins.
+    ended: bool,
 }
 
 /// The log of one opening.
@@ -487,6 +489,10 @@ impl Wal {
                 if self.durable() >= position {
                     return Ok(());
                 }
+                if state.ended {
+                    let message = "the database was closed before the commit was durable";
+                    return Err(Error::new(ErrorKind::Closed, message));
+                }
                 if state.leader {
                     self.synced.wait(&mut state);
                     if planted::is(Bug::LeadersTarget) {
@@ -524,7 +530,7 @@ impl Wal {
             state.leader = false;
             match &result {
                 // Release: pairs with the Acquire in `durable`.
-                Ok(()) => self.durable.store(target, Ordering::Release),
+                Ok(()) => drop(self.durable.fetch_max(target, Ordering::Release)),
                 Err(error) => poison(error),
             }
             if !planted::is(Bug::LostWakeUp) {
@@ -542,6 +548,26 @@ impl Wal {
                 self.mark(target, poison);
             }
         }
+    }
+
+    /// Notes that everything below `position` is in tables, which are durable.
+    pub(crate) fn set_durable(&self, position: u64) {
+        let _state = self.sync.lock();
+        // Release: pairs with the Acquire in `durable`.
+        self.durable.fetch_max(position, Ordering::Release);
+        self.synced.notify_all();
+    }
+
+    /// Waits for a sync and for a provisioning under way. None begins afterwards. REQUIRES: the log is sealed.
+    pub(crate) fn end_syncs(&self) {
+        let mut state = self.sync.lock();
+        state.ended = true;
+        while state.leader {
+            self.synced.wait(&mut state);
+        }
+        drop(state);
+        self.synced.notify_all();
+        drop(self.provisioning.lock());
     }
 
     /// Tells the next opening that bytes which it can read may not be on the disk. The note need not survive more than

@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod corruption;
 mod api;
+mod closing;
 mod keyspace;
 mod manual;
 mod batch;

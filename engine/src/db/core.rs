@@ -4,7 +4,7 @@
 //! read, nor by a commit that does not rotate.
 use super::catalog::{announce_indexes, keyspace_views};
 use super::{DbBuilder, DbOptions};
-use crate::background::{self, Background, FLUSH};
+use crate::background::{self, Background, Call, FLUSH};
 use crate::index::hooks::KeyLocks;
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::snapshot::{Snapshot, SnapshotList};
@@ -34,6 +34,8 @@ use std::time::Duration;
 
 /// Fewer block reads between two flushes make the new tables not worth a place in the cache.
 const READS_THAT_COUNT: u64 = 1000;
+/// Turns of the collector of replaced views at a close.
+const RELEASE_TURNS: usize = 1024;
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const POISONED: u8 = 2;
@@ -64,7 +66,7 @@ pub(crate) struct Core {
     pub(crate) key_locks: KeyLocks,
     pub(super) manifest: Mutex<Option<Manifest>>,
     /// The state of a read-only database, which has no open MANIFEST.
-    fixed_state: ManifestState,
+    fixed_state: Mutex<Option<ManifestState>>,
     /// Guards replacing the view. Taken after `manifest` where both are.
     pub(super) view_change: Mutex<()>,
     pub(super) rotating: Mutex<()>,
@@ -175,7 +177,7 @@ impl Core {
             generations: recovered.generations.into_iter().rev().collect(),
             keyspaces: keyspace_views(state),
         };
-        view.expect_appends(&view.active().memtable, None)?;
+        view.expect_appends(&view.active()?.memtable, None)?;
         let subcompactions = options.advanced.subcompactions;
         let pool =
             match subcompactions > 1 && !options.read_only && env.allows_pools() {
@@ -195,7 +197,7 @@ impl Core {
             replayed_log_bytes: recovered.log_bytes,
             pool,
             // Only where it is read: it would keep every table of the opening, and so their files.
-            fixed_state: if manifest.is_none() { state.clone() } else { ManifestState::default() },
+            fixed_state: Mutex::new(manifest.is_none().then(|| state.clone())),
             context,
             obsolete_files,
             arenas,
@@ -338,7 +340,7 @@ impl Core {
     pub(crate) fn manifest_state<R>(&self, read: impl FnOnce(&ManifestState) -> R) -> R {
         match &*self.manifest.lock() {
             Some(manifest) => read(&manifest.state),
-            None => read(&self.fixed_state),
+            None => read(self.fixed_state.lock().as_ref().unwrap_or(&ManifestState::default())),
         }
     }
 
@@ -512,18 +514,26 @@ impl Core {
         CoveringView::new(self.view.reference())
     }
 
-    /// Flushes, ends the threads, releases the lock.
+    /// Begins a call that writes files from the caller's thread, or waits for those who do, and that a close has to wait
+    /// for. With `needs_work` it is one that flushes and compactions have to serve.
+    pub(crate) fn enter(&self, needs_work: bool) -> Result<Call<'_>> {
+        self.background.enter(needs_work)
+    }
+
+    /// Flushes, ends all work, releases what the database holds, its lock last.
     pub(crate) fn close(&self) -> Result<()> {
+        self.background.refuse_inside("close")?;
         let mut closing = self.closing.lock();
         if std::mem::replace(&mut *closing, true) {
             return Ok(());
         }
+        // From here on no call begins, and nothing is paused.
+        self.background.resume_for_good();
         let result = match self.options.read_only {
             true => Ok(()),
             false => {
                 // Whatever was written with a lesser durability is made durable by the flush; if that fails, the log
                 // is synced, so that the next opening finds everything.
-                self.background.resume_for_good();
                 // Nor need the log be synced that tables will replace.
                 self.wal.claim_replayed();
                 match self.flush() {
@@ -532,30 +542,56 @@ impl Core {
                 }
             }
         };
+        self.end(result.is_ok());
+        result
+    }
+
+    /// Ends an opening that has failed halfway: what was recovered stays in the log, and nothing is written.
+    pub(super) fn abandon(&self) {
+        let mut closing = self.closing.lock();
+        if !std::mem::replace(&mut *closing, true) {
+            self.background.resume_for_good();
+            self.end(false);
+        }
+    }
+
+    /// Ends all work, and releases what the database holds. `flushed`: what was published is in tables.
+    fn end(&self, flushed: bool) {
         self.status.fetch_or(CLOSED, Ordering::Release);
-        if !self.options.read_only {
-            // Not in the middle of a rotation, which counts on the room that the seal takes.
-            let end = {
-                let _rotating = self.rotating.lock();
-                self.wal.seal()
-            };
-            self.background.shut_down(self);
-            // With nothing left in memtables, the next opening need not look at the log at all.
-            let empty =
-                self.view.reference().generations.iter().all(|generation| generation.memtable.is_empty());
-            if result.is_ok() && empty && self.check_not_poisoned().is_ok() {
-                let edits = vec![Edit::LogStart(end), Edit::LogOpened(end)];
-                if let Some(manifest) = self.manifest.lock().as_mut() {
-                    // Only saves time; without it the log is read.
-                    let _ = manifest.append(edits, &HashMap::new());
-                }
+        // Not in the middle of a rotation, which counts on the room that the seal takes.
+        let sealed = (!self.options.read_only).then(|| {
+            let _rotating = self.rotating.lock();
+            self.wal.seal()
+        });
+        self.background.shut_down(self);
+        // They meet an error by now: the status is closed, and nothing in the background serves them any more.
+        self.background.wait_for_calls();
+        if let Some(end) = sealed {
+            let is_empty = |generation: &Arc<Generation>| generation.memtable.is_empty();
+            let all_in_tables = flushed
+                && self.view.reference().generations.iter().all(is_empty)
+                && self.check_not_poisoned().is_ok();
+            if all_in_tables {
+                self.wal.set_durable(end);
+            } else if flushed {
+                // Commits that came between the flush and the seal, some of which may wait for a sync.
+                let _ = self.wait_durable(self.wal.published());
             }
-            // Tables that the last versions let go are removed now rather than at the next opening.
-            background::sweep_step(self);
+            self.wal.end_syncs();
+            if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
+                // With nothing left in memtables, the next opening need not look at the log at all. This only saves
+                // time; without it the log is read.
+                let _ = manifest.append(vec![Edit::LogStart(end), Edit::LogOpened(end)], &HashMap::new());
+            }
         }
         self.manifest.lock().take();
+        self.fixed_state.lock().take();
+        // Memtables and tables go with the last view, unless a cursor or a read under way holds an older one.
+        drop(self.change_view(|_| SuperVersion::closed()));
+        self.view.release_retired(RELEASE_TURNS);
+        // Tables that the last versions let go are removed now rather than at the next opening.
+        background::sweep_step(self);
         self.lock.lock().take();
-        result
     }
 }
 

@@ -20,7 +20,7 @@ impl Core {
             let guard = crossbeam_epoch::pin();
             let view = self.view.load(&guard);
             let enough = self.options.memtable_bytes >> u32::from(self.is_last(view));
-            if view.active().memtable.size_bytes() < enough || planted::is(Bug::MemtableGrows) {
+            if view.active()?.memtable.size_bytes() < enough || planted::is(Bug::MemtableGrows) {
                 return Ok(());
             }
         }
@@ -41,7 +41,7 @@ impl Core {
         let mut waited_since = None;
         let result = loop {
             let view = self.view.reference();
-            let size = view.active().memtable.size_bytes();
+            let size = view.active()?.memtable.size_bytes();
             let is_last = self.is_last(&view);
             if size < full && !is_last {
                 break Ok(());
@@ -80,7 +80,7 @@ impl Core {
     fn rotate(&self, force: bool) -> Result<bool> {
         let _rotating = self.rotating.lock();
         let view = self.view.reference();
-        let old = &view.active().memtable;
+        let old = &view.active()?.memtable;
         if !force && old.size_bytes() < self.options.memtable_bytes {
             return Ok(true);
         }
@@ -127,13 +127,14 @@ impl Core {
         self.clear_no_space(FLUSH);
         let target = loop {
             let view = self.view.reference();
-            if view.generations.len() == 1 && view.active().memtable.is_empty() {
+            let active = &view.active()?.memtable;
+            if view.generations.len() == 1 && active.is_empty() {
                 return Ok(());
             }
-            if view.active().memtable.is_empty() {
-                break view.active().memtable.id();
+            if active.is_empty() {
+                break active.id();
             }
-            let id = view.active().memtable.id();
+            let id = active.id();
             if self.rotate(true)? {
                 break id + 1;
             }

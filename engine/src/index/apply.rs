@@ -186,7 +186,9 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             None => return Ok(()),
         }
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
-        if !manual && (driven || core.background.should_yield()) {
+        if manual {
+            core.background.wait_while_paused()?;
+        } else if driven || core.background.should_yield() {
             return Ok(());
         }
     }

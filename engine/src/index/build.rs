@@ -51,6 +51,7 @@ pub(crate) fn create(
     options: &IndexOptions,
 ) -> Result<Arc<IndexState>> {
     core.check_writable()?;
+    let _call = core.enter(true)?;
     let definition = options.definition(name, owner.id)?;
     let extractor = options.extractor()?;
     let _making = core.making_index.lock();
@@ -92,6 +93,7 @@ pub(crate) fn attach(core: &Core, keyspace: &str, name: &str, options: &IndexOpt
 /// Builds an index anew, from the rows alone, with the extractor that it has.
 pub(crate) fn rebuild(core: &Core, owner: &Arc<KeyspaceState>, old: &IndexState) -> Result<Arc<IndexState>> {
     core.check_writable()?;
+    let _call = core.enter(true)?;
     let extractor = old.shared_extractor()?;
     let _making = core.making_index.lock();
     let name = &old.definition.name;
@@ -114,7 +116,7 @@ fn build(
         let start = core.begin_index(index)?;
         index.set_start(start);
         let view = core.view.reference();
-        view.expect_appends(&view.active().memtable, None)?;
+        view.expect_appends(&view.active()?.memtable, None)?;
         start
     };
     let snapshot = core.snapshot();
@@ -162,7 +164,12 @@ fn check_unique(core: &Core, index: &IndexState) -> Result<()> {
     let mut cursor = IndexCursor::open(core, view, index.id, sequence, Bounds::default())?;
     cursor.seek_to_first()?;
     let mut last: Option<Vec<u8>> = None;
+    let mut looks = 0u64;
     while cursor.valid() {
+        if looks.is_multiple_of(ROWS_PER_LOOK) {
+            core.check_writable()?;
+        }
+        looks += 1;
         let escaped = Composite::split(cursor.composite())?.escaped_index_key;
         match &mut last {
             Some(last) if last == escaped => return Err(violation(index)),
@@ -354,7 +361,15 @@ impl<'a> Builder<'a> {
         let write = || {
             let env = &self.core.options.env;
             let mut tree = Tree::create_unnamed(env, &path, &TreeOptions::default(), &context.cache)?;
-            let root = tree.load(entries)?;
+            let mut looks = 0u64;
+            let watched = entries.map(|entry| {
+                looks += 1;
+                match looks.is_multiple_of(ROWS_PER_LOOK) {
+                    true => self.core.check_writable().and(entry),
+                    false => entry,
+                }
+            });
+            let root = tree.load(watched)?;
             context.sync_directory()?;
             Ok(Built { file, root })
         };

@@ -38,6 +38,8 @@ impl IndexReport {
 /// See [`Index::verify`].
 pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     let mut report = IndexReport::default();
+    let core = index.core();
+    let _call = core.enter(false)?;
     let extractor = index.state.extractor()?;
     let snapshot = index.core().snapshot();
     let mut emitted = EmitBuffer::default();
@@ -68,6 +70,7 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     let mut expected = 0;
     rows.seek_to_first()?;
     while rows.valid() {
+        core.check_open()?;
         report.rows += 1;
         emitted.fill(extractor, rows.key(), rows.value())?;
         expected += emitted.len() as u64;
@@ -79,6 +82,7 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     let mut entries = index.open(Some(&snapshot), Bounds::default())?;
     rows.seek_to_first()?;
     while rows.valid() {
+        core.check_open()?;
         emitted.fill(extractor, rows.key(), rows.value())?;
         for (composite, _) in emitted.iter() {
             entries.seek_composite(composite)?;

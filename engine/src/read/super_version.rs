@@ -4,6 +4,7 @@
 //! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
 //! written after the read began.
 use super::keyspace_views::KeyspaceViews;
+use crate::db::closed;
 use crate::index::state::{IndexEntry, IndexState};
 use crate::keyspace::KeyspaceState;
 use crate::sync::step;
@@ -57,17 +58,24 @@ pub(crate) struct KeyspaceView {
 
 /// The view.
 pub(crate) struct SuperVersion {
-    /// Newest first; the first takes the writes.
+    /// Newest first; the first takes the writes. None once the database is closed.
     pub(crate) generations: Vec<Arc<Generation>>,
     /// Those that were not dropped.
     pub(crate) keyspaces: KeyspaceViews,
 }
 
 impl SuperVersion {
+    /// The view of a database that is closed: it has nothing.
+    pub(crate) fn closed() -> SuperVersion {
+        SuperVersion { generations: Vec::new(), keyspaces: KeyspaceViews::default() }
+    }
+
     /// The generation that takes writes.
+    ///
+    /// Errors: `Closed` in the view of a closed database.
     #[inline]
-    pub(crate) fn active(&self) -> &Arc<Generation> {
-        &self.generations[0]
+    pub(crate) fn active(&self) -> Result<&Arc<Generation>> {
+        self.generations.first().ok_or_else(closed)
     }
 
     /// The generation that a log position belongs to.

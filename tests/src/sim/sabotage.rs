@@ -131,7 +131,7 @@ fn detector(bug: Bug) -> Detector {
         PinnedFrameFreed => Model("sapwood-storage", &["--lib", "a_pinned_frame_is_freed_once"]),
         PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
         IndexWordUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
-        FlushViewBeforeRotation => Seeds("shuttle"),
+        FlushViewBeforeRotation | CloseLeavesCalls => Seeds("shuttle"),
         FailedFlushKeepsTables => Probe("full-disk-flush"),
         StartNotAwaited => Model("sapwood", &["--test", "loom", "a_frozen_generation"]),
     }

@@ -304,6 +304,16 @@ impl Stage {
         })
     }
 
+    /// A call that is refused while another thread has background work paused, as soon as it is not.
+    fn served<R>(&self, mut call: impl FnMut() -> Result<R>) -> Result<R> {
+        loop {
+            match call() {
+                Err(error) if error.kind() == ErrorKind::Paused => self.env.sleep(Duration::from_micros(50)),
+                result => return result,
+            }
+        }
+    }
+
     fn notes(&self) -> MutexGuard<'_, Notes> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -424,19 +434,22 @@ impl Stage {
             if self.plan.guests == Company::Alone || self.plan.guests == Company::Beside && random.u8(..4) > 0
             {
                 own.put("errand", errand.to_be_bytes())?;
-                self.db.flush()?;
+                self.served(|| self.db.flush())?;
                 continue;
             }
             match random.u8(..6) {
-                0 => self.db.flush()?,
-                1 => self.db.compact()?,
-                2 => self.spaces[random.usize(..SPACES.len())].compact_range("counter".."key-20")?,
+                0 => self.served(|| self.db.flush())?,
+                1 => self.served(|| self.db.compact())?,
+                2 => {
+                    let space = &self.spaces[random.usize(..SPACES.len())];
+                    self.served(|| space.compact_range("counter".."key-20"))?;
+                }
                 3 => {
                     self.db.pause_background()?;
                     self.env.sleep(Duration::from_micros(random.u64(..2_000)));
                     self.db.resume_background();
                 }
-                4 => self.db.wait_for_background()?,
+                4 => self.served(|| self.db.wait_for_background())?,
                 _ => self.env.sleep(Duration::from_micros(random.u64(..2_000_000))),
             }
         }

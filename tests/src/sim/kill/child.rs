@@ -60,7 +60,8 @@ pub fn live(arguments: &[String]) -> ExitCode {
     match work(&orders) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let is_refusal = matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::Io | ErrorKind::Poisoned);
+            let is_refusal =
+                error.is_scarcity() || matches!(error.kind(), ErrorKind::Io | ErrorKind::Poisoned);
             let code = if orders.is_poor && is_refusal { REFUSED } else { WRONG };
             eprintln!("child: {error}");
             ExitCode::from(code)
@@ -106,7 +107,7 @@ fn work(orders: &Orders) -> Result<()> {
         output.write_all(&number.to_le_bytes()).and_then(|()| output.flush()).expect("the parent reads");
     };
     report(count);
-    let is_refusal = |error: &Error| orders.is_poor && error.kind() == ErrorKind::NoSpace;
+    let is_refusal = |error: &Error| orders.is_poor && error.is_scarcity();
     for number in count + 1.. {
         let commit = commit(orders.seed, number);
         let mut tries = 0;

@@ -27,12 +27,12 @@ impl Stage {
         for _ in 0..CALLS {
             let space = &self.spaces[random.usize(..SPACES.len())];
             match random.u8(..16) {
-                0..5 => self.db.compact()?,
-                5..7 => space.compact_range::<&[u8]>(..)?,
-                7 => space.compact_range("counter".."key-20")?,
-                8 => self.db.flush()?,
-                9 => self.db.settle()?,
-                10 => self.db.wait_for_background()?,
+                0..5 => self.served(|| self.db.compact())?,
+                5..7 => self.served(|| space.compact_range::<&[u8]>(..))?,
+                7 => self.served(|| space.compact_range("counter".."key-20"))?,
+                8 => self.served(|| self.db.flush())?,
+                9 => self.served(|| self.db.settle())?,
+                10 => self.served(|| self.db.wait_for_background())?,
                 11 => {
                     self.db.pause_background()?;
                     self.env.sleep(Duration::from_micros(random.u64(..500)));
@@ -55,7 +55,7 @@ impl Stage {
                 // One that the database does not have, by its number and a name of the caller's own.
                 _ => {
                     let (name, kind) = (format!("{CALLERS_INDEX}{caller}"), random.u8(..INDEXES));
-                    space.create_index(&name, options(kind))?;
+                    self.served(|| space.create_index(&name, options(kind)))?;
                     space.drop_index(&name)?;
                 }
             }

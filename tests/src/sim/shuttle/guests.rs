@@ -208,7 +208,7 @@ impl Stage {
         }
         // The rows need not be durable with it.
         self.guest_step(name, Some(state), false, || match is_new {
-            true => keyspace.create_index(&index_name(index), options(index)).map(drop),
+            true => self.served(|| keyspace.create_index(&index_name(index), options(index))).map(drop),
             false => keyspace.drop_index(&index_name(index)),
         })
     }

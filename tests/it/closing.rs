@@ -1,0 +1,372 @@
+//! Close is final: nothing of the database works on after it, and what it held is given back.
+#![allow(clippy::disallowed_methods, reason = "real threads meet a close at a gate")]
+use sapwood::sim::SimFs;
+use sapwood::{
+    Builtin, Db, DbBuilder, Env, ErrorKind, Field, Index, IndexOptions, KeyKind, KeyspaceOptions, Result,
+};
+use sapwood_storage::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
+use sapwood_tests::harness::{builder, within};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Holds up the first write to a file of a kind, and counts what is changed after a close has returned.
+#[derive(Default)]
+struct Gate {
+    /// The extension of the files whose writing is held up.
+    extension: &'static str,
+    armed: AtomicBool,
+    reached: AtomicBool,
+    closed: AtomicBool,
+    late: AtomicU64,
+}
+
+impl Gate {
+    fn pass(&self, path: &Path, changes: bool) {
+        if path.extension().is_some_and(|extension| extension == self.extension)
+            && self.armed.load(SeqCst)
+            && !self.reached.swap(true, SeqCst)
+        {
+            // A close that does not wait returns meanwhile.
+            let start = Instant::now();
+            while !self.closed.load(SeqCst) && start.elapsed() < Duration::from_millis(400) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        if changes && self.closed.load(SeqCst) {
+            self.late.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+struct Gated {
+    fs: SimFs,
+    gate: Arc<Gate>,
+}
+
+struct GatedFile {
+    file: Box<dyn File>,
+    gate: Arc<Gate>,
+}
+
+impl File for GatedFile {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        self.file.read_at(offset, buffer)
+    }
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.gate.pass(self.file.path(), true);
+        self.file.write_at(offset, bytes)
+    }
+    fn sync_data(&self) -> Result<()> {
+        self.gate.pass(self.file.path(), true);
+        self.file.sync_data()
+    }
+    fn sync_all(&self) -> Result<()> {
+        self.gate.pass(self.file.path(), true);
+        self.file.sync_all()
+    }
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.gate.pass(self.file.path(), true);
+        self.file.set_len(len)
+    }
+    fn len(&self) -> Result<u64> {
+        self.file.len()
+    }
+    fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+impl Gated {
+    fn changes(&self, path: &Path) {
+        self.gate.pass(path, true);
+    }
+    fn wrap(&self, file: Box<dyn File>) -> Box<dyn File> {
+        Box::new(GatedFile { file, gate: self.gate.clone() })
+    }
+}
+
+impl FileSystem for Gated {
+    fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
+        self.changes(path);
+        Ok(self.wrap(self.fs.create_new(path)?))
+    }
+    fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
+        Ok(self.wrap(self.fs.open(path, mode)?))
+    }
+    fn exists(&self, path: &Path) -> Result<bool> {
+        self.fs.exists(path)
+    }
+    fn file_len(&self, path: &Path) -> Result<u64> {
+        self.fs.file_len(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.changes(from);
+        self.fs.rename(from, to)
+    }
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.changes(to);
+        self.fs.hard_link(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> Result<()> {
+        self.changes(path);
+        self.fs.remove_file(path)
+    }
+    fn create_dir_all(&self, path: &Path) -> Result<()> {
+        self.changes(path);
+        self.fs.create_dir_all(path)
+    }
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.changes(path);
+        self.fs.remove_dir(path)
+    }
+    fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        self.fs.list(path)
+    }
+    fn sync_directory(&self, path: &Path) -> Result<()> {
+        self.changes(path);
+        self.fs.sync_directory(path)
+    }
+    fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
+        self.fs.lock(path)
+    }
+    fn space(&self, path: &Path) -> Result<Space> {
+        self.fs.space(path)
+    }
+    fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
+        self.fs.map_shared(path, len)
+    }
+}
+
+fn options() -> IndexOptions {
+    IndexOptions::builtin(Builtin::new(Field::value().range(0, 8), KeyKind::Bytes))
+}
+
+fn quiet(env: &Env) -> DbBuilder {
+    builder("/db", env).advanced(|options| {
+        options.idle_compaction = false;
+        options.disable_auto_compactions = true;
+        options.memtable_bytes = Some(4 << 20);
+    })
+}
+
+fn rows(db: &Db, count: u32, seed: u64) {
+    let keyspace = db.default_keyspace();
+    let mut random = fastrand::Rng::with_seed(seed);
+    for row in 0..count {
+        let value = [random.u64(..).to_be_bytes(), u64::from(row).to_be_bytes()].concat();
+        keyspace.put(row.to_be_bytes(), value).unwrap();
+    }
+}
+
+/// A call of another thread that works on files when the database is closed.
+fn closed_beside(extension: &'static str, call: fn(&Db, &Index) -> Result<()>) {
+    within(LIMIT, "a close beside a call", move || {
+        let fs = SimFs::new();
+        let gate = Arc::new(Gate { extension, ..Gate::default() });
+        let gated = Gated { fs: fs.clone(), gate: gate.clone() };
+        let env = Env::os().with_file_system(Arc::new(gated));
+        let db = quiet(&env).open().unwrap();
+        let index = db.default_keyspace().create_index("i", options()).unwrap();
+        rows(&db, 4000, 1);
+        db.compact().unwrap();
+        rows(&db, 2000, 2);
+        db.flush().unwrap();
+        gate.armed.store(true, SeqCst);
+        let other = {
+            let (db, index) = (db.clone(), index.clone());
+            std::thread::spawn(move || call(&db, &index))
+        };
+        while !gate.reached.load(SeqCst) && !other.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !gate.reached.load(SeqCst) {
+            panic!("the call has written no {extension} file: {:?}", other.join().unwrap());
+        }
+        db.close().unwrap();
+        gate.closed.store(true, SeqCst);
+        // Nothing of the closed database may disturb the next opening.
+        let plain = Env::os().with_file_system(Arc::new(fs.clone()));
+        let again = quiet(&plain).open().unwrap();
+        let found = again.default_keyspace().create_index("i", options()).unwrap();
+        rows(&again, 1500, 3);
+        again.compact().unwrap();
+        match other.join().unwrap() {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Closed, "{error}"),
+        }
+        assert_eq!(gate.late.load(SeqCst), 0, "changes of files after the close has returned");
+        assert!(found.verify().unwrap().is_right());
+        again.close().unwrap();
+        drop((again, found));
+        let again = quiet(&plain).open().unwrap();
+        let found = again.default_keyspace().create_index("i", options()).unwrap();
+        assert!(found.verify().unwrap().is_right());
+    });
+}
+
+#[test]
+fn a_close_waits_for_a_compaction_of_another_thread() {
+    closed_beside("sst", |db, _| db.compact());
+    closed_beside("tree", |db, _| db.compact());
+    closed_beside("sst", |db, _| db.default_keyspace().compact_range([0]..));
+}
+
+#[test]
+fn a_close_waits_for_an_index_that_is_being_built() {
+    closed_beside("tree", |_, index| index.rebuild().map(drop));
+    closed_beside("tree", |db, _| {
+        let by_end = Builtin::new(Field::value().range(8, 8), KeyKind::Bytes);
+        db.default_keyspace().create_index("j", IndexOptions::builtin(by_end)).map(drop)
+    });
+}
+
+#[test]
+fn a_close_waits_for_a_sync_and_a_settling_of_another_thread() {
+    closed_beside("wal", |db, _| {
+        db.default_keyspace().put("late", [0; 16])?;
+        db.sync()
+    });
+    closed_beside("sst", |db, _| {
+        db.default_keyspace().put("late", [0; 16])?;
+        db.settle()
+    });
+}
+
+#[test]
+fn calls_that_a_pause_would_hold_up_are_refused() {
+    within(LIMIT, "calls while background work is paused", || {
+        let (env, _) = Env::sim(1);
+        let db = builder("/db", &env).open().unwrap();
+        let keyspace = db.default_keyspace();
+        let index = keyspace.create_index("i", options()).unwrap();
+        keyspace.put("a", [1; 16]).unwrap();
+        db.pause_background().unwrap();
+        for error in [
+            db.flush().unwrap_err(),
+            db.settle().unwrap_err(),
+            db.compact().unwrap_err(),
+            db.wait_for_background().unwrap_err(),
+            keyspace.compact_range::<&str>(..).unwrap_err(),
+            keyspace.create_index("j", options()).map(drop).unwrap_err(),
+            index.rebuild().map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Paused, "{error}");
+        }
+        // What needs no background work goes on.
+        keyspace.put("b", [2; 16]).unwrap();
+        db.sync().unwrap();
+        assert!(index.verify().unwrap().is_right());
+        let made = db.keyspace("made", KeyspaceOptions::default()).unwrap();
+        made.put("a", "b").unwrap();
+        db.drop_keyspace("made").unwrap();
+        db.resume_background();
+        db.compact().unwrap();
+        keyspace.create_index("j", options()).unwrap();
+        db.close().unwrap();
+    });
+}
+
+#[test]
+fn a_pause_holds_up_a_compaction_of_another_thread() {
+    within(LIMIT, "a pause beside a compaction", || {
+        let (env, fs) = Env::sim(1);
+        let small = |options: &mut sapwood::AdvancedOptions| {
+            options.target_file_bytes = 4 << 10;
+            options.disable_auto_compactions = true;
+        };
+        let db = builder("/db", &env).advanced(small).open().unwrap();
+        for seed in 0..3 {
+            rows(&db, 4000, seed);
+            db.flush().unwrap();
+        }
+        let other = {
+            let db = db.clone();
+            std::thread::spawn(move || db.compact())
+        };
+        let before = db.stats().compactions;
+        while db.stats().compactions == before && !other.is_finished() {
+            std::thread::yield_now();
+        }
+        db.pause_background().unwrap();
+        let operations = fs.operations();
+        for _ in 0..200 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        assert_eq!(fs.operations(), operations, "files change while background work is paused");
+        db.resume_background();
+        other.join().unwrap().unwrap();
+        db.close().unwrap();
+    });
+}
+
+#[test]
+fn code_within_a_call_that_a_close_waits_for_cannot_close() {
+    within(LIMIT, "a close within an extractor", || {
+        let (env, _) = Env::sim(1);
+        let db = builder("/db", &env).open().unwrap();
+        db.default_keyspace().put("a", "b").unwrap();
+        let (handle, met) = (Arc::new(OnceLock::new()), Arc::new(Mutex::new(Vec::new())));
+        let (held, noted) = (handle.clone(), met.clone());
+        let extract = move |key: &[u8], _: &[u8], emit: &mut sapwood::Emit<'_>| {
+            if let Some(db) = held.get().and_then(|db: &Mutex<Option<Db>>| db.lock().unwrap().clone()) {
+                let mut noted = noted.lock().unwrap();
+                noted.push(db.close().unwrap_err().kind());
+                noted.push(db.pause_background().unwrap_err().kind());
+            }
+            emit.key(key);
+        };
+        handle.set(Mutex::new(Some(db.clone()))).ok().unwrap();
+        db.default_keyspace().create_index("i", IndexOptions::new(extract)).unwrap();
+        // The handle that the extractor holds would keep the database open.
+        handle.get().unwrap().lock().unwrap().take();
+        let met = met.lock().unwrap();
+        assert!(met.len() >= 2 && met.iter().all(|kind| *kind == ErrorKind::InvalidArgument), "{met:?}");
+        db.close().unwrap();
+    });
+}
+
+#[test]
+fn an_opening_that_fails_halfway_leaves_nothing_running() {
+    within(LIMIT, "an opening that fails", || {
+        let (env, fs) = Env::sim(1);
+        let db = builder("/db", &env).open().unwrap();
+        db.default_keyspace().create_index("i", options()).unwrap();
+        db.default_keyspace().put("a", [7; 16]).unwrap();
+        let fs = {
+            let killed = fs.kill();
+            drop(db);
+            killed
+        };
+        let env = env.with_file_system(Arc::new(fs.clone()));
+        let before = fs.image_hash();
+        let broken = IndexOptions::builtin(Builtin::new(Field::value().pointer("no slash"), KeyKind::Bytes));
+        let error = builder("/db", &env).index("default", "i", broken).open().map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        assert_eq!(fs.image_hash(), before, "a refused opening changes nothing");
+        assert_eq!(fs.open_handles(), 0);
+        let db = builder("/db", &env).index("default", "i", options()).open().unwrap();
+        assert_eq!(db.default_keyspace().get("a").unwrap().as_deref(), Some(&[7; 16][..]));
+        db.close().unwrap();
+    });
+}
+
+#[test]
+fn what_a_database_held_is_gone_after_its_close_though_handles_live() {
+    within(LIMIT, "a close with handles", || {
+        let (env, _) = Env::sim(1);
+        let db = builder("/db", &env).open().unwrap();
+        let index = db.default_keyspace().create_index("i", options()).unwrap();
+        rows(&db, 3000, 1);
+        db.flush().unwrap();
+        rows(&db, 100, 2);
+        assert!(db.default_keyspace().get(5u32.to_be_bytes()).unwrap().is_some());
+        let (batch, snapshot) = (db.batch(), db.snapshot());
+        db.close().unwrap();
+        assert_eq!(db.stats().memtable_bytes, 0, "memtables stay");
+        drop((batch, snapshot, index));
+    });
+}
