@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The result of every fallible operation.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -29,7 +30,8 @@ pub enum ErrorKind {
     InvalidArgument,
     /// The files were written by a newer format, or the platform lacks something that was asked for.
     Unsupported,
-    /// The database or the keyspace is closed or was dropped.
+    /// The database is closed, or the keyspace or the index was dropped: the message says which. A handle that says so
+    /// once says so for ever.
     Closed,
     /// Background work is paused, and the call would have waited for it.
     Paused,
@@ -37,9 +39,9 @@ pub enum ErrorKind {
     ReadOnly,
     /// The directory holds no database, or the keyspace does not exist.
     NotFound,
-    /// Two transactions touched the same keys; run the loser again.
+    /// Two transactions touched the same keys; run the loser again. No call of this version gives it.
     Conflict,
-    /// A lock was not granted in time.
+    /// A lock was not granted in time. No call of this version gives it.
     Timeout,
     /// The index is being built, or must be built anew, or needs its extractor: the message says which.
     IndexUnavailable,
@@ -47,46 +49,65 @@ pub enum ErrorKind {
     UniqueViolation,
 }
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     file: Option<PathBuf>,
     offset: Option<u64>,
-    source: Option<io::Error>,
+    system: Option<Arc<io::Error>>,
 }
 
 /// An error with its kind, a message for a person, and file and offset where they apply.
 ///
-/// One pointer wide, so that `Result<Option<…>>` on hot paths stays small.
+/// `Display` prints all of it in one line: message, file, offset, and what the operating system said. So a chain of
+/// sources does not say it again; [`Error::io_error`] gives the operating system's error itself. `Clone` copies the
+/// message, which is cheap beside what led to it.
+///
+/// ```
+/// use sapwood_base::{Error, ErrorKind};
+///
+/// let error = Error::invalid_argument("a keyspace's name has 1 to 255 bytes");
+/// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+/// assert!(!error.is_retryable() && error.file().is_none());
+/// assert_eq!(error.to_string(), "a keyspace's name has 1 to 255 bytes");
+/// ```
+// One pointer wide, so that `Result<Option<…>>` on hot paths stays small.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
 impl Error {
     /// An error of `kind` with a message that says what to do.
     #[cold]
+    #[doc(hidden)]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Box::new(Inner { kind, message: message.into(), file: None, offset: None, source: None }))
+        Error(Box::new(Inner { kind, message: message.into(), file: None, offset: None, system: None }))
     }
 
     /// Wrong bytes at `offset` of `file`.
     #[cold]
+    #[doc(hidden)]
     pub fn corruption(file: impl AsRef<Path>, offset: u64, message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Corruption, message).at(file, offset)
     }
 
     /// An argument outside its documented range.
     #[cold]
+    #[doc(hidden)]
     pub fn invalid_argument(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
     /// An operating-system error met while doing `action` (a verb phrase such as "sync") to `file`.
     #[cold]
+    #[doc(hidden)]
     pub fn io(action: &str, file: impl AsRef<Path>, source: io::Error) -> Error {
         Error::system(action, source).in_file(file)
     }
 
     /// An operating-system error met while doing `action`, which concerns no file: "start a thread", "map 2 MiB".
     #[cold]
+    #[doc(hidden)]
     pub fn system(action: &str, source: io::Error) -> Error {
         let (kind, advice) = match (scarce_resource(&source), source.kind()) {
             (Some(advice), _) => (ErrorKind::OutOfResources, advice),
@@ -94,11 +115,12 @@ impl Error {
             _ => (ErrorKind::Io, ""),
         };
         let mut error = Error::new(kind, format!("cannot {action}{advice}"));
-        error.0.source = Some(source);
+        error.0.system = Some(Arc::new(source));
         error
     }
 
     /// The same error, placed at `offset` of `file`.
+    #[doc(hidden)]
     pub fn at(mut self, file: impl AsRef<Path>, offset: u64) -> Error {
         self.0.file = Some(file.as_ref().to_path_buf());
         self.0.offset = Some(offset);
@@ -106,12 +128,14 @@ impl Error {
     }
 
     /// The same error, placed in `file` (or directory) as a whole.
+    #[doc(hidden)]
     pub fn in_file(mut self, file: impl AsRef<Path>) -> Error {
         self.0.file = Some(file.as_ref().to_path_buf());
         self
     }
 
     /// The same error with its message put behind `context`.
+    #[doc(hidden)]
     pub fn context(mut self, context: &str) -> Error {
         self.0.message = format!("{context}: {}", self.0.message);
         self
@@ -144,19 +168,15 @@ impl Error {
         matches!(self.0.kind, ErrorKind::NoSpace | ErrorKind::OutOfResources)
     }
 
-    /// A copy for a second receiver. The cause is carried over by its operating-system code or its text.
+    /// The operating system's error that led to this one, if one did. Its text is a part of this one's.
+    pub fn io_error(&self) -> Option<&io::Error> {
+        self.0.system.as_deref()
+    }
+
+    /// A copy for a second receiver: `clone` by its earlier name.
+    #[doc(hidden)]
     pub fn duplicate(&self) -> Error {
-        let source = self.0.source.as_ref().map(|source| match source.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(source.kind(), source.to_string()),
-        });
-        Error(Box::new(Inner {
-            kind: self.0.kind,
-            message: self.0.message.clone(),
-            file: self.0.file.clone(),
-            offset: self.0.offset,
-            source,
-        }))
+        self.clone()
     }
 }
 
@@ -182,6 +202,10 @@ fn scarce_resource(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+// Nothing in it ever changes.
+impl std::panic::UnwindSafe for Error {}
+impl std::panic::RefUnwindSafe for Error {}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.message)?;
@@ -192,8 +216,8 @@ impl fmt::Display for Error {
             }
             f.write_str("]")?;
         }
-        if let Some(source) = &self.0.source {
-            write!(f, ": {source}")?;
+        if let Some(system) = &self.0.system {
+            write!(f, ": {system}")?;
         }
         Ok(())
     }
@@ -207,7 +231,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.source.as_ref().map(|source| source as _)
+        // `Display` has the text of the system's error; what that one was caused by is new.
+        self.0.system.as_ref().and_then(|system| system.source())
     }
 }
 
@@ -221,6 +246,22 @@ mod tests {
         assert_eq!(error.to_string(), "block checksum does not match [000007.sst at byte 4096]");
         assert_eq!(error.kind(), ErrorKind::Corruption);
         assert_eq!(error.offset(), Some(4096));
+    }
+
+    #[test]
+    fn a_chain_of_sources_says_everything_once() {
+        let cause = io::Error::other("the cable is out");
+        let error = Error::io("sync", "000001.wal", io::Error::from_raw_os_error(5));
+        let text = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+            .map(|error| error.to_string())
+            .collect::<Vec<_>>()
+            .join(": ");
+        let system = error.io_error().unwrap().to_string();
+        assert_eq!(text.matches(&system).count(), 1, "{text}");
+        assert_eq!(error.clone().to_string(), error.to_string());
+        let error = Error::io("sync", "000001.wal", io::Error::other(cause));
+        assert_eq!(error.to_string(), "cannot sync [000001.wal]: the cable is out");
+        assert_eq!(error.clone().io_error().unwrap().kind(), io::ErrorKind::Other);
     }
 
     #[test]

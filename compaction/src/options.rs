@@ -1,5 +1,8 @@
 //! The knobs of shape and size.
+use sapwood_base::{Error, Result};
 use sapwood_sstable::{Codec, TableOptions};
+use std::fmt;
+use std::str::FromStr;
 
 /// The level of the oldest data.
 pub const LAST_LEVEL: u8 = 6;
@@ -14,6 +17,28 @@ pub enum CompactionStyle {
     Hybrid,
     /// One run per level. Fewest runs to read; two to three times the bytes written.
     Leveled,
+}
+
+/// `hybrid`, `leveled`, which [`FromStr`] reads.
+impl fmt::Display for CompactionStyle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CompactionStyle::Hybrid => "hybrid",
+            CompactionStyle::Leveled => "leveled",
+        })
+    }
+}
+
+impl FromStr for CompactionStyle {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<CompactionStyle> {
+        match text {
+            "hybrid" => Ok(CompactionStyle::Hybrid),
+            "leveled" => Ok(CompactionStyle::Leveled),
+            _ => Err(Error::invalid_argument(format!("a style is hybrid or leveled, not {text:?}"))),
+        }
+    }
 }
 
 /// The knobs of shape and size of one keyspace.

@@ -10,6 +10,7 @@ use crate::stats::{self, Health, Memory, Stats};
 use crate::write::batch::WriteBatch;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::{Error, KeyspaceId, Result};
+use std::fmt;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub(crate) struct DbOptions {
 }
 
 /// Opens a database.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct DbBuilder {
     path: PathBuf,
     memory_budget: usize,
@@ -180,6 +181,24 @@ pub struct Db {
     inner: Arc<DbInner>,
 }
 
+/// Background work is paused as long as this lives: see [`Db::pause_guard`]. It does not keep the database open.
+#[must_use = "background work goes on when the guard is dropped"]
+pub struct PauseGuard {
+    core: Arc<Core>,
+}
+
+impl Drop for PauseGuard {
+    fn drop(&mut self) {
+        self.core.background.resume();
+    }
+}
+
+impl fmt::Debug for PauseGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PauseGuard").finish_non_exhaustive()
+    }
+}
+
 /// What handles share. Dropping the last one closes the database.
 pub(crate) struct DbInner {
     pub(crate) core: Arc<Core>,
@@ -189,6 +208,12 @@ impl Drop for DbInner {
     fn drop(&mut self) {
         // Who wants to know of errors calls `close`.
         let _ = self.core.close();
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Db").field("path", &self.path()).finish_non_exhaustive()
     }
 }
 
@@ -361,6 +386,24 @@ impl Db {
         background::wait_for_work(core, true)
     }
 
+    /// [`Db::pause_background`] until the guard is dropped, on whatever way that is. Pauses add up: work goes on when the
+    /// last one has ended.
+    ///
+    /// ```
+    /// # fn main() -> sapwood::Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// let pause = db.pause_guard()?;
+    /// // The device is the program's own here. An early `?` ends the pause as well.
+    /// drop(pause);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn pause_guard(&self) -> Result<PauseGuard> {
+        self.pause_background()?;
+        Ok(PauseGuard { core: self.inner.core.clone() })
+    }
+
     /// Stops flushes and compactions, waiting for the end of those under way, or of their present slice: also of those
     /// that run on callers' threads, which go on after [`Db::resume_background`]. When this returns, no table and no
     /// tree is written. Writes go on until memtables are full.
@@ -368,6 +411,8 @@ impl Db {
     /// Calls that flushes or compactions have to serve ([`Db::flush`], [`Db::compact`], [`Db::settle`],
     /// [`Db::wait_for_background`], [`Keyspace::compact_range`], [`Keyspace::create_index`],
     /// [`Index::rebuild`](crate::Index::rebuild)) give an error of kind `Paused` until then.
+    ///
+    /// [`Db::resume_background`] has to follow on every way out; [`Db::pause_guard`] sees to that.
     pub fn pause_background(&self) -> Result<()> {
         self.inner.core.check_open()?;
         self.inner.core.background.pause()

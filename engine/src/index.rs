@@ -50,6 +50,7 @@ mod lookup;
 pub mod verify;
 
 use crate::db::Core;
+use crate::key_range::KeyRange;
 use crate::keyspace::Keyspace;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
@@ -58,6 +59,7 @@ use iterator::{Hit, IndexIter};
 use sapwood_base::Result;
 use sapwood_base::format::index_definition::IndexDefinition;
 use state::IndexState;
+use std::fmt;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -76,6 +78,8 @@ pub struct Index {
 
 /// How far the building of an index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct BuildProgress {
     /// Rows that were read.
     pub rows: u64,
@@ -83,6 +87,26 @@ pub struct BuildProgress {
     pub rows_expected: u64,
     /// Entries that the rows had.
     pub entries: u64,
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index")
+            .field("name", &self.name())
+            .field("keyspace", &self.keyspace.name())
+            .field("is_attached", &self.is_attached())
+            .finish_non_exhaustive()
+    }
+}
+
+/// All entries, as [`Index::iter`].
+impl IntoIterator for &Index {
+    type Item = Result<Hit>;
+    type IntoIter = IndexIter;
+
+    fn into_iter(self) -> IndexIter {
+        self.iter()
+    }
 }
 
 impl Index {
@@ -130,8 +154,9 @@ impl Index {
     }
 
     /// The entries whose index keys lie in `range`.
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> IndexIter {
-        IndexIter::new(self, Bounds::of_range(range))
+    pub fn range<K>(&self, range: impl KeyRange<K>) -> IndexIter {
+        let (lower, upper) = range.bounds();
+        IndexIter::new(self, Bounds::of_keys(lower, upper))
     }
 
     /// The entries whose index keys start with `prefix`.
@@ -185,6 +210,11 @@ impl Index {
     /// A deferred index whose keyspace has rows in memtables is the exception: then the entries of the range are read.
     pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
         self.count_bounds(Bounds::of_range(range), None)
+    }
+
+    /// How many entries there are. Costs what [`Index::count`] does.
+    pub fn count_all(&self) -> Result<u64> {
+        self.count_bounds(Bounds::default(), None)
     }
 
     /// [`Index::count`] in the state that `snapshot` sees.

@@ -20,6 +20,7 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::CompactionStyle;
 use sapwood_sstable::{Codec, ReadOptions};
+use std::fmt;
 use std::ops::{Bound, RangeBounds};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -27,7 +28,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Settings of one keyspace. What is not set is taken from the database.
 ///
-/// Kept in the database as text, `key=value;…`, which is also what [`FromStr`] reads: `compression=lz4;style=leveled`.
+/// Kept in the database as text, `key=value;…`, which is also what `Display` prints and [`FromStr`] reads:
+///
+/// ```
+/// use sapwood::{Codec, KeyspaceOptions};
+///
+/// let options: KeyspaceOptions = "compression=lz4;style=leveled".parse()?;
+/// assert_eq!(options.compression, Some(Codec::Lz4));
+/// assert_eq!(options.to_string(), "style=leveled;compression=lz4");
+/// let options = KeyspaceOptions { block_bytes: Some(16 << 10), ..KeyspaceOptions::default() };
+/// assert_eq!(options.to_string(), "block_bytes=16384");
+/// # Ok::<(), sapwood::Error>(())
+/// ```
+///
+/// More fields may come: end a literal with `..KeyspaceOptions::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyspaceOptions {
     /// The shape of its tree.
@@ -40,20 +54,14 @@ pub struct KeyspaceOptions {
     pub block_bytes: Option<usize>,
 }
 
-impl KeyspaceOptions {
-    /// The text form.
-    pub fn to_text(&self) -> String {
+impl fmt::Display for KeyspaceOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
-        match self.compaction_style {
-            Some(CompactionStyle::Hybrid) => parts.push("style=hybrid".to_string()),
-            Some(CompactionStyle::Leveled) => parts.push("style=leveled".to_string()),
-            None => {}
+        if let Some(style) = self.compaction_style {
+            parts.push(format!("style={style}"));
         }
-        match self.compression {
-            Some(Codec::None) => parts.push("compression=none".to_string()),
-            Some(Codec::Lz4) => parts.push("compression=lz4".to_string()),
-            Some(Codec::Zstd(level)) => parts.push(format!("compression=zstd:{level}")),
-            None => {}
+        if let Some(codec) = self.compression {
+            parts.push(format!("compression={codec}"));
         }
         if let Some(bits) = self.filter_bits_per_key {
             parts.push(format!("filter_bits_per_key={bits}"));
@@ -61,7 +69,15 @@ impl KeyspaceOptions {
         if let Some(bytes) = self.block_bytes {
             parts.push(format!("block_bytes={bytes}"));
         }
-        parts.join(";")
+        f.write_str(&parts.join(";"))
+    }
+}
+
+impl KeyspaceOptions {
+    /// The text form, which `Display` prints as well.
+    #[doc(hidden)]
+    pub fn to_text(&self) -> String {
+        self.to_string()
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
@@ -91,21 +107,12 @@ impl FromStr for KeyspaceOptions {
             })?;
             let bad = || Error::invalid_argument(format!("keyspace option {key} cannot be {value:?}"));
             match (key, value) {
-                ("style", "hybrid") => options.compaction_style = Some(CompactionStyle::Hybrid),
-                ("style", "leveled") => options.compaction_style = Some(CompactionStyle::Leveled),
-                ("compression", "none") => options.compression = Some(Codec::None),
-                ("compression", "lz4") => options.compression = Some(Codec::Lz4),
-                ("compression", "zstd") => options.compression = Some(Codec::Zstd(3)),
-                ("compression", _) => {
-                    let level =
-                        value.strip_prefix("zstd:").and_then(|level| level.parse().ok()).ok_or_else(bad)?;
-                    options.compression = Some(Codec::Zstd(level));
-                }
+                ("style", _) => options.compaction_style = Some(value.parse().map_err(|_| bad())?),
+                ("compression", _) => options.compression = Some(value.parse().map_err(|_| bad())?),
                 ("filter_bits_per_key", _) => {
                     options.filter_bits_per_key = Some(value.parse().map_err(|_| bad())?)
                 }
                 ("block_bytes", _) => options.block_bytes = Some(value.parse().map_err(|_| bad())?),
-                ("style", _) => return Err(bad()),
                 _ => return Err(Error::invalid_argument(format!("there is no keyspace option {key:?}"))),
             }
         }
@@ -177,6 +184,16 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 pub struct Keyspace {
     db: Arc<DbInner>,
     state: Arc<KeyspaceState>,
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace")
+            .field("name", &self.name())
+            .field("options", self.options())
+            .field("is_dropped", &self.check_alive().is_err())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Keyspace {
@@ -314,6 +331,13 @@ impl Keyspace {
 
     /// Whether `key` has a value.
     #[inline]
+    pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        self.contains(key)
+    }
+
+    /// [`Keyspace::contains_key`] by its earlier name.
+    #[doc(hidden)]
+    #[inline]
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.lookup(key.as_ref(), None, |_| ())?.is_some())
     }
@@ -427,9 +451,10 @@ impl Keyspace {
         Iter::new(self, Bound::Unbounded, Bound::Unbounded)
     }
 
-    /// The entries whose keys lie in `range`, such as `"a".."m"` or `b"x".to_vec()..`, as they are now.
-    pub fn range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Iter {
-        Iter::new(self, range.start_bound().map(AsRef::as_ref), range.end_bound().map(AsRef::as_ref))
+    /// The entries whose keys lie in `range`, such as `"a".."m"`, `&key..` or `..`, as they are now.
+    pub fn range<K>(&self, range: impl crate::KeyRange<K>) -> Iter {
+        let (lower, upper) = range.bounds();
+        Iter::new(self, lower, upper)
     }
 
     /// The entries whose keys start with `prefix`, as they are now.
@@ -456,7 +481,8 @@ impl Keyspace {
     }
 
     /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes
-    /// first. Returns when the range is done. If it is all (`..`), the indexes are settled as well.
+    /// first. Returns when the range is done. If it is all, the indexes are settled as well. [`Keyspace::compact`] is
+    /// the call for that; where the compiler cannot tell the type of the ends, name it (`compact_range::<&[u8]>(..)`).
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.state.check_alive()?;
         let (lower, upper) = owned_bounds(range);
@@ -479,7 +505,18 @@ impl Keyspace {
         Ok(())
     }
 
-    /// About how many bytes the entries of `range` take in tables. Costs a few index lookups.
+    /// [`Keyspace::compact_range`] of everything, the indexes included.
+    pub fn compact(&self) -> Result<()> {
+        self.compact_range::<&[u8]>(..)
+    }
+
+    /// [`Keyspace::approximate_size`] of everything.
+    pub fn approximate_bytes(&self) -> Result<u64> {
+        self.approximate_size::<&[u8]>(..)
+    }
+
+    /// About how many bytes the entries of `range` take in tables. Costs a few index lookups. Where the compiler cannot
+    /// tell the type of the ends, name it (`approximate_size::<&[u8]>(..)`).
     pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
         let (lower, upper) = owned_bounds(range);
         let core = self.core();

@@ -40,8 +40,13 @@
 
 // Under `cfg(sapwood_loom)` the models in `tests/loom.rs` include the lock-free parts by themselves.
 #![cfg(not(sapwood_loom))]
+#![warn(missing_debug_implementations)]
 
 mod sync;
+mod key_range;
+mod auto_traits;
+#[cfg(feature = "serde")]
+mod serialize;
 pub mod options;
 pub mod db;
 pub mod keyspace;
@@ -59,37 +64,51 @@ mod structure;
 mod remains;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
+#[allow(missing_debug_implementations, reason = "for tests of Sapwood itself")]
 pub mod fuzzing;
 
 #[cfg(feature = "sim")]
 pub use background::BackgroundStep;
-pub use db::{Db, DbBuilder};
+pub use db::{Db, DbBuilder, PauseGuard};
 pub use index::cursor::IndexCursor;
 pub use index::extractor::{BuiltinExtractor, Emit, Extractor, MAX_EMITTED_BYTES};
 pub use index::iterator::{Hit, IndexIter};
 pub use index::options::IndexOptions;
 pub use index::verify::IndexReport;
 pub use index::{BuildProgress, Index};
+pub use key_range::KeyRange;
 pub use keyspace::{Keyspace, KeyspaceOptions};
 pub use options::{AdvancedOptions, Durability, WriteOptions};
 pub use read::cursor::Cursor;
-pub use read::explain::{Explain, ExplainedRows, ExplainedSource};
+pub use read::explain::{
+    Explain, ExplainedRows, ExplainedSource, Outcome as ExplainedOutcome, Place as ExplainedPlace,
+};
 pub use read::iterator::{Entry, Iter};
 pub use read::slice::Slice;
 pub use read::snapshot::Snapshot;
 #[cfg(feature = "sim")]
 pub use remains::Remains;
-pub use sapwood_base::format::index_definition::{Builtin, Field, KeyKind, Maintenance};
+pub use sapwood_base::format::index_definition::{
+    Builtin, ExtractorSpec, Field, IndexDefinition, KeyKind, Maintenance, Place, RowPart,
+};
 pub use sapwood_base::ordered;
-pub use sapwood_base::{Error, ErrorKind, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};
+pub use sapwood_base::{
+    Error, ErrorKind, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber,
+};
 pub use sapwood_compaction::CompactionStyle;
 pub use sapwood_sstable::{Codec, FilterKind};
 pub use sapwood_storage::env::Env;
 #[cfg(feature = "sim")]
 pub use sapwood_storage::sim;
-pub use stats::{Health, Memory, Stats};
+pub use stats::{Health, KeyspaceStats, LevelStats, Memory, StallStats, Stats, TreeStats};
 pub use write::Commit;
 pub use write::batch::WriteBatch;
+
+/// What [`Env`] is made of, for a file system of your own ([`Env::with_file_system`]) and threads on its machine.
+pub mod env {
+    pub use sapwood_storage::env::{JoinHandle, ThreadClass};
+    pub use sapwood_storage::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
+}
 
 /// Compiles the code of README.md with the documentation tests.
 #[cfg(doctest)]

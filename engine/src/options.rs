@@ -60,6 +60,7 @@ impl FromStr for Durability {
 
 /// Settings of one write.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WriteOptions {
     /// What the write survives; `None` takes the default of the database.
     pub durability: Option<Durability>,
@@ -73,7 +74,7 @@ impl WriteOptions {
 }
 
 /// Settings that most programs leave alone.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct AdvancedOptions {
     /// Bytes of the buffer cache. By default what `memory_budget` leaves: see `DbBuilder::memory_budget`.
     pub cache_bytes: Option<usize>,

@@ -17,7 +17,9 @@ pub(crate) struct Counters {
 }
 
 /// Whether the database takes writes.
-#[derive(Debug)]
+///
+/// There will be no fourth state, so a `match` can name all three; the errors may get more kinds.
+#[derive(Clone, Debug)]
 pub enum Health {
     /// All is well.
     Good,
@@ -29,6 +31,8 @@ pub enum Health {
 
 /// Memory in bytes, by use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Memory {
     /// Arenas of memtables, resident part.
     pub memtables: u64,
@@ -51,6 +55,8 @@ impl Memory {
 
 /// One level of a keyspace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct LevelStats {
     /// 0 is the newest.
     pub level: u8,
@@ -68,6 +74,8 @@ pub struct LevelStats {
 
 /// One keyspace.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct KeyspaceStats {
     /// Its name.
     pub name: String,
@@ -87,6 +95,8 @@ pub struct KeyspaceStats {
 
 /// Time that writers were held back, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct StallStats {
     /// Delays for compaction debt.
     pub compaction_debt: Duration,
@@ -98,6 +108,8 @@ pub struct StallStats {
 
 /// The tree of an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TreeStats {
     /// Entries that were applied to it.
     pub entries: u64,
@@ -109,6 +121,8 @@ pub struct TreeStats {
 
 /// Everything at one moment. Sums count from the opening of the database.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct Stats {
     /// Time since opening.
     pub uptime: Duration,

@@ -35,11 +35,18 @@ pub(crate) const BATCH_ARENA_BYTES: usize = 512 << 20;
 pub(crate) const ARENA_VALUE_BYTES: usize = 256 << 10;
 
 /// A commit that was acknowledged: it is visible to every read that starts now.
-#[must_use = "wait_durable tells when the commit survives a power loss"]
+///
+/// It can be dropped: the commit has the durability that it was made with. [`Commit::wait_durable`] asks for more.
 pub struct Commit {
     db: Arc<DbInner>,
     sequence: SequenceNumber,
     end: u64,
+}
+
+impl std::fmt::Debug for Commit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commit").field("sequence", &self.sequence.0).finish_non_exhaustive()
+    }
 }
 
 impl Commit {
@@ -47,7 +54,7 @@ impl Commit {
         Commit { db: db.clone(), sequence: committed.sequence, end: committed.end }
     }
 
-    /// The sequence number of the first operation.
+    /// The sequence number of the first operation. Numbers grow from commit to commit, with gaps.
     pub fn sequence(&self) -> SequenceNumber {
         self.sequence
     }
@@ -55,7 +62,7 @@ impl Commit {
     /// Waits until the commit survives a power loss. (One made with [`Durability::None`] is not in the log; only a
     /// flush saves it.)
     ///
-    /// Errors: [`sapwood_base::ErrorKind::Poisoned`] if a sync failed.
+    /// Errors: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed.
     pub fn wait_durable(self) -> Result<()> {
         let core = &self.db.core;
         // What is durable already needs nothing of a database that is being closed.

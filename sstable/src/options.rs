@@ -1,4 +1,7 @@
 //! What a caller can choose about a table and about reading one.
+use sapwood_base::{Error, Result};
+use std::fmt;
+use std::str::FromStr;
 
 /// How the blocks of a table are compressed. A block that would save less than an eighth stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +13,33 @@ pub enum Codec {
     Lz4,
     /// Zstandard at this level: for levels that are written rarely.
     Zstd(i32),
+}
+
+/// `none`, `lz4`, `zstd:3`, which [`FromStr`] reads; to it, `zstd` alone is level 3.
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Codec::None => f.write_str("none"),
+            Codec::Lz4 => f.write_str("lz4"),
+            Codec::Zstd(level) => write!(f, "zstd:{level}"),
+        }
+    }
+}
+
+impl FromStr for Codec {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Codec> {
+        let level = || text.strip_prefix("zstd:")?.parse().ok();
+        match text {
+            "none" => Ok(Codec::None),
+            "lz4" => Ok(Codec::Lz4),
+            "zstd" => Ok(Codec::Zstd(3)),
+            _ => level().map(Codec::Zstd).ok_or_else(|| {
+                Error::invalid_argument(format!("a codec is none, lz4, zstd or zstd:LEVEL, not {text:?}"))
+            }),
+        }
+    }
 }
 
 /// The filter that tells most absent keys without a look at a block.

@@ -438,7 +438,7 @@ impl FileSystem for SimFs {
                 ErrorKind::Locked,
                 "another handle has the database open; close it first",
             )
-            .at(path, 0));
+            .in_file(path));
         }
         let user = self.user.clone();
         if let Some(user) = &user {

@@ -6,6 +6,7 @@ mod faults;
 mod corruption;
 mod api;
 mod closing;
+mod interface;
 mod keyspace;
 mod manual;
 mod batch;

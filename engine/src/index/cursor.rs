@@ -42,22 +42,27 @@ impl Bounds {
 
     /// The entries whose index keys lie in `range`.
     pub(crate) fn of_range<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> Bounds {
-        let at = |key: &K| {
+        Bounds::of_keys(range.start_bound().map(K::as_ref), range.end_bound().map(K::as_ref))
+    }
+
+    /// The entries whose index keys lie between these.
+    pub(crate) fn of_keys(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Bounds {
+        let at = |key: &[u8]| {
             let mut bound = Vec::new();
-            put_bound_at(&mut bound, key.as_ref());
+            put_bound_at(&mut bound, key);
             Some(bound)
         };
-        let after = |key: &K| {
+        let after = |key: &[u8]| {
             let mut bound = Vec::new();
-            put_bound_after(&mut bound, key.as_ref());
+            put_bound_after(&mut bound, key);
             Some(bound)
         };
-        let lower = match range.start_bound() {
+        let lower = match lower {
             Bound::Included(key) => at(key),
             Bound::Excluded(key) => after(key),
             Bound::Unbounded => None,
         };
-        let upper = match range.end_bound() {
+        let upper = match upper {
             Bound::Included(key) => after(key),
             Bound::Excluded(key) => at(key),
             Bound::Unbounded => None,
@@ -173,6 +178,15 @@ pub(crate) fn tree_view<'v>(core: &Core, entry: &'v IndexEntry) -> Result<Option
     match &entry.tree {
         Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(core)?)),
         _ => Ok(None),
+    }
+}
+
+impl std::fmt::Debug for IndexCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexCursor")
+            .field("valid", &self.valid())
+            .field("stale_entries", &self.stale)
+            .finish_non_exhaustive()
     }
 }
 

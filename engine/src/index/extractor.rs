@@ -10,6 +10,7 @@ use sapwood_base::format::btree_page::MAX_TREE_VALUE_BYTES;
 use sapwood_base::ordered::Ordered;
 use sapwood_base::ordered::composite::{composite_len, put_composite};
 use sapwood_base::{Error, MAX_KEY_BYTES, Result};
+use std::fmt;
 
 mod builtin;
 mod json;
@@ -41,6 +42,12 @@ impl<F: Fn(&[u8], &[u8], &mut Emit<'_>) + Send + Sync + 'static> Extractor for F
 pub struct Emit<'a> {
     buffer: &'a mut EmitBuffer,
     primary_key: &'a [u8],
+}
+
+impl fmt::Debug for Emit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Emit").field("entries", &self.buffer.len()).finish_non_exhaustive()
+    }
 }
 
 impl Emit<'_> {

@@ -200,3 +200,15 @@ impl Iterator for IndexIter {
 }
 
 impl std::iter::FusedIterator for IndexIter {}
+
+impl std::fmt::Debug for IndexIter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexIter")
+            .field("index", &self.index.definition.name)
+            .field("keyspace", &self.keyspace.name)
+            .field("reversed", &self.reversed)
+            .field("limit", &self.limit)
+            .field("sequence", &self.state.as_ref().map(|state| state.sequence.0))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,7 +1,8 @@
 //! What an application says about an index when it makes one, or attaches its code to one that is there.
-use super::extractor::{BuiltinExtractor, Extractor};
+use super::extractor::{BuiltinExtractor, Emit, Extractor};
 use sapwood_base::format::index_definition::{Builtin, ExtractorSpec, IndexDefinition, Maintenance};
 use sapwood_base::{KeyspaceId, Result};
+use std::fmt;
 use std::sync::Arc;
 
 /// An index: where its keys come from, and how it is kept.
@@ -22,9 +23,41 @@ enum Source {
     Builtin(Builtin),
 }
 
+impl fmt::Debug for IndexOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("IndexOptions");
+        match &self.source {
+            Source::Custom { version, .. } => fields.field("version", version),
+            Source::Builtin(builtin) => fields.field("builtin", builtin),
+        };
+        fields
+            .field("unique", &self.unique)
+            .field("maintenance", &self.maintenance)
+            .field("build_bytes_per_second", &self.build_bytes_per_second)
+            .finish_non_exhaustive()
+    }
+}
+
 impl IndexOptions {
-    /// Keys come from code, version 1 of it: a closure `|key, value, emit| …` or another [`Extractor`].
-    pub fn new(extractor: impl Extractor) -> IndexOptions {
+    /// Keys come from code, version 1 of it: a function of key and value that emits index keys. It is called again for
+    /// the same row, on other threads and in later openings, and has to emit the same then.
+    ///
+    /// ```
+    /// use sapwood::IndexOptions;
+    ///
+    /// let by_first_byte = IndexOptions::new(|_key, value, emit| {
+    ///     if let Some(first) = value.first() {
+    ///         emit.key([*first]);
+    ///     }
+    /// });
+    /// # let _ = by_first_byte;
+    /// ```
+    pub fn new<F: Fn(&[u8], &[u8], &mut Emit<'_>) + Send + Sync + 'static>(code: F) -> IndexOptions {
+        IndexOptions::from_extractor(code)
+    }
+
+    /// [`IndexOptions::new`] for a type of your own that implements [`Extractor`].
+    pub fn from_extractor(extractor: impl Extractor) -> IndexOptions {
         IndexOptions::from(Source::Custom { extractor: Arc::new(extractor), version: 1 })
     }
 

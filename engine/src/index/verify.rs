@@ -9,6 +9,8 @@ const EXAMPLES: usize = 16;
 
 /// What a comparison of an index with its rows has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct IndexReport {
     /// Rows that were read.
     pub rows: u64,

@@ -261,6 +261,15 @@ pub struct Cursor {
     _view: Arc<SuperVersion>,
 }
 
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cursor")
+            .field("valid", &self.valid())
+            .field("sequence", &self.sequence.0)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Cursor {
     pub(crate) fn new(
         view: Arc<SuperVersion>,

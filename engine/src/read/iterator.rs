@@ -9,6 +9,7 @@ use sapwood_base::iterator::KeyRange;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, Result};
 use sapwood_sstable::ReadOptions;
+use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -38,12 +39,9 @@ impl Entry {
         self.value.clone().ok_or_else(|| Error::invalid_argument(NOT_READ))
     }
 
-    /// Key and value. [`Entry::into_key`] is for iterators that read [`Iter::keys_only`].
-    ///
-    /// # Panics
-    /// If the value was not read.
+    /// Key and value; of an iterator that reads [`Iter::keys_only`], no bytes in place of the value.
     pub fn into_parts(self) -> (Vec<u8>, Slice) {
-        (self.key, self.value.expect(NOT_READ))
+        (self.key, self.value.unwrap_or_default())
     }
 }
 
@@ -247,3 +245,26 @@ impl DoubleEndedIterator for Iter {
 }
 
 impl std::iter::FusedIterator for Iter {}
+
+impl fmt::Debug for Iter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter")
+            .field("keyspace", &self.keyspace.name)
+            .field("reversed", &self.reversed)
+            .field("keys_only", &self.keys_only)
+            .field("limit", &self.limit)
+            .field("sequence", &self.state.as_ref().map(|state| state.sequence.0))
+            .field("done", &self.done)
+            .finish_non_exhaustive()
+    }
+}
+
+impl IntoIterator for &Keyspace {
+    type Item = Result<Entry>;
+    type IntoIter = Iter;
+
+    /// [`Keyspace::iter`].
+    fn into_iter(self) -> Iter {
+        self.iter()
+    }
+}

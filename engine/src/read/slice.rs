@@ -1,7 +1,10 @@
 //! Values without a copy where that pays.
 use super::{Found, TOGETHER};
 use sapwood_sstable::PinnedValue;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -17,6 +20,27 @@ const GUESSED_BYTES: usize = 128;
 /// Small values are copied. A large one may pin the block of the buffer cache that holds it, and one of a `multi_get` may
 /// share its memory, up to 16 KiB, with others: keep such slices no longer than needed, or [`Slice::detach`] them. Cheap to
 /// clone. It does not keep the database open (see [`Db`](crate::Db)), and stays as it is when that is closed.
+///
+/// It dereferences to `[u8]`, compares with everything that has bytes, and can be the key of a map:
+///
+/// ```
+/// # fn main() -> sapwood::Result<()> {
+/// # let folder = tempfile::tempdir().unwrap();
+/// # let db = sapwood::Db::open(folder.path().join("data"))?;
+/// # let users = db.default_keyspace();
+/// users.put("u1", "Ann")?;
+/// let value = users.get("u1")?.expect("it was put");
+/// assert_eq!(value, "Ann");
+/// assert_eq!(value, b"Ann");
+/// assert_eq!(value.len(), 3);
+/// let mut seen = std::collections::HashSet::new();
+/// seen.insert(value.clone());
+/// assert!(seen.contains(&b"Ann"[..]));
+/// let owned: Vec<u8> = value.into();
+/// assert_eq!(owned, b"Ann");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Slice(Repr);
 
@@ -55,8 +79,15 @@ impl Slice {
     }
 
     /// The bytes in a vector of their own.
-    pub fn into_owned(self) -> Vec<u8> {
+    #[doc(alias = "to_owned")]
+    pub fn into_vec(self) -> Vec<u8> {
         self.to_vec()
+    }
+
+    /// [`Slice::into_vec`] by its earlier name.
+    #[doc(hidden)]
+    pub fn into_owned(self) -> Vec<u8> {
+        self.into_vec()
     }
 }
 
@@ -145,11 +176,87 @@ impl PartialEq for Slice {
 
 impl Eq for Slice {}
 
-impl PartialEq<[u8]> for Slice {
-    fn eq(&self, other: &[u8]) -> bool {
-        self[..] == *other
+impl PartialOrd for Slice {
+    fn partial_cmp(&self, other: &Slice) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
+
+impl Ord for Slice {
+    fn cmp(&self, other: &Slice) -> Ordering {
+        self[..].cmp(&other[..])
+    }
+}
+
+/// As the bytes hash, so that a map with keys of this type is asked with `&[u8]`.
+impl Hash for Slice {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self[..].hash(state);
+    }
+}
+
+impl Borrow<[u8]> for Slice {
+    fn borrow(&self) -> &[u8] {
+        self
+    }
+}
+
+/// No bytes.
+impl Default for Slice {
+    fn default() -> Slice {
+        Slice::copied(&[])
+    }
+}
+
+impl From<Slice> for Vec<u8> {
+    fn from(slice: Slice) -> Vec<u8> {
+        slice.into_vec()
+    }
+}
+
+impl From<Slice> for Box<[u8]> {
+    fn from(slice: Slice) -> Box<[u8]> {
+        Box::from(&slice[..])
+    }
+}
+
+impl From<Slice> for Arc<[u8]> {
+    fn from(slice: Slice) -> Arc<[u8]> {
+        match slice.0 {
+            Repr::Shared(bytes) => bytes,
+            other => Arc::from(&Slice(other)[..]),
+        }
+    }
+}
+
+/// Comparisons with other things that have bytes, from both sides.
+macro_rules! compares_with {
+    ($([$($generics:tt)*] $other:ty),* $(,)?) => {
+        $(impl<$($generics)*> PartialEq<$other> for Slice {
+            fn eq(&self, other: &$other) -> bool {
+                let bytes: &[u8] = other.as_ref();
+                self[..] == *bytes
+            }
+        }
+
+        impl<$($generics)*> PartialEq<Slice> for $other {
+            fn eq(&self, other: &Slice) -> bool {
+                other == self
+            }
+        })*
+    };
+}
+
+compares_with!(
+    [] [u8],
+    [] &[u8],
+    [const N: usize] [u8; N],
+    [const N: usize] &[u8; N],
+    [] Vec<u8>,
+    [] str,
+    [] &str,
+    [] String,
+);
 
 impl fmt::Debug for Slice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

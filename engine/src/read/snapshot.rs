@@ -2,6 +2,7 @@
 use sapwood_base::SequenceNumber;
 use sapwood_storage::sync::Mutex;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 /// The numbers of live snapshots, each with how many there are.
@@ -52,6 +53,12 @@ impl Snapshot {
 
     pub(crate) fn belongs_to(&self, list: &Arc<SnapshotList>) -> bool {
         Arc::ptr_eq(&self.inner.list, list)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("sequence", &self.inner.sequence.0).finish_non_exhaustive()
     }
 }
 

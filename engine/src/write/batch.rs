@@ -10,12 +10,14 @@ use crate::write::{
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operations, put_operation};
 use sapwood_base::{Error, Result, SequenceNumber, ValueKind};
+use std::fmt;
 use std::sync::Arc;
 
 /// Operations that take effect together or not at all, in the order in which they were added.
 ///
 /// A bad argument (a key that is too long, a keyspace of another database) is reported by the commit; nothing of the
 /// batch is applied then. A committed batch is empty and can be filled again.
+#[derive(Clone)]
 pub struct WriteBatch {
     db: Arc<DbInner>,
     record: Vec<u8>,
@@ -24,6 +26,16 @@ pub struct WriteBatch {
     /// The keyspaces, and at a commit the indexes that they have: see [`IndexWord`].
     keyspaces: Vec<(Keyspace, IndexWord)>,
     refused: Option<Error>,
+}
+
+impl fmt::Debug for WriteBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteBatch")
+            .field("operations", &self.operations)
+            .field("size_bytes", &self.size_bytes())
+            .field("refused", &self.refused)
+            .finish_non_exhaustive()
+    }
 }
 
 impl WriteBatch {

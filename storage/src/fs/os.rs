@@ -343,7 +343,8 @@ impl OsLock {
         let file = open(path, Access::Lock).map_err(failed)?;
         let canonical = std::fs::canonicalize(path).map_err(failed)?;
         let held = |who: &str| {
-            Error::new(ErrorKind::Locked, format!("{who} has the database open; close it first")).at(path, 0)
+            Error::new(ErrorKind::Locked, format!("{who} has the database open; close it first"))
+                .in_file(path)
         };
         if !HELD.lock().insert(canonical.clone()) {
             return Err(held("another handle of this process"));
