@@ -4,13 +4,14 @@
 //! flush, compact, wait, and figures. A second engine would get the same methods, and only then a trait.
 //!
 //! Everything on the path of an operation is inlined and adds nothing to the engine's own cost.
+use crate::files::Files;
 use crate::flags::Flags;
 use crate::report::Written;
 use crate::report::statistics::{Figures, Level};
 use sapwood::stats::KeyspaceStats;
 use sapwood::{
-    AdvancedOptions, Builtin, Codec, CompactionStyle, Db, Durability, Field, FilterKind, Index, IndexOptions,
-    KeyKind, Keyspace, KeyspaceOptions, Slice, WriteBatch, WriteOptions,
+    AdvancedOptions, Builtin, Codec, CompactionStyle, Db, Durability, Env, Field, FilterKind, Index,
+    IndexOptions, KeyKind, Keyspace, KeyspaceOptions, Slice, WriteBatch, WriteOptions,
 };
 use sapwood_base::{Error, Result};
 use sapwood_bench::keys::KeyBuffer;
@@ -61,11 +62,17 @@ impl Engine {
     /// Opens the database in `path` as the flags say, and creates it unless they say that it exists.
     pub fn open(path: &Path, flags: &Flags) -> Result<Engine> {
         let settings = Settings::new(flags)?;
+        if let Some(log) = flags.log_folder() {
+            std::fs::create_dir_all(&log).map_err(|error| Error::io("create a folder", &log, error))?;
+        }
         let db = Db::builder(path)
             .memory_budget(settings.memory_budget)
             .create_if_missing(!flags.use_existing_db && !flags.readonly)
             .read_only(flags.readonly)
-            .advanced(|advanced| settings.apply(advanced))
+            .advanced(|advanced| {
+                settings.apply(advanced);
+                advanced.env = env(flags);
+            })
             .open()?;
         let more = (1..flags.num_column_families).map(|number| {
             db.keyspace(&format!("column_family_name_{number:06}"), KeyspaceOptions::default())
@@ -75,9 +82,20 @@ impl Engine {
         Ok(Engine { db, keyspaces, written: Mutex::default(), baseline: Mutex::new(Figures::default()) })
     }
 
-    /// Removes a database; a folder without one is no error.
-    pub fn destroy(path: &Path) -> Result<()> {
-        Db::destroy(path)
+    /// Removes a database, and the folder of its log if that is empty then; a folder without one is no error.
+    pub fn destroy(path: &Path, flags: &Flags) -> Result<()> {
+        let log = flags.log_folder().filter(|log| log.exists());
+        // Without a folder for the log there is none to be found in it.
+        let flags = Flags {
+            wal_dir: log.as_ref().map_or_else(String::new, |_| flags.wal_dir.clone()),
+            ..flags.clone()
+        };
+        Db::destroy_in(path, &AdvancedOptions { env: env(&flags), ..AdvancedOptions::default() })?;
+        if let Some(log) = log {
+            // Somebody else's files in it are a reason to keep it.
+            let _ = std::fs::remove_dir(log);
+        }
+        Ok(())
     }
 
     /// Closes the database.
@@ -293,6 +311,14 @@ impl Engine {
             cache_hits: stats.cache_hits,
             levels: levels(&stats.keyspaces),
         }
+    }
+}
+
+/// The machine, with what the flags add to its files.
+fn env(flags: &Flags) -> Env {
+    match Files::new(flags.log_folder(), flags.rate_limiter_bytes_per_sec) {
+        Some(files) => Env::os().with_file_system(Arc::new(files)),
+        None => Env::os(),
     }
 }
 
@@ -547,7 +573,7 @@ mod tests {
         let engine = Engine::open(&path, &flags).unwrap();
         assert_eq!(engine.get(b"b", <[u8]>::len).unwrap(), Some(2));
         engine.close().unwrap();
-        Engine::destroy(&path).unwrap();
+        Engine::destroy(&path, &flags).unwrap();
         assert!(Engine::open(&path, &flags).is_err(), "an existing database was asked for and there is none");
     }
 }

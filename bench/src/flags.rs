@@ -12,7 +12,7 @@ use refused::Refused;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 macro_rules! define_flags {
     ($($group:literal { $($name:ident: $kind:ty = $default:expr, $help:literal;)* })*) => {
@@ -74,9 +74,9 @@ define_flags! {
         seed: i64 = 0, "Seed of all randomness; 0: the time of day.";
         use_existing_db: bool = false, "Use the database that is there. Benchmarks that need a fresh one are skipped.";
         use_existing_keys: bool = false, "With use_existing_db, take the keys that the first keyspace has, whatever num says; they are read into memory first.";
-        db: String = String::new(), "Folder of the database; empty: a temporary folder that is removed at the end.";
+        db: String = String::new(), "Folder of the database; empty: a temporary folder that is removed at the end. A file LOG beside the database tells scripts the version.";
         readonly: bool = false, "Open the database for reading only.";
-        wal_dir: String = String::new(), "Folder of the log; empty or the same as db: with the tables.";
+        wal_dir: String = String::new(), "Folder of the log; empty or the same as db: with the tables. A database that was made with one needs it whenever it is opened.";
         truth_db: String = "/dev/shm/truth_db/dbbench".into(), "Folder of the database that verify compares with.";
     }
     "Keys and values" {
@@ -180,6 +180,7 @@ define_flags! {
         subcompactions: i64 = 0, "Threads that share one compaction; 0: the engine's own choice.";
         level0_file_num_compaction_trigger: i64 = 0, "Runs of level 0 that start a compaction; 0: the engine's own choice.";
         num_column_families: i64 = 1, "Keyspaces; a key's place is computed from the key. Iterators read the first.";
+        rate_limiter_bytes_per_sec: i64 = 0, "Bytes per second that flushes and compactions may write together; 0: no limit.";
         disable_auto_compactions: bool = false, "No compaction unless a benchmark asks for one.";
         wal_segment_size: i64 = 0, "Bytes of a log segment; 0: the engine's own choice (not in RocksDB).";
     }
@@ -683,12 +684,6 @@ impl Flags {
         if self.disable_wal && self.sync {
             return Err("--sync needs the log, and --disable_wal leaves it out".to_owned());
         }
-        if !self.wal_dir.is_empty() && Path::new(&self.wal_dir) != Path::new(&self.db) {
-            return Err(format!(
-                "--wal_dir={} is refused: the log is in the folder of the database; give --db, or nothing",
-                self.wal_dir
-            ));
-        }
         if self.use_existing_keys && !(self.use_existing_db || self.readonly) {
             return Err("--use_existing_keys needs --use_existing_db".to_owned());
         }
@@ -700,6 +695,12 @@ impl Flags {
     /// lz4 is of the same speed as snappy; what lz4hc has written, lz4 decompresses.
     pub fn codec_in_place(&self) -> Option<&'static str> {
         matches!(self.compression_type.as_str(), "snappy" | "lz4hc").then_some("lz4")
+    }
+
+    /// The folder of the log, if it is not that of the database.
+    pub fn log_folder(&self) -> Option<PathBuf> {
+        let same = self.wal_dir.is_empty() || Path::new(&self.wal_dir) == Path::new(&self.db);
+        (!same).then(|| PathBuf::from(&self.wal_dir))
     }
 
     /// Whether what is finished so far is shown: only to a person.

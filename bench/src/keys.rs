@@ -7,6 +7,7 @@
 //! Everything here runs inside the timed loops: no key costs an allocation, and no order costs memory in the number of
 //! keys.
 use fastrand::Rng;
+use std::sync::Arc;
 
 /// Writes keys into one buffer that it reuses.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct KeyBuffer {
     prefix_size: usize,
     /// How many different prefixes there are.
     prefix_count: u64,
+    /// The keys themselves, if they are not made from numbers.
+    existing: Option<Arc<[Box<[u8]>]>>,
 }
 
 impl KeyBuffer {
@@ -24,7 +27,13 @@ impl KeyBuffer {
     pub fn new(key_size: usize, prefix_size: usize, keys_per_prefix: u64, num: u64) -> KeyBuffer {
         let prefix_size = if keys_per_prefix == 0 { 0 } else { prefix_size.min(key_size) };
         let prefix_count = num.checked_div(keys_per_prefix).unwrap_or(0).max(1);
-        KeyBuffer { bytes: vec![b'0'; key_size], prefix_size, prefix_count }
+        KeyBuffer { bytes: vec![b'0'; key_size], prefix_size, prefix_count, existing: None }
+    }
+
+    /// The keys in `existing`: the one of a number stands at that place. What is beyond them is the last one.
+    pub fn of(existing: Arc<[Box<[u8]>]>) -> KeyBuffer {
+        // A prefix is what leads away from the short path.
+        KeyBuffer { bytes: Vec::new(), prefix_size: 1, prefix_count: 1, existing: Some(existing) }
     }
 
     /// The key of `number`.
@@ -40,8 +49,14 @@ impl KeyBuffer {
         &self.bytes
     }
 
-    /// Prefixed keys and keys of less than eight bytes. Everything behind the numbers is '0' since `new`.
+    /// Prefixed keys, keys of less than eight bytes, and given ones. Everything behind the numbers is '0' since `new`.
     fn make_parts(&mut self, number: u64) {
+        if let Some(existing) = &self.existing {
+            self.bytes.clear();
+            let at = (number as usize).min(existing.len().saturating_sub(1));
+            self.bytes.extend_from_slice(existing.get(at).map_or(&[], |key| key));
+            return;
+        }
         let (prefix, rest) = self.bytes.split_at_mut(self.prefix_size);
         put_low_bytes(prefix, number % self.prefix_count);
         put_low_bytes(rest, number);

@@ -16,10 +16,12 @@
 
 mod flags;
 mod limit;
+mod files;
 mod engine;
 mod workload;
 mod report;
 mod folder;
+mod log_file;
 
 use flags::{Command, Flags};
 use std::io::Write as _;

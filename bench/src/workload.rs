@@ -24,6 +24,7 @@ use crate::engine::{Engine, WriteMode};
 use crate::flags::{Flags, columns, nearest};
 use crate::folder::Folder;
 use crate::limit::{Limit, RateLimiter};
+use crate::log_file;
 use crate::report::combined::Combined;
 use crate::report::interval::IntervalReport;
 use crate::report::{Counters, Progress, Stats};
@@ -473,6 +474,11 @@ pub fn check(plan: &[Planned], flags: &Flags) -> std::result::Result<(), String>
         if parameters.mode == WriteMode::Sync && flags.disable_wal {
             return Err(format!("{name} syncs the log, and --disable_wal leaves it out"));
         }
+        if flags.use_existing_keys && (name == "readmissing" || name.starts_with("ycsb")) {
+            return Err(format!(
+                "{name} makes its keys from numbers, and --use_existing_keys takes those there are"
+            ));
+        }
         if parameters.key_size < benchmark.least_key_size() {
             return Err(format!("{name} needs a --key_size of at least {}", benchmark.least_key_size()));
         }
@@ -490,6 +496,8 @@ pub struct Bench {
     last_writer: Option<LastWriter>,
     /// The records of the YCSB workloads, if it is known which there are.
     records: Option<Arc<Records>>,
+    /// See `--use_existing_keys`.
+    existing_keys: Option<Arc<[Box<[u8]>]>>,
     /// Runs of benchmarks so far.
     runs: u64,
     /// Threads started so far. Each gets random numbers of its own, also in later benchmarks: a read that replayed
@@ -510,7 +518,7 @@ impl Bench {
         let folder =
             Folder::new(&flags.db).map_err(|error| Error::io("create a folder", &flags.db, error))?;
         if !flags.use_existing_db && !flags.readonly {
-            Engine::destroy(folder.path())?;
+            destroy(&folder, &flags)?;
         }
         let interval_report = match u64::try_from(flags.report_interval_seconds) {
             Ok(seconds @ 1..) => {
@@ -527,6 +535,7 @@ impl Bench {
             interval_report,
             last_writer: None,
             records: None,
+            existing_keys: None,
             runs: 0,
             threads_started: AtomicU64::new(0),
         })
@@ -552,7 +561,11 @@ impl Bench {
         if let Some(engine) = &self.engine {
             return Ok(Arc::clone(engine));
         }
+        log_file::check(self.folder.path(), &self.flags)?;
         let engine = Arc::new(Engine::open(self.folder.path(), &self.flags)?);
+        if let (Folder::Named(folder), false) = (&self.folder, self.flags.readonly) {
+            log_file::write(folder, &self.flags)?;
+        }
         self.engine = Some(Arc::clone(&engine));
         Ok(engine)
     }
@@ -566,12 +579,32 @@ impl Bench {
         }
     }
 
+    /// Reads the keys that there are; their number takes the place of `--num`.
+    fn read_keys(&mut self) -> Result<()> {
+        let mut keys = Vec::new();
+        let mut cursor = self.engine()?.cursor()?;
+        cursor.seek_to_first()?;
+        while cursor.valid() {
+            keys.push(Box::from(cursor.key()));
+            cursor.next()?;
+        }
+        if keys.is_empty() {
+            return Err(Error::invalid_argument("--use_existing_keys: the database has no keys"));
+        }
+        self.flags.num = keys.len() as i64;
+        self.existing_keys = Some(keys.into());
+        Ok(())
+    }
+
     fn run_planned(&mut self, planned: &Planned) -> Result<()> {
         let Planned { benchmark, repeats, warm_ups } = planned;
         let Benchmark { name, fresh, adjust, body, .. } = **benchmark;
         if fresh && (self.flags.use_existing_db || self.flags.readonly) {
             crate::print(&format!("{name:<12} : skipped (--use_existing_db is true)\n"));
             return Ok(());
+        }
+        if self.flags.use_existing_keys && self.existing_keys.is_none() {
+            self.read_keys()?;
         }
         let mut parameters = Parameters::new(&self.flags);
         adjust(&mut parameters);
@@ -599,7 +632,7 @@ impl Bench {
             if fresh {
                 // Every run of a filling benchmark gets an empty database, or the runs would not be alike.
                 self.close()?;
-                Engine::destroy(self.folder.path())?;
+                destroy(&self.folder, &self.flags)?;
                 self.records = None;
             }
             if run == *warm_ups && *warm_ups > 0 {
@@ -753,6 +786,9 @@ impl Bench {
     }
 
     fn key_buffer(&self, parameters: &Parameters) -> KeyBuffer {
+        if let Some(keys) = &self.existing_keys {
+            return KeyBuffer::of(Arc::clone(keys));
+        }
         let flags = &self.flags;
         KeyBuffer::new(
             parameters.key_size,
@@ -820,6 +856,12 @@ impl Bench {
         }
         eprintln!("{line}");
     }
+}
+
+/// Removes the database, if there is one, and what was put beside it.
+fn destroy(folder: &Folder, flags: &Flags) -> Result<()> {
+    log_file::remove(folder.path())?;
+    Engine::destroy(folder.path(), flags)
 }
 
 /// How large values are: as the flags say, unless the benchmark has a size of its own.
@@ -1047,6 +1089,29 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_there_are_take_the_place_of_those_from_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut flags = Flags { db: folder.path().join("db").display().to_string(), ..small() };
+        let mut bench = Bench::new(flags.clone()).unwrap();
+        for key in ["", "one", "a longer key than the others", "two"] {
+            bench.engine().unwrap().put(key.as_bytes(), b"value", WriteMode::Default).unwrap();
+        }
+        bench.close().unwrap();
+        (flags.use_existing_db, flags.use_existing_keys) = (true, true);
+        let mut bench = Bench::new(flags).unwrap();
+        for name in ["readrandom", "seekrandom"] {
+            let planned = &plan(name).ok().unwrap()[0];
+            bench.run_planned(planned).unwrap();
+            assert_eq!(bench.flags.num, 4);
+            let parameters = Parameters::new(&bench.flags);
+            let stats = bench.run_once(name, planned.benchmark.body, &parameters).unwrap();
+            assert!(stats.report(name).contains("(4 of 4 found)"), "{}", stats.report(name));
+        }
+        bench.run_planned(&plan("overwrite").ok().unwrap()[0]).unwrap();
+        assert_eq!(bench.engine().unwrap().prefix(b"", false).unwrap().0, 4);
+    }
+
+    #[test]
     fn what_a_benchmark_cannot_do_with_the_flags_is_refused() {
         let refused = |benchmarks: &str, change: fn(&mut Flags)| {
             let mut flags = Flags::default();
@@ -1056,6 +1121,8 @@ mod tests {
         assert_eq!(refused("fillseq,fillsync,queue,timeseries", |_| ()), Ok(()));
         let error = refused("fillseq,fillsync", |flags| flags.disable_wal = true).unwrap_err();
         assert_eq!(error, "fillsync syncs the log, and --disable_wal leaves it out");
+        let existing = |flags: &mut Flags| flags.use_existing_keys = true;
+        assert!(refused("readrandom,readmissing", existing).unwrap_err().starts_with("readmissing makes"));
         let error = refused("timeseries", |flags| flags.key_size = 15).unwrap_err();
         assert_eq!(error, "timeseries needs a --key_size of at least 16");
     }

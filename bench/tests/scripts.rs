@@ -18,7 +18,7 @@ impl Run {
             let folder = tempfile::tempdir().unwrap();
             let path = |name: &str| folder.path().join(name).display().to_string();
             let output = db_bench(&[
-                &format!("--db={} --wal_dir={}/", path("db"), path("db")),
+                &format!("--db={} --wal_dir={}", path("db"), path("log")),
                 "--benchmarks=fillseq,overwrite[X3-W1],readrandom,seekrandom,waitforcompaction,stats,levelstats",
                 "--use_existing_db=0 --num=3000 --value_size=400 --key_size=20 --seed=1 --threads=2 --duration=0",
                 "--histogram=1 --statistics=1 --stats_per_interval=1 --stats_interval_seconds=60 --progress=0",
@@ -44,6 +44,7 @@ impl Run {
             .args(["-c", script])
             .env("out", path("out"))
             .env("db", path("db"))
+            .env("log", path("log"))
             .output()
             .unwrap();
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
@@ -131,6 +132,14 @@ fn benchmark_sh_finds_the_state_of_the_database() {
         "0.0GB,"
     );
     assert!(run.number("ls -l $db | grep sst | awk '{ c += 1; b += $5 } END { print b }'") > 0.0);
+    assert!(run.number("ls -l $log | grep log | awk '{ c += 1; b += $5 } END { print b }'") > 0.0);
+    assert_eq!(run.shell("ls $db | grep wal"), "");
+    let version = run.shell(r#"grep "RocksDB version:" "$db"/LOG | head -1 | awk '{ printf "%s", $5 }'"#);
+    assert!(version.starts_with("Sapwood-"), "{version}");
+    assert!(
+        !run.shell(r#"grep "Git sha" "$db"/LOG | head -1 | awk '{ printf "%s", substr($5, 1, 10) }'"#)
+            .is_empty()
+    );
     assert!(run.shell("grep ^RocksDB: $out | awk '{ print $3 }'").starts_with("Sapwood-"));
     // Fields 3 to 6 of the date: day, time and year after the name of the month.
     let date = run.shell(r#"grep ^Date: $out | awk '{ print $6 "-" $3 "-" $4 "T" $5 }'"#);
@@ -198,6 +207,34 @@ fn flags_without_an_effect_are_named_once_and_codecs_that_took_another_place_too
             "WARNING: using lz4 compression in place of lz4hc",
         ]
     );
+}
+
+#[test]
+fn the_log_has_a_folder_of_its_own_and_the_rate_of_tables_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::create_dir(folder.path().join("log")).unwrap();
+    std::fs::write(folder.path().join("log/000001.log"), "of another engine").unwrap();
+    let run = |flags: &str| {
+        let place = format!("--db={} --wal_dir={} --seed=1 --num=2000", path("db"), path("log"));
+        db_bench(&[&place, "--write_buffer_size=1048576 --wal_segment_size=1048576 --value_size=1000", flags])
+    };
+    // Two megabytes at four a second.
+    let start = std::time::Instant::now();
+    assert!(run("--benchmarks=fillseq,flush --rate_limiter_bytes_per_sec=4000000").status.success());
+    assert!(start.elapsed().as_millis() >= 300, "{:?}", start.elapsed());
+    // What is only in the log is found again.
+    assert!(run("--benchmarks=overwrite --use_existing_db").status.success());
+    let output = run("--benchmarks=readrandom --use_existing_db");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("(2000 of 2000 found)"));
+    assert!(run("--benchmarks=fillseq --num=10").status.success());
+    let output = run("--benchmarks=readrandom --use_existing_db --num=2000");
+    assert!(String::from_utf8(output.stdout).unwrap().contains(" of 2000 found)"));
+    assert!(folder.path().join("log/000001.log").exists());
+    // Without the flag the log would be missing, and nobody would notice.
+    let output = db_bench(&[&format!("--db={} --benchmarks=readrandom --use_existing_db", path("db"))]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("give --wal_dir="), "{text}");
 }
 
 #[test]
@@ -303,8 +340,6 @@ fn what_cannot_be_done_is_refused_with_a_hint_and_nothing_is_run() {
     assert!(refused("--disable_wal=1 --sync=1 --benchmarks=fillseq").contains("--sync needs the log"));
     assert!(refused("--disable_wal=1 --benchmarks=fillseq,fillsync").contains("fillsync syncs the log"));
     assert!(refused("--options_file=options.ini").contains("give the settings as flags"));
-    assert!(refused("--rate_limiter_bytes_per_sec=1000000").contains("is refused"));
-    assert!(refused("--wal_dir=/nowhere").contains("is refused"));
     assert!(refused("--benchmarks=ycsbfilldb,ycsbwklda").contains("it is called ycsbload here"));
     // Records of YCSB among other data would be neither.
     let output = db_bench(&["--benchmarks=fillseq,ycsba --num=100 --progress=0"]);

@@ -60,7 +60,6 @@ pub static ALL: &[Refused] = &[
     value("compression_manager", &["none"], "a database has one codec for its levels; --compression_type chooses it"),
     value("trace_file", &[], "operations are not traced"),
     value("block_cache_trace_file", &[], "the buffer cache is not traced"),
-    value("rate_limiter_bytes_per_sec", &["0"], "flushes and compactions have no limit; --benchmark_write_rate_limit is one for the benchmarks' writers"),
     value("num_multi_db", &["0", "1"], "a run has one database; openclose measures many of them at once"),
     value("user_timestamp_size", &["0"], "keys have no timestamps"),
     value("writes_per_range_tombstone", &["0"], "Sapwood has no deletes of ranges"),
