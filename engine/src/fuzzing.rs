@@ -145,7 +145,7 @@ impl Recovery {
 /// What holds for every state, whatever bytes it came from.
 fn check(state: &ManifestState) {
     let mut files: Vec<FileNumber> = Vec::new();
-    for (id, entry) in &state.keyspaces {
+    for (id, entry) in state.keyspaces.iter() {
         assert!(id.0 < state.next_keyspace, "keyspace {id} is not below the next one");
         assert_eq!(*id, entry.state.id);
         match &entry.index {

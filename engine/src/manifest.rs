@@ -6,6 +6,7 @@
 //! older one exist, either both say the same, or the newer is torn and the older is right.
 use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
+use keyspaces::Undo;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
@@ -13,9 +14,13 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::{TableContext, TableHandle, Version};
 use sapwood_storage::fs::{File, FileSystem, OpenMode};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
+
+mod keyspaces;
+
+pub(crate) use keyspaces::Keyspaces;
 
 /// A MANIFEST is written anew when it has this many bytes and is four times its snapshot.
 const REWRITE_BYTES: u64 = 1 << 20;
@@ -41,7 +46,7 @@ pub(crate) struct ManifestState {
     pub(crate) log_synced: Option<u64>,
     /// Where the log of the last opening starts.
     pub(crate) log_opened: u64,
-    pub(crate) keyspaces: BTreeMap<KeyspaceId, KeyspaceEntry>,
+    pub(crate) keyspaces: Keyspaces,
 }
 
 impl ManifestState {
@@ -108,9 +113,8 @@ impl ManifestState {
                 self.next_keyspace = self.next_keyspace.max(id.0 + 1);
             }
             Edit::KeyspaceDropped(id) => {
-                self.keyspaces.remove(id);
-                self.keyspaces
-                    .retain(|_, entry| entry.index.as_ref().is_none_or(|index| index.state.owner() != *id));
+                let indexes: Vec<KeyspaceId> = self.keyspaces.owned_by(*id).collect();
+                indexes.into_iter().chain([*id]).for_each(|id| self.keyspaces.remove(id));
             }
             Edit::IndexCreated { id, definition } => {
                 let broken = |what: &str| {
@@ -140,7 +144,7 @@ impl ManifestState {
             }
             Edit::IndexDropped(id) => {
                 self.index_mut(*id)?;
-                self.keyspaces.remove(id);
+                self.keyspaces.remove(*id);
             }
             Edit::IndexReady { id, start, through } => {
                 let index = self.index_mut(*id)?;
@@ -185,7 +189,7 @@ impl ManifestState {
         touched.sort_unstable();
         touched.dedup();
         for id in touched {
-            let Some(entry) = self.keyspaces.get_mut(&id) else {
+            let Some(entry) = self.keyspaces.get_mut(id) else {
                 let message = format!("version edit concerns keyspace {id}, which does not exist");
                 return Err(Error::new(ErrorKind::Corruption, message));
             };
@@ -246,7 +250,7 @@ impl ManifestState {
 
     /// A keyspace by name.
     pub(crate) fn by_name(&self, name: &str) -> Option<&KeyspaceEntry> {
-        self.named().find(|entry| entry.state.name == name)
+        self.keyspaces.by_name(name)
     }
 
     /// All indexes.
@@ -256,7 +260,7 @@ impl ManifestState {
 
     /// The indexes of a keyspace.
     pub(crate) fn indexes_of(&self, owner: KeyspaceId) -> impl Iterator<Item = &IndexEntry> {
-        self.indexes().filter(move |index| index.state.owner() == owner)
+        self.keyspaces.owned_by(owner).filter_map(|id| self.keyspaces.get(&id)?.index.as_ref())
     }
 
     /// An index by the name that it has in its keyspace.
@@ -265,7 +269,7 @@ impl ManifestState {
     }
 
     fn index_mut(&mut self, id: KeyspaceId) -> Result<&mut IndexEntry> {
-        self.keyspaces.get_mut(&id).and_then(|entry| entry.index.as_mut()).ok_or_else(|| {
+        self.keyspaces.get_mut(id).and_then(|entry| entry.index.as_mut()).ok_or_else(|| {
             let message = format!("version edit concerns index {id}, which does not exist");
             Error::new(ErrorKind::Corruption, message)
         })
@@ -376,11 +380,19 @@ impl Manifest {
         }
         let next_file = self.context.next_file.load(std::sync::atomic::Ordering::Relaxed);
         edits.push(Edit::NextFile(FileNumber(next_file)));
-        // Applied to a copy first: an edit that does not fit must not reach the disk.
-        let mut state = self.state.clone();
-        state.apply(&edits, handles)?;
+        // Applied first: an edit that does not fit must not reach the disk. One that does not reach it is taken back.
+        let undo = Undo::new(&self.state, &edits);
+        let written = self.state.apply(&edits, handles).and_then(|()| self.write(&edits));
+        if written.is_err() {
+            undo.restore(&mut self.state);
+        }
+        written
+    }
+
+    /// Makes `edits`, which the state has already, durable.
+    fn write(&mut self, edits: &[Edit]) -> Result<()> {
         if self.end > REWRITE_BYTES && self.end > 4 * self.snapshot_bytes {
-            let next = Manifest::write_new(&self.context, self.database, state)
+            let next = Manifest::write_new(&self.context, self.database, self.state.clone())
                 .inspect_err(|error| self.failed = error.kind() == ErrorKind::Poisoned)?;
             self.failed = true;
             next.retire_older().map_err(closed_for_good)?;
@@ -388,7 +400,7 @@ impl Manifest {
             *self = next;
             return Ok(());
         }
-        let record = encode_record(&edits, owner(self.database, self.number), self.end);
+        let record = encode_record(edits, owner(self.database, self.number), self.end);
         self.file.write_at(self.end, &record)?;
         let unsynced = planted::is(Bug::ManifestNotSynced);
         if let Err(error) = if unsynced { Ok(()) } else { self.file.sync_data() } {
@@ -396,7 +408,6 @@ impl Manifest {
             return Err(closed_for_good(error));
         }
         self.end += record.len() as u64;
-        self.state = state;
         self.bear_witness();
         Ok(())
     }

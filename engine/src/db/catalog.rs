@@ -29,7 +29,7 @@ impl Core {
         let id = next_id(&manifest.state)?;
         let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
         self.append(manifest, vec![edit], &HashMap::new())?;
-        self.show(&manifest.state);
+        self.show(&manifest.state, [id]);
         Ok(manifest.state.keyspaces[&id].state.clone())
     }
 
@@ -37,24 +37,22 @@ impl Core {
         self.check_writable()?;
         let mut guard = self.manifest.lock();
         let Some(manifest) = guard.as_mut() else { return Err(closed()) };
-        let Some(entry) = manifest.state.by_name(name).cloned() else {
+        let Some(id) = manifest.state.by_name(name).map(|entry| entry.state.id) else {
             return Err(Error::new(ErrorKind::NotFound, format!("there is no keyspace {name:?}")));
         };
         if name == DEFAULT_KEYSPACE {
             return Err(Error::invalid_argument("the default keyspace cannot be dropped"));
         }
-        let id = entry.state.id;
-        let is_index_of =
-            |other: &KeyspaceEntry| other.index.as_ref().is_some_and(|index| index.state.owner() == id);
-        let indexes: Vec<KeyspaceEntry> =
-            manifest.state.keyspaces.values().filter(|other| is_index_of(other)).cloned().collect();
+        let gone: Vec<KeyspaceId> = manifest.state.keyspaces.owned_by(id).chain([id]).collect();
+        let entries: Vec<KeyspaceEntry> =
+            gone.iter().filter_map(|id| manifest.state.keyspaces.get(id).cloned()).collect();
         if planted::is(Bug::DropNotLogged) {
-            manifest.state.keyspaces.retain(|other, entry| *other != id && !is_index_of(entry));
+            gone.iter().for_each(|id| manifest.state.keyspaces.remove(*id));
         } else {
             self.append(manifest, vec![Edit::KeyspaceDropped(id)], &HashMap::new())?;
         }
-        indexes.iter().chain([&entry]).for_each(|entry| self.let_go(entry));
-        self.show(&manifest.state);
+        entries.iter().for_each(|entry| self.let_go(entry));
+        self.show(&manifest.state, gone);
         Ok(())
     }
 
@@ -98,11 +96,12 @@ impl Core {
         dropped: Option<KeyspaceId>,
     ) -> Result<()> {
         let gone = dropped.and_then(|id| manifest.state.keyspaces.get(&id).cloned());
+        let touched = manifest.state.keyspaces.touched_by(&edits, true);
         self.append(manifest, edits, &HashMap::new())?;
         if let Some(gone) = &gone {
             self.let_go(gone);
         }
-        self.show(&manifest.state);
+        self.show(&manifest.state, touched);
         let owner = gone.as_ref().and_then(|gone| Some(gone.index.as_ref()?.state.owner()));
         if let Some(owner) = owner.and_then(|owner| manifest.state.keyspaces.get(&owner)) {
             announce_indexes(&manifest.state, &owner.state);
@@ -120,7 +119,7 @@ impl Core {
                 return Err(Error::new(ErrorKind::Closed, "the keyspace was dropped"));
             };
             index.set_building(true);
-            self.show(&manifest.state);
+            self.show(&manifest.state, [index.owner(), index.id]);
             announce_indexes(&manifest.state, &owner.state);
         }
         self.barrier()
@@ -144,10 +143,13 @@ impl Core {
         }
     }
 
-    fn show(&self, state: &ManifestState) {
-        let keyspaces = keyspace_views(state);
-        let _replaced =
-            self.change_view(|view| SuperVersion { generations: view.generations.clone(), keyspaces });
+    /// Puts what the state says of some keyspaces into the view.
+    fn show(&self, state: &ManifestState, changed: impl IntoIterator<Item = KeyspaceId>) {
+        let changes: Vec<_> = changed.into_iter().map(|id| (id, keyspace_view(state, id))).collect();
+        let _replaced = self.change_view(|view| SuperVersion {
+            generations: view.generations.clone(),
+            keyspaces: view.keyspaces.with(changes),
+        });
     }
 }
 
@@ -166,19 +168,20 @@ pub(super) fn announce_indexes(state: &ManifestState, owner: &KeyspaceState) {
     owner.change_indexes(state.indexes_of(owner.id).any(|index| index.is_kept_up()));
 }
 
+/// All keyspaces of a state, as reads see them.
 pub(super) fn keyspace_views(state: &ManifestState) -> KeyspaceViews {
-    let mut indexes: HashMap<KeyspaceId, Vec<Arc<IndexState>>> = HashMap::new();
-    for index in state.indexes().filter(|index| index.is_kept_up()) {
-        indexes.entry(index.state.owner()).or_default().push(index.state.clone());
-    }
-    let views = state.keyspaces.iter().map(|(id, entry)| {
-        let view = KeyspaceView {
-            state: entry.state.clone(),
-            version: entry.version.clone(),
-            indexes: indexes.remove(id).unwrap_or_default(),
-            index: entry.index.clone(),
-        };
-        (*id, Arc::new(view))
-    });
-    KeyspaceViews::new(views.collect())
+    let views = state.keyspaces.keys().map(|id| (*id, keyspace_view(state, *id)));
+    KeyspaceViews::default().with(views)
+}
+
+/// One of them; `None` if it was dropped.
+pub(super) fn keyspace_view(state: &ManifestState, id: KeyspaceId) -> Option<Arc<KeyspaceView>> {
+    let entry = state.keyspaces.get(&id)?;
+    let kept_up = state.indexes_of(id).filter(|index| index.is_kept_up());
+    Some(Arc::new(KeyspaceView {
+        state: entry.state.clone(),
+        version: entry.version.clone(),
+        indexes: kept_up.map(|index| index.state.clone()).collect(),
+        index: entry.index.clone(),
+    }))
 }

@@ -2,7 +2,7 @@
 //!
 //! Locks, in the order in which they may be nested: `flushing`, `rotating`, `manifest`, `view_change`. None is taken by a
 //! read, nor by a commit that does not rotate.
-use super::catalog::{announce_indexes, keyspace_views};
+use super::catalog::{announce_indexes, keyspace_view, keyspace_views};
 use super::{DbBuilder, DbOptions};
 use crate::background::{self, Background, Call, FLUSH};
 use crate::index::hooks::KeyLocks;
@@ -425,6 +425,7 @@ impl Core {
             Edit::IndexTree { id, .. } | Edit::IndexReady { id, .. } | Edit::IndexOutdated(id) => !gone(id),
             _ => true,
         });
+        let touched = manifest.state.keyspaces.touched_by(&edits, true);
         let outdated: Vec<KeyspaceId> = edits
             .iter()
             .filter_map(|edit| match edit {
@@ -472,7 +473,8 @@ impl Core {
                 }
             }
         }
-        let keyspaces = keyspace_views(&manifest.state);
+        let changes: Vec<_> =
+            touched.into_iter().map(|id| (id, keyspace_view(&manifest.state, id))).collect();
         let _replaced = self.change_view(|view| SuperVersion {
             generations: view
                 .generations
@@ -480,7 +482,7 @@ impl Core {
                 .filter(|generation| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, generation)))
                 .cloned()
                 .collect(),
-            keyspaces,
+            keyspaces: view.keyspaces.with(changes),
         });
         let owners = outdated.iter().filter_map(|id| manifest.state.keyspaces.get(id)?.index.as_ref());
         for owner in owners.map(|index| index.state.owner()) {

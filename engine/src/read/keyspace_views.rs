@@ -1,51 +1,62 @@
 //! The keyspaces of a view, by their number.
 //!
-//! A read looks here first, so it should be one load. A number is never given out twice, though: where most keyspaces
-//! have been dropped, or a damaged MANIFEST names a high one, an array of all numbers would be megabytes. So there is
-//! an array as long as the number of keyspaces justifies, and a map for those beyond it.
+//! A read looks here first, so it should be two loads. A number is never given out twice, so most of those that were
+//! given out may be of keyspaces that were dropped, and a damaged MANIFEST may name any. Hence chunks: views share those
+//! in which nothing changes, so to make or drop a keyspace takes the same time beside ten and beside ten thousand, and
+//! an empty chunk costs a pointer.
 use super::super_version::KeyspaceView;
 use sapwood_base::KeyspaceId;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// An array of so many places is always worth it.
-const NEAR_MIN: usize = 64;
-/// Places of the array for each keyspace that there is.
-const NEAR_FACTOR: usize = 4;
+/// Places of a chunk; a power of two.
+const CHUNK: usize = 256;
+
+type Chunk = [Option<Arc<KeyspaceView>>; CHUNK];
 
 /// What a view has of every keyspace.
 #[derive(Clone, Default)]
 pub(crate) struct KeyspaceViews {
-    /// By number; `None` for one that was dropped.
-    near: Vec<Option<Arc<KeyspaceView>>>,
-    /// Those with higher numbers.
-    far: BTreeMap<KeyspaceId, Arc<KeyspaceView>>,
+    /// By number; a place is empty where a keyspace was dropped, and so is a chunk of such places.
+    chunks: Vec<Option<Arc<Chunk>>>,
 }
 
 impl KeyspaceViews {
-    /// Views by number, in ascending order.
-    pub(crate) fn new(mut views: Vec<(KeyspaceId, Arc<KeyspaceView>)>) -> KeyspaceViews {
-        let most = NEAR_MIN.max(views.len() * NEAR_FACTOR);
-        let far = views.split_off(views.partition_point(|(id, _)| (id.0 as usize) < most));
-        let mut near = vec![None; views.last().map_or(0, |(id, _)| id.0 as usize + 1)];
-        for (id, view) in views {
-            near[id.0 as usize] = Some(view);
+    /// These, with some replaced, added, or, where there is none, removed.
+    pub(crate) fn with(
+        &self,
+        changes: impl IntoIterator<Item = (KeyspaceId, Option<Arc<KeyspaceView>>)>,
+    ) -> KeyspaceViews {
+        let mut chunks = self.chunks.clone();
+        for (id, view) in changes {
+            let (number, place) = (id.0 as usize / CHUNK, id.0 as usize % CHUNK);
+            if number >= chunks.len() {
+                if view.is_none() {
+                    continue;
+                }
+                chunks.resize(number + 1, None);
+            }
+            let chunk = chunks[number].get_or_insert_with(|| Arc::new([const { None }; CHUNK]));
+            // Copied at its first change; a further one of the same call finds it to be its own.
+            Arc::make_mut(chunk)[place] = view;
+            if chunk.iter().all(Option::is_none) {
+                chunks[number] = None;
+            }
         }
-        KeyspaceViews { near, far: far.into_iter().collect() }
+        let len = chunks.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        chunks.truncate(len);
+        KeyspaceViews { chunks }
     }
 
     /// A keyspace, unless it was dropped.
     #[inline]
     pub(crate) fn get(&self, id: KeyspaceId) -> Option<&Arc<KeyspaceView>> {
-        match self.near.get(id.0 as usize) {
-            Some(view) => view.as_ref(),
-            None => self.far.get(&id),
-        }
+        let chunk = self.chunks.get(id.0 as usize / CHUNK)?.as_ref()?;
+        chunk[id.0 as usize % CHUNK].as_ref()
     }
 
     /// All of them, by number.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KeyspaceView>> {
-        self.near.iter().flatten().chain(self.far.values())
+        self.chunks.iter().flatten().flat_map(|chunk| chunk.iter().flatten())
     }
 }
 
@@ -54,32 +65,46 @@ mod tests {
     use super::*;
     use crate::keyspace::{KeyspaceOptions, KeyspaceState};
     use sapwood_base::key::MAX_KEYSPACES;
+    use std::collections::BTreeSet;
 
-    fn views(numbers: impl IntoIterator<Item = u32>) -> KeyspaceViews {
-        let view = |number| {
-            let id = KeyspaceId(number);
-            let state = KeyspaceState::new(id, &number.to_string(), KeyspaceOptions::default());
-            let version = Arc::default();
-            (id, Arc::new(KeyspaceView { state, version, indexes: Vec::new(), index: None }))
-        };
-        KeyspaceViews::new(numbers.into_iter().map(view).collect())
+    fn view(number: u32) -> Option<Arc<KeyspaceView>> {
+        let id = KeyspaceId(number);
+        let state = KeyspaceState::new(id, &number.to_string(), KeyspaceOptions::default());
+        let version = Arc::default();
+        Some(Arc::new(KeyspaceView { state, version, indexes: Vec::new(), index: None }))
     }
 
     #[test]
-    fn memory_follows_the_keyspaces_and_not_their_numbers() {
-        let few = [0, 7, 63, 64, 5000, MAX_KEYSPACES - 1];
-        let of_few = views(few);
-        assert!(of_few.near.len() <= NEAR_MIN && of_few.far.len() == 3);
-        // Many are in the array, also where some were dropped.
-        let many = || (0..3000).filter(|number| number % 3 != 0);
-        assert!(views(many()).far.is_empty());
-        for (views, numbers) in [(of_few, few.to_vec()), (views(many()), many().collect())] {
-            assert!(views.iter().map(|view| view.state.id.0).eq(numbers.iter().copied()));
-            for number in (0..6000).chain([MAX_KEYSPACES - 2, MAX_KEYSPACES - 1, u32::MAX]) {
-                let found = views.get(KeyspaceId(number)).map(|view| view.state.id.0);
-                assert_eq!(found, numbers.contains(&number).then_some(number));
+    fn changes_are_seen_in_the_new_views_and_not_in_those_before() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for most in [40, 300, 5000, MAX_KEYSPACES] {
+            let mut views = KeyspaceViews::default();
+            let mut numbers = BTreeSet::new();
+            for step in 0..600 {
+                let (before, numbers_before) = (views.clone(), numbers.clone());
+                let changes = (0..random.usize(..4)).map(|_| {
+                    let number = random.u32(..most);
+                    // Grows first, and shrinks then.
+                    let adds = random.bool() || step < 300 && random.bool();
+                    match adds {
+                        true => numbers.insert(number),
+                        false => numbers.remove(&number),
+                    };
+                    (KeyspaceId(number), adds.then(|| view(number)).flatten())
+                });
+                views = views.with(changes.collect::<Vec<_>>());
+                for (views, numbers) in [(&views, &numbers), (&before, &numbers_before)] {
+                    assert!(views.iter().map(|view| view.state.id.0).eq(numbers.iter().copied()));
+                    let last = numbers.last().map_or(0, |last| *last as usize / CHUNK + 1);
+                    assert_eq!(views.chunks.len(), last);
+                }
+                let asked = random.u32(..most);
+                let found = views.get(KeyspaceId(asked)).map(|view| view.state.id.0);
+                assert_eq!(found, numbers.contains(&asked).then_some(asked));
+                assert!(views.get(KeyspaceId(u32::MAX)).is_none());
             }
+            let all: Vec<_> = numbers.iter().map(|number| (KeyspaceId(*number), None)).collect();
+            assert!(views.with(all).chunks.is_empty());
         }
-        assert!(views([]).iter().next().is_none() && views([]).get(KeyspaceId(0)).is_none());
     }
 }

@@ -1,0 +1,132 @@
+//! The keyspaces and indexes of a database: by number, by name, and by the keyspace that an index is of.
+//!
+//! Each look takes the same time with ten and with ten thousand of them, and so does each change, which can be taken
+//! back: an edit that turns out not to fit, or that the disk refuses, must leave no trace.
+use super::{KeyspaceEntry, ManifestState};
+use sapwood_base::KeyspaceId;
+use sapwood_base::format::manifest::Edit;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Deref;
+
+/// The table of keyspaces. It lends its entries as a map by number.
+#[derive(Clone, Default)]
+pub(crate) struct Keyspaces {
+    entries: BTreeMap<KeyspaceId, KeyspaceEntry>,
+    /// Of those that have a name of their own: all but those of indexes.
+    names: HashMap<String, KeyspaceId>,
+    /// Owner and number of each index.
+    owned: BTreeSet<(KeyspaceId, KeyspaceId)>,
+}
+
+impl Deref for Keyspaces {
+    type Target = BTreeMap<KeyspaceId, KeyspaceEntry>;
+
+    fn deref(&self) -> &BTreeMap<KeyspaceId, KeyspaceEntry> {
+        &self.entries
+    }
+}
+
+impl Keyspaces {
+    /// Adds an entry, or replaces the one of this number.
+    pub(crate) fn insert(&mut self, id: KeyspaceId, entry: KeyspaceEntry) {
+        self.remove(id);
+        match &entry.index {
+            Some(index) => drop(self.owned.insert((index.state.owner(), id))),
+            None => drop(self.names.insert(entry.state.name.clone(), id)),
+        }
+        self.entries.insert(id, entry);
+    }
+
+    /// Removes an entry, if it is there; not the indexes of a keyspace.
+    pub(crate) fn remove(&mut self, id: KeyspaceId) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        match &entry.index {
+            Some(index) => drop(self.owned.remove(&(index.state.owner(), id))),
+            None => drop(self.names.remove(&entry.state.name)),
+        }
+    }
+
+    /// An entry to be changed: its version, phase or tree, but neither its name nor its owner.
+    pub(crate) fn get_mut(&mut self, id: KeyspaceId) -> Option<&mut KeyspaceEntry> {
+        self.entries.get_mut(&id)
+    }
+
+    /// A keyspace by name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&KeyspaceEntry> {
+        self.entries.get(self.names.get(name)?)
+    }
+
+    /// The numbers of the indexes of a keyspace, in order.
+    pub(crate) fn owned_by(&self, owner: KeyspaceId) -> impl Iterator<Item = KeyspaceId> {
+        self.owned.range((owner, KeyspaceId(0))..=(owner, KeyspaceId(u32::MAX))).map(|(_, id)| *id)
+    }
+
+    /// The keyspaces and indexes that `edits` may change, in order, each once. With `owners` also the keyspaces of these
+    /// indexes.
+    pub(crate) fn touched_by(&self, edits: &[Edit], owners: bool) -> Vec<KeyspaceId> {
+        let mut touched = BTreeSet::new();
+        for edit in edits {
+            match edit {
+                Edit::KeyspaceCreated { id, .. }
+                | Edit::IndexDropped(id)
+                | Edit::IndexReady { id, .. }
+                | Edit::IndexOutdated(id)
+                | Edit::IndexTree { id, .. } => drop(touched.insert(*id)),
+                Edit::IndexCreated { id, definition } => {
+                    touched.insert(*id);
+                    if owners {
+                        touched.insert(definition.keyspace);
+                    }
+                }
+                Edit::KeyspaceDropped(id) => {
+                    touched.insert(*id);
+                    touched.extend(self.owned_by(*id));
+                }
+                Edit::TableAdded(table) => drop(touched.insert(table.keyspace)),
+                Edit::TableRemoved { keyspace, .. } => drop(touched.insert(*keyspace)),
+                Edit::NextFile(_)
+                | Edit::NextKeyspace(_)
+                | Edit::LogStart(_)
+                | Edit::LogClosed { .. }
+                | Edit::LogOpened(_)
+                | Edit::LogSynced(_) => {}
+            }
+        }
+        if owners {
+            let owner = |id: &KeyspaceId| Some(self.entries.get(id)?.index.as_ref()?.state.owner());
+            let of_indexes: Vec<KeyspaceId> = touched.iter().filter_map(owner).collect();
+            touched.extend(of_indexes);
+        }
+        touched.into_iter().collect()
+    }
+}
+
+/// What takes edits back: everything of a state that they may change, as it was.
+pub(super) struct Undo {
+    /// All but the keyspaces, which are empty here.
+    rest: ManifestState,
+    entries: Vec<(KeyspaceId, Option<KeyspaceEntry>)>,
+}
+
+impl Undo {
+    /// For `edits`, before they are applied to `state`.
+    pub(super) fn new(state: &ManifestState, edits: &[Edit]) -> Undo {
+        let touched = state.keyspaces.touched_by(edits, false);
+        let entries = touched.into_iter().map(|id| (id, state.keyspaces.get(&id).cloned())).collect();
+        let rest =
+            ManifestState { keyspaces: Keyspaces::default(), log_closed: state.log_closed.clone(), ..*state };
+        Undo { rest, entries }
+    }
+
+    /// Makes `state` what it was.
+    pub(super) fn restore(self, state: &mut ManifestState) {
+        let mut keyspaces = std::mem::take(&mut state.keyspaces);
+        for (id, entry) in self.entries {
+            match entry {
+                Some(entry) => keyspaces.insert(id, entry),
+                None => keyspaces.remove(id),
+            }
+        }
+        *state = ManifestState { keyspaces, ..self.rest };
+    }
+}
