@@ -80,6 +80,11 @@ impl KeyspaceOptions {
         self.to_string()
     }
 
+    /// Whether this build has what they ask for.
+    pub(crate) fn check_available(&self) -> Result<()> {
+        self.compression.map_or(Ok(()), Codec::check_available)
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         if self.filter_bits_per_key.is_some_and(|bits| !(0.0..=32.0).contains(&bits)) {
             return Err(Error::invalid_argument("filter_bits_per_key must be between 0 (no filter) and 32"));

@@ -160,9 +160,11 @@ impl AdvancedOptions {
             true => Ok(()),
             false => Err(Error::invalid_argument(message)),
         };
+        self.compression.check_available()?;
+        self.last_level_compression.map_or(Ok(()), Codec::check_available)?;
         check(self.max_memtables >= 2, "max_memtables must be at least 2: one to write to, one to flush")?;
         check(
-            self.memtable_bytes.is_none_or(|bytes| (64 << 10..=16 << 30).contains(&bytes)),
+            self.memtable_bytes.is_none_or(|bytes| (64 << 10..=16u64 << 30).contains(&(bytes as u64))),
             "memtable_bytes must be between 64 KiB and 16 GiB",
         )?;
         check(

@@ -2,25 +2,21 @@
 use crate::options::Codec;
 use sapwood_base::format::block::{CodecId, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES};
 use sapwood_base::{Error, ErrorKind, Result};
-use std::cell::RefCell;
-use zstd::zstd_safe::DCtx;
+
+#[cfg_attr(not(feature = "zstd"), path = "codec/no_zstandard.rs")]
+mod zstandard;
 
 /// Compresses the blocks of one table; keeps its scratch memory.
 pub(crate) struct Compressor {
     codec: Codec,
-    zstd: Option<zstd::bulk::Compressor<'static>>,
+    zstd: Option<zstandard::Compressor>,
     scratch: Vec<u8>,
 }
 
 impl Compressor {
     pub(crate) fn new(codec: Codec) -> Result<Compressor> {
         let zstd = match codec {
-            Codec::Zstd(level) => {
-                let compressor = zstd::bulk::Compressor::new(level);
-                Some(compressor.map_err(|error| {
-                    Error::invalid_argument(format!("zstd level {level} is not available: {error}"))
-                })?)
-            }
+            Codec::Zstd(level) => Some(zstandard::Compressor::new(level)?),
             Codec::None | Codec::Lz4 => None,
         };
         Ok(Compressor { codec, zstd, scratch: Vec::new() })
@@ -33,11 +29,7 @@ impl Compressor {
             Codec::None => return None,
             Codec::Lz4 => (CodecId::Lz4, self.lz4(image)?),
             Codec::Zstd(_) => {
-                let bound = zstd::zstd_safe::compress_bound(image.len());
-                if self.scratch.len() < bound {
-                    self.scratch.resize(bound, 0);
-                }
-                let len = self.zstd.as_mut()?.compress_to_buffer(image, &mut self.scratch[..]).ok()?;
+                let len = self.zstd.as_mut()?.compress(image, &mut self.scratch)?;
                 if image.len() > SMALL_IMAGE_BYTES && len.saturating_mul(MAX_COMPRESSION_RATIO) < image.len()
                 {
                     // Readers refuse such ratios as bombs; LZ4 cannot reach them.
@@ -64,27 +56,11 @@ impl Compressor {
 const BELIEVED_RATIO: usize = 8;
 /// With what else a reader holds this stays below 64 KiB.
 const BELIEVED_BYTES: usize = 60 << 10;
-/// zstd's code for a destination that is too small; these numbers do not change (`zstd_errors.h`).
-const DESTINATION_TOO_SMALL: usize = 0usize.wrapping_sub(70);
-
 /// Whether a stored block announces an image so long that no memory is to be allocated on its word:
 /// [`decompress_grown`] is for such blocks.
 #[inline]
 pub(crate) fn is_unbelievable(image_len: usize, stored_len: usize) -> bool {
     image_len > BELIEVED_BYTES && image_len > stored_len.saturating_mul(BELIEVED_RATIO)
-}
-
-fn with_zstd<T>(run: impl FnOnce(&mut DCtx<'static>) -> Option<T>) -> Option<T> {
-    thread_local! {
-        // Creating a zstd context costs more than decompressing a block.
-        static ZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
-    }
-    ZSTD.with_borrow_mut(|context| {
-        if context.is_none() {
-            *context = DCtx::try_create();
-        }
-        run(context.as_mut()?)
-    })
 }
 
 #[cold]
@@ -102,7 +78,7 @@ pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Re
             Some(payload.len())
         }
         CodecId::Lz4 => lz4_flex::block::decompress_into(payload, image).ok(),
-        CodecId::Zstd => with_zstd(|context| context.decompress(image, payload).ok()),
+        CodecId::Zstd => zstandard::decompress(payload, image)?,
     };
     if len == Some(image.len()) { Ok(()) } else { Err(wrong_length()) }
 }
@@ -124,24 +100,10 @@ pub(crate) fn decompress_grown(codec: CodecId, payload: &[u8], len: usize) -> Re
             decompress(codec, payload, &mut image)?;
             Ok(image)
         }
-        // A frame that does not fit has filled what there is but for less than one of its blocks, so there may be as much
-        // again. The output must stay where it is while the decoder works, which begins anew each time.
-        CodecId::Zstd => with_zstd(|context| {
-            let mut room = BELIEVED_BYTES.max(payload.len().saturating_mul(BELIEVED_RATIO));
-            loop {
-                let mut image = vec![0; room.min(len)];
-                match context.decompress(&mut image[..], payload) {
-                    Ok(found) => return (found == len).then_some(image),
-                    Err(DESTINATION_TOO_SMALL) if room < len => {
-                        #[cfg(feature = "sim")]
-                        crate::fuzzing::note_output(room);
-                        room = room.saturating_mul(2);
-                    }
-                    Err(_) => return None,
-                }
-            }
-        })
-        .ok_or_else(wrong_length),
+        CodecId::Zstd => {
+            let room = BELIEVED_BYTES.max(payload.len().saturating_mul(BELIEVED_RATIO));
+            zstandard::decompress_grown(payload, room, len)?.ok_or_else(wrong_length)
+        }
     }
 }
 
@@ -183,9 +145,15 @@ fn lz4_image_len(payload: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// Those that this build has.
+    fn codecs() -> Vec<Codec> {
+        let all = [Codec::Lz4, Codec::Zstd(1), Codec::Zstd(3), Codec::Zstd(9)];
+        all.into_iter().filter(|codec| codec.check_available().is_ok()).collect()
+    }
+
     #[test]
     fn blocks_round_trip_and_other_lengths_are_errors() {
-        for codec in [Codec::Lz4, Codec::Zstd(1), Codec::Zstd(3)] {
+        for codec in codecs() {
             let mut compressor = Compressor::new(codec).unwrap();
             for len in [100, 4000, 300_000] {
                 let image: Vec<u8> = (0..len).map(|i| (i / 50 % 7) as u8).collect();
@@ -207,7 +175,7 @@ mod tests {
     #[test]
     fn images_far_longer_than_their_blocks_come_out_in_steps() {
         let mut random = fastrand::Rng::with_seed(5);
-        for codec in [Codec::Lz4, Codec::Zstd(1), Codec::Zstd(9)] {
+        for codec in codecs() {
             let mut compressor = Compressor::new(codec).unwrap();
             for len in [BELIEVED_BYTES + 1, 200_000, 3 << 20] {
                 let noise: Vec<u8> = (0..200).map(|_| random.u8(..)).collect();
@@ -221,6 +189,20 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "zstd"))]
+    #[test]
+    fn without_the_feature_zstandard_is_not_supported_and_not_damage() {
+        let said = |error: Error| {
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("feature `zstd`"), "{error}");
+        };
+        said(Codec::Zstd(3).check_available().unwrap_err());
+        said(Compressor::new(Codec::Zstd(3)).err().unwrap());
+        said(decompress(CodecId::Zstd, b"a frame", &mut [0; 100]).unwrap_err());
+        said(decompress_grown(CodecId::Zstd, b"a frame", 1 << 20).unwrap_err());
+    }
+
+    #[cfg(feature = "zstd")]
     #[test]
     fn incompressible_blocks_stay_and_extreme_ratios_are_avoided() {
         let mut random = fastrand::Rng::with_seed(2);

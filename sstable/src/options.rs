@@ -1,5 +1,5 @@
 //! What a caller can choose about a table and about reading one.
-use sapwood_base::{Error, Result};
+use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,8 +11,27 @@ pub enum Codec {
     None,
     /// LZ4: cheap to write, cheap to read.
     Lz4,
-    /// Zstandard at this level: for levels that are written rarely.
+    /// Zstandard at this level: for levels that are written rarely. Needs the feature `zstd` (a default one), and that a
+    /// C compiler.
     Zstd(i32),
+}
+
+impl Codec {
+    /// Whether this build has it.
+    ///
+    /// Errors: `Unsupported`, with the feature that is missing.
+    pub fn check_available(self) -> Result<()> {
+        match self {
+            Codec::Zstd(_) if !cfg!(feature = "zstd") => Err(without_zstd()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cold]
+pub(crate) fn without_zstd() -> Error {
+    let message = "Zstandard is not part of this build: it needs the feature `zstd` of the crate sapwood";
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 /// `none`, `lz4`, `zstd:3`, which [`FromStr`] reads; to it, `zstd` alone is level 3.

@@ -20,6 +20,7 @@ impl Core {
     pub(super) fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
         check_name(name)?;
         options.validate()?;
+        options.check_available()?;
         self.check_writable()?;
         let mut guard = self.manifest.lock();
         let Some(manifest) = guard.as_mut() else { return Err(closed()) };

@@ -145,6 +145,10 @@ impl Core {
             threads: env.allows_pools(),
         };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
+        for entry in recovered.manifest.named() {
+            let about = |error: Error| error.context(&format!("keyspace {:?}", entry.state.name));
+            entry.state.options.check_available().map_err(about)?;
+        }
         let segment_bytes = options.advanced.wal_segment_bytes;
         let manifest = match options.read_only {
             true => None,

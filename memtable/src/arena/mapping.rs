@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Where huge pages are not asked for, memory is given back in units of this: whole pages on every machine that we know of.
 const SMALL_PAGES_BYTES: usize = 64 << 10;
-/// Offsets are 32 bits of eight-byte units.
-const LARGEST_BYTES: usize = (u32::MAX as usize) * UNIT_BYTES;
+/// Offsets are 32 bits of eight-byte units. Where addresses are that short, a mapping takes half of them at most.
+const LARGEST_BYTES: usize = match (u32::MAX as usize).checked_mul(UNIT_BYTES) {
+    Some(bytes) => bytes,
+    None => isize::MAX as usize / UNIT_BYTES * UNIT_BYTES,
+};
 /// Address space beyond the memtable's size, tried from the left until the system grants one.
 const SLACK_BYTES: [usize; 4] = [1 << 30, 256 << 20, 64 << 20, 16 << 20];
 
@@ -21,6 +24,7 @@ pub(super) struct Mapping {
     map: MmapMut,
     base: NonNull<u8>,
     /// Bytes that may be used from `base` on.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "memory is given back on Unix only"))]
     capacity_bytes: usize,
     filter_bytes: usize,
     /// In what units memory is given back.
