@@ -31,6 +31,8 @@ pub(crate) struct DbOptions {
     pub(crate) read_only: bool,
     pub(crate) memtable_bytes: usize,
     pub(crate) advanced: AdvancedOptions,
+    /// Indexes that the application has named: keyspace, name, what it is.
+    pub(crate) indexes: Vec<(String, String, IndexOptions)>,
     pub(crate) env: sapwood_storage::env::Env,
 }
 
@@ -84,9 +86,36 @@ impl DbBuilder {
         self
     }
 
-    /// Gives the index `name` of a keyspace its extractor as soon as the database is open, if there is such an index and
-    /// its definition is the same. [`Keyspace::create_index`] does that as well, but later: an index of code that is not
-    /// attached when recovered rows are flushed has to be built anew. No index is made.
+    /// Names an index: with this call alone, at every opening, the index `name` of a keyspace is there and has its
+    /// extractor. One that is missing, has another definition or version, or missed rows is built by [`DbBuilder::open`],
+    /// on the caller's thread; that of a keyspace that does not exist yet is made by the [`Db::keyspace`] that makes the
+    /// keyspace. [`Keyspace::index`] gives the handle. A read-only opening makes nothing.
+    ///
+    /// [`Keyspace::create_index`] does the same for a single index after the opening. That is later: an index of code
+    /// that has no extractor when recovered rows are flushed has to be built from the rows.
+    ///
+    /// Whoever names one index of a keyspace names all that are code: `open` gives an error of kind
+    /// [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) if one is left out. Otherwise the first write to the
+    /// keyspace would give it.
+    ///
+    /// ```
+    /// use sapwood::{Db, IndexOptions, Result};
+    ///
+    /// # fn main() -> Result<()> {
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// let open = || {
+    ///     let by_length = IndexOptions::new(|_key, value, emit| emit.value(&(value.len() as u32)));
+    ///     Db::builder(folder.path().join("data")).index("default", "by_length", by_length).open()
+    /// };
+    /// let db = open()?;
+    /// db.default_keyspace().put("a", "three")?;
+    /// db.close()?;
+    /// // The same again: the index is found, and gets its code back.
+    /// let db = open()?;
+    /// assert_eq!(db.default_keyspace().index("by_length")?.count_all()?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn index(mut self, keyspace: &str, name: &str, options: IndexOptions) -> DbBuilder {
         self.indexes.push((keyspace.to_string(), name.to_string(), options));
         self
@@ -105,7 +134,8 @@ impl DbBuilder {
     /// Errors: `Locked` if it is open elsewhere, `NotFound` if there is none to open, `InvalidArgument` for a setting
     /// out of range or a directory that holds something else, `Unsupported` for a newer format, `Corruption` with
     /// file and offset for damage, `OutOfResources` if a thread cannot be started. No data has changed then, and nothing
-    /// of the opening runs on.
+    /// of the opening runs on. With [`DbBuilder::index`]: those of [`Keyspace::create_index`] if an index has to be
+    /// built and cannot be, and `IndexUnavailable` if one is left out. The database opens without naming indexes then.
     pub fn open(self) -> Result<Db> {
         self.advanced.validate()?;
         if self.memory_budget < 4 << 20 {
@@ -119,6 +149,7 @@ impl DbBuilder {
             read_only: self.read_only,
             memtable_bytes,
             advanced: self.advanced.clone(),
+            indexes: self.indexes.clone(),
             env,
         };
         // Whatever is wrong with them is said before anything on disk changes.
@@ -160,7 +191,8 @@ impl DbBuilder {
             }
             core.create_keyspace(DEFAULT_KEYSPACE, KeyspaceOptions::default())?;
         }
-        Ok(())
+        build::make_named(core, None)?;
+        build::check_named(core)
     }
 }
 
@@ -286,6 +318,7 @@ impl Db {
         }
         let _call = core.enter(false)?;
         let state = core.create_keyspace(name, options)?;
+        build::make_named(core, Some(name))?;
         Ok(Keyspace::new(&self.inner, &state))
     }
 

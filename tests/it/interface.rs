@@ -322,3 +322,82 @@ fn settings_are_text_both_ways() {
     assert_eq!(write.durability, WriteOptions::sync().durability);
     assert_eq!(BTreeMap::from([(1, Durability::Buffered)])[&1], Durability::default());
 }
+
+/// The length of the value.
+fn by_length() -> IndexOptions {
+    IndexOptions::new(|_key, value, emit| emit.value(&(value.len() as u32)))
+}
+
+#[test]
+fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
+    let (mut env, mut fs) = Env::sim_manual(1);
+    let open = |env: &Env, version: u64| {
+        let builder = Db::builder("db").memory_budget(4 << 20).advanced(|options| options.env = env.clone());
+        let builder = builder.index("default", "by_length", by_length().version(version));
+        builder.index("later", "by_length", by_length()).open()
+    };
+    let kill = |db: Db, env: &mut Env, fs: &mut sim::SimFs| {
+        *fs = fs.kill();
+        drop(db);
+        *env = env.with_file_system(std::sync::Arc::new(fs.clone()));
+    };
+    // Made by the opening; that of a keyspace that is not there yet, with the keyspace.
+    let db = open(&env, 1)?;
+    assert_eq!(db.default_keyspace().list_indexes()?, ["by_length"]);
+    let later = db.keyspace("later", KeyspaceOptions::default())?;
+    for keyspace in [db.default_keyspace(), later] {
+        keyspace.put("a", "xx")?;
+        keyspace.put("b", "yyy")?;
+        assert_eq!(keyspace.index("by_length")?.count_all()?, 2);
+    }
+    kill(db, &mut env, &mut fs);
+    // Found with its code, so that writes go on at once; another version is built anew.
+    for version in [1, 1, 2] {
+        let db = open(&env, version)?;
+        for keyspace in [db.default_keyspace(), db.keyspace("later", KeyspaceOptions::default())?] {
+            keyspace.put(version.to_be_bytes(), "zzzz")?;
+            let report = keyspace.index("by_length")?.verify()?;
+            assert!(report.is_right() && report.rows > 2, "{report:?}");
+        }
+        kill(db, &mut env, &mut fs);
+    }
+    // On rows that are there already.
+    let builder = |env: &Env| Db::builder("db").memory_budget(4 << 20).advanced(|o| o.env = env.clone());
+    let first = || IndexOptions::new(|_key, value, emit| emit.key(&value[..1]));
+    let db = builder(&env)
+        .index("default", "by_length", by_length().version(2))
+        .index("default", "first", first())
+        .open()?;
+    assert_eq!(db.default_keyspace().index("first")?.count_all()?, 4);
+    db.close()?;
+    // What is left out is said at the opening, and without naming any the database opens as before.
+    let error = builder(&env).index("default", "first", first()).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::IndexUnavailable);
+    assert!(error.to_string().contains("by_length"), "{error}");
+    let db = builder(&env).open()?;
+    assert_eq!(db.default_keyspace().put("x", "y").unwrap_err().kind(), ErrorKind::IndexUnavailable);
+    db.default_keyspace().drop_index("by_length")?;
+    db.default_keyspace().create_index("first", first())?;
+    db.default_keyspace().put("x", "y")?;
+    db.close()?;
+    // Rows that do not suit an index: the opening says so, and the next one without it is not harmed.
+    let unique = || by_length().unique(true);
+    let named = |env: &Env| builder(env).index("default", "first", first());
+    let error = named(&env).index("default", "unique", unique()).open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UniqueViolation);
+    assert!(error.to_string().contains("unique"), "{error}");
+    let db = named(&env).open()?;
+    db.default_keyspace().put("x", "z")?;
+    assert_eq!(db.default_keyspace().list_indexes()?, ["first"]);
+    db.close()
+}
+
+#[test]
+fn a_read_only_opening_makes_no_index() -> Result<()> {
+    let (env, _fs) = Env::sim_manual(1);
+    let builder = || Db::builder("db").memory_budget(4 << 20).advanced(|options| options.env = env.clone());
+    builder().open()?.close()?;
+    let db = builder().read_only(true).index("default", "by_length", by_length()).open()?;
+    assert!(db.default_keyspace().list_indexes()?.is_empty());
+    db.close()
+}

@@ -24,7 +24,7 @@ use sapwood_base::iterator::{InternalIterator, KeyRange};
 use sapwood_base::key::key_prefix;
 use sapwood_base::ordered::composite::Composite;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber, ValueKind};
+use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_btree::{Tree, TreeOptions};
 use sapwood_compaction::output::OutputWriter;
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
@@ -88,6 +88,46 @@ pub(crate) fn attach(core: &Core, keyspace: &str, name: &str, options: &IndexOpt
         found.state.attach(options.extractor()?);
     }
     Ok(())
+}
+
+/// Makes the indexes that the application named when it opened the database, of one keyspace or of all that there are.
+pub(crate) fn make_named(core: &Core, keyspace: Option<&str>) -> Result<()> {
+    for (owner, name, options) in &core.options.indexes {
+        if keyspace.is_some_and(|keyspace| keyspace != owner) {
+            continue;
+        }
+        let Some(owner) = core.manifest_state(|state| state.by_name(owner).map(|entry| entry.state.clone()))
+        else {
+            continue;
+        };
+        let about = |error: Error| error.context(&format!("index {name:?} of keyspace {:?}", owner.name));
+        create(core, &owner, name, options).map_err(about)?;
+    }
+    Ok(())
+}
+
+/// Checks that of a keyspace with named indexes all have their extractors: the first write would ask for them.
+pub(crate) fn check_named(core: &Core) -> Result<()> {
+    let missing = core.manifest_state(|state| {
+        let named = |owner: KeyspaceId| {
+            core.options
+                .indexes
+                .iter()
+                .any(|(keyspace, ..)| state.by_name(keyspace).is_some_and(|entry| entry.state.id == owner))
+        };
+        let mut missing = state.indexes().filter(|index| index.state.attached().is_none());
+        missing.find(|index| named(index.state.owner())).map(|index| index.state.definition.name.clone())
+    });
+    match missing {
+        Some(name) => Err(Error::new(
+            ErrorKind::IndexUnavailable,
+            format!(
+                "index {name:?} has no extractor, and other indexes of its keyspace have: name it with \
+                 DbBuilder::index too, or open without naming any and drop it"
+            ),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Builds an index anew, from the rows alone, with the extractor that it has.
