@@ -23,6 +23,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 pub mod indexes;
+mod runs;
 mod scarce;
 
 /// Where simulated databases live.
@@ -317,6 +318,12 @@ impl Driver {
             Operation::RebuildIndex { space, index } => {
                 self.resume();
                 self.rebuild_index(*space, *index, observer)?;
+            }
+            Operation::Queue { space, from, pushes, pops, len } => {
+                self.queue(*space, *from..*from + u32::from(*pushes), *pops, *len, observer)?;
+            }
+            Operation::Overwrite { space, key, times, value } => {
+                self.overwrite(*space, key, *times, *value, observer)?;
             }
             Operation::AskIndex { space, index, at, question } => {
                 self.ask_index(*space, *index, *at, question)?;

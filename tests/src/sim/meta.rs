@@ -24,6 +24,7 @@ pub const COMMAND: Command = Command {
         ("--settings", "N", "sets of settings per seed, the standard one included (8)"),
         ("--length", "N", "operations per seed (120)"),
         ("--only", "N", "only the set of settings with this number, from 0"),
+        ("--space", "", "asks at the end whether all space has come back"),
         ("--print", "", "print settings and operations"),
     ],
     run: Run::Seeds { seed, counts: &["runs", "operations"], seconds: 60, seeds: 0..200 },
@@ -37,6 +38,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let length = settings.number("--length").unwrap_or(120) as usize;
     let sets = settings.number("--settings").unwrap_or(8);
     let only = settings.number("--only");
+    let checks_space = settings.has("--space");
     let workload = with_power_losses(Workload::new(seed, length));
     let mut random = fastrand::Rng::with_seed(seed ^ 0x5E77_1465);
     let tunings: Vec<Tuning> =
@@ -51,7 +53,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     {
         let operations = for_set(&workload.operations, set);
         let failed =
-            match run(seed, tuning, &operations) {
+            match run(seed, tuning, &operations, checks_space) {
                 Ok(answers) => {
                     report.counts[0] += 1;
                     report.counts[1] += operations.len() as u64;
@@ -69,12 +71,15 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
             };
         let Some((at, what)) = failed else { continue };
         let mut text = format!("seed {seed}, settings {set}, operation {at}: {what}\n  settings: {tuning}\n");
-        let shortest = shrink(&operations, SHRINK, |list| run(seed, tuning, list).is_err());
+        let shortest = shrink(&operations, SHRINK, |list| run(seed, tuning, list, checks_space).is_err());
         if shortest.len() < operations.len() {
             text += &format!("  {} operations are enough:\n", shortest.len());
             shortest.iter().for_each(|operation| text += &format!("    {operation:?}\n"));
         }
         text += &format!("  replay with: {} --only {set} --length {length}", replay_command("meta", seed));
+        if checks_space {
+            text += " --space";
+        }
         report.violations.push(text);
     }
     report
@@ -103,7 +108,12 @@ fn for_set(operations: &[Operation], set: usize) -> Vec<Operation> {
 }
 
 /// Runs the operations; gives the hash of all answers after each of them, or what went wrong at which.
-fn run(seed: u64, tuning: &Tuning, operations: &[Operation]) -> Result<Vec<u64>, (usize, String)> {
+fn run(
+    seed: u64,
+    tuning: &Tuning,
+    operations: &[Operation],
+    checks_space: bool,
+) -> Result<Vec<u64>, (usize, String)> {
     let mut at = 0;
     let caught = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<Vec<u64>, Stop> {
         let (env, fs) = Env::sim_manual(seed);
@@ -117,6 +127,10 @@ fn run(seed: u64, tuning: &Tuning, operations: &[Operation]) -> Result<Vec<u64>,
         driver.apply(&Operation::Compare(None), &mut ())?;
         driver.settle()?;
         driver.apply(&Operation::Compare(None), &mut ())?;
+        if checks_space {
+            driver.check_space()?;
+            driver.apply(&Operation::Compare(None), &mut ())?;
+        }
         driver.close(&mut ())?;
         Ok(answers)
     }));

@@ -232,6 +232,31 @@ pub enum Operation {
         /// What is asked.
         question: Question,
     },
+    /// A queue: pushes at the end, each a commit of its own, then takes from the front, each by a scan of one entry and a
+    /// deletion.
+    Queue {
+        /// The keyspace.
+        space: u8,
+        /// The number of the first one that is pushed.
+        from: u32,
+        /// How many are pushed.
+        pushes: u8,
+        /// How many are taken.
+        pops: u8,
+        /// Their length in bytes.
+        len: u16,
+    },
+    /// Overwrites a key many times.
+    Overwrite {
+        /// The keyspace.
+        space: u8,
+        /// The key.
+        key: Vec<u8>,
+        /// How often.
+        times: u8,
+        /// The first value; the others count on.
+        value: Value,
+    },
     /// Flushes, then a power loss that this number decides, and an opening: nothing may be missing.
     PowerLoss(u32),
 }
@@ -251,6 +276,14 @@ pub fn space_number(name: &str) -> Option<u8> {
         _ => name.strip_prefix("space-")?.parse().ok(),
     }
 }
+
+/// The key of an entry of a queue. Other keys lie before and behind all of them.
+pub fn queue_key(number: u32) -> Vec<u8> {
+    [QUEUE, &number.to_be_bytes()].concat()
+}
+
+/// The beginning of all keys of queues.
+pub const QUEUE: &[u8] = b"key-queue";
 
 /// A key for people: long ones are cut.
 pub fn show_key(key: &[u8]) -> String {
@@ -360,6 +393,12 @@ impl fmt::Debug for Operation {
             Operation::RebuildIndex { space, index } => write!(f, "rebuild index {index} of {space}"),
             Operation::AskIndex { space, index, at, question } => {
                 write!(f, "ask index {index} of {space}{}: {question:?}", show_at(*at))
+            }
+            Operation::Queue { space, from, pushes, pops, len } => {
+                write!(f, "queue of {space}: push {from}+{pushes} of {len} bytes, pop {pops}")
+            }
+            Operation::Overwrite { space, key, times, value } => {
+                write!(f, "overwrite {space}:{} {times} times from {value:?}", show_key(key))
             }
             Operation::PowerLoss(seed) => write!(f, "flush, then power loss {seed}"),
         }

@@ -9,7 +9,7 @@
 //!
 //! Openings meet episodes, too. One that fails holds no file and no lock, and the next one has everything. In one seed of
 //! four openings run with their threads, under a schedule: the system refuses to start one of them, or to open a file, or
-//! an index has another definition. Such an opening returns, leaves no thread, file or lock, and the next one works.
+//! an index gets a definition that cannot be. Such an opening returns, leaves no thread, file or lock, and the next one works.
 use super::arguments::{Command, Run, Settings};
 use super::driver::{DIRECTORY, Driver, Outcome, Stop};
 use super::jobs::replay_command;
@@ -165,10 +165,9 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let steps = steps(seed, &workload);
     if settings.has("--print") {
         println!("settings: {}", workload.tuning);
-        steps.iter().enumerate().for_each(|(at, step)| println!("{at:>4} {step:?}"));
     }
     let mut counts = vec![0; 4];
-    let outcome = caught(seed, &workload.tuning, &steps, &mut counts);
+    let outcome = caught(seed, &workload.tuning, &steps, settings.has("--print"), &mut counts);
     let violations = outcome
         .err()
         .map(|(at, what)| {
@@ -228,9 +227,16 @@ fn steps(seed: u64, workload: &Workload) -> Vec<Step> {
     steps
 }
 
-fn caught(seed: u64, tuning: &Tuning, steps: &[Step], counts: &mut [u64]) -> Result<(), (usize, String)> {
+fn caught(
+    seed: u64,
+    tuning: &Tuning,
+    steps: &[Step],
+    prints: bool,
+    counts: &mut [u64],
+) -> Result<(), (usize, String)> {
     let mut at = 0;
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, tuning, steps, counts, &mut at)));
+    let result =
+        std::panic::catch_unwind(AssertUnwindSafe(|| run(seed, tuning, steps, prints, counts, &mut at)));
     let what = match result {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(stop)) => stop.to_string(),
@@ -248,7 +254,7 @@ fn shortened(seed: u64, tuning: &Tuning, steps: &[Step], what: &str) -> String {
     let oracle = |what: &str| what.chars().take(24).collect::<String>();
     let name = oracle(what);
     let fails = |list: &[Step]| {
-        caught(seed, tuning, list, &mut [0; 4]).is_err_and(|(_, other)| oracle(&other) == name)
+        caught(seed, tuning, list, false, &mut [0; 4]).is_err_and(|(_, other)| oracle(&other) == name)
     };
     let shortest = shrink(steps, SHRINK, fails);
     let mut text = format!("  {} steps are enough:\n", shortest.len());
@@ -256,13 +262,23 @@ fn shortened(seed: u64, tuning: &Tuning, steps: &[Step], what: &str) -> String {
     text
 }
 
-fn run(seed: u64, tuning: &Tuning, steps: &[Step], counts: &mut [u64], at: &mut usize) -> Outcome {
+fn run(
+    seed: u64,
+    tuning: &Tuning,
+    steps: &[Step],
+    prints: bool,
+    counts: &mut [u64],
+    at: &mut usize,
+) -> Outcome {
     let (env, fs) = Env::sim_manual(seed);
     let driver = Driver::open(&env, &fs, tuning, super::model::Model::new())?;
     let mut random = fastrand::Rng::with_seed(seed ^ 0xE1_50DE);
-    let mut run = Episodes { driver, fs, is_scarce: false, seed, counts };
+    let mut run = Episodes { driver, fs, is_scarce: false, seed, prints, counts };
     for (number, step) in steps.iter().enumerate() {
         *at = number;
+        if prints {
+            println!("{number:>4} {step:?}");
+        }
         match step {
             Step::Begin(scarcity) => {
                 run.counts[0] += u64::from(!run.is_scarce);
@@ -292,6 +308,7 @@ struct Episodes<'c> {
     fs: SimFs,
     is_scarce: bool,
     seed: u64,
+    prints: bool,
     counts: &'c mut [u64],
 }
 
@@ -307,6 +324,9 @@ impl Episodes<'_> {
         self.counts[1] += self.fs.faults_met() - before;
         match result {
             Err(Stop::Error(error)) => {
+                if self.prints {
+                    println!("     fails: {error}");
+                }
                 self.accept(&error, &format!("{operation:?}"))?;
                 self.driver.has_failed(operation)?;
             }

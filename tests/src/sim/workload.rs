@@ -43,6 +43,9 @@ const KINDS: [(Kind, u32); 27] = [
 const INDEX_KINDS: [(Kind, u32); 4] =
     [(Kind::CreateIndex, 4), (Kind::DropIndex, 1), (Kind::RebuildIndex, 1), (Kind::AskIndex, 14)];
 
+/// What is added where long runs of deletions and of versions are.
+const RUN_KINDS: [(Kind, u32); 2] = [(Kind::Queue, 14), (Kind::Overwrite, 4)];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Put,
@@ -76,6 +79,8 @@ enum Kind {
     DropIndex,
     RebuildIndex,
     AskIndex,
+    Queue,
+    Overwrite,
 }
 
 /// Everything that a run needs to know.
@@ -92,7 +97,7 @@ pub struct Workload {
 impl Workload {
     /// The workload of `seed`, with `length` operations.
     ///
-    /// Every second seed has secondary indexes.
+    /// Every second seed has secondary indexes, and one in eight queues and keys that are overwritten again and again.
     pub fn new(seed: u64, length: usize) -> Workload {
         Workload::of(seed, length, seed % 2 == 1)
     }
@@ -107,6 +112,9 @@ impl Workload {
         let mut generator = Generator::new(&mut random);
         if has_indexes {
             generator.add_indexes();
+        }
+        if matches!(seed % 16, 4 | 9) {
+            generator.add_runs();
         }
         let mut operations: Vec<Operation> = (0..length).map(|_| generator.operation(&mut random)).collect();
         if has_indexes {
@@ -127,6 +135,7 @@ pub struct Generator {
     lengths: Vec<u32>,
     durabilities: Vec<Durability>,
     next_tag: u32,
+    next_push: u32,
 }
 
 impl Generator {
@@ -157,13 +166,28 @@ impl Generator {
                 durabilities.push(durability);
             }
         }
-        Generator { kinds, weight, spaces: 1 + draw.below(4) as u8, keys, lengths, durabilities, next_tag: 1 }
+        Generator {
+            kinds,
+            weight,
+            spaces: 1 + draw.below(4) as u8,
+            keys,
+            lengths,
+            durabilities,
+            next_tag: 1,
+            next_push: 0,
+        }
     }
 
     /// Adds secondary indexes to what is drawn.
     pub fn add_indexes(&mut self) {
         self.kinds.extend(INDEX_KINDS);
         self.weight += INDEX_KINDS.iter().map(|(_, weight)| weight).sum::<u32>();
+    }
+
+    /// Adds queues and keys with many versions to what is drawn.
+    pub fn add_runs(&mut self) {
+        self.kinds.extend(RUN_KINDS);
+        self.weight += RUN_KINDS.iter().map(|(_, weight)| weight).sum::<u32>();
     }
 
     /// The next operation.
@@ -245,6 +269,19 @@ impl Generator {
             Kind::AskIndex => {
                 let (index, at) = (index(draw), self.at(draw));
                 Operation::AskIndex { space, index, at, question: question(draw) }
+            }
+            Kind::Queue => {
+                let (pushes, from) = (draw.below(60) as u8, self.next_push);
+                self.next_push += u32::from(pushes);
+                let len = *draw.pick(&[0, 8, 100, 700]);
+                Operation::Queue { space, from, pushes, pops: draw.below(60) as u8, len }
+            }
+            Kind::Overwrite => {
+                let value = self.value(draw);
+                let times = 1 + draw.below(80) as u8;
+                self.next_tag += u32::from(times);
+                let value = Value { len: value.len.min(600), ..value };
+                Operation::Overwrite { space, key: self.key(draw), times, value }
             }
             Kind::Tick => Operation::Tick(Duration::from_millis(*draw.pick(&[1, 20, 1100]))),
         }

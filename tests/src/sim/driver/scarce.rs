@@ -17,13 +17,11 @@ impl Driver {
     /// The operation has failed because something is scarce: what that means for the model. What was refused has not
     /// happened.
     pub fn has_failed(&mut self, operation: &Operation) -> Outcome {
+        let promise = self.model.promise();
+        if promise.submitted > promise.acknowledged {
+            self.model.withdraw();
+        }
         match operation {
-            Operation::Commit { .. } => {
-                let promise = self.model.promise();
-                if promise.submitted > promise.acknowledged {
-                    self.model.withdraw();
-                }
-            }
             Operation::CreateSpace(space) | Operation::DropSpace(space) => {
                 let is_there = self.db().list_keyspaces()?.contains(&space_name(*space));
                 // Whether it was being made or dropped: it is there, or it is not.

@@ -6,7 +6,7 @@ use crate::sim::indexes::{index_name, options};
 use crate::sim::jobs::replay_command;
 use crate::sim::report::SeedReport;
 use crate::sim::tuning::Tuning;
-use sapwood::{DbBuilder, Env, ErrorKind, Result};
+use sapwood::{Builtin, DbBuilder, Env, ErrorKind, Field, IndexOptions, KeyKind, Result};
 use sapwood_storage::sim::{Fault, FaultRule, Operation, Schedule, SimFs};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ enum Lack {
     Thread { pass: u64, count: u64 },
     /// A handle or memory for the call with this number of its kind.
     Call(Operation, Fault, u64),
-    /// The definition that an index has.
+    /// A definition of an index that can be.
     Definition,
 }
 
@@ -50,6 +50,7 @@ pub(super) fn seed(seed: u64, settings: &Settings) -> SeedReport {
     if settings.has("--print") {
         println!("settings: {tuning}");
     }
+    let prints = settings.has("--print");
     let (env, _, schedule) = Env::sim_scheduled(seed);
     let failed = Arc::new(AtomicU64::new(0));
     let lacks: Arc<Mutex<Vec<Lack>>> = Arc::default();
@@ -57,7 +58,7 @@ pub(super) fn seed(seed: u64, settings: &Settings) -> SeedReport {
         let (schedule_inside, tuning) = (schedule.clone(), tuning.clone());
         let (failed, lacks) = (failed.clone(), lacks.clone());
         schedule.run(move || {
-            if let Err(error) = perform(&env, &schedule_inside, &tuning, random, &failed, &lacks) {
+            if let Err(error) = perform(&env, &schedule_inside, &tuning, random, &failed, &lacks, prints) {
                 panic!("{error}");
             }
         })
@@ -82,6 +83,7 @@ fn perform(
     mut random: fastrand::Rng,
     failed: &AtomicU64,
     lacks: &Mutex<Vec<Lack>>,
+    prints: bool,
 ) -> Result<()> {
     let mut fs = SimFs::new();
     let mut rows = Map::new();
@@ -105,8 +107,10 @@ fn perform(
         let (fs_seen, user) = fs.for_user();
         let env = env.with_file_system(Arc::new(fs_seen));
         let builder: DbBuilder = match lack {
-            // Another definition under the name that there is.
-            Lack::Definition => tuning.builder(PATH, &env).index("default", &index_name(0), options(1)),
+            Lack::Definition => {
+                let wrong = Builtin::new(Field::value().pointer("no slash"), KeyKind::Bytes);
+                tuning.builder(PATH, &env).index("default", &index_name(0), IndexOptions::builtin(wrong))
+            }
             _ => tuning.builder(PATH, &env).index("default", &index_name(0), options(0)),
         };
         match lack {
@@ -117,8 +121,13 @@ fn perform(
         let result = builder.open();
         schedule.refuse_threads(0, 0);
         fs.clear_faults();
+        if prints {
+            let outcome = result.as_ref().map(|_| "opens").map_err(ToString::to_string);
+            println!("without {lack:?}: {outcome:?}");
+        }
         match result {
             Ok(db) => {
+                assert!(!matches!(lack, Lack::Definition), "the definition is accepted");
                 same(&contents(&db.default_keyspace())?, &rows);
                 db.close()?;
             }
