@@ -166,6 +166,12 @@ bugs! {
         "an iterator fixes its state when the first entry is asked for and not when it is made";
     BoundsNotHandedOn, "bounds-not-handed-on", "H (own)",
         "a scan asks whether it has left its range only where it finds a live entry";
+    VacancyNotCut, "vacancy-not-cut", "H (own)",
+        "a put into a range that scans jump over does not end it";
+    VacancyAtOnce, "vacancy-at-once", "H (own)",
+        "a range is jumped over without being watched first, so a put behind the scan's back stays in it";
+    VacancyForOlder, "vacancy-for-older", "H (own)",
+        "a scan of an older state jumps over a range that became vacant later";
     PrefixBound, "prefix-bound", "G (cursor)",
         "the upper bound of a prefix is included";
     FilterForgets, "filter-forgets", "G (filter)",

@@ -175,7 +175,8 @@ impl TreeCursor {
         self.step(Direction::Back)
     }
 
-    fn clear(&mut self) {
+    /// Stands nowhere.
+    pub fn clear(&mut self) {
         self.path.clear();
         self.leaf = None;
         self.is_valid = false;

@@ -188,8 +188,8 @@ impl Index {
     }
 
     fn open(&self, snapshot: Option<&Snapshot>, bounds: Bounds) -> Result<IndexCursor> {
-        let State { view, sequence, .. } = self.read_state(snapshot)?;
-        IndexCursor::open_prepared(view, self.state.id, sequence, bounds)
+        let State { view, sequence, covered, .. } = self.read_state(snapshot)?;
+        Ok(IndexCursor::open_prepared(view, self.state.id, sequence, bounds)?.jumping(covered))
     }
 
     /// The state to read in, with the tree opened in it.
@@ -197,10 +197,12 @@ impl Index {
     /// # Errors
     /// `IndexUnavailable` while the index is not complete in it, and those of a read.
     fn read_state(&self, snapshot: Option<&Snapshot>) -> Result<State> {
+        let core = self.core();
+        core.watch_in(core.view.load(&crossbeam_epoch::pin()), self.state.id);
         let state = State::new(&self.keyspace, snapshot)?;
         let entry = cursor::entry(&state.view, self.state.id)?;
         entry.check_readable(state.sequence)?;
-        cursor::tree_view(self.core(), entry)?;
+        cursor::tree_view(core, entry)?;
         Ok(state)
     }
 

@@ -11,6 +11,7 @@ use crate::read::iterator::Iter;
 use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
+use crate::read::vacancy::Vacancies;
 use crate::read::{self, Found};
 use crate::write::{check_key, check_value, commit, insert_all, with_scratch};
 use sapwood_base::format::write_batch::{Operation, put_operation};
@@ -134,6 +135,8 @@ pub(crate) struct KeyspaceState {
     dropped: AtomicBool,
     /// Which indexes it has, for writers.
     indexes: SharedIndexWord,
+    /// Where nothing is alive, as scans have found.
+    pub(crate) vacancies: Vacancies,
     /// What [`Bug::StaleRow`] remembers.
     pub(crate) stale_rows: planted::Rows,
 }
@@ -141,8 +144,8 @@ pub(crate) struct KeyspaceState {
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
         let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
-        let (name, stale_rows) = (name.to_string(), Default::default());
-        Arc::new(KeyspaceState { id, name, options, dropped, indexes, stale_rows })
+        let (name, stale_rows, vacancies) = (name.to_string(), Default::default(), Vacancies::default());
+        Arc::new(KeyspaceState { id, name, options, dropped, indexes, vacancies, stale_rows })
     }
 
     #[inline]
@@ -481,8 +484,9 @@ impl Keyspace {
     }
 
     fn open_cursor(&self, at: Option<&Snapshot>) -> Result<Cursor> {
-        let State { view, sequence, .. } = State::new(self, at)?;
-        Ok(Cursor::new(view, self.state.id, sequence, ReadOptions::default(), KeyRange::default()))
+        let State { view, sequence, covered, .. } = State::new(self, at)?;
+        let cursor = Cursor::new(view, self.state.id, sequence, ReadOptions::default(), KeyRange::default());
+        Ok(cursor.jumping(&self.state, covered))
     }
 
     /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes

@@ -15,6 +15,7 @@ pub mod slice;
 pub mod snapshot;
 pub(crate) mod state;
 pub(crate) mod super_version;
+pub(crate) mod vacancy;
 
 use crate::db::Core;
 use crate::keyspace::KeyspaceState;

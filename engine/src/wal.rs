@@ -234,6 +234,11 @@ impl Wal {
         self.reserve_within(units, ROTATION_MARGIN)
     }
 
+    /// The next position, in order with every reservation: see [`Tail::fence`].
+    pub(crate) fn fence(&self) -> u64 {
+        self.tail.fence()
+    }
+
     /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary reservation has succeeded
     /// or [`Wal::prepare_rotation`] was called before.
     pub(crate) fn reserve_rotation(&self) -> Result<Reservation> {

@@ -16,14 +16,16 @@ pub(crate) mod stall;
 
 use crate::db::{Core, DbInner};
 use crate::options::Durability;
+use crate::read::super_version::SuperVersion;
 use crate::wal::Reservation;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
 use sapwood_base::format::write_batch::{Operations, pad_for_sequences};
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber};
+use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::Memtable;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Records up to this size keep their scratch buffer for the next commit of the thread, in bytes.
 const SCRATCH_KEPT_BYTES: usize = 1 << 20;
@@ -174,7 +176,12 @@ pub(crate) fn commit(
     crate::sync::step();
     let applied = written.and_then(|()| {
         let guard = crossbeam_epoch::pin();
-        let generation = core.view.load(&guard).generation_of(at.position);
+        let view = core.view.load(&guard);
+        let generation = view.generation_of(at.position);
+        // Relaxed: who set it before it took the tail of the log, as this commit did afterwards, is seen.
+        if core.watches_puts.load(Ordering::Relaxed) {
+            cut_vacancies(view, &record[HEADER_BYTES..])?;
+        }
         apply(&generation.memtable, at.position, &record[HEADER_BYTES..])
     });
     if let Err(error) = &applied {
@@ -200,6 +207,20 @@ pub(crate) fn commit(
         Durability::Sync => core.wait_durable(at.end)?,
     }
     Ok(Some(Committed { sequence: SequenceNumber(at.position), end: at.end }))
+}
+
+/// Tells the vacant ranges of keyspaces of what a commit puts there: see `read/vacancy.rs`.
+#[cold]
+fn cut_vacancies(view: &SuperVersion, payload: &[u8]) -> Result<()> {
+    for operation in Operations::new(payload) {
+        let operation = operation?;
+        if operation.kind == ValueKind::Put
+            && let Some(space) = view.keyspace(operation.keyspace)
+        {
+            space.state.vacancies.cut(operation.key);
+        }
+    }
+    Ok(())
 }
 
 /// Completes a reservation without operations.

@@ -48,6 +48,11 @@ impl<I: InternalIterator> MergingIterator<I> {
         }
     }
 
+    /// Stands nowhere.
+    pub fn clear(&mut self) {
+        self.heap.clear();
+    }
+
     /// The input that holds the current entry. REQUIRES: `valid`.
     #[inline(always)]
     pub fn current(&self) -> &I {

@@ -11,6 +11,7 @@ use crate::read::snapshot::{Snapshot, SnapshotList};
 use crate::read::super_version::{
     CoveringView, Generation, KeyspaceView, Replaced, SuperVersion, SuperVersionCell,
 };
+use crate::read::vacancy::Vacancies;
 use crate::recovery::{self, MemtableSource};
 use crate::stats::{Counters, Health};
 use crate::wal::{Earlier, Wal};
@@ -29,7 +30,7 @@ use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Fewer block reads between two flushes make the new tables not worth a place in the cache.
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     /// Block reads when the last memtable was flushed.
     reads_seen: AtomicU64,
     status: AtomicU8,
+    /// Whether a keyspace has, or had, vacant ranges that puts must cut.
+    pub(crate) watches_puts: AtomicBool,
     poison: Mutex<Option<Error>>,
     /// What met a full disk, and what it met.
     no_space: Mutex<Vec<(&'static str, Error)>>,
@@ -221,6 +224,7 @@ impl Core {
             next_memtable: AtomicU64::new(next_memtable),
             reads_seen: AtomicU64::new(0),
             status: AtomicU8::new(OPEN),
+            watches_puts: AtomicBool::new(false),
             poison: Mutex::new(None),
             no_space: Mutex::default(),
             closing: Mutex::new(false),
@@ -239,6 +243,31 @@ impl Core {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot::take(&self.snapshots, || self.visible_sequence())
+    }
+
+    /// Up to where `view` is known to have everything, for a reader that has loaded it and then `sequence`.
+    pub(crate) fn covered(&self, view: &Arc<SuperVersion>, sequence: SequenceNumber) -> SequenceNumber {
+        if self.view.is_current(view) { sequence } else { SequenceNumber::ZERO }
+    }
+
+    /// [`Core::watch`] for a keyspace in a view, if it has something to watch.
+    #[inline]
+    pub(crate) fn watch_in(&self, view: &SuperVersion, id: KeyspaceId) {
+        if let Some(space) = view.keyspace(id)
+            && space.state.vacancies.has_announced()
+        {
+            self.watch(&space.state.vacancies);
+        }
+    }
+
+    /// Watches what scans have announced as vacant. To be called before the sequence number of a scan is read.
+    #[cold]
+    pub(crate) fn watch(&self, vacancies: &Vacancies) {
+        vacancies.watch(|| {
+            // Relaxed: the tail of the log orders it before every put that could miss it.
+            self.watches_puts.store(true, Ordering::Relaxed);
+            self.wal.fence()
+        });
     }
 
     /// The number to read at for a snapshot of this database.

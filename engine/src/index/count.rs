@@ -27,11 +27,13 @@ pub(super) fn count(
     at: Option<SequenceNumber>,
 ) -> Result<u64> {
     let view = core.view.reference();
+    core.watch_in(&view, state.id);
     let sequence = at.unwrap_or_else(|| core.visible_sequence());
     let index = entry(&view, state.id)?;
     index.check_readable(sequence)?;
     if state.is_deferred() && has_rows(&view, state.owner()) {
-        let mut cursor = IndexCursor::open(core, view, state.id, sequence, bounds)?;
+        let covered = core.covered(&view, sequence);
+        let mut cursor = IndexCursor::open(core, view, state.id, sequence, bounds)?.jumping(covered);
         let mut count = 0;
         cursor.seek_to_first()?;
         while cursor.valid() {
@@ -80,11 +82,16 @@ fn corrections(
 }
 
 /// The entry that has `n` entries before it.
-pub(super) fn nth(index: &Index, State { view, sequence, .. }: &State, n: u64) -> Result<Option<Entry>> {
+pub(super) fn nth(
+    index: &Index,
+    State { view, sequence, covered, .. }: &State,
+    n: u64,
+) -> Result<Option<Entry>> {
     let (core, state, sequence) = (index.core(), &index.state, *sequence);
     let found = entry(view, state.id)?;
     if state.is_deferred() && has_rows(view, state.owner()) {
         let mut cursor = IndexCursor::open(core, view.clone(), state.id, sequence, Bounds::default())?;
+        cursor = cursor.jumping(*covered);
         cursor.seek_to_first()?;
         for _ in 0..n {
             if !cursor.valid() {

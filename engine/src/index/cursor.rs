@@ -8,8 +8,10 @@
 //!    would have a later sequence number itself). Without rows in memtables there is nothing to ask.
 use super::state::{IndexEntry, IndexState};
 use crate::db::{Core, closed};
+use crate::keyspace::KeyspaceState;
 use crate::read::cursor::Cursor;
 use crate::read::super_version::SuperVersion;
+use crate::read::vacancy::WORTH_A_RANGE;
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::key_hash;
 use sapwood_base::ordered::composite::{
@@ -105,6 +107,15 @@ pub struct IndexCursor {
     rows: Option<RowCheck>,
     /// Entries that were passed over.
     stale: u64,
+    view: Arc<SuperVersion>,
+    id: KeyspaceId,
+    sequence: SequenceNumber,
+    /// The internal keyspace, if vacant ranges of it are jumped over and found. Of an index, a range is vacant too where
+    /// all entries are stale: only a put of the entry itself makes one count again.
+    jumps: Option<Arc<KeyspaceState>>,
+    covered: SequenceNumber,
+    /// Where the stretch that is being passed over begins, or ends on the way back.
+    stretch: Option<Vec<u8>>,
 }
 
 enum Inner {
@@ -231,7 +242,25 @@ impl IndexCursor {
                 Inner::Merged { cursor, is_inside: false }
             }
         };
-        Ok(IndexCursor { inner, bounds, rows, stale: 0 })
+        let (jumps, covered, stretch) = (None, SequenceNumber::ZERO, None);
+        Ok(IndexCursor { inner, bounds, rows, stale: 0, view, id, sequence, jumps, covered, stretch })
+    }
+
+    /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. Not while the index is being
+    /// built: then entries come to be in other ways than by commits. What the cursor reads has everything up to `covered`.
+    pub(crate) fn jumping(mut self, covered: SequenceNumber) -> IndexCursor {
+        let Some(space) = self.view.keyspace(self.id) else { return self };
+        if space.index.as_ref().is_some_and(|index| index.check_readable(self.sequence).is_ok()) {
+            self.jumps = Some(space.state.clone());
+            self.covered = covered;
+            self.inner = match self.inner {
+                Inner::Merged { cursor, is_inside } => {
+                    Inner::Merged { cursor: cursor.jumping(&space.state, covered), is_inside }
+                }
+                inner => inner,
+            };
+        }
+        self
     }
 
     /// How many stale entries it has passed over.
@@ -307,26 +336,14 @@ impl IndexCursor {
     /// Errors: `Corruption` with file and offset if a page or block that it needs is damaged. The same holds for every
     /// move; the cursor is not valid then.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        match &mut self.inner {
-            Inner::Tree(cursor) => cursor.seek_to_first()?,
-            Inner::Merged { cursor, is_inside } => {
-                *is_inside = false;
-                cursor.seek_to_first()?;
-            }
-        }
-        self.settle::<true>()
+        let lower = self.bounds.lower.clone();
+        self.seek_from(lower.as_deref().unwrap_or_default())
     }
 
     /// Moves to the last entry.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        match &mut self.inner {
-            Inner::Tree(cursor) => cursor.seek_to_last()?,
-            Inner::Merged { cursor, is_inside } => {
-                *is_inside = false;
-                cursor.seek_to_last()?;
-            }
-        }
-        self.settle::<false>()
+        let upper = self.bounds.upper.clone();
+        self.seek_back_from(upper.as_deref())
     }
 
     /// Moves to the first entry whose index key is `index_key` or above it.
@@ -340,7 +357,10 @@ impl IndexCursor {
     pub fn seek_for_prev(&mut self, index_key: impl AsRef<[u8]>) -> Result<()> {
         let mut target = Vec::new();
         put_bound_after(&mut target, index_key.as_ref());
-        self.seek_before_composite(&target)
+        if self.bounds.is_above(&target) {
+            return self.seek_to_last();
+        }
+        self.seek_back_from(Some(&target))
     }
 
     /// Moves to the first entry at or above `target`.
@@ -348,28 +368,79 @@ impl IndexCursor {
         if self.bounds.is_below(target) {
             return self.seek_to_first();
         }
-        match &mut self.inner {
-            Inner::Tree(cursor) => cursor.seek(target)?,
-            Inner::Merged { cursor, is_inside } => {
-                *is_inside = false;
-                cursor.seek(target)?;
-            }
-        }
-        self.settle::<true>()
+        self.seek_from(target)
     }
 
-    fn seek_before_composite(&mut self, target: &[u8]) -> Result<()> {
-        if self.bounds.is_above(target) {
-            return self.seek_to_last();
+    /// Moves to the first entry from `target` on. REQUIRES: that is not below the bounds.
+    fn seek_from(&mut self, target: &[u8]) -> Result<()> {
+        // A cursor that merges jumps by itself.
+        let end = match self.may_jump() && matches!(self.inner, Inner::Tree(_)) {
+            true => self.end_of_vacancy(target).map(Option::unwrap_or_default),
+            false => None,
+        };
+        let to = match &end {
+            // Nothing comes behind it.
+            Some(end) if end.is_empty() => return self.leave(),
+            Some(end) => end.as_slice(),
+            None => target,
+        };
+        if self.bounds.is_above(to) {
+            return self.leave();
         }
         match &mut self.inner {
-            Inner::Tree(cursor) => cursor.seek_before(target)?,
+            Inner::Tree(cursor) => cursor.seek(to)?,
             Inner::Merged { cursor, is_inside } => {
                 *is_inside = false;
-                cursor.seek_before(target)?;
+                cursor.seek(to)?;
             }
         }
-        self.settle::<false>()
+        self.settle_from::<true>(Some(Some(target)))
+    }
+
+    /// Moves to the last entry before `target`, or the last one. REQUIRES: that is not above the bounds.
+    fn seek_back_from(&mut self, target: Option<&[u8]>) -> Result<()> {
+        let jumps = self.may_jump() && matches!(self.inner, Inner::Tree(_));
+        let start = if jumps { self.start_of_vacancy(target) } else { None };
+        let to = start.as_deref().or(target);
+        if to.is_some_and(|to| to.is_empty() || self.bounds.is_below(to)) {
+            return self.leave();
+        }
+        match (&mut self.inner, to) {
+            (Inner::Tree(cursor), Some(to)) => cursor.seek_before(to)?,
+            (Inner::Tree(cursor), None) => cursor.seek_to_last()?,
+            (Inner::Merged { cursor, is_inside }, to) => {
+                *is_inside = false;
+                match to {
+                    Some(to) => cursor.seek_before(to)?,
+                    None => cursor.seek_to_last()?,
+                }
+            }
+        }
+        self.settle_from::<false>(Some(target))
+    }
+
+    /// Stands nowhere.
+    fn leave(&mut self) -> Result<()> {
+        match &mut self.inner {
+            Inner::Tree(cursor) => cursor.clear(),
+            Inner::Merged { is_inside, .. } => *is_inside = false,
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn may_jump(&self) -> bool {
+        self.jumps.as_ref().is_some_and(|space| space.vacancies.any())
+    }
+
+    #[cold]
+    fn end_of_vacancy(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        self.jumps.as_ref()?.vacancies.end_of(key, self.sequence)
+    }
+
+    #[cold]
+    fn start_of_vacancy(&self, key: Option<&[u8]>) -> Option<Vec<u8>> {
+        self.jumps.as_ref()?.vacancies.start_of(key, self.sequence)
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
@@ -421,34 +492,109 @@ impl IndexCursor {
         self.settle::<false>()
     }
 
-    /// Goes on, or back, to the first entry that is not stale.
+    /// Goes on, or back, to the first entry that is not stale, from an entry that was not.
+    #[inline]
     fn settle<const FORWARD: bool>(&mut self) -> Result<()> {
+        self.settle_from::<FORWARD>(None)
+    }
+
+    /// The same; `edge` is where the way began (`Some(None)`: at the end of all), if it was not at an entry.
+    fn settle_from<const FORWARD: bool>(&mut self, edge: Option<Option<&[u8]>>) -> Result<()> {
+        let mut steps = 0;
         loop {
             match &mut self.inner {
                 Inner::Tree(cursor) => match &self.rows {
                     Some(rows) if cursor.valid() => {
                         let primary_key = Composite::split(cursor.key())?.primary_key;
                         if !rows.is_stale(primary_key, rows.through) {
-                            return Ok(());
+                            break;
                         }
-                        self.stale += 1;
                         if FORWARD { cursor.next()? } else { cursor.prev()? }
                     }
-                    _ => return Ok(()),
+                    _ => break,
                 },
                 Inner::Merged { cursor, is_inside } => {
                     if !cursor.valid() {
-                        return Ok(());
+                        break;
                     }
                     let primary_key = Composite::split(cursor.key())?.primary_key;
                     if self.rows.as_ref().is_none_or(|rows| !rows.is_stale(primary_key, cursor.sequence())) {
                         *is_inside = true;
-                        return Ok(());
+                        break;
                     }
-                    self.stale += 1;
                     if FORWARD { cursor.next()? } else { cursor.prev()? }
                 }
             }
+            self.stale += 1;
+            steps += 1;
+            if steps % WORTH_A_RANGE == 0 && self.jumps.is_some() {
+                self.look::<FORWARD>(steps, edge)?;
+            }
+        }
+        if steps >= WORTH_A_RANGE {
+            self.remember::<FORWARD>(edge);
+        }
+        Ok(())
+    }
+
+    /// The key of the entry that the cursor stands on, stale or not.
+    fn place(&self) -> Option<&[u8]> {
+        match &self.inner {
+            Inner::Tree(cursor) => cursor.valid().then(|| cursor.key()),
+            Inner::Merged { cursor, .. } => cursor.valid().then(|| cursor.key()),
+        }
+    }
+
+    /// Called now and then while stale entries are passed over: notes where the stretch begins, and jumps if the next
+    /// entry is in a vacant range.
+    #[cold]
+    fn look<const FORWARD: bool>(&mut self, steps: usize, edge: Option<Option<&[u8]>>) -> Result<()> {
+        if steps == WORTH_A_RANGE {
+            self.stretch = None;
+        }
+        let Some(key) = self.place().map(<[u8]>::to_vec) else { return Ok(()) };
+        let behind = [&key[..], &[0]].concat();
+        if steps == WORTH_A_RANGE && edge.is_none() {
+            // What the cursor stands on was not looked at yet; it may well be alive.
+            self.stretch = Some(if FORWARD { behind.clone() } else { key.clone() });
+        }
+        if !self.may_jump() {
+            return Ok(());
+        }
+        let to = match FORWARD {
+            true => self.end_of_vacancy(&key).map(Option::unwrap_or_default),
+            false => self.start_of_vacancy(Some(&behind)),
+        };
+        match (to, &mut self.inner) {
+            (None, _) => {}
+            // An empty end is that of all entries, and nothing comes before an empty start.
+            (Some(to), Inner::Tree(cursor)) if to.is_empty() => cursor.clear(),
+            (Some(to), Inner::Tree(cursor)) if FORWARD => cursor.seek(&to)?,
+            (Some(to), Inner::Tree(cursor)) => cursor.seek_before(&to)?,
+            (Some(to), Inner::Merged { cursor, .. }) if to.is_empty() => cursor.clear(),
+            (Some(to), Inner::Merged { cursor, .. }) if FORWARD => cursor.seek(&to)?,
+            (Some(to), Inner::Merged { cursor, .. }) => cursor.seek_before(&to)?,
+        }
+        Ok(())
+    }
+
+    /// The cursor has found an entry, or the end: everything before it is vacant.
+    #[cold]
+    fn remember<const FORWARD: bool>(&self, edge: Option<Option<&[u8]>>) {
+        let Some(space) = &self.jumps else { return };
+        // Neither is there if the end came just where the stretch became worth it.
+        let Some(edge) = edge.or_else(|| self.stretch.as_deref().map(Some)) else { return };
+        let found = self.place();
+        if FORWARD {
+            let from = edge.unwrap_or_default();
+            let to = found.or(self.bounds.upper.as_deref());
+            space.vacancies.learn(from, to, self.sequence, self.covered);
+        } else {
+            let from = match found {
+                Some(found) => [found, &[0]].concat(),
+                None => self.bounds.lower.as_deref().unwrap_or_default().to_vec(),
+            };
+            space.vacancies.learn(&from, edge, self.sequence, self.covered);
         }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Reads at most `limit` entries within `bounds`, and their rows if asked to.
 pub(super) fn explain(
     index: &Index,
-    State { view, sequence, .. }: &State,
+    State { view, sequence, covered, .. }: &State,
     bounds: Bounds,
     limit: usize,
     reversed: bool,
@@ -39,7 +39,8 @@ pub(super) fn explain(
     let start = env.now();
     let (mut entries, mut bytes, mut reached) = (0, 0, None);
     let mut rows = with_rows.then(ExplainedRows::default);
-    let mut cursor = IndexCursor::open_prepared(view.clone(), index.state.id, sequence, bounds)?;
+    let cursor = IndexCursor::open_prepared(view.clone(), index.state.id, sequence, bounds)?;
+    let mut cursor = cursor.jumping(*covered);
     if limit > 0 {
         if reversed { cursor.seek_to_last()? } else { cursor.seek_to_first()? }
     }

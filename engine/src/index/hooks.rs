@@ -295,9 +295,11 @@ impl<'a> Reading<'a> {
         escaped: &[u8],
         primary_key: &[u8],
     ) -> Result<bool> {
+        self.core.watch_in(view, index.id);
         let sequence = self.core.visible_sequence();
         let bounds = Bounds::of_escaped(escaped);
-        let mut cursor = IndexCursor::open(self.core, view.clone(), index.id, sequence, bounds)?;
+        let cursor = IndexCursor::open(self.core, view.clone(), index.id, sequence, bounds)?;
+        let mut cursor = cursor.jumping(self.core.covered(view, sequence));
         cursor.seek_to_first()?;
         while cursor.valid() {
             let other = cursor.primary_key();

@@ -163,8 +163,9 @@ impl IndexIter {
             (Some(cursor), _) if self.reversed => cursor.prev()?,
             (Some(cursor), _) => cursor.next()?,
             (None, Some(bounds)) => {
-                let State { view, sequence, .. } = state.clone();
-                let mut cursor = IndexCursor::open_prepared(view, self.index.id, sequence, bounds)?;
+                let State { view, sequence, covered, .. } = state.clone();
+                let cursor = IndexCursor::open_prepared(view, self.index.id, sequence, bounds)?;
+                let mut cursor = cursor.jumping(covered);
                 if self.reversed {
                     cursor.seek_to_last()?;
                 } else {

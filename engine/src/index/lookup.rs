@@ -45,11 +45,14 @@ fn rows_behind(
     core.check_open()?;
     let guard = crossbeam_epoch::pin();
     let view = core.view.load(&guard);
+    core.watch_in(view, index.state.id);
     let sequence = core.visible_sequence();
     let Some(space) = view.keyspace(index.state.id) else { return Err(dropped()) };
     let Some(found) = &space.index else { return Err(dropped()) };
     found.check_readable(sequence)?;
-    if is_pending(view, space, index.state.id, prefix, &guard)? {
+    let vacancies = &space.state.vacancies;
+    let is_vacant = vacancies.any() && vacancies.end_of(prefix, sequence).is_some();
+    if is_vacant || is_pending(view, space, index.state.id, prefix, &guard)? {
         drop(guard);
         return merged(index, index_key, with);
     }
@@ -102,7 +105,8 @@ fn merged(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -
     let sequence = core.visible_sequence();
     entry(&view, index.state.id)?.check_readable(sequence)?;
     let bounds = Bounds::of_key(index_key);
-    let mut cursor = IndexCursor::open(core, view.clone(), index.state.id, sequence, bounds)?;
+    let mut cursor = IndexCursor::open(core, view.clone(), index.state.id, sequence, bounds)?
+        .jumping(core.covered(&view, sequence));
     cursor.seek_to_first()?;
     let mut count = 0;
     while cursor.valid() {

@@ -1,8 +1,12 @@
 //! Does an index say what its rows say?
 use super::Index;
-use super::cursor::Bounds;
+use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
+use crate::read::cursor::Cursor;
+use crate::read::state::State;
+use sapwood_base::iterator::KeyRange;
 use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_sstable::ReadOptions;
 
 /// Places in a report are given for this many entries at most.
 const EXAMPLES: usize = 16;
@@ -48,7 +52,10 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     let keyspace = index.keyspace();
 
     // Every entry is one of its row's.
-    let mut entries = index.open(Some(&snapshot), Bounds::default())?;
+    // Of what is stored alone: what scans have found vacant is not asked.
+    let State { view, sequence, .. } = index.read_state(Some(&snapshot))?;
+    let open = || IndexCursor::open_prepared(view.clone(), index.state.id, sequence, Bounds::default());
+    let mut entries = open()?;
     entries.seek_to_first()?;
     while entries.valid() {
         report.entries += 1;
@@ -68,7 +75,8 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     }
 
     // If there are as many as the rows have, none is missing: entries differ from each other.
-    let mut rows = keyspace.cursor_at(&snapshot)?;
+    let (options, owner) = (ReadOptions::default(), index.state.owner());
+    let mut rows = Cursor::new(view.clone(), owner, sequence, options, KeyRange::default());
     let mut expected = 0;
     rows.seek_to_first()?;
     while rows.valid() {
@@ -81,7 +89,7 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     if expected == report.entries && report.surplus == 0 {
         return Ok(report);
     }
-    let mut entries = index.open(Some(&snapshot), Bounds::default())?;
+    let mut entries = open()?;
     rows.seek_to_first()?;
     while rows.valid() {
         core.check_open()?;

@@ -2,7 +2,9 @@
 //!
 //! It merges the memtables and runs of its view, and of the versions of a key shows the newest one that its sequence
 //! number sees, unless that is a tombstone.
+use crate::keyspace::KeyspaceState;
 use crate::read::super_version::SuperVersion;
+use crate::read::vacancy::WORTH_A_RANGE;
 use sapwood_base::iterator::{InternalIterator, KeyRange, merging::MergingIterator};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -258,6 +260,11 @@ pub struct Cursor {
     range: KeyRange,
     /// Versions that were passed over.
     passed: u64,
+    /// The keyspace, if vacant ranges of it are jumped over and found.
+    jumps: Option<Arc<KeyspaceState>>,
+    covered: SequenceNumber,
+    /// Where the stretch that is being passed over begins, or ends on the way back, once it is worth remembering.
+    stretch: Vec<u8>,
     _view: Arc<SuperVersion>,
 }
 
@@ -302,8 +309,19 @@ impl Cursor {
             entry_sequence: SequenceNumber::ZERO,
             range,
             passed: 0,
+            jumps: None,
+            covered: SequenceNumber::ZERO,
+            stretch: Vec::new(),
             _view: view,
         }
+    }
+
+    /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. For a keyspace in which every
+    /// value was put by a commit: `space`. What the cursor reads has everything up to `covered`.
+    pub(crate) fn jumping(mut self, space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Cursor {
+        self.jumps = Some(space.clone());
+        self.covered = covered;
+        self
     }
 
     /// Whether the cursor stands on an entry.
@@ -343,22 +361,21 @@ impl Cursor {
 
     /// Moves to the first entry.
     pub fn seek_to_first(&mut self) -> Result<()> {
-        self.state = State::Nowhere;
-        match &self.range.lower {
-            Some(lower) => self.merged.seek(lower)?,
-            None => self.merged.seek_to_first()?,
+        match self.range.lower.clone() {
+            Some(lower) => self.seek_from(&lower),
+            None if self.may_jump() => self.seek_from(&[]),
+            None => {
+                self.state = State::Nowhere;
+                self.merged.seek_to_first()?;
+                self.settle_forward(false, Some(&[]))
+            }
         }
-        self.settle_forward(false)
     }
 
     /// Moves to the last entry.
     pub fn seek_to_last(&mut self) -> Result<()> {
-        self.state = State::Nowhere;
-        match &self.range.upper {
-            Some(upper) => self.merged.seek_before(upper)?,
-            None => self.merged.seek_to_last()?,
-        }
-        self.settle_backward()
+        let upper = self.range.upper.clone();
+        self.seek_back_from(upper.as_deref())
     }
 
     /// Moves to the first entry whose key is `>= target`.
@@ -367,12 +384,7 @@ impl Cursor {
         if self.range.is_below(target) {
             return self.seek_to_first();
         }
-        self.state = State::Nowhere;
-        if self.range.is_above(target) {
-            return Ok(());
-        }
-        self.merged.seek(target)?;
-        self.settle_forward(false)
+        self.seek_from(target)
     }
 
     /// Moves to the last entry whose key is `<= target`.
@@ -387,12 +399,57 @@ impl Cursor {
         if self.range.is_above(target) {
             return self.seek_to_last();
         }
+        self.seek_back_from(Some(target))
+    }
+
+    /// Moves to the first entry from `target` on. REQUIRES: that is not below the range.
+    fn seek_from(&mut self, target: &[u8]) -> Result<()> {
         self.state = State::Nowhere;
-        if self.range.is_below(target) {
+        if self.range.is_above(target) {
             return Ok(());
         }
-        self.merged.seek_before(target)?;
-        self.settle_backward()
+        match self.may_jump().then(|| self.end_of_vacancy(target)).flatten() {
+            None => self.merged.seek(target)?,
+            Some(Some(end)) if !self.range.is_above(&end) => self.merged.seek(&end)?,
+            Some(_) => return Ok(()),
+        }
+        self.settle_forward(false, Some(target))
+    }
+
+    /// Moves to the last entry before `target`. REQUIRES: that is not above the range.
+    fn seek_back_from(&mut self, target: Option<&[u8]>) -> Result<()> {
+        self.state = State::Nowhere;
+        if target.is_some_and(|target| self.range.is_below(target)) {
+            return Ok(());
+        }
+        match (self.may_jump().then(|| self.start_of_vacancy(target)).flatten(), target) {
+            (Some(start), _) if self.range.is_below(&start) => return Ok(()),
+            (Some(start), _) => self.merged.seek_before(&start)?,
+            (None, Some(target)) => self.merged.seek_before(target)?,
+            (None, None) => self.merged.seek_to_last()?,
+        }
+        self.settle_backward(Some(target))
+    }
+
+    /// Stands nowhere.
+    pub(crate) fn clear(&mut self) {
+        self.state = State::Nowhere;
+    }
+
+    /// Whether there is any vacant range.
+    #[inline]
+    fn may_jump(&self) -> bool {
+        self.jumps.as_ref().is_some_and(|space| space.vacancies.any())
+    }
+
+    #[cold]
+    fn end_of_vacancy(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        self.jumps.as_ref()?.vacancies.end_of(key, self.sequence)
+    }
+
+    #[cold]
+    fn start_of_vacancy(&self, key: Option<&[u8]>) -> Option<Vec<u8>> {
+        self.jumps.as_ref()?.vacancies.start_of(key, self.sequence)
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
@@ -424,14 +481,14 @@ impl Cursor {
             State::Forward if !self.merged.may_repeat_after() => {
                 self.state = State::Nowhere;
                 self.merged.next()?;
-                self.settle_forward(false)
+                self.settle_forward(false, None)
             }
             State::Forward => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merged.key());
                 self.state = State::Nowhere;
                 self.merged.next()?;
-                self.settle_forward(true)
+                self.settle_forward(true, None)
             }
             State::Backward | State::BackwardSingle => {
                 if self.state == State::BackwardSingle {
@@ -443,7 +500,7 @@ impl Cursor {
                 let result = self.merged.seek(&key);
                 self.key = key;
                 result?;
-                self.settle_forward(true)
+                self.settle_forward(true, None)
             }
             State::Nowhere => Ok(()),
         }
@@ -485,16 +542,16 @@ impl Cursor {
                 self.key.extend_from_slice(self.merged.key());
                 self.state = State::Nowhere;
                 self.merged.seek_before(&self.key)?;
-                self.settle_backward()
+                self.settle_backward(None)
             }
             State::BackwardSingle => {
                 self.state = State::Nowhere;
                 self.merged.prev()?;
-                self.settle_backward()
+                self.settle_backward(None)
             }
             State::Backward => {
                 self.state = State::Nowhere;
-                self.settle_backward()
+                self.settle_backward(None)
             }
             State::Nowhere => Ok(()),
         }
@@ -505,49 +562,97 @@ impl Cursor {
         self.passed
     }
 
-    /// Goes on to the first visible entry. With `skip`, versions of the key in `self.key` are passed over.
+    /// Goes on to the first visible entry. With `skip`, versions of the key in `self.key` are passed over. `from` is where
+    /// that began, if it was not behind an entry.
     #[inline]
-    fn settle_forward(&mut self, mut skip: bool) -> Result<()> {
+    fn settle_forward(&mut self, mut skip: bool, from: Option<&[u8]>) -> Result<()> {
         self.plain = 0;
+        let mut steps = 0;
         while self.merged.valid() {
             let key = self.merged.key();
             if self.range.is_above(key) && !planted::is(Bug::BoundsNotHandedOn) {
-                return Ok(());
+                break;
             }
             if self.merged.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
                 if self.merged.kind() == ValueKind::Put {
                     if !planted::is(Bug::BoundsNotHandedOn) || !self.range.is_above(key) {
                         self.state = State::Forward;
                     }
-                    return Ok(());
+                    break;
                 }
                 self.key.clear();
                 self.key.extend_from_slice(key);
                 skip = true;
             }
             self.passed += 1;
+            steps += 1;
+            if steps % WORTH_A_RANGE == 0 && self.look_ahead(steps, from)? {
+                continue;
+            }
             self.merged.next()?;
+        }
+        if steps >= WORTH_A_RANGE {
+            self.remember_forward(from);
         }
         Ok(())
     }
 
-    /// Goes back over the versions of one key after the other, oldest first, until one shows a value.
+    /// Called now and then while versions are passed over: notes where the stretch begins, and jumps if the current place
+    /// is in a vacant range. Whether it has.
+    #[cold]
+    fn look_ahead(&mut self, steps: usize, from: Option<&[u8]>) -> Result<bool> {
+        if steps == WORTH_A_RANGE && from.is_none() {
+            // Behind the current key, which may be alive: these may be older versions of what the cursor comes from.
+            self.stretch.clear();
+            self.stretch.extend_from_slice(self.merged.key());
+            self.stretch.push(0);
+        }
+        if !self.may_jump() {
+            return Ok(false);
+        }
+        match self.end_of_vacancy(self.merged.key()) {
+            None => return Ok(false),
+            Some(Some(end)) if !self.range.is_above(&end) => self.merged.seek(&end)?,
+            Some(_) => self.merged.clear(),
+        }
+        Ok(true)
+    }
+
+    /// The cursor has found the next entry, or none: everything before it is vacant.
+    #[cold]
+    fn remember_forward(&mut self, from: Option<&[u8]>) {
+        let Some(space) = &self.jumps else { return };
+        let to = match self.state {
+            State::Nowhere => self.range.upper.as_deref(),
+            _ => Some(self.merged.key()),
+        };
+        space.vacancies.learn(from.unwrap_or(&self.stretch), to, self.sequence, self.covered);
+    }
+
+    /// Goes back over the versions of one key after the other, oldest first, until one shows a value. `to` is where that
+    /// began (`Some(None)`: at the end of the keyspace), if it was not before an entry.
     #[inline]
-    fn settle_backward(&mut self) -> Result<()> {
+    fn settle_backward(&mut self, to: Option<Option<&[u8]>>) -> Result<()> {
         self.plain = 0;
+        let mut steps = 0;
         while self.merged.valid() && !self.range.is_below(self.merged.key()) {
             if !self.merged.may_repeat_before() {
                 if self.merged.sequence() <= self.sequence && self.merged.kind() == ValueKind::Put {
                     self.state = State::BackwardSingle;
-                    return Ok(());
+                    break;
                 }
                 self.passed += 1;
+                steps += 1;
+                if steps % WORTH_A_RANGE == 0 && self.look_behind(steps, to)? {
+                    continue;
+                }
                 self.merged.prev()?;
                 continue;
             }
             self.key.clear();
             self.key.extend_from_slice(self.merged.key());
             let mut visible = false;
+            let mut jumped = false;
             while self.merged.valid() && self.merged.key() == self.key.as_slice() {
                 // Versions come with growing sequence numbers: the last one that is seen is the newest.
                 if self.merged.sequence() <= self.sequence {
@@ -559,14 +664,55 @@ impl Cursor {
                     }
                 }
                 self.passed += 1;
+                steps += 1;
+                if steps % WORTH_A_RANGE == 0 && self.look_behind(steps, to)? {
+                    jumped = true;
+                    break;
+                }
                 self.merged.prev()?;
             }
-            if visible {
+            if visible && !jumped {
                 self.passed -= 1;
                 self.state = State::Backward;
-                return Ok(());
+                break;
             }
         }
+        if steps >= WORTH_A_RANGE {
+            self.remember_backward(to);
+        }
         Ok(())
+    }
+
+    /// [`Cursor::look_ahead`] on the way back.
+    #[cold]
+    fn look_behind(&mut self, steps: usize, to: Option<Option<&[u8]>>) -> Result<bool> {
+        if steps == WORTH_A_RANGE && to.is_none() {
+            // Before the current key, which may be alive.
+            self.stretch.clear();
+            self.stretch.extend_from_slice(self.merged.key());
+        }
+        if !self.may_jump() {
+            return Ok(false);
+        }
+        // A range that holds the current key.
+        let behind = [self.merged.key(), &[0]].concat();
+        match self.start_of_vacancy(Some(&behind)) {
+            None => return Ok(false),
+            Some(start) if self.range.is_below(&start) => self.merged.clear(),
+            Some(start) => self.merged.seek_before(&start)?,
+        }
+        Ok(true)
+    }
+
+    /// The cursor has found the entry before, or none: everything behind it is vacant.
+    #[cold]
+    fn remember_backward(&mut self, to: Option<Option<&[u8]>>) {
+        let Some(space) = &self.jumps else { return };
+        let from = match self.state {
+            State::Nowhere => self.range.lower.as_deref().unwrap_or_default().to_vec(),
+            _ => [self.key(), &[0]].concat(),
+        };
+        let to = to.unwrap_or(Some(&self.stretch));
+        space.vacancies.learn(&from, to, self.sequence, self.covered);
     }
 }

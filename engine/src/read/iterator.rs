@@ -161,7 +161,7 @@ impl Iter {
     }
 
     fn open(&self) -> Result<Cursor> {
-        let State { mut view, mut sequence, .. } = match &self.state {
+        let State { mut view, mut sequence, covered, .. } = match &self.state {
             Ok(state) => state.clone(),
             Err(error) => return Err(error.duplicate()),
         };
@@ -170,7 +170,8 @@ impl Iter {
         {
             (view, sequence) = (db.core.view.reference(), db.core.visible_sequence());
         }
-        Ok(Cursor::new(view, self.keyspace.id, sequence, ReadOptions::default(), self.range.clone()))
+        let (id, options, range) = (self.keyspace.id, ReadOptions::default(), self.range.clone());
+        Ok(Cursor::new(view, id, sequence, options, range).jumping(&self.keyspace, covered))
     }
 
     fn entry(&self, front: bool) -> Entry {

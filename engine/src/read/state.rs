@@ -15,6 +15,8 @@ pub(crate) struct State {
     db: Weak<DbInner>,
     pub(crate) view: Arc<SuperVersion>,
     pub(crate) sequence: SequenceNumber,
+    /// Up to where the view is known to have everything.
+    pub(crate) covered: SequenceNumber,
 }
 
 impl State {
@@ -27,10 +29,15 @@ impl State {
         core.check_open()?;
         keyspace.check_alive()?;
         let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
+        let vacancies = &keyspace.state().vacancies;
+        if vacancies.has_announced() {
+            core.watch(vacancies);
+        }
         // In this order: see `super_version`.
         let view = core.view.reference();
         let sequence = at.unwrap_or_else(|| core.visible_sequence());
-        Ok(State { db: Arc::downgrade(db), view, sequence })
+        let covered = core.covered(&view, sequence);
+        Ok(State { db: Arc::downgrade(db), view, sequence, covered })
     }
 
     /// The database, while it is open.

@@ -188,6 +188,14 @@ impl SuperVersionCell {
         }
     }
 
+    /// Whether `view` is still the current one. If so behind the reading of a sequence number, it has all that this sees;
+    /// if not, it may lack what was written behind a rotation meanwhile.
+    pub(crate) fn is_current(&self, view: &Arc<SuperVersion>) -> bool {
+        step();
+        let guard = crossbeam_epoch::pin();
+        std::ptr::eq(self.current.load(Ordering::Acquire, &guard).as_raw(), Arc::as_ptr(view))
+    }
+
     /// Replaces the view. REQUIRES: callers exclude each other.
     pub(crate) fn replace(&self, view: SuperVersion) -> Replaced {
         step();

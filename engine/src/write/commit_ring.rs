@@ -53,6 +53,13 @@ impl Tail {
         (ticket_of(word), position_of(word))
     }
 
+    /// The next position, in order with every [`Tail::take`]: whoever takes a stretch from there on sees what the caller
+    /// wrote before, and all who took one earlier have positions below.
+    pub(crate) fn fence(&self) -> u64 {
+        // AcqRel: stands among the exchanges of `take` as one of them.
+        position_of(self.word.fetch_add(0, Ordering::AcqRel))
+    }
+
     /// Takes `ticket` and the stretch from `position` to `end`, unless another writer was faster.
     #[inline]
     pub(crate) fn take(&self, ticket: u64, position: u64, end: u64) -> bool {

@@ -123,6 +123,16 @@ pub const PROBES: &[Probe] = &[
         run: scans::bounds_are_handed_on,
     },
     Probe {
+        name: "queues",
+        asks: "does taking the first or last entry again and again cost the same each time?",
+        run: scans::queues_are_linear,
+    },
+    Probe {
+        name: "vacancies",
+        asks: "is what scans jump over empty, for every state that they read?",
+        run: scans::vacancies_are_exact,
+    },
+    Probe {
         name: "iterator-state",
         asks: "does an iterator see what there was when it was made?",
         run: scans::iterators_fix_their_state,

@@ -107,6 +107,7 @@ fn detector(bug: Bug) -> Detector {
         OverwrittenVersionsStay | ObsoleteTablesStay => Probe("space"),
         PrefixBound => Probe("prefix"),
         BoundsNotHandedOn => Probe("scan-bounds"),
+        VacancyNotCut | VacancyAtOnce | VacancyForOlder => Probe("vacancies"),
         IterSeesLater => Probe("iterator-state"),
         ErrorSwallowed => Probe("flush-error"),
         FullDiskIsFinal => Probe("full-disk"),

@@ -221,3 +221,243 @@ pub(super) fn readers_do_not_keep_it_open() {
 fn waiting_error(mut iter: sapwood::Iter) -> Option<sapwood::ErrorKind> {
     iter.next().map(|item| item.unwrap_err().kind())
 }
+
+/// Entries that each queue is given and that are taken from it.
+const POPS: usize = 1500;
+/// What the scan of one pop may pass over, on the average and in the worst case once a stretch is known.
+const MOST_PASSED: u64 = 64;
+
+/// How a queue is popped, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pop {
+    Front,
+    Back,
+    Range,
+    /// The first of a prefix, with other queues before it and behind it.
+    Prefix,
+    /// A hundred at a time.
+    Hundreds,
+    /// Every entry is taken before the next one is put.
+    Polling,
+}
+
+/// A scan does not step over what was taken from a queue again and again.
+pub(super) fn queues_are_linear() {
+    use Pop::{Back, Front, Hundreds, Polling, Prefix, Range};
+    for pop in [Front, Back, Range, Prefix, Hundreds, Polling] {
+        for (flushes, holds_snapshot) in [(false, false), (true, true)] {
+            queue(pop, flushes, holds_snapshot);
+        }
+    }
+    for maintenance in [Maintenance::Deferred, Maintenance::Strict] {
+        for by_delete in [false, true] {
+            queue_in_index(maintenance, by_delete);
+        }
+    }
+}
+
+fn queue(pop: Pop, flushes: bool, holds_snapshot: bool) {
+    let (env, _) = Env::sim(1);
+    let db = builder("/db", &env).memory_budget(64 << 20).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let key = |number: usize| match pop {
+        Pop::Prefix => format!("q{}/{:08}", number % 3, number / 3),
+        _ => format!("q/{number:08}"),
+    };
+    let batch = if pop == Pop::Hundreds { 100 } else { 1 };
+    let range = |number: usize| match pop {
+        Pop::Front | Pop::Polling | Pop::Hundreds => keyspace.iter(),
+        Pop::Back => keyspace.iter().rev(),
+        Pop::Range => keyspace.range("q".."r"),
+        Pop::Prefix => keyspace.prefix(format!("q{}/", number % 3)),
+    };
+    let snapshot = holds_snapshot.then(|| db.snapshot());
+    let depth = if pop == Pop::Polling { 0 } else { POPS };
+    (0..depth).for_each(|number| keyspace.put(key(number), "x").unwrap());
+    let (mut passed, mut most) = (0, 0);
+    for popped in (0..POPS).step_by(batch) {
+        if pop == Pop::Polling {
+            let explain = range(popped).limit(1).explain().unwrap();
+            assert_eq!(explain.entries, 0);
+            passed += explain.passed_versions;
+            keyspace.put(key(popped), "x").unwrap();
+        }
+        let explain = range(popped).limit(batch).explain().unwrap();
+        passed += explain.passed_versions;
+        most = most.max(explain.passed_versions);
+        for (at, entry) in range(popped).limit(batch).enumerate() {
+            let number = if pop == Pop::Back { POPS - 1 - popped } else { popped + at };
+            assert_eq!(entry.as_ref().unwrap().key(), key(number).as_bytes(), "{pop:?}");
+            keyspace.delete(entry.unwrap().key()).unwrap();
+        }
+        if flushes && popped % 200 == 0 {
+            db.flush().unwrap();
+        }
+        if flushes && popped == POPS / 2 {
+            db.compact().unwrap();
+        }
+    }
+    let what = format!("{pop:?}, flushes {flushes}: {passed} passed over, at most {most} by one scan");
+    assert!(passed <= POPS as u64 * MOST_PASSED && most <= 3 * MOST_PASSED.max(batch as u64), "{what}");
+    assert_eq!(keyspace.iter().count(), 0);
+    drop(snapshot);
+
+    // A new opening knows nothing of it, and finds out once.
+    drop((keyspace, db));
+    let db = builder("/db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let passed = || keyspace.iter().explain().unwrap().passed_versions;
+    let scans: Vec<u64> = (0..4).map(|_| passed()).collect();
+    assert!(scans[2] <= MOST_PASSED && scans[3] <= MOST_PASSED, "{pop:?}: {scans:?}");
+}
+
+/// Jobs are found by their state, and leave it.
+fn queue_in_index(maintenance: Maintenance, by_delete: bool) {
+    let (env, _) = Env::sim(1);
+    let db = builder("/db", &env).memory_budget(64 << 20).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("state", first_word().maintenance(maintenance)).unwrap();
+    (0..POPS).for_each(|number| keyspace.put(format!("{number:08}"), "ready ").unwrap());
+    let mut passed = 0;
+    for number in 0..POPS {
+        if number == POPS / 3 {
+            db.flush().unwrap();
+        }
+        if number == POPS / 2 {
+            db.settle().unwrap();
+        }
+        let explain = index.get("ready").limit(1).explain().unwrap();
+        passed += explain.passed_versions + explain.stale_entries;
+        let hit = index.get("ready").next().unwrap().unwrap();
+        assert_eq!(hit.primary_key(), format!("{number:08}").as_bytes());
+        match by_delete {
+            true => keyspace.delete(hit.primary_key()).unwrap(),
+            false => keyspace.put(hit.primary_key(), "done ").unwrap(),
+        }
+    }
+    assert!(passed <= POPS as u64 * MOST_PASSED, "{maintenance:?}, by delete {by_delete}: {passed} passed");
+    assert_eq!((index.get("ready").count(), index.count_prefix("ready").unwrap()), (0, 0));
+    let mut seen = 0;
+    assert_eq!(index.get_with("ready", |_, _| seen += 1).unwrap(), 0);
+    // One that comes again is found.
+    keyspace.put("00000007", "ready ").unwrap();
+    assert_eq!(index.get("ready").next().unwrap().unwrap().primary_key(), b"00000007");
+    assert_eq!(index.get_with("ready", |_, _| seen += 1).unwrap(), 1);
+    assert_eq!(seen, 1);
+    assert!(index.verify().unwrap().is_right());
+}
+
+/// What scans jump over stays exact: for old states and new ones, with writes behind the back of a scan.
+pub(super) fn vacancies_are_exact() {
+    (0..24).for_each(vacancies_with);
+}
+
+fn vacancies_with(seed: u64) {
+    type Map = std::collections::BTreeMap<String, String>;
+    const KEYS: usize = 240;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (env, _) = Env::sim(1);
+    let db = builder("/db", &env).memory_budget(8 << 20).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("first", first_word()).unwrap();
+    let key = |number: usize| format!("{number:04}");
+    let mut map = Map::new();
+    // Readers that were opened earlier, with the rows of that time.
+    let mut cursors: Vec<(sapwood::Cursor, Map)> = Vec::new();
+    let mut snapshots: Vec<(sapwood::Snapshot, Map)> = Vec::new();
+    for step in 0..400u32 {
+        let (low, many) = (random.usize(..KEYS), random.usize(1..120));
+        match random.u8(..12) {
+            0..=2 => {
+                for number in low..(low + many).min(KEYS) {
+                    keyspace.delete(key(number)).unwrap();
+                    map.remove(&key(number));
+                }
+            }
+            3..=5 => {
+                let value = format!("{} {step}", random.u8(..3));
+                keyspace.put(key(low), &value).unwrap();
+                map.insert(key(low), value);
+            }
+            6 => {
+                let mut batch = db.batch();
+                for number in (low..(low + many).min(KEYS)).step_by(random.usize(1..20)) {
+                    let value = format!("{} {step}", random.u8(..3));
+                    batch.put(&keyspace, key(number), &value);
+                    map.insert(key(number), value);
+                }
+                let _ = batch.commit().unwrap();
+            }
+            7 if cursors.len() < 4 => cursors.push((keyspace.cursor().unwrap(), map.clone())),
+            8 if snapshots.len() < 3 => snapshots.push((db.snapshot(), map.clone())),
+            9 if random.u8(..8) == 0 => db.flush().unwrap(),
+            9 if random.u8(..20) == 0 => db.compact().unwrap(),
+            10 if !snapshots.is_empty() && random.u8(..4) == 0 => drop(snapshots.swap_remove(0)),
+            _ => {}
+        }
+        let range = key(low)..key((low + many * 2).min(KEYS));
+        let (cursor, of_then);
+        let (iter, rows) = match random.u8(..4) {
+            0 if !snapshots.is_empty() => {
+                let (snapshot, rows) = random.choice(&snapshots).unwrap();
+                (keyspace.range(range.clone()).at(snapshot), rows)
+            }
+            1 if !cursors.is_empty() => {
+                (cursor, of_then) = cursors.swap_remove(random.usize(..cursors.len()));
+                walk(cursor, &of_then, &key(low), random.bool());
+                continue;
+            }
+            _ => (keyspace.range(range.clone()), &map),
+        };
+        let iter = if random.bool() { iter.rev() } else { iter };
+        let mut got: Vec<_> = iter
+            .map(|entry| {
+                let (key, value) = entry.unwrap().into_parts();
+                (key, value.to_vec())
+            })
+            .collect();
+        got.sort();
+        let want: Vec<_> = rows
+            .range(range)
+            .map(|(key, value)| (key.clone().into_bytes(), value.clone().into_bytes()))
+            .collect();
+        assert_eq!(got, want, "seed {seed}, step {step}");
+        if step % 8 == 0 {
+            let word = random.u8(..3).to_string();
+            let hits = index.get(&word);
+            let hits = if random.bool() { hits.rev() } else { hits };
+            let mut got: Vec<_> = hits.map(|hit| hit.unwrap().primary_key().to_vec()).collect();
+            got.sort();
+            let of_word = map.iter().filter(|(_, value)| value.starts_with(&word));
+            let want: Vec<_> = of_word.map(|(key, _)| key.clone().into_bytes()).collect();
+            assert_eq!(got, want, "seed {seed}, step {step}: index");
+            assert_eq!(index.get_with(&word, |_, _| ()).unwrap(), want.len() as u64);
+        }
+    }
+    assert!(index.verify().unwrap().is_right());
+}
+
+/// A cursor from `from` on to the end, or back from there to the beginning.
+fn walk(
+    mut cursor: sapwood::Cursor,
+    rows: &std::collections::BTreeMap<String, String>,
+    from: &str,
+    forward: bool,
+) {
+    let mut got = Vec::new();
+    if forward {
+        cursor.seek(from).unwrap()
+    } else {
+        cursor.seek_before(from).unwrap()
+    }
+    while cursor.valid() {
+        got.push((cursor.key().to_vec(), cursor.value().to_vec()));
+        if forward { cursor.next().unwrap() } else { cursor.prev().unwrap() }
+    }
+    got.sort();
+    let is_inside = |key: &str| (key >= from) == forward;
+    let want: Vec<_> = rows.iter().filter(|(key, _)| is_inside(key)).collect();
+    let want: Vec<_> =
+        want.into_iter().map(|(key, value)| (key.clone().into_bytes(), value.clone().into_bytes())).collect();
+    assert_eq!(got, want, "a cursor, forward {forward}");
+}

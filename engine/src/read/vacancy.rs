@@ -1,0 +1,471 @@
+//! Vacant ranges: stretches of keys in which nothing is alive, as scans have found out. They make queues linear.
+//!
+//! Whoever takes the first entry of a keyspace again and again and deletes it leaves deletions behind, and every scan from
+//! the beginning would step over all of them. A scan that has stepped over some remembers the stretch here, and a later
+//! scan that comes to it seeks to its end at once.
+//!
+//! *What a range says.* `Known` since `d`: no key of the range has a value in any state from `d` on. That is said of the
+//! history of the keyspace and not of memtables or tables, so it stays true through flushes and merges. It would end with a
+//! put, so every put takes its key out of the range that holds it (`cut`) before it is published. A reader that sees the put
+//! has read the sequence number behind that, and so finds the range cut. Deletions change nothing. Nothing of it is on
+//! disk; after an opening, scans find out anew.
+//!
+//! *How it becomes known.* A scan at `s` knows its stretch to be vacant at `s`. Puts between `s` and now may have gone by
+//! before there was a range to cut. Hence three steps:
+//! 1. The scan *announces* the stretch: from now on, puts cut it.
+//! 2. Whoever opens the next cursor *watches* it from the next position `p` of the log on, which it takes from the log's
+//!    tail as writers do: a put with a position of `p` or above sees the announcement, and cuts.
+//! 3. A scan at `s` finds what is left of it vacant. If the scan has read everything below `p`, it is known since `s`.
+//!    (Its view may lack what is below `s`, where a rotation came between the two: see `Core::covered`.)
+//!
+//! So a stretch is stepped over twice, and then no more. Ranges are dropped when they are many; then a scan steps over
+//! them again.
+use crate::sync::step;
+use parking_lot::RwLock;
+use sapwood_base::SequenceNumber;
+use sapwood_base::planted::{self, Bug};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A scan that has passed over so many versions in a row remembers it. Fewer cost less than a jump.
+pub(crate) const WORTH_A_RANGE: usize = 16;
+/// What the ranges of a keyspace may take, in bytes.
+const CAPACITY_BYTES: usize = 1 << 20;
+/// What a range takes beside its keys, about.
+const RANGE_BYTES: usize = 128;
+
+/// The end of a range: the smallest key above it; `None` if there is none.
+type End = Option<Vec<u8>>;
+
+/// What is known of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A scan has found it vacant.
+    Announced,
+    /// Puts from this position on cut it.
+    Watched(u64),
+    /// It is vacant for whoever reads this state or a later one.
+    Known(SequenceNumber),
+}
+
+impl Kind {
+    /// What is known of two ranges, one behind the other, together.
+    fn joined(self, other: Kind) -> Option<Kind> {
+        match (self, other) {
+            (Kind::Announced, Kind::Announced) => Some(Kind::Announced),
+            (Kind::Watched(a), Kind::Watched(b)) => Some(Kind::Watched(a.max(b))),
+            (Kind::Known(a), Kind::Known(b)) => Some(Kind::Known(a.max(b))),
+            _ => None,
+        }
+    }
+}
+
+struct Range {
+    end: End,
+    kind: Kind,
+    /// Whether a scan has jumped over it, or it is new, since the last look of [`Ranges::shrink`].
+    used: AtomicBool,
+}
+
+/// Disjoint ranges by their first key.
+#[derive(Default)]
+struct Ranges {
+    map: BTreeMap<Vec<u8>, Range>,
+    /// The first keys of those that are announced, and of some that no longer are.
+    announced: Vec<Vec<u8>>,
+    bytes: usize,
+    /// Where the next look for one to drop begins.
+    hand: Vec<u8>,
+}
+
+/// The vacant ranges of a keyspace.
+#[derive(Default)]
+pub(crate) struct Vacancies {
+    /// Whether there are any. Set under the lock.
+    any: AtomicBool,
+    /// Whether one is announced and not watched yet. Set under the lock.
+    has_announced: AtomicBool,
+    /// Nobody who holds it waits for anything.
+    ranges: RwLock<Ranges>,
+}
+
+impl Vacancies {
+    /// Whether there are any, of whatever kind.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        // Relaxed: readers may miss one; writers have taken a position behind the announcement.
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Whether [`Vacancies::watch`] has something to do.
+    #[inline]
+    pub(crate) fn has_announced(&self) -> bool {
+        // Relaxed: the next cursor will see it.
+        self.has_announced.load(Ordering::Relaxed)
+    }
+
+    /// Where a scan at `sequence` can go on that has come to `key`: its place and the next are in a range that ends there.
+    /// The end is `None` if nothing comes behind it.
+    pub(crate) fn end_of(&self, key: &[u8], sequence: SequenceNumber) -> Option<End> {
+        let ranges = self.ranges.read();
+        let (_, range) = ranges.containing(key)?;
+        range.allows(sequence).then(|| range.end.clone())
+    }
+
+    /// The same for a scan that goes back from before `key` (the end of the keyspace if there is none): every key below it,
+    /// and not below the one that is given, is vacant.
+    pub(crate) fn start_of(&self, key: Option<&[u8]>, sequence: SequenceNumber) -> Option<Vec<u8>> {
+        let ranges = self.ranges.read();
+        let below = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let (start, range) = ranges.map.range::<[u8], _>((Bound::Unbounded, below)).next_back()?;
+        let reaches = match (&range.end, key) {
+            (None, _) => true,
+            (Some(end), Some(key)) => end.as_slice() >= key,
+            (Some(_), None) => false,
+        };
+        (reaches && range.allows(sequence)).then(|| start.clone())
+    }
+
+    /// Takes in what a scan at `sequence` has found: nothing is alive from `from` up to, and without, `to`. What it has read
+    /// has everything up to `covered`, which is not above `sequence`.
+    pub(crate) fn learn(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        sequence: SequenceNumber,
+        covered: SequenceNumber,
+    ) {
+        if to.is_some_and(|to| from >= to) {
+            return;
+        }
+        step();
+        let mut ranges = self.ranges.write();
+        ranges.learn(from, to, sequence, covered);
+        self.publish(&ranges);
+    }
+
+    /// Watches what is announced. `fence` gives the next position of the log, in order with all who take one.
+    pub(crate) fn watch(&self, fence: impl FnOnce() -> u64) {
+        step();
+        let mut ranges = self.ranges.write();
+        // Under the lock: whatever is announced was so before the position was taken.
+        let position = fence();
+        for start in std::mem::take(&mut ranges.announced) {
+            if let Some(range) = ranges.map.get_mut(&start)
+                && range.kind == Kind::Announced
+            {
+                range.kind = Kind::Watched(position);
+            }
+        }
+        self.publish(&ranges);
+    }
+
+    /// Takes `key` out of the range that holds it. Called by a put, between taking its position and being published.
+    pub(crate) fn cut(&self, key: &[u8]) {
+        if !self.any() || planted::is(Bug::VacancyNotCut) {
+            return;
+        }
+        step();
+        if self.ranges.read().containing(key).is_none() {
+            return;
+        }
+        let mut ranges = self.ranges.write();
+        ranges.cut(key);
+        self.publish(&ranges);
+    }
+
+    fn publish(&self, ranges: &Ranges) {
+        self.any.store(!ranges.map.is_empty(), Ordering::Relaxed);
+        self.has_announced.store(!ranges.announced.is_empty(), Ordering::Relaxed);
+    }
+}
+
+impl Range {
+    /// Whether a scan at `sequence` may jump over it.
+    fn allows(&self, sequence: SequenceNumber) -> bool {
+        let allows = match self.kind {
+            Kind::Known(since) => since <= sequence || planted::is(Bug::VacancyForOlder),
+            _ => false,
+        };
+        if allows {
+            // Relaxed: only decides which range is dropped first.
+            self.used.store(true, Ordering::Relaxed);
+        }
+        allows
+    }
+}
+
+impl Ranges {
+    fn containing(&self, key: &[u8]) -> Option<(&Vec<u8>, &Range)> {
+        let (start, range) = self.map.range::<[u8], _>(up_to(key)).next_back()?;
+        is_above(&range.end, key).then_some((start, range))
+    }
+
+    fn insert(&mut self, start: Vec<u8>, end: End, kind: Kind) {
+        if !is_above(&end, &start) {
+            return;
+        }
+        if kind == Kind::Announced {
+            self.announced.push(start.clone());
+        }
+        self.bytes += bytes_of(&start, &end);
+        self.map.insert(start, Range { end, kind, used: AtomicBool::new(true) });
+    }
+
+    fn remove(&mut self, start: &[u8]) -> Option<(Vec<u8>, Range)> {
+        let (start, range) = self.map.remove_entry(start)?;
+        self.bytes -= bytes_of(&start, &range.end);
+        Some((start, range))
+    }
+
+    fn cut(&mut self, key: &[u8]) {
+        let Some((start, _)) = self.containing(key) else { return };
+        let start = start.clone();
+        if let Some((start, range)) = self.remove(&start) {
+            self.insert(start, Some(key.to_vec()), range.kind);
+            self.insert([key, &[0]].concat(), range.end, range.kind);
+        }
+        self.shrink();
+    }
+
+    fn learn(&mut self, from: &[u8], to: Option<&[u8]>, sequence: SequenceNumber, covered: SequenceNumber) {
+        // All that overlap the stretch, or touch it.
+        let before = self.map.range::<[u8], _>(up_to(from)).next_back();
+        let first = match before {
+            Some((start, range)) if range.end.as_deref().is_none_or(|end| end >= from) => start.as_slice(),
+            _ => from,
+        };
+        let met =
+            self.map.range::<[u8], _>((Bound::Included(first), Bound::Unbounded)).map(|(start, _)| start);
+        let met: Vec<Vec<u8>> =
+            met.take_while(|start| to.is_none_or(|to| start.as_slice() <= to)).cloned().collect();
+        let mut pieces = Pieces::default();
+        let mut at = from.to_vec();
+        for start in met {
+            let Some((start, Range { end, kind, .. })) = self.remove(&start) else { continue };
+            if at < start {
+                pieces.push(at.clone(), Some(start.clone()), Kind::announced(sequence));
+            }
+            // What lies before the stretch, in it, and behind it.
+            let inside_from = start.as_slice().max(from).to_vec();
+            let inside_to = nearer(&end, to);
+            pieces.push(start, nearer(&end, Some(from)), kind);
+            let is_seen = |position| covered.0 + 1 >= position;
+            let inside = match kind {
+                Kind::Watched(position) if is_seen(position) => Kind::Known(sequence),
+                kind => kind,
+            };
+            pieces.push(inside_from.clone(), inside_to.clone(), inside);
+            if let Some(inside_to) = &inside_to {
+                at = at.max(inside_to.clone());
+            }
+            match to {
+                Some(to) => pieces.push(inside_from.max(to.to_vec()), end, kind),
+                None if inside_to.is_none() => return self.put_back(pieces),
+                None => {}
+            }
+        }
+        pieces.push(at, to.map(<[u8]>::to_vec), Kind::announced(sequence));
+        self.put_back(pieces);
+    }
+
+    fn put_back(&mut self, pieces: Pieces) {
+        for (start, end, kind) in pieces.list {
+            self.insert(start, end, kind);
+        }
+        self.shrink();
+    }
+
+    /// Drops ranges that no scan has come to for long, until the rest has room.
+    fn shrink(&mut self) {
+        while self.bytes > CAPACITY_BYTES {
+            let behind = (Bound::Excluded(self.hand.as_slice()), Bound::Unbounded);
+            let next = self.map.range::<[u8], _>(behind).next().or_else(|| self.map.iter().next());
+            let Some((start, range)) = next else { return };
+            self.hand.clone_from(start);
+            if !range.used.swap(false, Ordering::Relaxed) {
+                let start = start.clone();
+                self.remove(&start);
+            }
+        }
+        // Each was announced once; most of them are watched by now, or dropped.
+        if self.announced.len() > 2 * self.map.len() + 64 {
+            let map = &self.map;
+            self.announced.sort_unstable();
+            self.announced.dedup();
+            self.announced.retain(|start| map.get(start).is_some_and(|range| range.kind == Kind::Announced));
+        }
+    }
+}
+
+impl Kind {
+    /// What a stretch is that a scan at `sequence` has found.
+    fn announced(sequence: SequenceNumber) -> Kind {
+        if planted::is(Bug::VacancyAtOnce) { Kind::Known(sequence) } else { Kind::Announced }
+    }
+}
+
+/// Ranges in order, those that touch and are of one kind joined.
+#[derive(Default)]
+struct Pieces {
+    list: Vec<(Vec<u8>, End, Kind)>,
+}
+
+impl Pieces {
+    fn push(&mut self, start: Vec<u8>, end: End, kind: Kind) {
+        if !is_above(&end, &start) {
+            return;
+        }
+        if let Some((_, last_end, last_kind)) = self.list.last_mut()
+            && last_end.as_ref() == Some(&start)
+            && let Some(joined) = last_kind.joined(kind)
+        {
+            (*last_end, *last_kind) = (end, joined);
+            return;
+        }
+        self.list.push((start, end, kind));
+    }
+}
+
+fn up_to(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (Bound::Unbounded, Bound::Included(key))
+}
+
+fn is_above(end: &End, key: &[u8]) -> bool {
+    end.as_deref().is_none_or(|end| end > key)
+}
+
+fn nearer(end: &End, other: Option<&[u8]>) -> End {
+    match (end, other) {
+        (Some(end), Some(other)) => Some(end.as_slice().min(other).to_vec()),
+        (end, other) => end.clone().or(other.map(<[u8]>::to_vec)),
+    }
+}
+
+fn bytes_of(start: &[u8], end: &End) -> usize {
+    start.len() + end.as_ref().map_or(0, Vec::len) + RANGE_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u64) -> Vec<u8> {
+        vec![number as u8]
+    }
+
+    /// What is known of each key, with the number or position of its kind.
+    type Model = Vec<Option<Kind>>;
+
+    fn model_of(vacancies: &Vacancies, keys: u64) -> Model {
+        let ranges = vacancies.ranges.read();
+        let mut last: Option<(End, Kind)> = None;
+        let mut bytes = 0;
+        for (start, range) in &ranges.map {
+            assert!(is_above(&range.end, start), "an empty range");
+            if let Some((end, _)) = &last {
+                assert!(end.as_ref().is_some_and(|end| end <= start), "ranges overlap");
+            }
+            bytes += bytes_of(start, &range.end);
+            last = Some((range.end.clone(), range.kind));
+        }
+        assert_eq!(bytes, ranges.bytes);
+        for (start, range) in &ranges.map {
+            assert!(range.kind != Kind::Announced || ranges.announced.contains(start));
+        }
+        (0..keys).map(|number| ranges.containing(&key(number)).map(|(_, range)| range.kind)).collect()
+    }
+
+    #[test]
+    fn random_steps_agree_with_a_list_of_keys() {
+        const KEYS: u64 = 40;
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let vacancies = Vacancies::default();
+            let mut model: Model = vec![None; KEYS as usize];
+            let mut now = 10;
+            for _ in 0..60 {
+                now += random.u64(1..4);
+                match random.u8(..6) {
+                    0..=2 => {
+                        let (from, to) = (random.u64(..KEYS), random.u64(..KEYS + 8));
+                        let sequence = SequenceNumber(now - random.u64(..4));
+                        let covered = SequenceNumber(sequence.0 - random.u64(..2));
+                        let end = (to < KEYS).then(|| key(to));
+                        vacancies.learn(&key(from), end.as_deref(), sequence, covered);
+                        for slot in model.iter_mut().take(to as usize).skip(from as usize) {
+                            *slot = match *slot {
+                                None => Some(Kind::Announced),
+                                Some(Kind::Watched(position)) if position <= covered.0 + 1 => {
+                                    Some(Kind::Known(sequence))
+                                }
+                                kind => kind,
+                            };
+                        }
+                    }
+                    3 => {
+                        vacancies.watch(|| now);
+                        for slot in &mut model {
+                            if *slot == Some(Kind::Announced) {
+                                *slot = Some(Kind::Watched(now));
+                            }
+                        }
+                        assert!(!vacancies.has_announced());
+                    }
+                    _ => {
+                        let cut = random.u64(..KEYS);
+                        vacancies.cut(&key(cut));
+                        model[cut as usize] = None;
+                    }
+                }
+                // Joined ranges are known later than each part may be.
+                let got = model_of(&vacancies, KEYS);
+                for (got, want) in got.iter().zip(&model) {
+                    match (got, want) {
+                        (Some(Kind::Known(got)), Some(Kind::Known(want))) => assert!(got >= want),
+                        (Some(Kind::Watched(got)), Some(Kind::Watched(want))) => assert!(got >= want),
+                        (got, want) => assert_eq!(got, want, "seed {seed}"),
+                    }
+                }
+                model = got;
+                for number in 0..KEYS {
+                    let end = vacancies.end_of(&key(number), SequenceNumber(now));
+                    assert_eq!(end.is_some(), matches!(model[number as usize], Some(Kind::Known(_))));
+                    if let Some(Some(end)) = end {
+                        assert!(end > key(number));
+                    }
+                    let behind = [number as u8, 0];
+                    let start = vacancies.start_of(Some(&behind), SequenceNumber(now));
+                    assert_eq!(start.is_some(), matches!(model[number as usize], Some(Kind::Known(_))));
+                    assert!(start.is_none_or(|start| start <= key(number)));
+                    assert_eq!(vacancies.end_of(&key(number), SequenceNumber(3)), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_have_a_budget_and_those_in_use_stay() {
+        let vacancies = Vacancies::default();
+        let name = |number: u64| format!("{number:08}").into_bytes();
+        let learn = |number: u64| {
+            let (from, to) = (name(number), [&name(number)[..], b"z"].concat());
+            for sequence in [1, 2] {
+                let sequence = SequenceNumber(sequence);
+                vacancies.learn(&from, Some(&to), sequence, sequence);
+                vacancies.watch(|| 2);
+            }
+        };
+        for number in 0..40_000 {
+            learn(number);
+            assert!(vacancies.end_of(&name(number), SequenceNumber(2)).is_some());
+            if number >= 5 {
+                assert!(vacancies.end_of(&name(5), SequenceNumber(2)).is_some(), "{number}");
+            }
+        }
+        let ranges = vacancies.ranges.read();
+        assert!(ranges.bytes <= CAPACITY_BYTES && ranges.map.len() > 4000, "{}", ranges.map.len());
+        assert!(ranges.announced.len() < 20_000);
+    }
+}
