@@ -212,6 +212,10 @@ bugs! {
     // K. Locks, names.
     NoLock, "no-lock", "K81 (bolt #110)",
         "a second handle opens a database whose lock is taken";
+    FilesStayOpen, "files-stay-open", "H (LevelDB #181)",
+        "every table that was read stays open, and a call that finds no descriptor fails";
+    AnotherFileOpened, "another-file-opened", "F (our own files on demand)",
+        "a file that is opened again may be another one of the same name";
     EmptyKeyspaceName, "empty-keyspace-name", "K95 (RocksDB 11.3)",
         "a keyspace with an empty name is accepted";
 

@@ -321,7 +321,7 @@ impl Tree {
 
 /// The file of a tree, if it can be that of `root`.
 fn open_file(env: &Env, path: &Path, root: &TreeRoot, mode: OpenMode) -> Result<Box<dyn File>> {
-    let file = env.fs().open(path, mode)?;
+    let file = env.fs().open_on_demand(path, mode)?;
     let mut header = [0; TREE_HEADER_BYTES];
     file.read_exact_at(0, &mut header)?;
     check_tree_header(&header, root.tree, root.page_bytes).map_err(|error| error.at(path, 0))?;

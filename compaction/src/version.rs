@@ -84,6 +84,8 @@ impl TableContext {
         }
         match self.fs.sync_directory(&self.directory) {
             Ok(()) => Ok(()),
+            // The directory could not be opened: nothing was tried that cannot be tried again.
+            Err(error) if error.kind() == ErrorKind::OutOfResources => Err(error),
             Err(error) => {
                 *has_failed = true;
                 refused(&error)
@@ -146,7 +148,7 @@ impl TableHandle {
             return Ok(table);
         }
         let path = self.context.table_path(self.file);
-        let file = self.context.fs.open(&path, OpenMode::Read)?;
+        let file = self.context.fs.open_on_demand(&path, OpenMode::Read)?;
         let len = file.len()?;
         if len != self.file_bytes {
             let message = format!("table has {len} bytes, the MANIFEST says {}", self.file_bytes);

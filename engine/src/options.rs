@@ -102,6 +102,12 @@ pub struct AdvancedOptions {
     pub subcompactions: usize,
     /// Tables are cut at this size, in bytes.
     pub target_file_bytes: u64,
+    /// Tables and trees of indexes that are open at the same time, at most; at least 1. By default, and together with all
+    /// databases of the process, half of the descriptors that the process may have, or all but 1024 if that is more
+    /// (`open` raises the soft limit to the hard one). What exceeds it is opened when it is read, so a low figure costs
+    /// reads that miss the cache an opening; 64 is enough for any size. A few descriptors more are for log, MANIFEST and
+    /// the files that are being written.
+    pub max_open_files: Option<usize>,
     /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB.
     pub wal_segment_bytes: usize,
     /// Maps log segments into memory, so that a commit makes no system call. `false` writes with `pwrite`.
@@ -130,6 +136,7 @@ impl Default for AdvancedOptions {
             background_threads: 1,
             subcompactions: 1,
             target_file_bytes: 64 << 20,
+            max_open_files: None,
             wal_segment_bytes: 32 << 20,
             wal_mapped: true,
             disable_auto_compactions: false,
@@ -184,6 +191,7 @@ impl AdvancedOptions {
         check(self.level0_runs >= 1, "level0_runs must be at least 1")?;
         check((1..=64).contains(&self.background_threads), "background_threads must be between 1 and 64")?;
         check((1..=64).contains(&self.subcompactions), "subcompactions must be between 1 and 64")?;
+        check(self.max_open_files.is_none_or(|most| most >= 1), "max_open_files must be at least 1")?;
         check(self.target_file_bytes >= 4096, "target_file_bytes must be at least 4096")
     }
 }
@@ -237,6 +245,7 @@ mod tests {
         bad(|o| o.block_bytes = 0, "block_bytes");
         bad(|o| o.filter_bits_per_key = 99.0, "filter_bits_per_key");
         bad(|o| o.background_threads = 0, "background_threads");
+        bad(|o| o.max_open_files = Some(0), "max_open_files");
         assert!(AdvancedOptions::default().validate().is_ok());
     }
 }

@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 pub use crate::mapped::MappedFile;
 
 pub mod os;
+pub mod bounded;
+
+use bounded::FileGroup;
+use std::sync::Arc;
 
 /// How [`FileSystem::open`] opens a file that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +58,12 @@ pub trait File: Send + Sync {
         ZEROS_PER_WRITE
     }
 
+    /// What tells the file from all others of the machine that exist at the same time, whatever its name; `None` where the
+    /// system has nothing of the kind.
+    fn identity(&self) -> Result<Option<FileIdentity>> {
+        Ok(None)
+    }
+
     /// Fills `buffer` from `offset`; a file that ends before is a corruption error at that offset.
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let mut done = 0;
@@ -71,6 +81,15 @@ pub trait File: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// See [`File::identity`]: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileIdentity {
+    /// The device.
+    pub device: u64,
+    /// The inode on it.
+    pub inode: u64,
 }
 
 /// Free and total space of the device that holds a directory, in bytes.
@@ -91,6 +110,15 @@ pub trait FileSystem: Send + Sync {
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>>;
     /// Opens a file that exists.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>>;
+    /// Opens a file that exists and is used now and then for long. Its descriptor may be closed between two calls and
+    /// opened again by its name, which must lead to the same file as long as the handle lives: see [`bounded`].
+    fn open_on_demand(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
+        self.open(path, mode)
+    }
+    /// The databases that share this machine's descriptors. A bound is looked up where there is one.
+    fn file_group(&self) -> Arc<FileGroup> {
+        FileGroup::new(usize::MAX)
+    }
     /// Whether a file or directory of that name exists.
     fn exists(&self, path: &Path) -> Result<bool>;
     /// The length of a file in bytes.

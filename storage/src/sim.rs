@@ -31,7 +31,8 @@
 //! }
 //! # Ok::<(), sapwood_base::Error>(())
 //! ```
-use crate::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
+use crate::fs::bounded::FileGroup;
+use crate::fs::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use crate::sync::Mutex;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
@@ -77,6 +78,7 @@ use world::{InodeNumber, World};
 #[derive(Clone)]
 pub struct SimFs {
     world: Arc<Mutex<World>>,
+    group: Arc<FileGroup>,
     user: Option<User>,
 }
 
@@ -93,13 +95,13 @@ impl SimFs {
     }
 
     fn of(world: World) -> SimFs {
-        SimFs { world: Arc::new(Mutex::new(world)), user: None }
+        SimFs { world: Arc::new(Mutex::new(world)), group: FileGroup::new(usize::MAX), user: None }
     }
 
     /// The same file system for a user of its own: what is opened through it counts as that user's.
     pub fn for_user(&self) -> (SimFs, User) {
         let user = User::default();
-        (SimFs { world: Arc::clone(&self.world), user: Some(user.clone()) }, user)
+        (SimFs { user: Some(user.clone()), ..self.clone() }, user)
     }
 
     fn changes(&self, operation: Operation, path: &Path) {
@@ -361,6 +363,10 @@ impl FileSystem for SimFs {
         Ok(self.handle(number, path, mode))
     }
 
+    fn file_group(&self) -> Arc<FileGroup> {
+        Arc::clone(&self.group)
+    }
+
     fn exists(&self, path: &Path) -> Result<bool> {
         let mut world = self.world.lock();
         world.begin(Operation::LookUp, path)?;
@@ -533,6 +539,10 @@ impl File for SimFile {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn identity(&self) -> Result<Option<FileIdentity>> {
+        Ok(Some(FileIdentity { device: 0, inode: self.number }))
     }
 }
 

@@ -25,6 +25,7 @@ use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, 
 use sapwood_memtable::{ArenaPool, MemtableOptions};
 use sapwood_sstable::FilterKind;
 use sapwood_storage::cache::BufferCache;
+use sapwood_storage::fs::bounded::BoundedFileSystem;
 use sapwood_storage::fs::{FileSystem, LockGuard};
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -85,7 +86,11 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn open(builder: &DbBuilder, options: DbOptions, cache_bytes: usize) -> Result<Arc<Core>> {
+    pub(super) fn open(builder: &DbBuilder, mut options: DbOptions, cache_bytes: usize) -> Result<Arc<Core>> {
+        // From here on all files go through this one: it bounds how many are open.
+        let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
+        let bounded = BoundedFileSystem::new(options.env.fs().clone(), most);
+        options.env = options.env.with_file_system(Arc::new(bounded));
         let env = &options.env;
         let fs = env.fs().clone();
         let directory = builder.path.clone();

@@ -8,13 +8,15 @@
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
 )]
-use super::{File, FileSystem, LockGuard, OpenMode, Space};
+use super::bounded::FileGroup;
+use super::{File, FileIdentity, FileSystem, LockGuard, OpenMode, Space};
 use crate::mapped::MappedFile;
 use parking_lot::Mutex;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 /// The file system of the machine. Has no state of its own.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,14 @@ impl FileSystem for OsFileSystem {
         };
         let file = open(path, access).map_err(|error| Error::io("open", path, error))?;
         Ok(Box::new(OsFile { file, path: path.to_path_buf() }))
+    }
+
+    fn file_group(&self) -> Arc<FileGroup> {
+        static GROUP: OnceLock<Arc<FileGroup>> = OnceLock::new();
+        let group = GROUP.get_or_init(|| FileGroup::new(usize::MAX));
+        // Asked each time: a process may change its limit.
+        group.set_most(files_for_us(descriptor_limit()));
+        Arc::clone(group)
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
@@ -95,8 +105,11 @@ impl FileSystem for OsFileSystem {
         {
             // The parent of a relative name is the empty path, which means the current directory.
             let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            let failed = |error| Error::io("sync directory", path, error);
-            open(opened, Access::Directory).map_err(failed)?.sync_all().map_err(failed)?;
+            let directory =
+                open(opened, Access::Directory).map_err(|error| Error::io("open directory", path, error))?;
+            // Whatever the cause of a failed sync is, it is no scarcity that passes.
+            let failed = |error| Error::new(ErrorKind::Io, format!("cannot sync directory: {error}"));
+            directory.sync_all().map_err(|error| failed(error).in_file(path))?;
         }
         #[cfg(not(unix))]
         let _ = path;
@@ -298,6 +311,13 @@ impl File for OsFile {
         &self.path
     }
 
+    #[cfg(unix)]
+    fn identity(&self) -> Result<Option<FileIdentity>> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = self.file.metadata().map_err(|error| Error::io("look up", &self.path, error))?;
+        Ok(Some(FileIdentity { device: metadata.dev(), inode: metadata.ino() }))
+    }
+
     #[cfg(target_os = "linux")]
     fn prefetch(&self, offset: u64, len: u64) {
         // To the system a length of zero means the rest of the file.
@@ -325,6 +345,42 @@ fn read_some(file: &std::fs::File, offset: u64, buffer: &mut [u8]) -> io::Result
 #[cfg(windows)]
 fn write_some(file: &std::fs::File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
+}
+
+/// Descriptors that are asked for at most: more than any number of tables needs.
+#[cfg(unix)]
+const MOST_DESCRIPTORS: u64 = 1 << 20;
+
+/// How many descriptors this process may have. A soft limit is there to protect programs that know no better, so it is
+/// raised to the hard one.
+#[cfg(unix)]
+fn descriptor_limit() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let soft = limit.current.unwrap_or(MOST_DESCRIPTORS);
+    let hard = limit.maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
+    // macOS names no hard limit and refuses more than this.
+    for wanted in [hard, hard.min(10_240)] {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if wanted > soft && setrlimit(Resource::Nofile, raised).is_ok() {
+            return wanted as usize;
+        }
+    }
+    soft.min(MOST_DESCRIPTORS) as usize
+}
+
+#[cfg(not(unix))]
+fn descriptor_limit() -> usize {
+    // Windows has no such limit that a program meets before it runs out of memory.
+    16_384
+}
+
+/// How many of so many descriptors may be files on demand. The rest is for the application, and for the files that are
+/// written.
+fn files_for_us(descriptors: usize) -> usize {
+    const MOST: usize = 1 << 16;
+    let others = (descriptors / 2).clamp(24, 1024);
+    descriptors.saturating_sub(others).clamp(4, MOST)
 }
 
 /// The lock files that this process holds. `flock` alone would do on a local disk; over NFS it becomes a lock of the

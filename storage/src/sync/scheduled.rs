@@ -29,6 +29,15 @@ impl<T> Mutex<T> {
         MutexGuard { mutex: self, inner: Some(self.inner.lock()) }
     }
 
+    /// Takes the lock if it is free now.
+    #[inline]
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        if schedule::is_scheduled() {
+            schedule::step();
+        }
+        self.inner.try_lock().map(|inner| MutexGuard { mutex: self, inner: Some(inner) })
+    }
+
     fn lock_in_turn(&self) -> parking_lot::MutexGuard<'_, T> {
         loop {
             if let Some(guard) = self.inner.try_lock() {

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod descriptors;
 mod late_sync;
 mod scarcity;
 mod scans;
@@ -61,6 +62,21 @@ pub const PROBES: &[Probe] = &[
         run: tiny_batch,
     },
     Probe { name: "memory", asks: "do memtables stay within the budget?", run: memory },
+    Probe {
+        name: "descriptors",
+        asks: "are more tables than descriptors read, merged and opened again?",
+        run: descriptors::many_tables,
+    },
+    Probe {
+        name: "no-descriptors",
+        asks: "does a lack of descriptors pass, and close nothing?",
+        run: descriptors::none_left,
+    },
+    Probe {
+        name: "replaced-table",
+        asks: "is a table that is opened again the one that it was?",
+        run: descriptors::replaced_table,
+    },
     Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
     Probe { name: "full-disk", asks: "do writes go on once there is room again?", run: full_disk },
     Probe {

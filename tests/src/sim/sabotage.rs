@@ -110,6 +110,8 @@ fn detector(bug: Bug) -> Detector {
         VacancyNotCut | VacancyAtOnce | VacancyForOlder => Probe("vacancies"),
         IterSeesLater => Probe("iterator-state"),
         ErrorSwallowed => Probe("flush-error"),
+        FilesStayOpen => Probe("descriptors"),
+        AnotherFileOpened => Probe("replaced-table"),
         FullDiskIsFinal => Probe("full-disk"),
         MemtableGrows => Probe("memory"),
         ChecksumWithoutOffset => Probe("swapped-blocks"),
