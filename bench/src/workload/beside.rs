@@ -106,7 +106,7 @@ fn large_commits(worker: &mut Worker<'_>) -> Result<()> {
     }
     stats.stop();
     crate::print(&format!(
-        "smallputs large commits: {} of {size} bytes, the longest took {:.1} ms\n",
+        "large commits: {} of {size} bytes, the longest took {:.1} ms\n",
         stats.done(),
         longest.as_secs_f64() * 1e3
     ));
