@@ -99,6 +99,7 @@ define_flags! {
         benchmark_read_rate_limit: i64 = 0, "Operations per second that all readers together may do; 0: no limit.";
         readwritepercent: i64 = 90, "Share of reads in readrandomwriterandom, in percent.";
         seek_nexts: i64 = 0, "Steps after each seek.";
+        seek_nexts_to_delete: i64 = 0, "Entries that are deleted after each seek and its steps.";
         reverse_iterator: bool = false, "Step backwards after each seek.";
         max_scan_distance: i64 = 0, "Seeks stop at the key that is so many numbers away; 0: they do not.";
         prefix_same_as_start: bool = false, "Seeks stop where the prefix of prefix_size bytes ends.";
@@ -659,6 +660,7 @@ impl Flags {
             ("persistent_entries_batch_size", self.persistent_entries_batch_size),
             ("disposable_entries_delete_delay", self.disposable_entries_delete_delay),
             ("max_scan_distance", self.max_scan_distance),
+            ("seek_nexts_to_delete", self.seek_nexts_to_delete),
         ] {
             range(name, count, 0, 1 << 48)?;
         }

@@ -1169,6 +1169,19 @@ mod tests {
         assert!(steps(prefixes) <= 1000);
     }
 
+    #[test]
+    fn seeks_delete_what_follows_if_asked_to() {
+        let flags = Flags { num: 1_000, reads: 1, seek_nexts_to_delete: 30, seek_nexts: 5, ..small() };
+        let mut bench = Bench::new(Flags { reverse_iterator: true, ..flags.clone() }).unwrap();
+        for (run, rows) in [(1, 970), (2, 940)] {
+            let benchmarks = if run == 1 { "fillseq,seekrandom" } else { "seekrandom" };
+            plan(benchmarks).ok().unwrap().iter().for_each(|planned| bench.run_planned(planned).unwrap());
+            let left = bench.engine().unwrap().prefix(b"", false).unwrap().0;
+            // A seek near the end has fewer entries before it.
+            assert!((rows..1_000).contains(&left), "{run}: {left}");
+        }
+    }
+
     fn small() -> Flags {
         Flags { num: 1_000, seed: 5, progress: false, wal_segment_size: 1 << 20, ..Flags::default() }
     }

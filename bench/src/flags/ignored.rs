@@ -85,7 +85,7 @@ pub const VALUES: &[&str] = &[
     "memtable_insert_with_hint_prefix_size", "memtable_op_scan_flush_trigger", "memtable_prefix_bloom_bits",
     "memtable_prefix_bloom_probes", "memtable_protection_bytes_per_key", "memtablerep", "merge_keys",
     "merge_operator", "mergereadpercent", "metadata_block_size", "min_blob_size", "min_level_to_compress",
-    "min_partial_merge_operands", "min_write_buffer_number_to_merge", "mix_ave_kv_size",
+    "min_partial_merge_operands", "min_tombstones_for_range_conversion", "min_write_buffer_number_to_merge", "mix_ave_kv_size",
     "multiscan_coalesce_threshold", "num_bottom_pri_threads",
     "num_file_reads_for_auto_readahead", "num_high_pri_threads", "num_levels", "num_low_pri_threads",
     "open_files", "openandcompact_cancel_after_millseconds", "perf_level", "periodic_compaction_seconds",

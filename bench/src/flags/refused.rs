@@ -65,5 +65,4 @@ pub static ALL: &[Refused] = &[
     value("writes_per_range_tombstone", &["0"], "Sapwood has no deletes of ranges"),
     value("num_hot_column_families", &["0"], "all keyspaces are used alike; --num_column_families sets their number"),
     value("column_family_distribution", &[], "all keyspaces are used alike; --num_column_families sets their number"),
-    value("seek_nexts_to_delete", &["0"], "seeks delete nothing; queue deletes what it finds"),
 ];

@@ -61,6 +61,7 @@ pub fn seek_ordered(worker: &mut Worker<'_>) -> Result<()> {
 fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> u64) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let nexts = worker.flags.seek_nexts;
+    let (deletes, mode) = (worker.flags.seek_nexts_to_delete, worker.parameters.mode);
     let num = worker.parameters.num;
     let Worker { engine, flags, shared, random, keys, stats, .. } = worker;
     let mut end = End::new(flags, keys);
@@ -91,6 +92,18 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
             copy[..length].copy_from_slice(&value[..length]);
             std::hint::black_box(&copy);
             stats.add_bytes((cursor.key().len() + value.len()) as u64);
+            if flags.reverse_iterator {
+                cursor.prev()?;
+            } else {
+                cursor.next()?;
+            }
+        }
+        for _ in 0..deletes {
+            if !cursor.valid() || end.reached(key, cursor.key()) {
+                break;
+            }
+            stats.add_written(cursor.key().len() as u64);
+            engine.delete(cursor.key(), mode)?;
             if flags.reverse_iterator {
                 cursor.prev()?;
             } else {
