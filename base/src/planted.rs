@@ -246,6 +246,12 @@ bugs! {
         "the root of a tree is durable before its pages are";
     TreePagesReused, "tree-pages-reused", "L (copy on write)",
         "pages of a tree are written again while a view still reads them";
+    NamedIndexNotMade, "named-index-not-made", "L (our own opening)",
+        "an opening attaches code to the indexes that are there and makes none that is named";
+    LeftOutIndexUnnoticed, "left-out-index-unnoticed", "L (our own opening)",
+        "an opening that names indexes does not notice that one without code is left out";
+    PauseOutlivesGuard, "pause-outlives-guard", "M (our own pause)",
+        "the end of a guard does not end the pause of background work";
 
     // M. Views, closing, scarcity.
     FlushViewBeforeRotation, "flush-view-before-rotation", "M (our own flush)",

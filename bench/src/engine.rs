@@ -8,10 +8,9 @@ use crate::files::Files;
 use crate::flags::Flags;
 use crate::report::Written;
 use crate::report::statistics::{Figures, Level};
-use sapwood::stats::KeyspaceStats;
 use sapwood::{
     AdvancedOptions, Builtin, Codec, CompactionStyle, Db, Durability, Env, Field, FilterKind, Index,
-    IndexOptions, KeyKind, Keyspace, KeyspaceOptions, Slice, WriteBatch, WriteOptions,
+    IndexOptions, KeyKind, Keyspace, KeyspaceOptions, KeyspaceStats, Slice, WriteBatch, WriteOptions,
 };
 use sapwood_base::{Error, Result};
 use sapwood_bench::keys::KeyBuffer;

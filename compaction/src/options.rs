@@ -11,6 +11,7 @@ pub const TIER_LEVEL: u8 = 5;
 
 /// The shape of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum CompactionStyle {
     /// Lazy leveling: several runs above one leveled last level. Fewest bytes written; the default.
     #[default]

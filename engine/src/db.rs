@@ -9,6 +9,7 @@ use crate::read::snapshot::Snapshot;
 use crate::stats::{self, Health, Memory, Stats};
 use crate::write::batch::WriteBatch;
 use sapwood_base::format::file_name::FileName;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result};
 use std::fmt;
 use std::ops::RangeBounds;
@@ -57,30 +58,83 @@ impl DbBuilder {
     ///
     /// On top come memtables that were flushed and that open cursors still read, and what a single batch is larger than a
     /// memtable. [`Db::memory`] tells what is in use. Sizes set by [`DbBuilder::advanced`] count instead of these.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// let db = sapwood::Db::builder(&path).memory_budget(64 << 20).open()?;
+    /// assert_eq!(db.memory().budget, 64 << 20);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn memory_budget(mut self, bytes: usize) -> DbBuilder {
         self.memory_budget = bytes;
         self
     }
 
     /// What a write survives unless it says otherwise; [`Durability::Buffered`] if not set.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// use sapwood::{Db, Durability};
+    /// use std::time::Duration;
+    ///
+    /// let at_most = Durability::Periodic(Duration::from_millis(50));
+    /// let db = Db::builder(&path).durability(at_most).open()?;
+    /// db.default_keyspace().put("survives", "a power loss, 50 ms from now")?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn durability(mut self, durability: Durability) -> DbBuilder {
         self.durability = durability;
         self
     }
 
     /// Makes the database if there is none (the default); otherwise that is an error.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// use sapwood::{Db, ErrorKind};
+    ///
+    /// let error = Db::builder(&path).create_if_missing(false).open().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// ```
     pub fn create_if_missing(mut self, create: bool) -> DbBuilder {
         self.create_if_missing = create;
         self
     }
 
     /// Refuses a database that exists.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// use sapwood::Db;
+    ///
+    /// Db::builder(&path).error_if_exists(true).open()?.close()?;
+    /// assert!(Db::builder(&path).error_if_exists(true).open().is_err());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn error_if_exists(mut self, refuse: bool) -> DbBuilder {
         self.error_if_exists = refuse;
         self
     }
 
     /// Opens for reading only: no byte on disk changes. Writes are an error.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// use sapwood::{Db, ErrorKind};
+    ///
+    /// let db = Db::open(&path)?;
+    /// db.default_keyspace().put("a", "1")?;
+    /// db.close()?;
+    /// let db = Db::builder(&path).read_only(true).open()?;
+    /// assert_eq!(db.default_keyspace().get("a")?.unwrap(), "1");
+    /// assert_eq!(db.default_keyspace().put("a", "2").unwrap_err().kind(), ErrorKind::ReadOnly);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn read_only(mut self, read_only: bool) -> DbBuilder {
         self.read_only = read_only;
         self
@@ -136,6 +190,14 @@ impl DbBuilder {
     /// file and offset for damage, `OutOfResources` if a thread cannot be started. No data has changed then, and nothing
     /// of the opening runs on. With [`DbBuilder::index`]: those of [`Keyspace::create_index`] if an index has to be
     /// built and cannot be, and `IndexUnavailable` if one is left out. The database opens without naming indexes then.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// let db = sapwood::Db::builder(&path).memory_budget(32 << 20).open()?;
+    /// # let _ = db;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn open(self) -> Result<Db> {
         self.advanced.validate()?;
         if self.memory_budget < 4 << 20 {
@@ -221,7 +283,9 @@ pub struct PauseGuard {
 
 impl Drop for PauseGuard {
     fn drop(&mut self) {
-        self.core.background.resume();
+        if !planted::is(Bug::PauseOutlivesGuard) {
+            self.core.background.resume();
+        }
     }
 }
 
@@ -251,6 +315,16 @@ impl fmt::Debug for Db {
 
 impl Db {
     /// Settings for the database in `path`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// let db = sapwood::Db::builder(&path).memory_budget(32 << 20).open()?;
+    /// # let _ = db;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "options")]
+    #[doc(alias = "DB::Open")]
     pub fn builder(path: impl AsRef<Path>) -> DbBuilder {
         DbBuilder {
             path: path.as_ref().to_path_buf(),
@@ -265,12 +339,34 @@ impl Db {
     }
 
     /// Opens the database in `path` with default settings, making it if there is none.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// let db = sapwood::Db::open(&path)?;
+    /// db.default_keyspace().put("key", "value")?;
+    /// db.close()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Db> {
         Db::builder(path).open()
     }
 
     /// Removes a database's files, and its directory if nothing else is in it. A directory without a database is left
     /// alone, and is no error.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let path = folder.path().join("data");
+    /// use sapwood::Db;
+    ///
+    /// Db::open(&path)?.close()?;
+    /// Db::destroy(&path)?;
+    /// assert!(!path.exists());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "remove")]
+    #[doc(alias = "drop_database")]
     pub fn destroy(path: impl AsRef<Path>) -> Result<()> {
         Db::destroy_in(path, &AdvancedOptions::default())
     }
@@ -304,11 +400,39 @@ impl Db {
     }
 
     /// The directory.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// assert!(db.path().ends_with("data"));
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn path(&self) -> &Path {
         &self.inner.core.context.directory
     }
 
     /// The keyspace `name`, made with `options` if there is none. Options of one that exists are not changed.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// use sapwood::{Codec, KeyspaceOptions};
+    ///
+    /// let events = db.keyspace("events", KeyspaceOptions { compression: Some(Codec::Lz4), ..KeyspaceOptions::default() })?;
+    /// events.put("e1", "started")?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "column family")]
+    #[doc(alias = "partition")]
+    #[doc(alias = "tree")]
+    #[doc(alias = "table")]
+    #[doc(alias = "create_cf")]
+    #[doc(alias = "open_partition")]
+    #[doc(alias = "open_tree")]
+    #[doc(alias = "open_table")]
+    #[doc(alias = "create_database")]
     pub fn keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let core = &self.inner.core;
         if let Some(state) = core.manifest_state(|state| state.by_name(name).map(|entry| entry.state.clone()))
@@ -324,6 +448,15 @@ impl Db {
 
     /// The keyspace that every database has, `"default"`. In a read-only database that was never opened for writing
     /// it is missing, and reads of it say so.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// db.default_keyspace().put("a", "1")?;
+    /// assert_eq!(db.default_keyspace().name(), "default");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn default_keyspace(&self) -> Keyspace {
         let core = &self.inner.core;
         let state = core
@@ -338,6 +471,18 @@ impl Db {
     }
 
     /// The names of all keyspaces, sorted.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// db.keyspace("events", Default::default())?;
+    /// assert_eq!(db.list_keyspaces()?, ["default", "events"]);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "list_cf")]
+    #[doc(alias = "tree_names")]
+    #[doc(alias = "list_tables")]
     pub fn list_keyspaces(&self) -> Result<Vec<String>> {
         let core = &self.inner.core;
         let mut names: Vec<String> =
@@ -350,23 +495,81 @@ impl Db {
 
     /// Drops a keyspace with all its data, durably. Handles of it give errors from then on; snapshots no longer see
     /// it; cursors that are open go on.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// use sapwood::ErrorKind;
+    ///
+    /// let events = db.keyspace("events", Default::default())?;
+    /// db.drop_keyspace("events")?;
+    /// assert_eq!(events.put("late", "").unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "drop_cf")]
+    #[doc(alias = "drop_tree")]
+    #[doc(alias = "delete_table")]
+    #[doc(alias = "truncate")]
+    #[doc(alias = "clear")]
     pub fn drop_keyspace(&self, name: &str) -> Result<()> {
         let _call = self.inner.core.enter(false)?;
         self.inner.core.drop_keyspace(name)
     }
 
     /// An empty batch.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann").delete(&users, "u2");
+    /// batch.commit()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "write_batch")]
+    #[doc(alias = "transaction")]
+    #[doc(alias = "WriteBatch")]
     pub fn batch(&self) -> WriteBatch {
         WriteBatch::new(&self.inner)
     }
 
     /// The present state, to be read as long as the snapshot lives.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// let before = db.snapshot();
+    /// users.put("u1", "Bo")?;
+    /// assert_eq!(users.get_at("u1", &before)?.unwrap(), "Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "begin_read")]
+    #[doc(alias = "read_txn")]
+    #[doc(alias = "GetSnapshot")]
     pub fn snapshot(&self) -> Snapshot {
         self.inner.core.snapshot()
     }
 
     /// Makes everything acknowledged so far survive a power loss. (What was written with [`Durability::None`] is not
     /// in the log; [`Db::flush`] saves it.)
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// db.sync()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "fsync")]
+    #[doc(alias = "flush_wal")]
+    #[doc(alias = "persist")]
+    #[doc(alias = "FlushWAL")]
+    #[doc(alias = "SyncWAL")]
     pub fn sync(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_writable()?;
@@ -375,6 +578,16 @@ impl Db {
     }
 
     /// Writes everything acknowledged so far into tables, and waits for it.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// db.flush()?;
+    /// assert!(db.stats().flushes > 0);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn flush(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_writable()?;
@@ -383,6 +596,18 @@ impl Db {
     }
 
     /// Merges every keyspace into its last level. See [`Keyspace::compact_range`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// users.delete("u1")?;
+    /// db.compact()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "major_compact")]
+    #[doc(alias = "vacuum")]
     pub fn compact(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_writable()?;
@@ -392,11 +617,31 @@ impl Db {
     }
 
     /// Merges `range` of the default keyspace into its last level.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// db.compact_range("a".."m")?;
+    /// db.compact_range::<&[u8]>(..)?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.default_keyspace().compact_range(range)
     }
 
     /// Waits until no flush and no compaction is due or under way. With compaction switched off, waits for flushes.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// db.flush()?;
+    /// db.wait_for_background()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "wait_for_compact")]
     pub fn wait_for_background(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_open()?;
@@ -410,6 +655,17 @@ impl Db {
     /// they add. With compaction switched off, only flushes; [`Db::compact`] also rewrites what is already in place.
     ///
     /// Errors: those of [`Db::flush`], and what stopped background work.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// for i in 0..1000u32 {
+    ///     users.put(i.to_be_bytes(), "loaded")?;
+    /// }
+    /// db.settle()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn settle(&self) -> Result<()> {
         let core = &self.inner.core;
         core.check_writable()?;
@@ -446,12 +702,33 @@ impl Db {
     /// [`Index::rebuild`](crate::Index::rebuild)) give an error of kind `Paused` until then.
     ///
     /// [`Db::resume_background`] has to follow on every way out; [`Db::pause_guard`] sees to that.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// db.pause_background()?;
+    /// db.resume_background();
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "disable_auto_compactions")]
+    #[doc(alias = "PauseBackgroundWork")]
     pub fn pause_background(&self) -> Result<()> {
         self.inner.core.check_open()?;
         self.inner.core.background.pause()
     }
 
     /// Takes one [`Db::pause_background`] back.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// db.pause_background()?;
+    /// db.resume_background();
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "ContinueBackgroundWork")]
     pub fn resume_background(&self) {
         self.inner.core.background.resume();
     }
@@ -483,22 +760,68 @@ impl Db {
     }
 
     /// Figures of all layers.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let stats = db.stats();
+    /// println!("{stats}");
+    /// assert_eq!(stats.snapshots, 0);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "property")]
+    #[doc(alias = "GetProperty")]
+    #[doc(alias = "metrics")]
     pub fn stats(&self) -> Stats {
         stats::gather(&self.inner.core)
     }
 
     /// Memory in use, by purpose.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let memory = db.memory();
+    /// assert!(memory.total() >= memory.memtables);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn memory(&self) -> Memory {
         stats::memory(&self.inner.core)
     }
 
     /// Whether the database takes writes.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// use sapwood::Health;
+    ///
+    /// match db.health() {
+    ///     Health::Good => {}
+    ///     Health::NoSpace(error) => eprintln!("writes wait for room: {error}"),
+    ///     Health::Poisoned(error) => eprintln!("reopen the database: {error}"),
+    /// }
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn health(&self) -> Health {
         self.inner.core.health()
     }
 
     /// Flushes, syncs and closes. Other handles of the database give errors of kind `Closed` from then on. Errors of
     /// the last flush are reported; the log still holds what was acknowledged. A second call does nothing.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// db.close()?;
+    /// assert_eq!(users.get("u1").unwrap_err().kind(), sapwood::ErrorKind::Closed);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn close(&self) -> Result<()> {
         self.inner.core.close()
     }

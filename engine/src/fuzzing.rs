@@ -1,4 +1,5 @@
 //! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the feature `sim`.
+pub use crate::index::extractor::EmitBuffer;
 use crate::manifest::{self, ManifestState};
 use crate::recovery::{self, MemtableSource};
 use crate::wal::reader::{FoundSegment, LogReader};

@@ -115,21 +115,69 @@ impl Index {
     }
 
     /// The name.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.name(), "by_name");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.state.definition.name
     }
 
     /// The keyspace of its rows.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.keyspace().name(), "default");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
     }
 
     /// What it is.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert!(!by_name.definition().unique);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn definition(&self) -> &IndexDefinition {
         &self.state.definition
     }
 
     /// Whether it has its extractor, without which writes to the keyspace are refused.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert!(by_name.is_attached());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn is_attached(&self) -> bool {
         self.state.attached().is_some()
     }
@@ -140,6 +188,21 @@ impl Index {
     }
 
     /// The entries with this index key, in the order of primary keys.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// for hit in by_name.get("Bo") {
+    ///     let hit = hit?;
+    ///     assert_eq!((hit.primary_key(), &*hit.record()?), (&b"u2"[..], &b"Bo"[..]));
+    /// }
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn get(&self, index_key: impl AsRef<[u8]>) -> IndexIter {
         IndexIter::new(self, Bounds::of_key(index_key.as_ref()))
     }
@@ -149,22 +212,73 @@ impl Index {
     /// the rows of an index key. Keep `with` short: memory that others have freed waits for it.
     ///
     /// Errors: those of [`Index::get`] and of [`Hit::record`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let mut found = Vec::new();
+    /// let rows = by_name.get_with("Bo", |key, value| found.push((key.to_vec(), value.len())))?;
+    /// assert_eq!((rows, found), (1, vec![(b"u2".to_vec(), 2)]));
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn get_with(&self, index_key: impl AsRef<[u8]>, with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
         lookup::rows(self, index_key.as_ref(), with)
     }
 
     /// The entries whose index keys lie in `range`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.range("B"..).count(), 2);
+    /// assert_eq!(by_name.range(..).rev().limit(1).count(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn range<K>(&self, range: impl KeyRange<K>) -> IndexIter {
         let (lower, upper) = range.bounds();
         IndexIter::new(self, Bounds::of_keys(lower, upper))
     }
 
     /// The entries whose index keys start with `prefix`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.prefix("A").count(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> IndexIter {
         IndexIter::new(self, Bounds::of_prefix(prefix.as_ref()))
     }
 
     /// All entries.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.iter().count(), 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn iter(&self) -> IndexIter {
         IndexIter::new(self, Bounds::default())
     }
@@ -174,11 +288,41 @@ impl Index {
     ///
     /// Errors: [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) while the index is not complete. The same holds
     /// for every query.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let mut cursor = by_name.cursor("B"..)?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn cursor<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<IndexCursor> {
         self.open(None, Bounds::of_range(range))
     }
 
     /// The same on the state that `snapshot` sees.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let before = db.snapshot();
+    /// users.delete("u2")?;
+    /// let mut cursor = by_name.cursor_at("B".., &before)?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn cursor_at<K: AsRef<[u8]>>(
         &self,
         range: impl RangeBounds<K>,
@@ -210,31 +354,106 @@ impl Index {
     ///
     /// Costs a path in the tree for each bound, and a look at each entry in the range that is not applied to the tree yet.
     /// A deferred index whose keyspace has rows in memtables is the exception: then the entries of the range are read.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.count("B"..)?, 2);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn count<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
         self.count_bounds(Bounds::of_range(range), None)
     }
 
     /// How many entries there are. Costs what [`Index::count`] does.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.count_all()?, 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "len")]
     pub fn count_all(&self) -> Result<u64> {
         self.count_bounds(Bounds::default(), None)
     }
 
     /// [`Index::count`] in the state that `snapshot` sees.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let before = db.snapshot();
+    /// users.delete("u2")?;
+    /// assert_eq!(by_name.count_at("B".., &before)?, 2);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn count_at<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>, snapshot: &Snapshot) -> Result<u64> {
         self.count_bounds(Bounds::of_range(range), Some(snapshot))
     }
 
     /// How many entries have index keys that start with `prefix`. Costs what [`Index::count`] does.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.count_prefix("A")?, 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn count_prefix(&self, prefix: impl AsRef<[u8]>) -> Result<u64> {
         self.count_bounds(Bounds::of_prefix(prefix.as_ref()), None)
     }
 
     /// How many entries have index keys below `index_key`. Costs what [`Index::count`] does.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.rank("Bo")?, 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn rank(&self, index_key: impl AsRef<[u8]>) -> Result<u64> {
         self.count(..index_key.as_ref())
     }
 
     /// The entry that has `n` entries before it, in the order of index keys. Costs what [`Index::count`] does.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.nth(2)?.expect("three entries").primary_key(), b"u3");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn nth(&self, n: u64) -> Result<Option<Hit>> {
         let state = self.read_state(None)?;
         let found = count::nth(self, &state, n)?;
@@ -249,6 +468,18 @@ impl Index {
     }
 
     /// How far its building is, which another thread does in [`Keyspace::create_index`] or [`Index::rebuild`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.progress().rows, 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn progress(&self) -> BuildProgress {
         let progress = &self.state.progress;
         // Relaxed: figures.
@@ -261,6 +492,19 @@ impl Index {
 
     /// Builds the index anew from the rows, on the caller's thread, with the extractor that it has. Until that is done
     /// there is no index to read; writes go on. Gives the handle of the new one.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let by_name = by_name.rebuild()?;
+    /// assert_eq!(by_name.count_all()?, 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn rebuild(&self) -> Result<Index> {
         let state = build::rebuild(self.core(), self.keyspace.state(), &self.state)?;
         Ok(Index::new(self.keyspace.clone(), state))
@@ -271,6 +515,19 @@ impl Index {
     ///
     /// Errors: `IndexUnavailable` without an extractor, and what reading reports. Entries that are wrong are no error,
     /// but in the report.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let report = by_name.verify()?;
+    /// assert!(report.is_right() && report.entries == 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn verify(&self) -> Result<IndexReport> {
         verify::verify(self)
     }

@@ -210,11 +210,27 @@ impl Keyspace {
     }
 
     /// The name.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// assert_eq!(users.name(), "default");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         &self.state.name
     }
 
     /// The options it was created with.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// assert_eq!(users.options().to_string(), "");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn options(&self) -> &KeyspaceOptions {
         &self.state.options
     }
@@ -242,12 +258,33 @@ impl Keyspace {
 
     /// Sets `key` to `value`, with the database's default durability. Visible to every read that starts after the
     /// return.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put("u1", "Ann")?;
+    /// users.put(7u64.to_be_bytes(), vec![0xff])?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "insert")]
+    #[doc(alias = "set")]
+    #[doc(alias = "Put")]
     #[inline]
     pub fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.write(ValueKind::Put, key.as_ref(), value.as_ref(), None)
     }
 
     /// Sets `key` to `value`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put_with("u1", "Ann", &sapwood::WriteOptions::sync())?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "put_opt")]
     pub fn put_with(
         &self,
         key: impl AsRef<[u8]>,
@@ -258,12 +295,33 @@ impl Keyspace {
     }
 
     /// Removes `key`, with the database's default durability. A key that is not there is no error.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.delete("u1")?;
+    /// assert!(users.get("u1")?.is_none());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "remove")]
+    #[doc(alias = "Delete")]
+    #[doc(alias = "del")]
     #[inline]
     pub fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         self.write(ValueKind::Delete, key.as_ref(), &[], None)
     }
 
     /// Removes `key`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.delete_with("u1", &sapwood::WriteOptions::sync())?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "delete_opt")]
     pub fn delete_with(&self, key: impl AsRef<[u8]>, options: &WriteOptions) -> Result<()> {
         self.write(ValueKind::Delete, key.as_ref(), &[], options.durability)
     }
@@ -319,12 +377,39 @@ impl Keyspace {
     /// The value of `key`, or `None`.
     ///
     /// Errors: [`ErrorKind::Corruption`] with file and offset if a block it needs is damaged.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// assert_eq!(users.get("u1")?.unwrap(), "Ann");
+    /// assert!(users.get("u9")?.is_none());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "Get")]
+    #[doc(alias = "get_pinned")]
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
         self.lookup(key.as_ref(), None, |found| found.to_slice())
     }
 
     /// The value of `key` as `snapshot` sees it.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let before = db.snapshot();
+    /// users.delete("u1")?;
+    /// assert_eq!(users.get_at("u1", &before)?.unwrap(), "Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn get_at(&self, key: impl AsRef<[u8]>, snapshot: &Snapshot) -> Result<Option<Slice>> {
         let sequence = self.core().sequence_of(snapshot)?;
         self.lookup(key.as_ref(), Some(sequence), |found| found.to_slice())
@@ -332,12 +417,38 @@ impl Keyspace {
 
     /// Calls `with` with the value of `key` in place, without a copy. Keep `with` short: memory that others have
     /// freed waits for it.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let letters = users.get_with("u1", |value| value.len())?;
+    /// assert_eq!(letters, Some(3));
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline]
     pub fn get_with<R>(&self, key: impl AsRef<[u8]>, with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         self.lookup(key.as_ref(), None, |found| with(found.bytes()))
     }
 
     /// Whether `key` has a value.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// assert!(users.contains_key("u1")? && !users.contains_key("u9")?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "exists")]
+    #[doc(alias = "has")]
+    #[doc(alias = "KeyMayExist")]
     #[inline]
     pub fn contains_key(&self, key: impl AsRef<[u8]>) -> Result<bool> {
         self.contains(key)
@@ -364,11 +475,33 @@ impl Keyspace {
     }
 
     /// Looks `key` up as [`Keyspace::get`] does, and tells what was looked at, what was passed over and why.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// println!("{}", users.explain_get("u1")?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn explain_get(&self, key: impl AsRef<[u8]>) -> Result<Explain> {
         explain::get(self.core(), &self.state, key.as_ref(), None)
     }
 
     /// [`Keyspace::explain_get`] for the state that `snapshot` sees.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// println!("{}", users.explain_get_at("u1", &db.snapshot())?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn explain_get_at(&self, key: impl AsRef<[u8]>, snapshot: &Snapshot) -> Result<Explain> {
         let sequence = self.core().sequence_of(snapshot)?;
         explain::get(self.core(), &self.state, key.as_ref(), Some(sequence))
@@ -376,6 +509,21 @@ impl Keyspace {
 
     /// The values of several keys, all of one state of the database, in the order of `keys`. In one call, some dozens of
     /// keys cost less than as many gets do: they wait for memory at the same time.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let values = users.multi_get(&["u1", "u9", "u2"])?;
+    /// assert_eq!(values[0].as_ref().unwrap(), "Ann");
+    /// assert!(values[1].is_none());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "MultiGet")]
+    #[doc(alias = "get_many")]
     pub fn multi_get<K: AsRef<[u8]>>(&self, keys: &[K]) -> Result<Vec<Option<Slice>>> {
         let core = self.core();
         core.check_open()?;
@@ -388,6 +536,19 @@ impl Keyspace {
     /// the order of `keys`. What `with` sees lies in shared memory that cannot be reused meanwhile, so keep it short.
     ///
     /// Errors: those of a get. `with` has been called for the keys before the one that failed.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let mut found = Vec::new();
+    /// users.multi_get_with(&["u1", "u9"], |key, value| found.push((key.to_string(), value.map(<[u8]>::len))))?;
+    /// assert_eq!(found, [("u1".to_string(), Some(3)), ("u9".to_string(), None)]);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn multi_get_with<K: AsRef<[u8]>>(
         &self,
         keys: &[K],
@@ -414,6 +575,21 @@ impl Keyspace {
     /// Errors: `InvalidArgument` for a definition that cannot be, or if an index key of a row is too long;
     /// `UniqueViolation` if the index is unique and the rows are not; and those of writes. Then there is no index of
     /// this name.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::IndexOptions;
+    ///
+    /// let by_name = users.create_index("by_name", IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.get("Bo").next().unwrap()?.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "secondary index")]
     pub fn create_index(&self, name: &str, options: IndexOptions) -> Result<Index> {
         self.state.check_alive()?;
         let state = build::create(self.core(), &self.state, name, &options)?;
@@ -423,6 +599,18 @@ impl Keyspace {
     /// The secondary index `name`, to be read. It need not have its extractor yet.
     ///
     /// Errors: `NotFound` if there is none.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(users.index("by_name")?.count_all()?, 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn index(&self, name: &str) -> Result<Index> {
         self.state.check_alive()?;
         let state = self.core().manifest_state(|state| {
@@ -435,6 +623,18 @@ impl Keyspace {
     }
 
     /// The names of the indexes, sorted.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(users.list_indexes()?, ["by_name"]);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn list_indexes(&self) -> Result<Vec<String>> {
         self.state.check_alive()?;
         let mut names: Vec<String> = self.core().manifest_state(|state| {
@@ -448,6 +648,19 @@ impl Keyspace {
     /// Drops an index with all its entries, durably. Handles of it give errors from then on.
     ///
     /// Errors: `NotFound` if there is none, and those of writes.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// users.drop_index("by_name")?;
+    /// assert!(users.index("by_name").is_err());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn drop_index(&self, name: &str) -> Result<()> {
         self.state.check_alive()?;
         let _call = self.core().enter(false)?;
@@ -455,17 +668,64 @@ impl Keyspace {
     }
 
     /// All entries, as they are now.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// for entry in users.iter().rev().limit(2) {
+    ///     let entry = entry?;
+    ///     println!("{} = {}", entry.key().escape_ascii(), entry.value()?.escape_ascii());
+    /// }
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "NewIterator")]
+    #[doc(alias = "iterator")]
+    #[doc(alias = "scan")]
     pub fn iter(&self) -> Iter {
         Iter::new(self, Bound::Unbounded, Bound::Unbounded)
     }
 
     /// The entries whose keys lie in `range`, such as `"a".."m"`, `&key..` or `..`, as they are now.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use std::ops::Bound;
+    ///
+    /// assert_eq!(users.range("u2"..).count(), 2);
+    /// assert_eq!(users.range(..="u2").count(), 2);
+    /// assert_eq!(users.range((Bound::Excluded("u1"), Bound::Unbounded)).count(), 2);
+    /// assert_eq!(users.range(..).count(), 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn range<K>(&self, range: impl crate::KeyRange<K>) -> Iter {
         let (lower, upper) = range.bounds();
         Iter::new(self, lower, upper)
     }
 
     /// The entries whose keys start with `prefix`, as they are now.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// assert_eq!(users.prefix("u").count(), 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "prefix_iterator")]
+    #[doc(alias = "scan_prefix")]
+    #[doc(alias = "prefix_iter")]
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         let prefix = prefix.as_ref();
         let bound = if planted::is(Bug::PrefixBound) { Bound::Included } else { Bound::Excluded };
@@ -474,11 +734,43 @@ impl Keyspace {
     }
 
     /// A cursor on the latest state, not positioned.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let mut cursor = users.cursor()?;
+    /// cursor.seek("u2")?;
+    /// while cursor.valid() {
+    ///     println!("{}", cursor.key().escape_ascii());
+    ///     cursor.next()?;
+    /// }
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "raw_iterator")]
     pub fn cursor(&self) -> Result<Cursor> {
         self.open_cursor(None)
     }
 
     /// A cursor on the state that `snapshot` sees, not positioned.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let before = db.snapshot();
+    /// users.delete("u1")?;
+    /// let mut cursor = users.cursor_at(&before)?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn cursor_at(&self, snapshot: &Snapshot) -> Result<Cursor> {
         self.open_cursor(Some(snapshot))
     }
@@ -492,6 +784,19 @@ impl Keyspace {
     /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes
     /// first. Returns when the range is done. If it is all, the indexes are settled as well. [`Keyspace::compact`] is
     /// the call for that; where the compiler cannot tell the type of the ends, name it (`compact_range::<&[u8]>(..)`).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// users.compact_range("u1".."u2")?;
+    /// users.compact_range::<&[u8]>(..)?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "CompactRange")]
     pub fn compact_range<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<()> {
         self.state.check_alive()?;
         let (lower, upper) = owned_bounds(range);
@@ -515,17 +820,56 @@ impl Keyspace {
     }
 
     /// [`Keyspace::compact_range`] of everything, the indexes included.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// users.compact()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn compact(&self) -> Result<()> {
         self.compact_range::<&[u8]>(..)
     }
 
     /// [`Keyspace::approximate_size`] of everything.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// db.flush()?;
+    /// assert!(users.approximate_bytes()? > 0);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "disk_space")]
+    #[doc(alias = "size_on_disk")]
     pub fn approximate_bytes(&self) -> Result<u64> {
         self.approximate_size::<&[u8]>(..)
     }
 
     /// About how many bytes the entries of `range` take in tables. Costs a few index lookups. Where the compiler cannot
     /// tell the type of the ends, name it (`approximate_size::<&[u8]>(..)`).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// db.flush()?;
+    /// let bytes = users.approximate_size("u1".."u3")?;
+    /// # let _ = bytes;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "GetApproximateSizes")]
     pub fn approximate_size<K: AsRef<[u8]>>(&self, range: impl RangeBounds<K>) -> Result<u64> {
         let (lower, upper) = owned_bounds(range);
         let core = self.core();

@@ -27,6 +27,9 @@
 //! # }
 //! ```
 //!
+//! The module [`guide`] has recipes (time to live, counters, queues, retention), what blocks and how to call it from an async
+//! program, what the database asks of the process and the directory, and what calls of other engines are named here.
+//!
 //! # Threads
 //!
 //! [`Db`] and [`Keyspace`] are cheap to clone and can be used from any number of threads at once; readers take no
@@ -47,16 +50,20 @@ mod key_range;
 mod auto_traits;
 #[cfg(feature = "serde")]
 mod serialize;
-pub mod options;
-pub mod db;
-pub mod keyspace;
-pub mod write;
+mod options;
+mod db;
+mod keyspace;
+mod write;
 mod wal;
+// Programs have used the names of its reports by this path.
+#[doc(hidden)]
 pub mod read;
-pub mod index;
+mod index;
 mod background;
 mod manifest;
 mod recovery;
+// As above.
+#[doc(hidden)]
 pub mod stats;
 #[cfg(feature = "sim")]
 mod structure;
@@ -103,6 +110,8 @@ pub use sapwood_storage::sim;
 pub use stats::{Health, KeyspaceStats, LevelStats, Memory, StallStats, Stats, TreeStats};
 pub use write::Commit;
 pub use write::batch::WriteBatch;
+
+pub mod guide;
 
 /// What [`Env`] is made of, for a file system of your own ([`Env::with_file_system`]) and threads on its machine.
 pub mod env {

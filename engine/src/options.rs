@@ -12,6 +12,7 @@ use std::time::Duration;
 /// The state after a crash is a prefix of the history of commits, except that commits with [`Durability::None`] can be
 /// missing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Durability {
     /// The log is left out: the write survives once its memtable was flushed. For data that can be made again. A write
     /// to a keyspace that has a strict or unique index is logged all the same, as with `Buffered`.
@@ -68,12 +69,37 @@ pub struct WriteOptions {
 
 impl WriteOptions {
     /// Waits until the write survives a power loss.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// users.put_with("u1", "Ann", &sapwood::WriteOptions::sync())?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn sync() -> WriteOptions {
         WriteOptions { durability: Some(Durability::Sync) }
     }
 }
 
-/// Settings that most programs leave alone.
+/// Settings that most programs leave alone: [`DbBuilder::advanced`](crate::DbBuilder::advanced) takes a closure that changes
+/// some of them.
+///
+/// ```
+/// use sapwood::{AdvancedOptions, Codec, Db};
+///
+/// # let folder = tempfile::tempdir().unwrap();
+/// let db = Db::builder(folder.path().join("data"))
+///     .advanced(|options| {
+///         options.last_level_compression = Some(Codec::Lz4);
+///         options.block_bytes = 16 << 10;
+///     })
+///     .open()?;
+/// // As a literal. More fields may come: end it with `..AdvancedOptions::default()`.
+/// let options = AdvancedOptions { block_bytes: 16 << 10, ..AdvancedOptions::default() };
+/// # let _ = (db, options);
+/// # Ok::<(), sapwood::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct AdvancedOptions {
     /// Bytes of the buffer cache. By default what `memory_budget` leaves: see `DbBuilder::memory_budget`.

@@ -7,12 +7,12 @@
 //!    instead of one each.
 //! 5. Look into the memtables, newest first: filter, skiplist.
 //! 6. Ask the runs, newest first: filter, index, block in the cache or from the file. The first hit answers.
-pub mod cursor;
+pub(crate) mod cursor;
 pub mod explain;
-pub mod iterator;
+pub(crate) mod iterator;
 pub(crate) mod keyspace_views;
-pub mod slice;
-pub mod snapshot;
+pub(crate) mod slice;
+pub(crate) mod snapshot;
 pub(crate) mod state;
 pub(crate) mod super_version;
 pub(crate) mod vacancy;

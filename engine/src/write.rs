@@ -57,6 +57,17 @@ impl Commit {
     }
 
     /// The sequence number of the first operation. Numbers grow from commit to commit, with gaps.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// let commit = batch.commit()?;
+    /// assert!(commit.sequence() <= db.snapshot().sequence());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn sequence(&self) -> SequenceNumber {
         self.sequence
     }
@@ -65,6 +76,17 @@ impl Commit {
     /// flush saves it.)
     ///
     /// Errors: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// batch.commit()?.wait_durable()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "sync")]
     pub fn wait_durable(self) -> Result<()> {
         let core = &self.db.core;
         // What is durable already needs nothing of a database that is being closed.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 /// How the blocks of a table are compressed. A block that would save less than an eighth stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Codec {
     /// Not at all: the block on disk is the block in the cache.
     #[default]
@@ -63,6 +64,7 @@ impl FromStr for Codec {
 
 /// The filter that tells most absent keys without a look at a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FilterKind {
     /// No filter: every lookup goes to a block.
     None,

@@ -1,6 +1,6 @@
 //! What reads report of themselves: the answer is the one of the ordinary read, and each source says what came of it.
-use sapwood::read::explain::{Outcome, Place};
 use sapwood::{Builtin, Db, Explain, Field, IndexOptions, KeyKind};
+use sapwood::{ExplainedOutcome as Outcome, ExplainedPlace as Place};
 use sapwood_tests::harness::small;
 
 fn outcomes(explain: &Explain) -> Vec<Outcome> {

@@ -16,6 +16,7 @@ pub const MAX_POINTER_TOKENS: usize = 32;
 
 /// One secondary index.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IndexDefinition {
     /// Its name, 1 to 255 bytes, unique in its keyspace.
     pub name: String,
@@ -31,6 +32,7 @@ pub struct IndexDefinition {
 
 /// Where index keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ExtractorSpec {
     /// Code of the application.
     Custom {
@@ -45,6 +47,7 @@ pub enum ExtractorSpec {
 ///
 /// Total: a row that does not have the field, or has something else there, gets no entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Builtin {
     /// What becomes the index key. A JSON array gives one for each element.
     pub key: Field,
@@ -57,6 +60,7 @@ pub struct Builtin {
 
 /// A part of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Field {
     /// Which half of the row.
     pub part: RowPart,
@@ -75,6 +79,7 @@ pub enum RowPart {
 
 /// Where in a half of a row a field is.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// All of it.
     Whole,
@@ -98,6 +103,7 @@ pub enum Place {
 
 /// How a field becomes an index key. All but [`KeyKind::Bytes`] become what `sapwood_base::ordered` writes for the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KeyKind {
     /// The bytes as they are; of JSON, the content of a string, unescaped.
     Bytes,
@@ -121,6 +127,7 @@ pub enum KeyKind {
 /// How an index follows changes of rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Maintenance {
     /// A write reads nothing; stale entries are recognised by queries, and cleaned by flushes and compactions.
     #[default]
@@ -130,6 +137,20 @@ pub enum Maintenance {
     Strict = 1,
     /// The application promises that rows with keys are neither changed nor removed.
     InsertOnly = 2,
+}
+
+impl IndexDefinition {
+    /// A definition of all its parts.
+    #[doc(hidden)]
+    pub fn new(
+        name: impl Into<String>,
+        keyspace: KeyspaceId,
+        extractor: ExtractorSpec,
+        unique: bool,
+        maintenance: Maintenance,
+    ) -> IndexDefinition {
+        IndexDefinition { name: name.into(), keyspace, extractor, unique, maintenance }
+    }
 }
 
 impl Field {

@@ -282,6 +282,22 @@ impl IndexCursor {
     }
 
     /// Whether the cursor stands on an entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// assert!(!cursor.valid());
+    /// cursor.seek_to_first()?;
+    /// assert!(cursor.valid());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "is_valid")]
     #[inline]
     pub fn valid(&self) -> bool {
         match &self.inner {
@@ -310,18 +326,60 @@ impl IndexCursor {
     /// The index key: a copy only if it has bytes 0 or 1. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
     ///
     /// Errors: `Corruption` if it is not what an index key is written as.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(&*cursor.index_key()?, b"Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline]
     pub fn index_key(&self) -> Result<Cow<'_, [u8]>> {
         self.split().index_key()
     }
 
     /// The primary key. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek("Bo")?;
+    /// assert_eq!(cursor.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline]
     pub fn primary_key(&self) -> &[u8] {
         self.split().primary_key
     }
 
     /// The covering bytes. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.covering(), b"");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline]
     pub fn covering(&self) -> &[u8] {
         match &self.inner {
@@ -335,18 +393,60 @@ impl IndexCursor {
     ///
     /// Errors: `Corruption` with file and offset if a page or block that it needs is damaged. The same holds for every
     /// move; the cursor is not valid then.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.primary_key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn seek_to_first(&mut self) -> Result<()> {
         let lower = self.bounds.lower.clone();
         self.seek_from(lower.as_deref().unwrap_or_default())
     }
 
     /// Moves to the last entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_to_last()?;
+    /// assert_eq!(cursor.primary_key(), b"u3");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn seek_to_last(&mut self) -> Result<()> {
         let upper = self.bounds.upper.clone();
         self.seek_back_from(upper.as_deref())
     }
 
     /// Moves to the first entry whose index key is `index_key` or above it.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek("B")?;
+    /// assert_eq!(cursor.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn seek(&mut self, index_key: impl AsRef<[u8]>) -> Result<()> {
         let mut target = Vec::new();
         put_bound_at(&mut target, index_key.as_ref());
@@ -354,6 +454,20 @@ impl IndexCursor {
     }
 
     /// Moves to the last entry whose index key is `index_key` or below it.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_for_prev("B")?;
+    /// assert_eq!(cursor.primary_key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn seek_for_prev(&mut self, index_key: impl AsRef<[u8]>) -> Result<()> {
         let mut target = Vec::new();
         put_bound_after(&mut target, index_key.as_ref());
@@ -444,6 +558,21 @@ impl IndexCursor {
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_to_first()?;
+    /// cursor.next()?;
+    /// assert_eq!(cursor.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[expect(
         clippy::should_implement_trait,
         reason = "`next` beside `prev` is what a cursor's moves are called"
@@ -471,6 +600,21 @@ impl IndexCursor {
 
     /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
     /// valid.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// # let mut cursor = by_name.cursor::<&[u8]>(..)?;
+    /// cursor.seek_to_last()?;
+    /// cursor.prev()?;
+    /// assert_eq!(cursor.primary_key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
         match &mut self.inner {

@@ -52,24 +52,49 @@ impl fmt::Debug for Emit<'_> {
 
 impl Emit<'_> {
     /// Emits an index key: bytes that compare as the index shall be sorted.
+    ///
+    /// ```
+    /// let words = sapwood::IndexOptions::new(|_key, value, emit| {
+    ///     for word in value.split(|byte| *byte == b' ') {
+    ///         emit.key(word);
+    ///     }
+    /// });
+    /// # let _ = words;
+    /// ```
     #[inline]
     pub fn key(&mut self, index_key: impl AsRef<[u8]>) {
         self.entry(index_key, []);
     }
 
     /// Emits an index key with covering bytes (at most 16 MiB), which a query gets without reading the row.
+    ///
+    /// ```
+    /// let by_length = sapwood::IndexOptions::new(|_key, value, emit| emit.entry([value.len() as u8], value));
+    /// # let _ = by_length;
+    /// ```
     #[inline]
     pub fn entry(&mut self, index_key: impl AsRef<[u8]>, covering: impl AsRef<[u8]>) {
         self.buffer.push(index_key.as_ref(), self.primary_key, covering.as_ref());
     }
 
     /// Emits a number, string or tuple in its order-preserving form (`sapwood::ordered`).
+    ///
+    /// ```
+    /// let by_length = sapwood::IndexOptions::new(|_key, value, emit| emit.value(&(value.len() as u64)));
+    /// # let _ = by_length;
+    /// ```
     #[inline]
     pub fn value<T: Ordered + ?Sized>(&mut self, value: &T) {
         self.value_entry(value, []);
     }
 
     /// Emits a number, string or tuple in its order-preserving form, with covering bytes.
+    ///
+    /// ```
+    /// let by_length =
+    ///     sapwood::IndexOptions::new(|_key, value, emit| emit.value_entry(&(value.len() as u64), value));
+    /// # let _ = by_length;
+    /// ```
     pub fn value_entry<T: Ordered + ?Sized>(&mut self, value: &T, covering: impl AsRef<[u8]>) {
         self.with_scratch(covering.as_ref(), |scratch| {
             value.put_ordered(scratch);

@@ -45,16 +45,57 @@ impl Hit {
     }
 
     /// The index key.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let hit = by_name.iter().next().expect("three entries")?;
+    /// assert_eq!(hit.index_key(), b"Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn index_key(&self) -> &[u8] {
         &self.bytes[..self.index_key_end as usize]
     }
 
     /// The key of the row.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let hit = by_name.get("Ann").next().expect("she is there")?;
+    /// assert_eq!(hit.primary_key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn primary_key(&self) -> &[u8] {
         &self.bytes[self.index_key_end as usize..self.primary_key_end as usize]
     }
 
     /// What the extractor stored beside the index key.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::IndexOptions;
+    ///
+    /// let lengths = users.create_index("lengths", IndexOptions::new(|_key, value, emit| emit.entry([value.len() as u8], value)))?;
+    /// let hit = lengths.get([3]).next().expect("Ann")?;
+    /// assert_eq!(hit.covering(), b"Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn covering(&self) -> &[u8] {
         &self.bytes[self.primary_key_end as usize..]
     }
@@ -62,6 +103,19 @@ impl Hit {
     /// The value of the row, in the state that the entry was read from.
     ///
     /// Errors: `Corruption` if a block that it needs is damaged, or if there is no such row.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let hit = by_name.get("Bo").next().expect("he is there")?;
+    /// assert_eq!(hit.record()?, "Bo");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn record(&self) -> Result<Slice> {
         let State { view, sequence, .. } = &self.state;
         let guard = crossbeam_epoch::pin();
@@ -117,6 +171,20 @@ impl IndexIter {
     }
 
     /// Reads the state that `snapshot` sees.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let before = db.snapshot();
+    /// users.delete("u1")?;
+    /// assert_eq!(by_name.iter().at(&before).count(), 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn at(mut self, snapshot: &Snapshot) -> IndexIter {
         // The view of the creation may be older than the snapshot; and the index may not have been complete yet.
         self.state = match &self.state {
@@ -127,12 +195,37 @@ impl IndexIter {
     }
 
     /// Ends after `count` items.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// assert_eq!(by_name.iter().limit(2).count(), 2);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn limit(mut self, count: usize) -> IndexIter {
         self.limit = count;
         self
     }
 
     /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings can follow.)
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// let last = by_name.iter().rev().next().expect("three entries")?;
+    /// assert_eq!(last.index_key(), b"Cy");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn rev(mut self) -> IndexIter {
         self.reversed = !self.reversed;
         self
@@ -141,11 +234,35 @@ impl IndexIter {
     /// Reads the entries to their end, or to the limit, and tells what was looked at.
     ///
     /// Errors: the first one that the iterator meets.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// println!("{}", by_name.range("B"..).explain()?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn explain(self) -> Result<Explain> {
         self.explain_it(false)
     }
 
     /// [`IndexIter::explain`], with the row of each entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// println!("{}", by_name.range("B"..).explain_with_rows()?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn explain_with_rows(self) -> Result<Explain> {
         self.explain_it(true)
     }

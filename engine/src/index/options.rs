@@ -57,11 +57,47 @@ impl IndexOptions {
     }
 
     /// [`IndexOptions::new`] for a type of your own that implements [`Extractor`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::{Emit, Extractor, IndexOptions};
+    ///
+    /// /// The first so many bytes of the value.
+    /// struct First(usize);
+    ///
+    /// impl Extractor for First {
+    ///     fn extract(&self, _key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
+    ///         emit.key(&value[..value.len().min(self.0)]);
+    ///     }
+    /// }
+    ///
+    /// let by_initial = users.create_index("by_initial", IndexOptions::from_extractor(First(1)))?;
+    /// assert_eq!(by_initial.get("B").count(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn from_extractor(extractor: impl Extractor) -> IndexOptions {
         IndexOptions::from(Source::Custom { extractor: Arc::new(extractor), version: 1 })
     }
 
     /// Keys are a part of key or value. Such an index needs no code, and is kept up by every program.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// use sapwood::{Builtin, Field, IndexOptions, KeyKind};
+    ///
+    /// let city = Builtin::new(Field::value().pointer("/address/city"), KeyKind::Bytes);
+    /// let by_city = users.create_index("by_city", IndexOptions::builtin(city))?;
+    /// users.put("u1", r#"{"name": "Ann", "address": {"city": "Oslo"}}"#)?;
+    /// assert_eq!(by_city.get("Oslo").count(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn builtin(builtin: Builtin) -> IndexOptions {
         IndexOptions::from(Source::Builtin(builtin))
     }
@@ -77,6 +113,20 @@ impl IndexOptions {
 
     /// The version of the code. If it is not the one that the index was built with, the index is built anew. Of no
     /// effect on a built-in extractor, which is compared as a whole.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::IndexOptions;
+    ///
+    /// let options = IndexOptions::new(|_key, value, emit| emit.key(value.to_ascii_lowercase())).version(2);
+    /// assert_eq!(users.create_index("by_name", options)?.get("ann").count(), 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn version(mut self, number: u64) -> IndexOptions {
         if let Source::Custom { version, .. } = &mut self.source {
             *version = number;
@@ -87,18 +137,60 @@ impl IndexOptions {
     /// Whether two rows may not have the same index key. A write that would make it so is refused with
     /// [`ErrorKind::UniqueViolation`](crate::ErrorKind::UniqueViolation). Such a write asks the index first, and is in the
     /// log also with [`Durability::None`](crate::Durability::None).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::{ErrorKind, IndexOptions};
+    ///
+    /// users.create_index("by_name", IndexOptions::new(|_key, value, emit| emit.key(value)).unique(true))?;
+    /// assert_eq!(users.put("u9", "Ann").unwrap_err().kind(), ErrorKind::UniqueViolation);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn unique(mut self, unique: bool) -> IndexOptions {
         self.unique = unique;
         self
     }
 
     /// How the index follows changes of rows; [`Maintenance::Deferred`] if not set.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::{IndexOptions, Maintenance};
+    ///
+    /// let options = IndexOptions::new(|_key, value, emit| emit.key(value)).maintenance(Maintenance::Strict);
+    /// users.create_index("by_name", options)?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn maintenance(mut self, maintenance: Maintenance) -> IndexOptions {
         self.maintenance = maintenance;
         self
     }
 
     /// How many bytes of rows a second an online build reads at most; no limit if not set.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// use sapwood::IndexOptions;
+    ///
+    /// let options = IndexOptions::new(|_key, value, emit| emit.key(value)).build_bytes_per_second(50 << 20);
+    /// users.create_index("by_name", options)?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn build_bytes_per_second(mut self, bytes: u64) -> IndexOptions {
         self.build_bytes_per_second = Some(bytes.max(1));
         self
@@ -110,16 +202,11 @@ impl IndexOptions {
 
     /// The definition for the MANIFEST.
     pub(crate) fn definition(&self, name: &str, keyspace: KeyspaceId) -> Result<IndexDefinition> {
-        let definition = IndexDefinition {
-            name: name.to_string(),
-            keyspace,
-            extractor: match &self.source {
-                Source::Custom { version, .. } => ExtractorSpec::Custom { version: *version },
-                Source::Builtin(builtin) => ExtractorSpec::Builtin(builtin.clone()),
-            },
-            unique: self.unique,
-            maintenance: self.maintenance,
+        let extractor = match &self.source {
+            Source::Custom { version, .. } => ExtractorSpec::Custom { version: *version },
+            Source::Builtin(builtin) => ExtractorSpec::Builtin(builtin.clone()),
         };
+        let definition = IndexDefinition::new(name, keyspace, extractor, self.unique, self.maintenance);
         definition.validate()?;
         Ok(definition)
     }

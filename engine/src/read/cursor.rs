@@ -325,12 +325,40 @@ impl Cursor {
     }
 
     /// Whether the cursor stands on an entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// assert!(!cursor.valid());
+    /// cursor.seek_to_first()?;
+    /// assert!(cursor.valid());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "is_valid")]
     #[inline(always)]
     pub fn valid(&self) -> bool {
         self.state != State::Nowhere
     }
 
     /// The key. REQUIRES: [`Cursor::valid`] (empty otherwise).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek("u2")?;
+    /// assert_eq!(cursor.key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline(always)]
     pub fn key(&self) -> &[u8] {
         match self.state {
@@ -341,6 +369,19 @@ impl Cursor {
     }
 
     /// The value, without a copy. REQUIRES: [`Cursor::valid`] (empty otherwise).
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek("u2")?;
+    /// assert_eq!(cursor.value(), b"Bo");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline(always)]
     pub fn value(&self) -> &[u8] {
         match self.state {
@@ -360,6 +401,21 @@ impl Cursor {
     }
 
     /// Moves to the first entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek_to_first()?;
+    /// assert_eq!(cursor.key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "first")]
+    #[doc(alias = "SeekToFirst")]
     pub fn seek_to_first(&mut self) -> Result<()> {
         match self.range.lower.clone() {
             Some(lower) => self.seek_from(&lower),
@@ -373,12 +429,42 @@ impl Cursor {
     }
 
     /// Moves to the last entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek_to_last()?;
+    /// assert_eq!(cursor.key(), b"u3");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "last")]
+    #[doc(alias = "SeekToLast")]
     pub fn seek_to_last(&mut self) -> Result<()> {
         let upper = self.range.upper.clone();
         self.seek_back_from(upper.as_deref())
     }
 
     /// Moves to the first entry whose key is `>= target`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek("u15")?;
+    /// assert_eq!(cursor.key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "lower_bound")]
+    #[doc(alias = "Seek")]
     pub fn seek(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
         let target = target.as_ref();
         if self.range.is_below(target) {
@@ -388,12 +474,39 @@ impl Cursor {
     }
 
     /// Moves to the last entry whose key is `<= target`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek_for_prev("u15")?;
+    /// assert_eq!(cursor.key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "SeekForPrev")]
     pub fn seek_for_prev(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
         // The next key that there can be. Looking for the target itself first would mean to go forward from there.
         self.seek_before([target.as_ref(), &[0]].concat())
     }
 
     /// Moves to the last entry whose key is `< target`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek_before("u2")?;
+    /// assert_eq!(cursor.key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn seek_before(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
         let target = target.as_ref();
         if self.range.is_above(target) {
@@ -453,6 +566,20 @@ impl Cursor {
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek_to_first()?;
+    /// cursor.next()?;
+    /// assert_eq!(cursor.key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[expect(
         clippy::should_implement_trait,
         reason = "`next` beside `prev` is what a cursor's moves are called"
@@ -508,6 +635,20 @@ impl Cursor {
 
     /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
     /// valid.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let mut cursor = users.cursor()?;
+    /// cursor.seek_to_last()?;
+    /// cursor.prev()?;
+    /// assert_eq!(cursor.key(), b"u2");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
         if self.state == State::BackwardSingle && self.plain > 0 {

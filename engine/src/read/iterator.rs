@@ -23,11 +23,35 @@ pub struct Entry {
 
 impl Entry {
     /// The key.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let first = users.iter().next().expect("three rows")?;
+    /// assert_eq!(first.key(), b"u1");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
     /// The key, without a copy.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let keys: Vec<Vec<u8>> = users.iter().keys_only().map(|entry| Ok(entry?.into_key())).collect::<sapwood::Result<_>>()?;
+    /// assert_eq!(keys.len(), 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn into_key(self) -> Vec<u8> {
         self.key
     }
@@ -35,11 +59,35 @@ impl Entry {
     /// The value.
     ///
     /// Errors: `InvalidArgument` if the iterator reads [`Iter::keys_only`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let first = users.iter().next().expect("three rows")?;
+    /// assert_eq!(first.value()?, "Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn value(&self) -> Result<Slice> {
         self.value.clone().ok_or_else(|| Error::invalid_argument(NOT_READ))
     }
 
     /// Key and value; of an iterator that reads [`Iter::keys_only`], no bytes in place of the value.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let (key, value) = users.iter().next().expect("three rows")?.into_parts();
+    /// assert_eq!((&key[..], &value[..]), (&b"u1"[..], &b"Ann"[..]));
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn into_parts(self) -> (Vec<u8>, Slice) {
         (self.key, self.value.unwrap_or_default())
     }
@@ -94,6 +142,19 @@ impl Iter {
     }
 
     /// Reads the state that `snapshot` sees.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let before = db.snapshot();
+    /// users.delete("u1")?;
+    /// assert_eq!(users.iter().at(&before).count(), 3);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn at(mut self, snapshot: &Snapshot) -> Iter {
         // The view of the creation may be older than the snapshot.
         self.state = self.state.and_then(|state| {
@@ -105,12 +166,38 @@ impl Iter {
     }
 
     /// Ends after `count` items.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// assert_eq!(users.iter().limit(2).count(), 2);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "take")]
     pub fn limit(mut self, count: usize) -> Iter {
         self.limit = count;
         self
     }
 
     /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings can follow.)
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let last = users.iter().rev().next().expect("three rows")?;
+    /// assert_eq!(last.key(), b"u3");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "reverse")]
+    #[doc(alias = "backward")]
     pub fn rev(mut self) -> Iter {
         self.reversed = !self.reversed;
         self
@@ -128,6 +215,19 @@ impl Iter {
     }
 
     /// Reads no values: [`Entry::value`] is an error then.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let entry = users.iter().keys_only().next().expect("three rows")?;
+    /// assert!(entry.key() == b"u1" && entry.value().is_err());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "keys")]
     pub fn keys_only(mut self) -> Iter {
         self.keys_only = true;
         self
@@ -136,6 +236,17 @@ impl Iter {
     /// Reads the range to its end, or to the limit, and tells what was looked at.
     ///
     /// Errors: the first one that the iterator meets; `Closed` if the database is no longer open.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// println!("{}", users.range("u1".."u3").explain()?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn explain(self) -> Result<Explain> {
         let state = match &self.state {
             Ok(state) => state.clone(),

@@ -71,6 +71,18 @@ impl Slice {
     }
 
     /// The same bytes, in memory that holds nothing else.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let kept = users.get("u1")?.expect("it is there").detach();
+    /// assert_eq!(kept, "Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn detach(self) -> Slice {
         match self.0 {
             Repr::Pinned(_) | Repr::Part(..) => Slice::copied(&self),
@@ -79,6 +91,18 @@ impl Slice {
     }
 
     /// The bytes in a vector of their own.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// let owned: Vec<u8> = users.get("u1")?.expect("it is there").into_vec();
+    /// assert_eq!(owned, b"Ann");
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     #[doc(alias = "to_owned")]
     pub fn into_vec(self) -> Vec<u8> {
         self.to_vec()

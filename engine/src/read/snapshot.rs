@@ -47,6 +47,16 @@ impl Snapshot {
     }
 
     /// The last operation that it sees.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let before = db.snapshot();
+    /// users.put("u1", "Ann")?;
+    /// assert!(db.snapshot().sequence() > before.sequence());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn sequence(&self) -> SequenceNumber {
         self.inner.sequence
     }

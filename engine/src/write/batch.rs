@@ -51,6 +51,18 @@ impl WriteBatch {
     }
 
     /// Sets `key` to `value`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann").put(&users, "u2", "Bo");
+    /// batch.commit()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "insert")]
+    #[doc(alias = "set")]
     pub fn put(
         &mut self,
         keyspace: &Keyspace,
@@ -61,6 +73,17 @@ impl WriteBatch {
     }
 
     /// Removes `key`.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.delete(&users, "u1");
+    /// batch.commit()?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "remove")]
     pub fn delete(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut WriteBatch {
         self.add(keyspace, ValueKind::Delete, key.as_ref(), &[])
     }
@@ -98,21 +121,62 @@ impl WriteBatch {
     }
 
     /// Operations in the batch.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann").delete(&users, "u2");
+    /// assert_eq!(batch.len(), 2);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "count")]
     pub fn len(&self) -> usize {
         self.operations
     }
 
     /// Whether the batch has no operation.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// assert!(db.batch().is_empty());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.operations == 0
     }
 
     /// Bytes that the batch takes in the log.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// assert!(batch.size_bytes() >= 5);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn size_bytes(&self) -> usize {
         self.record.len()
     }
 
     /// Takes all operations out.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann").clear();
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "reset")]
+    #[doc(alias = "rollback")]
     pub fn clear(&mut self) {
         self.record.truncate(HEADER_BYTES);
         self.operations = 0;
@@ -122,16 +186,50 @@ impl WriteBatch {
     }
 
     /// Applies the batch with the database's default durability.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// batch.commit()?;
+    /// assert!(batch.is_empty());
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "write")]
+    #[doc(alias = "Write")]
     pub fn commit(&mut self) -> Result<Commit> {
         self.commit_with(&WriteOptions::default())
     }
 
     /// Applies the batch with a durability of its own.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// batch.commit_durable(sapwood::Durability::Sync)?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
     pub fn commit_durable(&mut self, durability: Durability) -> Result<Commit> {
         self.commit_with(&WriteOptions { durability: Some(durability) })
     }
 
     /// Applies the batch.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// batch.commit_with(&sapwood::WriteOptions::sync())?;
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    #[doc(alias = "write_opt")]
     pub fn commit_with(&mut self, options: &WriteOptions) -> Result<Commit> {
         if let Some(error) = self.refused.take() {
             self.clear();

@@ -8,8 +8,8 @@
 use crate::harness::{builder, eventually, plant, within};
 use crate::sim::arguments::{Command, Run, Settings};
 use sapwood::{
-    BackgroundStep, Builtin, Db, Durability, Env, ErrorKind, Field, IndexOptions, KeyKind, KeyspaceOptions,
-    Maintenance, WriteOptions,
+    BackgroundStep, Builtin, Db, DbBuilder, Durability, Env, Error, ErrorKind, Field, IndexOptions, KeyKind,
+    KeyspaceOptions, Maintenance, Result, WriteOptions,
 };
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
@@ -173,6 +173,12 @@ pub const PROBES: &[Probe] = &[
         asks: "does a walk through an index see its own tree when others are written?",
         run: index_pages,
     },
+    Probe {
+        name: "index-named",
+        asks: "is an index that an opening names there, and one that it leaves out noticed?",
+        run: index_named,
+    },
+    Probe { name: "pause-guard", asks: "does background work go on after a pause?", run: pause_guard },
     Probe { name: "inserting-together", asks: "are keys found while others are inserted?", run: inserting },
 ];
 
@@ -693,6 +699,51 @@ fn index_log() {
     let index = db.default_keyspace().create_index("first", strict()).expect("it is there");
     let report = index.verify().expect("read");
     assert!(report.is_right(), "the index has what its row does not say: {report:?}");
+}
+
+/// Openings that name indexes: one that is there, one that is not, none of two.
+fn index_named() {
+    let (mut env, mut fs) = Env::sim_manual(1);
+    let second_byte = || IndexOptions::new(|_key, value, emit| emit.key(&value[1..2]));
+    let named = |env: &Env, names: &[&str]| {
+        let add = |builder: DbBuilder, name: &&str| match *name {
+            "first" => builder.index("default", "first", first_byte()),
+            name => builder.index("default", name, second_byte()),
+        };
+        names.iter().fold(builder("db", env), add).open()
+    };
+    for names in [&["first"][..], &["first", "second"], &["second"]] {
+        let db = named(&env, names).expect("it opens");
+        let keyspace = db.default_keyspace();
+        keyspace.put(names.len().to_be_bytes(), "ab").expect("every index has its code");
+        for name in names {
+            let report = keyspace.index(name).expect("it was named").verify().expect("read");
+            assert!(report.is_right() && report.entries > 0, "{name}: {report:?}");
+        }
+        fs = fs.kill();
+        drop((keyspace, db));
+        env = env.with_file_system(Arc::new(fs.clone()));
+    }
+    let db = named(&env, &[]).expect("it opens");
+    db.default_keyspace().create_index("third", second_byte()).expect("made");
+    db.close().expect("closed");
+    let error = named(&env, &["first", "second"]).map(drop).expect_err("the third is left out");
+    assert!(error.kind() == ErrorKind::IndexUnavailable && error.to_string().contains("third"), "{error}");
+}
+
+/// A guard that an early return drops, beside a pause that ends in the other way.
+fn pause_guard() {
+    let (env, _fs) = Env::sim_manual(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let fails = |db: &Db| -> Result<()> {
+        let _pause = db.pause_guard()?;
+        Err(Error::invalid_argument("the work of the application fails"))
+    };
+    fails(&db).expect_err("it fails");
+    db.pause_background().expect("paused");
+    db.resume_background();
+    db.default_keyspace().put("row", "a").expect("written");
+    db.flush().expect("work goes on");
 }
 
 fn index_snapshot() {

@@ -125,6 +125,8 @@ fn detector(bug: Bug) -> Detector {
         ApplyIgnoresSnapshots => Probe("index-snapshot"),
         TreePagesReused => Probe("index-pages"),
         StrictNotLogged => Probe("index-log"),
+        NamedIndexNotMade | LeftOutIndexUnnoticed => Probe("index-named"),
+        PauseOutlivesGuard => Probe("pause-guard"),
         IndexAheadOfRows | TreeNotSynced => Seeds("crash"),
         SequenceBeforeView => Probe("reading-while-merging"),
         TornLeaf => Model("sapwood-memtable", &["--test", "loom", "a_lookup_sees_whole_leaves"]),

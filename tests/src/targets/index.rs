@@ -1,6 +1,6 @@
 //! What indexes are made of: ordered values, keys of entries, definitions, extractors.
 use super::bytes::Bytes;
-use sapwood::index::extractor::EmitBuffer;
+use sapwood::fuzzing::EmitBuffer;
 use sapwood::ordered::composite::{
     Composite, composite_len, prefix_end, put_bound_after, put_bound_at, put_composite, put_escaped, unescape,
 };

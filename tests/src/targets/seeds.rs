@@ -117,13 +117,8 @@ fn definitions() -> Vec<Vec<u8>> {
         ExtractorSpec::Builtin(Builtin::new(Field::key().range(4, 8), integer)),
         ExtractorSpec::Custom { version: 300 },
     ];
-    let definition = |extractor| IndexDefinition {
-        name: "by_city".to_string(),
-        keyspace: KeyspaceId(300),
-        extractor,
-        unique: true,
-        maintenance: Maintenance::Strict,
-    };
+    let definition =
+        |extractor| IndexDefinition::new("by_city", KeyspaceId(300), extractor, true, Maintenance::Strict);
     specs.into_iter().map(|extractor| definition(extractor).encode()).collect()
 }
 

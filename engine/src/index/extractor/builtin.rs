@@ -78,7 +78,8 @@ fn bytes_at<'a>(place: &Place, part: &'a [u8]) -> Option<&'a [u8]> {
             len.map_or(Some(rest), |len| rest.get(..len as usize))
         }
         Place::Separated { separator, number } => part.split(|byte| byte == separator).nth(*number as usize),
-        Place::Pointer(_) => None,
+        // A pointer, or a place that a later version knows.
+        _ => None,
     }
 }
 
@@ -107,6 +108,8 @@ fn emit_bytes(kind: KeyKind, bytes: &[u8], covering: &[u8], emit: &mut Emit<'_>)
                 emit_text(kind, text, covering, emit);
             }
         }
+        // One that a later version knows: its definition was refused.
+        _ => {}
     }
 }
 
@@ -120,7 +123,7 @@ fn emit_text(kind: KeyKind, text: &str, covering: &[u8], emit: &mut Emit<'_>) {
             emit,
         ),
         KeyKind::Boolean => emit_if(text.parse::<bool>().ok(), covering, emit),
-        KeyKind::Bytes | KeyKind::FixedInteger { .. } => {}
+        _ => {}
     }
 }
 
