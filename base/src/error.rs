@@ -63,15 +63,6 @@ struct Inner {
 /// `Display` prints all of it in one line: message, file, offset, and what the operating system said. So a chain of
 /// sources does not say it again; [`Error::io_error`] gives the operating system's error itself. `Clone` copies the
 /// message, which is cheap beside what led to it.
-///
-/// ```
-/// use sapwood_base::{Error, ErrorKind};
-///
-/// let error = Error::invalid_argument("a keyspace's name has 1 to 255 bytes");
-/// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-/// assert!(!error.is_retryable() && error.file().is_none());
-/// assert_eq!(error.to_string(), "a keyspace's name has 1 to 255 bytes");
-/// ```
 // One pointer wide, so that `Result<Option<…>>` on hot paths stays small.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);

@@ -734,7 +734,7 @@ impl Db {
     }
 
     /// Does one step of background work on the caller's thread, for a database on a machine that starts no threads
-    /// ([`Env::sim_manual`](sapwood_storage::env::Env::sim_manual)). False if there was nothing to do, or background
+    /// ([`Env::sim_manual`](crate::Env::sim_manual)). False if there was nothing to do, or background
     /// work is paused. Errors of the step surface as they do from threads: in [`Db::health`] and the next write.
     #[cfg(feature = "sim")]
     pub fn background_step(&self, step: background::BackgroundStep) -> Result<bool> {

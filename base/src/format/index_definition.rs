@@ -101,7 +101,7 @@ pub enum Place {
     Pointer(String),
 }
 
-/// How a field becomes an index key. All but [`KeyKind::Bytes`] become what `sapwood_base::ordered` writes for the value.
+/// How a field becomes an index key. All but [`KeyKind::Bytes`] become what `sapwood::ordered` writes for the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyKind {
