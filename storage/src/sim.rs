@@ -271,6 +271,11 @@ impl SimFs {
         (world.capacity_bytes, world.is_quota) = (Some(quota_bytes), true);
     }
 
+    /// Makes relative paths begin in this directory from now on; in the root at first.
+    pub fn set_working_directory(&self, directory: impl AsRef<Path>) {
+        self.world.lock().working_directory = directory.as_ref().to_path_buf();
+    }
+
     /// Limits how many files and locks can be open at once; `None` for no limit. Calls that need one more fail as if the
     /// process had too many files open (`EMFILE`).
     pub fn set_handle_limit(&self, handles: Option<usize>) {

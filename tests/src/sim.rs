@@ -6,7 +6,8 @@
 //! [`model`] and compares every answer. [`crash`] does so while it takes the machine's state before and after every
 //! changing call, and recovers from what a power loss or a kill may leave of each; [`meta`] does so with many settings
 //! and compares them. What fails is made small by [`shrink`]. [`fault`] lets every call go wrong in every way,
-//! [`scarcity`] lets handles, memory, threads and room run out for a while, and [`sector`] every sector of every file. [`kill`] and [`power`] do to real processes and real file systems what the
+//! [`scarcity`] lets handles, memory, threads and room run out for a while, [`places`] renames
+//! and replaces directories, and [`sector`] every sector of every file. [`kill`] and [`power`] do to real processes and real file systems what the
 //! others simulate. [`shuttle`] gives the engine all its threads, and lets them go on in any order.
 //!
 //! One database at a time, in one thread or in threads of one schedule, or a run does not repeat itself: [`jobs`] starts
@@ -24,6 +25,7 @@ pub mod crash;
 pub mod meta;
 pub mod fault;
 pub mod scarcity;
+pub mod places;
 pub mod sector;
 pub mod kill;
 pub mod power;

@@ -57,6 +57,8 @@ pub(super) struct World {
     /// Whether it is a quota, not the device, that the bytes are limited by.
     pub(super) is_quota: bool,
     pub(super) handle_limit: Option<usize>,
+    /// Where relative paths begin.
+    pub(super) working_directory: PathBuf,
 }
 
 fn missing(action: &str, path: &Path) -> Error {
@@ -84,6 +86,7 @@ impl World {
             capacity_bytes: None,
             is_quota: false,
             handle_limit: None,
+            working_directory: PathBuf::from("/"),
         }
     }
 
@@ -342,6 +345,8 @@ impl World {
 
     pub(super) fn look_up(&self, path: &Path) -> Option<InodeNumber> {
         let mut way = vec![ROOT];
+        // An absolute path takes the place of the working directory.
+        let path = self.working_directory.join(path);
         for component in path.components() {
             match component {
                 Component::Normal(name) => {
@@ -584,6 +589,7 @@ impl World {
 
     pub(super) fn create_dir_all(&mut self, path: &Path) -> Result<()> {
         let mut prefix = PathBuf::new();
+        let path = &self.working_directory.join(path);
         for component in path.components() {
             prefix.push(component);
             match self.look_up(&prefix) {

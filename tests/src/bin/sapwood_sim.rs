@@ -1,7 +1,9 @@
 //! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or `sapwood-sim --help`.
 use sapwood_tests::harness::{plant, plant_named};
 use sapwood_tests::sim::arguments::{Command, Parsed, parse};
-use sapwood_tests::sim::{crash, fault, jobs, kill, meta, power, probe, sabotage, scarcity, sector, shuttle};
+use sapwood_tests::sim::{
+    crash, fault, jobs, kill, meta, places, power, probe, sabotage, scarcity, sector, shuttle,
+};
 use std::process::ExitCode;
 
 /// Every sub-command.
@@ -10,6 +12,7 @@ const COMMANDS: &[Command] = &[
     meta::COMMAND,
     fault::COMMAND,
     scarcity::COMMAND,
+    places::COMMAND,
     sector::COMMAND,
     shuttle::COMMAND,
     kill::COMMAND,

@@ -1,0 +1,343 @@
+//! `sapwood-sim places`: the working directory changes, directories are renamed and replaced, locks vanish, strangers lie
+//! about.
+//!
+//! A workload runs on a database and its model. Meanwhile the working directory becomes another one, in which another
+//! database has the same name; the directory of the database gets another name, and the other database its own; the lock
+//! file goes, or another one takes its place. All answers stay right, no byte of any other directory changes, and a second
+//! opening is refused whatever became of the lock file. In the end the directory is closed and opened where it is, and has
+//! everything.
+//!
+//! Beside it lie directories with files of strangers, under names of ours too. Opening one is an error, removing the
+//! database in it does nothing, and every byte stays.
+use super::arguments::{Command, Run, Settings};
+use super::driver::{Driver, Outcome, Stop};
+use super::jobs::replay_command;
+use super::model::Model;
+use super::operation::Operation;
+use super::report::SeedReport;
+use super::verify;
+use super::workload::Workload;
+use crate::harness::contents;
+use sapwood::{AdvancedOptions, Db, Env, ErrorKind};
+use sapwood_storage::fs::FileSystem;
+use sapwood_storage::sim::SimFs;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+
+/// The sub-command.
+pub const COMMAND: Command = Command {
+    name: "places",
+    help: "directories are renamed and replaced, locks vanish, strangers lie about: does every other byte stay?",
+    options: &[
+        ("--length", "N", "operations per seed (80)"),
+        ("--print", "", "print settings, operations and events"),
+    ],
+    run: Run::Seeds { seed, counts: &["operations", "events", "strangers"], seconds: 30, seeds: 0..u64::MAX },
+};
+
+/// One operation in so many is followed by an event.
+const EVENT_ONE_IN: u32 = 4;
+/// Where the database is made, and where it is while another one has its name.
+const HOME: &str = "/work/db";
+const AWAY: &str = "/work/away";
+/// The other databases: one beside it, and one of the same name elsewhere.
+const OTHER: &str = "/work/other";
+const ELSEWHERE: &str = "/else/db";
+
+/// Something that happens to directories.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The working directory becomes this one.
+    Working(&'static str),
+    /// The directory is renamed; another database may get the name.
+    Away { replaced: bool },
+    /// All have their names again.
+    Back,
+    /// The lock file goes; another one may take its place.
+    Unlocked { replaced: bool },
+    /// The other database is opened and closed, under the name that it has.
+    Visit,
+    /// The database is opened a second time, under the name that it has.
+    Again,
+}
+
+impl Event {
+    fn draw(random: &mut fastrand::Rng) -> Event {
+        match random.u8(..8) {
+            0..2 => Event::Working(["/", "/work", "/else", "/work/db"][random.usize(..4)]),
+            2 => Event::Away { replaced: random.bool() },
+            3 => Event::Back,
+            4 => Event::Unlocked { replaced: random.bool() },
+            5 => Event::Visit,
+            _ => Event::Again,
+        }
+    }
+}
+
+/// Runs one seed.
+pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
+    let length = settings.number("--length").unwrap_or(80) as usize;
+    let mut counts = vec![0; 3];
+    let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        run(seed, length, settings.has("--print"), &mut counts)
+    }));
+    let outcome = caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
+        violation(format!("panic: {}", text.unwrap_or_default()))
+    });
+    let replay = format!("{} --length {length}", replay_command("places", seed));
+    let violations = outcome
+        .err()
+        .map(|stop| format!("seed {seed}: {stop}\n  replay with: {replay}"))
+        .into_iter()
+        .collect();
+    SeedReport { counts, violations }
+}
+
+fn violation<T>(what: impl Into<String>) -> Outcome<T> {
+    Err(Stop::Violation(what.into()))
+}
+
+/// All files below a directory with their bytes, but for locks.
+fn bytes_below(fs: &SimFs, directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs.files().into_iter().filter(|path| path.starts_with(directory) && !path.ends_with("LOCK"));
+    files
+        .map(|path| {
+            let bytes = fs.read_file(&path).expect("listed just now");
+            (path.strip_prefix(directory).expect("it begins so").to_path_buf(), bytes)
+        })
+        .collect()
+}
+
+fn run(seed: u64, length: usize, prints: bool, counts: &mut [u64]) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(seed ^ 0x91AC_E500);
+    let (env, fs) = Env::sim_manual(seed);
+    let workload = Workload::of(seed, length, seed % 3 == 1);
+    for place in [OTHER, ELSEWHERE] {
+        let db = workload.tuning.builder(place, &env).open()?;
+        for row in 0..40_u32 {
+            db.default_keyspace().put(row.to_be_bytes(), place)?;
+        }
+        db.close()?;
+    }
+    counts[2] += strangers(&env, &fs, &mut random)?;
+    let others = [OTHER, ELSEWHERE].map(|place| (place, bytes_below(&fs, place)));
+    // By a path of any kind.
+    let (working, path) = match random.u8(..4) {
+        0 => ("/", HOME),
+        1 => ("/work", "db"),
+        2 => ("/work", "./db"),
+        _ => ("/else", "../work/db"),
+    };
+    if prints {
+        println!("settings: {}\nopened as {path} in {working}", workload.tuning);
+    }
+    fs.set_working_directory(working);
+    let db = workload.tuning.builder(path, &env).open()?;
+    let driver = Driver::with(db, &env, &fs, &workload.tuning, Model::new());
+    let mut run = Places { driver, env, fs, is_away: false, is_replaced: false };
+    // The check of the directory knows one of the name only.
+    run.driver.set_scarce(true);
+    for operation in workload.operations.iter().filter(|operation| !is_reopening(operation)) {
+        if prints {
+            println!("{operation:?}");
+        }
+        run.driver.apply(operation, &mut ())?;
+        counts[0] += 1;
+        if random.u32(..EVENT_ONE_IN) == 0 {
+            let event = Event::draw(&mut random);
+            if prints {
+                println!("-- {event:?}");
+            }
+            run.happens(event)?;
+            counts[1] += 1;
+        }
+    }
+    run.driver.apply(&Operation::Compare(None), &mut ())?;
+    run.driver.close(&mut ())?;
+    run.happens(Event::Back)?;
+    for (place, bytes) in &others {
+        if bytes_below(&run.fs, place) != *bytes {
+            return violation(format!("bytes of the other database in {place} have changed"));
+        }
+    }
+    let db = workload.tuning.builder(HOME, &run.env).open()?;
+    let contents = verify::contents(&db)?;
+    let model = run.driver.model();
+    model
+        .find(&verify::sums(&contents), model.promise(), false, || contents.clone())
+        .map_err(|what| Stop::Violation(format!("{what} (opened where it is)")))?;
+    db.close()?;
+    Ok(())
+}
+
+fn is_reopening(operation: &Operation) -> bool {
+    matches!(operation, Operation::Reopen(_) | Operation::PowerLoss(_))
+}
+
+/// A run in progress.
+struct Places {
+    driver: Driver,
+    env: Env,
+    fs: SimFs,
+    is_away: bool,
+    /// The other database has the name.
+    is_replaced: bool,
+}
+
+impl Places {
+    /// Where the database is now.
+    fn place(&self) -> &'static str {
+        if self.is_away { AWAY } else { HOME }
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Outcome {
+        Ok(self.fs.rename(Path::new(from), Path::new(to))?)
+    }
+
+    fn happens(&mut self, event: Event) -> Outcome {
+        match event {
+            Event::Working(directory) => {
+                if self.fs.exists(Path::new(directory))? {
+                    self.fs.set_working_directory(directory);
+                }
+            }
+            Event::Away { replaced } => {
+                if !self.is_away {
+                    self.rename(HOME, AWAY)?;
+                    self.is_away = true;
+                }
+                if replaced && !self.is_replaced {
+                    self.rename(OTHER, HOME)?;
+                    self.is_replaced = true;
+                }
+            }
+            Event::Back => {
+                self.fs.set_working_directory("/");
+                if std::mem::take(&mut self.is_replaced) {
+                    self.rename(HOME, OTHER)?;
+                }
+                if std::mem::take(&mut self.is_away) {
+                    self.rename(AWAY, HOME)?;
+                }
+            }
+            Event::Unlocked { replaced } => {
+                let lock = Path::new(self.place()).join("LOCK");
+                if self.fs.exists(&lock)? {
+                    self.fs.remove_file(&lock)?;
+                }
+                if replaced {
+                    self.fs.write_file(&lock, b"")?;
+                }
+            }
+            Event::Visit => {
+                let place = if self.is_replaced { HOME } else { OTHER };
+                let db = self.driver.tuning().builder(place, &self.env).read_only(true).open();
+                let db = db.map_err(|error| {
+                    Stop::Violation(format!("the other database, in {place}, does not open: {error}"))
+                })?;
+                let rows = contents(&db.default_keyspace())?;
+                db.close()?;
+                if rows.len() != 40 || rows.values().any(|row| row.as_slice() != OTHER.as_bytes()) {
+                    return violation(format!("the other database, in {place}, has other rows"));
+                }
+            }
+            Event::Again => {
+                let db = self.driver.tuning().builder(self.place(), &self.env).open();
+                match db {
+                    Err(error) if error.kind() == ErrorKind::Locked => {}
+                    Err(error) => {
+                        return violation(format!("a second opening is refused for another reason: {error}"));
+                    }
+                    Ok(_) => return violation(format!("{} is open twice", self.place())),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Directories of strangers: neither opening nor removing changes a byte. How many there were.
+fn strangers(env: &Env, fs: &SimFs, random: &mut fastrand::Rng) -> Outcome<u64> {
+    const NAMES: [&str; 16] = [
+        "CURRENT",
+        "MANIFEST-000002",
+        "MANIFEST-000005",
+        "000003.log",
+        "000005.ldb",
+        "000009.sst",
+        "000011.wal",
+        "OPTIONS-000007",
+        "LOG",
+        "LOCK",
+        "data.mdb",
+        "db",
+        "conf",
+        ".bashrc",
+        "main.sqlite",
+        "000004.tree",
+    ];
+    const BEGINNINGS: [&[u8]; 5] = [
+        b"",
+        b"\x57\xfb\x80\x8b\x24\x75\x47\xdb",
+        b"SQLite format 3\0",
+        b"\x7f\x45\x03\x01leveldb.BytewiseComparator",
+        b"# a file of a person\n",
+    ];
+    let count = random.u64(1..4);
+    for number in 0..count {
+        let directory = format!("/strangers/{number}");
+        fs.create_dir_all(Path::new(&directory))?;
+        let mut is_strange = false;
+        for _ in 0..random.usize(1..7) {
+            let name = NAMES[random.usize(..NAMES.len())];
+            let mut bytes = BEGINNINGS[random.usize(..BEGINNINGS.len())].to_vec();
+            // Empty files under names of ours, and all of a sudden: what a creation that was cut short leaves.
+            if name != "LOCK" {
+                bytes.extend((0..random.usize(1..300)).map(|_| random.u8(..)));
+                is_strange = true;
+            }
+            fs.write_file(Path::new(&directory).join(name), &bytes)?;
+        }
+        let before = bytes_below(fs, &directory);
+        let names: Vec<&PathBuf> = before.iter().map(|(name, _)| name).collect();
+        let options = AdvancedOptions { env: env.clone(), ..AdvancedOptions::default() };
+        let destroys = || {
+            // Whether it says so or does nothing is one.
+            let _ = Db::destroy_in(&directory, &options);
+            match bytes_below(fs, &directory) == before {
+                true => Ok(()),
+                false => violation(format!("destroy has changed a directory of strangers with {names:?}")),
+            }
+        };
+        let comes_first = random.bool();
+        if comes_first {
+            destroys()?;
+        }
+        for create in [false, true] {
+            let tuning = super::tuning::Tuning::standard();
+            let opened = tuning.builder(&directory, env).create_if_missing(create).open();
+            let what = match opened {
+                Ok(db) => {
+                    let _ = db.close();
+                    "is opened".to_string()
+                }
+                Err(error) => format!("{:?}: {error}", error.kind()),
+            };
+            let is_refused = what.starts_with("InvalidArgument") || (!create && what.starts_with("NotFound"));
+            if bytes_below(fs, &directory) != before {
+                return violation(format!(
+                    "an opening has changed a directory of strangers with {names:?}: {what}"
+                ));
+            }
+            if is_strange && !is_refused {
+                return violation(format!("a directory of strangers with {names:?}: {what}"));
+            }
+        }
+        if is_strange {
+            destroys()?;
+        }
+    }
+    Ok(count)
+}
