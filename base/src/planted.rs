@@ -156,6 +156,20 @@ bugs! {
         "tables that no version lists keep their files";
     OverwrittenVersionsStay, "overwritten-versions-stay", "F (measured beside us)",
         "compaction keeps every version, so overwritten data never gives its space back";
+    FinishedSlicesStay, "finished-slices-stay", "F (our own slices)",
+        "slices of a compaction that were finished when another one met a full disk keep their files";
+    CompactionRetriedAtOnce, "compaction-retried-at-once", "F (our own retries)",
+        "a compaction that met a full disk is tried again at every look, and writes its slice each time";
+    GarbageByWeight, "garbage-by-weight", "F (RocksDB #13120)",
+        "deletions count by what they weigh, so the large rows that they hide stay";
+    SnapshotGarbageStays, "snapshot-garbage-stays", "F (our own last level)",
+        "what the last level holds for a snapshot stays when that has gone";
+    LeveledNeverIdle, "leveled-never-idle", "F (our own leveling)",
+        "with leveling an idle database merges nothing";
+    IdleRewrites, "idle-rewrites", "F (our own idle merging)",
+        "newer runs are merged into the last level however little they are";
+    FirstKeyspaceFirst, "first-keyspace-first", "H (our own compaction thread)",
+        "of the keyspaces with work the one with the lowest number is always next";
 
     // G. Iterators, memory.
     PrevRepeats, "prev-repeats", "G (cursor)",

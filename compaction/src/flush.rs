@@ -18,12 +18,13 @@ pub fn flush(
     mut entries: impl InternalIterator,
     keyspace: KeyspaceId,
     is_bottom: bool,
-    snapshots: Vec<SequenceNumber>,
+    mut snapshots: Vec<SequenceNumber>,
 ) -> Result<Vec<Output>> {
+    snapshots.sort_unstable();
     // The number of a run only has to be larger than those of older runs.
     let run = context.allocate_file().0;
-    let mut writer = OutputWriter::new(context, options, keyspace, 0, run);
-    let mut filter = VersionFilter::new(snapshots, false);
+    let mut writer = OutputWriter::new(context, options, keyspace, 0, run, &snapshots);
+    let mut filter = VersionFilter::new(snapshots.clone(), false);
     let bottom = is_bottom || planted::is(Bug::FlushLosesDeletes);
     entries.seek_to_first()?;
     let mut last_key: Vec<u8> = Vec::new();

@@ -4,6 +4,7 @@
 //! that puts the new tables in and takes the merged part out: input tables that reach beyond the slice stay, with a
 //! raised lower bound. So a step can be installed as it stands, extra space is bounded, and a pause or a shutdown
 //! waits for one slice at most. Input tables that overlap nothing are moved without reading them.
+use crate::garbage;
 use crate::options::{CompactionOptions, LAST_LEVEL};
 use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
@@ -38,6 +39,13 @@ pub struct Step {
     pub moved_bytes: u64,
 }
 
+impl Step {
+    /// Gives up the new tables, which no version lists: their files go.
+    pub fn discard(&self) {
+        self.handles.values().for_each(|handle| handle.mark_obsolete());
+    }
+}
+
 /// A key range of a job: tables that overlap each other, or a single table to move.
 enum Piece {
     Move(InputTable),
@@ -68,12 +76,13 @@ pub struct Job {
 }
 
 impl Job {
-    /// Plans `compaction` on `version`, from which it was picked.
+    /// Plans `compaction` on `version`, from which it was picked. `snapshots` are the live ones, ascending.
     pub fn new(
         context: &Arc<TableContext>,
         options: &CompactionOptions,
         version: &Version,
         compaction: Compaction,
+        snapshots: &[SequenceNumber],
     ) -> Result<Job> {
         let mut tables: Vec<InputTable> = compaction
             .inputs
@@ -111,7 +120,7 @@ impl Job {
                 }
                 cluster.push(next);
             }
-            job.add_piece(cluster)?;
+            job.add_piece(cluster, snapshots)?;
         }
         job.pieces.reverse();
         Ok(job)
@@ -127,16 +136,19 @@ impl Job {
         &self.compaction
     }
 
-    fn add_piece(&mut self, cluster: Vec<InputTable>) -> Result<()> {
+    fn add_piece(&mut self, cluster: Vec<InputTable>, snapshots: &[SequenceNumber]) -> Result<()> {
         if let [single] = cluster.as_slice() {
             let run = &self.compaction.inputs[single.input];
             let in_place = run.level == self.compaction.target_level && run.id == self.compaction.target_run;
             let record = &single.table.record;
             let same_codec = self.options.table_options(run.level).codec
                 == self.options.table_options(self.compaction.target_level).codec;
-            // Dropped tombstones, and bytes below a raised lower bound, come back only by rewriting.
-            let drops = self.older.is_empty() && !self.options.has_base;
-            let reclaims = record.tombstones > 0 && drops || record.lower.is_some();
+            // Dropped tombstones, versions of snapshots that have gone, and bytes below a raised lower bound come back
+            // only by rewriting. What lies in the last level already has tombstones for snapshots only.
+            let drops = record.tombstones > 0 && self.older.is_empty() && !self.options.has_base;
+            let reclaims = drops && run.level != LAST_LEVEL
+                || record.lower.is_some()
+                || garbage::releasable(&single.table, snapshots) > 0;
             if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {
                 if !in_place {
                     self.pieces.extend(cluster.into_iter().map(Piece::Move));
@@ -178,8 +190,8 @@ impl Job {
 
     /// Runs the next slice; `None` when the job is done.
     ///
-    /// `pool` spreads a slice over its threads. `stop` ends the step early with [`ErrorKind::Closed`]; what it wrote
-    /// is removed.
+    /// `snapshots` are the live ones, ascending. `pool` spreads a slice over its threads. `stop` ends the step early with
+    /// [`ErrorKind::Closed`]; what it wrote is removed.
     pub fn step(
         &mut self,
         snapshots: &[SequenceNumber],
@@ -208,16 +220,33 @@ impl Job {
                 let merge = |(lower, upper): (Option<&[u8]>, Option<&[u8]>)| {
                     self.merge(tables, lower, upper, snapshots, stop)
                 };
-                let outputs: Result<Vec<Vec<Output>>> = match pool {
+                let slices: Vec<Result<Vec<Output>>> = match pool {
                     Some(pool) if ranges.len() > 1 => {
                         pool.install(|| ranges.par_iter().map(|range| merge(*range)).collect())
                     }
                     _ => ranges.iter().map(|range| merge(*range)).collect(),
                 };
-                for output in outputs?.into_iter().flatten() {
-                    step.written_bytes += output.record.file_bytes;
-                    step.handles.insert(output.record.file, output.handle);
-                    step.edits.push(Edit::TableAdded(output.record));
+                let mut failed = None;
+                for slice in slices {
+                    let outputs = match slice {
+                        Ok(outputs) => outputs,
+                        Err(error) => {
+                            failed.get_or_insert(error);
+                            continue;
+                        }
+                    };
+                    for output in outputs {
+                        step.written_bytes += output.record.file_bytes;
+                        step.handles.insert(output.record.file, output.handle);
+                        step.edits.push(Edit::TableAdded(output.record));
+                    }
+                }
+                if let Some(error) = failed {
+                    // The job is planned again from its inputs, and writes these slices once more.
+                    if !planted::is(Bug::FinishedSlicesStay) {
+                        step.discard();
+                    }
+                    return Err(error);
                 }
                 self.take_inputs(tables, lower.as_deref(), upper.as_deref(), &mut step);
                 *next = to;
@@ -313,6 +342,7 @@ impl Job {
             self.compaction.keyspace,
             self.compaction.target_level,
             self.compaction.target_run,
+            snapshots,
         );
         let mut merged = MergingIterator::new(inputs);
         match lower {

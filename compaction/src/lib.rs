@@ -22,6 +22,7 @@
 pub mod options;
 pub mod version;
 pub mod flush;
+pub mod garbage;
 pub mod picker;
 pub mod job;
 pub mod visibility;

@@ -1,5 +1,6 @@
 //! Where new tables are written: a sequence of files cut by size, never between versions of one key.
-use crate::options::CompactionOptions;
+use crate::garbage::Held;
+use crate::options::{CompactionOptions, LAST_LEVEL};
 use crate::version::{TableContext, TableHandle};
 use sapwood_base::format::manifest::TableRecord;
 use sapwood_base::planted::{self, Bug};
@@ -27,16 +28,24 @@ pub struct OutputWriter<'a> {
     outputs: Vec<Output>,
     started: Vec<FileNumber>,
     finished: bool,
+    /// Ascending.
+    snapshots: &'a [SequenceNumber],
+    /// Whether a tombstone has nothing to hide but what a snapshot sees.
+    is_bottom: bool,
+    /// The sequence number of the entry before.
+    last_sequence: SequenceNumber,
+    held: Held,
 }
 
 impl<'a> OutputWriter<'a> {
-    /// A writer of tables of run `run` in `level`.
+    /// A writer of tables of run `run` in `level`. `snapshots` are those that versions are kept for, ascending.
     pub fn new(
         context: &'a Arc<TableContext>,
         options: &CompactionOptions,
         keyspace: KeyspaceId,
         level: u8,
         run: u64,
+        snapshots: &'a [SequenceNumber],
     ) -> OutputWriter<'a> {
         OutputWriter {
             context,
@@ -49,6 +58,10 @@ impl<'a> OutputWriter<'a> {
             outputs: Vec::new(),
             started: Vec::new(),
             finished: false,
+            snapshots,
+            is_bottom: level == LAST_LEVEL && !options.has_base,
+            last_sequence: SequenceNumber::ZERO,
+            held: Held::default(),
         }
     }
 
@@ -71,12 +84,26 @@ impl<'a> OutputWriter<'a> {
         if self.builder.is_none() {
             self.start_table()?;
         }
+        if !new_key || kind == ValueKind::Delete {
+            self.note_held(new_key, key.len() + value.len(), sequence, kind);
+        }
+        self.last_sequence = sequence;
         let (builder, _) = self.builder.as_mut().expect("started");
         let altered = planted::is(Bug::KeyAltered) && self.level == 0;
         let altered =
             altered.then(|| altered_key(key)).filter(|altered| altered.as_slice() > builder.last_key());
         let key = altered.as_deref().unwrap_or(key);
         builder.add(key, hash, sequence, kind, value)
+    }
+
+    /// Takes down which snapshots an entry is kept for, if it is for their sake alone.
+    #[cold]
+    fn note_held(&mut self, new_key: bool, bytes: usize, sequence: SequenceNumber, kind: ValueKind) {
+        if !new_key {
+            self.held.note(sequence, self.last_sequence, bytes as u64, self.snapshots);
+        } else if kind == ValueKind::Delete && self.is_bottom {
+            self.held.note(SequenceNumber::ZERO, sequence, bytes as u64, self.snapshots);
+        }
     }
 
     #[cold]
@@ -107,6 +134,8 @@ impl<'a> OutputWriter<'a> {
             lower: None,
         };
         let handle = TableHandle::new(self.context, number, summary.file_bytes);
+        let raw_bytes = summary.properties.raw_key_bytes + summary.properties.raw_value_bytes;
+        handle.set_held(std::mem::take(&mut self.held).scaled(summary.file_bytes, raw_bytes));
         self.outputs.push(Output { handle, record });
         Ok(())
     }

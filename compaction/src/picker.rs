@@ -1,11 +1,34 @@
-//! Which compaction comes next: a pure function of a version and the options.
-use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL};
+//! Which compaction comes next: a pure function of a version, the options and the moment.
+use crate::garbage::{self, Survey};
+use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
 use crate::version::{Run, RunTable, Version};
-use sapwood_base::KeyspaceId;
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{KeyspaceId, SequenceNumber};
 use std::sync::Arc;
 
 mod hybrid;
 mod leveled;
+mod worth;
+
+#[cfg(test)]
+mod scripts;
+
+/// When the next work is asked for, and who still reads old versions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Moment<'a> {
+    /// Whether work that only helps reads and space counts as well.
+    pub idle: bool,
+    /// Live snapshots, ascending.
+    pub snapshots: &'a [SequenceNumber],
+}
+
+/// What is to be done for a keyspace.
+pub enum Work {
+    /// Runs are to be merged.
+    Merge(Compaction),
+    /// Whether a merge is worth it is not known before this is.
+    Survey(Survey),
+}
 
 /// Runs to be merged into one.
 #[derive(Clone)]
@@ -25,29 +48,52 @@ pub struct Compaction {
     pub rewrite: bool,
 }
 
-/// The most urgent compaction of a keyspace, or `None` if its shape is right.
+/// The most urgent work on a keyspace, or `None` if its shape is right.
 ///
-/// With `idle`, work that only helps reads and space counts as well.
+/// 1. What the style asks for because runs or levels are full.
+/// 2. When idle, what is worth its cost: see [`worth`].
+/// 3. What hides half of the last level.
+/// 4. Tables of the last level that hold much for snapshots that have gone.
 pub fn pick(
     keyspace: KeyspaceId,
     version: &Version,
     options: &CompactionOptions,
-    idle: bool,
-) -> Option<Compaction> {
-    match options.style {
-        CompactionStyle::Hybrid => hybrid::pick(keyspace, version, options, idle),
-        CompactionStyle::Leveled => leveled::pick(keyspace, version, options),
-    }
+    moment: &Moment<'_>,
+) -> Option<Work> {
+    let full = match options.style {
+        CompactionStyle::Hybrid => hybrid::pick(keyspace, version, options, moment),
+        CompactionStyle::Leveled => leveled::pick(keyspace, version, options).map(Work::Merge),
+    };
+    full.or_else(|| moment.idle.then(|| worth::pick_idle(keyspace, version, options, moment)).flatten())
+        .or_else(|| worth::pick_urgent(keyspace, version, options, moment))
+        .or_else(|| worth::pick_released(keyspace, version, options, moment))
 }
 
 /// Whether `compaction`, between two of its slices, should be given up for something more urgent, which [`pick`] names;
 /// what is left of it is picked again later.
 pub fn gives_way(compaction: &Compaction, version: &Version, options: &CompactionOptions) -> bool {
     match options.style {
-        CompactionStyle::Hybrid => {
-            compaction.target_level == LAST_LEVEL && hybrid::level0_is_next(version, options)
-        }
+        CompactionStyle::Hybrid => is_long(compaction) && hybrid::level0_is_next(version, options),
         CompactionStyle::Leveled => false,
+    }
+}
+
+/// Whether a merge can take so long that others should not wait for its end: it writes the last level, or only the tier.
+pub fn is_long(compaction: &Compaction) -> bool {
+    compaction.target_level == LAST_LEVEL
+        || compaction.inputs.first().is_some_and(|newest| newest.level == TIER_LEVEL)
+}
+
+/// How urgent it is that `version` gets smaller: 1 where writers begin to pay for it.
+pub fn pressure(version: &Version, options: &CompactionOptions) -> f64 {
+    let share = |runs: usize, most: usize| runs as f64 / most.max(1) as f64;
+    let level0 = share(version.level(0).count(), options.level0_runs);
+    match options.style {
+        // Level 0 waits for the tier once that has twice its runs.
+        CompactionStyle::Hybrid => {
+            level0.max(share(version.level(TIER_LEVEL).count(), options.tier_runs.saturating_mul(2)))
+        }
+        CompactionStyle::Leveled => level0,
     }
 }
 
@@ -58,12 +104,14 @@ pub fn debt(version: &Version, options: &CompactionOptions) -> f64 {
     ((runs - trigger) / trigger).max(0.0)
 }
 
-/// Merges everything that overlaps `[lower, upper]` into the last level.
+/// Merges everything that overlaps `[lower, upper]` into the last level, and rewrites what of that holds versions that none
+/// of `snapshots`, ascending, needs. What tables of an earlier opening hold has to be known: see [`survey_range`].
 pub fn pick_range(
     keyspace: KeyspaceId,
     version: &Version,
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,
+    snapshots: &[SequenceNumber],
 ) -> Option<Compaction> {
     // A table that is taken from a newer run shadows tables of older runs over its whole range, so the range grows
     // until no chosen table reaches beyond it.
@@ -92,7 +140,7 @@ pub fn pick_range(
     let target_run = version.level(LAST_LEVEL).next().map_or(0, |run| run.id);
     match inputs.as_slice() {
         [] => None,
-        [only] if only.level == LAST_LEVEL && !needs_rewrite(&only.tables) => None,
+        [only] if only.level == LAST_LEVEL && !needs_rewrite(&only.tables, snapshots) => None,
         _ => Some(Compaction {
             keyspace,
             inputs,
@@ -104,8 +152,20 @@ pub fn pick_range(
     }
 }
 
-fn needs_rewrite(tables: &[RunTable]) -> bool {
-    tables.iter().any(|table| table.record.tombstones > 0 || table.record.lower.is_some())
+fn needs_rewrite(tables: &[RunTable], snapshots: &[SequenceNumber]) -> bool {
+    tables.iter().any(|table| {
+        let is_old = planted::is(Bug::SnapshotGarbageStays);
+        table.record.lower.is_some() || garbage::releasable(table, snapshots) > 0 && !is_old
+    })
+}
+
+/// What has to be known before [`pick_range`] is asked for the same range.
+pub fn survey_range(version: &Version, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Survey {
+    let tables = version.level(LAST_LEVEL).flat_map(|run| run.overlapping(lower, upper));
+    Survey {
+        hiding: Vec::new(),
+        holding: tables.filter(|table| garbage::is_unknown(table)).cloned().collect(),
+    }
 }
 
 /// The part of a run that overlaps `[lower, upper]`.

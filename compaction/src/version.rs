@@ -2,10 +2,12 @@
 //!
 //! Reads hold a version and see its tables unchanged; an edit makes a new version. A table's file is given to the
 //! deleter when the last version that lists it is dropped after an edit took it out.
+use crate::garbage::{Held, Hidden};
 use crossbeam::channel::Sender;
 use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::properties::TableProperties;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
@@ -102,6 +104,7 @@ pub struct TableHandle {
     table: OnceLock<Arc<Table>>,
     opening: Mutex<()>,
     obsolete: AtomicBool,
+    held: OnceLock<Held>,
 }
 
 impl TableHandle {
@@ -114,7 +117,29 @@ impl TableHandle {
             table: OnceLock::new(),
             opening: Mutex::new(()),
             obsolete: AtomicBool::new(false),
+            held: OnceLock::new(),
         })
+    }
+
+    /// What the table says of itself. The file is not kept open for that.
+    ///
+    /// Errors: those of opening the file, and `Corruption` if it is not what was written.
+    pub fn properties(&self) -> Result<TableProperties> {
+        if let Some(table) = self.opened() {
+            return Ok(table.properties().clone());
+        }
+        let file = self.context.fs.open(&self.context.table_path(self.file), OpenMode::Read)?;
+        Table::read_properties(&*file, self.file)
+    }
+
+    /// What the table holds for snapshots only; `None` if that is not known, as of a table from an earlier opening.
+    pub fn held(&self) -> Option<&Held> {
+        self.held.get()
+    }
+
+    /// Takes down what the table holds for snapshots only. The first to say so is right.
+    pub fn set_held(&self, held: Held) {
+        let _ = self.held.set(held);
     }
 
     /// The number in the file's name.
@@ -190,9 +215,26 @@ pub struct RunTable {
     pub handle: Arc<TableHandle>,
     /// What the MANIFEST says of it.
     pub record: Arc<TableRecord>,
+    /// What it hides in older runs, once that is known.
+    hides: Arc<OnceLock<Hidden>>,
 }
 
 impl RunTable {
+    /// A member whose table is as `record` says.
+    pub fn new(handle: Arc<TableHandle>, record: TableRecord) -> RunTable {
+        RunTable { handle, record: Arc::new(record), hides: Arc::default() }
+    }
+
+    /// What its entries hide in older runs; `None` if that was not estimated yet.
+    pub fn hides(&self) -> Option<Hidden> {
+        self.hides.get().copied()
+    }
+
+    /// Takes down what its entries hide in older runs. The first to say so is right.
+    pub fn set_hides(&self, hidden: Hidden) {
+        let _ = self.hides.set(hidden);
+    }
+
     /// The smallest user key that can be in the table's live part.
     pub fn first(&self) -> &[u8] {
         match &self.record.lower {
@@ -364,9 +406,36 @@ impl Version {
         self.runs.iter().map(|run| run.file_bytes()).sum()
     }
 
+    /// Entries of all files.
+    pub fn entries(&self) -> u64 {
+        self.runs.iter().map(|run| run.entries()).sum()
+    }
+
     /// Every table.
     pub fn tables(&self) -> impl Iterator<Item = &RunTable> {
         self.runs.iter().flat_map(|run| run.tables.iter())
+    }
+
+    /// About how many bytes the entries of `[lower, upper]` take; `None` is unbounded. Only tables that reach beyond the
+    /// range, or that a compaction has taken a part of, are opened.
+    ///
+    /// Errors: those of opening a table.
+    pub fn approximate_bytes(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Result<u64> {
+        let mut bytes = 0;
+        for run in &self.runs {
+            for table in run.overlapping(lower, upper) {
+                let from = lower.filter(|lower| *lower > table.first()).or(table.record.lower.as_deref());
+                let to = upper.filter(|upper| *upper < table.last());
+                let (mut start, mut end) = (0, table.handle.file_bytes());
+                if from.is_some() || to.is_some() {
+                    let open = table.handle.table()?;
+                    start = from.map_or(start, |key| open.approximate_offset(key));
+                    end = to.map_or(end, |key| open.approximate_offset(key));
+                }
+                bytes += end.saturating_sub(start);
+            }
+        }
+        Ok(bytes)
     }
 
     /// The largest sequence number in any table.
@@ -408,7 +477,7 @@ impl Version {
                     if run.iter().any(|table| table.handle.file() == record.file) {
                         return Err(broken("adds twice", record.file));
                     }
-                    run.push(RunTable { handle, record: Arc::new(record.clone()) });
+                    run.push(RunTable::new(handle, record.clone()));
                     changed.push((record.level, record.run));
                 }
                 Edit::TableRemoved { keyspace: of, level, run, file } if *of == keyspace => {

@@ -9,15 +9,16 @@
 //! by those who would otherwise wait: see [`give_way`].
 use crate::db::{Core, closed};
 use crate::index::{apply, clean};
-use crate::read::super_version::{CoveringView, KeyspaceView};
+use crate::read::super_version::{CoveringView, KeyspaceView, SuperVersion};
 use crate::write::stall::STEP;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::flush::flush;
-use sapwood_compaction::job::Job;
-use sapwood_compaction::picker::{self, Compaction};
+use sapwood_compaction::garbage::Survey;
+use sapwood_compaction::job::{Job, Step};
+use sapwood_compaction::picker::{self, Compaction, Moment, Work};
 use sapwood_compaction::{Run, TableHandle, Version};
 use sapwood_storage::env::{JoinHandle, ThreadClass};
 use sapwood_storage::sync::{Condvar, Mutex, receive};
@@ -38,10 +39,21 @@ const RETRY: Duration = Duration::from_millis(50);
 const LOOK_UP: Duration = Duration::from_millis(250);
 /// A compaction's output is brought into the cache if this share of its input was there.
 const WARM_SHARE: f64 = 0.25;
+/// How often, and how long each time, a merge that was asked for waits for files to be removed.
+const FILES_LOOKS: usize = 100;
+const FILES_LOOK: Duration = Duration::from_millis(1);
 /// Turns of the collector of replaced versions between two looks for work.
 const RELEASE_TURNS: usize = 4;
+/// What each step for another keyspace adds to the urgency of one that waits, in units of its [`picker::pressure`].
+const WAITING_WEIGHT: f64 = 1.0 / 32.0;
+/// The memtable of an idle database is written out if what it hides in tables comes to this many bytes,
+const IDLE_FLUSH_BYTES: u64 = 256 << 10;
+/// and to one part in so many of the keyspace: less would not be merged away.
+const IDLE_FLUSH_SHARE: u64 = 10;
 /// No write for this long makes a database idle.
 const IDLE: Duration = Duration::from_secs(1);
+/// After a compaction that met a scarcity, at most this many looks for work go by before it is tried again.
+const COMPACTION_LOOKS_MAX: u32 = 32;
 /// On a machine without threads: how many turns in a row may find nothing to do before a wait is hopeless. A step that
 /// meets a full disk counts as nothing.
 const FRUITLESS_MAX: u32 = 1000;
@@ -55,8 +67,12 @@ struct State {
     flush_wanted: bool,
     compaction_wanted: bool,
     log_wanted: bool,
+    /// Since compactions meet a scarcity: how many looks for work go by between two tries, and how many are still to.
+    compaction_retry: Option<(u32, u32)>,
     /// Keyspaces with a compaction under way.
     busy: HashSet<KeyspaceId>,
+    /// How many steps of compaction went to others since a keyspace had its last one.
+    waiting: HashMap<KeyspaceId, u32>,
     /// The threads of flushes and compactions under way.
     workers: Vec<ThreadId>,
     /// The threads of calls that work on the database, see [`Background::enter`].
@@ -335,6 +351,62 @@ impl Background {
         self.changed.notify_all();
     }
 
+    /// Whether this look for compactions goes by without a try. A slice that does not fit on the disk is written and taken
+    /// back, so each failure lets twice as many looks go by as the one before. They are counted, not timed: the thread
+    /// looks four times a second.
+    fn puts_compaction_off(&self) -> bool {
+        match &mut self.state.lock().compaction_retry {
+            Some((_, left)) if *left > 0 && !planted::is(Bug::CompactionRetriedAtOnce) => {
+                *left -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes down how a step of compaction ended.
+    fn note_compaction(&self, error: Option<&Error>) {
+        let mut state = self.state.lock();
+        let looks = match (error, state.compaction_retry) {
+            (Some(error), None) if error.is_scarcity() => Some(1),
+            (Some(error), Some((looks, _))) if error.is_scarcity() => {
+                Some((looks * 2).min(COMPACTION_LOOKS_MAX))
+            }
+            _ => None,
+        };
+        state.compaction_retry = looks.map(|looks| (looks, looks));
+    }
+
+    /// Keyspaces in the order in which a compaction is to be looked for: by urgency, and by how long they have waited. So
+    /// one that always has work cannot keep the others from theirs.
+    fn queue(&self, keyspaces: impl Iterator<Item = (KeyspaceId, f64)>) -> Vec<KeyspaceId> {
+        let mut state = self.state.lock();
+        let mut queue: Vec<(KeyspaceId, f64)> = keyspaces
+            .map(|(id, pressure)| {
+                let waited = state.waiting.get(&id).copied().unwrap_or(0);
+                (id, pressure + f64::from(waited) * WAITING_WEIGHT)
+            })
+            .collect();
+        if state.waiting.len() > queue.len() {
+            // Some were dropped.
+            let ids: HashSet<KeyspaceId> = queue.iter().map(|(id, _)| *id).collect();
+            state.waiting.retain(|id, _| ids.contains(id));
+        }
+        if !planted::is(Bug::FirstKeyspaceFirst) {
+            queue.sort_by(|a, b| b.1.total_cmp(&a.1));
+        }
+        queue.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Takes down that a keyspace was looked at. If it had work, those `behind` it wait once more.
+    fn note_turn(&self, keyspace: KeyspaceId, behind: Option<&[KeyspaceId]>) {
+        let mut state = self.state.lock();
+        state.waiting.remove(&keyspace);
+        for id in behind.unwrap_or_default() {
+            *state.waiting.entry(*id).or_insert(0) += 1;
+        }
+    }
+
     /// The time between syncs of the log, if somebody asked for them.
     fn sync_interval(&self) -> Option<Duration> {
         // Relaxed: who raises it wakes the thread under the lock.
@@ -447,7 +519,12 @@ pub(crate) fn run_step(core: &Core, step: BackgroundStep) -> bool {
         BackgroundStep::Compaction => {
             let idle = is_idle(core);
             !core.options.advanced.disable_auto_compactions
-                && run_unpaused(core, "compaction", || compaction_step(core, idle))
+                && !core.background.puts_compaction_off()
+                && run_unpaused(core, "compaction", || {
+                    let result = compaction_step(core, idle);
+                    core.background.note_compaction(result.as_ref().err());
+                    result
+                })
         }
         BackgroundStep::Log => guarded(core, "log", || log_step(core)),
         BackgroundStep::Sweep => sweep_step(core),
@@ -697,21 +774,31 @@ fn is_idle(core: &Core) -> bool {
     core.options.advanced.idle_compaction && now.saturating_sub(state.last_write.1) >= IDLE
 }
 
-/// Runs the most urgent compaction of any keyspace to its end. False if there is none.
+/// Runs the most urgent compaction of any keyspace to its end, or up to something more urgent. When nothing else is to be
+/// done in an idle database, has the memtable flushed if that lets space come back. False if there is nothing to do.
 pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
     core.check_not_poisoned()?;
     let view = core.view.reference();
     core.update_debt(&view);
-    for space in view.keyspaces.iter() {
-        let id = space.state.id;
+    let queue =
+        core.background.queue(view.keyspaces.iter().map(|space| {
+            (space.state.id, picker::pressure(&space.version, &core.compaction_options(space)))
+        }));
+    for (place, id) in queue.iter().enumerate() {
+        let id = *id;
         if !core.background.claim(id) {
             continue;
         }
         // The version may have changed since the view was taken; while the keyspace is claimed only flushes do that.
         let current = core.view.reference();
-        let result = match current.keyspace(id).and_then(|space| Some((space, due(core, space, idle)?))) {
+        let work = current.keyspace(id).and_then(|space| Some((space, due(core, space, idle)?)));
+        core.background.note_turn(id, work.is_some().then_some(&queue[place + 1..]));
+        let result = match work {
             Some((space, Due::Compaction(compaction))) => {
                 run_compaction(core, &space.version, compaction, false).map(|()| true)
+            }
+            Some((space, Due::Survey(survey))) => {
+                survey.run(&space.version, || core.background.should_yield()).map(|()| true)
             }
             Some((space, Due::Apply(runs))) => apply::apply(core, space, runs, false).map(|()| true),
             None => Ok(false),
@@ -721,7 +808,37 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
             return Ok(true);
         }
     }
-    Ok(false)
+    match idle && is_flush_worth(&view) {
+        true => core.begin_flush(),
+        false => Ok(false),
+    }
+}
+
+/// Whether the active memtable of an idle database may hide so much in tables that it should not wait until it is full.
+fn is_flush_worth(view: &SuperVersion) -> bool {
+    let Ok(active) = view.active() else { return false };
+    let memtable = &active.memtable;
+    view.keyspaces.iter().filter(|space| space.index.is_none()).any(|space| {
+        let (bytes, entries) = (space.version.file_bytes(), space.version.entries());
+        let hidden = memtable.entries_of(space.state.id).min(entries);
+        let hidden_bytes = u128::from(bytes) * u128::from(hidden) / u128::from(entries.max(1));
+        hidden_bytes >= u128::from(IDLE_FLUSH_BYTES.max(bytes / IDLE_FLUSH_SHARE))
+    })
+}
+
+/// Whether a compaction of `keyspace`, between two slices, should let the thread go on with another keyspace, whose writers
+/// begin to wait.
+pub(crate) fn gives_way_to_others(core: &Core, keyspace: KeyspaceId) -> bool {
+    let view = core.view.reference();
+    let pressure =
+        |space: &Arc<KeyspaceView>| picker::pressure(&space.version, &core.compaction_options(space));
+    let own = view.keyspaces.iter().find(|space| space.state.id == keyspace).map_or(0.0, pressure);
+    let is_urgent = |space: &&Arc<KeyspaceView>| {
+        space.state.id != keyspace
+            && pressure(space) >= own.max(1.0)
+            && !core.background.state.lock().busy.contains(&space.state.id)
+    };
+    view.keyspaces.iter().any(|space| is_urgent(&space))
 }
 
 /// Whether a compaction is due; with `idle`, also one that only helps reads and space.
@@ -736,6 +853,8 @@ fn compaction_due(core: &Core, idle: bool) -> bool {
 /// Work on a keyspace.
 enum Due {
     Compaction(Compaction),
+    /// More must be known of some tables.
+    Survey(Survey),
     /// Delta runs of an index are to go into its tree.
     Apply(Vec<Arc<Run>>),
 }
@@ -748,7 +867,12 @@ fn due(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Due> {
     }
     let options = core.compaction_options(space);
     // Idle delta runs wait for the tree, or for the snapshot that keeps them from it.
-    picker::pick(space.state.id, &space.version, &options, idle && !is_index).map(Due::Compaction)
+    let snapshots = core.snapshots.numbers();
+    let moment = Moment { idle: idle && !is_index, snapshots: &snapshots };
+    picker::pick(space.state.id, &space.version, &options, &moment).map(|work| match work {
+        Work::Merge(compaction) => Due::Compaction(compaction),
+        Work::Survey(survey) => Due::Survey(survey),
+    })
 }
 
 /// Runs a compaction slice by slice. REQUIRES: the keyspace is claimed.
@@ -763,7 +887,7 @@ pub(crate) fn run_compaction(
     }
     let keyspace = compaction.keyspace;
     let Some(options) = core.keyspace_compaction_options(keyspace) else { return Ok(()) };
-    let mut job = Job::new(&core.context, &options, version, compaction)?;
+    let mut job = Job::new(&core.context, &options, version, compaction, &core.snapshots.numbers())?;
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
     loop {
         // Asked anew for each slice: what a snapshot taken meanwhile sees is newer than all inputs.
@@ -771,12 +895,12 @@ pub(crate) fn run_compaction(
         let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else {
             return Ok(());
         };
-        if !step.handles.is_empty() {
-            core.context.sync_directory()?;
-        }
-        // Blocks that were in the cache have moved into the new tables.
-        if cached_share(version, &step.edits) >= WARM_SHARE {
-            warm(&step.handles)?;
+        if let Err(error) = ready(core, version, &step) {
+            // After a failed sync nothing is written any more, and no file removed.
+            if error.is_scarcity() {
+                step.discard();
+            }
+            return Err(error);
         }
         core.counters.compaction_read_bytes.fetch_add(step.read_bytes, Ordering::Relaxed);
         core.counters.compaction_written_bytes.fetch_add(step.written_bytes, Ordering::Relaxed);
@@ -791,12 +915,25 @@ pub(crate) fn run_compaction(
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
         // The rest is picked again: after what is more urgent, after the pause, or when the driver of a machine without
         // threads asks for it.
+        let is_urgent_elsewhere = picker::is_long(job.compaction()) && gives_way_to_others(core, keyspace);
         if manual {
             core.background.wait_while_paused()?;
-        } else if gives_way || driven || core.background.should_yield() {
+        } else if gives_way || is_urgent_elsewhere || driven || core.background.should_yield() {
             return Ok(());
         }
     }
+}
+
+/// Makes the names of new tables durable, and brings their blocks into the cache if those of the inputs were there.
+fn ready(core: &Core, version: &Version, step: &Step) -> Result<()> {
+    if !step.handles.is_empty() {
+        core.context.sync_directory()?;
+    }
+    // Blocks that were in the cache have moved into the new tables.
+    if cached_share(version, &step.edits) >= WARM_SHARE {
+        warm(&step.handles)?;
+    }
+    Ok(())
 }
 
 /// Brings new tables into the cache.
@@ -823,6 +960,21 @@ fn cached_share(version: &Version, edits: &[Edit]) -> f64 {
     if all > 0.0 { cached / all } else { 0.0 }
 }
 
+/// Waits a little until the files of tables that were replaced are gone, which nobody reads any more.
+pub(crate) fn wait_for_files(core: &Core) {
+    if !core.options.env.starts_threads() {
+        sweep_step(core);
+        return;
+    }
+    for _ in 0..FILES_LOOKS {
+        core.view.release_retired(RELEASE_TURNS);
+        if core.obsolete_files.is_empty() {
+            return;
+        }
+        core.options.env.sleep(FILES_LOOK);
+    }
+}
+
 /// Merges a range into the last level on the caller's thread.
 pub(crate) fn compact_range(
     core: &Core,
@@ -838,14 +990,20 @@ pub(crate) fn compact_range(
     let view = core.view.reference();
     let result = match view.keyspace(keyspace) {
         Some(space) if space.index.is_some() => apply::apply_all(core, space),
-        Some(space) => match picker::pick_range(keyspace, &space.version, lower, upper) {
-            Some(compaction) => run_compaction(core, &space.version, compaction, true),
-            None => Ok(()),
-        },
+        Some(space) => {
+            let stops = || core.background.stop.load(Ordering::Relaxed);
+            picker::survey_range(&space.version, lower, upper).run(&space.version, stops).and_then(|()| {
+                match picker::pick_range(keyspace, &space.version, lower, upper, &core.snapshots.numbers()) {
+                    Some(compaction) => run_compaction(core, &space.version, compaction, true),
+                    None => Ok(()),
+                }
+            })
+        }
         None => Ok(()),
     };
     core.background.end();
     core.background.release(keyspace);
+    wait_for_files(core);
     if core.background.is_shut_down() {
         return Err(Error::new(ErrorKind::Closed, "the database was closed during the compaction"));
     }

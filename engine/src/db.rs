@@ -649,10 +649,14 @@ impl Db {
         background::wait_for_work(core, false)
     }
 
-    /// Writes the memtable out and does now what a database without writes does by and by: newer runs are merged into
-    /// the last level (unless they are a twentieth of it or less), deltas go into the trees of indexes, so that space
-    /// is least and reads are at their best. Waits for the end of it. Meant for a pause between loading and reading; beside writers it merges again and again what
-    /// they add. With compaction switched off, only flushes; [`Db::compact`] also rewrites what is already in place.
+    /// Writes the memtable out and does now what a database without writes does by and by. Newer runs are merged into the
+    /// last level where that is worth it: where they come to a tenth of what has to be written again for them, or hide or
+    /// hold garbage of a tenth of it (deleted and overwritten rows count by what they take in the tables below). Smaller ones
+    /// are merged among themselves. Deltas go into the trees of indexes. Waits for the end of it, and for the files of replaced
+    /// tables to be removed. So afterwards less than a tenth of the space is garbage, unless snapshots or cursors need it;
+    /// [`Db::compact`] gives all of it back. With compaction switched off, only flushes.
+    ///
+    /// Meant for a pause between loading and reading; beside writers it merges again and again what they add.
     ///
     /// Errors: those of [`Db::flush`], and what stopped background work.
     ///
@@ -672,7 +676,9 @@ impl Db {
         let _call = core.enter(true)?;
         core.flush()?;
         let _idle = core.background.idle_now();
-        background::wait_for_work(core, true)
+        background::wait_for_work(core, true)?;
+        background::wait_for_files(core);
+        Ok(())
     }
 
     /// [`Db::pause_background`] until the guard is dropped, on whatever way that is. Pauses add up: work goes on when the

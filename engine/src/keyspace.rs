@@ -854,8 +854,11 @@ impl Keyspace {
         self.approximate_size::<&[u8]>(..)
     }
 
-    /// About how many bytes the entries of `range` take in tables. Costs a few index lookups. Where the compiler cannot
+    /// About how many bytes the entries of `range` take in tables; what is in memtables only is not counted. Tables that
+    /// lie inside the range are not opened; of those that reach beyond it, the index is looked at. Where the compiler cannot
     /// tell the type of the ends, name it (`approximate_size::<&[u8]>(..)`).
+    ///
+    /// Errors: those of opening a table.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -881,17 +884,7 @@ impl Keyspace {
             Bound::Unbounded => None,
         };
         let (lower, upper) = (key(&lower), key(&upper));
-        let mut bytes = 0;
-        for run in &space.version.runs {
-            for table in run.overlapping(lower.as_deref(), upper.as_deref()) {
-                let open = table.handle.table()?;
-                let from = lower.as_deref().map_or(0, |key| open.approximate_offset(key));
-                let to =
-                    upper.as_deref().map_or(table.handle.file_bytes(), |key| open.approximate_offset(key));
-                bytes += to.saturating_sub(from);
-            }
-        }
-        Ok(bytes)
+        space.version.approximate_bytes(lower.as_deref(), upper.as_deref())
     }
 }
 

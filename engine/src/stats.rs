@@ -89,7 +89,9 @@ pub struct KeyspaceStats {
     pub runs: usize,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Bytes of all files over the bytes of the last level: an estimate of space amplification.
+    /// Bytes of all files over what would be left of them if everything was merged and no snapshot was open: an estimate
+    /// of space amplification. Of deleted and overwritten rows it counts what they take, as far as that is known: newer
+    /// runs are surveyed when the database is idle, before that a deletion counts as a row of average length.
     pub space_amplification: f64,
 }
 
@@ -269,7 +271,7 @@ pub(crate) fn gather(core: &Core) -> Stats {
                 tree,
                 runs: space.version.runs.len(),
                 bytes,
-                space_amplification: if last == 0 { 1.0 } else { bytes as f64 / last as f64 },
+                space_amplification: space_amplification(bytes, last, space.version.garbage_bytes()),
                 levels,
             }
         })
@@ -298,6 +300,12 @@ pub(crate) fn gather(core: &Core) -> Stats {
         snapshots: core.snapshots.numbers().len(),
         keyspaces,
     }
+}
+
+/// `bytes` are those of all files, `last` those of the last level; `garbage` is what a merge of all would leave out.
+fn space_amplification(bytes: u64, last: u64, garbage: u64) -> f64 {
+    let left = bytes.saturating_sub(garbage).min(if last == 0 { bytes } else { last });
+    if bytes == 0 { 1.0 } else { bytes as f64 / left.max(1) as f64 }
 }
 
 /// Gathers [`Memory`].

@@ -30,7 +30,7 @@ const LARGE_ENTRY_BYTES: usize = 256;
 /// but not beyond this.
 const LARGE_BLOCK_BYTES: usize = 32 << 10;
 /// A value from this length on makes a block of its own and is copied once less.
-const HUGE_VALUE_BYTES: usize = 64 << 10;
+pub(crate) const HUGE_VALUE_BYTES: usize = 64 << 10;
 const PAGE_BYTES: u64 = 4096;
 
 /// What a finished table is like.

@@ -7,6 +7,7 @@
 //! Invariant: a table is immutable and shared; any number of threads may use it. When its file goes away is the
 //! caller's business.
 use crate::blocks::{Search, image_len, likely_slot, read_block, read_unbelievable, search};
+use crate::builder::HUGE_VALUE_BYTES;
 use crate::filter::Filter;
 use crate::index::{GROUP, Place, TableIndex};
 use crate::options::ReadOptions;
@@ -132,6 +133,33 @@ impl Table {
         }
         let slots = cache.slots(index.block_count());
         Ok(Arc::new(Table { index, slots, filter, number, file, file_bytes, properties }))
+    }
+
+    /// Reads nothing of table `number` but what it says of itself.
+    ///
+    /// Errors: as of [`Table::open`].
+    pub fn read_properties(file: &dyn File, number: FileNumber) -> Result<TableProperties> {
+        let file_bytes = file.len()?;
+        let Some(footer_offset) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
+            return Err(Error::corruption(file.path(), 0, "file is too short for a table"));
+        };
+        let mut footer = [0u8; FOOTER_BYTES];
+        file.read_exact_at(footer_offset, &mut footer)?;
+        let footer = TableFooter::decode(&footer, number, file_bytes)
+            .map_err(|error| error.at(file.path(), footer_offset))?;
+        let SectionHandle { offset, len } = footer.properties;
+        let mut stored = Vec::new();
+        usize::try_from(len)
+            .ok()
+            .and_then(|len| stored.try_reserve_exact(len).ok().map(|()| stored.resize(len, 0)))
+            .ok_or_else(|| Error::corruption(file.path(), offset, "table properties are too long"))?;
+        file.read_exact_at(offset, &mut stored)?;
+        unseal(&stored, StoredKind::Properties, number, offset)
+            .and_then(|(codec, len)| match codec {
+                CodecId::None => TableProperties::decode(&stored[..len]),
+                _ => Err(Error::new(ErrorKind::Unsupported, "table section is compressed")),
+            })
+            .map_err(|error| error.at(file.path(), offset))
     }
 
     /// The newest version of `key` that a reader at `sequence` sees; `None` if this table has none. `hash` is
@@ -422,6 +450,43 @@ impl Table {
             0 => 0,
             _ => self.index.offset(self.index.find(key)),
         }
+    }
+
+    /// About how many bytes of the file a row takes on average that shares its block with others. Walks the index.
+    pub fn shared_row_bytes(&self) -> u64 {
+        let blocks = 0..self.index.block_count();
+        let (count, bytes) = blocks
+            .filter(|block| self.is_own_block(*block))
+            .fold((0, 0), |(count, bytes), block| (count + 1, bytes + self.index.stored_len(block)));
+        let rows = self.properties.entries.saturating_sub(count).max(1);
+        self.index.data_len().saturating_sub(bytes) / rows
+    }
+
+    /// About how many bytes of the file the row of `key` takes, if there is one, by the length of the block that would
+    /// hold it, which is not read. `shared` is what [`Table::shared_row_bytes`] gives.
+    pub fn approximate_row_bytes(&self, key: &[u8], shared: u64) -> u64 {
+        let Some(block) = self.locate(key) else { return 0 };
+        let bytes = self.index.stored_len(block);
+        let average = self.index.data_len() / self.index.block_count() as u64;
+        if self.is_own_block(block) {
+            bytes
+        } else if bytes >= 2 * average {
+            // It is that long for the sake of a dozen large rows at most.
+            bytes / 4
+        } else {
+            shared.min(bytes)
+        }
+    }
+
+    /// Whether a block is so long that it has but one row.
+    fn is_own_block(&self, block: usize) -> bool {
+        let raw_bytes = self.index.raw_len(block).unwrap_or(self.index.stored_len(block) as usize);
+        raw_bytes >= HUGE_VALUE_BYTES
+    }
+
+    /// Whether [`Table::may_contain`] can say no.
+    pub fn has_filter(&self) -> bool {
+        !matches!(self.filter, Filter::None)
     }
 
     /// Up to `parts - 1` ascending keys that split the table into pieces of about equal length, without reading it.

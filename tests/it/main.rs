@@ -12,6 +12,7 @@ mod manual;
 mod batch;
 mod shuttle;
 mod snapshot;
+mod space;
 mod iterator;
 mod explain;
 mod index;

@@ -120,6 +120,16 @@ impl Core {
         Ok(true)
     }
 
+    /// Has the active memtable flushed, without waiting for it. False if it is empty, or another one has to be flushed
+    /// first.
+    pub(crate) fn begin_flush(&self) -> Result<bool> {
+        let view = self.view.reference();
+        if view.generations.len() > 1 || view.active()?.memtable.is_empty() {
+            return Ok(false);
+        }
+        self.rotate(true)
+    }
+
     /// Flushes everything that is published now.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;

@@ -75,7 +75,7 @@ pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
     let Some(space) = view.keyspace(space.state.id).filter(|space| space.version.runs.len() > 1) else {
         return Ok(());
     };
-    match picker::pick_range(space.state.id, &space.version, None, None) {
+    match picker::pick_range(space.state.id, &space.version, None, None, &core.snapshots.numbers()) {
         Some(compaction) => crate::background::run_compaction(core, &space.version, compaction, true),
         None => Ok(()),
     }
@@ -186,9 +186,10 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             None => return Ok(()),
         }
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
+        let is_urgent_elsewhere = crate::background::gives_way_to_others(core, id);
         if manual {
             core.background.wait_while_paused()?;
-        } else if driven || core.background.should_yield() {
+        } else if is_urgent_elsewhere || driven || core.background.should_yield() {
             return Ok(());
         }
     }

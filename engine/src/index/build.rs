@@ -377,7 +377,7 @@ impl<'a> Builder<'a> {
             return Err(Error::new(ErrorKind::Closed, "the index was dropped"));
         };
         let run = core.context.allocate_file().0;
-        let mut writer = OutputWriter::new(&core.context, &options, self.index.id, LAST_LEVEL, run);
+        let mut writer = OutputWriter::new(&core.context, &options, self.index.id, LAST_LEVEL, run, &[]);
         let Portion { bytes, entries } = &self.portion;
         for entry in entries {
             let (key, value) = (entry.key(bytes), entry.value(bytes));
@@ -386,7 +386,7 @@ impl<'a> Builder<'a> {
         let mut tables = Vec::new();
         for output in writer.finish()? {
             output.handle.mark_obsolete();
-            tables.push(RunTable { handle: output.handle, record: Arc::new(output.record) });
+            tables.push(RunTable::new(output.handle, output.record));
         }
         self.spilled.push(Arc::new(Run::new(LAST_LEVEL, run, tables)));
         self.portion.clear();

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 mod descriptors;
 mod late_sync;
+mod room;
 mod scarcity;
 mod scans;
 
@@ -78,6 +79,37 @@ pub const PROBES: &[Probe] = &[
         run: descriptors::replaced_table,
     },
     Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
+    Probe {
+        name: "finished-slices",
+        asks: "do finished slices go if another one finds no room?",
+        run: room::finished_slices,
+    },
+    Probe {
+        name: "compaction-retries",
+        asks: "are compactions on a full disk tried again ever more rarely?",
+        run: room::compaction_retries,
+    },
+    Probe {
+        name: "hidden-garbage",
+        asks: "do small deletions give the space of large rows back?",
+        run: room::hidden_garbage,
+    },
+    Probe {
+        name: "snapshot-garbage",
+        asks: "does what a snapshot needed go after it, and is it not written again before?",
+        run: room::snapshot_garbage,
+    },
+    Probe {
+        name: "leveled-idle",
+        asks: "is an idle database merged with leveling, too?",
+        run: room::leveled_idle,
+    },
+    Probe { name: "idle-cost", asks: "do tiny flushes not rewrite an idle database?", run: room::idle_cost },
+    Probe {
+        name: "fair-compactions",
+        asks: "does a busy keyspace not keep the others from their compactions?",
+        run: room::fair_compactions,
+    },
     Probe { name: "full-disk", asks: "do writes go on once there is room again?", run: full_disk },
     Probe {
         name: "full-disk-flush",

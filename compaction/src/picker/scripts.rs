@@ -1,0 +1,492 @@
+//! Decisions of the picker as text: the state of the levels in, what is to be done out.
+//!
+//! ```text
+//! 0.9   a-f 4K hides 92M          a run (level.number), then its tables: range, size, and optionally `hides` with what it
+//!                                 hides, `deletes` with its tombstones, `cut` with a raised lower bound, `holds` with bytes
+//!                                 and the snapshots that need them, `seq` with its sequence numbers
+//! snapshots 15                    live ones
+//! idle => merge 0.9 6.1 -> 6.1    the question and the answer; only a part of a run is followed by its tables
+//! ```
+//!
+//! Questions are `idle`, `busy`, and `all` for a manual compaction of everything. A survey that is asked for is answered by
+//! `hides` and `holds`, as a real one is by the tables.
+use super::{Moment, Work, gives_way, pick, pick_range};
+use crate::garbage::{Held, Hidden};
+use crate::options::{CompactionOptions, CompactionStyle};
+use crate::version::{Run, TableContext, TableHandle, Version};
+use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::{FileNumber, KeyspaceId, SequenceNumber};
+use sapwood_storage::cache::BufferCache;
+use sapwood_storage::env::Env;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a survey would find.
+#[derive(Default)]
+struct Facts {
+    hides: u64,
+    holds: Held,
+}
+
+struct Script {
+    version: Version,
+    facts: HashMap<FileNumber, Facts>,
+    snapshots: Vec<SequenceNumber>,
+    options: CompactionOptions,
+}
+
+fn bytes(text: &str) -> u64 {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    number.parse::<u64>().unwrap_or_else(|_| panic!("{text:?} is no size")) * unit
+}
+
+/// Numbers "5" or "5..9".
+fn span(text: &str) -> (SequenceNumber, SequenceNumber) {
+    let (from, to) = text.split_once("..").unwrap_or((text, text));
+    (SequenceNumber(from.parse().unwrap()), SequenceNumber(to.parse().unwrap()))
+}
+
+impl Script {
+    fn new(options: CompactionOptions) -> Script {
+        Script { version: Version::default(), facts: HashMap::new(), snapshots: Vec::new(), options }
+    }
+
+    /// Takes the state from its lines.
+    fn state(&mut self, lines: &[&str]) {
+        let (env, _) = Env::sim_manual(1);
+        let (obsolete, _) = crossbeam::channel::unbounded();
+        let cache = BufferCache::new(1 << 20).unwrap();
+        let context = Arc::new(TableContext::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
+        let (mut edits, mut handles) = (Vec::new(), HashMap::new());
+        self.facts.clear();
+        self.snapshots.clear();
+        for line in lines {
+            let mut words = line.split_whitespace().peekable();
+            let head = words.next().expect("a line says something");
+            if head == "snapshots" {
+                self.snapshots = words.map(|word| SequenceNumber(word.parse().unwrap())).collect();
+                continue;
+            }
+            let (level, run) = head.split_once('.').expect("a run is level.number");
+            let (level, run) = (level.parse().unwrap(), run.parse().unwrap());
+            while let Some(range) = words.next() {
+                let (smallest, largest) = range.split_once('-').expect("a table has a range");
+                let file_bytes = bytes(words.next().expect("a table has a size"));
+                let file = FileNumber(edits.len() as u64 + 1);
+                let mut facts = Facts::default();
+                let mut record = TableRecord {
+                    keyspace: KeyspaceId(0),
+                    level,
+                    run,
+                    file,
+                    file_bytes,
+                    entries: 1000,
+                    tombstones: 0,
+                    smallest: smallest.into(),
+                    largest: largest.into(),
+                    min_sequence: SequenceNumber(if level == 6 { 0 } else { run }),
+                    max_sequence: SequenceNumber(if level == 6 { 0 } else { run }),
+                    lower: None,
+                };
+                while let Some(word) = words.next_if(|word| !word.contains('-')) {
+                    let mut next = || words.next().expect("the word has a value");
+                    match word {
+                        "hides" => facts.hides = bytes(next()),
+                        "deletes" => record.tombstones = next().parse().unwrap(),
+                        "cut" => record.lower = Some(next().into()),
+                        "seq" => (record.min_sequence, record.max_sequence) = span(next()),
+                        "holds" => {
+                            let size = bytes(next());
+                            let (from, to) = span(next());
+                            facts.holds = Held::between(from, to, size);
+                        }
+                        _ => panic!("{word:?} says nothing of a table"),
+                    }
+                }
+                let handle = TableHandle::new(&context, file, file_bytes);
+                if level != 6 || record.max_sequence == SequenceNumber::ZERO {
+                    handle.set_held(facts.holds.clone());
+                }
+                handles.insert(file, handle);
+                self.facts.insert(file, facts);
+                edits.push(Edit::TableAdded(record));
+            }
+        }
+        self.version = Version::default().apply(KeyspaceId(0), &edits, &handles).unwrap();
+    }
+
+    fn ask(&self, question: &str) -> String {
+        let id = KeyspaceId(0);
+        let moment = Moment { idle: question == "idle", snapshots: &self.snapshots };
+        // A survey is made once at most, whatever comes of it.
+        for surveys in 0..3 {
+            let work = match question {
+                "all" => {
+                    self.learn(super::survey_range(&self.version, None, None));
+                    pick_range(id, &self.version, None, None, &self.snapshots).map(Work::Merge)
+                }
+                _ => pick(id, &self.version, &self.options, &moment),
+            };
+            match work {
+                None => return "nothing".to_owned(),
+                Some(Work::Survey(survey)) => {
+                    assert!(!survey.is_empty() && surveys < 2, "a survey is made in vain");
+                    self.learn(survey);
+                }
+                Some(Work::Merge(merge)) => {
+                    let inputs: Vec<String> = merge.inputs.iter().map(|run| self.name(run)).collect();
+                    let target = match merge.target_run {
+                        0 => format!("{}.new", merge.target_level),
+                        run => format!("{}.{run}", merge.target_level),
+                    };
+                    let verb = if merge.rewrite { "rewrite" } else { "merge" };
+                    let way = if gives_way(&merge, &self.version, &self.options) { ", later" } else { "" };
+                    return format!("{verb} {} -> {target}{way}", inputs.join(" "));
+                }
+            }
+        }
+        unreachable!("asked until there is an answer")
+    }
+
+    fn learn(&self, survey: crate::garbage::Survey) {
+        for (_, table) in &survey.hiding {
+            let bytes = self.facts[&table.handle.file()].hides;
+            table.set_hides(Hidden { entries: bytes / 100, bytes });
+        }
+        for table in &survey.holding {
+            table.handle.set_held(self.facts[&table.handle.file()].holds.clone());
+        }
+    }
+
+    fn name(&self, run: &Run) -> String {
+        let all = self.version.runs.iter().find(|own| (own.level, own.id) == (run.level, run.id)).unwrap();
+        let name = format!("{}.{}", run.level, run.id);
+        if all.tables.len() == run.tables.len() {
+            return name;
+        }
+        let text = |key: &[u8]| String::from_utf8(key.to_vec()).unwrap();
+        let tables: Vec<String> = run
+            .tables
+            .iter()
+            .map(|table| format!("{}-{}", text(&table.record.smallest), text(&table.record.largest)))
+            .collect();
+        format!("{name}[{}]", tables.join(" "))
+    }
+}
+
+/// Runs a script. States are separated by questions.
+fn run(options: CompactionOptions, script: &str) {
+    let mut player = Script::new(options);
+    let mut lines: Vec<&str> = Vec::new();
+    let mut has_asked = false;
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let Some((question, answer)) = line.split_once("=>") else {
+            if std::mem::take(&mut has_asked) {
+                lines.clear();
+            }
+            lines.push(line);
+            continue;
+        };
+        has_asked = true;
+        // Anew for each question: surveys are remembered.
+        player.state(&lines);
+        assert_eq!(player.ask(question.trim()), answer.trim(), "{question} of\n{}", lines.join("\n"));
+    }
+}
+
+fn options(style: CompactionStyle) -> CompactionOptions {
+    CompactionOptions { style, level0_runs: 4, tier_runs: 3, ..CompactionOptions::default() }
+}
+
+/// Of both styles.
+fn both(script: &str) {
+    run(options(CompactionStyle::Hybrid), script);
+    run(options(CompactionStyle::Leveled), script);
+}
+
+#[test]
+fn garbage_counts_by_what_it_hides() {
+    both(
+        "
+        # 95,000 tombstones of 97 MiB of rows, and blind ones.
+        0.9 a-z 2M deletes 950 hides 92M
+        6.1 a-m 48M n-z 49M
+        idle => merge 0.9 6.1 -> 6.1
+        busy => nothing
+
+        # Half of it: not even a busy database waits, unless the tombstones are blind.
+        0.9 a-z 2M deletes 1000 hides 60M
+        6.1 a-m 48M n-z 49M
+        busy => merge 0.9 6.1 -> 6.1
+        0.9 a-z 2M deletes 1000
+        6.1 a-m 48M n-z 49M
+        busy => nothing
+
+        0.9 a-z 2M deletes 950
+        6.1 a-m 48M n-z 49M
+        idle => nothing
+
+        # Values of 560 KiB that were overwritten by four bytes.
+        0.9 a-z 10K hides 420M
+        6.1 a-m 200M n-z 240M
+        busy => nothing
+        idle => merge 0.9 6.1 -> 6.1
+
+        # A tenth is worth it, less is not.
+        0.9 a-z 1 hides 100M
+        6.1 a-z 1000M
+        idle => merge 0.9 6.1 -> 6.1
+        0.9 a-z 1 hides 99M
+        6.1 a-z 1000M
+        idle => nothing
+
+        # It comes back where it is.
+        0.9 a-b 1K hides 30M  m-n 1K
+        6.1 a-b 40M c-l 500M m-n 40M
+        idle => merge 0.9[a-b] 6.1[a-b] -> 6.1
+        ",
+    );
+}
+
+#[test]
+fn what_a_snapshot_sees_is_no_gain() {
+    both(
+        "
+        0.90 a-z 2M hides 92M
+        6.1 a-z 97M
+        snapshots 50
+        idle => nothing
+        0.90 a-z 2M hides 92M
+        6.1 a-z 97M
+        snapshots 90
+        idle => merge 0.90 6.1 -> 6.1
+
+        # Older than all of it.
+        0.90 a-z 2M hides 92M
+        6.1 a-z 97M seq 60..70
+        snapshots 50
+        idle => merge 0.90 6.1 -> 6.1
+        ",
+    );
+}
+
+#[test]
+fn what_only_a_gone_snapshot_needed_goes() {
+    both(
+        "
+        6.1 a-f 20M holds 10M 50..60  g-m 20M  n-z 20M holds 1M 50
+        idle => rewrite 6.1[a-f] -> 6.1
+        busy => rewrite 6.1[a-f] -> 6.1
+        all => merge 6.1 -> 6.1
+
+        6.1 a-f 20M holds 10M 50..60  g-m 20M
+        snapshots 55
+        idle => nothing
+        busy => nothing
+        all => nothing
+
+        6.1 a-f 20M holds 10M 50..60  g-m 20M
+        snapshots 40 49 61
+        busy => rewrite 6.1[a-f] -> 6.1
+
+        # Of an earlier opening: looked up when there is time.
+        6.1 a-f 20M holds 10M 0..60 seq 3..61  g-m 20M
+        busy => nothing
+        idle => rewrite 6.1[a-f] -> 6.1
+        all => merge 6.1 -> 6.1
+        ",
+    );
+}
+
+#[test]
+fn small_runs_are_merged_among_themselves() {
+    run(
+        options(CompactionStyle::Hybrid),
+        "
+        # Four tiny flushes do not rewrite a database.
+        0.9 a-z 6K
+        0.8 a-z 6K
+        0.7 a-z 6K
+        5.6 a-z 6K
+        6.1 a-m 200M n-z 200M
+        busy => nothing
+        idle => merge 0.9 0.8 0.7 5.6 -> 5.6
+
+        # Nor what came together of them.
+        0.9 a-z 6K
+        0.8 a-z 6K
+        5.6 a-z 9M
+        5.5 a-z 20M
+        6.1 a-m 200M n-z 200M
+        idle => merge 0.9 0.8 -> 5.new
+
+        # A run that is larger than all newer ones together stays as it is, and what is below keeps its place.
+        0.9 a-z 6K
+        0.8 a-z 6K
+        0.7 a-z 1M
+        5.6 a-z 9M
+        6.1 a-m 200M n-z 200M
+        idle => merge 0.9 0.8 -> 0.9
+        0.9 a-z 1K
+        0.8 a-z 6K
+        0.7 a-z 1M
+        5.6 a-z 9M
+        6.1 a-m 200M n-z 200M
+        idle => nothing
+
+        # A tenth of what is written is worth it, and what overlaps nothing always is.
+        0.9 a-z 45M
+        6.1 a-m 200M n-z 200M
+        idle => merge 0.9 6.1 -> 6.1
+        0.9 a-z 44M
+        6.1 a-m 200M n-z 200M
+        idle => nothing
+        0.9 a-c 1K x-z 1K
+        6.1 d-w 400M
+        idle => merge 0.9 -> 6.1
+        0.9 a-c 1K x-z 1K
+        idle => merge 0.9 -> 6.new
+        ",
+    );
+    run(
+        options(CompactionStyle::Leveled),
+        "
+        0.9 a-z 6K
+        0.8 a-z 6K
+        0.7 a-z 6K
+        5.6 a-z 6K
+        6.1 a-m 200M n-z 200M
+        busy => nothing
+        idle => merge 0.9 0.8 0.7 5.6 -> 5.6
+        0.9 a-z 6K
+        0.8 a-z 6K
+        0.7 a-z 6K
+        5.6 a-z 9M
+        6.1 a-m 200M n-z 200M
+        idle => merge 0.9 0.8 0.7 -> 0.9
+        # Newer runs of a tenth go down.
+        0.9 a-z 10M
+        5.6 a-z 35M
+        6.1 a-m 200M n-z 200M
+        busy => nothing
+        idle => merge 0.9 5.6 6.1 -> 6.1
+        ",
+    );
+}
+
+#[test]
+fn a_full_tier_of_little_does_not_rewrite_the_last_level() {
+    run(
+        options(CompactionStyle::Hybrid),
+        "
+        5.6 a-z 40K
+        5.5 a-z 40K
+        5.4 a-z 40K
+        6.1 a-m 200M n-z 200M
+        busy => merge 5.6 5.5 5.4 -> 5.4
+
+        5.6 a-z 40K hides 300M
+        5.5 a-z 40K
+        5.4 a-z 40K
+        6.1 a-m 200M n-z 200M
+        busy => merge 5.6 5.5 5.4 6.1 -> 6.1
+
+        5.6 a-z 1K
+        5.5 a-z 10K
+        5.4 a-z 100K
+        6.1 a-m 200M n-z 200M
+        busy => nothing
+
+        # Twice its runs: level 0 has to wait.
+        0.17 a-z 1K
+        0.16 a-z 1K
+        0.15 a-z 1K
+        0.14 a-z 1K
+        5.6 a-z 1K
+        5.5 a-z 10K
+        5.4 a-z 100K
+        5.3 a-z 1M
+        5.2 a-z 10M
+        6.1 a-m 2000M n-z 2000M
+        busy => merge 0.17 0.16 0.15 0.14 -> 5.new
+        0.17 a-z 1K
+        0.16 a-z 1K
+        0.15 a-z 1K
+        0.14 a-z 1K
+        5.7 a-z 100
+        5.6 a-z 1K
+        5.5 a-z 10K
+        5.4 a-z 100K
+        5.3 a-z 1M
+        5.2 a-z 10M
+        6.1 a-m 2000M n-z 2000M
+        busy => merge 5.7 5.6 5.5 5.4 5.3 5.2 -> 5.2
+        ",
+    );
+}
+
+#[test]
+fn a_full_level_0_goes_before_a_full_tier() {
+    run(
+        options(CompactionStyle::Hybrid),
+        "
+        5.4 a-z 1000
+        5.3 a-z 1000
+        5.2 a-z 1000
+        6.1 a-z 1000
+        busy => merge 5.4 5.3 5.2 6.1 -> 6.1
+
+        0.8 a-z 1000
+        5.4 a-z 1000
+        5.3 a-z 1000
+        5.2 a-z 1000
+        6.1 a-z 1000
+        busy => merge 5.4 5.3 5.2 6.1 -> 6.1
+
+        0.11 a-z 1000
+        0.10 a-z 1000
+        0.9 a-z 1000
+        0.8 a-z 1000
+        5.4 a-z 1000
+        5.3 a-z 1000
+        5.2 a-z 1000
+        6.1 a-z 1000
+        busy => merge 0.11 0.10 0.9 0.8 -> 5.new
+
+        # A merge goes on with the runs it began with.
+        0.8 a-z 1000
+        5.4 a-z 1000
+        5.3 a-z 1000 cut m
+        5.2 a-z 1000
+        6.1 a-z 1000
+        busy => merge 5.3 5.2 6.1 -> 6.1
+        ",
+    );
+}
+
+#[test]
+fn long_merges_give_way_to_a_full_level_0() {
+    let options = options(CompactionStyle::Hybrid);
+    let mut player = Script::new(options.clone());
+    let (last, tier) = ("6.1 a-z 1000", ["5.4 a-z 1000", "5.3 a-z 1000", "5.2 a-z 1000"]);
+    player.state(&[tier[0], tier[1], tier[2], last]);
+    let work = pick(KeyspaceId(0), &player.version, &options, &Moment::default());
+    let Some(Work::Merge(merge)) = work else { panic!("the tier is full") };
+    assert!(!gives_way(&merge, &player.version, &options));
+    let full = ["0.9 a-z 1", "0.8 a-z 1", "0.7 a-z 1", "0.6 a-z 1"];
+    player.state(&[&full[..], &tier, &[last]].concat());
+    assert!(gives_way(&merge, &player.version, &options));
+    let Some(Work::Merge(upper)) = pick(KeyspaceId(0), &player.version, &options, &Moment::default()) else {
+        panic!("level 0 is full")
+    };
+    assert!(!gives_way(&upper, &player.version, &options));
+    let more = ["5.7 a-z 1", "5.6 a-z 1", "5.5 a-z 1"];
+    player.state(&[&full[..], &more, &tier, &[last]].concat());
+    assert!(!gives_way(&merge, &player.version, &options), "the tier is too full for another run");
+}

@@ -1,0 +1,287 @@
+//! Merges that are not forced by full levels: what they cost, and what they must gain.
+//!
+//! The rule: a merge into the last level is worth it if it writes at most [`COST`] times the bytes of the newer runs that
+//! it takes out of the way of reads, and for each byte that it gives back another [`COST`] - 1. So tiny runs do not
+//! rewrite a database, garbage of a tenth of what has to be rewritten goes, and so do newer runs that come to a tenth.
+//! What a merge gives back is known from surveys ([`Survey`]); versions that a snapshot needs do not count.
+//!
+//! It is weighed by *clusters*: tables that overlap each other, directly or through others. Each can be merged by itself,
+//! since no key of it lies in a table outside. So what was written or deleted in one place costs a merge of that place.
+//!
+//! Newer runs that are not worth a merge into the last level are merged among themselves once there are [`IDLE_RUNS`], the
+//! newest first, and an older one only if it is not larger than all newer ones together. So their number stays
+//! logarithmic, and each byte is written again only when what it lies in doubles.
+use super::{Compaction, Moment, Work};
+use crate::garbage::{self, Survey};
+use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
+use crate::version::{Run, RunTable, Version};
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{KeyspaceId, SequenceNumber};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Bytes that a merge may write for each byte of newer runs.
+const COST: u64 = 10;
+/// Garbage of one part in so many of the last level does not wait for idleness.
+const URGENT_SHARE: u64 = 2;
+/// When idle, so many runs above the last level are merged among themselves.
+const IDLE_RUNS: usize = 4;
+
+/// Tables that overlap each other.
+#[derive(Default)]
+struct Cluster {
+    /// Of runs above the last level, with the places of their runs in the version.
+    upper: Vec<(usize, RunTable)>,
+    /// Tables of the last level.
+    below: Range<usize>,
+}
+
+/// The merge into the last level of what is worth it of the runs with numbers `upper`, or what has to be known to tell.
+pub(super) fn pick_into_last(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    upper: Range<usize>,
+    moment: &Moment<'_>,
+    reason: &'static str,
+) -> Option<Work> {
+    let last = version.level(LAST_LEVEL).next();
+    let clusters = clusters(version, upper.clone(), last);
+    let mut chosen: Vec<&Cluster> = Vec::new();
+    let mut survey = Survey::default();
+    for cluster in &clusters {
+        let below = last.map_or(&[][..], |run| &run.tables[cluster.below.clone()]);
+        let bytes = (sum(cluster.upper.iter().map(|(_, table)| table)), sum(below));
+        if is_worth(bytes.0, bytes.1, 0) {
+            chosen.push(cluster);
+            continue;
+        }
+        if options.has_base {
+            // What is older lies in a tree, which gives nothing back.
+            continue;
+        }
+        let unknown = cluster.upper.iter().filter(|(_, table)| table.hides().is_none());
+        let before = survey.hiding.len();
+        survey.hiding.extend(unknown.cloned());
+        if survey.hiding.len() == before && is_worth(bytes.0, bytes.1, gain(cluster, below, moment.snapshots))
+        {
+            chosen.push(cluster);
+        }
+    }
+    if !survey.is_empty() && !planted::is(Bug::GarbageByWeight) {
+        return Some(Work::Survey(survey));
+    }
+    if chosen.is_empty() {
+        return None;
+    }
+    let part = |run: &Arc<Run>, tables: Vec<RunTable>| match tables.len() {
+        0 => None,
+        len if len == run.tables.len() => Some(run.clone()),
+        _ => Some(Arc::new(Run::new(run.level, run.id, tables))),
+    };
+    let mut inputs: Vec<Arc<Run>> = upper
+        .filter_map(|number| {
+            let tables = chosen.iter().flat_map(|cluster| &cluster.upper);
+            let own = tables.filter(|(run, _)| *run == number).map(|(_, table)| table.clone()).collect();
+            part(&version.runs[number], own)
+        })
+        .collect();
+    inputs.extend(last.and_then(|run| {
+        part(
+            run,
+            chosen.iter().flat_map(|cluster| run.tables[cluster.below.clone()].iter().cloned()).collect(),
+        )
+    }));
+    let target_run = last.map_or(0, |run| run.id);
+    Some(Work::Merge(Compaction {
+        keyspace,
+        inputs,
+        target_level: LAST_LEVEL,
+        target_run,
+        reason,
+        rewrite: false,
+    }))
+}
+
+/// What an idle database does with runs above the last level.
+pub(super) fn pick_idle(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    moment: &Moment<'_>,
+) -> Option<Work> {
+    let upper = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+    if planted::is(Bug::LeveledNeverIdle) && options.style == CompactionStyle::Leveled {
+        return None;
+    }
+    if upper == 0 {
+        return survey_holding(version, options);
+    }
+    pick_into_last(keyspace, version, options, 0..upper, moment, "idle")
+        .or_else(|| {
+            let runs = (upper >= IDLE_RUNS).then_some(0..upper)?;
+            merge_among(keyspace, version, options, runs, "idle, small runs").map(Work::Merge)
+        })
+        .or_else(|| survey_holding(version, options))
+}
+
+/// What cannot wait for idleness: if the newer runs hide half of the last level, or their tombstones look like it, the merge
+/// of that.
+pub(super) fn pick_urgent(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    moment: &Moment<'_>,
+) -> Option<Work> {
+    let upper = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+    let last_bytes = version.level_bytes(LAST_LEVEL);
+    if upper == 0 || last_bytes == 0 || options.has_base {
+        return None;
+    }
+    let known = |(number, table): (usize, &RunTable)| match table.hides() {
+        Some(hidden) => hidden.bytes,
+        None => version.guess(number, table),
+    };
+    let tables = version.runs[..upper].iter().enumerate();
+    let hidden: u64 =
+        tables.flat_map(|(number, run)| run.tables.iter().map(move |table| (number, table))).map(known).sum();
+    let is_due = hidden >= last_bytes / URGENT_SHARE && !planted::is(Bug::GarbageByWeight);
+    is_due.then(|| pick_into_last(keyspace, version, options, 0..upper, moment, "half is garbage")).flatten()
+}
+
+/// The newest of `runs`, numbers that follow each other, merged into one run: as many as are not larger than all newer ones
+/// together. `None` if that is but one.
+pub(super) fn merge_among(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    runs: Range<usize>,
+    reason: &'static str,
+) -> Option<Compaction> {
+    let list = &version.runs[runs];
+    let mut bytes = list.first()?.file_bytes();
+    let mut count = 1;
+    while let Some(run) = list.get(count).filter(|run| run.file_bytes() <= bytes) {
+        bytes += run.file_bytes();
+        count += 1;
+    }
+    (count > 1).then(|| merge_runs(keyspace, version, options, &list[..count], reason))
+}
+
+/// Merges `runs`, which follow each other, into one run in their place.
+pub(super) fn merge_runs(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    runs: &[Arc<Run>],
+    reason: &'static str,
+) -> Compaction {
+    let (newest, oldest) = (&runs[0], &runs[runs.len() - 1]);
+    let next =
+        version.runs.iter().find(|run| (run.level, u64::MAX - run.id) > (oldest.level, u64::MAX - oldest.id));
+    let is_all_above_tier = next.is_none_or(|run| run.level >= TIER_LEVEL);
+    let (target_level, target_run) = match oldest.level {
+        0 if options.style == CompactionStyle::Hybrid && is_all_above_tier => (TIER_LEVEL, 0),
+        // Not a new number: a flush that is under way has one already, and will be newer.
+        0 => (0, newest.id),
+        level => (level, oldest.id),
+    };
+    Compaction { keyspace, inputs: runs.to_vec(), target_level, target_run, reason, rewrite: false }
+}
+
+/// Tables of the last level of which a good part can go, now that a snapshot has gone.
+pub(super) fn pick_released(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    moment: &Moment<'_>,
+) -> Option<Work> {
+    let last = version.level(LAST_LEVEL).next().filter(|_| !options.has_base)?;
+    let is_due = |table: &&RunTable| {
+        let free = garbage::releasable(table, moment.snapshots);
+        free > 0 && is_worth(0, table.handle.file_bytes(), free) && !planted::is(Bug::SnapshotGarbageStays)
+    };
+    let tables: Vec<RunTable> = last.tables.iter().filter(is_due).cloned().collect();
+    (!tables.is_empty()).then(|| {
+        Work::Merge(Compaction {
+            keyspace,
+            inputs: vec![Arc::new(Run::new(LAST_LEVEL, last.id, tables))],
+            target_level: LAST_LEVEL,
+            target_run: last.id,
+            reason: "a snapshot has gone",
+            rewrite: true,
+        })
+    })
+}
+
+/// What tables of an earlier opening hold is looked up when there is time.
+fn survey_holding(version: &Version, options: &CompactionOptions) -> Option<Work> {
+    let last = version.level(LAST_LEVEL).next().filter(|_| !options.has_base)?;
+    let holding: Vec<RunTable> =
+        last.tables.iter().filter(|table| garbage::is_unknown(table)).cloned().collect();
+    (!holding.is_empty()).then(|| Work::Survey(Survey { hiding: Vec::new(), holding }))
+}
+
+/// Whether a merge of newer runs of `upper` bytes with `below` bytes of the last level is worth it if it gives back `gain`.
+fn is_worth(upper: u64, below: u64, gain: u64) -> bool {
+    let written = upper.saturating_add(below).saturating_sub(gain);
+    if planted::is(Bug::IdleRewrites) && upper > 0 {
+        return true;
+    }
+    let allowed = upper.saturating_mul(COST).saturating_add(gain.saturating_mul(COST - 1));
+    written <= allowed
+}
+
+fn sum<'a>(tables: impl IntoIterator<Item = &'a RunTable>) -> u64 {
+    tables.into_iter().map(|table| table.handle.file_bytes()).sum()
+}
+
+/// Bytes that a merge of the cluster gives back. What its tables hide counts if it is known.
+fn gain(cluster: &Cluster, below: &[RunTable], snapshots: &[SequenceNumber]) -> u64 {
+    let oldest = below.iter().map(|table| table.record.min_sequence).min().unwrap_or_default();
+    let is_seen = |table: &RunTable| {
+        let first = snapshots.partition_point(|snapshot| *snapshot < oldest);
+        snapshots.get(first).is_some_and(|snapshot| *snapshot < table.record.max_sequence)
+    };
+    let upper = cluster.upper.iter().map(|(_, table)| table);
+    let hidden = upper.clone().filter(|table| !is_seen(table)).filter_map(RunTable::hides);
+    let hidden: u64 = hidden.map(|hidden| hidden.bytes).sum();
+    let released: u64 = upper.clone().chain(below).map(|table| garbage::releasable(table, snapshots)).sum();
+    (hidden + released).min(sum(upper) + sum(below))
+}
+
+/// The clusters of the runs with numbers `upper` and of `last`, in key order; tables of `last` alone are in none.
+fn clusters(version: &Version, upper: Range<usize>, last: Option<&Arc<Run>>) -> Vec<Cluster> {
+    let mut tables: Vec<(usize, RunTable)> = upper
+        .flat_map(|number| version.runs[number].tables.iter().map(move |table| (number, table.clone())))
+        .collect();
+    tables.sort_by(|a, b| a.1.first().cmp(b.1.first()));
+    let mut clusters: Vec<Cluster> = Vec::new();
+    let mut reach: Vec<u8> = Vec::new();
+    for (number, table) in tables {
+        let below = last.map_or(0..0, |run| {
+            let from = run.lower_bound(table.first());
+            from..from + run.overlapping(Some(table.first()), Some(table.last())).len()
+        });
+        let lowest = last.filter(|_| !below.is_empty()).map(|run| run.tables[below.start].first());
+        let highest = last.filter(|_| !below.is_empty()).map(|run| run.tables[below.end - 1].last());
+        let is_apart = table.first().min(lowest.unwrap_or(table.first())) > reach.as_slice();
+        let end = table.last().max(highest.unwrap_or(table.last())).to_vec();
+        match clusters.last_mut().filter(|_| !is_apart) {
+            Some(cluster) => {
+                cluster.upper.push((number, table));
+                cluster.below = match (cluster.below.is_empty(), below.is_empty()) {
+                    (_, true) => cluster.below.clone(),
+                    (true, false) => below,
+                    (false, false) => cluster.below.start..cluster.below.end.max(below.end),
+                };
+                reach = reach.max(end);
+            }
+            None => {
+                clusters.push(Cluster { upper: vec![(number, table)], below });
+                reach = end;
+            }
+        }
+    }
+    clusters
+}
