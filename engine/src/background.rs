@@ -45,7 +45,7 @@ const FILES_LOOK: Duration = Duration::from_millis(1);
 /// Turns of the collector of replaced versions between two looks for work.
 const RELEASE_TURNS: usize = 4;
 /// What each step for another keyspace adds to the urgency of one that waits, in units of its [`picker::pressure`].
-const WAITING_WEIGHT: f64 = 1.0 / 32.0;
+const WAITING_WEIGHT: f64 = 1.0 / 8.0;
 /// The memtable of an idle database is written out if what it hides in tables comes to this many bytes,
 const IDLE_FLUSH_BYTES: u64 = 256 << 10;
 /// and to one part in so many of the keyspace: less would not be merged away.
@@ -1008,4 +1008,47 @@ pub(crate) fn compact_range(
         return Err(Error::new(ErrorKind::Closed, "the database was closed during the compaction"));
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyspace_that_always_has_work_does_not_keep_others_from_theirs() {
+        let background = Background::default();
+        // The first is saturated: whatever is merged, it is at once as urgent as before.
+        let pressures = [6.0, 1.0, 0.2, 0.0];
+        let ids: Vec<KeyspaceId> = (0..4).map(KeyspaceId).collect();
+        let mut last = [0; 4];
+        let mut turns = [0; 4];
+        for turn in 1..1000 {
+            let queue = background.queue(ids.iter().copied().zip(pressures));
+            // All have work.
+            let served = queue[0].0 as usize;
+            background.note_turn(queue[0], Some(&queue[1..]));
+            assert!(turn - last[served] <= 60, "keyspace {served} waited for {} turns", turn - last[served]);
+            last[served] = turn;
+            turns[served] += 1;
+        }
+        assert!(last.iter().all(|last| *last > 900), "each has its turns to the end: {last:?}");
+        assert!(turns[0] > 800, "the most urgent one has most of them: {turns:?}");
+    }
+
+    #[test]
+    fn one_without_work_costs_the_others_no_turn() {
+        let background = Background::default();
+        let ids = [KeyspaceId(0), KeyspaceId(1)];
+        for _ in 0..3 {
+            let queue = background.queue(ids.iter().copied().zip([1.0, 0.5]));
+            assert_eq!(queue, ids);
+            background.note_turn(ids[0], None);
+            background.note_turn(ids[1], Some(&[]));
+        }
+        // One that is no more is forgotten.
+        background.note_turn(ids[0], Some(&ids[1..]));
+        assert_eq!(background.queue([(KeyspaceId(5), 1.0)].into_iter()), [KeyspaceId(5)]);
+        background.note_turn(KeyspaceId(5), None);
+        assert!(background.state.lock().waiting.len() <= 1);
+    }
 }

@@ -4,12 +4,12 @@ use sapwood::{BackgroundStep, CompactionStyle, Db, Env, ErrorKind, KeyspaceOptio
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
 use std::time::Duration;
 
-/// Runs of the same rows, one above the other.
+/// Runs of the same rows, one above the other. Their lengths differ, so that tables end at different rows.
 fn fill(db: &Db, runs: u8, rows: u32) {
     let keyspace = db.default_keyspace();
     for run in 0..runs {
         for row in 0..rows {
-            keyspace.put(row.to_be_bytes(), [run; 1000]).expect("written");
+            keyspace.put(row.to_be_bytes(), vec![run; 1000 - 37 * usize::from(run)]).expect("written");
         }
         db.flush().expect("flushed");
     }
@@ -176,9 +176,13 @@ pub(super) fn leveled_idle() {
         let (env, fs) = Env::sim_manual(1);
         let db = open(&env, style);
         let keyspace = db.default_keyspace();
-        (0..2000u32).for_each(|row| keyspace.put(row.to_be_bytes(), [1; 200]).expect("written"));
+        let runs = || db.stats().keyspaces.iter().map(|keyspace| keyspace.runs).max().unwrap_or(0);
+        (0..2000u32).for_each(|row| keyspace.put((2 * row).to_be_bytes(), [1; 200]).expect("written"));
         db.compact().expect("merged");
-        (0..2000u32).for_each(|row| keyspace.delete(row.to_be_bytes()).expect("written"));
+        (0..400u32).for_each(|row| keyspace.put((10 * row + 1).to_be_bytes(), [1; 200]).expect("written"));
+        db.settle().expect("settled");
+        assert_eq!(runs(), 1, "{style:?}: a sixth of the rows is newer");
+        (0..4000u32).for_each(|row| keyspace.delete(row.to_be_bytes()).expect("written"));
         db.settle().expect("settled");
         rest(&env, &db);
         assert_eq!(table_bytes(&env, &fs), 0, "{style:?}: everything was deleted");
@@ -214,6 +218,29 @@ pub(super) fn idle_cost() {
 }
 
 pub(super) fn fair_compactions() {
+    // The first has just enough runs for a compaction, the second four times as many.
+    let (env, _fs) = Env::sim_manual(2);
+    let first = builder("db", &env).advanced(|options| options.disable_auto_compactions = true);
+    let db = first.open().expect("it opens");
+    let urgent = db.keyspace("urgent", KeyspaceOptions::default()).expect("made");
+    for run in 0..12u32 {
+        urgent.put(run.to_be_bytes(), "").expect("written");
+        if run < 3 {
+            db.default_keyspace().put(run.to_be_bytes(), "").expect("written");
+        }
+        db.flush().expect("flushed");
+    }
+    db.close().expect("closed");
+    drop((urgent, db));
+    let db = open(&env, CompactionStyle::Hybrid);
+    assert!(db.background_step(BackgroundStep::Compaction).expect("a healthy machine"), "work is due");
+    let level0 = |name: &str| {
+        let stats = db.stats();
+        let keyspace = stats.keyspaces.iter().find(|keyspace| keyspace.name == name).expect("it is there");
+        keyspace.levels.iter().find(|level| level.level == 0).map_or(0, |level| level.runs)
+    };
+    assert_eq!((level0("urgent"), level0("default")), (0, 3), "who has most runs is first");
+
     let (env, _fs) = Env::sim_manual(1);
     let db = open(&env, CompactionStyle::Hybrid);
     let busy = db.default_keyspace();
