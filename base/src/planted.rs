@@ -272,6 +272,8 @@ bugs! {
         "a flush looks keyspaces up in a view from before the rotation: rows of a keyspace made in between are lost";
     CloseLeavesCalls, "close-leaves-calls", "M (our own close)",
         "a close does not wait for what other threads do: it gives the lock back while they write files";
+    ScarcityIsFinal, "scarcity-is-final", "M (scarcity)",
+        "a lack of descriptors in the background closes the database for good";
     FailedFlushKeepsTables, "failed-flush-keeps-tables", "M (our own flush)",
         "a flush that a full disk ends keeps the tables that it had finished, and so does each further attempt";
 }

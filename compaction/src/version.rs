@@ -71,7 +71,8 @@ impl TableContext {
 
     /// Makes the names of new files durable. A failure is of kind [`ErrorKind::Poisoned`] whatever its cause, and
     /// final: names that other threads wait to have synced may be lost with it, and the kernel would not tell them
-    /// when they sync in their turn.
+    /// when they sync in their turn. Only where nothing could be asked of the kernel, for lack of a descriptor or
+    /// memory, the error is of kind [`ErrorKind::OutOfResources`], and nothing has happened.
     pub fn sync_directory(&self) -> Result<()> {
         if planted::is(Bug::DirectoryNotSynced) {
             return Ok(());
@@ -87,7 +88,9 @@ impl TableContext {
         match self.fs.sync_directory(&self.directory) {
             Ok(()) => Ok(()),
             // The directory could not be opened: nothing was tried that cannot be tried again.
-            Err(error) if error.kind() == ErrorKind::OutOfResources => Err(error),
+            Err(error) if error.kind() == ErrorKind::OutOfResources && !planted::is(Bug::ScarcityIsFinal) => {
+                Err(error)
+            }
             Err(error) => {
                 *has_failed = true;
                 refused(&error)

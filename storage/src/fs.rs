@@ -136,6 +136,9 @@ pub trait FileSystem: Send + Sync {
     /// The names in a directory, in no order.
     fn list(&self, path: &Path) -> Result<Vec<PathBuf>>;
     /// Makes creations, renamings and removals in a directory survive a power loss.
+    ///
+    /// Errors: [`OutOfResources`](sapwood_base::ErrorKind::OutOfResources) only if no sync was begun; any other one is
+    /// that of a sync, and what it was to save may be lost.
     fn sync_directory(&self, path: &Path) -> Result<()>;
     /// Takes the exclusive lock on `path`, creating the file if needed. [`sapwood_base::ErrorKind::Locked`] if
     /// another process or another handle of this process holds it.

@@ -144,6 +144,7 @@ fn detector(bug: Bug) -> Detector {
         PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
         IndexWordUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
         FlushViewBeforeRotation | CloseLeavesCalls => Seeds("shuttle"),
+        ScarcityIsFinal => Seeds("scarcity"),
         FailedFlushKeepsTables => Probe("full-disk-flush"),
         StartNotAwaited => Model("sapwood", &["--test", "loom", "a_frozen_generation"]),
     }
