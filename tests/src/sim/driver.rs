@@ -355,6 +355,7 @@ impl Driver {
         }
         self.check_structure()?;
         let db = self.db.take().expect("open");
+        let remains = db.remains();
         db.close()?;
         drop(db);
         self.model.flushed();
@@ -362,7 +363,7 @@ impl Driver {
         // Files of old versions go when no thread can be reading them; others of this process may make that last, as
         // long as the machine does not let them go on.
         for attempt in 0..CLOSE_ATTEMPTS {
-            if self.fs.open_handles() == 0 {
+            if self.fs.open_handles() == 0 && remains.left().is_empty() {
                 break;
             }
             crossbeam_epoch::pin().flush();
@@ -374,6 +375,10 @@ impl Driver {
         let handles = self.fs.open_handles();
         if handles > 0 {
             return violation(format!("O9: {handles} files are open after the close"));
+        }
+        let left = remains.left();
+        if !left.is_empty() {
+            return violation(format!("O9: after the close there is still {}", left.join(", ")));
         }
         Ok(())
     }

@@ -234,6 +234,7 @@ fn print(schedule: &Schedule, plan: &Plan) {
 fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<()> {
     let (first_env, first) = Opening::new("first opening", &env, &fs);
     let db = plan.builder(&first_env).open()?;
+    let remains = db.remains();
     let spaces: Vec<Keyspace> =
         SPACES.iter().map(|name| db.keyspace(name, plan.tuning.keyspace.clone())).collect::<Result<_>>()?;
     for (space, index) in plan.indexes() {
@@ -280,13 +281,14 @@ fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, p
             first.has_changed_nothing();
             db.close()?;
             second.has_closed(schedule);
+            let remains = db.remains();
             drop(db);
-            second.holds_nothing();
+            second.holds_nothing(&remains);
             notes.lock().unwrap_or_else(PoisonError::into_inner).later = rows;
         }
     }
     drop(stage);
-    first.holds_nothing();
+    first.holds_nothing(&remains);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 use super::{Plan, SPACES, Stage};
 use crate::model::Map;
 use crate::sim::indexes::{INDEXES, options};
-use sapwood::{Db, Durability, Env, Keyspace, KeyspaceOptions, Result};
+use sapwood::{Db, Durability, Env, Keyspace, KeyspaceOptions, Remains, Result};
 use sapwood_storage::sim::{Schedule, SimFs, User};
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,16 +92,17 @@ impl Opening {
         assert!(count == 0, "O9: the {} made {count} changing calls after its close: {calls:?}", self.name);
     }
 
-    /// All handles were dropped, too: it has no file open.
-    pub(super) fn holds_nothing(&self) {
+    /// All handles were dropped, too: it has no file open, and no memory.
+    pub(super) fn holds_nothing(&self, remains: &Remains) {
         self.has_changed_nothing();
         for _ in 0..TURNS {
-            if self.user.files() == 0 {
+            if self.user.files() == 0 && remains.left().is_empty() {
                 return;
             }
             crossbeam_epoch::pin().flush();
         }
-        panic!("O9: the {} has {} files open after its close", self.name, self.user.files());
+        let left = remains.left().join(", ");
+        panic!("O9: the {} has {} files open after its close, and {left}", self.name, self.user.files());
     }
 }
 
