@@ -122,10 +122,15 @@ enum Company {
 }
 
 impl Plan {
-    /// What opens the database, with the code of its indexes.
+    /// What opens the database, with the code of its indexes, and of those that a close may have left of callers.
     fn builder(&self, env: &Env) -> DbBuilder {
-        self.indexes().fold(self.tuning.builder(PATH, env), |builder, (space, index)| {
+        let builder = self.indexes().fold(self.tuning.builder(PATH, env), |builder, (space, index)| {
             builder.index(SPACES[space], &index_name(index), options(index))
+        });
+        let of_callers = (0..callers::CALLERS).filter(|_| self.closes_early && self.has_indexes);
+        of_callers.fold(builder, |builder, caller| {
+            let name = format!("{}{caller}", callers::CALLERS_INDEX);
+            SPACES.iter().fold(builder, |builder, space| builder.index(space, &name, options(caller as u8)))
         })
     }
 

@@ -1,7 +1,7 @@
 //! Calls of every kind beside a close, and what is left of an opening behind it.
 use super::{Plan, SPACES, Stage};
 use crate::model::Map;
-use crate::sim::indexes::{INDEXES, options};
+use crate::sim::indexes::options;
 use sapwood::{Db, Durability, Env, Keyspace, KeyspaceOptions, Remains, Result};
 use sapwood_storage::sim::{Schedule, SimFs, User};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const LATER: u32 = 24;
 /// Keys of the opening behind a close begin so.
 pub(super) const LATER_KEYS: &str = "later-";
 /// Names of indexes that callers make and drop begin so.
-const CALLERS_INDEX: &str = "index-of-";
+pub(super) const CALLERS_INDEX: &str = "index-of-";
 /// Turns of the collector after which what is still held is held by something.
 const TURNS: u32 = 4000;
 
@@ -52,10 +52,10 @@ impl Stage {
                         assert!(report.is_right(), "O5: {name} while others write: {report:?}");
                     }
                 }
-                // One that the database does not have, by its number and a name of the caller's own.
+                // One of its own, of a kind of its own, so that an opening knows what it is.
                 _ => {
-                    let (name, kind) = (format!("{CALLERS_INDEX}{caller}"), random.u8(..INDEXES));
-                    self.served(|| space.create_index(&name, options(kind)))?;
+                    let name = format!("{CALLERS_INDEX}{caller}");
+                    space.create_index(&name, options(caller as u8))?;
                     space.drop_index(&name)?;
                 }
             }
