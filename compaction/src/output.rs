@@ -2,6 +2,7 @@
 use crate::garbage::Held;
 use crate::options::{CompactionOptions, LAST_LEVEL};
 use crate::version::{TableContext, TableHandle};
+use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::TableRecord;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -108,10 +109,11 @@ impl<'a> OutputWriter<'a> {
 
     #[cold]
     fn start_table(&mut self) -> Result<()> {
-        let number = self.context.allocate_file();
-        let file = self.context.fs.create_new(&self.context.table_path(number))?;
+        let number = self.context.allocate_name(FileName::Table)?;
+        let file = self.context.fs.create_new(&self.context.unfinished_path(FileName::Table(number)))?;
         self.started.push(number);
-        self.builder = Some((TableBuilder::new(file, number, self.keyspace, &self.table), number));
+        let builder = TableBuilder::new(file, number, self.keyspace, &self.table);
+        self.builder = Some((builder.for_database(self.context.database()), number));
         Ok(())
     }
 
@@ -119,6 +121,7 @@ impl<'a> OutputWriter<'a> {
     fn finish_table(&mut self) -> Result<()> {
         let Some((builder, number)) = self.builder.take() else { return Ok(()) };
         let summary = builder.finish()?;
+        self.context.finish_file(FileName::Table(number))?;
         let record = TableRecord {
             keyspace: self.keyspace,
             level: self.level,
@@ -165,8 +168,11 @@ impl Drop for OutputWriter<'_> {
         }
         self.builder = None;
         for number in &self.started {
-            // What cannot be removed now is removed as an orphan at the next opening.
-            let _ = self.context.fs.remove_file(&self.context.table_path(*number));
+            // One of the two names is there. What cannot be removed now is removed at the next opening.
+            let name = FileName::Table(*number);
+            for path in [self.context.unfinished_path(name), self.context.path(name)] {
+                let _ = self.context.fs.remove_file(&path);
+            }
         }
     }
 }

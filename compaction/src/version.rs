@@ -6,6 +6,7 @@ use crate::garbage::{Held, Hidden};
 use crossbeam::channel::Sender;
 use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;
+use sapwood_base::format::footer::FOOTER_BYTES;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
@@ -28,6 +29,8 @@ pub struct TableContext {
     pub fs: Arc<dyn FileSystem>,
     /// The directory of the database.
     pub directory: PathBuf,
+    /// The random number that all files of the database have; 0 until it is known.
+    pub database: AtomicU64,
     /// The cache that blocks are read through.
     pub cache: Arc<BufferCache>,
     /// Whether what open tables keep in memory is charged to the cache, so that both stay within its capacity.
@@ -49,14 +52,51 @@ impl TableContext {
         obsolete: Sender<FileName>,
     ) -> TableContext {
         let (next_file, directory_sync_failed) = (AtomicU64::new(1), Mutex::new(false));
-        let charges_tables = false;
-        TableContext { fs, directory, cache, charges_tables, next_file, obsolete, directory_sync_failed }
+        let (database, charges_tables) = (AtomicU64::new(0), false);
+        TableContext {
+            fs,
+            directory,
+            database,
+            cache,
+            charges_tables,
+            next_file,
+            obsolete,
+            directory_sync_failed,
+        }
     }
 
     /// A number that no file of this database has had.
     pub fn allocate_file(&self) -> FileNumber {
         // Relaxed: the number alone matters; the file it names is published by other means.
         FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number for a file with a name of this kind, which no file in the directory has: somebody may have put files
+    /// there that only look like ours.
+    pub fn allocate_name(&self, kind: fn(FileNumber) -> FileName) -> Result<FileNumber> {
+        loop {
+            let number = self.allocate_file();
+            if !self.fs.exists(&self.path(kind(number)))? {
+                return Ok(number);
+            }
+        }
+    }
+
+    /// The database's number.
+    pub fn database(&self) -> u64 {
+        // Relaxed: it is set once, before anything is written or read.
+        self.database.load(Ordering::Relaxed)
+    }
+
+    /// Gives a file that was written under the name [`FileName::Unfinished`], and synced, its name. The caller syncs
+    /// the directory.
+    pub fn finish_file(&self, name: FileName) -> Result<()> {
+        self.fs.rename_new(&self.unfinished_path(name), &self.path(name))
+    }
+
+    /// The path of a file until it has this name.
+    pub fn unfinished_path(&self, name: FileName) -> PathBuf {
+        self.path(name.unfinished().expect("a file with a number"))
     }
 
     /// The path of a table's file.
@@ -183,6 +223,12 @@ impl TableHandle {
             return Err(Error::corruption(&path, len.min(self.file_bytes), message));
         }
         let table = Table::open(file, self.file, &self.context.cache)?;
+        let (of, ours) = (table.database(), self.context.database());
+        // Tables of earlier versions do not say it.
+        if of != ours && of != 0 && ours != 0 && !planted::is(Bug::TableOfAnyDatabase) {
+            let message = format!("table is of another database: {of:016x}, this one is {ours:016x}");
+            return Err(Error::corruption(&path, len - FOOTER_BYTES as u64, message));
+        }
         if self.context.charges_tables {
             self.context.cache.charge(table.pinned_bytes());
         }

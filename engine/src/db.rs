@@ -3,12 +3,10 @@ use crate::background::{self, Background};
 use crate::index::build;
 use crate::index::options::IndexOptions;
 use crate::keyspace::{Keyspace, KeyspaceOptions, KeyspaceState};
-use crate::manifest;
 use crate::options::{AdvancedOptions, Durability};
 use crate::read::snapshot::Snapshot;
 use crate::stats::{self, Health, Memory, Stats};
 use crate::write::batch::WriteBatch;
-use sapwood_base::format::file_name::FileName;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result};
 use std::fmt;
@@ -18,6 +16,7 @@ use std::sync::Arc;
 
 mod catalog;
 mod core;
+pub(crate) mod place;
 mod rotation;
 
 pub(crate) use self::core::{Core, closed};
@@ -120,7 +119,9 @@ impl DbBuilder {
         self
     }
 
-    /// Opens for reading only: no byte on disk changes. Writes are an error.
+    /// Opens for reading only: no byte on disk changes, and nothing needs to be writable. Any number of handles and
+    /// processes may have the database open so at the same time, but none while it is open for writing. Writes are an
+    /// error.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -190,6 +191,10 @@ impl DbBuilder {
     /// file and offset for damage, `OutOfResources` if a thread cannot be started. No data has changed then, and nothing
     /// of the opening runs on. With [`DbBuilder::index`]: those of [`Keyspace::create_index`] if an index has to be
     /// built and cannot be, and `IndexUnavailable` if one is left out. The database opens without naming indexes then.
+    ///
+    /// A directory that holds something else is one without a MANIFEST of this engine and with any file that is not left of a
+    /// creation that was cut short, but for what systems put into directories on their own (`lost+found`, `.DS_Store`,
+    /// `.gitkeep` and the like). Strange files beside a database are left alone.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -352,8 +357,11 @@ impl Db {
         Db::builder(path).open()
     }
 
-    /// Removes a database's files, and its directory if nothing else is in it. A directory without a database is left
-    /// alone, and is no error.
+    /// Removes a database's files, and its directory if nothing else is in it. Files that the database cannot prove to be
+    /// its own stay, whatever they are called. A path that does not exist, or an empty directory, is no error.
+    ///
+    /// Errors: `Locked` if the database is open, `NotFound` for a directory with files and no database,
+    /// `InvalidArgument` for the database of another engine. The directory is left alone then.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -373,33 +381,11 @@ impl Db {
 
     /// [`Db::destroy`] on the files of `options.env`.
     pub fn destroy_in(path: impl AsRef<Path>, options: &AdvancedOptions) -> Result<()> {
-        let (path, fs) = (path.as_ref(), options.env.fs());
-        if !fs.exists(path)? {
-            return Ok(());
-        }
-        let names = manifest::list(&**fs, path)?;
-        if !names.iter().any(|name| matches!(name, FileName::Manifest(_))) {
-            return Ok(());
-        }
-        let lock = fs.lock(&path.join(FileName::Lock.format()))?;
-        // Tables first: what is left after a crash in between is still recognised as a database to destroy.
-        let (manifests, others): (Vec<FileName>, Vec<FileName>) =
-            names.into_iter().partition(|name| matches!(name, FileName::Manifest(_)));
-        for name in others.iter().filter(|name| **name != FileName::Lock).chain(&manifests) {
-            fs.remove_file(&path.join(name.format()))?;
-        }
-        drop(lock);
-        let lock_path = path.join(FileName::Lock.format());
-        if fs.exists(&lock_path)? {
-            fs.remove_file(&lock_path)?;
-        }
-        if fs.list(path)?.is_empty() {
-            fs.remove_dir(path)?;
-        }
-        Ok(())
+        place::destroy(options.env.fs(), path.as_ref())
     }
 
-    /// The directory.
+    /// The absolute path that the directory had when the database was opened. A directory that is renamed, or replaced by
+    /// another one, while the database is open stays the database's (on Unix): the path is for messages then.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

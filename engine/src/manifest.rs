@@ -4,6 +4,7 @@
 //! several times that size. The switch needs no pointer file: the new MANIFEST is written and synced, then the older
 //! ones are removed and the directory is synced, and only then the first edit is appended. So if a newer and an
 //! older one exist, either both say the same, or the newer is torn and the older is right.
+use crate::db::place::{Proof, proof};
 use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
 use keyspaces::Undo;
@@ -325,10 +326,10 @@ impl Manifest {
     /// The first half of a switch. On an error the new file is gone again; if it cannot be removed, the error is of
     /// kind `Poisoned`: an edit to the old MANIFEST could then be passed over by the next opening.
     fn write_new(context: &Arc<TableContext>, database: u64, mut state: ManifestState) -> Result<Manifest> {
-        let number = context.allocate_file();
+        let number = context.allocate_name(FileName::Manifest)?;
         state.next_file = state.next_file.max(context.next_file.load(std::sync::atomic::Ordering::Relaxed));
-        let path = context.directory.join(FileName::Manifest(number).format());
-        let file = context.fs.create_new(&path)?;
+        let unfinished = context.unfinished_path(FileName::Manifest(number));
+        let file = context.fs.create_new(&unfinished)?;
         let mut bytes = format::encode_header(database).to_vec();
         bytes.extend(encode_record(&state.snapshot(), owner(database, number), HEADER_BYTES as u64));
         let sync = || if planted::is(Bug::NewManifestNotSynced) { Ok(()) } else { file.sync_all() };
@@ -336,15 +337,28 @@ impl Manifest {
             true => Ok(()),
             false => context.sync_directory(),
         };
-        let written = file.write_at(0, &bytes).and_then(|()| sync()).and_then(|()| sync_name());
-        if let Err(error) = written {
-            return match context.fs.remove_file(&path) {
-                Ok(()) => Err(error),
-                Err(_) => {
-                    Err(Error::new(ErrorKind::Poisoned, format!("cannot switch the MANIFEST: {error}")))
-                }
-            };
-        }
+        // The name comes last: what has it is a whole MANIFEST, so one without our magic number is somebody else's.
+        let path = context.path(FileName::Manifest(number));
+        let named = || {
+            file.write_at(0, &bytes)?;
+            sync()?;
+            context.finish_file(FileName::Manifest(number))?;
+            sync_name()?;
+            // For messages.
+            context.fs.open(&path, OpenMode::ReadWrite)
+        };
+        let file = match named() {
+            Ok(file) => file,
+            Err(error) => {
+                // One that stays under this name is removed by the next opening.
+                let _ = context.fs.remove_file(&unfinished);
+                return match context.fs.exists(&path) {
+                    Ok(true) if context.fs.remove_file(&path).is_ok() => Err(error),
+                    Ok(false) => Err(error),
+                    _ => Err(Error::new(ErrorKind::Poisoned, format!("cannot switch the MANIFEST: {error}"))),
+                };
+            }
+        };
         let end = bytes.len() as u64;
         let context = context.clone();
         Ok(Manifest { context, database, number, file, end, snapshot_bytes: end, failed: false, state })
@@ -356,6 +370,8 @@ impl Manifest {
         for name in list(fs, directory)? {
             if let FileName::Manifest(other) = name
                 && other < self.number
+                && (planted::is(Bug::ForeignManifestTaken)
+                    || proof(fs, directory, name, Some(self.database))? != Proof::Foreign)
             {
                 fs.remove_file(&directory.join(name.format()))?;
             }
@@ -466,10 +482,55 @@ pub(crate) fn load(context: &Arc<TableContext>, names: &[FileName]) -> Result<Op
         None => Ok(None),
         Some(error) => {
             // The first MANIFEST is written before anything else, so a torn one alone is a creation cut short.
-            let alone = names.iter().all(|name| matches!(name, FileName::Lock | FileName::Manifest(_)));
+            let alone = names.iter().all(|name| {
+                matches!(name, FileName::Lock | FileName::Manifest(_) | FileName::Unfinished(..))
+            });
             if alone { Ok(None) } else { Err(error) }
         }
     }
+}
+
+/// What a MANIFEST says of files.
+pub(crate) struct ListedFiles {
+    pub(crate) database: u64,
+    /// The tables that it lists, and all trees that it has named.
+    pub(crate) files: HashSet<FileName>,
+}
+
+/// The files that MANIFEST `number` lists, as far as it can be read; `None` if its header is damaged.
+pub(crate) fn listed_files(
+    fs: &dyn FileSystem,
+    path: &Path,
+    number: FileNumber,
+) -> Result<Option<ListedFiles>> {
+    let file = fs.open(path, OpenMode::Read)?;
+    let mut bytes = vec![0; file.len()? as usize];
+    file.read_exact_at(0, &mut bytes)?;
+    let header = bytes.first_chunk::<HEADER_BYTES>().map(format::decode_header);
+    let Some(Ok(database)) = header else { return Ok(None) };
+    let mut files = HashSet::new();
+    let mut offset = HEADER_BYTES;
+    while let Some((kind, payload)) = bytes
+        .get(offset..)
+        .filter(|rest| !rest.is_empty())
+        .and_then(|_| record_at(&bytes, offset, owner(database, number)))
+    {
+        offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
+        if kind == RecordKind::SyncMark {
+            continue;
+        }
+        let edits: Vec<Edit> = format::Edits::new(payload).map_while(Result::ok).collect();
+        // A table that moves is removed and added by one record.
+        for removed in edits.iter().filter_map(Edit::removed_file) {
+            files.remove(&FileName::Table(removed));
+        }
+        files.extend(edits.iter().filter_map(|edit| match edit {
+            Edit::TableAdded(table) => Some(FileName::Table(table.file)),
+            Edit::IndexTree { file, .. } => Some(FileName::Tree(*file)),
+            _ => None,
+        }));
+    }
+    Ok(Some(ListedFiles { database, files }))
 }
 
 enum Failure {
@@ -480,14 +541,20 @@ enum Failure {
 
 fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
     let path = context.directory.join(FileName::Manifest(number).format());
-    let read = || -> Result<Vec<u8>> {
+    let read = || -> Result<Option<Vec<u8>>> {
+        // Whoever else has such files may have large ones, or no files at all.
+        if proof(&*context.fs, &context.directory, FileName::Manifest(number), None)? != Proof::Ours {
+            return Ok(None);
+        }
         let file = context.fs.open(&path, OpenMode::Read)?;
         let mut bytes = vec![0; file.len()? as usize];
         file.read_exact_at(0, &mut bytes)?;
-        Ok(bytes)
+        Ok(Some(bytes))
     };
-    let bytes = read().map_err(Failure::Fatal)?;
-    replay(context, &path, number, &bytes)
+    match read().map_err(Failure::Fatal)? {
+        Some(bytes) => replay(context, &path, number, &bytes),
+        None => Err(Failure::Torn(Error::corruption(&path, 0, "not a MANIFEST: wrong magic number"))),
+    }
 }
 
 /// The state that the bytes of a MANIFEST add up to. `path` is for messages.

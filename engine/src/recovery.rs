@@ -12,6 +12,7 @@
 //! MANIFEST says up to where closed stretches are, the new log syncs them before anything of its own
 //! (`Wal::wait_durable`), and a tear in one of them ends the log for the next opening, also if records of a later stretch
 //! have survived. So an opening does not wait for the disk to take the log.
+use crate::db::place::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
 use crate::wal::reader::FoundSegment;
@@ -23,7 +24,7 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, Memtable};
-use sapwood_storage::fs::{File, OpenMode};
+use sapwood_storage::fs::{File, OpenMode, is_no_file};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,10 @@ mod replay;
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
+/// Numbers of files from here on are never reached.
+const FARTHEST_NUMBER: u64 = 1 << 48;
+/// No segment is longer; a longer file is not ours.
+const LONGEST_SEGMENT: u64 = 1 << 30;
 /// Bytes that are written again at a time.
 const REWRITE_BYTES: usize = 1 << 20;
 
@@ -59,6 +64,8 @@ pub(crate) struct Recovered {
     rewrite: Option<(u64, u64)>,
     /// Whether the note of a failed sync is there.
     failed_sync: bool,
+    /// Whether there was no MANIFEST, or only one whose creation was cut short.
+    pub(crate) is_new: bool,
 }
 
 impl Recovered {
@@ -93,7 +100,11 @@ pub(crate) fn analyze(
             (new_database, state)
         }
     };
-    let highest = names.iter().filter_map(|name| name.number()).map(|number| number.0).max();
+    context.database.store(database, Ordering::Relaxed);
+    // Also numbers of files that are not ours: they stay, and no two files are to have one number. A number that counting
+    // does not come near is no reason to begin there.
+    let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
+    let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
     let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || loaded_nothing);
     state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
     // Relaxed: nobody else has the context yet.
@@ -102,7 +113,8 @@ pub(crate) fn analyze(
 
     let (segments, half_made) = find_segments(context, names, database, &state)?;
     let opened = state.log_opened.max(state.log_start);
-    let failed_sync = names.contains(&FileName::Unsynced);
+    let failed_sync = names.contains(&FileName::Unsynced)
+        && proof(&*context.fs, &context.directory, FileName::Unsynced, None)? == Proof::Ours;
     let mut history = History::new(&segments, database, &state);
     let replayed = Replay::run(source, &state, &mut history);
     let in_directory = |error: Error| match error.file() {
@@ -197,6 +209,7 @@ pub(crate) fn analyze(
         FileName::Table(number) => !live.contains(number),
         FileName::Tree(number) => !live_trees.contains(number),
         FileName::Log(number) => half_made.contains(number),
+        FileName::Unfinished(..) => true,
         _ => false,
     };
     let orphans = names.iter().copied().filter(is_orphan).collect();
@@ -212,6 +225,7 @@ pub(crate) fn analyze(
         unsynced,
         rewrite,
         failed_sync,
+        is_new: loaded_nothing,
     })
 }
 
@@ -257,6 +271,14 @@ fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u
 /// Step 5. What cannot be removed is tried again at the next opening.
 pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segment_bytes: u64) {
     for orphan in recovered.orphans.drain(..) {
+        // A name is no proof: what cannot be read is left alone as well.
+        let is_ours = match proof(&*context.fs, &context.directory, orphan, Some(recovered.database)) {
+            Ok(proof) => proof != Proof::Foreign,
+            Err(_) => false,
+        };
+        if !is_ours && !planted::is(Bug::SweepByName) {
+            continue;
+        }
         let _ = context.fs.remove_file(&context.directory.join(orphan.format()));
     }
     let mut kept = 0;
@@ -317,10 +339,16 @@ fn find_segments(
     for name in names {
         let FileName::Log(number) = *name else { continue };
         let path = context.directory.join(name.format());
-        let file = context.fs.open(&path, OpenMode::Read)?;
+        let file = match context.fs.open(&path, OpenMode::Read) {
+            Err(error) if is_no_file(&error) => continue,
+            file => file?,
+        };
         let file_bytes = file.len()?;
         if file_bytes < DATA_OFFSET as u64 {
             half_made.insert(number);
+            continue;
+        }
+        if file_bytes > LONGEST_SEGMENT {
             continue;
         }
         let mut header = [0; HEADER_BYTES];

@@ -413,16 +413,19 @@ impl Wal {
     /// Opens a recycled file, or makes a new one, as physical segment `physical`; gives that back.
     fn open_segment(&self, recycled: Option<FileNumber>, physical: usize) -> Result<usize> {
         let bytes = self.segment_units as usize * UNIT_BYTES + DATA_OFFSET;
-        let number = recycled.unwrap_or_else(|| self.context.allocate_file());
+        let number = match recycled {
+            Some(number) => number,
+            None => self.context.allocate_name(FileName::Log)?,
+        };
         let path = self.path(number);
-        let opened = segment::open(&*self.context.fs, &path, number, bytes, recycled.is_none(), self.mapped);
+        let opened = segment::open(&self.context, number, bytes, recycled.is_none(), self.mapped);
         let segment = match opened {
             Ok(segment) => segment,
             Err(error) => {
                 match recycled {
                     Some(number) => self.pool.lock().spare_files.push(number),
                     // A half-made file would only keep a full disk full.
-                    None => drop(self.context.fs.remove_file(&path)),
+                    None => self.remove_created(number),
                 }
                 return Err(error);
             }
@@ -440,6 +443,15 @@ impl Wal {
         assert!(fresh, "a physical slot is filled once");
         self.pool.lock().physical = physical + 1;
         Ok(physical)
+    }
+
+    /// Removes a segment that was being created, under the name that it has come to. One that exists and is somebody
+    /// else's has kept it from getting there.
+    fn remove_created(&self, number: FileNumber) {
+        let unfinished = self.context.unfinished_path(FileName::Log(number));
+        if self.context.fs.remove_file(&unfinished).is_err() {
+            let _ = self.context.fs.remove_file(&self.path(number));
+        }
     }
 
     fn path(&self, number: FileNumber) -> PathBuf {

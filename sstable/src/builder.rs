@@ -50,6 +50,7 @@ pub struct TableSummary {
 pub struct TableBuilder {
     file: Box<dyn File>,
     number: FileNumber,
+    database: u64,
     options: TableOptions,
     encoder: BlockEncoder,
     compressor: Option<Compressor>,
@@ -83,6 +84,7 @@ impl TableBuilder {
         TableBuilder {
             file,
             number,
+            database: 0,
             options,
             encoder: BlockEncoder::default(),
             compressor: None,
@@ -102,6 +104,12 @@ impl TableBuilder {
             },
             failed: false,
         }
+    }
+
+    /// Writes the number of the database into the table, so that no other one takes it for its own.
+    pub fn for_database(mut self, database: u64) -> TableBuilder {
+        self.database = database;
+        self
     }
 
     /// Adds an entry. REQUIRES: internal order: `key` above the last one, or equal to it and `sequence` below.
@@ -307,7 +315,7 @@ impl TableBuilder {
         self.properties.largest_key = std::mem::take(&mut self.last_key);
         let filter = Filter::build(self.options.filter, self.options.filter_bits_per_key, &self.hashes)?;
 
-        let mut footer = TableFooter { data_len, ..TableFooter::default() };
+        let mut footer = TableFooter { data_len, database: self.database, ..TableFooter::default() };
         footer.filter = self.section(StoredKind::Filter, |_, out| filter.encode(out));
         footer.index = self.section(StoredKind::Index, |builder, out| builder.index.encode(out));
         footer.properties =

@@ -71,6 +71,7 @@ pub struct Table {
     slots: SlotTable,
     filter: Filter,
     number: FileNumber,
+    database: u64,
     file: Box<dyn File>,
     file_bytes: u64,
     properties: TableProperties,
@@ -132,7 +133,8 @@ impl Table {
             return Err(Error::corruption(file.path(), footer_offset, message));
         }
         let slots = cache.slots(index.block_count());
-        Ok(Arc::new(Table { index, slots, filter, number, file, file_bytes, properties }))
+        let database = footer.database;
+        Ok(Arc::new(Table { index, slots, filter, number, database, file, file_bytes, properties }))
     }
 
     /// Reads nothing of table `number` but what it says of itself.
@@ -498,6 +500,11 @@ impl Table {
             .collect();
         keys.dedup();
         keys
+    }
+
+    /// The number of the database that it was written for; 0 if it does not say.
+    pub fn database(&self) -> u64 {
+        self.database
     }
 
     /// The number in the file's name.

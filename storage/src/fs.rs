@@ -4,8 +4,9 @@
 //! survive. *Power loss*: bytes survive once `sync_data` or `sync_all` of their file has returned; a file's name
 //! survives once [`FileSystem::sync_directory`] has returned after its creation, renaming or removal. Anything not
 //! synced may be there, or not, in any order, in units of 512-byte sectors.
-use sapwood_base::Result;
+use sapwood_base::{Error, Result};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use crate::mapped::MappedFile;
 
@@ -13,7 +14,6 @@ pub mod os;
 pub mod bounded;
 
 use bounded::FileGroup;
-use std::sync::Arc;
 
 /// How [`FileSystem::open`] opens a file that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub trait File: Send + Sync {
         while done < buffer.len() {
             match self.read_at(offset + done as u64, &mut buffer[done..])? {
                 0 => {
-                    return Err(sapwood_base::Error::corruption(
+                    return Err(Error::corruption(
                         self.path(),
                         offset + done as u64,
                         format!("file ends {} bytes early", buffer.len() - done),
@@ -106,6 +106,17 @@ pub trait LockGuard: Send + Sync {}
 
 /// A file system. Object-safe; the engine holds one `Arc<dyn FileSystem>`.
 pub trait FileSystem: Send + Sync {
+    /// The path from the root to what `path` names now, whatever the working directory becomes later. Links are not
+    /// followed; the path need not exist.
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        std::path::absolute(path).map_err(|error| Error::io("make absolute the path of", path, error))
+    }
+    /// A file system for the one directory that has the name `directory` now. It takes the paths `directory` and
+    /// `directory/name`, and keeps to that directory when the name, or a link on the way to it, comes to mean another
+    /// one. `None` where a directory can only be named, which is the default.
+    fn hold(&self, _directory: &Path) -> Result<Option<Arc<dyn FileSystem>>> {
+        Ok(None)
+    }
     /// Creates a file that must not exist (mode 0600, no symbolic links followed), open for reading and writing.
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>>;
     /// Opens a file that exists.
@@ -125,6 +136,13 @@ pub trait FileSystem: Send + Sync {
     fn file_len(&self, path: &Path) -> Result<u64>;
     /// Renames within a directory, replacing the target if there is one.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+    /// Renames within a directory, unless the target exists: that is an error, and nothing changes.
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.exists(to)? {
+            return Err(Error::io("rename", to, std::io::ErrorKind::AlreadyExists.into()));
+        }
+        self.rename(from, to)
+    }
     /// Makes a second name for a file.
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes a file.
@@ -140,14 +158,32 @@ pub trait FileSystem: Send + Sync {
     /// Errors: [`OutOfResources`](sapwood_base::ErrorKind::OutOfResources) only if no sync was begun; any other one is
     /// that of a sync, and what it was to save may be lost.
     fn sync_directory(&self, path: &Path) -> Result<()>;
-    /// Takes the exclusive lock on `path`, creating the file if needed. [`sapwood_base::ErrorKind::Locked`] if
-    /// another process or another handle of this process holds it.
+    /// Takes the exclusive lock on `path`, creating the file if needed, and on the directory that it lies in where
+    /// that can be locked: so a lock file that is removed or replaced while it is held lets no second owner in.
+    /// [`sapwood_base::ErrorKind::Locked`] if another process or another handle of this process holds either lock.
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>>;
+    /// Takes a lock that others may share, on `path` if such a file can be read, and on the directory that it lies in
+    /// where that can be locked. Changes nothing on disk. `None` if there was nothing to lock. Errors: as
+    /// [`FileSystem::lock`], if an exclusive lock is held.
+    fn lock_shared(&self, path: &Path) -> Result<Option<Box<dyn LockGuard>>> {
+        // Without shared locks one reader at a time is what is safe.
+        if self.exists(path)? { self.lock(path).map(Some) } else { Ok(None) }
+    }
     /// Free space under `path`.
     fn space(&self, path: &Path) -> Result<Space>;
     /// Maps `len` bytes of an existing, fully allocated file for shared writing, with every page resident, or
     /// `None` where this file system has no coherent shared mappings (then the caller uses `write_at`).
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>>;
+}
+
+/// Whether an error of opening or reading means that the name stands for no plain file: there is none, or it is a
+/// directory, a symbolic link, a pipe or a device.
+pub fn is_no_file(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| {
+        use std::io::ErrorKind::{IsADirectory, NotFound, NotSeekable};
+        matches!(source.kind(), IsADirectory | NotFound | NotSeekable) || os::means_no_file(source)
+    })
 }
 
 /// Bytes that [`fill_zeros`] hands over at a time, unless a file asks for fewer.

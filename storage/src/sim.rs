@@ -34,7 +34,9 @@
 use crate::fs::bounded::FileGroup;
 use crate::fs::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use crate::sync::Mutex;
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,6 +82,15 @@ pub struct SimFs {
     world: Arc<Mutex<World>>,
     group: Arc<FileGroup>,
     user: Option<User>,
+    /// The one directory that it is of, if it was made by [`FileSystem::hold`].
+    held: Option<Held>,
+}
+
+/// A directory that is held, and the path that it had then.
+#[derive(Clone)]
+struct Held {
+    number: InodeNumber,
+    path: PathBuf,
 }
 
 impl Default for SimFs {
@@ -95,7 +106,12 @@ impl SimFs {
     }
 
     fn of(world: World) -> SimFs {
-        SimFs { world: Arc::new(Mutex::new(world)), group: FileGroup::new(usize::MAX), user: None }
+        SimFs {
+            world: Arc::new(Mutex::new(world)),
+            group: FileGroup::new(usize::MAX),
+            user: None,
+            held: None,
+        }
     }
 
     /// The same file system for a user of its own: what is opened through it counts as that user's.
@@ -330,6 +346,52 @@ impl SimFs {
         self.world.lock().open_handles()
     }
 
+    /// Locks a file, if there is one, and the directory that `path` lies in.
+    fn take_lock(
+        &self,
+        world: &mut World,
+        path: &Path,
+        number: Option<InodeNumber>,
+        shared: bool,
+    ) -> Result<SimLock> {
+        let directory = world.look_up_directory(path.parent().unwrap_or(Path::new("")))?;
+        let mut lock =
+            SimLock { world: Arc::clone(&self.world), numbers: Vec::new(), user: self.user.clone() };
+        let directory = Some(directory).filter(|_| !planted::is(Bug::LockByName));
+        for number in [directory, number].into_iter().flatten() {
+            if !world.lock(number, shared) {
+                lock.numbers.drain(..).for_each(|number| world.unlock(number));
+                let message = "another handle has the database open; close it first";
+                return Err(Error::new(ErrorKind::Locked, message).in_file(path));
+            }
+            lock.numbers.push(number);
+        }
+        if let Some(user) = &self.user {
+            user.takes_lock();
+        }
+        Ok(lock)
+    }
+
+    /// What calls with `path` mean: of a held directory, the path that it has now.
+    fn resolve<'p>(&self, world: &World, path: &'p Path) -> Result<Cow<'p, Path>> {
+        let Some(held) = &self.held else { return Ok(Cow::Borrowed(path)) };
+        let Ok(rest) = path.strip_prefix(&held.path) else {
+            let message = format!("the path does not lie in the directory {}", held.path.display());
+            return Err(Error::invalid_argument(message).in_file(path));
+        };
+        if world.look_up(&held.path) == Some(held.number) {
+            return Ok(Cow::Borrowed(path));
+        }
+        match world.path_of(held.number) {
+            Some(now) if rest.as_os_str().is_empty() => Ok(Cow::Owned(now)),
+            Some(now) => Ok(Cow::Owned(now.join(rest))),
+            None => {
+                let error = Error::io("use", path, std::io::ErrorKind::NotFound.into());
+                Err(error.context("the directory was removed while it was in use"))
+            }
+        }
+    }
+
     fn handle(&self, number: InodeNumber, path: &Path, mode: OpenMode) -> Box<dyn File> {
         let user = self.user.clone();
         if let Some(user) = &user {
@@ -352,18 +414,35 @@ impl fmt::Debug for SimFs {
 }
 
 impl FileSystem for SimFs {
+    /// In the root, where relative paths begin unless a test says otherwise, they stay as they are.
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        let world = self.world.lock();
+        let is_root = world.working_directory == Path::new("/");
+        Ok(if is_root { path.to_path_buf() } else { world.working_directory.join(path) })
+    }
+
+    fn hold(&self, directory: &Path) -> Result<Option<Arc<dyn FileSystem>>> {
+        let mut world = self.world.lock();
+        world.begin(Operation::Open, directory)?;
+        let number = world.look_up_directory(directory)?;
+        let held = Held { number, path: directory.to_path_buf() };
+        Ok(Some(Arc::new(SimFs { held: Some(held), ..self.clone() })))
+    }
+
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
         self.changes(Operation::Create, path);
         let mut world = self.world.lock();
-        let number = world.change_names(Operation::Create, path, None, |world| world.create_file(path))?;
+        let place = &*self.resolve(&world, path)?;
+        let number = world.change_names(Operation::Create, place, None, |world| world.create_file(place))?;
         world.open(number);
         Ok(self.handle(number, path, OpenMode::ReadWrite))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
         let mut world = self.world.lock();
-        world.begin(Operation::Open, path)?;
-        let number = world.look_up_file(path)?;
+        let place = &*self.resolve(&world, path)?;
+        world.begin(Operation::Open, place)?;
+        let number = world.look_up_file(place)?;
         world.open(number);
         Ok(self.handle(number, path, mode))
     }
@@ -374,65 +453,74 @@ impl FileSystem for SimFs {
 
     fn exists(&self, path: &Path) -> Result<bool> {
         let mut world = self.world.lock();
-        world.begin(Operation::LookUp, path)?;
-        Ok(world.look_up(path).is_some())
+        let place = &*self.resolve(&world, path)?;
+        world.begin(Operation::LookUp, place)?;
+        Ok(world.look_up(place).is_some())
     }
 
     fn file_len(&self, path: &Path) -> Result<u64> {
         let mut world = self.world.lock();
-        world.begin(Operation::LookUp, path)?;
-        let number = world.look_up_file(path)?;
+        let place = &*self.resolve(&world, path)?;
+        world.begin(Operation::LookUp, place)?;
+        let number = world.look_up_file(place)?;
         Ok(world.file(number).expect("looked up as a file").len())
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         self.changes(Operation::Rename, from);
         let mut world = self.world.lock();
+        let (from, to) = (&*self.resolve(&world, from)?, &*self.resolve(&world, to)?);
         world.change_names(Operation::Rename, from, Some(to), |world| world.rename(from, to))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
         self.changes(Operation::Link, to);
         let mut world = self.world.lock();
+        let (from, to) = (&*self.resolve(&world, from)?, &*self.resolve(&world, to)?);
         world.change_names(Operation::Link, to, Some(from), |world| world.hard_link(from, to))
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {
         self.changes(Operation::Remove, path);
         let mut world = self.world.lock();
-        world.change_names(Operation::Remove, path, None, |world| world.remove_file(path))
+        let place = &*self.resolve(&world, path)?;
+        world.change_names(Operation::Remove, place, None, |world| world.remove_file(place))
     }
 
     fn create_dir_all(&self, path: &Path) -> Result<()> {
         self.changes(Operation::CreateDirectory, path);
         let mut world = self.world.lock();
-        world.change_names(Operation::CreateDirectory, path, None, |world| world.create_dir_all(path))
+        let place = &*self.resolve(&world, path)?;
+        world.change_names(Operation::CreateDirectory, place, None, |world| world.create_dir_all(place))
     }
 
     fn remove_dir(&self, path: &Path) -> Result<()> {
         self.changes(Operation::RemoveDirectory, path);
         let mut world = self.world.lock();
-        world.change_names(Operation::RemoveDirectory, path, None, |world| world.remove_dir(path))
+        let place = &*self.resolve(&world, path)?;
+        world.change_names(Operation::RemoveDirectory, place, None, |world| world.remove_dir(place))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<PathBuf>> {
         let mut world = self.world.lock();
-        world.begin(Operation::List, path)?;
-        world.list(path)
+        let place = &*self.resolve(&world, path)?;
+        world.begin(Operation::List, place)?;
+        world.list(place)
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
         self.changes(Operation::SyncDirectory, path);
         let mut world = self.world.lock();
-        world.change(Operation::SyncDirectory, path, None, |world, fault| match fault {
-            None => world.sync_directory(path),
+        let place = &*self.resolve(&world, path)?;
+        world.change(Operation::SyncDirectory, place, None, |world, fault| match fault {
+            None => world.sync_directory(place),
             Some(fault) => {
                 match fault {
-                    Fault::ErrorButApplied => world.sync_directory(path)?,
+                    Fault::ErrorButApplied => world.sync_directory(place)?,
                     fault if fault.comes_first() => {}
-                    _ => world.fail_sync_directory(path),
+                    _ => world.fail_sync_directory(place),
                 }
-                Err(fault.error(Operation::SyncDirectory, path))
+                Err(fault.error(Operation::SyncDirectory, place))
             }
         })
     }
@@ -440,22 +528,22 @@ impl FileSystem for SimFs {
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
         self.changes(Operation::Lock, path);
         let mut world = self.world.lock();
-        let number = world.change_names(Operation::Lock, path, None, |world| match world.look_up(path) {
-            Some(number) => Ok(number),
-            None => world.create_file(path),
-        })?;
-        if !world.lock_file(number) {
-            return Err(Error::new(
-                ErrorKind::Locked,
-                "another handle has the database open; close it first",
-            )
-            .in_file(path));
-        }
-        let user = self.user.clone();
-        if let Some(user) = &user {
-            user.takes_lock();
-        }
-        Ok(Box::new(SimLock { world: Arc::clone(&self.world), number, user }))
+        let place = &*self.resolve(&world, path)?;
+        let number =
+            world.change_names(Operation::Lock, place, None, |world| match world.look_up(place) {
+                Some(number) => Ok(number),
+                None => world.create_file(place),
+            })?;
+        self.take_lock(&mut world, place, Some(number), false)
+            .map(|lock| Box::new(lock) as Box<dyn LockGuard>)
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Option<Box<dyn LockGuard>>> {
+        let mut world = self.world.lock();
+        let place = &*self.resolve(&world, path)?;
+        world.begin(Operation::Lock, place)?;
+        let number = world.look_up(place);
+        self.take_lock(&mut world, place, number, true).map(|lock| Some(Box::new(lock) as Box<dyn LockGuard>))
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
@@ -562,7 +650,8 @@ impl Drop for SimFile {
 
 struct SimLock {
     world: Arc<Mutex<World>>,
-    number: InodeNumber,
+    /// What is locked.
+    numbers: Vec<InodeNumber>,
     user: Option<User>,
 }
 
@@ -570,9 +659,14 @@ impl LockGuard for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
+        // One that got nothing may be dropped by whoever uses the world.
+        if self.numbers.is_empty() {
+            return;
+        }
         if let Some(user) = &self.user {
             user.gives_lock();
         }
-        self.world.lock().unlock_file(self.number);
+        let mut world = self.world.lock();
+        self.numbers.drain(..).for_each(|number| world.unlock(number));
     }
 }

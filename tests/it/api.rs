@@ -196,8 +196,9 @@ fn destroy_takes_the_database_and_nothing_else() {
         std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["7.sst", "notes.txt"]);
-    // Without a database it is not ours to touch.
-    Db::destroy(&path).unwrap();
+    // Without a database it is not ours to touch; whoever has mistyped a path learns of it.
+    assert_eq!(Db::destroy(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(path.join("notes.txt").exists() && path.join("7.sst").exists());
     std::fs::remove_file(path.join("notes.txt")).unwrap();
     std::fs::remove_file(path.join("7.sst")).unwrap();
     small_db(&path).close().unwrap();

@@ -12,7 +12,8 @@ pub const TREE_ROOT_BYTES: usize = 64;
 /// The length of what the first page of a file holds, in bytes; the rest of the page is zero.
 pub const TREE_HEADER_BYTES: usize = 40;
 
-const MAGIC: &[u8; 8] = b"SAPWTREE";
+/// The first eight bytes of the file of every tree.
+pub const TREE_MAGIC: [u8; 8] = *b"SAPWTREE";
 const HAS_OVERFLOW: u8 = 1;
 
 /// One state of a tree.
@@ -116,11 +117,11 @@ impl TreeRoot {
 /// The header for the file of a tree; the rest of its first page is zero.
 pub fn encode_tree_header(tree: u64, page_bytes: u32) -> [u8; TREE_HEADER_BYTES] {
     let mut out = [0; TREE_HEADER_BYTES];
-    out[..8].copy_from_slice(MAGIC);
+    out[..8].copy_from_slice(&TREE_MAGIC);
     out[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
     out[12..16].copy_from_slice(&page_bytes.to_le_bytes());
     out[16..24].copy_from_slice(&tree.to_le_bytes());
-    let checksum = checksum64(&out[..32], u64::from_le_bytes(*MAGIC));
+    let checksum = checksum64(&out[..32], u64::from_le_bytes(TREE_MAGIC));
     out[32..].copy_from_slice(&checksum.to_le_bytes());
     out
 }
@@ -132,7 +133,9 @@ pub fn check_tree_header(bytes: &[u8], tree: u64, page_bytes: u32) -> Result<()>
     let Ok(bytes) = <&[u8; TREE_HEADER_BYTES]>::try_from(bytes) else {
         return Err(corrupt("header of a tree has another length"));
     };
-    if &bytes[..8] != MAGIC || u64_at(bytes, 32) != checksum64(&bytes[..32], u64::from_le_bytes(*MAGIC)) {
+    if bytes[..8] != TREE_MAGIC
+        || u64_at(bytes, 32) != checksum64(&bytes[..32], u64::from_le_bytes(TREE_MAGIC))
+    {
         return Err(corrupt("header of a tree does not validate"));
     }
     check_version(u32_at(bytes, 8))?;

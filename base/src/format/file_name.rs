@@ -1,6 +1,9 @@
 //! The names of the files of a database. A name that does not match the grammar is not ours and is never touched.
 use crate::key::FileNumber;
 
+/// Nobody else begins a name so: it is proof enough of whose file it is.
+const UNFINISHED: &str = "sapwood-new-";
+
 /// What a file of the database holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileName {
@@ -16,6 +19,33 @@ pub enum FileName {
     Table(FileNumber),
     /// `000125.tree`: the B+ tree of an index.
     Tree(FileNumber),
+    /// `sapwood-new-000126.sst`: a file that is being written. It gets the name behind `sapwood-new-` when it is complete
+    /// and synced, so what has that name and not the beginning or the end that belongs to it is not of this engine.
+    Unfinished(Kind, FileNumber),
+}
+
+/// What a file with a number holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [`FileName::Manifest`].
+    Manifest,
+    /// [`FileName::Log`].
+    Log,
+    /// [`FileName::Table`].
+    Table,
+    /// [`FileName::Tree`].
+    Tree,
+}
+
+impl Kind {
+    fn name(self, number: FileNumber) -> FileName {
+        match self {
+            Kind::Manifest => FileName::Manifest(number),
+            Kind::Log => FileName::Log(number),
+            Kind::Table => FileName::Table(number),
+            Kind::Tree => FileName::Tree(number),
+        }
+    }
 }
 
 impl FileName {
@@ -28,7 +58,20 @@ impl FileName {
             FileName::Log(number) => format!("{:06}.wal", number.0),
             FileName::Table(number) => format!("{:06}.sst", number.0),
             FileName::Tree(number) => format!("{:06}.tree", number.0),
+            FileName::Unfinished(kind, number) => format!("{UNFINISHED}{}", kind.name(number).format()),
         }
+    }
+
+    /// The name of the file while it is written; `None` for one that is empty or has none.
+    pub fn unfinished(self) -> Option<FileName> {
+        let (kind, number) = match self {
+            FileName::Lock | FileName::Unsynced | FileName::Unfinished(..) => return None,
+            FileName::Manifest(number) => (Kind::Manifest, number),
+            FileName::Log(number) => (Kind::Log, number),
+            FileName::Table(number) => (Kind::Table, number),
+            FileName::Tree(number) => (Kind::Tree, number),
+        };
+        Some(FileName::Unfinished(kind, number))
     }
 
     /// The number in the name, for those that have one.
@@ -38,7 +81,8 @@ impl FileName {
             FileName::Manifest(number)
             | FileName::Log(number)
             | FileName::Table(number)
-            | FileName::Tree(number) => Some(number),
+            | FileName::Tree(number)
+            | FileName::Unfinished(_, number) => Some(number),
         }
     }
 
@@ -48,6 +92,8 @@ impl FileName {
             FileName::Lock
         } else if name == "UNSYNCED" {
             FileName::Unsynced
+        } else if let Some(rest) = name.strip_prefix(UNFINISHED) {
+            FileName::parse(rest)?.unfinished()?
         } else if let Some(digits) = name.strip_prefix("MANIFEST-") {
             FileName::Manifest(number(digits)?)
         } else if let Some(digits) = name.strip_suffix(".wal") {
@@ -79,6 +125,8 @@ mod tests {
             FileName::Log(FileNumber(123)),
             FileName::Table(FileNumber(12_345_678)),
             FileName::Tree(FileNumber(7)),
+            FileName::Unfinished(Kind::Manifest, FileNumber(8)),
+            FileName::Unfinished(Kind::Table, FileNumber(9)),
         ] {
             assert_eq!(FileName::parse(&name.format()), Some(name));
         }
@@ -92,6 +140,10 @@ mod tests {
             "MANIFEST-5",
             "lock",
             "a.wal",
+            "sapwood-new-",
+            "sapwood-new-LOCK",
+            "sapwood-new-7.sst",
+            "sapwood-new-sapwood-new-000007.sst",
             "18446744073709551615.sst",
         ] {
             assert_eq!(FileName::parse(stranger), None, "{stranger}");

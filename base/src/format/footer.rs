@@ -47,6 +47,8 @@ pub struct TableFooter {
     pub index: SectionHandle,
     /// The properties.
     pub properties: SectionHandle,
+    /// The database that the table was written for; 0 if that was not said.
+    pub database: u64,
 }
 
 impl TableFooter {
@@ -62,6 +64,7 @@ impl TableFooter {
             self.properties.offset,
             self.properties.len,
             file.0,
+            self.database,
         ];
         for (slot, number) in out.as_chunks_mut::<8>().0.iter_mut().zip(numbers) {
             *slot = number.to_le_bytes();
@@ -96,8 +99,9 @@ impl TableFooter {
             filter: SectionHandle { offset: u64_at(1), len: u64_at(2) },
             index: SectionHandle { offset: u64_at(3), len: u64_at(4) },
             properties: SectionHandle { offset: u64_at(5), len: u64_at(6) },
+            database: u64_at(8),
         };
-        if version == 0 || u64_at(7) != file.0 || u64_at(8) != 0 || u32_at(20) != 0 {
+        if version == 0 || u64_at(7) != file.0 || u32_at(20) != 0 {
             return Err(corrupt("table footer is of another file or has unknown bytes"));
         }
         if footer.filter.offset != footer.data_len
@@ -122,10 +126,12 @@ mod tests {
             filter: SectionHandle { offset: 4096, len: 100 },
             index: SectionHandle { offset: 4196, len: 50 },
             properties: SectionHandle { offset: 4246, len: 10 },
+            database: 0x1122_3344_5566_7788,
         };
         let bytes = footer.encode(FileNumber(9));
         let file_len = 4256 + FOOTER_BYTES as u64;
         assert_eq!(TableFooter::decode(&bytes, FileNumber(9), file_len).unwrap(), footer);
+        assert_eq!(bytes[56..72], [9, 0, 0, 0, 0, 0, 0, 0, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
         assert!(TableFooter::decode(&bytes, FileNumber(8), file_len).is_err());
         assert!(TableFooter::decode(&bytes, FileNumber(9), file_len + 1).is_err());
         for at in 0..FOOTER_BYTES {

@@ -17,7 +17,9 @@ use crate::sequence::SequenceNumber;
 pub const DATA_OFFSET: usize = 4096;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 64;
-const MAGIC: u64 = u64::from_le_bytes(*b"SAPWLOG1");
+/// The first eight bytes of every log segment that was used.
+pub const LOG_MAGIC: [u8; 8] = *b"SAPWLOG1";
+const MAGIC: u64 = u64::from_le_bytes(LOG_MAGIC);
 const SEED: u64 = 0x5A50_574C_4F47;
 
 /// The header of one segment.

@@ -15,7 +15,9 @@ use crate::sequence::SequenceNumber;
 
 /// The bytes at the start of a MANIFEST, before the first record: magic, format version, database.
 pub const HEADER_BYTES: usize = 24;
-const MAGIC: u64 = u64::from_le_bytes(*b"SAPWMAN1");
+/// The first eight bytes of every MANIFEST.
+pub const MANIFEST_MAGIC: [u8; 8] = *b"SAPWMAN1";
+const MAGIC: u64 = u64::from_le_bytes(MANIFEST_MAGIC);
 /// Levels are numbered from 0 (newest) to this, exclusively.
 pub const MAX_LEVELS: u8 = 16;
 

@@ -3,6 +3,7 @@
 //! Locks, in the order in which they may be nested: `flushing`, `rotating`, `manifest`, `view_change`. None is taken by a
 //! read, nor by a commit that does not rotate.
 use super::catalog::{announce_indexes, keyspace_view, keyspace_views};
+use super::place::{Place, missing};
 use super::{DbBuilder, DbOptions};
 use crate::background::{self, Background, Call, FLUSH};
 use crate::index::hooks::KeyLocks;
@@ -25,11 +26,9 @@ use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, 
 use sapwood_memtable::{ArenaPool, MemtableOptions};
 use sapwood_sstable::FilterKind;
 use sapwood_storage::cache::BufferCache;
-use sapwood_storage::fs::bounded::BoundedFileSystem;
-use sapwood_storage::fs::{FileSystem, LockGuard};
+use sapwood_storage::fs::LockGuard;
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -87,59 +86,13 @@ pub(crate) struct Core {
 
 impl Core {
     pub(super) fn open(builder: &DbBuilder, mut options: DbOptions, cache_bytes: usize) -> Result<Arc<Core>> {
-        // From here on all files go through this one: it bounds how many are open.
+        let env = options.env.clone();
         let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
-        let bounded = BoundedFileSystem::new(options.env.fs().clone(), most);
-        options.env = options.env.with_file_system(Arc::new(bounded));
+        let Place { fs, directory, names, lock } = Place::open(builder, env.fs(), most)?;
+        let unfinished = missing(builder, &directory);
+        // From here on all files go through this one: it is of this directory, and bounds how many are open.
+        options.env = env.with_file_system(fs.clone());
         let env = &options.env;
-        let fs = env.fs().clone();
-        let directory = builder.path.clone();
-        let missing = || {
-            let message = "there is no database here; create_if_missing makes one";
-            Error::new(ErrorKind::NotFound, message).in_file(&directory)
-        };
-        let may_create = builder.create_if_missing && !builder.read_only;
-        if !fs.exists(&directory)? {
-            if !may_create {
-                return Err(missing());
-            }
-            make_directory(&*fs, &directory)?;
-        }
-        let mut names = manifest::list(&*fs, &directory)?;
-        let exists = names.iter().any(|name| matches!(name, FileName::Manifest(_)));
-        if !exists {
-            if !may_create {
-                return Err(missing());
-            }
-            // Half of a database, or somebody else's files: both are left as they are.
-            let strangers = fs.list(&directory)?.into_iter().find(|path| {
-                path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)
-                    != Some(FileName::Lock)
-            });
-            if let Some(stranger) = strangers {
-                let message = "the directory is not a database and not empty; choose another one";
-                return Err(Error::invalid_argument(message).in_file(stranger));
-            }
-            // Who made the directory, an earlier attempt that was cut short perhaps, may not have synced its name.
-            if let Some(parent) = parent_of(&directory)
-                && let Err(error) = fs.sync_directory(&parent)
-                && !is_permission_denied(&error)
-            {
-                return Err(error);
-            }
-        }
-        let lock = match fs.lock(&directory.join(FileName::Lock.format())) {
-            Err(_) if planted::is(Bug::NoLock) => None,
-            lock => Some(lock?),
-        };
-        // Listed again: the directory may have changed before the lock was ours.
-        names.clear();
-        names.extend(manifest::list(&*fs, &directory)?);
-        if builder.error_if_exists && exists {
-            let message = "the database exists, and error_if_exists is set";
-            return Err(Error::invalid_argument(message).in_file(&directory));
-        }
-
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
         let mut context = TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender);
         // Who sets the size of the cache gets that; else it is what the budget leaves.
@@ -156,6 +109,9 @@ impl Core {
         for entry in recovered.manifest.named() {
             let about = |error: Error| error.context(&format!("keyspace {:?}", entry.state.name));
             entry.state.options.check_available().map_err(about)?;
+        }
+        if recovered.is_new && !builder.may_create() {
+            return Err(unfinished);
         }
         let segment_bytes = options.advanced.wal_segment_bytes;
         let manifest = match options.read_only {
@@ -641,40 +597,6 @@ fn delta_options(mut options: CompactionOptions) -> CompactionOptions {
     options.table.filter = FilterKind::None;
     options.table.filter_bits_per_key = 0.0;
     options
-}
-
-/// Makes a directory and those above it, durably: each needs its name in the one above.
-fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
-    let mut made = Vec::new();
-    let mut path = directory.to_path_buf();
-    while !fs.exists(&path)? {
-        let parent = parent_of(&path);
-        made.push(path);
-        let Some(parent) = parent else { break };
-        path = parent;
-    }
-    fs.create_dir_all(directory)?;
-    let synced =
-        made.iter().filter_map(|path| parent_of(path)).try_for_each(|parent| fs.sync_directory(&parent));
-    if synced.is_err() {
-        // A failed sync cannot be tried again, but a new directory can be made.
-        for path in &made {
-            let _ = fs.remove_dir(path);
-        }
-    }
-    synced
-}
-
-/// The directory above; "." for a relative path of one name.
-fn parent_of(path: &Path) -> Option<PathBuf> {
-    let parent = path.parent()?;
-    Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() })
-}
-
-/// Whether the system refused: a directory above may be closed to us and still hold ours.
-fn is_permission_denied(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|source| source.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 #[cold]

@@ -230,14 +230,17 @@ fn take_out(left: &mut Vec<TableRecord>, end: Option<&[u8]>) -> Vec<Edit> {
 
 /// Makes the tree of an index, which has none yet. It is empty.
 fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
-    let number = core.context.allocate_file();
+    let number = core.context.allocate_name(FileName::Tree)?;
     let path = core.context.path(FileName::Tree(number));
     let (env, cache) = (&core.options.env, &core.context.cache);
-    let root = match Tree::create_unnamed(env, &path, &TreeOptions::default(), cache) {
-        Ok(tree) => *tree.root(),
+    let unfinished = core.context.unfinished_path(FileName::Tree(number));
+    let created = Tree::create_unnamed(env, &unfinished, &TreeOptions::default(), cache);
+    let named = |tree: Tree| core.context.finish_file(FileName::Tree(number)).map(|()| *tree.root());
+    let root = match created.and_then(named) {
+        Ok(root) => root,
         Err(error) => {
             // If it cannot be removed either, the next opening does.
-            let _ = core.context.fs.remove_file(&path);
+            let _ = core.context.fs.remove_file(&unfinished);
             return Err(error);
         }
     };

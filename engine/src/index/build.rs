@@ -399,11 +399,11 @@ impl<'a> Builder<'a> {
         entries: impl Iterator<Item = Result<(K, V)>>,
     ) -> Result<Built> {
         let context = &self.core.context;
-        let file = context.allocate_file();
-        let path = context.path(FileName::Tree(file));
+        let file = context.allocate_name(FileName::Tree)?;
+        let unfinished = context.unfinished_path(FileName::Tree(file));
         let write = || {
             let env = &self.core.options.env;
-            let mut tree = Tree::create_unnamed(env, &path, &TreeOptions::default(), &context.cache)?;
+            let mut tree = Tree::create_unnamed(env, &unfinished, &TreeOptions::default(), &context.cache)?;
             let mut looks = 0u64;
             let watched = entries.map(|entry| {
                 looks += 1;
@@ -413,10 +413,13 @@ impl<'a> Builder<'a> {
                 }
             });
             let root = tree.load(watched)?;
-            context.sync_directory()?;
-            Ok(Built { file, root })
+            context.finish_file(FileName::Tree(file))?;
+            Ok(root)
         };
-        write().inspect_err(|_| drop(context.fs.remove_file(&path)))
+        let root = write().inspect_err(|_| drop(context.fs.remove_file(&unfinished)))?;
+        let synced = context.sync_directory();
+        synced.inspect_err(|_| drop(context.fs.remove_file(&context.path(FileName::Tree(file)))))?;
+        Ok(Built { file, root })
     }
 }
 

@@ -1,9 +1,10 @@
 //! One segment file of the log: mapped, or written with `pwrite` where mappings are not coherent.
+use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_segment::HEADER_BYTES;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, Result};
-use sapwood_storage::fs::{self, File, FileSystem, MappedFile, OpenMode};
-use std::path::Path;
+use sapwood_compaction::TableContext;
+use sapwood_storage::fs::{self, File, MappedFile, OpenMode};
 
 /// A segment that is open for writing.
 pub(crate) trait LogSegment: Send + Sync {
@@ -22,26 +23,26 @@ pub(crate) trait LogSegment: Send + Sync {
     fn sync(&self, from: usize, to: usize) -> Result<()>;
 }
 
-/// Opens a segment file of `bytes` bytes, creating it first if `create` is set.
+/// Opens a segment file of `bytes` bytes, creating it first if `create` is set. A file that was created stays when a
+/// later step fails: the caller removes both names that it may have.
 pub(crate) fn open(
-    fs: &dyn FileSystem,
-    path: &Path,
+    context: &TableContext,
     number: FileNumber,
     bytes: usize,
     create: bool,
     mapped: bool,
 ) -> Result<Box<dyn LogSegment>> {
-    let file = if create {
-        let file = fs.create_new(path)?;
+    let (fs, path) = (&*context.fs, &*context.path(FileName::Log(number)));
+    if create {
+        let file = fs.create_new(&context.unfinished_path(FileName::Log(number)))?;
         // Real room, not a hole: a store into a mapping must not be the one to meet a full disk.
         match mapped && file.allocate(bytes as u64)? {
             true => file.sync_all()?,
             false => fs::fill_zeros(&*file, 0, bytes as u64)?,
         }
-        file
-    } else {
-        fs.open(path, OpenMode::ReadWrite)?
-    };
+        context.finish_file(FileName::Log(number))?;
+    }
+    let file = fs.open(path, OpenMode::ReadWrite)?;
     if mapped && let Some(map) = fs.map_shared(path, bytes)? {
         return Ok(Box::new(MappedSegment { number, map }));
     }

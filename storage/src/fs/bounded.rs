@@ -376,6 +376,14 @@ impl File for FileOnDemand {
 }
 
 impl FileSystem for BoundedFileSystem {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        self.fs.absolute(path)
+    }
+
+    fn hold(&self, directory: &Path) -> Result<Option<Arc<dyn FileSystem>>> {
+        self.pool.with_descriptor(|| self.fs.hold(directory))
+    }
+
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
         self.pool.with_descriptor(|| self.fs.create_new(path))
     }
@@ -404,6 +412,10 @@ impl FileSystem for BoundedFileSystem {
         self.fs.rename(from, to)
     }
 
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        self.fs.rename_new(from, to)
+    }
+
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
         self.fs.hard_link(from, to)
     }
@@ -427,6 +439,10 @@ impl FileSystem for BoundedFileSystem {
     fn sync_directory(&self, path: &Path) -> Result<()> {
         // Only a directory that could not be opened is tried again: of kind `OutOfResources` is no failed sync.
         self.pool.with_descriptor(|| self.fs.sync_directory(path))
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Option<Box<dyn LockGuard>>> {
+        self.pool.with_descriptor(|| self.fs.lock_shared(path))
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {

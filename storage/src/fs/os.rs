@@ -11,12 +11,14 @@
 use super::bounded::FileGroup;
 use super::{File, FileIdentity, FileSystem, LockGuard, OpenMode, Space};
 use crate::mapped::MappedFile;
-use parking_lot::Mutex;
 use sapwood_base::{Error, ErrorKind, Result};
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+
+#[cfg(unix)]
+mod held;
+mod lock;
 
 /// The file system of the machine. Has no state of its own.
 #[derive(Clone, Debug, Default)]
@@ -30,17 +32,18 @@ impl OsFileSystem {
 }
 
 impl FileSystem for OsFileSystem {
+    #[cfg(unix)]
+    fn hold(&self, directory: &Path) -> Result<Option<Arc<dyn FileSystem>>> {
+        Ok(Some(Arc::new(held::HeldDirectory::open(directory)?)))
+    }
+
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
         let file = open(path, Access::CreateNew).map_err(|error| Error::io("create", path, error))?;
         Ok(Box::new(OsFile { file, path: path.to_path_buf() }))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
-        let access = match mode {
-            OpenMode::Read => Access::Read,
-            OpenMode::ReadWrite => Access::ReadWrite,
-        };
-        let file = open(path, access).map_err(|error| Error::io("open", path, error))?;
+        let file = open(path, mode.into()).map_err(|error| Error::io("open", path, error))?;
         Ok(Box::new(OsFile { file, path: path.to_path_buf() }))
     }
 
@@ -68,6 +71,11 @@ impl FileSystem for OsFileSystem {
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         std::fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
+        rename_new_at(rustix::fs::CWD, from, to).map_err(|error| Error::io("rename", from, error.into()))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
@@ -107,9 +115,7 @@ impl FileSystem for OsFileSystem {
             let opened = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             let directory =
                 open(opened, Access::Directory).map_err(|error| Error::io("open directory", path, error))?;
-            // Whatever the cause of a failed sync is, it is no scarcity that passes.
-            let failed = |error| Error::new(ErrorKind::Io, format!("cannot sync directory: {error}"));
-            directory.sync_all().map_err(|error| failed(error).in_file(path))?;
+            sync_directory(&directory, path)?;
         }
         #[cfg(not(unix))]
         let _ = path;
@@ -117,7 +123,11 @@ impl FileSystem for OsFileSystem {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>> {
-        OsLock::take(path).map(|lock| Box::new(lock) as Box<dyn LockGuard>)
+        lock::exclusive(path)
+    }
+
+    fn lock_shared(&self, path: &Path) -> Result<Option<Box<dyn LockGuard>>> {
+        lock::shared(path)
     }
 
     fn space(&self, path: &Path) -> Result<Space> {
@@ -125,10 +135,7 @@ impl FileSystem for OsFileSystem {
         {
             let space = rustix::io::retry_on_intr(|| rustix::fs::statvfs(path))
                 .map_err(|error| Error::io("ask for the space of", path, error.into()))?;
-            Ok(Space {
-                available: space.f_bavail.saturating_mul(space.f_frsize),
-                total: space.f_blocks.saturating_mul(space.f_frsize),
-            })
+            Ok(space_of(&space))
         }
         #[cfg(not(unix))]
         {
@@ -140,19 +147,80 @@ impl FileSystem for OsFileSystem {
 
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
         let file = open(path, Access::ReadWrite).map_err(|error| Error::io("open", path, error))?;
-        let metadata = file.metadata().map_err(|error| Error::io("look up", path, error))?;
-        if len == 0 || metadata.len() < len as u64 {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("cannot map {len} bytes of a file of {} bytes", metadata.len()),
-            )
-            .at(path, 0));
-        }
-        if !overwrites_in_place(&file, &metadata, len) {
-            return Ok(None);
-        }
-        MappedFile::new(&file, path, len).map(Some)
+        map(&file, path, len)
     }
+}
+
+/// Renames within `directory`, unless the target exists.
+#[cfg(target_os = "linux")]
+fn rename_new_at(
+    directory: impl std::os::fd::AsFd,
+    from: impl AsRef<Path>,
+    to: impl AsRef<Path>,
+) -> rustix::io::Result<()> {
+    use rustix::fs::{AtFlags, RenameFlags};
+    use rustix::io::Errno;
+    let (directory, from, to) = (directory.as_fd(), from.as_ref(), to.as_ref());
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        // Not offered by this file system, kernel or sandbox: looking first has to do.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
+            match rustix::fs::statat(directory, to, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(directory, from, directory, to),
+                Err(error) => Err(error),
+            }
+        }
+        renamed => renamed,
+    }
+}
+
+/// Whether the system says so of what is no plain file, in a way that the standard library has no name for.
+#[cfg(unix)]
+pub(super) fn means_no_file(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::LOOP, Errno::NXIO, Errno::NODEV]
+        .iter()
+        .any(|code| Some(code.raw_os_error()) == error.raw_os_error())
+}
+
+#[cfg(not(unix))]
+pub(super) fn means_no_file(_error: &io::Error) -> bool {
+    false
+}
+
+#[cfg(unix)]
+fn space_of(space: &rustix::fs::StatVfs) -> Space {
+    Space {
+        available: space.f_bavail.saturating_mul(space.f_frsize),
+        total: space.f_blocks.saturating_mul(space.f_frsize),
+    }
+}
+
+/// Syncs the names in a directory. A file system that has no such call keeps names in another way, or not at all.
+#[cfg(unix)]
+fn sync_directory(directory: &std::fs::File, path: &Path) -> Result<()> {
+    use rustix::io::Errno;
+    match rustix::io::retry_on_intr(|| rustix::fs::fsync(directory)) {
+        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        // Whatever the cause of a failed sync is, it is no scarcity that passes.
+        Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot sync directory: {error}")).in_file(path)),
+    }
+}
+
+/// Maps an open file; `path` is for messages.
+fn map(file: &std::fs::File, path: &Path, len: usize) -> Result<Option<MappedFile>> {
+    let metadata = file.metadata().map_err(|error| Error::io("look up", path, error))?;
+    if len == 0 || metadata.len() < len as u64 {
+        return Err(Error::new(
+            ErrorKind::InvalidArgument,
+            format!("cannot map {len} bytes of a file of {} bytes", metadata.len()),
+        )
+        .at(path, 0));
+    }
+    if !overwrites_in_place(file, &metadata, len) {
+        return Ok(None);
+    }
+    MappedFile::new(file, path, len).map(Some)
 }
 
 /// Whether a store into a shared mapping of the first `len` bytes needs no new space on disk, ever.
@@ -191,17 +259,38 @@ enum Access {
     CreateNew,
     /// Created if missing, never cut.
     Lock,
-    /// A directory, to sync it.
+    /// A directory, to hold, lock or sync it.
     #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix can open a directory"))]
     Directory,
 }
 
+impl From<OpenMode> for Access {
+    fn from(mode: OpenMode) -> Access {
+        match mode {
+            OpenMode::Read => Access::Read,
+            OpenMode::ReadWrite => Access::ReadWrite,
+        }
+    }
+}
+
 #[cfg(unix)]
 fn open(path: &Path, access: Access) -> io::Result<std::fs::File> {
+    open_at(rustix::fs::CWD, path, access)
+}
+
+/// Opens `path`, which is relative to `directory`.
+#[cfg(unix)]
+fn open_at(
+    directory: impl std::os::fd::AsFd,
+    path: impl AsRef<Path>,
+    access: Access,
+) -> io::Result<std::fs::File> {
     use rustix::fs::{Mode, OFlags};
+    let (directory, path) = (directory.as_fd(), path.as_ref());
     let flags = OFlags::CLOEXEC
         | match access {
-            Access::Read => OFlags::RDONLY | OFlags::NOFOLLOW,
+            // A pipe in the place of a file is found out by its content, and must not keep its reader waiting.
+            Access::Read => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
             Access::ReadWrite => OFlags::RDWR | OFlags::NOFOLLOW,
             Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
             Access::Lock => OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW,
@@ -209,7 +298,7 @@ fn open(path: &Path, access: Access) -> io::Result<std::fs::File> {
             Access::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
         };
     loop {
-        match rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR) {
+        match rustix::fs::openat(directory, path, flags, Mode::RUSR | Mode::WUSR) {
             Ok(descriptor) => return Ok(descriptor.into()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
@@ -284,8 +373,8 @@ impl File for OsFile {
         let allocate = || rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len);
         match rustix::io::retry_on_intr(allocate) {
             Ok(()) => Ok(true),
-            // Ext4 without extents, and layers that do not hand it on.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            // Ext4 without extents, layers that do not hand it on, and sandboxes that refuse the call.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => Ok(false),
             Err(error) => Err(self.failed("allocate", 0, error.into())),
         }
     }
@@ -383,77 +472,6 @@ fn files_for_us(descriptors: usize) -> usize {
     descriptors.saturating_sub(others).clamp(4, MOST)
 }
 
-/// The lock files that this process holds. `flock` alone would do on a local disk; over NFS it becomes a lock of the
-/// whole process, which a second handle would pass.
-static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-struct OsLock {
-    /// What is locked. The file stays: removing it would race with the next owner.
-    file: Option<std::fs::File>,
-    canonical: PathBuf,
-}
-
-impl OsLock {
-    fn take(path: &Path) -> Result<OsLock> {
-        let failed = |error| Error::io("lock", path, error);
-        let file = open(path, Access::Lock).map_err(failed)?;
-        let canonical = std::fs::canonicalize(path).map_err(failed)?;
-        let held = |who: &str| {
-            Error::new(ErrorKind::Locked, format!("{who} has the database open; close it first"))
-                .in_file(path)
-        };
-        if !HELD.lock().insert(canonical.clone()) {
-            return Err(held("another handle of this process"));
-        }
-        // From here on dropping `lock` takes the name out again.
-        let lock = OsLock { file: Some(file), canonical };
-        match lock_exclusively(lock.file.as_ref().expect("set above")) {
-            Ok(true) => Ok(lock),
-            Ok(false) => Err(held("another process")),
-            Err(error) => Err(failed(error)),
-        }
-    }
-}
-
-impl Drop for OsLock {
-    fn drop(&mut self) {
-        // First the lock, then the name: who finds the name free must find the lock free. Closing is not enough: a process
-        // that is being started by another thread has a copy of the handle until it runs its program.
-        if let Some(file) = self.file.take() {
-            unlock(&file);
-        }
-        HELD.lock().remove(&self.canonical);
-    }
-}
-
-impl LockGuard for OsLock {}
-
-#[cfg(unix)]
-fn lock_exclusively(file: &std::fs::File) -> io::Result<bool> {
-    use rustix::fs::FlockOperation;
-    let lock = || rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive);
-    match rustix::io::retry_on_intr(lock) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(unix)]
-fn unlock(file: &std::fs::File) {
-    // If it fails, closing does what it can.
-    let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
-}
-
-#[cfg(not(unix))]
-fn unlock(_file: &std::fs::File) {}
-
-#[cfg(not(unix))]
-fn lock_exclusively(_file: &std::fs::File) -> io::Result<bool> {
-    // Only other handles of this process are kept out here.
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(unsafe_code)]
@@ -532,19 +550,6 @@ mod tests {
         assert!(fs.lock(&link).is_err());
     }
 
-    #[cfg(unix)]
-    #[test]
-    fn a_lock_is_given_back_while_a_copy_of_its_handle_lives() {
-        let folder = folder();
-        let path = folder.path().join("LOCK");
-        let lock = OsLock::take(&path).unwrap();
-        // What a process that is being started has, until it runs its program.
-        let copy = lock.file.as_ref().unwrap().try_clone().unwrap();
-        drop(lock);
-        drop(OsLock::take(&path).unwrap());
-        drop(copy);
-    }
-
     #[test]
     fn a_lock_keeps_a_second_handle_out_until_it_is_dropped() {
         let folder = folder();
@@ -554,6 +559,128 @@ mod tests {
         assert_eq!(fs.lock(&path).err().unwrap().kind(), ErrorKind::Locked);
         drop(lock);
         drop(fs.lock(&path).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_given_back_while_a_copy_of_its_handle_lives() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("LOCK");
+        let lock = fs.lock(&path).unwrap();
+        // What a process that is being started has, until it runs its program.
+        let handles: Vec<_> = std::fs::read_dir("/proc/self/fd").map_or(Vec::new(), |entries| {
+            entries.map(|entry| entry.unwrap().path()).filter(|path| is_in(path, folder.path())).collect()
+        });
+        // SAFETY: the descriptor is open as long as `lock` is not dropped.
+        let borrow = |path: &PathBuf| unsafe {
+            let number = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            std::os::fd::BorrowedFd::borrow_raw(number)
+        };
+        let copies: Vec<_> = handles.iter().map(|path| borrow(path).try_clone_to_owned().unwrap()).collect();
+        drop(lock);
+        drop(fs.lock(&path).unwrap());
+        drop(copies);
+    }
+
+    /// Whether a descriptor's link leads into `folder`.
+    #[cfg(unix)]
+    fn is_in(link: &Path, folder: &Path) -> bool {
+        std::fs::read_link(link).is_ok_and(|target| target.starts_with(folder))
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_whose_file_is_removed_or_replaced_still_keeps_others_out() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("LOCK");
+        let lock = fs.lock(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(fs.lock(&path).err().unwrap().kind(), ErrorKind::Locked);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(fs.lock(&path).err().unwrap().kind(), ErrorKind::Locked);
+        assert_eq!(fs.lock_shared(&path).err().unwrap().kind(), ErrorKind::Locked);
+        drop(lock);
+        drop(fs.lock(&path).unwrap());
+    }
+
+    #[test]
+    fn readers_share_a_lock_and_make_no_file() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let path = folder.path().join("LOCK");
+        let reader = fs.lock_shared(&path).unwrap();
+        assert!(!path.exists());
+        drop(reader);
+        drop(fs.lock(&path).unwrap());
+        let readers = [fs.lock_shared(&path).unwrap(), fs.lock_shared(&path).unwrap()];
+        assert_eq!(fs.lock(&path).err().unwrap().kind(), ErrorKind::Locked);
+        let [first, second] = readers;
+        drop(first);
+        assert_eq!(fs.lock(&path).err().unwrap().kind(), ErrorKind::Locked);
+        drop(second);
+        let writer = fs.lock(&path).unwrap();
+        assert_eq!(fs.lock_shared(&path).err().unwrap().kind(), ErrorKind::Locked);
+        drop(writer);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_held_directory_stays_itself_under_another_name() {
+        let folder = folder();
+        let fs = OsFileSystem::new();
+        let (path, away) = (folder.path().join("data"), folder.path().join("away"));
+        fs.create_dir_all(&path).unwrap();
+        let held = fs.hold(&path).unwrap().unwrap();
+        held.create_new(&path.join("a")).unwrap().write_at(0, b"first").unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        fs.create_dir_all(&path).unwrap();
+        std::fs::write(path.join("a"), "strange").unwrap();
+
+        assert_eq!(held.file_len(&path.join("a")).unwrap(), 5);
+        held.create_new(&path.join("b")).unwrap().write_at(0, b"second").unwrap();
+        held.rename(&path.join("b"), &path.join("c")).unwrap();
+        held.hard_link(&path.join("c"), &path.join("d")).unwrap();
+        held.remove_file(&path.join("a")).unwrap();
+        held.sync_directory(&path).unwrap();
+        assert!(held.space(&path).unwrap().total > 0);
+        assert!(!held.exists(&path.join("a")).unwrap() && held.exists(&path.join("c")).unwrap());
+        let mut names = held.list(&path).unwrap();
+        names.sort();
+        assert_eq!(names, [PathBuf::from("c"), PathBuf::from("d")]);
+        assert_eq!(fs.list(&path).unwrap(), [PathBuf::from("a")]);
+        assert_eq!(std::fs::read(away.join("c")).unwrap(), b"second");
+        // A lock is one on the directory that is held, by any name.
+        let lock = held.lock(&path.join("LOCK")).unwrap();
+        assert_eq!(fs.lock(&away.join("LOCK")).err().unwrap().kind(), ErrorKind::Locked);
+        drop(fs.lock(&path.join("LOCK")).unwrap());
+        drop(lock);
+        // The name means another directory, which is left alone.
+        std::fs::remove_file(path.join("a")).unwrap();
+        std::fs::remove_file(path.join("LOCK")).unwrap();
+        assert!(held.remove_dir(&path).is_err());
+        assert!(path.exists());
+        // What lies elsewhere cannot be reached at all.
+        for outside in [folder.path(), &away, &away.join("c"), &path.join("../away/c"), Path::new("c")] {
+            let error = held.open(outside, OpenMode::Read).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        }
+        std::fs::remove_dir_all(&away).unwrap();
+        let error = held.create_new(&path.join("e")).err().unwrap();
+        assert!(error.to_string().contains("directory was removed"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_does_not_keep_its_reader_waiting() {
+        let folder = folder();
+        let path = folder.path().join("pipe");
+        if !std::process::Command::new("mkfifo").arg(&path).status().is_ok_and(|status| status.success()) {
+            return;
+        }
+        let file = OsFileSystem::new().open(&path, OpenMode::Read).unwrap();
+        assert!(file.read_exact_at(0, &mut [0; 8]).is_err());
     }
 
     #[test]

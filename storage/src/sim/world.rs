@@ -47,7 +47,8 @@ pub(super) struct World {
     calls: BTreeMap<Operation, u64>,
     /// Open handles per file; a file without a name lives as long as it has one.
     handles: BTreeMap<InodeNumber, usize>,
-    locked: BTreeSet<InodeNumber>,
+    /// Files and directories that are locked, and by how many handles if they share; 0 if one has it alone.
+    locked: BTreeMap<InodeNumber, usize>,
     operations: u64,
     crash_at: Option<u64>,
     has_crashed: bool,
@@ -77,7 +78,7 @@ impl World {
             clock: Arc::default(),
             calls: BTreeMap::new(),
             handles: BTreeMap::new(),
-            locked: BTreeSet::new(),
+            locked: BTreeMap::new(),
             operations: 0,
             crash_at: None,
             has_crashed: false,
@@ -367,6 +368,27 @@ impl World {
             Some(Inode::File(_)) => Ok(number),
             _ => Err(Error::io("open", path, io::ErrorKind::IsADirectory.into())),
         }
+    }
+
+    pub(super) fn look_up_directory(&self, path: &Path) -> Result<InodeNumber> {
+        let number = self.look_up(path).ok_or_else(|| missing("open directory", path))?;
+        match self.directory(number) {
+            Some(_) => Ok(number),
+            None => Err(Error::io("open directory", path, io::ErrorKind::NotADirectory.into())),
+        }
+    }
+
+    /// The path of a directory that has one.
+    pub(super) fn path_of(&self, number: InodeNumber) -> Option<PathBuf> {
+        let mut to_visit = vec![(PathBuf::from("/"), ROOT)];
+        while let Some((path, visited)) = to_visit.pop() {
+            if visited == number {
+                return Some(path);
+            }
+            let names = self.directory(visited).into_iter().flat_map(SimDirectory::names);
+            to_visit.extend(names.map(|(name, number)| (path.join(name), number)));
+        }
+        None
     }
 
     /// The directory that holds `path`, and the last name of it.
@@ -773,13 +795,26 @@ impl World {
         }
     }
 
-    /// False if it is locked already.
-    pub(super) fn lock_file(&mut self, number: InodeNumber) -> bool {
-        self.locked.insert(number)
+    /// False if it is locked already, in a way that does not allow this.
+    pub(super) fn lock(&mut self, number: InodeNumber, shared: bool) -> bool {
+        match self.locked.get_mut(&number) {
+            None => {
+                self.locked.insert(number, usize::from(shared));
+                true
+            }
+            Some(sharing) if shared && *sharing > 0 => {
+                *sharing += 1;
+                true
+            }
+            Some(_) => false,
+        }
     }
 
-    pub(super) fn unlock_file(&mut self, number: InodeNumber) {
-        self.locked.remove(&number);
+    pub(super) fn unlock(&mut self, number: InodeNumber) {
+        match self.locked.get_mut(&number) {
+            Some(sharing) if *sharing > 1 => *sharing -= 1,
+            _ => drop(self.locked.remove(&number)),
+        }
     }
 
     /// The space that files with a name or a handle take, in bytes.

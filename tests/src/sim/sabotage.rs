@@ -76,6 +76,12 @@ fn detector(bug: Bug) -> Detector {
         | RecoveredLogNotSynced
         | CalledSyncedEarly
         | MarkBeforeSync => Seeds("crash"),
+        ForeignManifestTaken => Probe("foreign-files"),
+        DestroyByName => Probe("destroy"),
+        SweepByName => Probe("strange-table"),
+        LockByName => Probe("lock-file-removed"),
+        DirectoryByName => Probe("directory-replaced"),
+        TableOfAnyDatabase => Probe("table-of-another"),
         RecoveredLogNotAwaited => Probe("replayed-awaited"),
         TornStretchPassedOver => Probe("replayed-torn"),
         DirectoryNotSynced

@@ -115,7 +115,9 @@ fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
             Some(FileName::Table(_)) => tables += 1,
             Some(FileName::Tree(_)) => trees += 1,
             Some(FileName::Log(_) | FileName::Lock) => {}
-            Some(FileName::Unsynced) | None => return Err(format!("file {name} is left behind")),
+            Some(FileName::Unsynced | FileName::Unfinished(..)) | None => {
+                return Err(format!("file {name} is left behind"));
+            }
         }
     }
     let referenced: usize =

@@ -52,7 +52,7 @@ pub fn append(archive: &mut Vec<u8>, name: FileName, bytes: &[u8]) {
         FileName::Manifest(number) => (0, number),
         FileName::Table(number) => (1, number),
         FileName::Log(number) => (2, number),
-        FileName::Lock | FileName::Unsynced | FileName::Tree(_) => return,
+        FileName::Lock | FileName::Unsynced | FileName::Tree(_) | FileName::Unfinished(..) => return,
     };
     let mut packed = bytes.to_vec();
     if kind == 2 && bytes.len() >= DATA_OFFSET {

@@ -290,6 +290,10 @@ impl Injector {
 }
 
 impl FileSystem for Injector {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        self.inner.absolute(path)
+    }
+
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
         self.call(Operation::Create, path, || self.inner.create_new(path)).map(|file| self.file(file))
     }
