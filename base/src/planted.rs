@@ -239,6 +239,12 @@ bugs! {
     // K. Locks, names.
     NoLock, "no-lock", "K81 (bolt #110)",
         "a second handle opens a database whose lock is taken";
+    CacheOutlivesClose, "cache-outlives-close", "H (measured beside us)",
+        "blocks that were evicted keep the whole cache until the thread that evicted them comes by again";
+    ViewOutlivesClose, "view-outlives-close", "H (measured beside us)",
+        "views that were replaced keep memtables and tables of a closed database while another one is being read";
+    DrainedForNothing, "drained-for-nothing", "H (measured beside us)",
+        "while a reader stays, each miss of another size empties one more part of the cache that nobody can use";
     FilesStayOpen, "files-stay-open", "H (LevelDB #181)",
         "every table that was read stays open, and a call that finds no descriptor fails";
     AnotherFileOpened, "another-file-opened", "F (our own files on demand)",

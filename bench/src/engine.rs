@@ -437,7 +437,7 @@ impl Settings {
             compression,
             filter,
             filter_bits_per_key: (flags.bloom_bits > 0.0).then_some(flags.bloom_bits as f32),
-            block_bytes: positive(flags.block_size).unwrap_or(4096),
+            block_bytes: positive(flags.block_size).unwrap_or(4096).clamp(256, 64 << 10),
             target_file_bytes: positive(flags.target_file_size_base).map(|bytes| bytes as u64),
             compaction_style,
             // Scripts written for large machines ask for more than there can be.

@@ -90,8 +90,8 @@ impl KeyspaceOptions {
         if self.filter_bits_per_key.is_some_and(|bits| !(0.0..=32.0).contains(&bits)) {
             return Err(Error::invalid_argument("filter_bits_per_key must be between 0 (no filter) and 32"));
         }
-        if self.block_bytes.is_some_and(|bytes| !(256..=1 << 20).contains(&bytes)) {
-            return Err(Error::invalid_argument("block_bytes must be between 256 bytes and 1 MiB"));
+        if self.block_bytes.is_some_and(|bytes| !(256..=64 << 10).contains(&bytes)) {
+            return Err(Error::invalid_argument("block_bytes must be between 256 bytes and 64 KiB"));
         }
         if let Some(Codec::Zstd(level)) = self.compression
             && !(-131_072..=22).contains(&level)

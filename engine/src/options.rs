@@ -116,7 +116,8 @@ pub struct AdvancedOptions {
     pub filter: FilterKind,
     /// Bits per key of the filter in the last level; upper levels get a few more.
     pub filter_bits_per_key: f32,
-    /// Size of a data block, in bytes.
+    /// Size of a data block, in bytes: 256 to 65,536. A larger value has a block of its own; those of up to 4 MiB are kept in
+    /// the cache as others are.
     pub block_bytes: usize,
     /// The shape of the tree.
     pub compaction_style: CompactionStyle,
@@ -207,8 +208,8 @@ impl AdvancedOptions {
             "wal_segment_bytes must be a multiple of 4096 between 64 KiB and 1 GiB",
         )?;
         check(
-            (256..=1 << 20).contains(&self.block_bytes),
-            "block_bytes must be between 256 bytes and 1 MiB",
+            (256..=64 << 10).contains(&self.block_bytes),
+            "block_bytes must be between 256 bytes and 64 KiB",
         )?;
         check(
             (0.0..=32.0).contains(&self.filter_bits_per_key),
@@ -269,6 +270,7 @@ mod tests {
         bad(|o| o.memtable_bytes = Some(1), "memtable_bytes");
         bad(|o| o.wal_segment_bytes = 100_000, "wal_segment_bytes");
         bad(|o| o.block_bytes = 0, "block_bytes");
+        bad(|o| o.block_bytes = (64 << 10) + 1, "block_bytes");
         bad(|o| o.filter_bits_per_key = 99.0, "filter_bits_per_key");
         bad(|o| o.background_threads = 0, "background_threads");
         bad(|o| o.max_open_files = Some(0), "max_open_files");

@@ -2,7 +2,7 @@
 use crate::db::Core;
 use sapwood_compaction::TableContext;
 use sapwood_memtable::ArenaPool;
-use sapwood_storage::cache::BufferCache;
+use sapwood_storage::cache::CacheRemains;
 use std::sync::{Arc, Weak};
 
 /// Weak references to the parts of a database that hold memory, files and threads. Taken while it is open, asked after it
@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 pub struct Remains {
     core: Weak<Core>,
     context: Weak<TableContext>,
-    cache: Weak<BufferCache>,
+    cache: CacheRemains,
     arenas: Weak<ArenaPool>,
 }
 
@@ -19,7 +19,7 @@ impl Remains {
         Remains {
             core: Arc::downgrade(core),
             context: Arc::downgrade(&core.context),
-            cache: Arc::downgrade(&core.context.cache),
+            cache: core.context.cache.remains(),
             arenas: Arc::downgrade(&core.arenas),
         }
     }
@@ -34,8 +34,8 @@ impl Remains {
         if let Some(context) = self.context.upgrade() {
             left.push(format!("tables, held by {}", Arc::strong_count(&context) - 1));
         }
-        if let Some(cache) = self.cache.upgrade() {
-            left.push(format!("a cache of {} bytes", cache.memory_bytes()));
+        if let Some(bytes) = self.cache.memory_bytes() {
+            left.push(format!("a cache of {bytes} bytes"));
         }
         if let Some(arenas) = self.arenas.upgrade() {
             left.push(format!("arenas of {} bytes", arenas.bytes_reserved()));

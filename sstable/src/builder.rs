@@ -79,7 +79,7 @@ impl TableBuilder {
         options: &TableOptions,
     ) -> TableBuilder {
         let mut options = options.clone();
-        options.block_size_bytes = options.block_size_bytes.clamp(512, 64 << 10);
+        options.block_size_bytes = options.block_size_bytes.clamp(256, 64 << 10);
         let capacity = options.write_buffer_bytes.min(16 << 20) + 2 * options.block_size_bytes;
         TableBuilder {
             file,

@@ -81,7 +81,7 @@ pub enum FilterKind {
 /// How a table is built.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
-    /// The largest raw length of a block of small entries, trailer included, in bytes; 512 to 65536. Blocks of
+    /// The largest raw length of a block of small entries, trailer included, in bytes; 256 to 65536. Blocks of
     /// entries above 256 bytes grow, so that they hold about a dozen. Default 4096: one page, one cache frame.
     pub block_size_bytes: usize,
     /// The compression of data blocks. Default none.

@@ -14,6 +14,7 @@ use crate::sync::{Condvar, Mutex};
 use crossbeam::utils::CachePadded;
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
+use sapwood_base::planted::{self, Bug};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
@@ -70,9 +71,18 @@ pub struct CacheStats {
 }
 
 /// A cache of immutable blocks, shared by any number of [`SlotTable`]s and threads. See the module.
+///
+/// Its memory goes back to the system when the last reference is dropped, whatever other threads do; pinned blocks keep
+/// theirs. What threads have left to be freed when an epoch ends refers to the cache weakly: a thread that has read once
+/// and then waits for other work, or one that stays in an epoch for long, keeps nothing.
 pub struct BufferCache {
-    frames: Frames,
     hits: HitCounter,
+    shared: Arc<Shared>,
+}
+
+/// What blocks live in. Held by the cache and its tables; for itself it lives on for as long as blocks are pinned.
+struct Shared {
+    frames: Frames,
     capacity_bytes: AtomicUsize,
     budget: Mutex<Budget>,
     next_table: AtomicU32,
@@ -110,9 +120,8 @@ impl BufferCache {
         // A loom build has no frames.
         let capacity_bytes = if cfg!(sapwood_loom) { 0 } else { capacity_bytes };
         let keeper = Keeper::new(frames.slabs(), capacity_bytes);
-        Ok(Arc::new(BufferCache {
+        let shared = Shared {
             frames,
-            hits: HitCounter::new(),
             capacity_bytes: AtomicUsize::new(capacity_bytes),
             budget: Mutex::new(Budget { bytes: capacity_bytes, charged_bytes: 0 }),
             next_table: AtomicU32::new(0),
@@ -120,40 +129,26 @@ impl BufferCache {
             waiting: std::array::from_fn(|_| CachePadded::new((Mutex::new(()), Condvar::new()))),
             #[cfg(feature = "planted")]
             shared: Mutex::default(),
-        }))
+        };
+        Ok(Arc::new(BufferCache { hits: HitCounter::new(), shared: Arc::new(shared) }))
     }
 
     /// Slots for a file of `count` blocks, all absent.
     pub fn slots(self: &Arc<Self>, count: usize) -> SlotTable {
         // Relaxed: the numbers need only differ.
-        let number = self.next_table.fetch_add(1, Ordering::Relaxed);
+        let number = self.shared.next_table.fetch_add(1, Ordering::Relaxed);
         SlotTable::new(Arc::clone(self), count, number)
-    }
-
-    /// Slots that tables with as many blocks have already, or `fresh` ones.
-    fn shared_slots(&self, fresh: impl FnOnce() -> Arc<[Slot]>) -> Arc<[Slot]> {
-        let fresh = fresh();
-        #[cfg(feature = "planted")]
-        {
-            let mut shared = self.shared.lock();
-            if let Some(known) = shared.iter().find(|slots| slots.len() == fresh.len()) {
-                return Arc::clone(known);
-            }
-            shared.push(Arc::clone(&fresh));
-        }
-        fresh
     }
 
     /// What blocks may take, in bytes: the capacity that was set, less what is charged.
     pub fn capacity_bytes(&self) -> usize {
-        // Relaxed: a setting; decisions are taken under the keeper's lock.
-        self.capacity_bytes.load(Ordering::Relaxed)
+        self.shared.capacity_bytes()
     }
 
     /// Changes the capacity, of which charges are a part. A smaller one evicts at once; memory goes back to the system
     /// as soon as readers and pins let go. Growth ends at the address space that was reserved at first: the first
     /// capacity and 64 GiB more.
-    pub fn set_capacity_bytes(self: &Arc<Self>, capacity_bytes: usize) {
+    pub fn set_capacity_bytes(&self, capacity_bytes: usize) {
         self.change_budget(|budget| {
             budget.bytes = capacity_bytes;
             true
@@ -163,7 +158,7 @@ impl BufferCache {
     /// Takes `bytes` from the capacity for something that is kept elsewhere, such as the index of an open table, until
     /// [`BufferCache::discharge`] gives them back. An eighth of the capacity stays for blocks. The cache follows in steps
     /// of a 64th, since each step evicts and forgets which blocks were evicted lately.
-    pub fn charge(self: &Arc<Self>, bytes: usize) {
+    pub fn charge(&self, bytes: usize) {
         self.change_budget(|budget| {
             budget.charged_bytes += bytes;
             self.is_behind(budget)
@@ -171,7 +166,7 @@ impl BufferCache {
     }
 
     /// Ends a charge of so many bytes.
-    pub fn discharge(self: &Arc<Self>, bytes: usize) {
+    pub fn discharge(&self, bytes: usize) {
         self.change_budget(|budget| {
             debug_assert!(bytes <= budget.charged_bytes, "only what was charged");
             budget.charged_bytes = budget.charged_bytes.saturating_sub(bytes);
@@ -187,14 +182,81 @@ impl BufferCache {
     ///
     /// To pin an epoch and to flush run what others deferred: the end of a table perhaps, which gives its charge back. So
     /// neither may happen under the lock.
-    fn change_budget(self: &Arc<Self>, change: impl FnOnce(&mut Budget) -> bool) {
+    fn change_budget(&self, change: impl FnOnce(&mut Budget) -> bool) {
         let guard = crossbeam_epoch::pin();
-        let mut budget = self.budget.lock();
+        let mut budget = self.shared.budget.lock();
         if change(&mut budget) {
-            self.resize(budget.capacity_bytes(), &guard);
+            self.shared.resize(budget.capacity_bytes(), &guard);
             drop(budget);
             guard.flush();
         }
+    }
+
+    /// Bytes of all blocks held, those that wait for their last readers included. Zero when all tables and pins are
+    /// gone and every guard of that time too.
+    pub fn used_bytes(&self) -> usize {
+        self.shared.keeper.lock().used_bytes()
+    }
+
+    /// All memory that the cache holds, bookkeeping included, in bytes. The slots are counted by their tables.
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.keeper.lock().memory_bytes()
+    }
+
+    /// A weak reference to the memory, to be asked after the end of the cache.
+    pub fn remains(&self) -> CacheRemains {
+        CacheRemains(Arc::downgrade(&self.shared))
+    }
+
+    /// Counts since the cache was made. Takes the lock of the misses, so not for every operation.
+    pub fn stats(&self) -> CacheStats {
+        let keeper = self.shared.keeper.lock();
+        CacheStats {
+            hits: self.hits.sum(),
+            misses: keeper.counts.misses,
+            inserts: keeper.counts.inserts,
+            evictions: keeper.counts.evictions,
+            refused: keeper.counts.refused,
+            used_bytes: keeper.used_bytes(),
+            capacity_bytes: self.capacity_bytes(),
+        }
+    }
+}
+
+/// Tells whether the memory of a cache is still there, without keeping it: see [`BufferCache::remains`].
+pub struct CacheRemains(std::sync::Weak<Shared>);
+
+impl CacheRemains {
+    /// The memory that is still there, in bytes; `None` when all is given back.
+    pub fn memory_bytes(&self) -> Option<usize> {
+        self.0.upgrade().map(|shared| shared.keeper.lock().memory_bytes())
+    }
+}
+
+impl Drop for BufferCache {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}
+
+impl Shared {
+    /// Slots that tables with as many blocks have already, or `fresh` ones.
+    fn shared_slots(&self, fresh: impl FnOnce() -> Arc<[Slot]>) -> Arc<[Slot]> {
+        let fresh = fresh();
+        #[cfg(feature = "planted")]
+        {
+            let mut shared = self.shared.lock();
+            if let Some(known) = shared.iter().find(|slots| slots.len() == fresh.len()) {
+                return Arc::clone(known);
+            }
+            shared.push(Arc::clone(&fresh));
+        }
+        fresh
+    }
+
+    fn capacity_bytes(&self) -> usize {
+        // Relaxed: a setting; decisions are taken under the keeper's lock.
+        self.capacity_bytes.load(Ordering::Relaxed)
     }
 
     /// REQUIRES: the lock of the budget, so that of two sizes the later one stays.
@@ -209,34 +271,9 @@ impl BufferCache {
             self.capacity_bytes.store(capacity_bytes, Ordering::Relaxed);
             let slabs = self.frames.slabs();
             let superfluous = keeper.set_capacity(slabs, capacity_bytes, &self.frames, &mut evicted);
-            self.decommit(&superfluous);
+            self.decommit(superfluous);
         }
         self.retire_later(&evicted, guard);
-    }
-
-    /// Bytes of all blocks held, those that wait for their last readers included. Zero when all tables and pins are
-    /// gone and every guard of that time too.
-    pub fn used_bytes(&self) -> usize {
-        self.keeper.lock().used_bytes()
-    }
-
-    /// All memory that the cache holds, bookkeeping included, in bytes. The slots are counted by their tables.
-    pub fn memory_bytes(&self) -> usize {
-        self.keeper.lock().memory_bytes()
-    }
-
-    /// Counts since the cache was made. Takes the lock of the misses, so not for every operation.
-    pub fn stats(&self) -> CacheStats {
-        let keeper = self.keeper.lock();
-        CacheStats {
-            hits: self.hits.sum(),
-            misses: keeper.counts.misses,
-            inserts: keeper.counts.inserts,
-            evictions: keeper.counts.evictions,
-            refused: keeper.counts.refused,
-            used_bytes: keeper.used_bytes(),
-            capacity_bytes: self.capacity_bytes(),
-        }
     }
 
     /// A frame for a block of `len` bytes that is about to be loaded.
@@ -258,36 +295,68 @@ impl BufferCache {
     /// Retires frames that left their slots, once nobody can be reading them any more.
     fn retire_later(self: &Arc<Self>, evicted: &[u32], guard: &Guard) {
         for &unit in evicted {
-            let cache = Arc::clone(self);
-            guard.defer(move || cache.retire(unit));
+            if planted::is(Bug::CacheOutlivesClose) {
+                let shared = Arc::clone(self);
+                guard.defer(move || shared.retire(unit));
+                continue;
+            }
+            // Weak: the thread may not come here again for long, and the cache may be gone before.
+            let shared = Arc::downgrade(self);
+            guard.defer(move || {
+                if let Some(shared) = shared.upgrade() {
+                    shared.retire(unit);
+                }
+            });
+        }
+    }
+
+    /// REQUIRES: the frame is in limbo and nobody can find it or read it under a guard; or the cache was abandoned, which
+    /// has retired it already.
+    fn retire(self: &Arc<Self>, unit: u32) {
+        let mut keeper = self.keeper.lock();
+        if !keeper.is_abandoned() {
+            self.retire_under(&mut keeper, unit);
         }
     }
 
     /// REQUIRES: the frame is in limbo and nobody can find it or read it under a guard.
-    fn retire(self: Arc<Self>, unit: u32) {
+    fn retire_under(self: &Arc<Self>, keeper: &mut Keeper, unit: u32) {
         if self.frames.pins(unit).retire() {
-            self.free(unit);
+            self.free_under(keeper, unit);
         } else {
-            // The last pin frees the frame and drops this count, which keeps the cache alive for it. Not a touch of
-            // the cache may follow the retirement but this, which only forgets.
-            std::mem::forget(self);
+            // The last pin frees the frame, for which it needs the lock that is ours, and drops this count, which keeps
+            // the frames mapped for it.
+            keeper.leave_to_pins(unit);
+            std::mem::forget(Arc::clone(self));
         }
+    }
+
+    /// Retires every frame and gives all memory back, except for pinned frames: the cache and its tables are gone, so
+    /// nobody can find a frame any more, and nobody reads one under a guard, since that borrows a table.
+    fn abandon(self: &Arc<Self>) {
+        let mut keeper = self.keeper.lock();
+        for unit in keeper.abandon() {
+            self.retire_under(&mut keeper, unit);
+        }
+        let superfluous = keeper.give_up_slabs();
+        self.decommit(superfluous);
     }
 
     /// REQUIRES: nobody knows the frame but the caller.
     fn free(&self, unit: u32) {
+        self.free_under(&mut self.keeper.lock(), unit);
+    }
+
+    fn free_under(&self, keeper: &mut Keeper, unit: u32) {
         self.frames.pins(unit).reset();
-        let mut keeper = self.keeper.lock();
         let superfluous = keeper.free(unit);
         // Under the lock, so that the slab cannot be in use again.
-        self.decommit(superfluous.as_slice());
+        self.decommit(superfluous);
     }
 
     /// REQUIRES: the keeper's lock, and that the slabs are empty.
-    fn decommit(&self, slabs: &[usize]) {
-        for &slab in slabs {
-            self.frames.decommit(slab);
-        }
+    fn decommit(&self, slabs: impl IntoIterator<Item = usize>) {
+        slabs.into_iter().for_each(|slab| self.frames.decommit(slab));
     }
 
     fn waiting_room(&self, index: usize) -> &(Mutex<()>, Condvar) {

@@ -8,9 +8,9 @@
 mod scheduled;
 
 #[cfg(sapwood_loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+pub(crate) use loom::sync::atomic::{AtomicU32, Ordering};
 #[cfg(not(sapwood_loom))]
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+pub(crate) use std::sync::atomic::{AtomicU32, Ordering};
 
 #[cfg(not(feature = "sim"))]
 pub use parking_lot::{Condvar, Mutex, MutexGuard};

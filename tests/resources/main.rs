@@ -5,6 +5,7 @@ use sapwood::*;
 use sapwood_tests::resources::{Resources, Slack};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod close;
 mod files;
 
 /// Held by each test.

@@ -36,7 +36,7 @@ pub struct Slack {
 
 impl Default for Slack {
     fn default() -> Slack {
-        Slack { anonymous_bytes: 16 << 20, mapped_bytes: 256 << 20, mappings: 64 }
+        Slack { anonymous_bytes: 16 << 20, mapped_bytes: 1 << 30, mappings: 64 }
     }
 }
 

@@ -169,6 +169,11 @@ impl EmitBuffer {
         Ok(())
     }
 
+    /// The memory that is kept for the next row, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.scratch.capacity() + self.entries.capacity() * size_of::<Emitted>()
+    }
+
     /// The entries in ascending order: composite, covering bytes.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         self.entries.iter().map(|entry| (entry.composite.of(&self.bytes), entry.covering.of(&self.bytes)))

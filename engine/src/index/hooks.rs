@@ -62,6 +62,9 @@ pub(crate) struct Held<'a> {
     _guards: Vec<MutexGuard<'a, ()>>,
 }
 
+/// Memory for entries that a thread keeps from one row to the next.
+const BUFFER_KEPT_BYTES: usize = 1 << 20;
+
 thread_local! {
     static BUFFER: RefCell<EmitBuffer> = RefCell::default();
 }
@@ -71,7 +74,10 @@ fn with_buffer<R>(body: impl FnOnce(&mut EmitBuffer) -> R) -> R {
     BUFFER.with(|cell| {
         let mut buffer = cell.take();
         let result = body(&mut buffer);
-        cell.replace(buffer);
+        // One row with very many entries is no reason to keep their room in each thread that met one.
+        if buffer.memory_bytes() <= BUFFER_KEPT_BYTES {
+            cell.replace(buffer);
+        }
         result
     })
 }

@@ -10,9 +10,12 @@ use crate::keyspace::KeyspaceState;
 use crate::sync::step;
 use crate::write::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
+use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result};
 use sapwood_compaction::Version;
 use sapwood_memtable::Memtable;
+use sapwood_storage::sync::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -154,8 +157,17 @@ impl Drop for Replaced {
 /// The place where the current view is found.
 pub(crate) struct SuperVersionCell {
     current: Atomic<SuperVersion>,
-    /// Views that were replaced and that some reader may still be borrowing.
-    retired: Arc<AtomicUsize>,
+    retired: Arc<Retired>,
+}
+
+/// Views that were replaced and that some reader may still be borrowing. They belong to the cell: what is to be done when
+/// an epoch ends refers to them weakly. So they are gone with the cell, which nobody borrows from then, although another
+/// database is being read in the same epoch, or the thread that replaced them does not come here again.
+#[derive(Default)]
+struct Retired {
+    count: AtomicUsize,
+    /// By the address of each.
+    views: Mutex<HashMap<usize, Arc<SuperVersion>>>,
 }
 
 impl SuperVersionCell {
@@ -169,9 +181,9 @@ impl SuperVersionCell {
 
     /// The current view, for as long as the epoch is pinned.
     #[inline]
-    pub(crate) fn load<'g>(&self, guard: &'g Guard) -> &'g SuperVersion {
+    pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> &'g SuperVersion {
         // SAFETY: the cell always holds a pointer from `Arc::into_raw`, and a view that was replaced is released
-        // only after every guard of that time is gone.
+        // only after every guard of that time is gone, or with the cell, which is borrowed here.
         unsafe { self.current.load(Ordering::Acquire, guard).deref() }
     }
 
@@ -203,18 +215,23 @@ impl SuperVersionCell {
         let new = Shared::from(Arc::into_raw(Arc::new(view)));
         // AcqRel: publishes the new view; pairs with the Acquire in `load`.
         let old = self.current.swap(new, Ordering::AcqRel, &guard);
-        let old = old.as_raw() as usize;
-        let retired = Arc::clone(&self.retired);
+        // SAFETY: the old pointer came from `Arc::into_raw` and is no longer in the cell, whose count this takes over.
+        let old = unsafe { Arc::from_raw(old.as_raw()) };
+        let address = Arc::as_ptr(&old) as usize;
         // Relaxed: a figure, which `release_retired` asks for.
-        retired.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the old pointer came from `Arc::into_raw` and is no longer in the cell; the closure runs once, after
-        // every guard that could have loaded it is gone.
-        unsafe {
-            guard.defer_unchecked(move || {
-                drop(Arc::from_raw(old as *const SuperVersion));
-                retired.fetch_sub(1, Ordering::Relaxed);
-            });
+        self.retired.count.fetch_add(1, Ordering::Relaxed);
+        self.retired.views.lock().insert(address, old);
+        if planted::is(Bug::ViewOutlivesClose) {
+            let retired = Arc::clone(&self.retired);
+            guard.defer(move || retired.release(address));
+            return Replaced(());
         }
+        let retired = Arc::downgrade(&self.retired);
+        guard.defer(move || {
+            if let Some(retired) = retired.upgrade() {
+                retired.release(address);
+            }
+        });
         Replaced(())
     }
 
@@ -222,11 +239,21 @@ impl SuperVersionCell {
     /// collector. All databases of a process share that, so a turn may be spent on what another one has left.
     pub(crate) fn release_retired(&self, turns: usize) {
         for _ in 0..turns {
-            if self.retired.load(Ordering::Relaxed) == 0 {
+            if self.retired.count.load(Ordering::Relaxed) == 0 {
                 return;
             }
             crossbeam_epoch::pin().flush();
         }
+    }
+}
+
+impl Retired {
+    /// Releases a view. Called once every guard that could have loaded it is gone.
+    fn release(&self, address: usize) {
+        let view = self.views.lock().remove(&address);
+        // Memtables and tables may go with it, which takes long, so it happens outside the lock.
+        drop(view);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

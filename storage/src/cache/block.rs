@@ -1,6 +1,6 @@
 //! What a lookup gives out: a block borrowed under an epoch guard, or pinned beyond it.
 #![allow(unsafe_code)]
-use super::BufferCache;
+use super::Shared;
 use super::frames::{FrameBase, prefetch_line};
 use std::fmt;
 use std::ops::Deref;
@@ -20,14 +20,14 @@ pub enum BlockRef<'g> {
 #[derive(Clone, Copy)]
 pub struct CachedBlock<'g> {
     bytes: &'g [u8],
-    cache: &'g Arc<BufferCache>,
+    cache: &'g Arc<Shared>,
 }
 
 impl<'g> CachedBlock<'g> {
     /// REQUIRES: `bytes` is a frame of `cache` from its first byte on, found in a slot under a guard that lives
     /// throughout `'g`.
     #[inline]
-    pub(super) fn new(bytes: &'g [u8], cache: &'g Arc<BufferCache>) -> CachedBlock<'g> {
+    pub(super) fn new(bytes: &'g [u8], cache: &'g Arc<Shared>) -> CachedBlock<'g> {
         CachedBlock { bytes, cache }
     }
 }
@@ -93,9 +93,9 @@ enum Pinned {
 
 struct FramePin {
     bytes: NonNull<[u8]>,
-    /// Alive because a pinned frame is in a slot (the table keeps the cache), in limbo (the deferred call does) or
-    /// retired (the retiring party left one strong count for the last pin to drop).
-    cache: NonNull<BufferCache>,
+    /// Alive because a pinned frame is in a slot (the table keeps the cache), in limbo (the cache is alive: when it goes it
+    /// retires all frames in limbo) or retired (the retiring party left one strong count for the last pin to drop).
+    cache: NonNull<Shared>,
 }
 
 // SAFETY: the bytes are immutable while pinned, and the cache is Send and Sync.
@@ -104,7 +104,7 @@ unsafe impl Send for FramePin {}
 unsafe impl Sync for FramePin {}
 
 impl FramePin {
-    fn cache(&self) -> &BufferCache {
+    fn cache(&self) -> &Shared {
         // SAFETY: alive while the pin is, see the field; only shared references to it exist.
         unsafe { self.cache.as_ref() }
     }

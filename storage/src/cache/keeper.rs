@@ -8,6 +8,8 @@ use super::ghost::Ghost;
 use super::slabs::{Class, NOWHERE, Place, Slabs};
 use super::slot::Slot;
 use sapwood_base::checksum;
+use sapwood_base::planted::{self, Bug};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Uses that a newcomer needs to move to the main queue.
@@ -49,6 +51,8 @@ pub(super) struct Keeper {
     resident_bytes: usize,
     /// The limit of `resident_bytes`; the rest of the capacity is for frames in limbo.
     resident_limit: usize,
+    /// The cache is gone: nothing is allocated any more.
+    is_abandoned: bool,
     pub(super) counts: Counts,
 }
 
@@ -63,6 +67,7 @@ impl Keeper {
             used_bytes: 0,
             resident_bytes: 0,
             resident_limit,
+            is_abandoned: false,
             counts: Counts::default(),
         }
     }
@@ -97,14 +102,24 @@ impl Keeper {
                 return None;
             }
         }
-        let mut unit = self.slabs.allocate(class);
+        let mut superfluous = Vec::new();
+        let mut unit = self.slabs.allocate(class, &mut superfluous);
+        superfluous.into_iter().for_each(|slab| frames.decommit(slab));
         if unit.is_none() {
-            // If frames of this class are on their way, patience is enough. Otherwise other classes hold all slabs,
-            // or this one holds them with frames that nobody evicts because the total is below the limit.
-            if !self.slabs.has_limbo(class) {
-                match self.slabs.drain(Some(class)) {
+            // If frames of this class are on their way, patience is enough, and so it is if slabs are that were drained
+            // before: while a reader stays, each of them would be emptied for nothing. Otherwise other classes hold all
+            // slabs, or this one holds them with frames that nobody evicts because the total is below the limit.
+            for _ in 0..class.slabs() {
+                let is_pending = self.slabs.soon_empty() >= class.slabs();
+                if self.slabs.has_limbo(class) || is_pending && !planted::is(Bug::DrainedForNothing) {
+                    break;
+                }
+                match self.slabs.drain(Some(class), |unit| frames.pins(unit).is_pinned()) {
                     Some(drained) => self.evict_all(drained, frames, evicted),
-                    None => drop(self.evict_one(frames, evicted)),
+                    None => {
+                        self.evict_one(frames, evicted);
+                        break;
+                    }
                 }
             }
             unit = self.slabs.allocate_larger(class);
@@ -140,10 +155,10 @@ impl Keeper {
         self.counts.inserts += 1;
     }
 
-    /// Frees a frame: one whose load failed, or one in limbo that nobody uses any more. Returns the slab to
-    /// decommit, if one has become superfluous.
+    /// Frees a frame: one whose load failed, or one in limbo that nobody uses any more. Returns the slabs to
+    /// decommit, if some have become superfluous.
     #[must_use]
-    pub(super) fn free(&mut self, unit: u32) -> Option<usize> {
+    pub(super) fn free(&mut self, unit: u32) -> Range<usize> {
         let cost = self.slabs.class_of(unit).cost_bytes();
         self.used_bytes -= cost;
         if self.slabs.frame(unit).place == Place::Loading {
@@ -162,6 +177,33 @@ impl Keeper {
         self.resident_bytes -= self.slabs.class_of(unit).cost_bytes();
     }
 
+    /// Leaves a frame in limbo to its pins: the last one frees it.
+    pub(super) fn leave_to_pins(&mut self, unit: u32) {
+        self.slabs.leave_to_pins(unit);
+    }
+
+    /// Whether the cache is gone.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned
+    }
+
+    /// Notes that the cache is gone; nobody allocates or finds a frame from now on. Returns the frames that are to be
+    /// retired.
+    pub(super) fn abandon(&mut self) -> Vec<u32> {
+        self.is_abandoned = true;
+        self.ghost = Ghost::new(0);
+        for unit in self.slabs.units_in(|place| matches!(place, Place::Small | Place::Main)) {
+            self.unlink(unit);
+        }
+        self.slabs.units_in(|place| place == Place::Limbo)
+    }
+
+    /// No slab may hold memory any more but for frames that are in use. Returns slabs to decommit.
+    #[must_use]
+    pub(super) fn give_up_slabs(&mut self) -> Vec<usize> {
+        self.slabs.set_limit(0)
+    }
+
     /// Changes the capacity. Returns slabs to decommit; evicts into `evicted`.
     #[must_use]
     pub(super) fn set_capacity(
@@ -176,7 +218,7 @@ impl Keeper {
         let superfluous = self.slabs.set_limit(slab_limit(capacity_bytes));
         // Whole slabs first: single evictions would leave every slab sparse, and then most of it would go as well.
         while self.slabs.is_over_limit() {
-            let Some(drained) = self.slabs.drain(None) else { break };
+            let Some(drained) = self.slabs.drain(None, |_| false) else { break };
             self.evict_all(drained, frames, evicted);
         }
         while self.resident_bytes > self.resident_limit && self.evict_one(frames, evicted) {}

@@ -3,10 +3,17 @@
 //! The word goes `absent -> loading -> frame -> absent`, or from `loading` back to `absent` when the load fails. Only
 //! the thread that won `absent -> loading` leaves `loading`; only a holder of the keeper's lock leaves `frame`.
 //! Eight bytes hold all that a hit needs, so a hit touches one line before the block itself.
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 
 const ABSENT: u32 = 0;
 const LOADING: u32 = u32::MAX;
+/// The longest block that a slot can tell the length of, in bytes.
+pub(super) const MAX_LEN: usize = 1 << USES_SHIFT;
+/// Where in `about` the uses begin; below is the index of the block's last byte.
+const USES_SHIFT: u32 = 24;
+const LAST_BYTE: u32 = (1 << USES_SHIFT) - 1;
+/// The length is not known yet. No block is that long and was used that often.
+const UNKNOWN: u32 = u32::MAX;
 /// The usage of a block that a scan brought in: hits do not raise it, the keeper reads it as "never used".
 const USED_BY_SCAN: u8 = 0x80;
 /// Where the count of uses stops.
@@ -16,12 +23,9 @@ pub(super) const MOST_USES: u8 = 3;
 pub(super) struct Slot {
     /// `ABSENT`, `LOADING`, or the frame's first unit plus one.
     word: AtomicU32,
-    /// The index of the block's last byte: lengths go from 1 to 65536. Written by loaders, always to the same value.
-    last_byte: AtomicU16,
-    /// Uses since the keeper looked last, at most `MOST_USES`; or `USED_BY_SCAN`.
-    uses: AtomicU8,
-    /// 1 once `last_byte` is known.
-    length_known: AtomicU8,
+    /// Uses since the keeper looked last, at most `MOST_USES`, or `USED_BY_SCAN`; below them the index of the block's last
+    /// byte, to which loaders always give the same value. Stores may undo each other's count of uses, not the length.
+    about: AtomicU32,
 }
 
 /// What [`Slot::begin_load`] met.
@@ -37,12 +41,7 @@ pub(super) enum Begin {
 
 impl Slot {
     pub(super) fn new() -> Slot {
-        Slot {
-            word: AtomicU32::new(ABSENT),
-            last_byte: AtomicU16::new(0),
-            uses: AtomicU8::new(0),
-            length_known: AtomicU8::new(0),
-        }
+        Slot { word: AtomicU32::new(ABSENT), about: AtomicU32::new(UNKNOWN) }
     }
 
     /// The frame's first unit and the block's length, if the block is there.
@@ -54,31 +53,33 @@ impl Slot {
         if word.wrapping_add(1) <= 1 {
             return None;
         }
-        // Relaxed: ordered by the load above; a later load of the same block stores the same value.
-        Some((word - 1, usize::from(self.last_byte.load(Ordering::Relaxed)) + 1))
+        // Relaxed: ordered by the load above; a later load of the same block stores the same length.
+        Some((word - 1, (self.about.load(Ordering::Relaxed) & LAST_BYTE) as usize + 1))
     }
 
-    /// Notes a use. A plain load, and a plain store only while the count grows: two threads may lose one.
+    /// Notes a use. A plain load, and a plain store only while the count grows: two threads may lose one. REQUIRES: the
+    /// block was there.
     #[inline]
     pub(super) fn touch(&self) {
         // Relaxed: a hint for the keeper that orders nothing.
-        let uses = self.uses.load(Ordering::Relaxed);
-        if uses < MOST_USES {
-            self.uses.store(uses + 1, Ordering::Relaxed);
+        let about = self.about.load(Ordering::Relaxed);
+        if about < u32::from(MOST_USES) << USES_SHIFT {
+            self.about.store(about + (1 << USES_SHIFT), Ordering::Relaxed);
         }
     }
 
-    /// The uses since the keeper looked last.
+    /// The uses since the keeper looked last. REQUIRES: the block is there.
     pub(super) fn uses(&self) -> u8 {
-        match self.uses.load(Ordering::Relaxed) {
+        match (self.about.load(Ordering::Relaxed) >> USES_SHIFT) as u8 {
             USED_BY_SCAN => 0,
             uses => uses,
         }
     }
 
-    /// Sets the count of uses. Relaxed, as in `touch`.
+    /// Sets the count of uses. Relaxed, as in `touch`. REQUIRES: the block is there.
     pub(super) fn set_uses(&self, uses: u8) {
-        self.uses.store(uses, Ordering::Relaxed);
+        let last_byte = self.about.load(Ordering::Relaxed) & LAST_BYTE;
+        self.about.store(last_byte | u32::from(uses) << USES_SHIFT, Ordering::Relaxed);
     }
 
     /// Tries to become the one thread that loads the block.
@@ -98,21 +99,20 @@ impl Slot {
         self.word.load(Ordering::Acquire) == LOADING
     }
 
-    /// Makes a loaded block visible. REQUIRES: the caller won `begin_load`, and `1 <= len <= 65536`.
+    /// Makes a loaded block visible. REQUIRES: the caller won `begin_load`, and `len` is from 1 to `MAX_LEN`.
     ///
     /// # Panics
     /// If the block had another length before: a reader may hold the old frame and read the new length.
     pub(super) fn publish(&self, unit: u32, len: usize, by_scan: bool) {
-        let last_byte = u16::try_from(len - 1).expect("a cached block has at most 65536 bytes");
+        assert!((1..=MAX_LEN).contains(&len), "a cached block has at most {MAX_LEN} bytes, not {len}");
+        let last_byte = (len - 1) as u32;
         // Relaxed: the chain of `begin_load` and `clear` orders the loaders among themselves.
-        if self.length_known.load(Ordering::Relaxed) == 0 {
-            self.last_byte.store(last_byte, Ordering::Relaxed);
-            self.length_known.store(1, Ordering::Relaxed);
-        } else {
-            let before = self.last_byte.load(Ordering::Relaxed);
-            assert_eq!(before, last_byte, "the length of a block never changes");
+        let before = self.about.load(Ordering::Relaxed);
+        if before != UNKNOWN {
+            assert_eq!(before & LAST_BYTE, last_byte, "the length of a block never changes");
         }
-        self.uses.store(if by_scan { USED_BY_SCAN } else { 0 }, Ordering::Relaxed);
+        let uses = if by_scan { USED_BY_SCAN } else { 0 };
+        self.about.store(last_byte | u32::from(uses) << USES_SHIFT, Ordering::Relaxed);
         // Release pairs with the Acquire load of `frame`.
         self.word.store(unit + 1, Ordering::Release);
     }

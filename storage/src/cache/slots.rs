@@ -4,7 +4,7 @@ use super::block::{BlockRef, CachedBlock};
 use super::frames::{FrameBase, prefetch_line};
 use super::slabs::MAX_FRAME_BYTES;
 use super::slot::{Begin, Slot};
-use super::{BufferCache, Fill};
+use super::{BufferCache, Fill, Shared};
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
@@ -21,6 +21,8 @@ pub struct SlotTable {
     slots: Arc<[Slot]>,
     base: FrameBase,
     cache: Arc<BufferCache>,
+    /// That of the cache, one step nearer.
+    shared: Arc<Shared>,
     /// Tells the tables of a cache apart.
     number: u32,
 }
@@ -29,8 +31,10 @@ impl SlotTable {
     pub(super) fn new(cache: Arc<BufferCache>, count: usize, number: u32) -> SlotTable {
         assert!(u32::try_from(count).is_ok(), "a slot table has less than 2^32 slots");
         let fresh = || (0..count).map(|_| Slot::new()).collect();
-        let slots = if planted::is(Bug::CacheKeyWithoutFile) { cache.shared_slots(fresh) } else { fresh() };
-        SlotTable { slots, base: cache.frames.base(), cache, number }
+        let slots =
+            if planted::is(Bug::CacheKeyWithoutFile) { cache.shared.shared_slots(fresh) } else { fresh() };
+        let shared = Arc::clone(&cache.shared);
+        SlotTable { slots, base: shared.frames.base(), cache, shared, number }
     }
 
     /// The number of slots.
@@ -80,13 +84,13 @@ impl SlotTable {
         // slot. Whoever takes a frame out of its slot lets it be reused only after all guards of that time are gone,
         // and `'g` ends before `guard`. The table, and so the cache, lives throughout `'g`.
         let bytes = unsafe { self.base.bytes(unit, len) };
-        BlockRef::Cached(CachedBlock::new(bytes, &self.cache))
+        BlockRef::Cached(CachedBlock::new(bytes, &self.shared))
     }
 
     /// The block at `index`; if it is not in memory, `load` fills a buffer of `len` bytes and checks it.
     ///
     /// Of many threads that miss the same block one loads and the others wait; if its `load` fails it gets the error,
-    /// nothing is kept, and the next one tries. With [`Fill::None`], for a block longer than 64 KiB, or when there is
+    /// nothing is kept, and the next one tries. With [`Fill::None`], for a block longer than 4 MiB, or when there is
     /// no room, everyone loads for itself. `load` must not ask for the same block.
     ///
     /// # Panics
@@ -126,7 +130,7 @@ impl SlotTable {
         loop {
             match slot.begin_load() {
                 Begin::Won => break,
-                Begin::Loading => self.cache.wait_while_loading(slot, index),
+                Begin::Loading => self.shared.wait_while_loading(slot, index),
                 Begin::Present => {
                     if let Some(block) = self.get(index, guard) {
                         return Ok(block);
@@ -135,13 +139,13 @@ impl SlotTable {
             }
         }
         let claim = Claim { table: self, index };
-        let Some(frame) = FreshFrame::allocate(&self.cache, len, guard) else {
+        let Some(frame) = FreshFrame::allocate(&self.shared, len, guard) else {
             // Those who wait would not find the block in the cache afterwards: let them load as well.
             drop(claim);
             return self.load_unkept(len, load);
         };
         // SAFETY: the frame was handed to us alone and is at least `len` bytes; the slice ends with the call.
-        load(unsafe { self.cache.frames.bytes_mut(frame.unit, len) })?;
+        load(unsafe { self.shared.frames.bytes_mut(frame.unit, len) })?;
         let unit = claim.publish(frame, len, fill, true);
         Ok(self.frame_block(unit, len, guard))
     }
@@ -154,7 +158,7 @@ impl SlotTable {
         load: impl FnOnce(&mut [u8]) -> Result<()>,
     ) -> Result<BlockRef<'g>> {
         let block = load_owned(len, load)?;
-        self.cache.keeper.lock().counts.misses += 1;
+        self.shared.keeper.lock().counts.misses += 1;
         Ok(block)
     }
 
@@ -168,9 +172,9 @@ impl SlotTable {
             return;
         }
         let claim = Claim { table: self, index };
-        if let Some(frame) = FreshFrame::allocate(&self.cache, bytes.len(), &crossbeam_epoch::pin()) {
+        if let Some(frame) = FreshFrame::allocate(&self.shared, bytes.len(), &crossbeam_epoch::pin()) {
             // SAFETY: the frame was handed to us alone and is at least as long as `bytes`.
-            unsafe { self.cache.frames.bytes_mut(frame.unit, bytes.len()) }.copy_from_slice(bytes);
+            unsafe { self.shared.frames.bytes_mut(frame.unit, bytes.len()) }.copy_from_slice(bytes);
             claim.publish(frame, bytes.len(), Fill::Normal, false);
         }
     }
@@ -188,13 +192,13 @@ impl SlotTable {
             return;
         }
         let unit = {
-            let mut keeper = self.cache.keeper.lock();
+            let mut keeper = self.shared.keeper.lock();
             // Looked at again under the lock: only its holders take frames out of their slots.
             let Some((unit, _)) = slot.frame() else { return };
             keeper.unlink(unit);
             unit
         };
-        self.cache.retire_later(&[unit], &crossbeam_epoch::pin());
+        self.shared.retire_later(&[unit], &crossbeam_epoch::pin());
     }
 
     /// Whether the block at `index` is in memory now. Does not count as a use.
@@ -227,7 +231,7 @@ impl SlotTable {
     }
 
     fn can_keep(&self, len: usize) -> bool {
-        (1..=MAX_FRAME_BYTES).contains(&len) && self.cache.capacity_bytes() > 0
+        (1..=MAX_FRAME_BYTES).contains(&len) && self.shared.capacity_bytes() > 0
     }
 }
 
@@ -237,22 +241,22 @@ impl Drop for SlotTable {
         for slots in self.slots.chunks(256) {
             let mut pinned = Vec::new();
             let mut superfluous = Vec::new();
-            let mut keeper = self.cache.keeper.lock();
+            let mut keeper = self.shared.keeper.lock();
             for slot in slots {
                 let Some((unit, _)) = slot.frame() else { continue };
                 keeper.unlink(unit);
                 // Borrows of the table have ended, so nobody reads the frame through its slot, and a frame without
                 // pins stays without.
-                if self.cache.frames.pins(unit).is_pinned() {
+                if self.shared.frames.pins(unit).is_pinned() {
                     pinned.push(unit);
                 } else {
                     superfluous.extend(keeper.free(unit));
                 }
             }
-            self.cache.decommit(&superfluous);
+            self.shared.decommit(superfluous);
             drop(keeper);
             for unit in pinned {
-                Arc::clone(&self.cache).retire(unit);
+                self.shared.retire(unit);
             }
         }
     }
@@ -281,12 +285,12 @@ impl Claim<'_> {
         let table = self.table;
         let unit = frame.unit;
         {
-            let mut keeper = table.cache.keeper.lock();
+            let mut keeper = table.shared.keeper.lock();
             keeper.counts.misses += u64::from(was_missed);
             keeper.publish(unit, len, &table.slots, self.index, table.number, fill == Fill::Scan);
         }
         std::mem::forget(frame);
-        table.cache.wake(self.index);
+        table.shared.wake(self.index);
         std::mem::forget(self);
         unit
     }
@@ -295,18 +299,18 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.table.slots[self.index].abort();
-        self.table.cache.wake(self.index);
+        self.table.shared.wake(self.index);
     }
 }
 
 /// A frame on its way into a slot. Dropped on the way it is free again.
 struct FreshFrame<'a> {
-    cache: &'a BufferCache,
+    cache: &'a Shared,
     unit: u32,
 }
 
 impl<'a> FreshFrame<'a> {
-    fn allocate(cache: &'a Arc<BufferCache>, len: usize, guard: &Guard) -> Option<FreshFrame<'a>> {
+    fn allocate(cache: &'a Arc<Shared>, len: usize, guard: &Guard) -> Option<FreshFrame<'a>> {
         let unit = cache.allocate(len, guard)?;
         Some(FreshFrame { cache, unit })
     }

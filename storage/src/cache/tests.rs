@@ -66,7 +66,7 @@ fn what_cannot_be_kept_is_owned() {
     for (cache, len, fill) in [
         (&empty, 4096, Fill::Normal),
         (&full, 4096, Fill::None),
-        (&full, 65537, Fill::Normal),
+        (&full, (4 << 20) + 1, Fill::Normal),
         (&full, 0, Fill::Normal),
     ] {
         let slots = cache.slots(1);
@@ -201,7 +201,7 @@ fn pins_outlive_table_and_cache() {
     assert_eq!(cache.used_bytes(), used);
     drop(first);
     assert!(cache.used_bytes() < used);
-    let weak = Arc::downgrade(&cache);
+    let weak = Arc::downgrade(&cache.shared);
     drop(cache);
     check_block(0, 1, &third);
     assert!(weak.upgrade().is_some());
@@ -427,7 +427,7 @@ fn threads_under_pressure_read_right_bytes_and_everything_is_given_back() {
     assert!(stats.evictions > 0 && stats.hits > 0, "{stats:?}");
     drop(tables);
     wait_until_unused(&cache);
-    let weak = Arc::downgrade(&cache);
+    let weak = Arc::downgrade(&cache.shared);
     drop(cache);
     for _ in 0..100_000 {
         if weak.strong_count() == 0 {
@@ -436,4 +436,108 @@ fn threads_under_pressure_read_right_bytes_and_everything_is_given_back() {
         epoch::pin().flush();
     }
     panic!("{} handles of the cache are left", weak.strong_count());
+}
+
+#[test]
+fn long_blocks_are_kept_too() {
+    let cache = BufferCache::new(16 << 20).unwrap();
+    let lengths =
+        [64 << 10, (64 << 10) + 1, 200_000, 256 << 10, (256 << 10) + 1, 1 << 20, 1_200_000, 4 << 20];
+    let slots = cache.slots(lengths.len());
+    for round in 0..2 {
+        for (index, len) in lengths.into_iter().enumerate() {
+            let guard = epoch::pin();
+            let block = load(&slots, index, len, Fill::Normal, &guard);
+            assert!(block.is_cached(), "{len} bytes");
+            check_block(0, index, &block);
+        }
+        assert_eq!(cache.stats().misses, lengths.len() as u64, "round {round}");
+    }
+    drop(slots);
+    wait_until_unused(&cache);
+}
+
+/// Blocks of all lengths come, are evicted for each other, and are what they were.
+#[test]
+fn short_and_long_blocks_share_a_small_cache() {
+    let cache = BufferCache::new(8 << 20).unwrap();
+    let len = |index: usize| [4096, 90_000, 16 << 10, 300_000, 700, 1_100_000, 64 << 10][index % 7];
+    let slots = cache.slots(700);
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut cached = [0; 7];
+    for _ in 0..6000 {
+        let index = random.usize(..700);
+        let guard = epoch::pin();
+        let block = load(&slots, index, len(index), Fill::Normal, &guard);
+        cached[index % 7] += usize::from(block.is_cached());
+        check_block(0, index, &block);
+        drop(guard);
+        epoch::pin().flush();
+        assert!(cache.memory_bytes() <= (8 << 20) + (2 << 20));
+    }
+    assert!(cached.iter().all(|count| *count > 100), "{cached:?}");
+    drop(slots);
+    wait_until_unused(&cache);
+}
+
+/// Another size than the cache is full of, while a reader stays: what such a miss empties comes to use only when the reader
+/// is gone, so one part is enough.
+#[test]
+fn a_reader_that_stays_does_not_empty_the_cache_for_another_size() {
+    let cache = BufferCache::new(64 << 20).unwrap();
+    let (blocks, others) = (cache.slots(15_000), cache.slots(400));
+    for index in 0..15_000 {
+        load(&blocks, index, 4096, Fill::Normal, &epoch::pin());
+    }
+    let kept = |slots: &SlotTable| (0..slots.len()).filter(|index| slots.is_cached(*index)).count();
+    let before = kept(&blocks);
+    let reader = epoch::pin();
+    for index in 0..400 {
+        load(&others, index, 16 << 10, Fill::Normal, &epoch::pin());
+    }
+    let (after, new) = (kept(&blocks), kept(&others));
+    // Each block of 16 KiB that is kept takes the place of about four, and one part more was emptied.
+    assert!(before - after <= 5 * new + 2 * 64 + 64, "{before} were there, {after} are, for {new} others");
+    drop(reader);
+    for _ in 0..4 {
+        for index in 0..400 {
+            load(&others, index, 16 << 10, Fill::Normal, &epoch::pin());
+            epoch::pin().flush();
+        }
+    }
+    assert!(kept(&others) > 350, "{} of 400 are kept without a reader", kept(&others));
+}
+
+/// The frames of a cache are given back with its last handle, whoever has left what to be done later.
+#[test]
+fn nothing_but_pins_outlives_the_cache() {
+    let reader = epoch::pin();
+    let cache = BufferCache::new(4 << 20).unwrap();
+    let slots = cache.slots(4000);
+    let mut pins = Vec::new();
+    for index in 0..4000 {
+        let block = load(&slots, index, 4096, Fill::Normal, &reader);
+        if index % 500 == 3 {
+            // Some of these are evicted while they are pinned, some are pinned afterwards.
+            pins.push((index, block.pin()));
+        }
+    }
+    let shared = Arc::downgrade(&cache.shared);
+    assert!(cache.stats().evictions > 100);
+    drop(slots);
+    drop(cache);
+    let keeper = shared.upgrade().expect("pinned");
+    let used = keeper.keeper.lock().used_bytes();
+    assert!(used <= pins.len() * 8192, "{used} bytes for {} pins", pins.len());
+    drop(keeper);
+    for (index, pin) in pins.drain(..) {
+        check_block(0, index, &pin);
+        check_block(0, index, &pin.clone());
+    }
+    assert!(shared.upgrade().is_none(), "nothing pins it, and a reader is still there");
+    drop(reader);
+    // What was left to be done finds nothing.
+    for _ in 0..100 {
+        epoch::pin().flush();
+    }
 }

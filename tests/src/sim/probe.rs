@@ -30,6 +30,7 @@ mod descriptors;
 mod late_sync;
 mod place;
 mod room;
+mod leavings;
 mod scarcity;
 mod scans;
 
@@ -78,6 +79,16 @@ pub const PROBES: &[Probe] = &[
         name: "replaced-table",
         asks: "is a table that is opened again the one that it was?",
         run: descriptors::replaced_table,
+    },
+    Probe {
+        name: "leavings",
+        asks: "does a closed database leave nothing in threads that go on?",
+        run: leavings::closed,
+    },
+    Probe {
+        name: "drained",
+        asks: "does a reader that stays cost others no more of the cache than they use?",
+        run: leavings::drained,
     },
     Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
     Probe {

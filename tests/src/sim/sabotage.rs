@@ -123,6 +123,8 @@ fn detector(bug: Bug) -> Detector {
         VacancyNotCut | VacancyAtOnce | VacancyForOlder => Probe("vacancies"),
         IterSeesLater => Probe("iterator-state"),
         ErrorSwallowed => Probe("flush-error"),
+        CacheOutlivesClose | ViewOutlivesClose => Probe("leavings"),
+        DrainedForNothing => Probe("drained"),
         FilesStayOpen => Probe("descriptors"),
         AnotherFileOpened => Probe("replaced-table"),
         FullDiskIsFinal => Probe("full-disk"),

@@ -1,0 +1,113 @@
+//! After the last handle is gone, so is all that the database held.
+use super::*;
+use std::sync::mpsc;
+
+fn open(path: &std::path::Path) -> Db {
+    let small = |o: &mut AdvancedOptions| {
+        o.cache_bytes = Some(16 << 20);
+        o.memtable_bytes = Some(2 << 20);
+        o.wal_segment_bytes = 1 << 20;
+    };
+    Db::builder(path).memory_budget(32 << 20).advanced(small).open().unwrap()
+}
+
+fn fill(db: &Db, rows: u64) {
+    let rows = 0..rows;
+    rows.for_each(|i| db.default_keyspace().put(key(i), [i as u8; 100]).unwrap());
+    db.settle().unwrap();
+}
+
+/// More than the cache holds, so that blocks are evicted on the thread that reads.
+const ROWS: u64 = 300_000;
+
+fn read_all(space: &Keyspace, rows: u64) {
+    for i in 0..rows {
+        // In another order than that of the blocks, as gets come.
+        assert!(space.get(key(i)).unwrap().is_some());
+    }
+}
+
+/// A thread that has read and then waits for other work kept evicted frames, and with them the whole cache.
+#[test]
+fn a_thread_that_has_read_and_lives_on_keeps_nothing() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    fill(&open(folder.path()), ROWS);
+    let parked = Parked::start();
+    parked.run(|| {});
+    let before = Resources::now().unwrap();
+    for _ in 0..3 {
+        let db = open(folder.path());
+        let space = db.default_keyspace();
+        parked.run(move || read_all(&space, ROWS));
+        let remains = db.remains();
+        db.close().unwrap();
+        drop(db);
+        assert_eq!(remains.left(), [""; 0]);
+        before.check_back(Slack::default()).unwrap();
+    }
+}
+
+/// Another database of the process is being read, for as long as it takes, under one epoch guard.
+#[test]
+fn a_thread_that_stays_in_another_database_keeps_nothing() {
+    let _alone = alone();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    fill(&open(folders[0].path()), ROWS);
+    let other = open(folders[1].path());
+    other.default_keyspace().put("row", "value").unwrap();
+    let (enter, entered) = mpsc::channel();
+    let (leave, left) = mpsc::channel::<()>();
+    let space = other.default_keyspace();
+    let thread = std::thread::spawn(move || {
+        space.get_with("row", |_| {
+            enter.send(()).unwrap();
+            left.recv().unwrap();
+        })
+    });
+    entered.recv().unwrap();
+    let before = Resources::now().unwrap();
+    for _ in 0..3 {
+        let db = open(folders[0].path());
+        let space = db.default_keyspace();
+        (0..50_000).for_each(|i| space.put(key(i), [1; 100]).unwrap());
+        read_all(&space, ROWS);
+        db.flush().unwrap();
+        (0..50_000).for_each(|i| space.put(key(i), [i as u8; 100]).unwrap());
+        let remains = db.remains();
+        db.close().unwrap();
+        drop((space, db));
+        assert_eq!(remains.left(), [""; 0]);
+        before.check_back(Slack::default()).unwrap();
+    }
+    leave.send(()).unwrap();
+    thread.join().unwrap().unwrap();
+}
+
+/// Threads that wait for work, as those of a pool do, and do what they are given.
+struct Parked {
+    work: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    done: mpsc::Receiver<()>,
+}
+
+impl Parked {
+    fn start() -> Parked {
+        let (work, jobs) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let (say, done) = mpsc::channel();
+        std::thread::spawn(move || {
+            for job in jobs {
+                job();
+                if say.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        Parked { work, done }
+    }
+
+    /// Has the thread do it, and waits until it has.
+    fn run(&self, job: impl FnOnce() + Send + 'static) {
+        self.work.send(Box::new(job)).unwrap();
+        self.done.recv().unwrap();
+    }
+}

@@ -1,0 +1,63 @@
+//! What a closed database leaves behind in threads that go on, and what a reader that stays costs others.
+use crate::harness::builder;
+use sapwood::{Db, Env, Remains};
+use sapwood_storage::{BufferCache, Fill, SlotTable};
+
+const ROWS: u32 = 4000;
+
+fn open(env: &Env) -> Db {
+    let small = |options: &mut sapwood::AdvancedOptions| {
+        options.cache_bytes = Some(256 << 10);
+        options.memtable_bytes = Some(64 << 10);
+    };
+    builder("/db", env).advanced(small).open().unwrap()
+}
+
+/// Opens, writes, reads more than the cache holds, flushes, closes.
+fn live(env: &Env) -> Remains {
+    let db = open(env);
+    let space = db.default_keyspace();
+    for row in 0..ROWS {
+        space.put(row.to_be_bytes(), [row as u8; 200]).unwrap();
+    }
+    db.flush().unwrap();
+    for row in 0..ROWS {
+        assert!(
+            space.get(row.wrapping_mul(2_654_435_761).wrapping_rem(ROWS).to_be_bytes()).unwrap().is_some()
+        );
+    }
+    let remains = db.remains();
+    db.close().unwrap();
+    remains
+}
+
+/// This thread has evicted blocks and replaced views, and turns no collector afterwards: it stays in the epoch of another
+/// database.
+pub(super) fn closed() {
+    let (env, _) = Env::sim_manual(1);
+    let other = builder("/other", &env).open().unwrap();
+    other.default_keyspace().put("row", "value").unwrap();
+    let remains = other.default_keyspace().get_with("row", |_| live(&Env::sim_manual(2).0)).unwrap().unwrap();
+    assert_eq!(remains.left(), [""; 0]);
+    // Without a reader elsewhere, but nothing that would run what was left for later.
+    let remains = live(&env);
+    assert_eq!(remains.left(), [""; 0]);
+    other.close().unwrap();
+}
+
+/// While a reader stays, misses of another size take no more of the cache than they use.
+pub(super) fn drained() {
+    let cache = BufferCache::new(16 << 20).unwrap();
+    let (blocks, others) = (cache.slots(3500), cache.slots(400));
+    let load = |slots: &SlotTable, index: usize, len: usize| {
+        let guard = crossbeam_epoch::pin();
+        slots.get_or_load(index, len, Fill::Normal, &guard, |_| Ok(())).unwrap();
+    };
+    let kept = |slots: &SlotTable| (0..slots.len()).filter(|index| slots.is_cached(*index)).count();
+    (0..3500).for_each(|index| load(&blocks, index, 4096));
+    let before = kept(&blocks);
+    let _reader = crossbeam_epoch::pin();
+    (0..400).for_each(|index| load(&others, index, 16 << 10));
+    let (after, new) = (kept(&blocks), kept(&others));
+    assert!(before - after <= 5 * new + 3 * 64, "{before} were there, {after} are, for {new} others");
+}
