@@ -18,7 +18,7 @@ use sapwood_storage::fs::{FileSystem, OpenMode};
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub mod iterator;
@@ -39,6 +39,8 @@ pub struct TableContext {
     pub next_file: AtomicU64,
     /// Takes the files that no version refers to any more.
     pub obsolete: Sender<FileName>,
+    /// Tables that no new version lists, and that an older one, or a reader of it, still keeps.
+    leaving: AtomicUsize,
     /// Whether a sync of the directory has failed. Held during each, so that none succeeds after one that failed.
     directory_sync_failed: Mutex<bool>,
 }
@@ -61,6 +63,7 @@ impl TableContext {
             charges_tables,
             next_file,
             obsolete,
+            leaving: AtomicUsize::new(0),
             directory_sync_failed,
         }
     }
@@ -97,6 +100,12 @@ impl TableContext {
     /// The path of a file until it has this name.
     pub fn unfinished_path(&self, name: FileName) -> PathBuf {
         self.path(name.unfinished().expect("a file with a number"))
+    }
+
+    /// How many tables wait for the last of their readers before their files go.
+    pub fn leaving(&self) -> usize {
+        // Relaxed: who asks looks again.
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// The path of a table's file.
@@ -238,7 +247,10 @@ impl TableHandle {
     /// Lets the file go once the last version that lists it is dropped.
     pub fn mark_obsolete(&self) {
         // Release: pairs with the Acquire in `drop`, which runs after the last reference went.
-        self.obsolete.store(true, Ordering::Release);
+        if !self.obsolete.swap(true, Ordering::Release) {
+            // Relaxed: a count.
+            self.context.leaving.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -249,10 +261,15 @@ impl Drop for TableHandle {
         {
             self.context.cache.discharge(table.pinned_bytes());
         }
-        if self.obsolete.load(Ordering::Acquire) && !planted::is(Bug::ObsoleteTablesStay) {
+        let is_obsolete = self.obsolete.load(Ordering::Acquire);
+        if is_obsolete && !planted::is(Bug::ObsoleteTablesStay) {
             self.table.take();
             // Without a receiver the database is closing; the next opening removes the file.
             let _ = self.context.obsolete.send(FileName::Table(self.file));
+        }
+        if is_obsolete {
+            // Relaxed: a count.
+            self.context.leaving.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

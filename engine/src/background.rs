@@ -968,7 +968,7 @@ pub(crate) fn wait_for_files(core: &Core) {
     }
     for _ in 0..FILES_LOOKS {
         core.view.release_retired(RELEASE_TURNS);
-        if core.obsolete_files.is_empty() {
+        if core.context.leaving() == 0 && core.obsolete_files.is_empty() {
             return;
         }
         core.options.env.sleep(FILES_LOOK);

@@ -185,7 +185,7 @@ fn may_go_unnoticed(call: &Call, effect: Effect) -> bool {
 fn may_be_swallowed(call: &Call, plan: Plan, ends_a_close: bool) -> bool {
     let is_mark = call.operation == Kind::Write && call.file() == "MANIFEST" && call.len == MARK_BYTES;
     let passes =
-        matches!(plan.effect, Effect::Fails(cause) | Effect::HalfThenFails(cause) if cause.is_full_disk());
+        matches!(plan.effect, Effect::Fails(cause) | Effect::HalfThenFails(cause) if cause.is_scarcity());
     call.operation == Kind::Remove || is_mark || ends_a_close || (passes && !plan.sticky)
 }
 

@@ -64,9 +64,9 @@ impl Cause {
         Error::io("inject a failure into", path, std::io::Error::from_raw_os_error(self as i32))
     }
 
-    /// Whether it passes when there is room again.
-    pub fn is_full_disk(self) -> bool {
-        matches!(self, Cause::ENOSPC | Cause::EDQUOT)
+    /// Whether it is a scarcity that passes: background work repeats its step when there is room, or a descriptor, again.
+    pub fn is_scarcity(self) -> bool {
+        matches!(self, Cause::ENOSPC | Cause::EDQUOT | Cause::EMFILE | Cause::ENFILE)
     }
 }
 
