@@ -217,6 +217,26 @@ bugs! {
     // H. Space, stalls, memory, threads.
     LostWakeUp, "lost-wake-up", "H69 (fjall #257)",
         "who waits for another thread's sync is not woken";
+    IndexEntriesUncounted, "index-entries-uncounted", "H70 (ours)",
+        "the entries of indexes do not count for what a memtable can hold";
+    ReplayByLogBytes, "replay-by-log-bytes", "H70 (ours)",
+        "an opening fills memtables by bytes of the log, of which small entries need several times as much in memory";
+    StallClockUnbounded, "stall-clock-unbounded", "H70 (ours)",
+        "the price of a large record is paid by whoever writes next, and a price that is outdated as well";
+    SpareSegmentsStay, "spare-segments-stay", "H70 (ours)",
+        "segments that the log once needed stay mapped and on the disk until the database is closed";
+    FullLogIsFinal, "full-log-is-final", "H67 (ours)",
+        "a log that has all its segments in use refuses writes, although a flush would give some back";
+    PositionsPastTheEnd, "positions-past-the-end", "D33 (ours)",
+        "ordinary records go up to the very last position, and segments beyond it";
+    PausedWritesWait, "paused-writes-wait", "H69 (ours)",
+        "a write for which there is no memtable waits for a flush although flushes are paused";
+    PeriodicForgotten, "periodic-forgotten", "C32 (ours)",
+        "commits that are made during a periodic sync wait for the next write to be synced";
+    PeriodicAfterSegments, "periodic-after-segments", "C32 (ours)",
+        "a periodic sync waits for log segments to be made, and fails where there is no room for one";
+    PeriodicRounded, "periodic-rounded", "C32 (ours)",
+        "a periodic sync comes when its thread looks up next, not when it is due";
     ErrorSwallowed, "error-swallowed", "H68 (basho/leveldb #141)",
         "an error of background work is not reported";
     FullDiskIsFinal, "full-disk-is-final", "H67 (yugabyte #32894)",

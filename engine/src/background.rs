@@ -24,19 +24,28 @@ use sapwood_storage::env::{JoinHandle, ThreadClass};
 use sapwood_storage::sync::{Condvar, Mutex, receive};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 /// The kind of work that writers wait for when all memtables are full.
 pub(crate) const FLUSH: &str = "flush";
+/// The kind of work that an idle database waits for.
+const COMPACTION: &str = "compaction";
 /// Ends the thread that removes files.
 const SWEEP_ENDS: FileName = FileName::Lock;
-/// How long a failed step waits for room on the disk.
+/// How long a step that met a scarcity waits before it is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(50);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// How long writes wait for the end of a pause.
+const PAUSE_BORNE: Duration = Duration::from_millis(500);
 /// How often an idle compaction thread looks up.
 const LOOK_UP: Duration = Duration::from_millis(250);
+/// The longest sleep of the thread that syncs, however long its interval is.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// No commit waits for a sync by the clock.
+const UNARMED: u64 = u64::MAX;
 /// A compaction's output is brought into the cache if this share of its input was there.
 const WARM_SHARE: f64 = 0.25;
 /// How often, and how long each time, a merge that was asked for waits for files to be removed.
@@ -77,12 +86,20 @@ struct State {
     workers: Vec<ThreadId>,
     /// The threads of calls that work on the database, see [`Background::enter`].
     callers: Vec<ThreadId>,
+    /// Steps that met a scarcity, by kind: how often in a row.
+    failures: HashMap<&'static str, u32>,
+    /// When a write first met the present pause.
+    writes_paused_since: Option<Duration>,
     /// Who waits for what an idle database does, see [`Background::idle_now`].
     settling: usize,
     /// Published position when the database was last seen busy, and when that was.
     last_write: (u64, Duration),
-    /// When the log was last synced because time had passed.
-    last_sync: Duration,
+    /// When the log is to be synced by the clock; `None` if no commit waits for it.
+    sync_due: Option<Duration>,
+    /// Whether the thread that syncs by the clock runs. Until then the log thread does that.
+    has_sync_thread: bool,
+    /// It is being started: `shut_down` waits until it knows of it.
+    starts_sync_thread: bool,
 }
 
 impl State {
@@ -100,7 +117,7 @@ pub enum BackgroundStep {
     Flush,
     /// Runs the most urgent compaction, or the next part of it.
     Compaction,
-    /// Makes log segments ahead of need; syncs the log if a periodic sync is due, or an opening has left that to do.
+    /// Syncs the log if that is due by the clock, or an opening has left it to do; makes log segments ahead of need.
     Log,
     /// Removes the files of tables that nobody reads any more.
     Sweep,
@@ -113,26 +130,48 @@ impl BackgroundStep {
 }
 
 /// The threads, and what wakes them.
-#[derive(Default)]
 pub(crate) struct Background {
     state: Mutex<State>,
     wake_flush: Condvar,
     wake_compaction: Condvar,
     wake_log: Condvar,
+    wake_sync: Condvar,
+    wake_rest: Condvar,
     /// Notified after every step.
     pub(crate) changed: Condvar,
     /// Ends a compaction step early.
     pub(crate) stop: AtomicBool,
-    /// Milliseconds between syncs, once somebody asked for them; 0 before.
-    periodic_millis: AtomicU64,
+    /// The shortest interval, in nanoseconds, of the commits that wait for a sync by the clock: whoever commits from now on
+    /// with this interval or a longer one is covered by `State::sync_due`. [`UNARMED`] if there are none.
+    armed: AtomicU64,
+    /// What a thread that is started later works on.
+    core: OnceLock<Weak<Core>>,
     threads: Mutex<Vec<JoinHandle>>,
+}
+
+impl Default for Background {
+    fn default() -> Background {
+        Background {
+            state: Mutex::default(),
+            wake_flush: Condvar::new(),
+            wake_compaction: Condvar::new(),
+            wake_log: Condvar::new(),
+            wake_sync: Condvar::new(),
+            wake_rest: Condvar::new(),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+            armed: AtomicU64::new(UNARMED),
+            core: OnceLock::new(),
+            threads: Mutex::default(),
+        }
+    }
 }
 
 impl Background {
     /// Starts the threads.
     pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
         let env = core.options.env.clone();
-        core.background.state.lock().last_sync = env.now();
+        let _ = core.background.core.set(Arc::downgrade(core));
         if !env.starts_threads() {
             return Ok(());
         }
@@ -173,6 +212,9 @@ impl Background {
             let mut state = self.state.lock();
             state.shutdown = true;
             self.notify_all();
+            while state.starts_sync_thread {
+                self.changed.wait(&mut state);
+            }
         }
         let _ = core.context.obsolete.send(SWEEP_ENDS);
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -186,6 +228,8 @@ impl Background {
         self.wake_flush.notify_all();
         self.wake_compaction.notify_all();
         self.wake_log.notify_all();
+        self.wake_sync.notify_all();
+        self.wake_rest.notify_all();
         self.changed.notify_all();
     }
 
@@ -201,20 +245,126 @@ impl Background {
         self.wake_compaction.notify_all();
     }
 
+    /// Has steps tried again at once that met a scarcity: somebody waits for them, or something was given back.
+    pub(crate) fn retry_now(&self) {
+        self.state.lock().compaction_retry = None;
+        self.wake_rest.notify_all();
+    }
+
+    /// Waits before a step of the kind `what` is tried again that has met a scarcity: longer each time, so that little is
+    /// written in vain.
+    fn rest(&self, core: &Core, what: &'static str) {
+        let env = &core.options.env;
+        let mut state = self.state.lock();
+        let failures = state.failures.entry(what).or_default();
+        // Compactions let looks for work go by.
+        let doublings = if what == COMPACTION { 0 } else { (*failures).min(8) };
+        let nap = LONGEST_RETRY.min(RETRY * (1 << doublings));
+        *failures += 1;
+        if !env.starts_threads() {
+            drop(state);
+            return env.sleep(RETRY);
+        }
+        // A wait that ends early costs an attempt, no more.
+        if !state.shutdown {
+            self.wake_rest.wait_for(&mut state, nap);
+        }
+    }
+
+    /// Errors: `Paused` while flushes and compactions are stopped, for a write that waits for one. A short pause makes it
+    /// wait; one that lasts may be its own caller's.
+    pub(crate) fn check_not_paused(&self, core: &Core) -> Result<()> {
+        let now = core.options.env.now();
+        let mut state = self.state.lock();
+        if state.paused == 0 || planted::is(Bug::PausedWritesWait) {
+            return Ok(());
+        }
+        let since = *state.writes_paused_since.get_or_insert(now);
+        if now.saturating_sub(since) < PAUSE_BORNE {
+            return Ok(());
+        }
+        let message = "background work is paused and every memtable is full; resume_background makes room for the write";
+        Err(Error::new(ErrorKind::Paused, message))
+    }
+
     /// Asks for log segments ahead of need.
     pub(crate) fn wake_log(&self) {
         self.state.lock().log_wanted = true;
         self.wake_log.notify_one();
     }
 
-    /// Makes the log thread sync at least every `every`.
-    pub(crate) fn sync_every(&self, every: Duration) {
-        let millis = (every.as_millis() as u64).max(1);
-        let known = self.periodic_millis.load(Ordering::Relaxed);
-        if known == 0 || millis < known {
-            self.periodic_millis.store(millis, Ordering::Relaxed);
+    /// Makes a sync begin within `every` from now, for a commit that ends at `end` and is published.
+    #[inline]
+    pub(crate) fn sync_within(&self, core: &Core, every: Duration, end: u64) {
+        let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX - 1);
+        // Pairs with the fence in `take_due_sync`: either the sync to come sees what this commit has published, or this
+        // sees that no sync is to come.
+        fence(Ordering::SeqCst);
+        if self.armed.load(Ordering::Relaxed) > every {
+            self.arm(core, every, end);
+        }
+    }
+
+    #[cold]
+    fn arm(&self, core: &Core, every: u64, end: u64) {
+        if core.wal.durable() >= end {
+            return;
+        }
+        let due = core.options.env.now().saturating_add(Duration::from_nanos(every));
+        let has_thread = {
+            let mut state = self.state.lock();
+            if state.sync_due.is_none_or(|known| due < known) {
+                state.sync_due = Some(due);
+            }
+            // The time of a commit that armed it before counts for this one: it lies in the past.
+            self.armed.fetch_min(every, Ordering::Relaxed);
+            state.has_sync_thread
+        };
+        if has_thread || self.start_sync_thread(core) {
+            self.wake_sync.notify_one();
+        } else {
+            // Scarcity of threads that passes: the log thread syncs meanwhile, between its other work.
             self.wake_log();
         }
+    }
+
+    /// Starts the thread that syncs by the clock, which only databases with such commits have. Making segments, on the log
+    /// thread, may take longer than the interval. False if it cannot be started.
+    fn start_sync_thread(&self, core: &Core) -> bool {
+        let env = &core.options.env;
+        let Some(core) = self.core.get().and_then(Weak::upgrade).filter(|_| env.starts_threads()) else {
+            return false;
+        };
+        {
+            let mut state = self.state.lock();
+            if state.shutdown || state.has_sync_thread || state.starts_sync_thread {
+                return state.has_sync_thread;
+            }
+            state.starts_sync_thread = true;
+        }
+        let spawned = env.spawn("sapwood-sync", ThreadClass::Latency, move || sync_loop(&core));
+        let has_thread = spawned.is_ok();
+        self.threads.lock().extend(spawned);
+        let mut state = self.state.lock();
+        state.has_sync_thread = has_thread;
+        state.starts_sync_thread = false;
+        drop(state);
+        self.changed.notify_all();
+        has_thread
+    }
+
+    /// Whether a sync by the clock is due. The caller then syncs all that is published from now on.
+    fn take_due_sync(&self, now: Duration) -> bool {
+        let mut state = self.state.lock();
+        if state.sync_due.is_none_or(|due| now < due) {
+            return false;
+        }
+        state.sync_due = None;
+        self.armed.store(UNARMED, Ordering::Relaxed);
+        drop(state);
+        // Pairs with the fence in `sync_within`.
+        fence(Ordering::SeqCst);
+        true
     }
 
     /// Begins a call that works on the database from a user's thread: that writes files, or waits for others to. A close
@@ -304,6 +454,9 @@ impl Background {
     pub(crate) fn resume(&self) {
         let mut state = self.state.lock();
         state.paused = state.paused.saturating_sub(1);
+        if state.paused == 0 {
+            state.writes_paused_since = None;
+        }
         self.notify_all();
     }
 
@@ -407,13 +560,6 @@ impl Background {
         }
     }
 
-    /// The time between syncs of the log, if somebody asked for them.
-    fn sync_interval(&self) -> Option<Duration> {
-        // Relaxed: who raises it wakes the thread under the lock.
-        let millis = self.periodic_millis.load(Ordering::Relaxed);
-        (millis > 0).then(|| Duration::from_millis(millis))
-    }
-
     fn is_shut_down(&self) -> bool {
         self.state.lock().shutdown
     }
@@ -464,10 +610,15 @@ impl Drop for IdleNow<'_> {
 /// Waits until all memtables but the active one are in tables and no compaction is due or under way; with `idle`, also
 /// none of those that wait for a database without writes.
 pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
+    // Only a scarcity that is met from now on counts.
+    core.clear_no_space(FLUSH);
+    core.clear_no_space(COMPACTION);
+    core.background.retry_now();
     core.background.wake_flush();
     core.background.wake_compaction();
     wait_until(core, || {
         core.check_not_poisoned()?;
+        core.check_has_space(&[FLUSH, COMPACTION])?;
         let flushed = core.view.reference().generations.len() <= 1;
         Ok(flushed && !core.background.is_running() && !compaction_due(core, idle))
     })
@@ -520,7 +671,7 @@ pub(crate) fn run_step(core: &Core, step: BackgroundStep) -> bool {
             let idle = is_idle(core);
             !core.options.advanced.disable_auto_compactions
                 && !core.background.puts_compaction_off()
-                && run_unpaused(core, "compaction", || {
+                && run_unpaused(core, COMPACTION, || {
                     let result = compaction_step(core, idle);
                     core.background.note_compaction(result.as_ref().err());
                     result
@@ -545,7 +696,10 @@ fn run_unpaused(core: &Core, what: &'static str, step: impl FnOnce() -> Result<b
 fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>) -> bool {
     let error = match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(more)) => {
-            core.clear_no_space(what);
+            if core.clear_no_space(what) {
+                core.background.state.lock().failures.remove(what);
+                core.background.retry_now();
+            }
             return more;
         }
         Ok(Err(error)) => error,
@@ -562,7 +716,7 @@ fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>)
         ErrorKind::Closed => {}
         ErrorKind::NoSpace | ErrorKind::OutOfResources if !planted::is(Bug::FullDiskIsFinal) => {
             core.report_no_space(what, error.context(what));
-            core.options.env.sleep(RETRY);
+            core.background.rest(core, what);
         }
         _ if planted::is(Bug::ErrorSwallowed) => {}
         _ => core.poison(&error.context(what)),
@@ -684,6 +838,7 @@ fn log_loop(core: &Core) {
     let background = &core.background;
     loop {
         run_step(core, BackgroundStep::Log);
+        let now = core.options.env.now();
         let mut state = background.state.lock();
         if state.shutdown {
             return;
@@ -691,35 +846,71 @@ fn log_loop(core: &Core) {
         if std::mem::take(&mut state.log_wanted) {
             continue;
         }
-        let wait = background.sync_interval().map_or(LOOK_UP, |interval| interval.min(LOOK_UP));
+        let wait = log_sleep(&state, now);
         background.wake_log.wait_for(&mut state, wait);
     }
+}
+
+/// How long the log thread may sleep, if it is not woken before.
+fn log_sleep(state: &State, now: Duration) -> Duration {
+    let due = state.sync_due.filter(|_| !state.has_sync_thread && !planted::is(Bug::PeriodicRounded));
+    due.map_or(LOOK_UP, |due| due.saturating_sub(now).min(LOOK_UP))
+}
+
+/// How long the log thread would sleep now, on a machine without threads.
+#[cfg(feature = "sim")]
+pub(crate) fn log_sleeps(core: &Core) -> Duration {
+    let now = core.options.env.now();
+    let mut state = core.background.state.lock();
+    if std::mem::take(&mut state.log_wanted) { Duration::ZERO } else { log_sleep(&state, now) }
 }
 
 /// Makes log segments ahead of need, and syncs the log: what the opening has replayed, and the rest if that is due by the
 /// clock. True if it synced.
 fn log_step(core: &Core) -> Result<bool> {
+    // Where a thread of its own does that, it has, or is about to.
+    let by_the_clock = sync_step(core)?;
     // Reported already.
     if core.check_not_poisoned().is_err() {
-        return Ok(false);
+        return Ok(by_the_clock);
     }
     // First, as writers would wait for it; but a full disk is no reason not to sync.
-    let provisioned = core.wal.provision_ahead();
+    let provisioned = core.rotate_long_log().and_then(|()| core.wal.provision_ahead());
     let has_synced = core.sync_replayed()?;
     provisioned?;
-    let Some(interval) = core.background.sync_interval() else { return Ok(has_synced) };
-    let now = core.options.env.now();
-    {
-        let mut state = core.background.state.lock();
-        if now.saturating_sub(state.last_sync) < interval {
-            return Ok(has_synced);
+    Ok(by_the_clock || has_synced)
+}
+
+fn sync_loop(core: &Core) {
+    let background = &core.background;
+    loop {
+        guarded(core, "sync of the log", || sync_step(core));
+        let now = core.options.env.now();
+        let mut state = background.state.lock();
+        if state.shutdown {
+            return;
         }
-        state.last_sync = now;
+        let wait = state.sync_due.map_or(LONGEST_SLEEP, |due| due.saturating_sub(now).min(LONGEST_SLEEP));
+        if !wait.is_zero() {
+            let wait = if planted::is(Bug::PeriodicRounded) { LOOK_UP } else { wait };
+            background.wake_sync.wait_for(&mut state, wait);
+        }
     }
-    if !core.wal.needs_sync() {
-        return Ok(has_synced);
+}
+
+/// Syncs the log if that is due by the clock. True if it did.
+fn sync_step(core: &Core) -> Result<bool> {
+    // A poisoned log takes no sync, and what was due is not due again.
+    if !core.background.take_due_sync(core.options.env.now()) || core.check_not_poisoned().is_err() {
+        return Ok(false);
     }
-    core.wait_durable(core.wal.published())?;
+    if planted::is(Bug::PeriodicAfterSegments) {
+        core.wal.provision_ahead()?;
+    }
+    core.sync_by_the_clock()?;
+    if planted::is(Bug::PeriodicForgotten) {
+        core.background.take_due_sync(Duration::MAX);
+    }
     Ok(true)
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct DbOptions {
     pub(crate) durability: Durability,
     pub(crate) read_only: bool,
     pub(crate) memtable_bytes: usize,
+    /// Bytes of a log segment.
+    pub(crate) segment_bytes: usize,
     pub(crate) advanced: AdvancedOptions,
     /// Indexes that the application has named: keyspace, name, what it is.
     pub(crate) indexes: Vec<(String, String, IndexOptions)>,
@@ -52,7 +54,7 @@ pub struct DbBuilder {
 impl DbBuilder {
     /// Bytes of memory that the database takes; 512 MiB if not set, at least 4 MiB. They are for memtables (a twelfth each, at
     /// most 128 MiB; three, and one whose readers leave), the pages of the log that stays mapped until they are flushed (two
-    /// thirds of three), what flushes and compactions work with (a seventh), and the cache, which has the rest, at least an
+    /// thirds of three, and some segments that are ready for what follows), what flushes and compactions work with (a seventh), and the cache, which has the rest, at least an
     /// eighth. The indexes and filters of open tables come out of the cache's part; they take about 2 % of the data.
     ///
     /// On top come memtables that were flushed and that open cursors still read, and what a single batch is larger than a
@@ -215,6 +217,7 @@ impl DbBuilder {
             durability: self.durability,
             read_only: self.read_only,
             memtable_bytes,
+            segment_bytes: self.advanced.segment_bytes(memtable_bytes),
             advanced: self.advanced.clone(),
             indexes: self.indexes.clone(),
             env,
@@ -687,7 +690,8 @@ impl Db {
 
     /// Stops flushes and compactions, waiting for the end of those under way, or of their present slice: also of those
     /// that run on callers' threads, which go on after [`Db::resume_background`]. When this returns, no table and no
-    /// tree is written. Writes go on until memtables are full.
+    /// tree is written. Writes go on until memtables are full; then they wait for half a second at most, and give an error
+    /// of kind `Paused`.
     ///
     /// Calls that flushes or compactions have to serve ([`Db::flush`], [`Db::compact`], [`Db::settle`],
     /// [`Db::wait_for_background`], [`Keyspace::compact_range`], [`Keyspace::create_index`],
@@ -732,6 +736,21 @@ impl Db {
     pub fn background_step(&self, step: background::BackgroundStep) -> Result<bool> {
         self.inner.core.check_open()?;
         Ok(background::run_step(&self.inner.core, step))
+    }
+
+    /// Makes writers pay as if compaction were behind by `debt` at least: 1 for a level 0 of twice the runs that start a
+    /// compaction.
+    #[cfg(feature = "sim")]
+    pub fn pretend_debt(&self, debt: f64) {
+        self.inner.core.stall.pretend_debt(debt);
+    }
+
+    /// How long the thread that does [`BackgroundStep::Log`](background::BackgroundStep::Log) would sleep before its next
+    /// step, for whoever drives a machine that starts no threads. Asking takes the wish for a step at once back.
+    #[cfg(feature = "sim")]
+    pub fn log_sleeps(&self) -> Result<std::time::Duration> {
+        self.inner.core.check_open()?;
+        Ok(background::log_sleeps(&self.inner.core))
     }
 
     /// Reads every table and checks everything that reads and compactions take for granted: that runs are in order of

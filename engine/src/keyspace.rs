@@ -13,10 +13,10 @@ use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
 use crate::read::vacancy::Vacancies;
 use crate::read::{self, Found};
-use crate::write::{check_key, check_value, commit, insert_all, with_scratch};
+use crate::write::{Weight, check_key, check_value, commit, insert, insert_all, with_scratch};
 use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::iterator::KeyRange;
-use sapwood_base::key::{key_hash, prefix_successor};
+use sapwood_base::key::prefix_successor;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::CompactionStyle;
@@ -339,8 +339,10 @@ impl Keyspace {
         let is_current = || self.state.index_word() == word;
         let committed = with_scratch(|record| {
             put_operation(record, kind, id, key, value);
-            commit(self.core(), record, 1, durability, is_current, |memtable, position, _| {
-                memtable.insert(id, key, key_hash(key), SequenceNumber(position), kind, value)
+            let weight = Weight::of(key.len(), value.len());
+            let row = Operation { kind, keyspace: id, key, value };
+            commit(self.core(), record, 1, weight, durability, is_current, |memtable, position, _, large| {
+                insert(memtable, &row, SequenceNumber(position), large)
             })
         })?;
         match committed {
@@ -366,7 +368,8 @@ impl Keyspace {
             let committed = with_scratch(|record| {
                 let expanded = hooks::expand(core, std::iter::once(row), record)?;
                 let durability = expanded.durability(core, durability);
-                commit(core, record, expanded.operations, durability, is_current, insert_all)
+                let (operations, weight) = (expanded.operations, expanded.weight);
+                commit(core, record, operations, weight, durability, is_current, insert_all)
             })?;
             if committed.is_some() {
                 return Ok(());

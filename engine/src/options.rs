@@ -1,4 +1,5 @@
 //! Settings of a database: three that everyone meets, the rest under [`AdvancedOptions`].
+use crate::wal::SEGMENTS_MAX;
 use sapwood_base::{Error, Result};
 use sapwood_compaction::CompactionStyle;
 use sapwood_sstable::{Codec, FilterKind};
@@ -21,8 +22,9 @@ pub enum Durability {
     /// not a power loss. The default, and what other engines call "no sync".
     #[default]
     Buffered,
-    /// As `Buffered`, and a background thread syncs the log at least this often: a power loss takes at most that
-    /// much history.
+    /// As `Buffered`, and a background thread begins a sync of the log within this time of the acknowledgement, or as soon
+    /// as a sync that is under way then has ended. So a power loss takes only what was acknowledged within this time and
+    /// that of a sync. The interval is the commit's own: other commits keep theirs.
     Periodic(Duration),
     /// The log was synced to the device: the write survives a power loss. Waiting threads share one sync.
     Sync,
@@ -135,7 +137,9 @@ pub struct AdvancedOptions {
     /// reads that miss the cache an opening; 64 is enough for any size. A few descriptors more are for log, MANIFEST and
     /// the files that are being written.
     pub max_open_files: Option<usize>,
-    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB.
+    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default, for one that suits the
+    /// memtables, 256 KiB to 32 MiB. The log has at most 1024 segments at a time, so with small ones a memtable may be
+    /// flushed before it is full.
     pub wal_segment_bytes: usize,
     /// Maps log segments into memory, so that a commit makes no system call. `false` writes with `pwrite`.
     pub wal_mapped: bool,
@@ -164,7 +168,7 @@ impl Default for AdvancedOptions {
             subcompactions: 1,
             target_file_bytes: 64 << 20,
             max_open_files: None,
-            wal_segment_bytes: 32 << 20,
+            wal_segment_bytes: 0,
             wal_mapped: true,
             disable_auto_compactions: false,
             idle_compaction: true,
@@ -188,6 +192,19 @@ impl AdvancedOptions {
         (memtable_bytes, cache_bytes)
     }
 
+    /// The size of a log segment for memtables of so many bytes: what was set, or the largest power of two that is at most
+    /// four fifths of a memtable, and more where 1024 segments would not hold all memtables.
+    pub(crate) fn segment_bytes(&self, memtable_bytes: usize) -> usize {
+        if self.wal_segment_bytes > 0 {
+            return self.wal_segment_bytes;
+        }
+        let (least, most) = (256 << 10, 32 << 20);
+        let suits = 1 << (memtable_bytes / 5 * 4).max(least).ilog2();
+        let all = self.max_memtables.saturating_add(1).saturating_mul(memtable_bytes);
+        let holds_all = (all / (SEGMENTS_MAX / 2)).min(1 << 30).next_power_of_two();
+        usize::max(suits.min(most), holds_all)
+    }
+
     /// Checks every range. The message says what is allowed.
     pub(crate) fn validate(&self) -> Result<()> {
         let check = |good: bool, message: &str| match good {
@@ -202,10 +219,11 @@ impl AdvancedOptions {
             "memtable_bytes must be between 64 KiB and 16 GiB",
         )?;
         check(
-            self.wal_segment_bytes >= 64 << 10
-                && self.wal_segment_bytes.is_multiple_of(4096)
-                && self.wal_segment_bytes <= 1 << 30,
-            "wal_segment_bytes must be a multiple of 4096 between 64 KiB and 1 GiB",
+            self.wal_segment_bytes == 0
+                || self.wal_segment_bytes >= 64 << 10
+                    && self.wal_segment_bytes.is_multiple_of(4096)
+                    && self.wal_segment_bytes <= 1 << 30,
+            "wal_segment_bytes must be a multiple of 4096 between 64 KiB and 1 GiB, or 0",
         )?;
         check(
             (256..=64 << 10).contains(&self.block_bytes),
@@ -256,6 +274,21 @@ mod tests {
         assert_eq!(set.divide(64 << 20), (64 << 20, 8 << 20));
         let set = AdvancedOptions { cache_bytes: Some(1), ..AdvancedOptions::default() };
         assert_eq!(set.divide(120 << 20), (10 << 20, 1));
+    }
+
+    #[test]
+    fn segments_suit_the_memtables() {
+        let options = AdvancedOptions::default();
+        for (budget, bytes) in
+            [(4 << 20, 512 << 10), (64 << 20, 4 << 20), (512 << 20, 32 << 20), (1 << 40, 32 << 20)]
+        {
+            assert_eq!(options.segment_bytes(options.divide(budget).0), bytes, "{budget}");
+        }
+        assert_eq!(options.segment_bytes(64 << 10), 256 << 10);
+        // 64 GiB of memtables.
+        assert_eq!(options.segment_bytes(16 << 30), 128 << 20);
+        let set = AdvancedOptions { wal_segment_bytes: 64 << 10, ..options };
+        assert_eq!(set.segment_bytes(16 << 30), 64 << 10);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::db::place::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
 use crate::wal::reader::FoundSegment;
-use crate::wal::{RetainedSegment, SPARES_MAX};
+use crate::wal::{RetainedSegment, SegmentOptions};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
@@ -269,7 +269,7 @@ fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u
 }
 
 /// Step 5. What cannot be removed is tried again at the next opening.
-pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segment_bytes: u64) {
+pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segments: SegmentOptions) {
     for orphan in recovered.orphans.drain(..) {
         // A name is no proof: what cannot be read is left alone as well.
         let is_ours = match proof(&*context.fs, &context.directory, orphan, Some(recovered.database)) {
@@ -281,9 +281,9 @@ pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segm
         }
         let _ = context.fs.remove_file(&context.directory.join(orphan.format()));
     }
-    let mut kept = 0;
+    let mut kept = recovered.retained.len();
     recovered.spare_files.retain(|(number, bytes)| {
-        if *bytes == segment_bytes && kept < SPARES_MAX {
+        if *bytes == segments.bytes as u64 && kept < segments.kept {
             kept += 1;
             return true;
         }

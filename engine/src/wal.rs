@@ -28,26 +28,31 @@ use sapwood_storage::sync::{Condvar, Mutex};
 use segment::LogSegment;
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 pub(crate) mod reader;
 pub(crate) mod segment;
 
 /// Segments that can be in use at the same time.
-const SEGMENTS_MAX: usize = 1024;
+pub(crate) const SEGMENTS_MAX: usize = 1024;
+/// Segments that are not for one record: the one that the tail is in, and those behind it.
+const SEGMENTS_KEPT: u64 = 8;
 /// Tickets in flight.
 const RING_SLOTS: usize = 4096;
 /// Room behind the last ordinary record that only rotations may take, in units: a rotation must not fail.
 const ROTATION_MARGIN: u64 = 512;
-/// Positions end here; a little below what the words of the ring can hold. The commits of 128 TiB of log.
+/// Positions end here, those of unused segments too; a little below what the words of the ring can hold. The commits of
+/// 128 TiB of log.
 const POSITION_LIMIT: u64 = (1 << POSITION_BITS) - (1 << 20);
+/// So many segments before that, ordinary records end: what was committed can still be flushed, by more than one opening.
+const LAST_SEGMENTS: u64 = 16;
+/// An opening that has filled less than this part of a segment has one segment only.
+const FIRST_SHARE: u64 = 64;
 /// Segments that are made ready ahead of writers who fill them.
 const AHEAD_MAX: u64 = 3;
 /// Filled segments for which one more is made ready ahead.
 const FILLED_PER_AHEAD: u64 = 4;
-/// Spare segments that are kept for recycling.
-pub(crate) const SPARES_MAX: usize = 8;
 
 /// A stretch of the stream that belongs to one writer.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +77,27 @@ pub(crate) struct Earlier {
     pub(crate) spare_files: Vec<FileNumber>,
 }
 
+/// What the segments of a log are like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SegmentOptions {
+    /// Bytes of a segment.
+    pub(crate) bytes: usize,
+    /// How many of them are kept, those in use included; whatever is needed beyond is given back afterwards.
+    pub(crate) kept: usize,
+    /// Whether they are mapped.
+    pub(crate) mapped: bool,
+}
+
+impl SegmentOptions {
+    /// Segments of `bytes` for the log of `memtables_bytes` that are not flushed.
+    pub(crate) fn new(bytes: usize, memtables_bytes: usize, mapped: bool) -> SegmentOptions {
+        // Memtables overshoot a little, and their log lies across segments.
+        let needed = memtables_bytes.saturating_add(memtables_bytes / 8).div_ceil(bytes);
+        let kept = needed.saturating_add(AHEAD_MAX as usize + 2).min(SEGMENTS_MAX);
+        SegmentOptions { bytes, kept, mapped }
+    }
+}
+
 /// A segment of an earlier opening that is still needed.
 pub(crate) struct RetainedSegment {
     pub(crate) file: FileNumber,
@@ -90,7 +116,10 @@ struct Pool {
     /// Files of earlier openings.
     retained: Vec<RetainedSegment>,
     next_index: u64,
+    /// Physical slots that were ever filled.
     physical: usize,
+    /// Those of them that are empty again.
+    vacant: Vec<usize>,
     /// Set when the log is closed: no further segment is made ready.
     sealed: bool,
 }
@@ -116,12 +145,21 @@ impl Pool {
         if let Some(physical) = self.spare.pop() {
             return Ok(Source::Open(physical));
         }
-        if self.physical >= SEGMENTS_MAX {
-            return Err(Error::new(ErrorKind::NoSpace, "the log holds as many segments as it can"));
+        let physical = self.vacant.last().copied().unwrap_or(self.physical);
+        if physical >= SEGMENTS_MAX {
+            return Err(full());
         }
-        Ok(Source::File { file: self.spare_files.pop(), physical: self.physical })
+        Ok(Source::File { file: self.spare_files.pop(), physical })
+    }
+
+    /// The first stretch in use, or the next one.
+    fn oldest(&self) -> u64 {
+        self.used.front().map_or(self.next_index, |(index, _)| *index)
     }
 }
+
+/// A segment that the log and syncs hold.
+type Shared = Arc<dyn LogSegment>;
 
 #[derive(Default)]
 struct SyncState {
@@ -137,13 +175,21 @@ pub(crate) struct Wal {
     mapped: bool,
     base: u64,
     segment_units: u64,
+    /// See [`SegmentOptions::kept`].
+    kept: usize,
+    /// Where ordinary records end.
+    ordinary_limit: u64,
+    /// The position at which the log thread is woken next.
+    wake_at: CachePadded<AtomicU64>,
     tail: Tail,
     ring: CommitRing,
     /// Position up to which segments are ready.
     provisioned: CachePadded<AtomicU64>,
     /// Physical slot + 1 of stretch `i`, at `i % SEGMENTS_MAX`.
     slots: Box<[AtomicU32]>,
-    segments: Box<[OnceLock<Box<dyn LogSegment>>]>,
+    /// Physical segments; null where a slot is empty. Each points to a box with a reference, so that a sync may hold on to
+    /// a segment that is given back meanwhile.
+    segments: Box<[AtomicPtr<Shared>]>,
     pool: Mutex<Pool>,
     /// Held by who makes segments ready.
     provisioning: Mutex<()>,
@@ -152,8 +198,6 @@ pub(crate) struct Wal {
     unsynced: Mutex<Vec<FoundSegment>>,
     /// Set once somebody sees to their sync.
     replayed_claimed: AtomicBool,
-    /// End of the last sync mark: nothing above it needs a sync on its own.
-    marked: AtomicU64,
     sync: Mutex<SyncState>,
     synced: Condvar,
 }
@@ -164,29 +208,34 @@ impl Wal {
         context: &Arc<TableContext>,
         database: u64,
         base: u64,
-        segment_bytes: usize,
-        mapped: bool,
+        segment: SegmentOptions,
         earlier: Earlier,
     ) -> Wal {
         let Earlier { durable, retained, unsynced, spare_files } = earlier;
         let start = AtomicU64::new;
+        let segment_units = ((segment.bytes - DATA_OFFSET) / UNIT_BYTES) as u64;
         Wal {
             context: context.clone(),
             database,
-            mapped,
+            mapped: segment.mapped,
             base,
-            segment_units: ((segment_bytes - DATA_OFFSET) / UNIT_BYTES) as u64,
+            segment_units,
+            kept: segment.kept,
+            ordinary_limit: match planted::is(Bug::PositionsPastTheEnd) {
+                true => POSITION_LIMIT,
+                false => POSITION_LIMIT - LAST_SEGMENTS * segment_units,
+            },
+            wake_at: CachePadded::new(start(base + segment_units / FIRST_SHARE)),
             tail: Tail::new(base),
             ring: CommitRing::new(RING_SLOTS, base),
             provisioned: CachePadded::new(start(base)),
             slots: (0..SEGMENTS_MAX).map(|_| AtomicU32::new(0)).collect(),
-            segments: (0..SEGMENTS_MAX).map(|_| OnceLock::new()).collect(),
+            segments: (0..SEGMENTS_MAX).map(|_| AtomicPtr::default()).collect(),
             pool: Mutex::new(Pool { retained, spare_files, ..Pool::default() }),
             provisioning: Mutex::new(()),
             durable: CachePadded::new(start(durable)),
             replayed_claimed: AtomicBool::new(unsynced.is_empty()),
             unsynced: Mutex::new(unsynced),
-            marked: start(base),
             sync: Mutex::new(SyncState::default()),
             synced: Condvar::new(),
         }
@@ -222,8 +271,9 @@ impl Wal {
 
     /// Bytes of open segments, which are mapped when the log is.
     pub(crate) fn segment_bytes(&self) -> u64 {
-        let physical = self.pool.lock().physical as u64;
-        physical * (self.segment_units * UNIT_BYTES as u64 + DATA_OFFSET as u64)
+        let pool = self.pool.lock();
+        let open = (pool.physical - pool.vacant.len()) as u64;
+        open * (self.segment_units * UNIT_BYTES as u64 + DATA_OFFSET as u64)
     }
 
     /// Reserves `units` for an ordinary record.
@@ -231,7 +281,7 @@ impl Wal {
     /// Errors: [`ErrorKind::NoSpace`] and other errors of provisioning; nothing is reserved then.
     #[inline]
     pub(crate) fn reserve(&self, units: u64) -> Result<Reservation> {
-        self.reserve_within(units, ROTATION_MARGIN)
+        self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit)
     }
 
     /// The next position, in order with every reservation: see [`Tail::fence`].
@@ -242,7 +292,7 @@ impl Wal {
     /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary reservation has succeeded
     /// or [`Wal::prepare_rotation`] was called before.
     pub(crate) fn reserve_rotation(&self) -> Result<Reservation> {
-        self.reserve_within(log_record::record_units(0), 0)
+        self.reserve_within(log_record::record_units(0), 0, POSITION_LIMIT)
     }
 
     /// Makes sure that [`Wal::reserve_rotation`] finds room.
@@ -252,12 +302,12 @@ impl Wal {
     }
 
     #[inline]
-    fn reserve_within(&self, units: u64, margin: u64) -> Result<Reservation> {
+    fn reserve_within(&self, units: u64, margin: u64, limit: u64) -> Result<Reservation> {
         let mut spins = 0;
         loop {
             let (ticket, position) = self.tail.peek();
             let end = position + units;
-            if end > POSITION_LIMIT {
+            if end > limit {
                 return Err(exhausted());
             }
             // Acquire: pairs with the Release in `provision`; the segments below are ready.
@@ -303,9 +353,22 @@ impl Wal {
 
     #[inline]
     fn segment(&self, index: u64) -> &dyn LogSegment {
-        // Relaxed: `provisioned`, read before, orders it.
+        // Relaxed, both: `provisioned`, read before, orders them.
         let slot = self.slots[index as usize % SEGMENTS_MAX].load(Ordering::Relaxed) as usize;
-        self.segments[slot - 1].get().expect("a stretch in use has its segment").as_ref()
+        let segment = self.segments[slot - 1].load(Ordering::Relaxed);
+        // SAFETY: the caller holds a reservation in the stretch, so the stretch is in use until that is completed, and what
+        // is in use is neither spare nor given back. A slot in use was filled before `provisioned` covered its stretch.
+        unsafe { &**segment }
+    }
+
+    /// The segment in a slot. REQUIRES: the slot is not empty, which the lock of the pool, or that of whoever makes segments
+    /// ready, keeps so.
+    fn shared(&self, physical: usize) -> Shared {
+        // Acquire: pairs with the Release in `open_segment`.
+        let segment = self.segments[physical].load(Ordering::Acquire);
+        assert!(!segment.is_null(), "the slot is filled");
+        // SAFETY: it was made by `Box::into_raw` and is freed only after it was taken out of the pool, under its lock.
+        unsafe { (*segment).clone() }
     }
 
     /// Publishes a reservation: its bytes are in the log and in the memtable.
@@ -326,18 +389,58 @@ impl Wal {
 
     /// Whether the next provisioning should happen ahead of need.
     #[inline]
-    pub(crate) fn crosses_segment(&self, at: &Reservation) -> bool {
-        (at.position - self.base) / self.segment_units != (at.end - self.base) / self.segment_units
+    pub(crate) fn wants_segments(&self, at: &Reservation) -> bool {
+        // Relaxed: a hint.
+        at.end > self.wake_at.load(Ordering::Relaxed) && self.note_segment(at.end)
+    }
+
+    /// From the next segment on, segments are wanted again.
+    #[cold]
+    fn note_segment(&self, end: u64) -> bool {
+        let next = self.base + ((end - self.base) / self.segment_units + 1) * self.segment_units;
+        self.wake_at.fetch_max(next, Ordering::Relaxed) < next
+    }
+
+    /// Whether the log has no segments left for a record of so many units, until a flush gives some back.
+    pub(crate) fn is_full_for(&self, units: u64) -> bool {
+        let end = self.tail.peek().1 + units + ROTATION_MARGIN;
+        self.stretches_to(end) > self.pool.lock().oldest() + SEGMENTS_MAX as u64
+    }
+
+    /// Whether the log can ever hold a record of so many units.
+    pub(crate) fn can_hold(&self, units: u64) -> bool {
+        units.div_ceil(self.segment_units) + SEGMENTS_KEPT <= SEGMENTS_MAX as u64
+    }
+
+    /// Segments that the log has filled since `position`.
+    pub(crate) fn segments_since(&self, position: u64) -> usize {
+        (self.tail.peek().1.saturating_sub(position.max(self.base)) / self.segment_units) as usize
+    }
+
+    /// Stretches that reach up to `position`.
+    fn stretches_to(&self, position: u64) -> u64 {
+        position.saturating_sub(self.base).div_ceil(self.segment_units)
     }
 
     /// Makes segments ready ahead of the writers: one, and one more for each few that this opening has filled. While tables
     /// are written, the sync of a header can take the disk longer than writers need to fill a segment; but a log that stays
     /// short should be short on the disk, and quick to look through.
+    ///
+    /// What only writers could use is left to them where it is scarce: at the end of positions, and while all segments are
+    /// in use. They get the error, or wait for a flush.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
         let tail = self.tail.peek().1;
-        let filled = (tail - self.base) / self.segment_units;
-        let ahead = (1 + filled / FILLED_PER_AHEAD).min(AHEAD_MAX);
-        self.provision(tail + ahead * self.segment_units + self.segment_units / 2)
+        let written = tail - self.base;
+        let ahead = match written < self.segment_units / FIRST_SHARE {
+            true => ROTATION_MARGIN,
+            false => {
+                let ahead = (1 + written / self.segment_units / FILLED_PER_AHEAD).min(AHEAD_MAX);
+                ahead * self.segment_units + self.segment_units / 2
+            }
+        };
+        let most = self.base + (self.pool.lock().oldest() + SEGMENTS_MAX as u64) * self.segment_units;
+        let wanted = (tail + ahead).min(most).min(self.ordinary_limit);
+        self.provision(wanted)
     }
 
     /// Makes segments ready up to `position`.
@@ -354,11 +457,15 @@ impl Wal {
         while !is_ready() {
             let (index, source) = {
                 let mut pool = self.pool.lock();
+                pool.check_open()?;
                 let index = pool.next_index;
-                let oldest = pool.used.front().map_or(index, |(index, _)| *index);
-                if index - oldest >= SEGMENTS_MAX as u64 {
-                    let message = "the log holds as many segments as it can; raise wal_segment_bytes or split the batch";
-                    return Err(Error::invalid_argument(message));
+                let is_past_end = self.base + (index + 1) * self.segment_units > POSITION_LIMIT;
+                if is_past_end && !planted::is(Bug::PositionsPastTheEnd) {
+                    return Err(exhausted());
+                }
+                // Asked first, so that no segment is made for a record for which there will not be enough.
+                if self.stretches_to(position) > pool.oldest() + SEGMENTS_MAX as u64 {
+                    return Err(full());
                 }
                 (index, pool.source()?)
             };
@@ -366,7 +473,7 @@ impl Wal {
                 Source::Open(physical) => physical,
                 Source::File { file, physical } => self.open_segment(file, physical)?,
             };
-            let segment = self.segments[physical].get().expect("opened");
+            let segment = self.shared(physical);
             let header = SegmentHeader {
                 data_units: self.segment_units as u32,
                 base_position: self.base + index * self.segment_units,
@@ -439,9 +546,15 @@ impl Wal {
             let _ = self.context.fs.remove_file(&path);
             return Err(error);
         }
-        let fresh = self.segments[physical].set(segment).is_ok();
-        assert!(fresh, "a physical slot is filled once");
-        self.pool.lock().physical = physical + 1;
+        let shared: Shared = Arc::from(segment);
+        // Release: pairs with the Acquire in `shared`.
+        let before = self.segments[physical].swap(Box::into_raw(Box::new(shared)), Ordering::Release);
+        assert!(before.is_null(), "only empty slots are filled");
+        let mut pool = self.pool.lock();
+        match pool.vacant.iter().position(|vacant| *vacant == physical) {
+            Some(at) => drop(pool.vacant.swap_remove(at)),
+            None => pool.physical = physical + 1,
+        }
         Ok(physical)
     }
 
@@ -471,30 +584,59 @@ impl Wal {
             pool.used.pop_front();
             pool.spare.push(physical);
         }
+        let mut surplus = Vec::new();
+        while !planted::is(Bug::SpareSegmentsStay)
+            && pool.used.len() + pool.spare.len() > self.kept
+            && let Some(physical) = pool.spare.pop()
+        {
+            surplus.push(physical);
+        }
         let bytes = self.segment_units * UNIT_BYTES as u64 + DATA_OFFSET as u64;
         let retained = std::mem::take(&mut pool.retained);
         for segment in retained {
             if segment.end_position > position {
                 pool.retained.push(segment);
-            } else if segment.file_bytes == bytes && pool.spare_files.len() + pool.spare.len() < SPARES_MAX {
+            } else if segment.file_bytes == bytes
+                && pool.used.len() + pool.spare.len() + pool.spare_files.len() < self.kept
+            {
                 pool.spare_files.push(segment.file);
             } else {
                 // What cannot be removed now is removed as an orphan at the next opening.
                 let _ = self.context.fs.remove_file(&self.path(segment.file));
             }
         }
+        drop(pool);
+        for physical in surplus {
+            self.give_back(physical);
+        }
+    }
+
+    /// Closes the segment in a slot and removes its file. REQUIRES: the slot is in no list of the pool.
+    fn give_back(&self, physical: usize) {
+        // Acquire: pairs with the Release in `open_segment`.
+        let segment = self.segments[physical].swap(std::ptr::null_mut(), Ordering::Acquire);
+        // SAFETY: `open_segment` made it by `Box::into_raw`, and this call alone has taken it out. No reservation lies in
+        // it, since it was spare, and syncs hold references of their own.
+        let segment = unsafe { Box::from_raw(segment) };
+        let path = self.path(segment.file());
+        drop(segment);
+        // What cannot be removed now is removed, or used again, at the next opening.
+        let _ = self.context.fs.remove_file(&path);
+        self.pool.lock().vacant.push(physical);
     }
 
     /// Waits until everything below `position` survives a power loss.
     ///
     /// The first thread that finds no sync under way leads: it syncs all that is published, for itself and for those
     /// who wait. It runs on the caller's thread: one wake-up less. A failed sync is final: the kernel may have
-    /// dropped the bytes, so nobody may try again (`poison` keeps others from it).
+    /// dropped the bytes, so nobody may try again (`poison` keeps others from it). With `provisions` a segment may be made
+    /// for the sync mark.
     pub(crate) fn wait_durable(
         &self,
         position: u64,
         poison: &dyn Fn(&Error),
         check: &dyn Fn() -> Result<()>,
+        provisions: bool,
     ) -> Result<()> {
         loop {
             if self.durable() >= position {
@@ -534,7 +676,7 @@ impl Wal {
                 (0..50).for_each(|_| std::thread::yield_now());
             }
             if planted::is(Bug::MarkBeforeSync) {
-                self.mark(target, poison);
+                self.mark(target, poison, provisions);
             }
             let mut result = self.sync_up_to(target);
             if planted::is(Bug::RetrySync) && result.is_err() {
@@ -562,7 +704,7 @@ impl Wal {
             })?;
             // Nothing to mark where this log is empty: the MANIFEST says it of what came before.
             if target > self.base {
-                self.mark(target, poison);
+                self.mark(target, poison, provisions);
             }
         }
     }
@@ -593,16 +735,14 @@ impl Wal {
         let _ = self.context.fs.create_new(&self.context.directory.join(FileName::Unsynced.format()));
     }
 
-    /// Whether something was written since the last sync.
-    pub(crate) fn needs_sync(&self) -> bool {
-        let published = self.ring.published();
-        published > self.durable() && published > self.marked.load(Ordering::Relaxed)
-    }
-
     /// Witness for recovery: a damaged record below a mark is corruption, not the torn end of the log.
-    fn mark(&self, durable: u64, poison: &dyn Fn(&Error)) {
+    fn mark(&self, durable: u64, poison: &dyn Fn(&Error), provisions: bool) {
+        let units = log_record::record_units(8);
         // Without room there is no witness, which only makes recovery less sure of itself.
-        let at = match self.reserve_within(log_record::record_units(8), ROTATION_MARGIN) {
+        if !provisions && !self.is_ready_for(units + ROTATION_MARGIN) {
+            return;
+        }
+        let at = match self.reserve(units) {
             Ok(at) => at,
             Err(error) => {
                 if error.kind() == ErrorKind::Poisoned {
@@ -619,7 +759,11 @@ impl Wal {
         }
         self.complete(&at);
         self.wait_published(at.end);
-        self.marked.fetch_max(at.end, Ordering::Relaxed);
+    }
+
+    /// Whether segments are ready for so many units behind the tail.
+    fn is_ready_for(&self, units: u64) -> bool {
+        self.tail.peek().1 + units <= self.provisioned.load(Ordering::Acquire)
     }
 
     /// Syncs all log below `to`, oldest first.
@@ -662,11 +806,29 @@ impl Wal {
         Ok(())
     }
 
-    fn segment_in_use(&self, index: u64) -> Option<&dyn LogSegment> {
+    fn segment_in_use(&self, index: u64) -> Option<Shared> {
         let pool = self.pool.lock();
         let (_, physical) = pool.used.iter().find(|(used, _)| *used == index)?;
-        Some(self.segments[*physical].get().expect("opened").as_ref())
+        Some(self.shared(*physical))
     }
+}
+
+impl Drop for Wal {
+    fn drop(&mut self) {
+        for segment in &mut self.segments {
+            let segment = std::mem::replace(segment.get_mut(), std::ptr::null_mut());
+            if !segment.is_null() {
+                // SAFETY: `open_segment` made it by `Box::into_raw`, and nobody else has the log any more.
+                drop(unsafe { Box::from_raw(segment) });
+            }
+        }
+    }
+}
+
+/// Every segment is in use. Passes with the next flush.
+#[cold]
+fn full() -> Error {
+    Error::new(ErrorKind::NoSpace, "all segments of the log are in use until a flush gives some back")
 }
 
 #[cold]

@@ -19,22 +19,125 @@ use crate::options::Durability;
 use crate::read::super_version::SuperVersion;
 use crate::wal::Reservation;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
-use sapwood_base::format::write_batch::{Operations, pad_for_sequences};
+use sapwood_base::format::write_batch::{Operation, Operations, pad_for_sequences};
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
-use sapwood_memtable::Memtable;
+use sapwood_memtable::{ENTRY_BYTES, LargeValue, Memtable};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+/// Commits that take at most this much of an arena are not counted while they are under way, in bytes: so many of them
+/// fit into [`ARENA_MARGIN_BYTES`] as there may be threads.
+const CLAIM_BYTES: usize = 64 << 10;
+/// What commits that are not counted may take of an arena at the same time, in bytes.
+const ARENA_MARGIN_BYTES: usize = 128 << 20;
 /// Records up to this size keep their scratch buffer for the next commit of the thread, in bytes.
 const SCRATCH_KEPT_BYTES: usize = 1 << 20;
-/// Batches above this size commit one at a time, so that a memtable's arena cannot be overrun, in bytes.
+/// Batches above this size commit one at a time, in bytes.
 const LARGE_RECORD_BYTES: usize = 1 << 20;
-/// What a batch may take of a memtable's arena, in bytes. Values above [`ARENA_VALUE_BYTES`] have memory of their own.
-pub(crate) const BATCH_ARENA_BYTES: usize = 512 << 20;
-/// Values of this size and more do not count against [`BATCH_ARENA_BYTES`].
-pub(crate) const ARENA_VALUE_BYTES: usize = 256 << 10;
+/// What a batch may weigh with the entries of its indexes: see [`Weight`].
+const BATCH_WEIGHT_MAX: usize = 512 << 20;
+/// What an operation weighs besides key and value.
+const OPERATION_WEIGHT: usize = 64;
+/// Larger values have memory of their own, and do not count.
+const ARENA_VALUE_BYTES: usize = 256 << 10;
+
+/// What operations take of a memtable's arena, by one rule for batches, the entries of indexes, and the log that is
+/// replayed. It is checked before a commit has its place in the log: what is there, a memtable must be able to hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Weight(usize);
+
+impl Weight {
+    /// The weight of one operation.
+    #[inline]
+    pub(crate) fn of(key_len: usize, value_len: usize) -> Weight {
+        let stored = if value_len > ARENA_VALUE_BYTES { 0 } else { value_len };
+        Weight(key_len + stored + OPERATION_WEIGHT)
+    }
+
+    /// The weight of the operations of a payload.
+    pub(crate) fn of_payload(payload: &[u8]) -> Result<Weight> {
+        let mut weight = Weight::default();
+        for operation in Operations::new(payload) {
+            let operation = operation?;
+            weight.add(operation.key.len(), operation.value.len());
+        }
+        Ok(weight)
+    }
+
+    /// Adds that of one operation.
+    #[inline]
+    pub(crate) fn add(&mut self, key_len: usize, value_len: usize) {
+        self.0 += Weight::of(key_len, value_len).0;
+    }
+
+    /// Whether a batch may weigh so much.
+    #[inline]
+    pub(crate) fn is_allowed(self) -> bool {
+        self.0 <= BATCH_WEIGHT_MAX
+    }
+
+    /// The bytes of an arena that operations of this weight take at most.
+    pub(crate) fn arena_bytes(self) -> usize {
+        self.0.saturating_add(self.0 / 4)
+    }
+}
+
+const _: () = assert!(OPERATION_WEIGHT + OPERATION_WEIGHT / 4 >= ENTRY_BYTES);
+
+/// Room in an arena that a commit under way will take. Given back when dropped: then it was taken, or was not needed.
+struct Claim<'a> {
+    core: &'a Core,
+    bytes: usize,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.core.claimed_bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+    }
+}
+
+impl<'a> Claim<'a> {
+    /// Waits until the active memtable has room for a commit of this weight beside all others that are under way.
+    ///
+    /// Errors: those of a commit that waits for a flush; `InvalidArgument` if no memtable can hold it.
+    #[cold]
+    fn take(core: &'a Core, weight: Weight) -> Result<Claim<'a>> {
+        let bytes = weight.arena_bytes();
+        core.make_arena_room(|room| {
+            let free = room.saturating_sub(ARENA_MARGIN_BYTES.min(room / 8));
+            // Of two that do this at once, one sees the other. Who waits claims nothing meanwhile: otherwise those who wait
+            // could wait for each other.
+            let claimed = core.claimed_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
+            if claimed <= free {
+                return ArenaRoom::Enough;
+            }
+            core.claimed_bytes.fetch_sub(bytes, Ordering::SeqCst);
+            if bytes > free { ArenaRoom::TooLittle } else { ArenaRoom::TakenByOthers }
+        })?;
+        Ok(Claim { core, bytes })
+    }
+}
+
+/// What a memtable has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArenaRoom {
+    /// All that is under way.
+    Enough,
+    /// Not this commit.
+    TooLittle,
+    /// This commit, once others are done.
+    TakenByOthers,
+}
+
+#[cold]
+pub(crate) fn too_heavy() -> Error {
+    let message = "a batch holds at most 512 MiB of keys and values up to 256 KiB, with 64 bytes for each operation and \
+                   with the entries of its indexes; split it";
+    Error::invalid_argument(message)
+}
 
 /// A commit that was acknowledged: it is visible to every read that starts now.
 ///
@@ -129,37 +232,74 @@ fn too_long(what: &str, len: usize, max: usize) -> Error {
 }
 
 thread_local! {
-    static SCRATCH: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `body` with the thread's record buffer: header room, and nothing behind it.
 #[inline]
 pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    SCRATCH.with(|scratch| {
-        let mut record = scratch.take();
-        record.clear();
-        record.resize(HEADER_BYTES, 0);
-        let result = body(&mut record);
-        if record.capacity() <= SCRATCH_KEPT_BYTES {
-            scratch.replace(record);
+    // A thread that is being torn down has none, and may still write: in a destructor of another thread-local value.
+    let mut record = SCRATCH.try_with(RefCell::take).unwrap_or_default();
+    record.clear();
+    record.resize(HEADER_BYTES, 0);
+    let result = body(&mut record);
+    if record.capacity() <= SCRATCH_KEPT_BYTES {
+        let _ = SCRATCH.try_with(|scratch| scratch.replace(record));
+    }
+    result
+}
+
+/// Copies of the values of a commit that are too large for arenas, in order. They are made before the commit has its place
+/// in the log: others wait for whoever has one, and there may be no memory for them.
+#[derive(Default)]
+pub(crate) struct LargeValues(std::vec::IntoIter<LargeValue>);
+
+impl LargeValues {
+    #[cold]
+    fn of_payload(payload: &[u8]) -> Result<LargeValues> {
+        let mut values = Vec::new();
+        for operation in Operations::new(payload) {
+            let value = operation?.value;
+            if LargeValue::is_one(value.len()) {
+                values.push(LargeValue::copy(value)?);
+            }
         }
-        result
-    })
+        Ok(LargeValues(values.into_iter()))
+    }
+}
+
+/// Inserts one operation into a memtable.
+#[inline]
+pub(crate) fn insert(
+    memtable: &Memtable,
+    operation: &Operation<'_>,
+    sequence: SequenceNumber,
+    large: &mut LargeValues,
+) -> Result<()> {
+    let Operation { kind, keyspace, key, value } = *operation;
+    let hash = key_hash(key);
+    if LargeValue::is_one(value.len())
+        && let Some(value) = large.0.next()
+    {
+        return memtable.insert_large(keyspace, key, hash, sequence, kind, value);
+    }
+    memtable.insert(keyspace, key, hash, sequence, kind, value)
 }
 
 /// Inserts the operations of a payload, which starts at `position`, into a memtable.
-pub(crate) fn insert_all(memtable: &Memtable, position: u64, payload: &[u8]) -> Result<()> {
+pub(crate) fn insert_all(
+    memtable: &Memtable,
+    position: u64,
+    payload: &[u8],
+    large: &mut LargeValues,
+) -> Result<()> {
     for (i, operation) in Operations::new(payload).enumerate() {
-        let operation = operation?;
-        let sequence = SequenceNumber(position + i as u64);
-        let hash = key_hash(operation.key);
-        let (kind, value) = (operation.kind, operation.value);
-        memtable.insert(operation.keyspace, operation.key, hash, sequence, kind, value)?;
+        insert(memtable, &operation?, SequenceNumber(position + i as u64), large)?;
     }
     Ok(())
 }
 
-/// Commits `record`: header room, then `operations` encoded operations. `apply` gets the memtable, the position (the
+/// Commits `record`: header room, then `operations` encoded operations, which have this `weight`. `apply` gets the memtable, the position (the
 /// sequence number of the first operation), and the encoded operations, and inserts them.
 ///
 /// `is_current` is asked once the record has its place in the log: whether the indexes that it was made for are those
@@ -168,9 +308,10 @@ pub(crate) fn commit(
     core: &Core,
     record: &mut Vec<u8>,
     operations: usize,
+    weight: Weight,
     durability: Option<Durability>,
     is_current: impl FnOnce() -> bool,
-    apply: impl FnOnce(&Memtable, u64, &[u8]) -> Result<()>,
+    apply: impl FnOnce(&Memtable, u64, &[u8], &mut LargeValues) -> Result<()>,
 ) -> Result<Option<Committed>> {
     core.check_writable()?;
     let durability = durability.unwrap_or(core.options.durability);
@@ -179,13 +320,28 @@ pub(crate) fn commit(
     if payload > MAX_PAYLOAD_BYTES {
         return Err(too_long("batch", payload, MAX_PAYLOAD_BYTES));
     }
-    let _large = (record.len() > LARGE_RECORD_BYTES).then(|| core.large_commit.lock());
+    let mut large = LargeValues::default();
+    let mut _turn = None;
+    if record.len() > ARENA_VALUE_BYTES {
+        large = LargeValues::of_payload(&record[HEADER_BYTES..])?;
+        if record.len() > LARGE_RECORD_BYTES {
+            _turn = Some(core.large_commit.lock());
+            core.admit_large(record.len())?;
+        }
+    }
     core.stall.pay(core, record.len())?;
     core.make_room(record.len())?;
+    let _claim = match weight.0 > CLAIM_BYTES {
+        true => Some(Claim::take(core, weight)?),
+        false => None,
+    };
 
     let logged = durability != Durability::None;
     let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
-    let at = core.wal.reserve(units).inspect_err(|error| core.poison_if_final(error))?;
+    let at = match core.wal.reserve(units) {
+        Ok(at) => at,
+        Err(error) => reserve_in_full_log(core, units, error)?,
+    };
     if !is_current() {
         leave_empty(core, &at)?;
         return Ok(None);
@@ -204,7 +360,7 @@ pub(crate) fn commit(
         if core.watches_puts.load(Ordering::Relaxed) {
             cut_vacancies(view, &record[HEADER_BYTES..])?;
         }
-        apply(&generation.memtable, at.position, &record[HEADER_BYTES..])
+        apply(&generation.memtable, at.position, &record[HEADER_BYTES..], &mut large)
     });
     if let Err(error) = &applied {
         // The stretch is reserved: others must not wait for it, and nobody may write behind a gap.
@@ -212,7 +368,7 @@ pub(crate) fn commit(
     }
     core.wal.complete(&at);
     core.wal.wait_published(at.end);
-    if core.wal.crosses_segment(&at) {
+    if core.wal.wants_segments(&at) {
         core.background.wake_log();
     }
     applied?;
@@ -224,7 +380,7 @@ pub(crate) fn commit(
 
     match durability {
         Durability::None | Durability::Buffered => {}
-        Durability::Periodic(every) => core.background.sync_every(every),
+        Durability::Periodic(every) => core.background.sync_within(core, every, at.end),
         Durability::Sync if planted::is(Bug::AcknowledgeBeforeSync) => {}
         Durability::Sync => core.wait_durable(at.end)?,
     }
@@ -243,6 +399,22 @@ fn cut_vacancies(view: &SuperVersion, payload: &[u8]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Reserves once more where a reservation has failed because all segments of the log were in use: a flush gives some back.
+#[cold]
+fn reserve_in_full_log(core: &Core, units: u64, mut error: Error) -> Result<Reservation> {
+    loop {
+        core.poison_if_final(&error);
+        if !core.wal.is_full_for(units) || planted::is(Bug::FullLogIsFinal) {
+            return Err(error);
+        }
+        core.make_log_room(units)?;
+        match core.wal.reserve(units) {
+            Ok(at) => return Ok(at),
+            Err(another) => error = another,
+        }
+    }
 }
 
 /// Completes a reservation without operations.

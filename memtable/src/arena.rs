@@ -18,7 +18,7 @@ mod mapping;
 mod pool;
 
 #[cfg(not(sapwood_loom))]
-pub use self::memory::Arena;
+pub use self::memory::{Arena, LargeValue};
 #[cfg(not(sapwood_loom))]
 pub(crate) use self::memory::{EXTERNAL_VALUE_BYTES, UNIT_BYTES, prefetch};
 #[cfg(not(sapwood_loom))]

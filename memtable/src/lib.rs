@@ -25,7 +25,7 @@ mod arena;
 pub mod arena;
 
 #[cfg(not(sapwood_loom))]
-pub use arena::{Arena, ArenaPool};
+pub use arena::{Arena, ArenaPool, LargeValue};
 #[cfg(not(sapwood_loom))]
 pub use memtable::iterator::MemtableIterator;
 #[cfg(not(sapwood_loom))]
@@ -33,6 +33,6 @@ pub use memtable::portion::{Block, Portion};
 #[cfg(not(sapwood_loom))]
 pub use memtable::scan::{Scan, Scanned};
 #[cfg(not(sapwood_loom))]
-pub use memtable::{Found, Memtable, MemtableOptions};
+pub use memtable::{ENTRY_BYTES, Found, Memtable, MemtableOptions};
 #[cfg(not(sapwood_loom))]
 pub use skiplist::node::KeyValue;

@@ -5,7 +5,7 @@
 //! a keyspace that is not written to costs nothing.
 //!
 //! A caller that was told of an insert (by whatever means ordered the insert before its own call) finds it.
-use crate::arena::Arena;
+use crate::arena::{Arena, LargeValue};
 use crate::filter::Filter;
 use crate::skiplist::{PrefixBase, Skiplist};
 use parking_lot::Mutex;
@@ -20,6 +20,12 @@ pub mod iterator;
 mod lists;
 pub mod portion;
 pub mod scan;
+
+/// What an entry takes besides its key and its value, in bytes: a header, rounding, and its part of a leaf, which may be
+/// as good as empty.
+pub const ENTRY_BYTES: usize = 80;
+/// Memtables above this size put every entry in order at once.
+const MOST_APPENDED_BYTES: usize = 512 << 20;
 
 /// Settings of memtables and of the arenas they live in.
 #[derive(Clone, Debug)]
@@ -90,10 +96,30 @@ impl Memtable {
             Some(list) => list,
             None => self.create(keyspace)?,
         };
-        // The height of a new leaf should not be for the author of a key to choose, so the sequence number goes in.
-        let seed = (hash ^ sequence.0.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        list.insert(&self.arena, key, sequence, kind, value, seed ^ (seed >> 32))?;
+        list.insert(&self.arena, key, sequence, kind, value, seed_of(hash, sequence))?;
         filter.insert(keyspace, hash);
+        Ok(())
+    }
+
+    /// [`Memtable::insert`] of a value that was copied before: what is left to do does not depend on its length.
+    ///
+    /// # Errors
+    /// As [`Memtable::insert`].
+    pub fn insert_large(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        hash: u64,
+        sequence: SequenceNumber,
+        kind: ValueKind,
+        value: LargeValue,
+    ) -> Result<()> {
+        let list = match self.list(keyspace) {
+            Some(list) => list,
+            None => self.create(keyspace)?,
+        };
+        list.insert_large(&self.arena, key, sequence, kind, value, seed_of(hash, sequence))?;
+        self.filter().insert(keyspace, hash);
         Ok(())
     }
 
@@ -166,6 +192,10 @@ impl Memtable {
     /// # Errors
     /// As [`Memtable::insert`].
     pub fn expect_appends(&self, keyspace: KeyspaceId) -> Result<()> {
+        // What the entries need when they are put in order must be there then.
+        if self.arena.size_bytes() > MOST_APPENDED_BYTES {
+            return Ok(());
+        }
         self.create_as(keyspace, PrefixBase::default(), true).map(|_| ())
     }
 
@@ -197,6 +227,12 @@ impl Memtable {
     #[inline]
     pub fn has_room_for(&self, bytes: usize) -> bool {
         self.size_bytes().saturating_add(bytes) <= self.arena.size_bytes()
+    }
+
+    /// Memory that further entries can take before inserts fail, in bytes; far more than the size at which the memtable is
+    /// to be rotated. An entry takes its key, its value unless that is beyond 256 KiB, and at most [`ENTRY_BYTES`].
+    pub fn room_bytes(&self) -> usize {
+        self.arena.room_bytes()
     }
 
     /// Entries in all keyspaces, all versions counted.
@@ -260,6 +296,14 @@ impl Memtable {
         created.push(keyspace);
         Ok(slot.get_or_init(|| list))
     }
+}
+
+/// What decides the height of a new leaf. That should not be for the author of a key to choose, so the sequence number
+/// goes in.
+#[inline]
+fn seed_of(hash: u64, sequence: SequenceNumber) -> u64 {
+    let seed = (hash ^ sequence.0.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    seed ^ (seed >> 32)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@
 //!    to the right and finds it.
 //! 8. Leaves belong to one *order* (`order`), which has one choice of prefixes. Another order can take its place: see
 //!    `reorder`. Records are shared by all orders.
+#[cfg(not(sapwood_loom))]
+use crate::arena::LargeValue;
 use crate::sync::{AtomicU32, Mutex, Ordering, Padded, Spin, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
@@ -109,6 +111,29 @@ impl Skiplist {
     ) -> Result<()> {
         // The record is written before any lock is taken, so a critical section moves a few words only.
         let record = nodes.new_record(key, sequence, kind, value)?;
+        self.insert_record(nodes, key, record, seed)
+    }
+
+    /// [`Skiplist::insert`] of a value that has memory of its own.
+    ///
+    /// # Errors
+    /// As there.
+    #[cfg(not(sapwood_loom))]
+    pub fn insert_large(
+        &self,
+        nodes: &Nodes,
+        key: &[u8],
+        sequence: SequenceNumber,
+        kind: ValueKind,
+        value: LargeValue,
+        seed: u64,
+    ) -> Result<()> {
+        let record = nodes.new_large_record(key, sequence, kind, value)?;
+        self.insert_record(nodes, key, record, seed)
+    }
+
+    #[inline]
+    fn insert_record(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<()> {
         match self.appended.is_on() {
             true => self.appended.push(record),
             false => self.link(nodes, key, record, seed)?,

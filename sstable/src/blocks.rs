@@ -64,19 +64,19 @@ fn with_stored<T>(
     thread_local! {
         static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    SCRATCH.with_borrow_mut(|scratch| {
-        let (offset, len) = (index.offset(block), index.stored_len(block) as usize);
-        if scratch.len() < len {
-            scratch.resize(len, 0);
-        }
-        let result = file
-            .read_exact_at(offset, &mut scratch[..len])
-            .and_then(|()| run(&scratch[..len]).map_err(|error| error.at(file.path(), offset)));
-        if scratch.len() > KEPT_SCRATCH_BYTES {
-            *scratch = Vec::new();
-        }
-        result
-    })
+    // A thread that is being torn down keeps none.
+    let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
+    let (offset, len) = (index.offset(block), index.stored_len(block) as usize);
+    if scratch.len() < len {
+        scratch.resize(len, 0);
+    }
+    let result = file
+        .read_exact_at(offset, &mut scratch[..len])
+        .and_then(|()| run(&scratch[..len]).map_err(|error| error.at(file.path(), offset)));
+    if scratch.len() <= KEPT_SCRATCH_BYTES {
+        let _ = SCRATCH.try_with(|kept| kept.replace(scratch));
+    }
+    result
 }
 
 /// Checks a stored block that is not compressed.

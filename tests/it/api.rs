@@ -402,3 +402,98 @@ fn files_of_an_earlier_opening_vanish_when_they_are_compacted() {
     db.compact().unwrap();
     eventually("tables of the earlier opening vanish", || count(&path, "sst") == 1);
 }
+
+/// Once the destructors of a thread's values have begun, some of the values of this thread are gone.
+#[test]
+fn a_thread_that_is_torn_down_reads_and_writes() {
+    struct Last(Option<Db>, u8);
+
+    impl Drop for Last {
+        fn drop(&mut self) {
+            let db = self.0.take().unwrap();
+            let keyspace = db.default_keyspace();
+            let indexed = db.keyspace("indexed", KeyspaceOptions::default()).unwrap();
+            let index = indexed.index("first").unwrap();
+            keyspace.put([self.1, 1], "put").unwrap();
+            keyspace.delete([self.1, 0]).unwrap();
+            indexed.put([self.1], "entry").unwrap();
+            let mut batch = db.batch();
+            batch.put(&keyspace, [self.1, 2], "batch").put(&indexed, [self.1, 1], "other");
+            let _ = batch.commit().unwrap();
+            assert!(keyspace.contains("compressed-100").unwrap());
+            assert_eq!(keyspace.multi_get(&["compressed-7", "compressed-8"]).unwrap().len(), 2);
+            assert!(keyspace.iter().count() > 1000);
+            assert!(index.get("e").count() > 0);
+            let mut rows = 0;
+            index.get_with("e", |_, _| rows += 1).unwrap();
+            assert!(rows > 0);
+            db.flush().unwrap();
+        }
+    }
+
+    thread_local! {
+        static EARLY: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+        static LATE: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    for codec in [sapwood::Codec::Zstd(1), sapwood::Codec::Lz4] {
+        let path = folder.path().join(format!("{codec:?}"));
+        let db = builder(&path, &Env::os()).advanced(|options| options.compression = codec).open().unwrap();
+        let keyspace = db.default_keyspace();
+        for number in 0..1000 {
+            keyspace.put(format!("compressed-{number}"), vec![b'a'; 300]).unwrap();
+        }
+        let indexed = db.keyspace("indexed", KeyspaceOptions::default()).unwrap();
+        let first = Builtin::new(Field::value().range(0, 1), KeyKind::Bytes);
+        indexed.create_index("first", IndexOptions::builtin(first)).unwrap();
+        db.flush().unwrap();
+        let handle = db.clone();
+        let thread = std::thread::spawn(move || {
+            // One that is destroyed after the values of the database, one before, in either order of destruction.
+            EARLY.with(|early| *early.borrow_mut() = Some(Last(Some(handle.clone()), 1)));
+            let keyspace = handle.default_keyspace();
+            keyspace.put("in between", "").unwrap();
+            assert!(keyspace.contains("compressed-1").unwrap());
+            let indexed = handle.keyspace("indexed", KeyspaceOptions::default()).unwrap();
+            indexed.put("row", "entry").unwrap();
+            indexed.index("first").unwrap().get_with("e", |_, _| ()).unwrap();
+            LATE.with(|late| *late.borrow_mut() = Some(Last(Some(handle), 2)));
+        });
+        thread.join().unwrap();
+        for number in [1u8, 2] {
+            assert_eq!(keyspace.get([number, 2]).unwrap().as_deref(), Some(&b"batch"[..]));
+        }
+        db.close().unwrap();
+    }
+}
+
+/// On a full disk, what waits for background work gets the error that the work has met.
+#[test]
+fn waits_for_background_work_end_on_a_full_disk() {
+    let (env, fs) = Env::sim(1);
+    let db = builder("db", &env).advanced(|options| options.idle_compaction = false).open().unwrap();
+    let keyspace = db.default_keyspace();
+    let fill = |round: u8| {
+        for number in 0..400u32 {
+            keyspace.put(number.to_be_bytes(), [round; 200]).unwrap();
+        }
+    };
+    fill(0);
+    db.flush().unwrap();
+    for number in 0..399u32 {
+        keyspace.delete(number.to_be_bytes()).unwrap();
+    }
+    db.flush().unwrap();
+    fs.set_capacity_bytes(Some(1));
+    let waiting = db.clone();
+    let error = within(Duration::from_secs(30), "settle", move || waiting.settle().unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    // Room that is there again is found, also by work that has failed for a while.
+    std::thread::sleep(Duration::from_millis(300));
+    fs.set_capacity_bytes(None);
+    let waiting = db.clone();
+    within(Duration::from_secs(30), "settle", move || waiting.settle().unwrap());
+    fill(3);
+    db.close().unwrap();
+}

@@ -15,7 +15,7 @@ use crate::read::super_version::{
 use crate::read::vacancy::Vacancies;
 use crate::recovery::{self, MemtableSource};
 use crate::stats::{Counters, Health};
-use crate::wal::{Earlier, Wal};
+use crate::wal::{Earlier, SegmentOptions, Wal};
 use crate::write::stall::Stall;
 use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;
@@ -30,7 +30,7 @@ use sapwood_storage::fs::LockGuard;
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Fewer block reads between two flushes make the new tables not worth a place in the cache.
@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) pool: Option<rayon::ThreadPool>,
     /// Taken by batches above a megabyte.
     pub(crate) large_commit: Mutex<()>,
+    /// Bytes of arenas that commits under way will take, those of small ones not counted.
+    pub(crate) claimed_bytes: AtomicUsize,
     /// Held during a flush: there is one at a time, oldest memtable first.
     pub(crate) flushing: Mutex<()>,
     /// Held while an index is made: one at a time.
@@ -113,12 +115,14 @@ impl Core {
         if recovered.is_new && !builder.may_create() {
             return Err(unfinished);
         }
-        let segment_bytes = options.advanced.wal_segment_bytes;
+        let memtables_bytes = options.advanced.max_memtables.saturating_mul(options.memtable_bytes);
+        let segments =
+            SegmentOptions::new(options.segment_bytes, memtables_bytes, options.advanced.wal_mapped);
         let manifest = match options.read_only {
             true => None,
             false => {
                 let manifest = recovery::commit(&context, &mut recovered)?;
-                recovery::sweep(&context, &mut recovered, segment_bytes as u64);
+                recovery::sweep(&context, &mut recovered, segments);
                 Some(manifest)
             }
         };
@@ -128,14 +132,7 @@ impl Core {
             unsynced: recovered.unsynced,
             spare_files: recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
         };
-        let wal = Wal::new(
-            &context,
-            recovered.database,
-            recovered.base,
-            segment_bytes,
-            options.advanced.wal_mapped,
-            before,
-        );
+        let wal = Wal::new(&context, recovered.database, recovered.base, segments, before);
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         for entry in state.named() {
             announce_indexes(state, &entry.state);
@@ -176,6 +173,7 @@ impl Core {
             counters: Counters::default(),
             background: Background::default(),
             large_commit: Mutex::new(()),
+            claimed_bytes: AtomicUsize::new(0),
             flushing: Mutex::new(()),
             making_index: Mutex::new(()),
             key_locks: KeyLocks::default(),
@@ -308,14 +306,22 @@ impl Core {
         met.push((what, error));
     }
 
-    /// Notes that background work of the kind `what` found room again, or has nothing to do.
-    pub(crate) fn clear_no_space(&self, what: &'static str) {
-        self.no_space.lock().retain(|(other, _)| *other != what);
+    /// Notes that background work of the kind `what` found room again, or has nothing to do. True if it had not.
+    pub(crate) fn clear_no_space(&self, what: &'static str) -> bool {
+        let mut met = self.no_space.lock();
+        let before = met.len();
+        met.retain(|(other, _)| *other != what);
+        met.len() < before
     }
 
     /// Flushes meet a full disk.
     pub(super) fn check_flush_has_space(&self) -> Result<()> {
-        match self.no_space.lock().iter().find(|(what, _)| *what == FLUSH) {
+        self.check_has_space(&[FLUSH])
+    }
+
+    /// Background work of these kinds meets a full disk.
+    pub(crate) fn check_has_space(&self, kinds: &[&str]) -> Result<()> {
+        match self.no_space.lock().iter().find(|(what, _)| kinds.contains(what)) {
             Some((_, error)) => Err(error.duplicate()),
             None => Ok(()),
         }
@@ -356,7 +362,13 @@ impl Core {
 
     /// Waits until everything below `position` survives a power loss.
     pub(crate) fn wait_durable(&self, position: u64) -> Result<()> {
-        self.wal.wait_durable(position, &|error| self.poison(error), &|| self.check_not_poisoned())
+        self.wal.wait_durable(position, &|error| self.poison(error), &|| self.check_not_poisoned(), true)
+    }
+
+    /// Makes all that is published survive a power loss, and waits for nothing but that: no segment is made on the way.
+    pub(crate) fn sync_by_the_clock(&self) -> Result<()> {
+        let (poison, check) = (|error: &Error| self.poison(error), || self.check_not_poisoned());
+        self.wal.wait_durable(self.wal.published(), &poison, &check, false)
     }
 
     /// Syncs what the opening has replayed, unless that is done, and lets the MANIFEST say so. False if there was nothing

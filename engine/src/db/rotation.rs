@@ -4,10 +4,12 @@
 use super::core::Core;
 use crate::background::{self, FLUSH};
 use crate::read::super_version::{Generation, SuperVersion};
+use crate::wal::SEGMENTS_MAX;
 use crate::write::stall::STEP;
+use crate::write::{ArenaRoom, too_heavy};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{KeyspaceId, Result};
+use sapwood_base::{Error, KeyspaceId, Result};
 use sapwood_memtable::Memtable;
 use std::sync::atomic::Ordering;
 
@@ -57,7 +59,8 @@ impl Core {
                     Some(_) => Ok(()),
                 };
             }
-            if let Err(error) = self.check_flush_has_space().and_then(|()| self.check_writable()) {
+            let can_wait = self.check_flush_has_space().and_then(|()| self.check_writable());
+            if let Err(error) = can_wait.and_then(|()| self.background.check_not_paused(self)) {
                 break Err(error);
             }
             waited_since.get_or_insert_with(|| self.options.env.now());
@@ -70,6 +73,84 @@ impl Core {
             self.stall.memtable_waits.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Waits until the log has segments for a record of so many units, by flushing what keeps the others.
+    ///
+    /// Errors: `InvalidArgument` if it never has.
+    #[cold]
+    pub(crate) fn make_log_room(&self, units: u64) -> Result<()> {
+        if !self.wal.can_hold(units) {
+            let message = format!(
+                "the log has {SEGMENTS_MAX} segments of wal_segment_bytes, too few for a batch as long as this; split it, \
+                 or raise wal_segment_bytes"
+            );
+            return Err(Error::invalid_argument(message));
+        }
+        while self.wal.is_full_for(units) {
+            let view = self.view.reference();
+            // Rotations and sync marks fill the log too, so an empty memtable counts if it is the only one.
+            let keeps_log = view.generations.len() == 1 || !view.active()?.memtable.is_empty();
+            drop(view);
+            if !(keeps_log && self.rotate(true)?) {
+                self.wait_for_flush_step()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a new memtable if the log of the active one takes so many segments that the log could become full before
+    /// the memtable does.
+    pub(crate) fn rotate_long_log(&self) -> Result<()> {
+        let start = self.view.reference().active()?.start();
+        if self.wal.segments_since(start)
+            > SEGMENTS_MAX / (self.options.advanced.max_memtables.saturating_add(2))
+        {
+            self.rotate(true)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a commit of `bytes` leaves memtables for others, if it fills one by itself: who writes little is not to
+    /// wait for the flush of what somebody else writes.
+    #[cold]
+    pub(crate) fn admit_large(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.options.memtable_bytes / 2 {
+            return Ok(());
+        }
+        let most = self.options.advanced.max_memtables.max(3) - 1;
+        while self.view.reference().generations.len() >= most {
+            self.background.wake_flush();
+            self.wait_for_flush_step()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until `ask`, which gets the bytes that the active memtable has room for, says that it is enough. A memtable
+    /// that has too little gives way to the next one.
+    ///
+    /// Errors: `InvalidArgument` if not even an empty one has enough.
+    #[cold]
+    pub(crate) fn make_arena_room(&self, ask: impl Fn(usize) -> ArenaRoom) -> Result<()> {
+        loop {
+            let view = self.view.reference();
+            let active = &view.active()?.memtable;
+            match ask(active.room_bytes()) {
+                ArenaRoom::Enough => return Ok(()),
+                ArenaRoom::TooLittle if active.is_empty() => return Err(too_heavy()),
+                ArenaRoom::TooLittle if self.rotate(true)? => {}
+                ArenaRoom::TooLittle => {
+                    drop(view);
+                    self.wait_for_flush_step()?;
+                }
+                // Others are in the middle of their inserts.
+                ArenaRoom::TakenByOthers => {
+                    drop(view);
+                    self.check_writable()?;
+                    background::give_way(self);
+                }
+            }
+        }
     }
 
     /// Starts a new memtable; with `force` also if the active one is not full. False if there is no free memtable.
@@ -135,6 +216,7 @@ impl Core {
         self.check_writable()?;
         // Only a full disk that is met from now on counts.
         self.clear_no_space(FLUSH);
+        self.background.retry_now();
         let target = loop {
             let view = self.view.reference();
             let active = &view.active()?.memtable;
@@ -163,6 +245,7 @@ impl Core {
     fn wait_for_flush_step(&self) -> Result<()> {
         self.check_writable()?;
         self.check_flush_has_space()?;
+        self.background.check_not_paused(self)?;
         background::give_way(self);
         Ok(())
     }

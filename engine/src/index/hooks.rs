@@ -16,7 +16,7 @@ use crate::db::Core;
 use crate::options::Durability;
 use crate::read;
 use crate::read::super_version::SuperVersion;
-use crate::write::BATCH_ARENA_BYTES;
+use crate::write::{Weight, too_heavy};
 use sapwood_base::format::index_definition::Maintenance;
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operation, put_operation};
@@ -71,20 +71,21 @@ thread_local! {
 
 /// Runs `body` with the thread's buffer for entries. An extractor that writes into a database finds a fresh one.
 fn with_buffer<R>(body: impl FnOnce(&mut EmitBuffer) -> R) -> R {
-    BUFFER.with(|cell| {
-        let mut buffer = cell.take();
-        let result = body(&mut buffer);
-        // One row with very many entries is no reason to keep their room in each thread that met one.
-        if buffer.memory_bytes() <= BUFFER_KEPT_BYTES {
-            cell.replace(buffer);
-        }
-        result
-    })
+    // None is kept in a thread that is being torn down.
+    let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
+    let result = body(&mut buffer);
+    // One row with very many entries is no reason to keep their room in each thread that met one.
+    if buffer.memory_bytes() <= BUFFER_KEPT_BYTES {
+        let _ = BUFFER.try_with(|cell| cell.replace(buffer));
+    }
+    result
 }
 
 /// A record that has the operations of indexes, too.
 pub(crate) struct Expanded<'a> {
     pub(crate) operations: usize,
+    /// What they take of a memtable.
+    pub(crate) weight: Weight,
     /// Whether it concerns an index that reads before writes.
     reads: bool,
     /// To be kept until the commit is published.
@@ -114,15 +115,45 @@ pub(crate) fn expand<'a, 'r>(
         expand_blindly(core.view.load(&guard), rows.clone(), record)?
     };
     let expanded = match blind {
-        Some(operations) => Expanded { operations, reads: false, _held: Held::default() },
+        Some(Added { operations, weight }) => {
+            Expanded { operations, weight, reads: false, _held: Held::default() }
+        }
         None => {
             record.truncate(HEADER_BYTES);
-            let (operations, held) = Reading::expand(core, rows, record)?;
-            Expanded { operations, reads: true, _held: held }
+            let (Added { operations, weight }, held) = Reading::expand(core, rows, record)?;
+            Expanded { operations, weight, reads: true, _held: held }
         }
     };
-    check_len(record)?;
     Ok(expanded)
+}
+
+/// What was added to a record.
+#[derive(Default)]
+struct Added {
+    operations: usize,
+    weight: Weight,
+}
+
+impl Added {
+    /// Adds an operation, unless the commit would not fit into a memtable with it. Asked for each, so that a batch is
+    /// refused before it has become many times as long.
+    #[inline]
+    fn put(
+        &mut self,
+        record: &mut Vec<u8>,
+        kind: ValueKind,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<()> {
+        self.weight.add(key.len(), value.len());
+        if !self.weight.is_allowed() && !planted::is(Bug::IndexEntriesUncounted) {
+            return Err(too_heavy());
+        }
+        put_operation(record, kind, keyspace, key, value);
+        self.operations += 1;
+        Ok(())
+    }
 }
 
 /// The case that reads nothing. `None` if an index needs to read.
@@ -130,20 +161,19 @@ fn expand_blindly<'r>(
     view: &SuperVersion,
     rows: impl Iterator<Item = Operation<'r>>,
     record: &mut Vec<u8>,
-) -> Result<Option<usize>> {
-    let mut operations = 0;
+) -> Result<Option<Added>> {
+    let mut added = Added::default();
     with_buffer(|buffer| {
         for row in rows {
-            put_operation(record, row.kind, row.keyspace, row.key, row.value);
-            operations += 1;
+            added.put(record, row.kind, row.keyspace, row.key, row.value)?;
             for index in indexes_of(view, row.keyspace) {
                 if index.reads_before_writes() {
                     return Ok(None);
                 }
-                operations += put_entries(index, &row, buffer, record)?;
+                put_entries(index, &row, buffer, record, &mut added)?;
             }
         }
-        Ok(Some(operations))
+        Ok(Some(added))
     })
 }
 
@@ -158,7 +188,8 @@ fn put_entries(
     row: &Operation<'_>,
     buffer: &mut EmitBuffer,
     record: &mut Vec<u8>,
-) -> Result<usize> {
+    added: &mut Added,
+) -> Result<()> {
     buffer.clear();
     let extractor = index.extractor()?;
     if row.kind == ValueKind::Delete {
@@ -167,24 +198,10 @@ fn put_entries(
             let message = format!("index {name:?} is insert-only: its rows cannot be removed");
             return Err(Error::invalid_argument(message));
         }
-        return Ok(0);
+        return Ok(());
     }
     buffer.fill(extractor, row.key, row.value)?;
-    for (key, covering) in buffer.iter() {
-        put_operation(record, ValueKind::Put, index.id, key, covering);
-    }
-    // Asked for each row, so that a batch does not become many times as long before it is refused.
-    check_len(record)?;
-    Ok(buffer.len())
-}
-
-fn check_len(record: &[u8]) -> Result<()> {
-    match record.len() > BATCH_ARENA_BYTES {
-        true => {
-            Err(Error::invalid_argument("the batch is too long with the entries of its indexes; split it"))
-        }
-        false => Ok(()),
-    }
+    buffer.iter().try_for_each(|(key, covering)| added.put(record, ValueKind::Put, index.id, key, covering))
 }
 
 /// A commit that reads before it writes.
@@ -199,16 +216,15 @@ impl<'a> Reading<'a> {
         core: &'a Core,
         rows: impl Iterator<Item = Operation<'r>> + Clone,
         record: &mut Vec<u8>,
-    ) -> Result<(usize, Held<'a>)> {
+    ) -> Result<(Added, Held<'a>)> {
         let held = core.key_locks.lock(Reading::stripes(&core.view.reference(), rows.clone())?);
         // Whoever had the locks before is published by now, and this view has it.
         let view = core.view.reference();
         let mut reading = Reading { core, rows: BTreeMap::new() };
-        let mut operations = 0;
+        let mut added = Added::default();
         let (mut new, mut old) = (EmitBuffer::default(), EmitBuffer::default());
         for row in rows {
-            put_operation(record, row.kind, row.keyspace, row.key, row.value);
-            operations += 1;
+            added.put(record, row.kind, row.keyspace, row.key, row.value)?;
             let indexes = indexes_of(&view, row.keyspace);
             let before = match indexes.iter().any(|index| index.is_strict()) {
                 true => reading.row(row.keyspace, row.key)?,
@@ -216,8 +232,7 @@ impl<'a> Reading<'a> {
             };
             for index in indexes {
                 let at = record.len();
-                let put = put_entries(index, &row, &mut new, record)?;
-                operations += put;
+                put_entries(index, &row, &mut new, record, &mut added)?;
                 let Some(before) = before.as_ref().filter(|_| index.is_strict()) else { continue };
                 if row.kind == ValueKind::Delete && planted::is(Bug::DeleteKeepsEntries) {
                     continue;
@@ -225,8 +240,7 @@ impl<'a> Reading<'a> {
                 old.fill(index.extractor()?, row.key, before)?;
                 let puts = record.split_off(at);
                 for (key, _) in old.iter().filter(|(key, _)| !new.contains(key)) {
-                    put_operation(record, ValueKind::Delete, index.id, key, &[]);
-                    operations += 1;
+                    added.put(record, ValueKind::Delete, index.id, key, &[])?;
                 }
                 record.extend_from_slice(&puts);
             }
@@ -236,7 +250,7 @@ impl<'a> Reading<'a> {
             }
         }
         reading.check_unique(&view)?;
-        Ok((operations, held))
+        Ok((added, held))
     }
 
     /// The locks: of the rows of strict indexes, and of the index keys of unique ones.

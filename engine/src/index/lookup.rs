@@ -22,15 +22,13 @@ thread_local! {
 
 /// Calls `with` with key and value of each row that has `index_key`; gives their number.
 pub(super) fn rows(index: &Index, index_key: &[u8], with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-    PREFIX.with(|cell| {
-        // `with` may look something up itself; then it finds a fresh one.
-        let mut prefix = cell.take();
-        prefix.clear();
-        put_bound_at(&mut prefix, index_key);
-        let count = rows_behind(index, index_key, &prefix, with);
-        cell.replace(prefix);
-        count
-    })
+    // `with` may look something up itself; then it finds a fresh one, as a thread does that is being torn down.
+    let mut prefix = PREFIX.try_with(RefCell::take).unwrap_or_default();
+    prefix.clear();
+    put_bound_at(&mut prefix, index_key);
+    let count = rows_behind(index, index_key, &prefix, with);
+    let _ = PREFIX.try_with(|cell| cell.replace(prefix));
+    count
 }
 
 /// The same; `prefix` is what the composites of `index_key` begin with.

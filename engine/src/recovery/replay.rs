@@ -7,12 +7,17 @@
 //! 3. Entries are distributed to ranges of keys, sorted, and built into lists from left to right, by all threads, while one looks behind the end of the
 //!    log for a proof that it once went on.
 //!
+//! A memtable is full when its arena is, by the rule that commits obey as well (`write::Weight`): small entries take
+//! several times as much there as in the log. A record for which the present memtable has no room begins another one, with
+//! a larger arena if it needs one. So what was committed can be replayed, whatever the settings are now.
+//!
 //! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
 //! page cache. A short log goes the same way on one thread. Nothing is synced here.
 use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
+use crate::write::Weight;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units};
@@ -20,7 +25,7 @@ use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
-use sapwood_memtable::{Block, KeyValue, Memtable, Portion};
+use sapwood_memtable::{ArenaPool, Block, KeyValue, Memtable, MemtableOptions, Portion};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -32,6 +37,10 @@ const LEAST_PIECE_BYTES: usize = 4 << 10;
 const PIECES_PER_MEMTABLE: usize = 16;
 /// Bytes of pieces that may wait for a thread.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
+/// What pieces that wait may take of an arena, with entries as small as can be.
+const IN_FLIGHT_ARENA_BYTES: usize = IN_FLIGHT_BYTES * 8;
+/// Records of this size and more are weighed before they have a memtable.
+const WEIGHED_BYTES: usize = 1 << 20;
 
 /// What the log came to.
 pub(super) struct Replayed {
@@ -269,7 +278,7 @@ impl<'a> Replay<'a> {
             return Ok(None);
         }
         // Memtable entries take about as much room as log records; the size need not be exact.
-        let full = self.generations.is_empty() || self.filled >= self.source.memtable_bytes;
+        let mut full = self.generations.last().is_none_or(|(_, memtable)| self.is_full(memtable));
         let memtable = self.generations.last().filter(|_| !full).map(|(_, memtable)| memtable);
         let spare = self.spare.take().filter(|spare| !full || matches!(spare, Memory::Buffer(_)));
         let mut memory = match (spare, memtable) {
@@ -280,6 +289,7 @@ impl<'a> Replay<'a> {
                 Memory::Buffer(free.unwrap_or_else(|| vec![0; self.piece_bytes]))
             }
         };
+        let mut need = 0;
         let (position, records) = match history.next(memory.bytes())? {
             None => return Ok(None),
             Some(Next::Span(span)) => {
@@ -287,14 +297,24 @@ impl<'a> Replay<'a> {
                 (span.position, Records::Span(span, memory))
             }
             Some(Next::Record(record)) => {
-                self.spare = Some(memory);
+                need = self.need_of(&record);
+                let present = self.generations.last().filter(|_| !full);
+                let has_room = present.is_some_and(|(_, memtable)| need <= memtable.room_bytes());
+                full |= !has_room;
+                // The memory of a memtable that is given up here is not the next one's.
+                self.spare = Some(memory).filter(|memory| !full || matches!(memory, Memory::Buffer(_)));
                 (record.position, Records::One(record))
             }
         };
         if full {
             let start = if self.generations.is_empty() { self.state.log_start } else { position };
             let id = self.generations.len() as u64;
-            let memtable = Memtable::new(id, self.source.arenas.take()?);
+            let mut memtable = Memtable::new(id, self.source.arenas.take()?);
+            if need > memtable.room_bytes() {
+                // From when the settings were others, or the system gave more address space. Its arena goes with it.
+                let arenas = ArenaPool::keeping(MemtableOptions { size_bytes: need }, 0);
+                memtable = Memtable::new(id, arenas.take()?);
+            }
             self.generations.push((Generation::new(memtable.clone(), start), memtable));
             self.filled = 0;
         }
@@ -307,6 +327,28 @@ impl<'a> Replay<'a> {
         };
         self.filled += piece.bytes();
         Ok(Some(piece))
+    }
+
+    /// Whether a memtable is to take no more, as far as is known: some pieces may still wait for a thread.
+    fn is_full(&self, memtable: &Memtable) -> bool {
+        let size = self.source.memtable_bytes;
+        // Records are all there is yet. Leaves, which take almost as much where entries are as small as can be, follow.
+        let most = size.min((size + (256 << 20)) / 5 * 3);
+        self.filled >= size || memtable.size_bytes() >= most && !planted::is(Bug::ReplayByLogBytes)
+    }
+
+    /// What a record may need of an arena, with what pieces before it may take meanwhile. Nothing if it is small: arenas
+    /// reach beyond the size at which they are full.
+    fn need_of(&self, record: &Record) -> usize {
+        let payload = record.payload();
+        if record.kind != RecordKind::Batch
+            || payload.len() < WEIGHED_BYTES
+            || planted::is(Bug::ReplayByLogBytes)
+        {
+            return 0;
+        }
+        // A payload that cannot be decoded is reported where it is copied.
+        Weight::of_payload(payload).map_or(0, |weight| weight.arena_bytes() + IN_FLIGHT_ARENA_BYTES)
     }
 
     /// Finds the end of the log, and makes visible what stands before it.

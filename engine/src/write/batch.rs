@@ -4,9 +4,7 @@ use crate::index::hooks;
 use crate::index::word::IndexWord;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, WriteOptions};
-use crate::write::{
-    ARENA_VALUE_BYTES, BATCH_ARENA_BYTES, Commit, check_key, check_value, commit, insert_all, with_scratch,
-};
+use crate::write::{Commit, Weight, check_key, check_value, commit, insert_all, too_heavy, with_scratch};
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operations, put_operation};
 use sapwood_base::{Error, Result, SequenceNumber, ValueKind};
@@ -22,7 +20,7 @@ pub struct WriteBatch {
     db: Arc<DbInner>,
     record: Vec<u8>,
     operations: usize,
-    arena_bytes: usize,
+    weight: Weight,
     /// The keyspaces, and at a commit the indexes that they have: see [`IndexWord`].
     keyspaces: Vec<(Keyspace, IndexWord)>,
     refused: Option<Error>,
@@ -44,7 +42,7 @@ impl WriteBatch {
             db: db.clone(),
             record: vec![0; HEADER_BYTES],
             operations: 0,
-            arena_bytes: 0,
+            weight: Weight::default(),
             keyspaces: Vec::new(),
             refused: None,
         }
@@ -108,11 +106,9 @@ impl WriteBatch {
             self.refused = Some(error);
             return self;
         }
-        let value_bytes = if value.len() < ARENA_VALUE_BYTES { value.len() } else { 0 };
-        self.arena_bytes += key.len() + value_bytes + 64;
-        if self.arena_bytes > BATCH_ARENA_BYTES {
-            let message = "a batch holds at most 512 MiB of keys and values below 256 KiB; split it";
-            self.refused = Some(Error::invalid_argument(message));
+        self.weight.add(key.len(), value.len());
+        if !self.weight.is_allowed() {
+            self.refused = Some(too_heavy());
             return self;
         }
         put_operation(&mut self.record, kind, keyspace.id(), key, value);
@@ -180,7 +176,7 @@ impl WriteBatch {
     pub fn clear(&mut self) {
         self.record.truncate(HEADER_BYTES);
         self.operations = 0;
-        self.arena_bytes = 0;
+        self.weight = Weight::default();
         self.keyspaces.clear();
         self.refused = None;
     }
@@ -258,7 +254,8 @@ impl WriteBatch {
             let committed = match has_indexes {
                 false => {
                     let record = &mut self.record;
-                    commit(core, record, self.operations, options.durability, is_current, insert_all)
+                    let (operations, weight) = (self.operations, self.weight);
+                    commit(core, record, operations, weight, options.durability, is_current, insert_all)
                 }
                 true => with_scratch(|record| {
                     core.check_writable()?;
@@ -266,7 +263,8 @@ impl WriteBatch {
                     let rows = Operations::new(&self.record[HEADER_BYTES..]).map_while(Result::ok);
                     let expanded = hooks::expand(core, rows, record)?;
                     let durability = expanded.durability(core, options.durability);
-                    commit(core, record, expanded.operations, durability, is_current, insert_all)
+                    let (operations, weight) = (expanded.operations, expanded.weight);
+                    commit(core, record, operations, weight, durability, is_current, insert_all)
                 }),
             };
             // A refused commit (a full disk, say) leaves the batch as it was, for another try.

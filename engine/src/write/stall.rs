@@ -2,11 +2,14 @@
 //!
 //! Two things set a price per byte: the compaction debt (how far level 0 is above its trigger), and, while the last
 //! memtable fills and the others wait for the flush, how little room is left. Commits advance a virtual clock by their
-//! price and sleep, in short steps, while it is ahead of the real one; so all writers share one rate, and nobody is
-//! stopped for long. Only when every memtable is full does a writer wait for a flush, because there is nowhere left
-//! to write to.
+//! price and sleep, in short steps, while it is ahead of the real one; so all writers share one rate. Only when every
+//! memtable is full does a writer wait for a flush, because there is nowhere left to write to.
+//!
+//! A large record pays in instalments, and the virtual clock is never far ahead: so writers of small records wait for one
+//! instalment, and neither for the price of the whole record nor for a price that is long outdated.
 use crate::db::Core;
 use sapwood_base::Result;
+use sapwood_base::planted::{self, Bug};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -19,6 +22,13 @@ const PRICE_AT_ONE: f64 = 20_000.0;
 /// waits longer than some steps at once.
 const PRICE_OF_MEMORY: f64 = 10_000.0;
 
+/// What is paid at once, in nanoseconds; the rest of a larger price afterwards.
+const INSTALMENT: u64 = 1_000_000;
+/// The most that the virtual clock is ahead of the real one, in nanoseconds.
+const MOST_AHEAD: u64 = 5_000_000;
+/// The most that one commit pays, in nanoseconds.
+const MOST_PER_COMMIT: u64 = 1_000_000_000;
+
 /// The price, and what was paid.
 #[derive(Default)]
 pub(crate) struct Stall {
@@ -26,6 +36,9 @@ pub(crate) struct Stall {
     price: AtomicU64,
     /// The virtual clock, in nanoseconds.
     next_free: AtomicU64,
+    /// The least price, for tests.
+    #[cfg(feature = "sim")]
+    pub(crate) least_price: AtomicU64,
     /// Nanoseconds that writers were delayed for compaction debt.
     pub(crate) delayed_nanos: AtomicU64,
     /// Nanoseconds that writers waited for a free memtable, or were delayed because there soon would be none.
@@ -37,8 +50,18 @@ pub(crate) struct Stall {
 impl Stall {
     /// Sets the price for a debt. Quadratic: a small debt is hardly felt, a large one is paid off.
     pub(crate) fn set_debt(&self, debt: f64) {
+        let price = (debt * debt * PRICE_AT_ONE) as u64;
+        #[cfg(feature = "sim")]
+        let price = price.max(self.least_price.load(Ordering::Relaxed));
         // Relaxed: a price that is read late is as good.
-        self.price.store((debt * debt * PRICE_AT_ONE) as u64, Ordering::Relaxed);
+        self.price.store(price, Ordering::Relaxed);
+    }
+
+    /// From now on the debt is at least so high.
+    #[cfg(feature = "sim")]
+    pub(crate) fn pretend_debt(&self, debt: f64) {
+        self.least_price.store((debt * debt * PRICE_AT_ONE) as u64, Ordering::Relaxed);
+        self.set_debt(debt);
     }
 
     /// Delays a commit of `bytes` by its price.
@@ -73,28 +96,72 @@ impl Stall {
     #[cold]
     fn pay_at(&self, core: &Core, bytes: usize, price: u64, is_owed: impl Fn() -> bool) -> Result<u64> {
         let env = &core.options.env;
-        let now = env.now();
-        let cost = price.saturating_mul(bytes as u64) / 1000;
+        let began = env.now();
+        let mut slept = false;
+        let mut now = began;
+        for instalment in instalments(price.saturating_mul(bytes as u64) / 1000) {
+            let due = self.advance(now.as_nanos() as u64, instalment);
+            now = env.now();
+            // A sleep is worth its overhead only from a full step on.
+            while due.saturating_sub(now) >= STEP && is_owed() {
+                crate::background::give_way(core);
+                slept = true;
+                core.check_writable()?;
+                now = env.now();
+            }
+            if !is_owed() {
+                break;
+            }
+        }
+        Ok(if slept { now.saturating_sub(began).as_nanos() as u64 } else { 0 })
+    }
+
+    /// Moves the virtual clock on by `nanos`. Returns its time.
+    fn advance(&self, now: u64, nanos: u64) -> Duration {
+        let most = match planted::is(Bug::StallClockUnbounded) {
+            true => u64::MAX,
+            false => now + MOST_AHEAD,
+        };
         let mut free = self.next_free.load(Ordering::Relaxed);
         loop {
             // Time in which nothing was written is not saved up.
-            let next = free.max(now.as_nanos() as u64) + cost;
+            let next = free.max(now).saturating_add(nanos).min(most);
             match self.next_free.compare_exchange_weak(free, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    free = next;
-                    break;
-                }
+                Ok(_) => return Duration::from_nanos(next),
                 Err(current) => free = current,
             }
         }
-        let due = Duration::from_nanos(free);
-        let mut slept = false;
-        // A sleep is worth its overhead only from a full step on.
-        while due.saturating_sub(env.now()) >= STEP && is_owed() {
-            crate::background::give_way(core);
-            slept = true;
-            core.check_writable()?;
+    }
+}
+
+/// The parts in which a cost is paid.
+fn instalments(cost: u64) -> impl Iterator<Item = u64> {
+    let (mut left, part) = match planted::is(Bug::StallClockUnbounded) {
+        true => (cost, u64::MAX),
+        false => (cost.min(MOST_PER_COMMIT), INSTALMENT),
+    };
+    std::iter::from_fn(move || {
+        let now = left.min(part);
+        left -= now;
+        (now > 0).then_some(now)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_prices_are_paid_in_instalments_and_the_clock_stays_near() {
+        assert_eq!(instalments(0).count(), 0);
+        assert_eq!(instalments(30).collect::<Vec<_>>(), [30]);
+        assert_eq!(instalments(2 * INSTALMENT + 5).collect::<Vec<_>>(), [INSTALMENT, INSTALMENT, 5]);
+        assert_eq!(instalments(u64::MAX).sum::<u64>(), MOST_PER_COMMIT);
+        let stall = Stall::default();
+        for _ in 0..1000 {
+            assert!(stall.advance(7, INSTALMENT) <= Duration::from_nanos(7 + MOST_AHEAD));
         }
-        Ok(if slept { env.now().saturating_sub(now).as_nanos() as u64 } else { 0 })
+        // A clock that lags behind counts from now.
+        assert_eq!(stall.advance(1 << 40, 9), Duration::from_nanos((1 << 40) + 9));
     }
 }

@@ -44,6 +44,12 @@ impl Bump {
         self.tail.0.load(Ordering::Relaxed) - self.start
     }
 
+    /// Units that no lane owns yet.
+    pub fn left(&self) -> u64 {
+        // Relaxed: a figure, as above.
+        self.end - self.tail.0.load(Ordering::Relaxed)
+    }
+
     /// The first unit that no lane owns yet.
     pub fn high_water(&self) -> u64 {
         self.tail.0.load(Ordering::Relaxed)

@@ -13,6 +13,37 @@ pub(crate) const UNIT_BYTES: usize = 8;
 /// Values longer than this get a heap allocation of their own.
 pub(crate) const EXTERNAL_VALUE_BYTES: usize = 256 << 10;
 
+/// A copy of a value that is too large for an arena: beyond 256 KiB.
+#[derive(Debug)]
+pub struct LargeValue(Vec<u8>);
+
+impl LargeValue {
+    /// Whether a value of so many bytes is one.
+    #[inline]
+    pub fn is_one(len: usize) -> bool {
+        len > EXTERNAL_VALUE_BYTES
+    }
+
+    /// Copies `value`.
+    ///
+    /// # Errors
+    /// `OutOfResources` when there is no memory for it.
+    pub fn copy(value: &[u8]) -> Result<LargeValue> {
+        let mut copy = Vec::new();
+        if copy.try_reserve_exact(value.len()).is_err() {
+            let message = format!("no memory for a value of {} bytes", value.len());
+            return Err(Error::new(ErrorKind::OutOfResources, message));
+        }
+        copy.extend_from_slice(value);
+        Ok(LargeValue(copy))
+    }
+
+    /// The value.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// The memory of one memtable. Goes back to its [`ArenaPool`] when dropped.
 pub struct Arena {
     base: NonNull<u8>,
@@ -47,6 +78,11 @@ impl Arena {
         self.mapping.bump.used() as usize * UNIT_BYTES + self.external_bytes.load(Ordering::Relaxed)
     }
 
+    /// Memory that can still be handed out, in bytes. Values outside the arena need none of it.
+    pub fn room_bytes(&self) -> usize {
+        self.mapping.bump.left() as usize * UNIT_BYTES
+    }
+
     /// The words of the memtable's filter, zero when the arena was taken.
     #[inline]
     pub(crate) fn filter_words(&self) -> &[AtomicU64] {
@@ -76,20 +112,12 @@ impl Arena {
         unsafe { self.base.as_ptr().add(offset as usize * UNIT_BYTES) }
     }
 
-    /// Copies `value` to the heap; the address is valid as long as the arena lives.
-    pub(crate) fn store_external(&self, value: &[u8]) -> Result<*const u8> {
-        let mut copy = Vec::new();
-        if copy.try_reserve_exact(value.len()).is_err() {
-            return Err(Error::new(
-                ErrorKind::NoSpace,
-                format!("no memory for a value of {} bytes", value.len()),
-            ));
-        }
-        copy.extend_from_slice(value);
-        let address = copy.as_ptr();
-        self.external.lock().push(copy);
-        self.external_bytes.fetch_add(value.len(), Ordering::Relaxed);
-        Ok(address)
+    /// Takes a value on the heap; the address is valid as long as the arena lives.
+    pub(crate) fn store_external(&self, value: LargeValue) -> *const u8 {
+        let (address, len) = (value.0.as_ptr(), value.0.len());
+        self.external.lock().push(value.0);
+        self.external_bytes.fetch_add(len, Ordering::Relaxed);
+        address
     }
 }
 

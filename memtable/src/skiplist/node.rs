@@ -10,7 +10,7 @@
 //!
 //! Invariant: a [`LeafOffset`] or [`RecordOffset`] is made here, after the node was written, and is used only with
 //! the arena that it came from.
-use crate::arena::{Arena, EXTERNAL_VALUE_BYTES, UNIT_BYTES, prefetch};
+use crate::arena::{Arena, EXTERNAL_VALUE_BYTES, LargeValue, UNIT_BYTES, prefetch};
 use crate::skiplist::leaf::{LeafBody, LeafOffset, Link, RecordCell, RecordOffset};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
 use std::marker::PhantomData;
@@ -261,11 +261,29 @@ impl Arena {
         if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES || sequence > SequenceNumber::MAX {
             return Err(out_of_range(key, sequence, value));
         }
-        if value.len() > EXTERNAL_VALUE_BYTES {
-            let address = self.store_external(value)?.expose_provenance().to_ne_bytes();
-            return self.write_record(key, sequence, kind, &address, value.len());
+        if LargeValue::is_one(value.len()) {
+            return self.new_large_record(key, sequence, kind, LargeValue::copy(value)?);
         }
         self.write_record(key, sequence, kind, value, value.len())
+    }
+
+    /// Allocates and writes a record that no one sees yet, with a value that has memory of its own.
+    ///
+    /// # Errors
+    /// As [`Arena::new_record`].
+    pub fn new_large_record(
+        &self,
+        key: &[u8],
+        sequence: SequenceNumber,
+        kind: ValueKind,
+        value: LargeValue,
+    ) -> Result<Record<'_>> {
+        let len = value.bytes().len();
+        if key.len() > MAX_KEY_BYTES || len > MAX_VALUE_BYTES || sequence > SequenceNumber::MAX {
+            return Err(out_of_range(key, sequence, value.bytes()));
+        }
+        let address = self.store_external(value).expose_provenance().to_ne_bytes();
+        self.write_record(key, sequence, kind, &address, len)
     }
 
     /// Writes a record with `stored` behind the key, for a value of `value_len` bytes.

@@ -58,10 +58,10 @@ fn with_context<T>(run: impl FnOnce(&mut DCtx<'static>) -> Option<T>) -> Option<
         // Creating a zstd context costs more than decompressing a block.
         static ZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     }
-    ZSTD.with_borrow_mut(|context| {
-        if context.is_none() {
-            *context = DCtx::try_create();
-        }
-        run(context.as_mut()?)
-    })
+    // A thread that is being torn down keeps none.
+    let kept = ZSTD.try_with(RefCell::take).ok().flatten();
+    let mut context = kept.or_else(DCtx::try_create)?;
+    let result = run(&mut context);
+    let _ = ZSTD.try_with(|kept| kept.replace(Some(context)));
+    result
 }

@@ -9,7 +9,9 @@
 //!    numbers them above everything that was handed out before.
 //! 5. One table's removal in two is looked at by itself: with it durable, and nothing else of what is not, the database
 //!    must not miss the table (O10). No file gets a number that a file had before, in no recovery either (O14).
-//! 6. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
+//! 6. A commit with `Durability::Periodic` is durable when its interval is over (O1): the machine's clock is followed, and
+//!    whenever that alone has made a commit durable, the power goes.
+//! 7. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
 //!    once more, which must change nothing; some are first opened read-only, which must change no byte.
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::indexes;
@@ -333,6 +335,7 @@ impl Campaign {
         crasher.attach(&fs, threshold(()), Some(trace.clone()));
         let in_words = |stop: Stop| stop.to_string();
         let mut driver = Driver::open(&env, &fs, &self.tuning, Model::new()).map_err(in_words)?;
+        driver.follow_clock();
         crasher.moved(driver.model())?;
         driver
             .run(operations, &mut crasher)
@@ -358,6 +361,8 @@ struct Crasher {
     numbers: Arc<Mutex<Numbers>>,
     /// What was promised while the moments in the queue were caught.
     promise: Promise,
+    /// Moments are taken, and of them only this one if there is a number.
+    taken: Option<Option<u64>>,
     /// What a power loss may leave instead, while nothing of `promise` is durable: a recovery shows what a kill has left,
     /// and goes on with it, before it is synced.
     before: Vec<Rc<(Model, Promise)>>,
@@ -377,6 +382,21 @@ impl Observer for Crasher {
         self.promise = model.promise().clone();
         Ok(())
     }
+
+    fn time_passed(&mut self, model: &Model, fs: &SimFs) {
+        self.promise = model.promise().clone();
+        let operation = fs.operations();
+        if self.taken.is_some_and(|only| only.is_none_or(|only| only == operation)) {
+            let caught = Caught {
+                operation,
+                what: "as time has passed".to_string(),
+                image: fs.kill(),
+                removed: None,
+                durable_numbers: self.numbers.lock().expect("no panic holds it").durable.clone(),
+            };
+            self.queue.lock().expect("no panic holds it").push(caught);
+        }
+    }
 }
 
 impl Crasher {
@@ -384,7 +404,7 @@ impl Crasher {
         let random = fastrand::Rng::with_seed(campaign.seed ^ u64::from(level) << 56);
         let (queue, numbers) = (Queue::default(), Arc::new(Mutex::new(numbers)));
         let before = Vec::new();
-        Crasher { campaign: campaign.clone(), level, queue, numbers, promise, before, random }
+        Crasher { campaign: campaign.clone(), level, queue, numbers, promise, taken: None, before, random }
     }
 
     /// The states of the history that a power loss may go back to as well.
@@ -399,6 +419,7 @@ impl Crasher {
         let (salt, level) = (self.random.u64(..), self.level);
         let print = self.campaign.only.as_ref().is_some_and(|only| only.print) && threshold > 0;
         let only = self.campaign.only.clone().filter(|_| level == 1).map(|only| only.operation);
+        self.taken = (threshold > 0).then_some(only);
         fs.watch(move |moment: &Moment<'_>| {
             if let Some(trace) = &trace {
                 let call = (moment.number, moment.operation, moment.path.to_path_buf());

@@ -4,6 +4,9 @@
 //! the directory must hold what is referenced and nothing else (O8); at a close nothing may be left open (O9); memory
 //! stays within the budget (O12); what the MANIFEST says of tables is true (O13); sequence numbers only grow, also over
 //! crashes (O14).
+//!
+//! A driver can follow the clock ([`Driver::follow_clock`]): then it is the log thread as well. It sleeps as long as that
+//! says it would, and what `Durability::Periodic` promises for a time must be so when the time has come.
 use crate::sim::indexes::needs_log;
 use crate::sim::model::{Change, Incarnation, Map, Model, is_empty};
 use crate::sim::operation::{
@@ -34,6 +37,9 @@ const STEPS_TO_SETTLE: u32 = 5000;
 
 /// How often a closed database is asked whether its files are closed; all but the first 2000 times with a pause.
 const CLOSE_ATTEMPTS: u32 = 4000;
+
+/// A periodic sync may begin so much later than it is due: a look at the clock takes its time, too.
+const CLOCK_ALLOWANCE: Duration = Duration::from_millis(1);
 
 /// The structure is checked after one in so many operations that can have changed it: a check reads every table.
 const STRUCTURE_ONE_IN: u32 = 6;
@@ -75,6 +81,10 @@ pub trait Observer {
     ///
     /// Errors end the run as a violation.
     fn moved(&mut self, model: &Model) -> Result<(), String>;
+
+    /// Is called between two calls of [`Observer::moved`] if time alone has changed the promise, which the disk must keep as
+    /// it is now.
+    fn time_passed(&mut self, _model: &Model, _fs: &SimFs) {}
 }
 
 impl Observer for () {
@@ -114,6 +124,8 @@ pub struct Driver {
     /// Bytes of memtables beyond their sizes that the last opening made of the log: of large batches as well.
     replayed: u64,
     answers: Xxh3,
+    /// When the log thread wakes, if the driver is that thread.
+    log_wakes: Option<Duration>,
     /// The commits that there were when an index was made or built anew: older states it need not know.
     index_since: BTreeMap<(Incarnation, u8), u64>,
     /// Indexes whose making has failed for want of something.
@@ -148,10 +160,17 @@ impl Driver {
             changes: 0,
             largest_batch: 0,
             answers: Xxh3::new(),
+            log_wakes: None,
             index_since: BTreeMap::new(),
             unfinished: BTreeSet::new(),
             is_scarce: false,
         }
+    }
+
+    /// From now on commits with `Durability::Periodic` are held to their promise, and the log thread does its steps when it
+    /// would, as long as such a commit waits for one. Otherwise the steps are those of the workload.
+    pub fn follow_clock(&mut self) {
+        self.log_wakes = Some(Duration::ZERO);
     }
 
     /// The database.
@@ -306,7 +325,7 @@ impl Driver {
                 }
             }
             Operation::Resume => self.resume(),
-            Operation::Tick(duration) => self.env.sleep(*duration),
+            Operation::Tick(duration) => self.tick(*duration, observer)?,
             Operation::CreateIndex { space, index } => {
                 self.resume();
                 self.create_index(*space, *index, observer)?;
@@ -329,6 +348,7 @@ impl Driver {
                 self.ask_index(*space, *index, *at, question)?;
             }
         }
+        self.be_log_thread(observer)?;
         if matches!(
             operation,
             Operation::Flush
@@ -501,6 +521,7 @@ impl Driver {
                 None => targets[0].delete_with(key, &options)?,
             }
             self.model.acknowledge(durable, None);
+            self.note_due(durability);
             self.moved(observer)?;
             if wait {
                 self.db().sync()?;
@@ -522,6 +543,7 @@ impl Driver {
             return violation(format!("O14: sequence number {sequence} comes after {before}"));
         }
         self.model.acknowledge(durable, Some(sequence));
+        self.note_due(durability);
         self.moved(observer)?;
         if wait {
             commit.wait_durable()?;
@@ -560,6 +582,58 @@ impl Driver {
             self.moved(observer)?;
         }
         Ok(())
+    }
+
+    /// Lets time pass, and the log thread do its work when it would.
+    fn tick(&mut self, duration: Duration, observer: &mut dyn Observer) -> Outcome {
+        let end = self.env.now() + duration;
+        loop {
+            let now = self.env.now();
+            let wakes = self.log_wakes.filter(|_| self.model.waits_for_the_clock());
+            let until = wakes.map_or(end, |wakes| wakes.min(end));
+            self.env.sleep(until.saturating_sub(now));
+            if until == end {
+                return Ok(());
+            }
+            // Whatever was due before the thread woke.
+            self.note_time(observer)?;
+            self.be_log_thread(observer)?;
+        }
+    }
+
+    /// Does the steps of the log thread that it would have done by now.
+    fn be_log_thread(&mut self, observer: &mut dyn Observer) -> Outcome {
+        let Some(mut wakes) = self.log_wakes.filter(|_| self.db.is_some()) else { return Ok(()) };
+        while self.model.waits_for_the_clock() {
+            let sleeps = self.db().log_sleeps()?;
+            if !sleeps.is_zero() && self.env.now() < wakes {
+                break;
+            }
+            self.background(Step::Log, observer)?;
+            wakes = self.env.now() + self.db().log_sleeps()?;
+            self.log_wakes = Some(wakes);
+        }
+        self.note_time(observer)
+    }
+
+    /// What was due by now is held to be durable.
+    fn note_time(&mut self, observer: &mut dyn Observer) -> Outcome {
+        let now = self.env.now().saturating_sub(CLOCK_ALLOWANCE);
+        let Some(commits) = self.model.due_by(now) else { return Ok(()) };
+        // What has happened until now counts by what was promised before.
+        self.moved(observer)?;
+        self.model.time_passed(commits);
+        observer.time_passed(&self.model, &self.fs);
+        self.moved(observer)
+    }
+
+    /// The last commit was acknowledged with `durability`.
+    fn note_due(&mut self, durability: Durability) {
+        if let Durability::Periodic(every) = durability
+            && self.log_wakes.is_some()
+        {
+            self.model.promise_by(self.env.now() + every);
+        }
     }
 
     // ---- reading ----

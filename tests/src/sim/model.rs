@@ -12,6 +12,7 @@ use sapwood::Durability;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 /// A keyspace from its making to its dropping: a name that is used again has another number.
@@ -138,6 +139,8 @@ pub struct Model {
     unlogged: u32,
     next_incarnation: Incarnation,
     promise: Promise,
+    /// Commits that become durable by the clock, see [`Model::promise_by`]: number, and when.
+    due: Vec<(u64, Duration)>,
 }
 
 impl Default for Model {
@@ -176,6 +179,7 @@ impl Model {
             unlogged: 0,
             next_incarnation: contents.len() as Incarnation,
             promise: Promise { spaces, sequence, ..Promise::default() },
+            due: Vec::new(),
         }
     }
 
@@ -234,6 +238,28 @@ impl Model {
             let last = sequence + (changes.len() as u64).saturating_sub(1);
             self.promise.sequence = self.promise.sequence.max(last);
         }
+    }
+
+    /// The last commit, which was acknowledged, survives a power loss from the time `due` on.
+    pub fn promise_by(&mut self, due: Duration) {
+        self.due.push((self.promise.acknowledged, due));
+    }
+
+    /// Whether commits are to become durable by the clock.
+    pub fn waits_for_the_clock(&self) -> bool {
+        self.due.iter().any(|(number, _)| *number > self.promise.durable)
+    }
+
+    /// The commits that were promised for `now` or before, if those are more than are known to be durable.
+    pub fn due_by(&self, now: Duration) -> Option<u64> {
+        let due = self.due.iter().filter(|(_, due)| *due <= now).map(|(number, _)| *number).max();
+        due.filter(|number| *number > self.promise.durable)
+    }
+
+    /// So many commits are durable because their time has come.
+    pub fn time_passed(&mut self, commits: u64) {
+        self.promise.durable = commits;
+        self.due.retain(|(number, _)| *number > commits);
     }
 
     /// The last commit was refused: it never happened.

@@ -33,6 +33,9 @@ mod room;
 mod leavings;
 mod scarcity;
 mod scans;
+mod large;
+mod periodic;
+mod segments;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -184,6 +187,46 @@ pub const PROBES: &[Probe] = &[
         name: "table-of-another",
         asks: "is a table of another database noticed, number and length being right?",
         run: place::table_of_another,
+    },
+    Probe {
+        name: "periodic",
+        asks: "does a power loss take no commit that is older than its interval and a sync?",
+        run: periodic::kept,
+    },
+    Probe {
+        name: "index-weight",
+        asks: "is a batch refused that a memtable cannot hold with the entries of its indexes, and is one below that replayed?",
+        run: large::index_weight,
+    },
+    Probe {
+        name: "spare-segments",
+        asks: "does the log give back what a large value needed?",
+        run: segments::spare,
+    },
+    Probe {
+        name: "full-log",
+        asks: "does a log with all segments in use wait for a flush?",
+        run: segments::full,
+    },
+    Probe {
+        name: "position-limit",
+        asks: "does a database at the end of its positions say so, and flush and close?",
+        run: segments::position_limit,
+    },
+    Probe {
+        name: "paused",
+        asks: "is a write refused that would wait for a flush while flushes are paused?",
+        run: large::paused,
+    },
+    Probe {
+        name: "replayed-small",
+        asks: "does an opening fill memtables by what entries take there, not in the log?",
+        run: large::replayed_small,
+    },
+    Probe {
+        name: "large-price",
+        asks: "does a small write not pay for somebody's large one?",
+        run: large::price,
     },
     Probe { name: "waiting", asks: "do threads that wait for one sync all get theirs?", run: waiting },
     Probe {

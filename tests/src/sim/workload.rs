@@ -153,13 +153,14 @@ impl Generator {
         if draw.one_in(30) {
             lengths.push(150_000);
         }
+        let every = Duration::from_millis([5, 1, 300, 499, 700][kinds.len() % 5]);
         let mut durabilities = Vec::new();
         for (durability, one_in) in [
             (Durability::Buffered, 1),
             (Durability::Buffered, 1),
             (Durability::Buffered, 2),
             (Durability::Sync, 2),
-            (Durability::Periodic(Duration::from_millis(5)), 4),
+            (Durability::Periodic(every), 4),
             (Durability::None, 6),
         ] {
             if draw.one_in(one_in) {

@@ -1,0 +1,164 @@
+//! Commits that are large, or become so in memory: what they may cost others, and what a memtable and a replay can hold.
+use crate::harness::builder;
+use sapwood::{Db, Emit, Env, ErrorKind, Health, IndexOptions, KeyspaceOptions};
+use sapwood_storage::ThreadClass;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Entries of one row.
+const ENTRIES: u32 = 250_000;
+/// Rows whose entries, of seven bytes and 64, come to less than 512 MiB.
+const ROWS_BELOW: u8 = 29;
+/// What a small write may take beside a large one, by the simulated clock.
+const MOST_WAIT: Duration = Duration::from_millis(45);
+
+/// Many short entries for each row.
+fn many() -> IndexOptions {
+    IndexOptions::new(|_: &[u8], _: &[u8], emit: &mut Emit<'_>| {
+        let digit = |number: u32| 2 + (number % 254) as u8;
+        for entry in 0..ENTRIES {
+            emit.key([digit(entry / (254 * 254)), digit(entry / 254), digit(entry)]);
+        }
+    })
+}
+
+pub(super) fn index_weight() {
+    let (env, fs) = Env::sim_manual(1);
+    let open = |env: &Env| -> Db {
+        let builder = Db::builder("db").memory_budget(64 << 20).advanced(|options| options.env = env.clone());
+        builder.index("default", "many", many()).open().expect("it opens")
+    };
+    let db = open(&env);
+    let keyspace = db.default_keyspace();
+    let index = keyspace.create_index("many", many()).expect("made");
+    let other = db.keyspace("other", KeyspaceOptions::default()).expect("made");
+    other.put("a", "acknowledged").expect("written");
+    let commit = |rows: u8| {
+        let mut batch = db.batch();
+        for row in 0..rows {
+            batch.put(&keyspace, [row], "value");
+        }
+        batch.commit().map(drop)
+    };
+    let error = commit(ROWS_BELOW + 8).expect_err("a memtable is not to hold so much");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+    commit(ROWS_BELOW).expect("that much is allowed");
+    fs.crash_at(0);
+    drop((index, keyspace, other, db));
+    // It was committed, so an opening holds it, and tables take it.
+    let db = open(&env.with_file_system(Arc::new(fs.kill())));
+    let other = db.keyspace("other", KeyspaceOptions::default()).expect("there");
+    assert!(other.contains("a").expect("read"));
+    db.flush().expect("flushed");
+    assert_eq!(db.default_keyspace().iter().count(), usize::from(ROWS_BELOW));
+}
+
+pub(super) fn replayed_small() {
+    const MEMTABLE: usize = 1 << 20;
+    let (env, fs) = Env::sim_manual(1);
+    let open = |env: &Env| {
+        builder("db", env)
+            .advanced(|options| options.memtable_bytes = Some(MEMTABLE))
+            .open()
+            .expect("it opens")
+    };
+    let db = open(&env);
+    db.pause_background().expect("paused");
+    let keyspace = db.default_keyspace();
+    let mut number = 0u32;
+    // Operations of ten bytes in the log. Three memtables are almost full in the end.
+    while db.stats().memtables < 3 || db.stats().memtable_bytes < (5 * MEMTABLE / 2) as u64 {
+        let mut batch = db.batch();
+        for _ in 0..500 {
+            number += 1;
+            batch.put(&keyspace, number.to_be_bytes(), "");
+        }
+        batch.commit().map(drop).expect("written");
+    }
+    fs.crash_at(0);
+    drop((keyspace, db));
+    let db = open(&env.with_file_system(Arc::new(fs.kill())));
+    let stats = db.stats();
+    let most = stats.memtable_bytes as usize / stats.memtables;
+    assert!(most < 3 * MEMTABLE / 2, "{} memtables of {most} bytes and more", stats.memtables);
+    assert_eq!(db.default_keyspace().iter().count(), number as usize);
+}
+
+/// One thread writes large values while compaction is said to be far behind, another one small ones.
+pub(super) fn price() {
+    for seed in 0..6 {
+        let (env, _fs, schedule) = Env::sim_scheduled(seed);
+        let outcome = schedule.run(move || {
+            let db = builder("db", &env)
+                .advanced(|options| {
+                    options.memtable_bytes = Some(16 << 20);
+                    options.wal_segment_bytes = 4 << 20;
+                    options.wal_mapped = false;
+                })
+                .open()
+                .expect("it opens");
+            db.pretend_debt(1.0);
+            let done = Arc::new(AtomicBool::new(false));
+            let longest = Arc::new(Mutex::new(Duration::ZERO));
+            let small = {
+                let (db, clock, done, longest) = (db.clone(), env.clone(), done.clone(), longest.clone());
+                let body = move || {
+                    while !done.load(Ordering::Acquire) {
+                        let before = clock.now();
+                        db.default_keyspace().put("small", "value").expect("written");
+                        let took = clock.now() - before;
+                        let mut longest = longest.lock().expect("no panic held it");
+                        *longest = took.max(*longest);
+                        drop(longest);
+                        clock.sleep(Duration::from_millis(1));
+                    }
+                };
+                env.spawn("small", ThreadClass::Latency, body).expect("a thread")
+            };
+            let value = vec![7; 6 << 20];
+            for _ in 0..2 {
+                db.default_keyspace().put("large", &value).expect("written");
+                env.sleep(Duration::from_millis(30));
+            }
+            done.store(true, Ordering::Release);
+            small.join().expect("written");
+            let longest = *longest.lock().expect("no panic held it");
+            assert!(longest <= MOST_WAIT, "a small write took {longest:?}");
+            db.close().expect("closed");
+        });
+        if let Err(what) = outcome {
+            panic!("schedule {seed}: {what}");
+        }
+    }
+}
+
+pub(super) fn paused() {
+    let (env, _fs) = Env::sim(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    db.pause_background().expect("paused");
+    let mut rows = 0u32;
+    let error = loop {
+        match keyspace.put(rows.to_be_bytes(), [7; 2000]) {
+            Ok(()) => rows += 1,
+            Err(error) => break error,
+        }
+        assert!(rows < 10_000, "memtables of 64 KiB take {rows} rows of 2000 bytes");
+    };
+    assert_eq!(error.kind(), ErrorKind::Paused, "{error}");
+    // A batch that fills a memtable by itself, and one with a long value.
+    let mut batch = db.batch();
+    for row in 0..40_000u32 {
+        batch.put(&keyspace, row.to_be_bytes(), "batch");
+    }
+    assert_eq!(batch.commit().map(drop).expect_err("full").kind(), ErrorKind::Paused);
+    assert_eq!(keyspace.put("long", vec![7; 2 << 20]).expect_err("full").kind(), ErrorKind::Paused);
+    assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+    db.resume_background();
+    batch.commit().map(drop).expect("a refused batch is as it was");
+    keyspace.put("long", vec![7; 2 << 20]).expect("written");
+    assert_eq!(keyspace.get(7u32.to_be_bytes()).expect("read").as_deref(), Some(&b"batch"[..]));
+    db.close().expect("closed");
+}

@@ -1,0 +1,142 @@
+//! The segments of the log: that there are not more than are needed, what happens where there are no more, and the end of
+//! the positions that they stand for.
+use crate::harness::{builder, eventually};
+use sapwood::{BackgroundStep, Db, Durability, Env, ErrorKind, Health, WriteOptions};
+use sapwood_base::FileNumber;
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, seal};
+use sapwood_base::format::manifest::{Edit, encode, encode_header};
+use sapwood_storage::fs::FileSystem;
+use sapwood_storage::sim::SimFs;
+use std::path::Path;
+
+const SEGMENT: usize = 64 << 10;
+
+fn log_files(fs: &SimFs) -> usize {
+    fs.files().iter().filter(|path| path.extension().is_some_and(|extension| extension == "wal")).count()
+}
+
+pub(super) fn spare() {
+    let (env, fs) = Env::sim_manual(1);
+    let db = builder("db", &env).open().expect("it opens");
+    let keyspace = db.default_keyspace();
+    keyspace.put("large", vec![7; 16 << 20]).expect("written");
+    assert!(log_files(&fs) > 200, "a value of 16 MiB fills segments of 64 KiB");
+    keyspace.delete("large").expect("written");
+    db.flush().expect("flushed");
+    let (files, mapped) = (log_files(&fs), db.memory().wal);
+    assert!(files < 16 && mapped < 16 * SEGMENT as u64, "{files} files, {mapped} bytes are kept");
+    // What was given up is made again where it is needed.
+    for round in 0..3 {
+        keyspace.put("large", vec![round; 4 << 20]).expect("written");
+        db.flush().expect("flushed");
+    }
+    db.close().expect("closed");
+    drop((keyspace, db));
+    assert!(log_files(&fs) < 16);
+    let db = builder("db", &env).open().expect("it opens");
+    let value = db.default_keyspace().get("large").expect("read").expect("there");
+    assert!(value.len() == 4 << 20 && value.iter().all(|byte| *byte == 2));
+}
+
+pub(super) fn full() {
+    // Threads, since that of the log is the one that meets the end first.
+    let (env, _fs) = Env::sim(1);
+    let open = || {
+        builder("db", &env)
+            .memory_budget(600 << 20)
+            .advanced(|options| {
+                options.memtable_bytes = Some(160 << 20);
+                options.wal_segment_bytes = SEGMENT;
+            })
+            .open()
+            .expect("it opens")
+    };
+    let db = open();
+    let keyspace = db.default_keyspace();
+    // 1024 segments are 64 MiB, less than a memtable.
+    for number in 0..1200u32 {
+        keyspace.put(number.to_be_bytes(), vec![7; 100_000]).expect("a flush gives segments back");
+    }
+    assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+    let error = keyspace.put("too long", vec![7; 80 << 20]).expect_err("longer than all segments");
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(error.to_string().contains("wal_segment_bytes"), "{error}");
+    // Without a flush there is no room, and with background work paused there is no flush.
+    db.pause_background().expect("paused");
+    let refused = (0..2000u32).find_map(|number| keyspace.put(number.to_be_bytes(), vec![8; 100_000]).err());
+    assert_eq!(refused.expect("the log is full at some time").kind(), ErrorKind::Paused);
+    db.resume_background();
+    eventually("writes go on", || keyspace.put("later", "").is_ok());
+    db.close().expect("closed");
+    drop((keyspace, db));
+    assert_eq!(open().default_keyspace().iter().count(), 1201);
+}
+
+/// A database whose next position is so many units before the end.
+fn database_before_the_end(fs: &SimFs, units: u64) {
+    let at = (1 << 44) - (1 << 20) - units;
+    let edits =
+        [Edit::NextFile(FileNumber(10)), Edit::NextKeyspace(0), Edit::LogStart(at), Edit::LogOpened(at)];
+    let mut record = vec![0; HEADER_BYTES];
+    record.extend(encode(&edits));
+    let payload = (record.len() - HEADER_BYTES) as u32;
+    seal(&mut record, payload, 77 + 5, 3, RecordKind::Edit, edits.len());
+    record.resize(record.len().next_multiple_of(8), 0);
+    let mut bytes = encode_header(77).to_vec();
+    bytes.extend(record);
+    fs.create_dir_all(Path::new("db")).expect("made");
+    let file = fs.create_new(Path::new("db/MANIFEST-000005")).expect("made");
+    file.write_at(0, &bytes).and_then(|()| file.sync_all()).expect("written");
+    fs.sync_directory(Path::new("db")).expect("synced");
+}
+
+pub(super) fn position_limit() {
+    let units = (SEGMENT / 8) as u64;
+    for distance in [3, units - 1, units + 100, 10 * units, 60 * units, 100 * units] {
+        let (env, fs) = Env::sim_manual(distance);
+        database_before_the_end(&fs, distance);
+        let mut expected = 0;
+        for round in 0..40u32 {
+            let open = || -> Db { builder("db", &env).open().expect("it opens") };
+            let db = open();
+            let keyspace = db.default_keyspace();
+            assert_eq!(keyspace.iter().count(), expected, "{distance} units before the end, opening {round}");
+            let end = loop {
+                match keyspace.put(format!("{round} {expected}"), [1; 100]) {
+                    Ok(()) => expected += 1,
+                    Err(error) => break error,
+                }
+                if expected > 120_000 {
+                    panic!("{distance} units are enough for {expected} rows");
+                }
+                if expected.is_multiple_of(20_000) {
+                    for step in BackgroundStep::ALL {
+                        db.background_step(step).expect("open");
+                    }
+                }
+            };
+            assert_eq!(end.kind(), ErrorKind::Unsupported, "{end}");
+            let synced = WriteOptions { durability: Some(Durability::Sync) };
+            assert!(keyspace.put_with("synced", [1; 100], &synced).is_err());
+            db.sync().expect("what there is");
+            for step in BackgroundStep::ALL {
+                db.background_step(step).expect("open");
+            }
+            assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+            if round % 3 == 1 {
+                db.flush().expect("flushed");
+                db.compact().expect("compacted");
+            }
+            if round % 5 == 4 {
+                // The log is replayed.
+                let left = fs.kill();
+                let db =
+                    builder("db", &env.with_file_system(std::sync::Arc::new(left))).open().expect("it opens");
+                assert_eq!(db.default_keyspace().iter().count(), expected);
+                db.flush().expect("flushed");
+                db.close().expect("closed");
+            }
+            db.close().expect("closed");
+        }
+    }
+}
