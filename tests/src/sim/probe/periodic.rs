@@ -91,6 +91,10 @@ impl Slow {
 }
 
 impl FileSystem for Slow {
+    fn absolute(&self, path: &Path) -> Result<PathBuf> {
+        self.0.fs.absolute(path)
+    }
+
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>> {
         let file = self.0.fs.create_new(path)?;
         if is_log(path) {
