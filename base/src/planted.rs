@@ -199,6 +199,8 @@ bugs! {
         "a range is jumped over without being watched first, so a put behind the scan's back stays in it";
     VacancyForOlder, "vacancy-for-older", "H (own)",
         "a scan of an older state jumps over a range that became vacant later";
+    VersionsWalked, "versions-walked", "H (own)",
+        "a scan steps through all versions of a key in a memtable";
     PrefixBound, "prefix-bound", "G (cursor)",
         "the upper bound of a prefix is included";
     FilterForgets, "filter-forgets", "G (filter)",

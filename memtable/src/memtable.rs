@@ -155,6 +155,12 @@ impl Memtable {
         MemtableIterator::new(Arc::clone(self), keyspace)
     }
 
+    /// A cursor over what a reader at `sequence` sees in `keyspace`: of each key the newest version up to there. However many
+    /// versions a key has, it is one step. REQUIRES: nothing with a number up to `sequence` is still to be inserted.
+    pub fn iter_at(self: &Arc<Self>, keyspace: KeyspaceId, sequence: SequenceNumber) -> MemtableIterator {
+        MemtableIterator::seen_at(Arc::clone(self), keyspace, sequence)
+    }
+
     /// Tells that the keys of `keyspace` will mostly start with `prefix`, which makes long common beginnings cheap.
     /// Has an effect only before the keyspace's first insert.
     ///

@@ -46,13 +46,19 @@ mod order;
 mod prefix;
 mod reorder;
 mod shortcuts;
+#[cfg(not(sapwood_loom))]
+mod stations;
 
 use appended::Appended;
 #[cfg(not(sapwood_loom))]
 pub use bulk::Staged;
+use cursor::{Nearby, nearby};
+use leaf::RecordOffset;
 use node::{Nodes, Record};
 use order::{Linked, Order};
 pub use prefix::PrefixBase;
+#[cfg(not(sapwood_loom))]
+use stations::Stations;
 use std::sync::OnceLock;
 
 /// How often a list can come into another order.
@@ -76,6 +82,8 @@ pub struct Skiplist {
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
     appended: Appended,
+    #[cfg(not(sapwood_loom))]
+    stations: Stations,
 }
 
 impl Skiplist {
@@ -93,6 +101,8 @@ impl Skiplist {
             learns_at: hint::AtomicU64::new(reorder::LEARNS_FROM),
             totals: Padded(hint::AtomicU64::new(0)),
             appended: Appended::default(),
+            #[cfg(not(sapwood_loom))]
+            stations: Stations::default(),
         })
     }
 
@@ -154,12 +164,24 @@ impl Skiplist {
 
     #[inline]
     fn get_settled<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
-        let mut record = nodes.record(self.order().newest(nodes, key)?);
-        while record.sequence() > sequence {
-            // Acquire pairs with the release store in `chain`: the older record is complete.
-            record = nodes.record(record.older().load(Ordering::Acquire)?);
+        let newest = self.order().newest(nodes, key)?;
+        let record = nodes.record(newest);
+        if record.sequence() <= sequence {
+            return Some(record);
         }
-        Some(record)
+        Some(nodes.record(self.seen(nodes, newest, sequence)?))
+    }
+
+    /// The newest version, of those from `newest` on, that a reader at `sequence` sees.
+    fn seen(&self, nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumber) -> Option<RecordOffset> {
+        match nearby(nodes, newest, sequence) {
+            Nearby::Seen(offset) => Some(offset),
+            Nearby::None => None,
+            #[cfg(not(sapwood_loom))]
+            Nearby::Far(offset) => self.stations.search(nodes, offset, sequence).0,
+            #[cfg(sapwood_loom)]
+            Nearby::Far(_) => unreachable!("models have few versions"),
+        }
     }
 
     /// The number of entries, all versions counted.
@@ -199,7 +221,14 @@ impl Skiplist {
         let mut spin = Spin::default();
         loop {
             match self.order().link(nodes, key, record, seed)? {
-                Linked::Here => return Ok(()),
+                Linked::Here => {
+                    // Relaxed: whether it has an older version, in a chain that is worth it.
+                    #[cfg(not(sapwood_loom))]
+                    if Stations::is_one(seed) && record.older().load(Ordering::Relaxed).is_some() {
+                        self.stations.add(nodes, record.offset());
+                    }
+                    return Ok(());
+                }
                 Linked::WithNewLeaf => break,
                 // The next order is being made, or was just then.
                 Linked::Nowhere => spin.wait(),

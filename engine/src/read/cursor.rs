@@ -183,7 +183,7 @@ impl Overlay {
         sequence: SequenceNumber,
         range: &KeyRange,
     ) -> Option<Overlay> {
-        let sources = sources(view, keyspace, ReadOptions::default(), range);
+        let sources = sources(view, keyspace, sequence, ReadOptions::default(), range);
         (!sources.is_empty()).then(|| Overlay {
             merged: MergingIterator::new(sources),
             range: range.clone(),
@@ -226,11 +226,21 @@ impl Overlay {
 }
 
 /// The memtables and runs of a keyspace that hold anything, newest first, for a reader that stays within `range`.
-fn sources(view: &SuperVersion, keyspace: KeyspaceId, options: ReadOptions, range: &KeyRange) -> Vec<Source> {
+fn sources(
+    view: &SuperVersion,
+    keyspace: KeyspaceId,
+    sequence: SequenceNumber,
+    options: ReadOptions,
+    range: &KeyRange,
+) -> Vec<Source> {
     let mut sources = Vec::new();
     for generation in &view.generations {
         if generation.memtable.entries_of(keyspace) > 0 {
-            sources.push(Source::Memtable(generation.memtable.iter(keyspace)));
+            let memtable = &generation.memtable;
+            sources.push(Source::Memtable(match planted::is(Bug::VersionsWalked) {
+                false => memtable.iter_at(keyspace, sequence),
+                true => memtable.iter(keyspace),
+            }));
         }
     }
     if let Some(keyspace) = view.keyspace(keyspace) {
@@ -297,7 +307,7 @@ impl Cursor {
         range: KeyRange,
         base: Option<(TreeCursor, SequenceNumber)>,
     ) -> Cursor {
-        let mut sources = sources(&view, keyspace, options, &range);
+        let mut sources = sources(&view, keyspace, sequence, options, &range);
         sources.extend(base.map(|(cursor, sequence)| Source::Tree(TreeSource { cursor, sequence })));
         Cursor {
             merged: MergingIterator::new(sources),

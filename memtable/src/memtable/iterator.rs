@@ -21,6 +21,15 @@ impl MemtableIterator {
         MemtableIterator { cursor: Cursor::default(), keyspace, memtable }
     }
 
+    /// The same, but of each key it meets the newest version that a reader at `sequence` sees, and no other.
+    pub(super) fn seen_at(
+        memtable: Arc<Memtable>,
+        keyspace: KeyspaceId,
+        sequence: SequenceNumber,
+    ) -> MemtableIterator {
+        MemtableIterator { cursor: Cursor::seen_at(sequence), keyspace, memtable }
+    }
+
     /// Runs `position` in the keyspace's list, which may have come into being since the last call, once it is in order.
     fn position(
         &mut self,

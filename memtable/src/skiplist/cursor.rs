@@ -9,6 +9,7 @@ use crate::skiplist::node::{Leaf, Nodes, Record};
 use crate::skiplist::order::Order;
 use crate::skiplist::{Skiplist, leaf::LeafBody};
 use crate::sync::{Ordering, Spin};
+use sapwood_base::SequenceNumber;
 
 /// Records are asked for this many slots ahead: about as many misses as a core keeps in flight.
 const LOOKAHEAD: usize = 8;
@@ -23,6 +24,8 @@ pub struct Cursor {
     current: Option<RecordOffset>,
     /// Versions newer than `current`, newest first, when the chain was walked to go back. Empty: not known.
     newer: Vec<RecordOffset>,
+    /// If set, only the newest version that a reader at this number sees is met of each key.
+    seen_at: Option<SequenceNumber>,
 }
 
 /// What to look for when a leaf is copied.
@@ -48,11 +51,18 @@ impl Default for Cursor {
             next: None,
             current: None,
             newer: Vec::new(),
+            seen_at: None,
         }
     }
 }
 
 impl Cursor {
+    /// A cursor that meets one version of each key, the newest that a reader at `sequence` sees, and no key of which that
+    /// sees nothing. However many versions a key has, it is one step.
+    pub fn seen_at(sequence: SequenceNumber) -> Cursor {
+        Cursor { seen_at: Some(sequence), ..Cursor::default() }
+    }
+
     /// The record under the cursor.
     #[inline]
     pub fn record(&self) -> Option<RecordOffset> {
@@ -69,13 +79,13 @@ impl Cursor {
     #[inline]
     pub fn has_older(&self, nodes: &Nodes) -> bool {
         // Acquire, as in `next_within_leaf`.
-        self.entry(nodes).older().load(Ordering::Acquire).is_some()
+        self.seen_at.is_none() && self.entry(nodes).older().load(Ordering::Acquire).is_some()
     }
 
     /// Whether a newer version of the key comes before. REQUIRES: there is an entry.
     #[inline]
     pub fn has_newer(&self) -> bool {
-        self.slots[self.index] != self.current
+        self.seen_at.is_none() && self.slots[self.index] != self.current
     }
 
     /// Stands nowhere.
@@ -127,6 +137,9 @@ impl Cursor {
     #[inline]
     pub fn next_within_leaf(&mut self, nodes: &Nodes) -> bool {
         let Some(current) = self.current else { return false };
+        if let Some(sequence) = self.seen_at {
+            return self.next_seen_within_leaf(nodes, sequence);
+        }
         // Acquire pairs with the release store of whoever chained the older version.
         if let Some(older) = nodes.record(current).older().load(Ordering::Acquire) {
             self.newer.clear();
@@ -143,6 +156,26 @@ impl Cursor {
         false
     }
 
+    #[inline]
+    fn next_seen_within_leaf(&mut self, nodes: &Nodes, sequence: SequenceNumber) -> bool {
+        loop {
+            self.index += 1;
+            self.prefetch_ahead(nodes);
+            if self.index >= self.len {
+                return false;
+            }
+            match self.slots[self.index].map_or(Nearby::None, |newest| nearby(nodes, newest, sequence)) {
+                Nearby::Seen(record) => {
+                    self.current = Some(record);
+                    return true;
+                }
+                Nearby::None => {}
+                // Left to `settle_forward`, which has the list.
+                Nearby::Far(_) => return false,
+            }
+        }
+    }
+
     /// Moves to the first entry of the next leaf. REQUIRES: `next_within_leaf` returned `false`.
     pub fn next_leaf(&mut self, list: &Skiplist, nodes: &Nodes) {
         self.settle_forward(list, nodes);
@@ -152,6 +185,9 @@ impl Cursor {
     #[inline]
     pub fn prev_within_leaf(&mut self, nodes: &Nodes) -> bool {
         let Some(current) = self.current else { return false };
+        if let Some(sequence) = self.seen_at {
+            return self.prev_seen_within_leaf(nodes, sequence);
+        }
         let newest = self.slots[self.index];
         if newest == Some(current) {
             if self.index == 0 {
@@ -165,6 +201,28 @@ impl Cursor {
         }
         self.current = self.newer.pop();
         true
+    }
+
+    #[inline]
+    fn prev_seen_within_leaf(&mut self, nodes: &Nodes, sequence: SequenceNumber) -> bool {
+        while self.index > 0 {
+            let slot = self.index - 1;
+            match self.slots[slot].map_or(Nearby::None, |newest| nearby(nodes, newest, sequence)) {
+                Nearby::Seen(record) => {
+                    (self.index, self.current) = (slot, Some(record));
+                    if let Some(ahead) = slot.checked_sub(LOOKAHEAD)
+                        && let Some(record) = self.slots[ahead]
+                    {
+                        nodes.prefetch_record(record);
+                    }
+                    return true;
+                }
+                Nearby::None => self.index = slot,
+                // Left to `settle_backward`, which has the list.
+                Nearby::Far(_) => return false,
+            }
+        }
+        false
     }
 
     /// Moves to the last entry of the previous leaf. REQUIRES: `prev_within_leaf` returned `false`.
@@ -191,11 +249,22 @@ impl Cursor {
     /// Goes to the newest version in slot `index`, in the next leaf if need be.
     fn settle_forward(&mut self, list: &Skiplist, nodes: &Nodes) {
         self.newer.clear();
-        while self.index >= self.len {
-            let Some(next) = self.next else { return self.clear() };
-            // The leaf may be one of an order that has been replaced since. It has all that was there when the cursor was
-            // positioned, and so have those to its right.
-            self.copy(list.order(), nodes, nodes.leaf(next), Target::Leaf);
+        loop {
+            while self.index >= self.len {
+                let Some(next) = self.next else { return self.clear() };
+                // The leaf may be one of an order that has been replaced since. It has all that was there when the cursor
+                // was positioned, and so have those to its right.
+                self.copy(list.order(), nodes, nodes.leaf(next), Target::Leaf);
+            }
+            let newest = self.slots[self.index];
+            self.current = match self.seen_at {
+                None => newest,
+                Some(sequence) => newest.and_then(|newest| list.seen(nodes, newest, sequence)),
+            };
+            if self.current.is_some() || self.seen_at.is_none() {
+                break;
+            }
+            self.index += 1;
         }
         for record in self.slots[self.index..self.len.min(self.index + LOOKAHEAD)].iter().flatten() {
             nodes.prefetch_record(*record);
@@ -203,15 +272,22 @@ impl Cursor {
         if let Some(next) = self.next {
             nodes.prefetch_leaf(next);
         }
-        self.current = self.slots[self.index];
     }
 
     /// Goes to the oldest version in the slot before `index`, in the previous leaf if need be.
     fn settle_backward(&mut self, list: &Skiplist, nodes: &Nodes) {
-        while self.index == 0 {
-            let low = self.leaf.and_then(|leaf| nodes.leaf(leaf).low_record());
-            let Some(low) = low else { return self.clear() };
-            self.copy_before(list, nodes, nodes.record(low).key());
+        loop {
+            while self.index == 0 {
+                let low = self.leaf.and_then(|leaf| nodes.leaf(leaf).low_record());
+                let Some(low) = low else { return self.clear() };
+                self.copy_before(list, nodes, nodes.record(low).key());
+            }
+            let Some(sequence) = self.seen_at else { break };
+            self.index -= 1;
+            self.current = self.slots[self.index].and_then(|newest| list.seen(nodes, newest, sequence));
+            if self.current.is_some() {
+                return;
+            }
         }
         for record in self.slots[self.index.saturating_sub(LOOKAHEAD)..self.index].iter().flatten() {
             nodes.prefetch_record(*record);
@@ -298,4 +374,34 @@ impl Cursor {
             *copy = leaf.record(slot);
         }
     }
+}
+
+/// Where the version is that a reader sees.
+pub(super) enum Nearby {
+    Seen(RecordOffset),
+    /// It sees none.
+    None,
+    /// Behind this one, which it does not see, and some others.
+    Far(RecordOffset),
+}
+
+/// Versions that are looked at one by one.
+const NEARBY: usize = 16;
+
+/// The newest version from `newest` on that a reader at `sequence` sees, if it is among the first.
+#[inline]
+pub(super) fn nearby(nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumber) -> Nearby {
+    let mut offset = newest;
+    for _ in 0..NEARBY {
+        let record = nodes.record(offset);
+        if record.sequence() <= sequence {
+            return Nearby::Seen(offset);
+        }
+        // Acquire pairs with the release store of whoever chained the older version.
+        match record.older().load(Ordering::Acquire) {
+            Some(older) => offset = older,
+            None => return Nearby::None,
+        }
+    }
+    Nearby::Far(offset)
 }

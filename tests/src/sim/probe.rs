@@ -262,6 +262,11 @@ pub const PROBES: &[Probe] = &[
         run: scans::vacancies_are_exact,
     },
     Probe {
+        name: "hot-key",
+        asks: "is a key with very many versions one step for a scan?",
+        run: scans::a_hot_key_is_one_step,
+    },
+    Probe {
         name: "iterator-state",
         asks: "does an iterator see what there was when it was made?",
         run: scans::iterators_fix_their_state,

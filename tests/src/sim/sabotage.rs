@@ -129,6 +129,7 @@ fn detector(bug: Bug) -> Detector {
         FirstKeyspaceFirst => Probe("fair-compactions"),
         PrefixBound => Probe("prefix"),
         BoundsNotHandedOn => Probe("scan-bounds"),
+        VersionsWalked => Probe("hot-key"),
         VacancyNotCut | VacancyAtOnce | VacancyForOlder => Probe("vacancies"),
         IterSeesLater => Probe("iterator-state"),
         ErrorSwallowed => Probe("flush-error"),

@@ -461,3 +461,41 @@ fn walk(
         want.into_iter().map(|(key, value)| (key.clone().into_bytes(), value.clone().into_bytes())).collect();
     assert_eq!(got, want, "a cursor, forward {forward}");
 }
+
+/// A key that was written very often does not make scans of its neighbours slow, in whatever state.
+pub(super) fn a_hot_key_is_one_step() {
+    let (env, _) = Env::sim(1);
+    let db = builder("/db", &env).memory_budget(64 << 20).open().unwrap();
+    let keyspace = db.default_keyspace();
+    keyspace.put("a", "1").unwrap();
+    keyspace.put("z", "1").unwrap();
+    let before = db.snapshot();
+    let mut middle = None;
+    for version in 0..5000u32 {
+        keyspace.put("hot", version.to_le_bytes()).unwrap();
+        if version == 1000 {
+            middle = Some(db.snapshot());
+        }
+    }
+    let middle = middle.unwrap();
+    for (snapshot, rows) in [(&before, 2), (&middle, 3), (&db.snapshot(), 3)] {
+        for iter in [keyspace.iter(), keyspace.iter().rev(), keyspace.prefix("h"), keyspace.prefix("i").rev()]
+        {
+            let explain = iter.at(snapshot).explain().unwrap();
+            assert!(explain.entries <= rows && explain.passed_versions <= FEW, "{explain}");
+        }
+        assert_eq!(keyspace.iter().at(snapshot).count() as u64, rows);
+        assert_eq!(keyspace.iter().at(snapshot).rev().count() as u64, rows);
+    }
+    assert_eq!(keyspace.get_at("hot", &before).unwrap(), None);
+    assert_eq!(&keyspace.get_at("hot", &middle).unwrap().unwrap()[..], 1000u32.to_le_bytes());
+    // The same key, put and taken from the end again and again.
+    let mut passed = 0;
+    for round in 0..2000u32 {
+        keyspace.put("zz", round.to_le_bytes()).unwrap();
+        passed += keyspace.iter().rev().limit(1).explain().unwrap().passed_versions;
+        assert_eq!(keyspace.iter().next_back().unwrap().unwrap().key(), b"zz");
+        keyspace.delete("zz").unwrap();
+    }
+    assert!(passed <= 2000 * FEW, "{passed}");
+}

@@ -1,0 +1,150 @@
+//! Stations: places in the chains of keys with very many versions, so that a reader of an old state need not pass over
+//! all that was written since.
+//!
+//! One version in some dozens is a station, by a number that is as good as random, once its key has some already. Who
+//! looks for a version far down the chain begins at the last station before it. A station says nothing that the chain does
+//! not say, so it does not matter which ones there are: nothing is removed from a chain, and its order never changes.
+use super::leaf::RecordOffset;
+use super::node::Nodes;
+use crate::sync::Ordering;
+use parking_lot::Mutex;
+use sapwood_base::SequenceNumber;
+use sapwood_base::key::key_hash;
+use std::collections::HashMap;
+
+/// One version in so many is a station.
+const EVERY: usize = 64;
+
+/// The stations of a list, by the hash of their key; those of one hash by sequence number.
+#[derive(Default)]
+pub(super) struct Stations {
+    of_key: Mutex<HashMap<u64, Vec<(SequenceNumber, RecordOffset)>>>,
+}
+
+impl Stations {
+    /// Whether a version with this random number is one.
+    #[inline]
+    pub(super) fn is_one(seed: u64) -> bool {
+        (seed >> 40).is_multiple_of(EVERY as u64)
+    }
+
+    /// Makes a version a station.
+    #[cold]
+    pub(super) fn add(&self, nodes: &Nodes, offset: RecordOffset) {
+        let record = nodes.record(offset);
+        let hash = key_hash(record.key());
+        insert(self.of_key.lock().entry(hash).or_default(), record.sequence(), offset);
+    }
+
+    /// The newest version behind `offset`, which a reader at `sequence` does not see, that it does see; and how many were
+    /// looked at.
+    #[cold]
+    pub(super) fn search(
+        &self,
+        nodes: &Nodes,
+        mut offset: RecordOffset,
+        sequence: SequenceNumber,
+    ) -> (Option<RecordOffset>, usize) {
+        let key = nodes.record(offset).key();
+        let hash = key_hash(key);
+        if let Some(stations) = self.of_key.lock().get(&hash) {
+            let at = stations.partition_point(|(number, _)| *number <= sequence);
+            // Of two keys with one hash, the other one's stations are no use.
+            if let Some((number, station)) = stations.get(at)
+                && *number < nodes.record(offset).sequence()
+                && nodes.record(*station).key() == key
+            {
+                offset = *station;
+            }
+        }
+        let mut steps = 0;
+        // A chain that was made in another way, by a recovery, has none at first.
+        let mut missing = Vec::new();
+        loop {
+            let record = nodes.record(offset);
+            if record.sequence() <= sequence {
+                break;
+            }
+            steps += 1;
+            if steps % (4 * EVERY) == 0 {
+                missing.push((record.sequence(), offset));
+            }
+            // Acquire pairs with the release store of whoever chained the older version.
+            match record.older().load(Ordering::Acquire) {
+                Some(older) => offset = older,
+                None => break,
+            }
+        }
+        if !missing.is_empty() {
+            let mut of_key = self.of_key.lock();
+            let stations = of_key.entry(hash).or_default();
+            missing.into_iter().for_each(|(number, offset)| insert(stations, number, offset));
+        }
+        let found = Some(offset).filter(|offset| nodes.record(*offset).sequence() <= sequence);
+        (found, steps)
+    }
+}
+
+fn insert(stations: &mut Vec<(SequenceNumber, RecordOffset)>, number: SequenceNumber, offset: RecordOffset) {
+    let at = stations.partition_point(|(other, _)| *other < number);
+    stations.insert(at, (number, offset));
+}
+
+#[cfg(all(test, not(sapwood_loom)))]
+mod tests {
+    use crate::arena::ArenaPool;
+    use crate::memtable::MemtableOptions;
+    use crate::skiplist::cursor::Cursor;
+    use crate::skiplist::{PrefixBase, Skiplist};
+    use sapwood_base::{SequenceNumber, ValueKind};
+
+    #[test]
+    fn an_old_version_is_found_without_passing_over_all_that_came_later() {
+        const VERSIONS: u64 = 60_000;
+        let arena = ArenaPool::new(MemtableOptions { size_bytes: 16 << 20 }).take().unwrap();
+        let list = Skiplist::new(&arena, PrefixBase::default()).unwrap();
+        let put = |key: &[u8], sequence: u64, seed: u64| {
+            list.insert(&arena, key, SequenceNumber(sequence), ValueKind::Put, b"v", seed).unwrap();
+        };
+        let mut random = fastrand::Rng::with_seed(5);
+        put(b"a", 1, 1);
+        put(b"z", 2, 1);
+        for version in 0..VERSIONS {
+            put(b"hot", 10 + version * 2, random.u64(..));
+        }
+        for _ in 0..2000 {
+            let sequence = SequenceNumber(random.u64(5..VERSIONS * 2));
+            let newest = list.order().newest(&arena, b"hot").unwrap();
+            let (found, steps) = list.stations.search(&arena, newest, sequence);
+            let expected = (sequence.0 >= 10).then(|| (sequence.0 - 10) / 2 * 2 + 10);
+            let record = list.get(&arena, b"hot", sequence);
+            assert_eq!(record.map(|record| record.sequence().0), expected);
+            assert_eq!(record.map(|record| record.offset()), found);
+            assert!(steps < 2000, "{steps} versions looked at");
+
+            // A scan meets it as one entry.
+            let mut cursor = Cursor::seen_at(sequence);
+            let mut forward = Vec::new();
+            cursor.seek_to_first(&list, &arena);
+            while cursor.record().is_some() {
+                forward.push((cursor.entry(&arena).key(), cursor.entry(&arena).sequence().0));
+                if !cursor.next_within_leaf(&arena) {
+                    cursor.next_leaf(&list, &arena);
+                }
+            }
+            let mut want = vec![(&b"a"[..], 1), (b"z", 2)];
+            want.splice(1..1, expected.map(|sequence| (&b"hot"[..], sequence)));
+            assert_eq!(forward, want);
+            let mut backward = Vec::new();
+            cursor.seek_to_last(&list, &arena);
+            while cursor.record().is_some() {
+                backward.push((cursor.entry(&arena).key(), cursor.entry(&arena).sequence().0));
+                if !cursor.prev_within_leaf(&arena) {
+                    cursor.prev_leaf(&list, &arena);
+                }
+            }
+            backward.reverse();
+            assert_eq!(backward, want);
+        }
+    }
+}
