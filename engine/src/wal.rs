@@ -717,8 +717,9 @@ impl Wal {
         self.synced.notify_all();
     }
 
-    /// Waits for a sync and for a provisioning under way. None begins afterwards. REQUIRES: the log is sealed.
-    pub(crate) fn end_syncs(&self) {
+    /// Waits for a sync and for a provisioning under way, none of which begins afterwards, and closes all segments.
+    /// REQUIRES: the log is sealed.
+    pub(crate) fn close(&self) {
         let mut state = self.sync.lock();
         state.ended = true;
         while state.leader {
@@ -726,7 +727,22 @@ impl Wal {
         }
         drop(state);
         self.synced.notify_all();
-        drop(self.provisioning.lock());
+        let _provisioning = self.provisioning.lock();
+        let mut pool = self.pool.lock();
+        for segment in &self.segments[..pool.physical] {
+            // Acquire: pairs with the Release in `open_segment`.
+            let segment = segment.swap(std::ptr::null_mut(), Ordering::Acquire);
+            if !segment.is_null() {
+                // SAFETY: `open_segment` made it by `Box::into_raw`, and the swap alone has taken it out. The seal has
+                // waited for every writer that had a place in it, and no reservation or sync comes after.
+                drop(unsafe { Box::from_raw(segment) });
+            }
+        }
+        pool.vacant = (0..pool.physical).collect();
+        pool.used.clear();
+        pool.spare.clear();
+        drop(pool);
+        self.unsynced.lock().clear();
     }
 
     /// Tells the next opening that bytes which it can read may not be on the disk. The note need not survive more than

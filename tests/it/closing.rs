@@ -357,7 +357,7 @@ fn an_opening_that_fails_halfway_leaves_nothing_running() {
 #[test]
 fn what_a_database_held_is_gone_after_its_close_though_handles_live() {
     within(LIMIT, "a close with handles", || {
-        let (env, _) = Env::sim(1);
+        let (env, fs) = Env::sim(1);
         let db = builder("/db", &env).open().unwrap();
         let index = db.default_keyspace().create_index("i", options()).unwrap();
         rows(&db, 3000, 1);
@@ -367,6 +367,10 @@ fn what_a_database_held_is_gone_after_its_close_though_handles_live() {
         let (batch, snapshot) = (db.batch(), db.snapshot());
         db.close().unwrap();
         assert_eq!(db.stats().memtable_bytes, 0, "memtables stay");
+        assert_eq!(fs.open_handles(), 0, "files stay open");
+        let memory = db.memory();
+        assert_eq!(memory.wal, 0, "segments stay mapped");
+        assert!(memory.cache < 4096, "{} bytes of blocks stay", memory.cache);
         drop((batch, snapshot, index));
     });
 }

@@ -585,7 +585,7 @@ impl Core {
                 // Commits that came between the flush and the seal, some of which may wait for a sync.
                 let _ = self.wait_durable(self.wal.published());
             }
-            self.wal.end_syncs();
+            self.wal.close();
             if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
                 // With nothing left in memtables, the next opening need not look at the log at all. This only saves
                 // time; without it the log is read.
@@ -597,6 +597,9 @@ impl Core {
         // Memtables and tables go with the last view, unless a cursor or a read under way holds an older one.
         drop(self.change_view(|_| SuperVersion::closed()));
         self.view.release_retired(RELEASE_TURNS);
+        // Handles may live for long; what they lead to is an error by now and needs no memory.
+        self.arenas.trim(0);
+        self.context.cache.set_capacity_bytes(0);
         // Tables that the last versions let go are removed now rather than at the next opening.
         background::sweep_step(self);
         self.lock.lock().take();
