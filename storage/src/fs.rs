@@ -179,8 +179,7 @@ pub trait FileSystem: Send + Sync {
 /// Whether an error of opening or reading means that the name stands for no plain file: there is none, or it is a
 /// directory, a symbolic link, a pipe or a device.
 pub fn is_no_file(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    source.is_some_and(|source| {
+    error.io_error().is_some_and(|source| {
         use std::io::ErrorKind::{IsADirectory, NotFound, NotSeekable};
         matches!(source.kind(), IsADirectory | NotFound | NotSeekable) || os::means_no_file(source)
     })

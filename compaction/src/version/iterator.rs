@@ -36,51 +36,65 @@ impl ReadTable for Scanned {
     }
 }
 
+/// No table is the current one. A run has fewer tables.
+const NOWHERE: u32 = u32::MAX;
+
 /// An iterator over a run.
 pub struct RunIterator<R: ReadTable> {
     run: Arc<Run>,
     read: R,
-    at: usize,
-    table: Option<R::Iterator>,
+    /// The number of the current table, [`NOWHERE`] if there is none.
+    at: u32,
     /// Whether the current table has a lower bound.
     has_lower: bool,
-    /// Tables outside of it are not opened. Entries outside of it may be met all the same.
-    range: KeyRange,
+    table: Option<R::Iterator>,
+    /// Tables outside of it are not opened. Entries outside of it may be met all the same. Apart, as few readers have one:
+    /// a cursor allocates its sources four at a time, and what is above a kibibyte the allocator does not keep at hand.
+    range: Option<Box<KeyRange>>,
 }
 
 impl<R: ReadTable> RunIterator<R> {
     /// An iterator over `run`, not positioned.
     pub fn new(run: Arc<Run>, read: R) -> RunIterator<R> {
-        RunIterator { run, read, at: usize::MAX, table: None, has_lower: false, range: KeyRange::default() }
+        RunIterator { run, read, at: NOWHERE, table: None, has_lower: false, range: None }
     }
 
     /// The same for a reader that looks at no key outside of `range`.
     pub fn within(mut self, range: &KeyRange) -> RunIterator<R> {
-        self.range = range.clone();
+        let is_bounded = range.lower.is_some() || range.upper.is_some();
+        self.range = is_bounded.then(|| Box::new(range.clone()));
         self
+    }
+
+    /// The number of the current table.
+    #[inline]
+    fn place(&self) -> usize {
+        self.at as usize
     }
 
     /// Makes table `at` the current one; whether there is such a table, with keys that may be looked at.
     fn open(&mut self, at: usize) -> Result<bool> {
-        let is_wanted =
-            |table: &RunTable| !self.range.is_above(table.first()) && !self.range.is_below(table.last());
+        let is_wanted = |table: &RunTable| match &self.range {
+            Some(range) => !range.is_above(table.first()) && !range.is_below(table.last()),
+            None => true,
+        };
         if !self.run.tables.get(at).is_some_and(is_wanted) {
             self.table = None;
-            self.at = usize::MAX;
+            self.at = NOWHERE;
             return Ok(false);
         }
-        if self.at != at || self.table.is_none() {
+        if self.place() != at || self.table.is_none() {
             self.table = None;
             let table = self.run.tables[at].handle.table()?;
             self.table = Some(self.read.iterate(table));
-            self.at = at;
+            self.at = at as u32;
             self.has_lower = self.run.tables[at].record.lower.is_some();
         }
         Ok(true)
     }
 
     fn lower(&self) -> Option<&[u8]> {
-        self.run.tables[self.at].record.lower.as_deref()
+        self.run.tables[self.place()].record.lower.as_deref()
     }
 
     fn enter_at_first(&mut self, at: usize) -> Result<bool> {
@@ -100,7 +114,7 @@ impl<R: ReadTable> RunIterator<R> {
             if table.valid() {
                 return Ok(());
             }
-            if !self.enter_at_first(self.at + 1)? {
+            if !self.enter_at_first(self.place() + 1)? {
                 return Ok(());
             }
         }
@@ -116,7 +130,7 @@ impl<R: ReadTable> RunIterator<R> {
                 self.table = None;
                 return Ok(());
             }
-            if self.open(self.at - 1)? {
+            if self.open(self.place() - 1)? {
                 self.table.as_mut().expect("open").seek_to_last()?;
             }
         }

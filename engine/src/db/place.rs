@@ -422,6 +422,5 @@ fn is_permission_denied(error: &Error) -> bool {
 }
 
 fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
-    let source = std::error::Error::source(error)?.downcast_ref::<std::io::Error>()?;
-    Some(source.kind())
+    Some(error.io_error()?.kind())
 }

@@ -38,11 +38,10 @@ fn errors_have_their_codes_and_kinds() {
         };
         assert_eq!(error.kind(), kind, "{fault}");
         assert_eq!(error.file(), Some(&*path("a")), "{fault}");
-        assert!(std::error::Error::source(&error).is_some());
+        assert!(error.io_error().is_some());
         #[cfg(unix)]
         {
-            let source =
-                std::error::Error::source(&error).and_then(|error| error.downcast_ref::<std::io::Error>());
+            let source = error.io_error();
             assert_eq!(source.unwrap().raw_os_error().is_some(), fault != Fault::Io, "{fault}");
         }
     }
