@@ -598,8 +598,8 @@ impl Core {
         drop(self.change_view(|_| SuperVersion::closed()));
         self.view.release_retired(RELEASE_TURNS);
         // Handles may live for long; what they lead to is an error by now and needs no memory.
+        // (Blocks go with the last handle: evicted before, they would wait for readers of other databases.)
         self.arenas.trim(0);
-        self.context.cache.set_capacity_bytes(0);
         // Tables that the last versions let go are removed now rather than at the next opening.
         background::sweep_step(self);
         self.lock.lock().take();
