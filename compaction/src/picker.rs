@@ -51,7 +51,7 @@ pub struct Compaction {
 /// The most urgent work on a keyspace, or `None` if its shape is right.
 ///
 /// 1. What the style asks for because runs or levels are full.
-/// 2. When idle, what is worth its cost: see [`worth`].
+/// 2. When idle, what is worth its cost: see `picker/worth.rs`.
 /// 3. What hides half of the last level.
 /// 4. Tables of the last level that hold much for snapshots that have gone.
 pub fn pick(
