@@ -171,7 +171,7 @@ impl Error {
     }
 }
 
-/// What to do about an error that says that a resource other than room on a device is used up; `None` for others.
+/// The advice for an error of a resource that is used up, other than room on a device; `None` for other errors.
 fn scarce_resource(error: &io::Error) -> Option<&'static str> {
     const FILES: &str =
         " (no file descriptor is left: raise the limit, RLIMIT_NOFILE, or lower max_open_files)";

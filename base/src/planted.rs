@@ -224,7 +224,7 @@ bugs! {
     ReplayByLogBytes, "replay-by-log-bytes", "H70 (ours)",
         "an opening fills memtables by bytes of the log, of which small entries need several times as much in memory";
     StallClockUnbounded, "stall-clock-unbounded", "H70 (ours)",
-        "the price of a large record is paid by whoever writes next, and a price that is outdated as well";
+        "the next writer pays the price of a large record, and one that is outdated as well";
     SpareSegmentsStay, "spare-segments-stay", "H70 (ours)",
         "segments that the log once needed stay mapped and on the disk until the database is closed";
     FullLogIsFinal, "full-log-is-final", "H67 (ours)",
@@ -266,7 +266,7 @@ bugs! {
     ViewOutlivesClose, "view-outlives-close", "H (measured beside us)",
         "views that were replaced keep memtables and tables of a closed database while another one is being read";
     DrainedForNothing, "drained-for-nothing", "H (measured beside us)",
-        "while a reader stays, each miss of another size empties one more part of the cache that nobody can use";
+        "while a reader stays, each miss of another size empties one more part of the cache to no use";
     FilesStayOpen, "files-stay-open", "H (LevelDB #181)",
         "every table that was read stays open, and a call that finds no descriptor fails";
     AnotherFileOpened, "another-file-opened", "F (our own files on demand)",

@@ -51,7 +51,7 @@ impl WriteMode {
 pub struct Engine {
     db: Db,
     keyspaces: Vec<Keyspace>,
-    /// What each thread of a benchmark has written, dead ones too.
+    /// Bytes that each thread of a benchmark has written, ended ones too.
     written: Mutex<Vec<Arc<Written>>>,
     /// The figures at the last `resetstats`.
     baseline: Mutex<Figures>,

@@ -102,12 +102,10 @@ struct State {
     starts_sync_thread: bool,
 }
 
-impl State {
-    /// A piece of work of this thread has ended.
-    fn end(&mut self, thread: ThreadId) {
-        let place = self.workers.iter().position(|worker| *worker == thread);
-        self.workers.swap_remove(place.expect("what ends has begun"));
-    }
+/// Takes one piece of work of a thread off a list.
+fn remove_one(threads: &mut Vec<ThreadId>, thread: ThreadId) {
+    let place = threads.iter().position(|other| *other == thread);
+    threads.swap_remove(place.expect("what ends has begun"));
 }
 
 /// A kind of background work.
@@ -379,8 +377,9 @@ impl Background {
         if needs_work && state.paused > 0 {
             return Err(paused());
         }
-        state.callers.push(std::thread::current().id());
-        Ok(Call { background: self })
+        let thread = std::thread::current().id();
+        state.callers.push(thread);
+        Ok(Call { background: self, thread })
     }
 
     /// Refuses what would wait for its own caller: a call from code of the user that the database runs, such as the
@@ -491,7 +490,7 @@ impl Background {
 
     /// The end of what [`Background::begin`] began on this thread.
     pub(crate) fn end(&self) {
-        self.state.lock().end(std::thread::current().id());
+        remove_one(&mut self.state.lock().workers, std::thread::current().id());
         self.changed.notify_all();
     }
 
@@ -574,18 +573,13 @@ impl Background {
 /// A call that is under way, see [`Background::enter`].
 pub(crate) struct Call<'a> {
     background: &'a Background,
+    /// The one that began it, whichever ends it.
+    thread: ThreadId,
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let this = std::thread::current().id();
-        {
-            let mut state = self.background.state.lock();
-            let place = state.callers.iter().rposition(|caller| *caller == this);
-            // A handle may have gone to another thread meanwhile; the number counts then.
-            let place = place.unwrap_or(0);
-            state.callers.swap_remove(place);
-        }
+        remove_one(&mut self.background.state.lock().callers, self.thread);
         self.background.changed.notify_all();
     }
 }
@@ -759,10 +753,12 @@ pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     }
     // From here on the memtable takes no inserts: every writer that belongs to it has published.
     let covering = match planted::is(Bug::FlushViewBeforeRotation) {
-        true => CoveringView::new(view.clone()),
+        true => {
+            core.wal.wait_published(end);
+            CoveringView::new(view.clone())
+        }
         false => core.view_covering(end),
     };
-    core.wal.wait_published(end);
     let snapshots = core.snapshots.numbers();
     let memtable = &oldest.memtable;
     let mut edits = Vec::new();
@@ -1023,7 +1019,7 @@ pub(crate) fn gives_way_to_others(core: &Core, keyspace: KeyspaceId) -> bool {
     let view = core.view.reference();
     let pressure =
         |space: &Arc<KeyspaceView>| picker::pressure(&space.version, &core.compaction_options(space));
-    let own = view.keyspaces.iter().find(|space| space.state.id == keyspace).map_or(0.0, pressure);
+    let own = view.keyspace(keyspace).map_or(0.0, pressure);
     let is_urgent = |space: &&Arc<KeyspaceView>| {
         space.state.id != keyspace
             && pressure(space) >= own.max(1.0)

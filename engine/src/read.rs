@@ -10,6 +10,7 @@
 pub(crate) mod cursor;
 pub mod explain;
 pub(crate) mod iterator;
+pub(crate) mod jumps;
 pub(crate) mod keyspace_views;
 pub(crate) mod slice;
 pub(crate) mod snapshot;

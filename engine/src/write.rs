@@ -299,8 +299,8 @@ pub(crate) fn insert_all(
     Ok(())
 }
 
-/// Commits `record`: header room, then `operations` encoded operations, which have this `weight`. `apply` gets the memtable, the position (the
-/// sequence number of the first operation), and the encoded operations, and inserts them.
+/// Commits `record`: header room, then `operations` encoded operations, which have this `weight`. `apply` gets the
+/// memtable, the position (the sequence number of the first operation), and the encoded operations, and inserts them.
 ///
 /// `is_current` is asked once the record has its place in the log: whether the indexes that it was made for are those
 /// that there are. If not, the place stays empty, and `None` says that the record is to be made anew.

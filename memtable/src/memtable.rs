@@ -92,13 +92,19 @@ impl Memtable {
     ) -> Result<()> {
         let filter = self.filter();
         filter.prefetch(keyspace, hash);
-        let list = match self.list(keyspace) {
-            Some(list) => list,
-            None => self.create(keyspace)?,
-        };
+        let list = self.list_to_fill(keyspace)?;
         list.insert(&self.arena, key, sequence, kind, value, seed_of(hash, sequence))?;
         filter.insert(keyspace, hash);
         Ok(())
+    }
+
+    /// The list of a keyspace, made if there is none.
+    #[inline]
+    fn list_to_fill(&self, keyspace: KeyspaceId) -> Result<&Skiplist> {
+        match self.list(keyspace) {
+            Some(list) => Ok(list),
+            None => self.create(keyspace),
+        }
     }
 
     /// [`Memtable::insert`] of a value that was copied before: what is left to do does not depend on its length.
@@ -114,10 +120,7 @@ impl Memtable {
         kind: ValueKind,
         value: LargeValue,
     ) -> Result<()> {
-        let list = match self.list(keyspace) {
-            Some(list) => list,
-            None => self.create(keyspace)?,
-        };
+        let list = self.list_to_fill(keyspace)?;
         list.insert_large(&self.arena, key, sequence, kind, value, seed_of(hash, sequence))?;
         self.filter().insert(keyspace, hash);
         Ok(())

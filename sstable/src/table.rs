@@ -77,20 +77,26 @@ pub struct Table {
     properties: TableProperties,
 }
 
+/// The footer of table `number`, and where it begins, in bytes.
+fn read_footer(file: &dyn File, number: FileNumber) -> Result<(TableFooter, u64)> {
+    let file_bytes = file.len()?;
+    let Some(offset) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
+        return Err(Error::corruption(file.path(), 0, "file is too short for a table"));
+    };
+    let mut footer = [0u8; FOOTER_BYTES];
+    file.read_exact_at(offset, &mut footer)?;
+    let footer =
+        TableFooter::decode(&footer, number, file_bytes).map_err(|error| error.at(file.path(), offset))?;
+    Ok((footer, offset))
+}
+
 impl Table {
     /// Opens table `number`.
     ///
     /// Errors: `Corruption` if footer, filter, index or properties are not what was written, `Unsupported` for a newer
     /// format, and what the file reports.
     pub fn open(file: Box<dyn File>, number: FileNumber, cache: &Arc<BufferCache>) -> Result<Arc<Table>> {
-        let file_bytes = file.len()?;
-        let Some(footer_offset) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
-            return Err(Error::corruption(file.path(), 0, "file is too short for a table"));
-        };
-        let mut footer = [0u8; FOOTER_BYTES];
-        file.read_exact_at(footer_offset, &mut footer)?;
-        let footer = TableFooter::decode(&footer, number, file_bytes)
-            .map_err(|error| error.at(file.path(), footer_offset))?;
+        let (footer, footer_offset) = read_footer(&*file, number)?;
         // Everything between the data and the footer in one read; the footer has said that it is inside the file.
         let tail_len = usize::try_from(footer_offset - footer.data_len)
             .map_err(|_| Error::corruption(file.path(), footer_offset, "table sections are too long"))?;
@@ -133,7 +139,7 @@ impl Table {
             return Err(Error::corruption(file.path(), footer_offset, message));
         }
         let slots = cache.slots(index.block_count());
-        let database = footer.database;
+        let (database, file_bytes) = (footer.database, footer_offset + FOOTER_BYTES as u64);
         Ok(Arc::new(Table { index, slots, filter, number, database, file, file_bytes, properties }))
     }
 
@@ -141,14 +147,7 @@ impl Table {
     ///
     /// Errors: as of [`Table::open`].
     pub fn read_properties(file: &dyn File, number: FileNumber) -> Result<TableProperties> {
-        let file_bytes = file.len()?;
-        let Some(footer_offset) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
-            return Err(Error::corruption(file.path(), 0, "file is too short for a table"));
-        };
-        let mut footer = [0u8; FOOTER_BYTES];
-        file.read_exact_at(footer_offset, &mut footer)?;
-        let footer = TableFooter::decode(&footer, number, file_bytes)
-            .map_err(|error| error.at(file.path(), footer_offset))?;
+        let (footer, _) = read_footer(file, number)?;
         let SectionHandle { offset, len } = footer.properties;
         let mut stored = Vec::new();
         usize::try_from(len)

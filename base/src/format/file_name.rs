@@ -24,7 +24,7 @@ pub enum FileName {
     Unfinished(Kind, FileNumber),
 }
 
-/// What a file with a number holds.
+/// The kind of content of a file with a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// [`FileName::Manifest`].

@@ -38,10 +38,27 @@ pub fn backward(worker: &mut Worker<'_>) -> Result<()> {
 
 /// The entry under the cursor is read: its key and its value are there, whether they are looked at or not.
 #[inline]
-fn count_entry(cursor: &Cursor, stats: &mut Stats) {
+fn touch_entry(cursor: &Cursor, stats: &mut Stats) {
     let (key, value) = (std::hint::black_box(cursor.key()), std::hint::black_box(cursor.value()));
     stats.add_bytes((key.len() + value.len()) as u64);
+}
+
+/// The same, as an operation.
+#[inline]
+fn count_entry(cursor: &Cursor, stats: &mut Stats) {
+    touch_entry(cursor, stats);
     stats.finish_operations(1, Operation::Read);
+}
+
+/// Reads up to `length` entries from where the cursor stands, as a part of an operation; how many there were.
+fn read_entries(cursor: &mut Cursor, length: u64, stats: &mut Stats) -> Result<u64> {
+    let mut entries = 0;
+    while entries < length && cursor.valid() {
+        touch_entry(cursor, stats);
+        entries += 1;
+        cursor.next()?;
+    }
+    Ok(entries)
 }
 
 /// seekrandom.
@@ -173,15 +190,7 @@ pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
         let mut cursor = engine.cursor()?;
         for range in 0..ranges {
             cursor.seek(keys.make(first + range * stride))?;
-            for _ in 0..length {
-                if !cursor.valid() {
-                    break;
-                }
-                let (key, value) = (std::hint::black_box(cursor.key()), std::hint::black_box(cursor.value()));
-                stats.add_bytes((key.len() + value.len()) as u64);
-                entries += 1;
-                cursor.next()?;
-            }
+            entries += read_entries(&mut cursor, length, stats)?;
         }
         scans += 1;
         stats.finish_operations(1, Operation::Scan);
@@ -216,15 +225,7 @@ pub fn multi_random(worker: &mut Worker<'_>) -> Result<()> {
             let next = starts.get(at + 1).copied().unwrap_or(num);
             let length = random.u64(1..=longest).min(next - start);
             cursor.seek(keys.make(start))?;
-            for _ in 0..length {
-                if !cursor.valid() {
-                    break;
-                }
-                let (key, value) = (std::hint::black_box(cursor.key()), std::hint::black_box(cursor.value()));
-                stats.add_bytes((key.len() + value.len()) as u64);
-                entries += 1;
-                cursor.next()?;
-            }
+            entries += read_entries(&mut cursor, length, stats)?;
             ranges += 1;
         }
         scans += 1;

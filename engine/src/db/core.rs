@@ -209,12 +209,18 @@ impl Core {
         if self.view.is_current(view) { sequence } else { SequenceNumber::ZERO }
     }
 
-    /// [`Core::watch`] for a keyspace in a view, if it has something to watch.
+    /// [`Core::watch`] for a keyspace in a view, if it is there.
     #[inline]
     pub(crate) fn watch_in(&self, view: &SuperVersion, id: KeyspaceId) {
-        if let Some(space) = view.keyspace(id)
-            && space.state.vacancies.has_announced()
-        {
+        if let Some(space) = view.keyspace(id) {
+            self.watch_announced(space);
+        }
+    }
+
+    /// [`Core::watch`] if there is something to watch.
+    #[inline]
+    pub(crate) fn watch_announced(&self, space: &KeyspaceView) {
+        if space.state.vacancies.has_announced() {
             self.watch(&space.state.vacancies);
         }
     }

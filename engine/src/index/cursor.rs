@@ -8,8 +8,8 @@
 //!    would have a later sequence number itself). Without rows in memtables there is nothing to ask.
 use super::state::{IndexEntry, IndexState};
 use crate::db::{Core, closed};
-use crate::keyspace::KeyspaceState;
 use crate::read::cursor::Cursor;
+use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
 use crate::read::vacancy::WORTH_A_RANGE;
 use sapwood_base::iterator::KeyRange;
@@ -110,10 +110,9 @@ pub struct IndexCursor {
     view: Arc<SuperVersion>,
     id: KeyspaceId,
     sequence: SequenceNumber,
-    /// The internal keyspace, if vacant ranges of it are jumped over and found. Of an index, a range is vacant too where
-    /// all entries are stale: only a put of the entry itself makes one count again.
-    jumps: Option<Arc<KeyspaceState>>,
-    covered: SequenceNumber,
+    /// Of the internal keyspace. Of an index, a range is vacant too where all entries are stale: only a put of the entry
+    /// itself makes one count again.
+    jumps: Jumps,
     /// Where the stretch that is being passed over begins, or ends on the way back.
     stretch: Option<Vec<u8>>,
 }
@@ -242,8 +241,8 @@ impl IndexCursor {
                 Inner::Merged { cursor, is_inside: false }
             }
         };
-        let (jumps, covered, stretch) = (None, SequenceNumber::ZERO, None);
-        Ok(IndexCursor { inner, bounds, rows, stale: 0, view, id, sequence, jumps, covered, stretch })
+        let (jumps, stretch) = (Jumps::default(), None);
+        Ok(IndexCursor { inner, bounds, rows, stale: 0, view, id, sequence, jumps, stretch })
     }
 
     /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. Not while the index is being
@@ -251,8 +250,7 @@ impl IndexCursor {
     pub(crate) fn jumping(mut self, covered: SequenceNumber) -> IndexCursor {
         let Some(space) = self.view.keyspace(self.id) else { return self };
         if space.index.as_ref().is_some_and(|index| index.check_readable(self.sequence).is_ok()) {
-            self.jumps = Some(space.state.clone());
-            self.covered = covered;
+            self.jumps = Jumps::new(&space.state, covered);
             self.inner = match self.inner {
                 Inner::Merged { cursor, is_inside } => {
                     Inner::Merged { cursor: cursor.jumping(&space.state, covered), is_inside }
@@ -488,8 +486,8 @@ impl IndexCursor {
     /// Moves to the first entry from `target` on. REQUIRES: that is not below the bounds.
     fn seek_from(&mut self, target: &[u8]) -> Result<()> {
         // A cursor that merges jumps by itself.
-        let end = match self.may_jump() && matches!(self.inner, Inner::Tree(_)) {
-            true => self.end_of_vacancy(target).map(Option::unwrap_or_default),
+        let end = match self.jumps.any() && matches!(self.inner, Inner::Tree(_)) {
+            true => self.jumps.end_of(target, self.sequence).map(Option::unwrap_or_default),
             false => None,
         };
         let to = match &end {
@@ -513,8 +511,8 @@ impl IndexCursor {
 
     /// Moves to the last entry before `target`, or the last one. REQUIRES: that is not above the bounds.
     fn seek_back_from(&mut self, target: Option<&[u8]>) -> Result<()> {
-        let jumps = self.may_jump() && matches!(self.inner, Inner::Tree(_));
-        let start = if jumps { self.start_of_vacancy(target) } else { None };
+        let jumps = self.jumps.any() && matches!(self.inner, Inner::Tree(_));
+        let start = if jumps { self.jumps.start_of(target, self.sequence) } else { None };
         let to = start.as_deref().or(target);
         if to.is_some_and(|to| to.is_empty() || self.bounds.is_below(to)) {
             return self.leave();
@@ -540,21 +538,6 @@ impl IndexCursor {
             Inner::Merged { is_inside, .. } => *is_inside = false,
         }
         Ok(())
-    }
-
-    #[inline]
-    fn may_jump(&self) -> bool {
-        self.jumps.as_ref().is_some_and(|space| space.vacancies.any())
-    }
-
-    #[cold]
-    fn end_of_vacancy(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
-        self.jumps.as_ref()?.vacancies.end_of(key, self.sequence)
-    }
-
-    #[cold]
-    fn start_of_vacancy(&self, key: Option<&[u8]>) -> Option<Vec<u8>> {
-        self.jumps.as_ref()?.vacancies.start_of(key, self.sequence)
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
@@ -671,7 +654,7 @@ impl IndexCursor {
             }
             self.stale += 1;
             steps += 1;
-            if steps % WORTH_A_RANGE == 0 && self.jumps.is_some() {
+            if steps % WORTH_A_RANGE == 0 && self.jumps.are_on() {
                 self.look::<FORWARD>(steps, edge)?;
             }
         }
@@ -702,12 +685,12 @@ impl IndexCursor {
             // What the cursor stands on was not looked at yet; it may well be alive.
             self.stretch = Some(if FORWARD { behind.clone() } else { key.clone() });
         }
-        if !self.may_jump() {
+        if !self.jumps.any() {
             return Ok(());
         }
         let to = match FORWARD {
-            true => self.end_of_vacancy(&key).map(Option::unwrap_or_default),
-            false => self.start_of_vacancy(Some(&behind)),
+            true => self.jumps.end_of(&key, self.sequence).map(Option::unwrap_or_default),
+            false => self.jumps.start_of(Some(&behind), self.sequence),
         };
         match (to, &mut self.inner) {
             (None, _) => {}
@@ -725,20 +708,22 @@ impl IndexCursor {
     /// The cursor has found an entry, or the end: everything before it is vacant.
     #[cold]
     fn remember<const FORWARD: bool>(&self, edge: Option<Option<&[u8]>>) {
-        let Some(space) = &self.jumps else { return };
+        if !self.jumps.are_on() {
+            return;
+        }
         // Neither is there if the end came just where the stretch became worth it.
         let Some(edge) = edge.or_else(|| self.stretch.as_deref().map(Some)) else { return };
         let found = self.place();
         if FORWARD {
             let from = edge.unwrap_or_default();
             let to = found.or(self.bounds.upper.as_deref());
-            space.vacancies.learn(from, to, self.sequence, self.covered);
+            self.jumps.learn(from, to, self.sequence);
         } else {
             let from = match found {
                 Some(found) => [found, &[0]].concat(),
                 None => self.bounds.lower.as_deref().unwrap_or_default().to_vec(),
             };
-            space.vacancies.learn(&from, edge, self.sequence, self.covered);
+            self.jumps.learn(&from, edge, self.sequence);
         }
     }
 }

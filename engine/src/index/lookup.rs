@@ -43,13 +43,12 @@ fn rows_behind(
     core.check_open()?;
     let guard = crossbeam_epoch::pin();
     let view = core.view.load(&guard);
-    core.watch_in(view, index.state.id);
-    let sequence = core.visible_sequence();
     let Some(space) = view.keyspace(index.state.id) else { return Err(dropped()) };
+    core.watch_announced(space);
+    let sequence = core.visible_sequence();
     let Some(found) = &space.index else { return Err(dropped()) };
     found.check_readable(sequence)?;
-    let vacancies = &space.state.vacancies;
-    let is_vacant = vacancies.any() && vacancies.end_of(prefix, sequence).is_some();
+    let is_vacant = space.state.vacancies.any() && is_vacant(space, prefix, sequence);
     if is_vacant || is_pending(view, space, index.state.id, prefix, &guard)? {
         drop(guard);
         return merged(index, index_key, with);
@@ -67,6 +66,12 @@ fn rows_behind(
         rows.row(primary_key, &mut with)
     })?;
     Ok(count)
+}
+
+/// Whether `prefix` lies in a vacant range, which the cursor jumps over.
+#[cold]
+fn is_vacant(space: &KeyspaceView, prefix: &[u8], sequence: SequenceNumber) -> bool {
+    space.state.vacancies.end_of(prefix, sequence).is_some()
 }
 
 /// Whether a memtable or a delta run has an entry whose composite begins with `prefix`, of whatever kind and time.

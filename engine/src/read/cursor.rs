@@ -3,6 +3,7 @@
 //! It merges the memtables and runs of its view, and of the versions of a key shows the newest one that its sequence
 //! number sees, unless that is a tombstone.
 use crate::keyspace::KeyspaceState;
+use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
 use crate::read::vacancy::WORTH_A_RANGE;
 use sapwood_base::iterator::{InternalIterator, KeyRange, merging::MergingIterator};
@@ -270,9 +271,7 @@ pub struct Cursor {
     range: KeyRange,
     /// Versions that were passed over.
     passed: u64,
-    /// The keyspace, if vacant ranges of it are jumped over and found.
-    jumps: Option<Arc<KeyspaceState>>,
-    covered: SequenceNumber,
+    jumps: Jumps,
     /// Where the stretch that is being passed over begins, or ends on the way back, once it is worth remembering.
     stretch: Vec<u8>,
     _view: Arc<SuperVersion>,
@@ -319,8 +318,7 @@ impl Cursor {
             entry_sequence: SequenceNumber::ZERO,
             range,
             passed: 0,
-            jumps: None,
-            covered: SequenceNumber::ZERO,
+            jumps: Jumps::default(),
             stretch: Vec::new(),
             _view: view,
         }
@@ -329,8 +327,7 @@ impl Cursor {
     /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. For a keyspace in which every
     /// value was put by a commit: `space`. What the cursor reads has everything up to `covered`.
     pub(crate) fn jumping(mut self, space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Cursor {
-        self.jumps = Some(space.clone());
-        self.covered = covered;
+        self.jumps = Jumps::new(space, covered);
         self
     }
 
@@ -429,7 +426,7 @@ impl Cursor {
     pub fn seek_to_first(&mut self) -> Result<()> {
         match self.range.lower.clone() {
             Some(lower) => self.seek_from(&lower),
-            None if self.may_jump() => self.seek_from(&[]),
+            None if self.jumps.any() => self.seek_from(&[]),
             None => {
                 self.state = State::Nowhere;
                 self.merged.seek_to_first()?;
@@ -531,7 +528,7 @@ impl Cursor {
         if self.range.is_above(target) {
             return Ok(());
         }
-        match self.may_jump().then(|| self.end_of_vacancy(target)).flatten() {
+        match self.jumps.any().then(|| self.jumps.end_of(target, self.sequence)).flatten() {
             None => self.merged.seek(target)?,
             Some(Some(end)) if !self.range.is_above(&end) => self.merged.seek(&end)?,
             Some(_) => return Ok(()),
@@ -545,7 +542,7 @@ impl Cursor {
         if target.is_some_and(|target| self.range.is_below(target)) {
             return Ok(());
         }
-        match (self.may_jump().then(|| self.start_of_vacancy(target)).flatten(), target) {
+        match (self.jumps.any().then(|| self.jumps.start_of(target, self.sequence)).flatten(), target) {
             (Some(start), _) if self.range.is_below(&start) => return Ok(()),
             (Some(start), _) => self.merged.seek_before(&start)?,
             (None, Some(target)) => self.merged.seek_before(target)?,
@@ -557,22 +554,6 @@ impl Cursor {
     /// Stands nowhere.
     pub(crate) fn clear(&mut self) {
         self.state = State::Nowhere;
-    }
-
-    /// Whether there is any vacant range.
-    #[inline]
-    fn may_jump(&self) -> bool {
-        self.jumps.as_ref().is_some_and(|space| space.vacancies.any())
-    }
-
-    #[cold]
-    fn end_of_vacancy(&self, key: &[u8]) -> Option<Option<Vec<u8>>> {
-        self.jumps.as_ref()?.vacancies.end_of(key, self.sequence)
-    }
-
-    #[cold]
-    fn start_of_vacancy(&self, key: Option<&[u8]>) -> Option<Vec<u8>> {
-        self.jumps.as_ref()?.vacancies.start_of(key, self.sequence)
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
@@ -758,10 +739,10 @@ impl Cursor {
             self.stretch.extend_from_slice(self.merged.key());
             self.stretch.push(0);
         }
-        if !self.may_jump() {
+        if !self.jumps.any() {
             return Ok(false);
         }
-        match self.end_of_vacancy(self.merged.key()) {
+        match self.jumps.end_of(self.merged.key(), self.sequence) {
             None => return Ok(false),
             Some(Some(end)) if !self.range.is_above(&end) => self.merged.seek(&end)?,
             Some(_) => self.merged.clear(),
@@ -772,12 +753,14 @@ impl Cursor {
     /// The cursor has found the next entry, or none: everything before it is vacant.
     #[cold]
     fn remember_forward(&mut self, from: Option<&[u8]>) {
-        let Some(space) = &self.jumps else { return };
+        if !self.jumps.are_on() {
+            return;
+        }
         let to = match self.state {
             State::Nowhere => self.range.upper.as_deref(),
             _ => Some(self.merged.key()),
         };
-        space.vacancies.learn(from.unwrap_or(&self.stretch), to, self.sequence, self.covered);
+        self.jumps.learn(from.unwrap_or(&self.stretch), to, self.sequence);
     }
 
     /// Goes back over the versions of one key after the other, oldest first, until one shows a value. `to` is where that
@@ -842,12 +825,12 @@ impl Cursor {
             self.stretch.clear();
             self.stretch.extend_from_slice(self.merged.key());
         }
-        if !self.may_jump() {
+        if !self.jumps.any() {
             return Ok(false);
         }
         // A range that holds the current key.
         let behind = [self.merged.key(), &[0]].concat();
-        match self.start_of_vacancy(Some(&behind)) {
+        match self.jumps.start_of(Some(&behind), self.sequence) {
             None => return Ok(false),
             Some(start) if self.range.is_below(&start) => self.merged.clear(),
             Some(start) => self.merged.seek_before(&start)?,
@@ -858,12 +841,14 @@ impl Cursor {
     /// The cursor has found the entry before, or none: everything behind it is vacant.
     #[cold]
     fn remember_backward(&mut self, to: Option<Option<&[u8]>>) {
-        let Some(space) = &self.jumps else { return };
+        if !self.jumps.are_on() {
+            return;
+        }
         let from = match self.state {
             State::Nowhere => self.range.lower.as_deref().unwrap_or_default().to_vec(),
             _ => [self.key(), &[0]].concat(),
         };
         let to = to.unwrap_or(Some(&self.stretch));
-        space.vacancies.learn(&from, to, self.sequence, self.covered);
+        self.jumps.learn(&from, to, self.sequence);
     }
 }

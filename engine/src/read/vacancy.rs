@@ -36,7 +36,7 @@ const CAPACITY_BYTES: usize = 1 << 20;
 const RANGE_BYTES: usize = 128;
 
 /// The end of a range: the smallest key above it; `None` if there is none.
-type End = Option<Vec<u8>>;
+pub(crate) type End = Option<Vec<u8>>;
 
 /// What is known of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,10 +38,10 @@ pub const COMMAND: Command = Command {
 /// One operation in so many is followed by an event.
 const EVENT_ONE_IN: u32 = 4;
 /// Where the database is made, and where it is while another one has its name.
-const HOME: &str = "/work/db";
-const AWAY: &str = "/work/away";
+const HOME: &str = "/here/db";
+const AWAY: &str = "/here/away";
 /// The other databases: one beside it, and one of the same name elsewhere.
-const OTHER: &str = "/work/other";
+const OTHER: &str = "/here/other";
 const ELSEWHERE: &str = "/else/db";
 
 /// Something that happens to directories.
@@ -64,7 +64,7 @@ enum Event {
 impl Event {
     fn draw(random: &mut fastrand::Rng) -> Event {
         match random.u8(..8) {
-            0..2 => Event::Working(["/", "/work", "/else", "/work/db"][random.usize(..4)]),
+            0..2 => Event::Working(["/", "/here", "/else", "/here/db"][random.usize(..4)]),
             2 => Event::Away { replaced: random.bool() },
             3 => Event::Back,
             4 => Event::Unlocked { replaced: random.bool() },
@@ -126,9 +126,9 @@ fn run(seed: u64, length: usize, prints: bool, counts: &mut [u64]) -> Outcome {
     // By a path of any kind.
     let (working, path) = match random.u8(..4) {
         0 => ("/", HOME),
-        1 => ("/work", "db"),
-        2 => ("/work", "./db"),
-        _ => ("/else", "../work/db"),
+        1 => ("/here", "db"),
+        2 => ("/here", "./db"),
+        _ => ("/else", "../here/db"),
     };
     if prints {
         println!("settings: {}\nopened as {path} in {working}", workload.tuning);

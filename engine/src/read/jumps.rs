@@ -1,0 +1,54 @@
+//! What a cursor knows of vacant ranges: where it may jump, and whom it tells what it has found.
+//!
+//! Cursors over keyspaces and over indexes share it; see `vacancy` for what a range says.
+use super::vacancy::End;
+use crate::keyspace::KeyspaceState;
+use sapwood_base::SequenceNumber;
+use std::sync::Arc;
+
+/// The vacant ranges of a keyspace as a cursor in one state uses them. By default it neither jumps nor learns.
+#[derive(Default)]
+pub(crate) struct Jumps {
+    space: Option<Arc<KeyspaceState>>,
+    /// Up to where what the cursor reads has everything.
+    covered: SequenceNumber,
+}
+
+impl Jumps {
+    /// For a keyspace in which every value was put by a commit. What the cursor reads has everything up to `covered`.
+    pub(crate) fn new(space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Jumps {
+        Jumps { space: Some(space.clone()), covered }
+    }
+
+    /// Whether it takes part.
+    #[inline]
+    pub(crate) fn are_on(&self) -> bool {
+        self.space.is_some()
+    }
+
+    /// Whether there is any vacant range.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.space.as_ref().is_some_and(|space| space.vacancies.any())
+    }
+
+    /// See [`Vacancies::end_of`](super::vacancy::Vacancies::end_of).
+    #[cold]
+    pub(crate) fn end_of(&self, key: &[u8], sequence: SequenceNumber) -> Option<End> {
+        self.space.as_ref()?.vacancies.end_of(key, sequence)
+    }
+
+    /// See [`Vacancies::start_of`](super::vacancy::Vacancies::start_of).
+    #[cold]
+    pub(crate) fn start_of(&self, key: Option<&[u8]>, sequence: SequenceNumber) -> Option<Vec<u8>> {
+        self.space.as_ref()?.vacancies.start_of(key, sequence)
+    }
+
+    /// See [`Vacancies::learn`](super::vacancy::Vacancies::learn).
+    #[cold]
+    pub(crate) fn learn(&self, from: &[u8], to: Option<&[u8]>, sequence: SequenceNumber) {
+        if let Some(space) = &self.space {
+            space.vacancies.learn(from, to, sequence, self.covered);
+        }
+    }
+}
