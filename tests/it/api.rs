@@ -472,7 +472,12 @@ fn a_thread_that_is_torn_down_reads_and_writes() {
 #[test]
 fn waits_for_background_work_end_on_a_full_disk() {
     let (env, fs) = Env::sim(1);
-    let db = builder("db", &env).advanced(|options| options.idle_compaction = false).open().unwrap();
+    // Nothing is merged before it is asked for.
+    let only_asked = |options: &mut sapwood::AdvancedOptions| {
+        options.idle_compaction = false;
+        options.level0_runs = 16;
+    };
+    let db = builder("db", &env).advanced(only_asked).open().unwrap();
     let keyspace = db.default_keyspace();
     let fill = |round: u8| {
         for number in 0..400u32 {
