@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod closing;
 mod descriptors;
 mod late_sync;
 mod place;
@@ -92,6 +93,11 @@ pub const PROBES: &[Probe] = &[
         name: "drained",
         asks: "does a reader that stays cost others no more of the cache than they use?",
         run: leavings::drained,
+    },
+    Probe {
+        name: "closing",
+        asks: "does a close wait for calls that write files?",
+        run: closing::calls_are_awaited,
     },
     Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
     Probe {
@@ -758,19 +764,19 @@ fn crafted_footer() {
 /// Gets beside overwrites, flushes and compactions, in many orders: never an older value than one that was acknowledged
 /// before.
 fn merging() {
-    for seed in 0..24 {
+    for seed in 0..48 {
         let (env, _fs, schedule) = Env::sim_scheduled(seed);
-        if let Err(what) = schedule.run(move || merge_beside_a_reader(&env)) {
+        if let Err(what) = schedule.run(move || merge_beside_readers(&env)) {
             panic!("schedule {seed}: {what}");
         }
     }
 }
 
-fn merge_beside_a_reader(env: &Env) {
+fn merge_beside_readers(env: &Env) {
     let db = builder("db", env).open().expect("it opens");
     let keyspace = db.default_keyspace();
     let done = Arc::new(AtomicBool::new(false));
-    let reader = {
+    let read = |_| {
         let (keyspace, done) = (keyspace.clone(), done.clone());
         let body = move || {
             let mut last = 0;
@@ -786,6 +792,7 @@ fn merge_beside_a_reader(env: &Env) {
         };
         env.spawn("reader", ThreadClass::Latency, body).expect("a thread")
     };
+    let readers: Vec<_> = (0..3).map(read).collect();
     for number in 1..=30u32 {
         keyspace.put("key", number.to_be_bytes()).expect("written");
         if number % 3 == 0 {
@@ -793,7 +800,7 @@ fn merge_beside_a_reader(env: &Env) {
         }
     }
     done.store(true, Ordering::Release);
-    reader.join().expect("every read was right");
+    readers.into_iter().for_each(|reader| reader.join().expect("every read was right"));
     db.close().expect("closed");
 }
 

@@ -72,9 +72,12 @@ pub(super) fn full() {
     assert_eq!(open().default_keyspace().iter().count(), 1201);
 }
 
+/// Where positions end.
+const END: u64 = (1 << 44) - (1 << 20);
+
 /// A database whose next position is so many units before the end.
 fn database_before_the_end(fs: &SimFs, units: u64) {
-    let at = (1 << 44) - (1 << 20) - units;
+    let at = END - units;
     let edits =
         [Edit::NextFile(FileNumber(10)), Edit::NextKeyspace(0), Edit::LogStart(at), Edit::LogOpened(at)];
     let mut record = vec![0; HEADER_BYTES];
@@ -92,7 +95,9 @@ fn database_before_the_end(fs: &SimFs, units: u64) {
 
 pub(super) fn position_limit() {
     let units = (SEGMENT / 8) as u64;
-    for distance in [3, units - 1, units + 100, 10 * units, 60 * units, 100 * units] {
+    let short = [units + 100, units + 101, units + 102, units + 103];
+    let distances = [&[3, units - 1][..], &short, &[10 * units, 60 * units, 100 * units]].concat();
+    for (number, distance) in distances.into_iter().enumerate() {
         let (env, fs) = Env::sim_manual(distance);
         database_before_the_end(&fs, distance);
         let mut expected = 0;
@@ -101,6 +106,7 @@ pub(super) fn position_limit() {
             let db = open();
             let keyspace = db.default_keyspace();
             assert_eq!(keyspace.iter().count(), expected, "{distance} units before the end, opening {round}");
+            let before = expected;
             let end = loop {
                 match keyspace.put(format!("{round} {expected}"), [1; 100]) {
                     Ok(()) => expected += 1,
@@ -116,6 +122,20 @@ pub(super) fn position_limit() {
                 }
             };
             assert_eq!(end.kind(), ErrorKind::Unsupported, "{end}");
+            // Shorter ones, up to the very last place.
+            for len in (0..100).step_by(8).rev() {
+                while keyspace.put(format!("{round} {expected}"), vec![1; len]).is_ok() {
+                    expected += 1;
+                }
+            }
+            if expected > before {
+                let last = db.snapshot().sequence().0;
+                if last >= END - units {
+                    // A flush, and so a close, would wait for ever for a place behind the rows.
+                    std::mem::forget(db.clone());
+                    panic!("rows go up to position {last}, and nothing else has room");
+                }
+            }
             let synced = WriteOptions { durability: Some(Durability::Sync) };
             assert!(keyspace.put_with("synced", [1; 100], &synced).is_err());
             db.sync().expect("what there is");
@@ -123,7 +143,8 @@ pub(super) fn position_limit() {
                 db.background_step(step).expect("open");
             }
             assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
-            if round % 3 == 1 {
+            // Mostly in the first opening, too, which is the one that has rows to flush.
+            if round % 3 == u32::from(number.is_multiple_of(4)) {
                 db.flush().expect("flushed");
                 db.compact().expect("compacted");
             }

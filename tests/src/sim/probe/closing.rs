@@ -1,0 +1,55 @@
+//! A close beside calls that write files on threads of their own.
+use crate::harness::builder;
+use sapwood::{Db, Env, ErrorKind, Result};
+use sapwood_storage::ThreadClass;
+use sapwood_storage::sim::SimFs;
+use sapwood_storage::sync::step;
+use std::sync::Arc;
+
+/// Orders of the threads. The close comes at another place of the merge in each.
+const SCHEDULES: u64 = 48;
+const ROWS: u32 = 60;
+
+/// When a close returns, the database changes no file any more, although merges on two threads were under way.
+pub(super) fn calls_are_awaited() {
+    for seed in 0..SCHEDULES {
+        let (env, fs, schedule) = Env::sim_scheduled(seed);
+        let outcome = schedule.run(move || close_beside_merges(&env, &fs, seed));
+        outcome.unwrap_or_else(|what| panic!("schedule {seed}: {what}"));
+    }
+}
+
+fn close_beside_merges(env: &Env, fs: &SimFs, seed: u64) {
+    let (fs, user) = fs.for_user();
+    let own = env.with_file_system(Arc::new(fs));
+    let db = builder("db", &own).advanced(|options| options.disable_auto_compactions = true).open();
+    let db = db.expect("it opens");
+    for name in ["left", "right"] {
+        let keyspace = db.keyspace(name, Default::default()).expect("made");
+        for round in 0..2u8 {
+            for row in 0..ROWS {
+                keyspace.put(row.to_be_bytes(), [round; 800]).expect("written");
+            }
+            db.flush().expect("flushed");
+        }
+    }
+    let merge = |name: &'static str| {
+        let db: Db = db.clone();
+        let body = move || {
+            let merged =
+                || -> Result<()> { db.keyspace(name, Default::default())?.compact_range::<&[u8]>(..) };
+            if let Err(error) = merged() {
+                assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+            }
+        };
+        env.spawn("merger", ThreadClass::Latency, body).expect("a thread")
+    };
+    let threads = [merge("left"), merge("right")];
+    (0..seed % 16 * 8).for_each(|_| step());
+    db.close().expect("closed");
+    user.retire();
+    assert_eq!(user.locks(), 0, "the lock is given back");
+    threads.into_iter().for_each(|thread| thread.join().expect("merged, or refused"));
+    let (count, calls) = user.late_calls();
+    assert_eq!(count, 0, "changing calls after the close: {calls:?}");
+}
