@@ -292,7 +292,7 @@ pub struct PauseGuard {
 impl Drop for PauseGuard {
     fn drop(&mut self) {
         if !planted::is(Bug::PauseOutlivesGuard) {
-            self.core.background.resume();
+            self.core.resume();
         }
     }
 }
@@ -311,7 +311,11 @@ pub(crate) struct DbInner {
 impl Drop for DbInner {
     fn drop(&mut self) {
         // Who wants to know of errors calls `close`.
-        let _ = self.core.close();
+        let closed = self.core.close();
+        if closed.is_err() && self.core.is_forked() {
+            // What it holds is the parent's: in the child no lock is sure to be free, and no thread ends.
+            std::mem::forget(Arc::clone(&self.core));
+        }
     }
 }
 
@@ -474,9 +478,10 @@ impl Db {
     #[doc(alias = "list_tables")]
     pub fn list_keyspaces(&self) -> Result<Vec<String>> {
         let core = &self.inner.core;
+        core.check_open()?;
         let mut names: Vec<String> =
             core.manifest_state(|state| state.named().map(|entry| entry.state.name.clone()).collect());
-        // Asked after the look, since a close in between takes the state away.
+        // Again, since a close in between takes the state away.
         core.check_open()?;
         names.sort();
         Ok(names)
@@ -726,7 +731,7 @@ impl Db {
     /// ```
     #[doc(alias = "ContinueBackgroundWork")]
     pub fn resume_background(&self) {
-        self.inner.core.background.resume();
+        self.inner.core.resume();
     }
 
     /// Does one step of background work on the caller's thread, for a database on a machine that starts no threads

@@ -615,11 +615,12 @@ impl Keyspace {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn index(&self, name: &str) -> Result<Index> {
+        self.core().check_open()?;
         self.state.check_alive()?;
         let state = self.core().manifest_state(|state| {
             state.index_by_name(self.state.id, name).map(|index| index.state.clone())
         });
-        // Asked after the look, since a close in between takes the state away.
+        // Again, since a close in between takes the state away.
         self.core().check_open()?;
         let missing = || Error::new(ErrorKind::NotFound, format!("there is no index {name:?}"));
         Ok(Index::new(self.clone(), state.ok_or_else(missing)?))
@@ -639,6 +640,7 @@ impl Keyspace {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn list_indexes(&self) -> Result<Vec<String>> {
+        self.core().check_open()?;
         self.state.check_alive()?;
         let mut names: Vec<String> = self.core().manifest_state(|state| {
             state.indexes_of(self.state.id).map(|index| index.state.definition.name.clone()).collect()

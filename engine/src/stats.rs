@@ -239,6 +239,10 @@ impl fmt::Display for Stats {
 
 /// Gathers [`Stats`].
 pub(crate) fn gather(core: &Core) -> Stats {
+    if core.is_forked() {
+        // Another thread may have held any lock at the fork.
+        return Stats::default();
+    }
     let view = core.view.reference();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let cache = core.context.cache.stats();
@@ -310,6 +314,9 @@ fn space_amplification(bytes: u64, last: u64, garbage: u64) -> f64 {
 
 /// Gathers [`Memory`].
 pub(crate) fn memory(core: &Core) -> Memory {
+    if core.is_forked() {
+        return Memory::default();
+    }
     let view = core.view.reference();
     let table_metadata = view
         .keyspaces

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod fork;
 mod os;
 #[cfg(target_os = "linux")]
 mod scheduling;

@@ -26,11 +26,12 @@ use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, 
 use sapwood_memtable::{ArenaPool, MemtableOptions};
 use sapwood_sstable::FilterKind;
 use sapwood_storage::cache::BufferCache;
+use sapwood_storage::env::fork::{FORKED, StatusWord};
 use sapwood_storage::fs::LockGuard;
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Fewer block reads between two flushes make the new tables not worth a place in the cache.
@@ -76,7 +77,7 @@ pub(crate) struct Core {
     pub(super) next_memtable: AtomicU64,
     /// Block reads when the last memtable was flushed.
     reads_seen: AtomicU64,
-    status: AtomicU8,
+    status: StatusWord,
     /// Whether a keyspace has, or had, vacant ranges that puts must cut.
     pub(crate) watches_puts: AtomicBool,
     poison: Mutex<Option<Error>>,
@@ -182,7 +183,7 @@ impl Core {
             rotating: Mutex::new(()),
             next_memtable: AtomicU64::new(next_memtable),
             reads_seen: AtomicU64::new(0),
-            status: AtomicU8::new(OPEN),
+            status: StatusWord::new(OPEN),
             watches_puts: AtomicBool::new(false),
             poison: Mutex::new(None),
             no_space: Mutex::default(),
@@ -248,10 +249,15 @@ impl Core {
     #[inline]
     pub(crate) fn check_open(&self) -> Result<()> {
         // Relaxed: a call that races with `close` may go either way.
-        if self.status.load(Ordering::Relaxed) & CLOSED != 0 {
-            return Err(closed());
+        if self.status.load(Ordering::Relaxed) & (CLOSED | FORKED) != 0 {
+            return Err(self.refuse());
         }
         Ok(())
+    }
+
+    #[cold]
+    fn refuse(&self) -> Error {
+        if self.status.is_forked() { forked() } else { closed() }
     }
 
     #[inline]
@@ -334,6 +340,9 @@ impl Core {
     }
 
     pub(crate) fn health(&self) -> Health {
+        if self.status.is_forked() {
+            return Health::Poisoned(forked());
+        }
         if let Some(error) = &*self.poison.lock() {
             return Health::Poisoned(error.duplicate());
         }
@@ -530,12 +539,38 @@ impl Core {
 
     /// Begins a call that writes files from the caller's thread, or waits for those who do, and that a close has to wait
     /// for. With `needs_work` it is one that flushes and compactions have to serve.
+    ///
+    /// Errors: `Closed` in a forked child, where another thread may have held any lock at the fork.
     pub(crate) fn enter(&self, needs_work: bool) -> Result<Call<'_>> {
+        if self.status.is_forked() {
+            return Err(forked());
+        }
         self.background.enter(needs_work)
     }
 
+    /// Takes one pause of background work back.
+    pub(crate) fn resume(&self) {
+        // A forked child has no such work, and the lock may have been held at the fork.
+        if !self.status.is_forked() {
+            self.background.resume();
+        }
+    }
+
+    /// Whether this process is a child that was forked since the database was opened.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.status.is_forked()
+    }
+
     /// Flushes, ends all work, releases what the database holds, its lock last.
+    ///
+    /// In a forked child it only closes the child's copies of the locked files, and leaves the rest to the parent.
     pub(crate) fn close(&self) -> Result<()> {
+        if self.status.is_forked() {
+            if let Some(mut lock) = self.lock.try_lock() {
+                lock.take();
+            }
+            return Err(forked());
+        }
         self.background.refuse_inside("close")?;
         let mut closing = self.closing.lock();
         if std::mem::replace(&mut *closing, true) {
@@ -623,4 +658,11 @@ fn delta_options(mut options: CompactionOptions) -> CompactionOptions {
 #[cold]
 pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+#[cold]
+fn forked() -> Error {
+    let message = "the database was opened before this process was forked; open it after the fork, in the process \
+                   that uses it";
+    Error::new(ErrorKind::Closed, message)
 }

@@ -28,6 +28,8 @@ use std::time::Duration;
 
 mod closing;
 mod descriptors;
+#[cfg(unix)]
+mod fork;
 mod late_sync;
 mod place;
 mod room;
@@ -83,6 +85,12 @@ pub const PROBES: &[Probe] = &[
         name: "replaced-table",
         asks: "is a table that is opened again the one that it was?",
         run: descriptors::replaced_table,
+    },
+    #[cfg(unix)]
+    Probe {
+        name: "fork",
+        asks: "is a forked child refused, and does its parent notice nothing?",
+        run: fork::fork_while_open,
     },
     Probe {
         name: "leavings",

@@ -164,6 +164,7 @@ fn detector(bug: Bug) -> Detector {
         FlushViewBeforeRotation => Seeds("shuttle"),
         CloseLeavesCalls => Probe("closing"),
         ScarcityIsFinal => Seeds("scarcity"),
+        ForkUnmarked => Probe("fork"),
         FailedFlushKeepsTables => Probe("full-disk-flush"),
         StartNotAwaited => Model("sapwood", &["--test", "loom", "a_frozen_generation"]),
     }

@@ -1,0 +1,165 @@
+//! Status words that a `fork` marks in the child.
+//!
+//! A child has the memory of its parent, but none of its other threads: locks that those held stay taken, and work that
+//! those did stands still. A mapped file is shared even for writing. So a child must not go on with what it inherited.
+//! `pthread_atfork` runs a handler in the child, which sets [`FORKED`] in every status word of the process. A status
+//! that callers load anyway then says so, without a system call per operation.
+//!
+//! The handler only loads and stores atomics, as the child of a process with threads must. The words are therefore kept
+//! in a list that only grows: a word whose owner has ended is used again.
+//!
+//! Children of `vfork`, of `posix_spawn` and of a raw `clone` do not run handlers.
+#![allow(unsafe_code)]
+#[cfg(all(unix, not(miri)))]
+use sapwood_base::planted::{self, Bug};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+
+/// The bit that the handler sets.
+pub const FORKED: u8 = 1 << 7;
+
+/// On a cache line of its own: callers load the status with every operation.
+#[repr(align(64))]
+struct Node {
+    status: AtomicU8,
+    has_owner: AtomicBool,
+    next: AtomicPtr<Node>,
+}
+
+/// The newest node. Nodes are leaked.
+static NEWEST: AtomicPtr<Node> = AtomicPtr::new(std::ptr::null_mut());
+
+fn nodes() -> impl Iterator<Item = &'static Node> {
+    // Acquire: pairs with the Release that published the node.
+    let mut next = NEWEST.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: a pointer in the list is null or that of a leaked node.
+        let node = unsafe { next.as_ref() }?;
+        next = node.next.load(Ordering::Acquire);
+        Some(node)
+    })
+}
+
+/// An atomic status of one owner, in which a `fork` sets [`FORKED`] on the child's side.
+pub struct StatusWord {
+    node: &'static Node,
+}
+
+impl StatusWord {
+    /// A word with `status`.
+    pub fn new(status: u8) -> StatusWord {
+        install_handler();
+        let free = nodes().find(|node| {
+            // Acquire: pairs with the Release of the owner before.
+            node.has_owner.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        });
+        if let Some(node) = free {
+            node.status.store(status, Ordering::Relaxed);
+            return StatusWord { node };
+        }
+        let node: &'static Node = Box::leak(Box::new(Node {
+            status: AtomicU8::new(status),
+            has_owner: AtomicBool::new(true),
+            next: AtomicPtr::default(),
+        }));
+        let mut newest = NEWEST.load(Ordering::Relaxed);
+        loop {
+            node.next.store(newest, Ordering::Relaxed);
+            let own = std::ptr::from_ref(node).cast_mut();
+            // Release: the node is whole before the list leads to it.
+            match NEWEST.compare_exchange_weak(newest, own, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return StatusWord { node },
+                Err(found) => newest = found,
+            }
+        }
+    }
+
+    /// Whether this process is a child that was forked after the word was made.
+    #[inline]
+    pub fn is_forked(&self) -> bool {
+        self.node.status.load(Ordering::Relaxed) & FORKED != 0
+    }
+}
+
+impl Deref for StatusWord {
+    type Target = AtomicU8;
+
+    #[inline]
+    fn deref(&self) -> &AtomicU8 {
+        &self.node.status
+    }
+}
+
+impl fmt::Debug for StatusWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("StatusWord").field(&self.node.status).finish()
+    }
+}
+
+impl Drop for StatusWord {
+    fn drop(&mut self) {
+        // Release: pairs with the Acquire of the next owner.
+        self.node.has_owner.store(false, Ordering::Release);
+    }
+}
+
+/// Runs in the child.
+#[cfg(all(unix, not(miri)))]
+extern "C" fn mark_all() {
+    if planted::is(Bug::ForkUnmarked) {
+        return;
+    }
+    for node in nodes() {
+        node.status.fetch_or(FORKED, Ordering::Relaxed);
+    }
+}
+
+/// Makes every later `fork` of the process run [`mark_all`]. If the system has no room for the handler, a child is not
+/// marked.
+fn install_handler() {
+    #[cfg(all(unix, not(miri)))]
+    {
+        static INSTALLED: std::sync::Once = std::sync::Once::new();
+        INSTALLED.call_once(|| {
+            // SAFETY: the handler only touches atomics in memory that is never freed, so it may run between a fork and
+            // whatever the child does next.
+            let _ = unsafe { libc::pthread_atfork(None, None, Some(mark_all)) };
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_used_again_without_the_mark_of_its_last_owner() {
+        let words: Vec<StatusWord> = (0..3).map(StatusWord::new).collect();
+        assert_eq!(words.iter().map(|word| word.load(Ordering::Relaxed)).collect::<Vec<_>>(), [0, 1, 2]);
+        words[1].fetch_or(FORKED, Ordering::Relaxed);
+        assert!(words[1].is_forked() && !words[2].is_forked());
+        drop(words);
+        let again: Vec<StatusWord> = (0..3).map(|_| StatusWord::new(0)).collect();
+        assert!(again.iter().all(|word| !word.is_forked()));
+        let distinct: std::collections::HashSet<*const Node> =
+            again.iter().map(|word| std::ptr::from_ref(word.node)).collect();
+        assert_eq!(distinct.len(), 3);
+    }
+
+    #[test]
+    fn threads_that_make_words_at_once_get_words_of_their_own() {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..if cfg!(miri) { 20 } else { 2000 } {
+                        let word = StatusWord::new(0);
+                        assert_eq!(word.fetch_add(1, Ordering::Relaxed), 0, "round {round}");
+                        std::thread::yield_now();
+                        assert_eq!(word.load(Ordering::Relaxed), 1, "round {round}");
+                    }
+                });
+            }
+        });
+    }
+}
