@@ -32,6 +32,8 @@ use super_version::{KeyspaceView, SuperVersion};
 
 /// Keys of one call that wait for memory together.
 pub(crate) const TOGETHER: usize = 32;
+/// Keys of one call that are read under one guard.
+const PINNED_TOGETHER: usize = 8 * TOGETHER;
 /// Runs that are looked at in this way.
 const TOGETHER_RUNS: usize = 4;
 /// Runs whose filters are prefetched together.
@@ -187,9 +189,30 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
     keys: &[K],
     mut answer: impl FnMut(Option<Found<'_>>),
 ) -> Result<()> {
-    let guard = crossbeam_epoch::pin();
-    let view = core.view.load(&guard);
+    if keys.len() <= PINNED_TOGETHER {
+        let guard = crossbeam_epoch::pin();
+        let view = core.view.load(&guard);
+        return get_together(view, keyspace, keys, core.visible_sequence(), &guard, &mut answer);
+    }
+    // A guard keeps every memtable, table and block that is replaced meanwhile, of all databases; a reference keeps what
+    // this view has.
+    let view = core.view.reference();
     let sequence = core.visible_sequence();
+    for keys in keys.chunks(PINNED_TOGETHER) {
+        get_together(&view, keyspace, keys, sequence, &crossbeam_epoch::pin(), &mut answer)?;
+    }
+    Ok(())
+}
+
+/// [`get_many`] in one view, under one guard.
+fn get_together<K: AsRef<[u8]>>(
+    view: &SuperVersion,
+    keyspace: &KeyspaceState,
+    keys: &[K],
+    sequence: SequenceNumber,
+    guard: &Guard,
+    answer: &mut impl FnMut(Option<Found<'_>>),
+) -> Result<()> {
     let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
     let runs = &space.version.runs;
     for keys in keys.chunks(TOGETHER) {
@@ -224,13 +247,13 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
         }
         for wanted in &mut *wanted {
             if let Some((table, _)) = wanted.table {
-                wanted.block = table.ask_entry(wanted.number, wanted.hash, &guard);
+                wanted.block = table.ask_entry(wanted.number, wanted.hash, guard);
             }
         }
         for (key, wanted) in keys.iter().zip(wanted) {
             let (key, hash) = (key.as_ref(), wanted.hash);
             if planted::is(Bug::StaleRow) {
-                answer(get_in_view(view, keyspace, key, sequence, &guard, &mut Nobody)?);
+                answer(get_in_view(view, keyspace, key, sequence, guard, &mut Nobody)?);
                 continue;
             }
             let mut generations = view.generations.iter();
@@ -242,7 +265,7 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
             }
             if let Some((table, _)) = wanted.table {
                 let block = wanted.block.take();
-                let found = table.get_asked(wanted.number, block, key, hash, sequence, &guard)?;
+                let found = table.get_asked(wanted.number, block, key, hash, sequence, guard)?;
                 if let Some(found) = found {
                     answer((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
                     continue;
@@ -253,7 +276,7 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
             }
             // The filter was wrong, a table is to be opened, or there are many runs.
             let candidates = candidates(space, key, hash);
-            answer(get_in_runs(space, key, hash, sequence, &candidates, &guard, &mut Nobody)?);
+            answer(get_in_runs(space, key, hash, sequence, &candidates, guard, &mut Nobody)?);
         }
     }
     Ok(())
