@@ -38,8 +38,10 @@ const SWEEP_ENDS: FileName = FileName::Lock;
 /// How long a step that met a scarcity waits before it is tried again: at first, and at most.
 const RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// How long writes wait for the end of a pause.
+/// How long writes, and calls that need background work, wait for the end of a pause.
 const PAUSE_BORNE: Duration = Duration::from_millis(500);
+/// How often such a call looks whether the pause is over.
+const PAUSE_LOOK: Duration = Duration::from_millis(1);
 /// How often an idle compaction thread looks up.
 const LOOK_UP: Duration = Duration::from_millis(250);
 /// The longest sleep of the thread that syncs, however long its interval is.
@@ -72,7 +74,8 @@ struct State {
     shutdown: bool,
     /// A close is under way: nothing may be paused.
     closing: bool,
-    paused: usize,
+    /// The threads that paused background work, one entry for each pause.
+    paused: Vec<ThreadId>,
     flush_wanted: bool,
     compaction_wanted: bool,
     log_wanted: bool,
@@ -274,7 +277,7 @@ impl Background {
     pub(crate) fn check_not_paused(&self, core: &Core) -> Result<()> {
         let now = core.options.env.now();
         let mut state = self.state.lock();
-        if state.paused == 0 || planted::is(Bug::PausedWritesWait) {
+        if state.paused.is_empty() || planted::is(Bug::PausedWritesWait) {
             return Ok(());
         }
         let since = *state.writes_paused_since.get_or_insert(now);
@@ -368,16 +371,28 @@ impl Background {
     /// Begins a call that works on the database from a user's thread: that writes files, or waits for others to. A close
     /// waits until no such call is left. With `needs_work` it is one that flushes and compactions have to serve.
     ///
-    /// Errors: `Closed` once a close has begun; `Paused` where a pause would make the call wait.
-    pub(crate) fn enter(&self, needs_work: bool) -> Result<Call<'_>> {
+    /// A call that needs work waits for the end of a short pause of another thread. One that lasts may be its own
+    /// caller's, on whatever thread.
+    ///
+    /// Errors: `Closed` once a close has begun; `Paused` where a pause would make the call wait for long.
+    pub(crate) fn enter(&self, core: &Core, needs_work: bool) -> Result<Call<'_>> {
+        let env = &core.options.env;
+        let thread = std::thread::current().id();
+        let mut since = None;
         let mut state = self.state.lock();
+        while needs_work && !state.closing && !state.paused.is_empty() {
+            let now = env.now();
+            let has_waited = now.saturating_sub(*since.get_or_insert(now));
+            if !env.starts_threads() || state.paused.contains(&thread) || has_waited >= PAUSE_BORNE {
+                return Err(paused());
+            }
+            drop(state);
+            env.sleep(PAUSE_LOOK);
+            state = self.state.lock();
+        }
         if state.closing {
             return Err(closed());
         }
-        if needs_work && state.paused > 0 {
-            return Err(paused());
-        }
-        let thread = std::thread::current().id();
         state.callers.push(thread);
         Ok(Call { background: self, thread })
     }
@@ -414,7 +429,7 @@ impl Background {
         if state.closing {
             return Err(closed());
         }
-        state.paused += 1;
+        state.paused.push(std::thread::current().id());
         while !state.workers.is_empty() && !state.shutdown {
             self.changed.wait(&mut state);
         }
@@ -425,7 +440,7 @@ impl Background {
     /// call. Errors: `Closed`, where nothing has begun.
     fn begin_call_work(&self) -> Result<()> {
         let mut state = self.state.lock();
-        while state.paused > 0 && !state.shutdown {
+        while !state.paused.is_empty() && !state.shutdown {
             self.changed.wait(&mut state);
         }
         if state.shutdown {
@@ -452,8 +467,12 @@ impl Background {
     /// Takes one `pause` back.
     pub(crate) fn resume(&self) {
         let mut state = self.state.lock();
-        state.paused = state.paused.saturating_sub(1);
-        if state.paused == 0 {
+        let this = std::thread::current().id();
+        let own = state.paused.iter().rposition(|thread| *thread == this);
+        if let Some(place) = own.or(state.paused.len().checked_sub(1)) {
+            state.paused.swap_remove(place);
+        }
+        if state.paused.is_empty() {
             state.writes_paused_since = None;
         }
         self.notify_all();
@@ -463,7 +482,7 @@ impl Background {
     pub(crate) fn resume_for_good(&self) {
         let mut state = self.state.lock();
         state.closing = true;
-        state.paused = 0;
+        state.paused.clear();
         self.notify_all();
     }
 
@@ -481,7 +500,7 @@ impl Background {
     /// Begins a flush or a compaction; false while there must be none.
     pub(crate) fn begin(&self) -> bool {
         let mut state = self.state.lock();
-        if state.shutdown || state.paused > 0 {
+        if state.shutdown || !state.paused.is_empty() {
             return false;
         }
         state.workers.push(std::thread::current().id());
@@ -566,7 +585,7 @@ impl Background {
     /// Whether work must stop between two slices.
     pub(crate) fn should_yield(&self) -> bool {
         let state = self.state.lock();
-        state.shutdown || state.paused > 0
+        state.shutdown || !state.paused.is_empty()
     }
 }
 
@@ -729,7 +748,7 @@ fn flush_loop(core: &Core) {
         if state.shutdown {
             return;
         }
-        if state.flush_wanted && state.paused == 0 {
+        if state.flush_wanted && state.paused.is_empty() {
             state.flush_wanted = false;
             continue;
         }
@@ -940,7 +959,7 @@ fn compaction_loop(core: &Core) {
         if state.shutdown {
             return;
         }
-        if state.compaction_wanted && state.paused == 0 {
+        if state.compaction_wanted && state.paused.is_empty() {
             state.compaction_wanted = false;
             continue;
         }

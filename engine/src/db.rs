@@ -700,7 +700,8 @@ impl Db {
     ///
     /// Calls that flushes or compactions have to serve ([`Db::flush`], [`Db::compact`], [`Db::settle`],
     /// [`Db::wait_for_background`], [`Keyspace::compact_range`], [`Keyspace::create_index`],
-    /// [`Index::rebuild`](crate::Index::rebuild)) give an error of kind `Paused` until then.
+    /// [`Index::rebuild`](crate::Index::rebuild)) wait for half a second at most too, then return an error of kind
+    /// `Paused`; at once if their own thread has paused the work.
     ///
     /// [`Db::resume_background`] has to follow on every way out; [`Db::pause_guard`] sees to that.
     ///

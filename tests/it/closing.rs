@@ -272,6 +272,47 @@ fn calls_that_a_pause_would_hold_up_are_refused() {
 }
 
 #[test]
+fn calls_wait_for_the_end_of_a_short_pause_of_another_thread_and_no_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    for (env, is_simulated) in [(Env::os(), false), (Env::sim(1).0, true)] {
+        let db = builder(folder.path().join("db"), &env).open().unwrap();
+        let keyspace = db.default_keyspace();
+        let (busy, rows) = (db.clone(), keyspace.clone());
+        within(LIMIT, "calls beside short pauses", move || {
+            // On a simulated machine the half second is over at once.
+            let pauses = if is_simulated { 0 } else { 20 };
+            std::thread::scope(|scope| {
+                let pauses = scope.spawn(|| {
+                    for _ in 0..pauses {
+                        let pause = busy.pause_guard().unwrap();
+                        std::thread::sleep(Duration::from_millis(5));
+                        drop(pause);
+                    }
+                });
+                while !pauses.is_finished() {
+                    rows.put("a", [1; 16]).unwrap();
+                    busy.flush().unwrap();
+                    busy.compact().unwrap();
+                }
+            });
+        });
+        within(LIMIT, "calls beside a pause that lasts", move || {
+            let pause = db.pause_guard().unwrap();
+            std::thread::scope(|scope| {
+                let refused = scope.spawn(|| db.flush().unwrap_err());
+                assert_eq!(refused.join().unwrap().kind(), ErrorKind::Paused);
+                // A close ends it.
+                let closes = scope.spawn(|| db.close());
+                let closed = db.compact().unwrap_err();
+                assert!(matches!(closed.kind(), ErrorKind::Paused | ErrorKind::Closed), "{closed}");
+                closes.join().unwrap().unwrap();
+            });
+            drop(pause);
+        });
+    }
+}
+
+#[test]
 fn a_pause_holds_up_a_compaction_of_another_thread() {
     within(LIMIT, "a pause beside a compaction", || {
         let (env, fs) = Env::sim(1);

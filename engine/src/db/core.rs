@@ -545,7 +545,7 @@ impl Core {
         if self.status.is_forked() {
             return Err(forked());
         }
-        self.background.enter(needs_work)
+        self.background.enter(self, needs_work)
     }
 
     /// Takes one pause of background work back.
