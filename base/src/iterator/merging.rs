@@ -22,13 +22,19 @@ enum Direction {
 /// equal; then the input listed first comes first.
 pub struct MergingIterator<I> {
     inputs: Vec<I>,
-    /// Prefix of the current key of each input, for valid inputs.
-    prefixes: Vec<u64>,
     /// Valid inputs; the root is the current one.
-    heap: Vec<u32>,
+    heap: Vec<Place>,
     direction: Direction,
     /// How many entries in a row the root has given.
     streak: u32,
+}
+
+/// An input in the heap.
+#[derive(Clone, Copy)]
+struct Place {
+    /// That of its current key.
+    prefix: u64,
+    input: u32,
 }
 
 /// After so many entries in a row from one input it is worth a search how far it goes on alone: what came so often
@@ -39,13 +45,7 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// A merge over `inputs`, not positioned yet.
     pub fn new(inputs: Vec<I>) -> MergingIterator<I> {
         let count = inputs.len();
-        MergingIterator {
-            inputs,
-            prefixes: vec![0; count],
-            heap: Vec::with_capacity(count),
-            direction: Direction::Forward,
-            streak: 0,
-        }
+        MergingIterator { inputs, heap: Vec::with_capacity(count), direction: Direction::Forward, streak: 0 }
     }
 
     /// Stands nowhere.
@@ -56,17 +56,22 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// The input that holds the current entry. REQUIRES: `valid`.
     #[inline(always)]
     pub fn current(&self) -> &I {
-        &self.inputs[self.heap[0] as usize]
+        &self.inputs[self.root()]
+    }
+
+    /// The number of the input that holds the current entry. REQUIRES: `valid`.
+    #[inline(always)]
+    fn root(&self) -> usize {
+        self.heap[0].input as usize
     }
 
     /// Whether `a` comes before `b` in the direction of travel.
     #[inline(always)]
-    fn before(&self, a: u32, b: u32) -> bool {
-        let (prefix_a, prefix_b) = (self.prefixes[a as usize], self.prefixes[b as usize]);
-        if prefix_a != prefix_b {
-            return (prefix_a < prefix_b) == (self.direction == Direction::Forward);
+    fn before(&self, a: Place, b: Place) -> bool {
+        if a.prefix != b.prefix {
+            return (a.prefix < b.prefix) == (self.direction == Direction::Forward);
         }
-        self.before_on_tie(a, b)
+        self.before_on_tie(a.input, b.input)
     }
 
     fn before_on_tie(&self, a: u32, b: u32) -> bool {
@@ -108,8 +113,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         self.heap.clear();
         for (i, input) in self.inputs.iter().enumerate() {
             if input.valid() {
-                self.prefixes[i] = key_prefix(input.key());
-                self.heap.push(i as u32);
+                self.heap.push(Place { prefix: key_prefix(input.key()), input: i as u32 });
             }
         }
         for at in (0..self.heap.len() / 2).rev() {
@@ -129,24 +133,24 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Takes the moved root to its place, or out of the heap.
     #[inline(always)]
     fn settle_root(&mut self) {
-        let root = self.heap[0] as usize;
+        let root = self.root();
         // Nobody to compare it with: its prefix is not looked at before all inputs are positioned anew.
         if self.heap.len() == 1 && self.inputs[root].valid() {
             return;
         }
         if self.inputs[root].valid() {
-            self.prefixes[root] = key_prefix(self.inputs[root].key());
+            self.heap[0].prefix = key_prefix(self.inputs[root].key());
         } else {
             let last = self.heap.pop().expect("the heap holds its root");
             if self.heap.is_empty() {
                 return;
             }
-            if last as usize != root {
+            if last.input as usize != root {
                 self.heap[0] = last;
             }
         }
         self.sift_down(0);
-        self.streak = if self.heap[0] as usize == root { self.streak + 1 } else { 0 };
+        self.streak = if self.root() == root { self.streak + 1 } else { 0 };
     }
 
     /// The input that comes next in the direction of travel, once the root has gone past it.
@@ -163,14 +167,14 @@ impl<I: InternalIterator> MergingIterator<I> {
                 }
             }
         };
-        Some(&self.inputs[second as usize])
+        Some(&self.inputs[second.input as usize])
     }
 
     /// Whether another input may stand on the current key.
     #[inline]
     fn is_shared(&self) -> bool {
         // The next in order is one of the root's children.
-        let prefix = |at: usize| self.heap.get(at).map(|input| self.prefixes[*input as usize]);
+        let prefix = |at: usize| self.heap.get(at).map(|place| place.prefix);
         let others = [prefix(1), prefix(2)];
         others[0].is_some() && others.contains(&prefix(0))
     }
@@ -226,7 +230,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction == Direction::Backward {
             return self.turn(Direction::Forward);
         }
-        let root = self.heap[0] as usize;
+        let root = self.root();
         if let Err(error) = self.inputs[root].next() {
             self.heap.clear();
             return Err(error);
@@ -240,7 +244,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
         if self.direction == Direction::Forward {
             return self.turn(Direction::Backward);
         }
-        let root = self.heap[0] as usize;
+        let root = self.root();
         if let Err(error) = self.inputs[root].prev() {
             self.heap.clear();
             return Err(error);
@@ -307,12 +311,14 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     #[inline(always)]
     fn next_plain(&mut self) {
         // The root stays the root.
-        self.inputs[self.heap[0] as usize].next_plain();
+        let root = self.root();
+        self.inputs[root].next_plain();
     }
 
     #[inline(always)]
     fn prev_plain(&mut self) {
-        self.inputs[self.heap[0] as usize].prev_plain();
+        let root = self.root();
+        self.inputs[root].prev_plain();
     }
 }
 

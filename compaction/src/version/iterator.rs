@@ -60,10 +60,10 @@ impl<R: ReadTable> RunIterator<R> {
     }
 
     /// The same for a reader that looks at no key outside of `range`.
-    pub fn within(mut self, range: &KeyRange) -> RunIterator<R> {
+    pub fn within(run: Arc<Run>, read: R, range: &KeyRange) -> RunIterator<R> {
         let is_bounded = range.lower.is_some() || range.upper.is_some();
-        self.range = is_bounded.then(|| Box::new(range.clone()));
-        self
+        let range = is_bounded.then(|| Box::new(range.clone()));
+        RunIterator { run, read, at: NOWHERE, table: None, has_lower: false, range }
     }
 
     /// The number of the current table.
