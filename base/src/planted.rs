@@ -199,6 +199,10 @@ bugs! {
         "a range is jumped over without being watched first, so a put behind the scan's back stays in it";
     VacancyForOlder, "vacancy-for-older", "H (own)",
         "a scan of an older state jumps over a range that became vacant later";
+    VacancyUnfenced, "vacancy-unfenced", "H (own)",
+        "a range is watched from what is published on, so a put that is under way is not seen to go by";
+    VacancyGrownEarly, "vacancy-grown-early", "H (own)",
+        "a known range grows over what is announced, or watched from later on than the scan has read";
     VersionsWalked, "versions-walked", "H (own)",
         "a scan steps through all versions of a key in a memtable";
     PrefixBound, "prefix-bound", "G (cursor)",

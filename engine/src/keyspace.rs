@@ -341,8 +341,11 @@ impl Keyspace {
             put_operation(record, kind, id, key, value);
             let weight = Weight::of(key.len(), value.len());
             let row = Operation { kind, keyspace: id, key, value };
-            commit(self.core(), record, 1, weight, durability, is_current, |memtable, position, _, large| {
-                insert(memtable, &row, SequenceNumber(position), large)
+            commit(self.core(), record, 1, weight, durability, is_current, |place, _, large| {
+                if place.watches_puts && kind == ValueKind::Put {
+                    self.state.vacancies.cut(key);
+                }
+                insert(place.memtable, &row, SequenceNumber(place.position), large)
             })
         })?;
         match committed {

@@ -286,21 +286,33 @@ pub(crate) fn insert(
     memtable.insert(keyspace, key, hash, sequence, kind, value)
 }
 
-/// Inserts the operations of a payload, which starts at `position`, into a memtable.
-pub(crate) fn insert_all(
-    memtable: &Memtable,
-    position: u64,
-    payload: &[u8],
-    large: &mut LargeValues,
-) -> Result<()> {
+/// Where the operations of a commit go.
+pub(crate) struct Place<'a> {
+    pub(crate) memtable: &'a Memtable,
+    /// The sequence number of the first operation.
+    pub(crate) position: u64,
+    /// Whether some keyspace has vacant ranges, which puts end: see `read/vacancy.rs`.
+    pub(crate) watches_puts: bool,
+    view: &'a SuperVersion,
+}
+
+/// Inserts the operations of a payload into a memtable, and tells the vacant ranges of keyspaces of what is put there.
+pub(crate) fn insert_all(place: &Place<'_>, payload: &[u8], large: &mut LargeValues) -> Result<()> {
     for (i, operation) in Operations::new(payload).enumerate() {
-        insert(memtable, &operation?, SequenceNumber(position + i as u64), large)?;
+        let operation = operation?;
+        if place.watches_puts
+            && operation.kind == ValueKind::Put
+            && let Some(space) = place.view.keyspace(operation.keyspace)
+        {
+            space.state.vacancies.cut(operation.key);
+        }
+        insert(place.memtable, &operation, SequenceNumber(place.position + i as u64), large)?;
     }
     Ok(())
 }
 
-/// Commits `record`: header room, then `operations` encoded operations, which have this `weight`. `apply` gets the
-/// memtable, the position (the sequence number of the first operation), and the encoded operations, and inserts them.
+/// Commits `record`: header room, then `operations` encoded operations, which have this `weight`. `apply` gets the place
+/// that they go to and the encoded operations. It tells vacant ranges of them, and inserts them.
 ///
 /// `is_current` is asked once the record has its place in the log: whether the indexes that it was made for are those
 /// that there are. If not, the place stays empty, and `None` says that the record is to be made anew.
@@ -311,7 +323,7 @@ pub(crate) fn commit(
     weight: Weight,
     durability: Option<Durability>,
     is_current: impl FnOnce() -> bool,
-    apply: impl FnOnce(&Memtable, u64, &[u8], &mut LargeValues) -> Result<()>,
+    apply: impl FnOnce(&Place<'_>, &[u8], &mut LargeValues) -> Result<()>,
 ) -> Result<Option<Committed>> {
     core.check_writable()?;
     let durability = durability.unwrap_or(core.options.durability);
@@ -357,10 +369,9 @@ pub(crate) fn commit(
         let view = core.view.load(&guard);
         let generation = view.generation_of(at.position);
         // Relaxed: who set it before it took the tail of the log, as this commit did afterwards, is seen.
-        if core.watches_puts.load(Ordering::Relaxed) {
-            cut_vacancies(view, &record[HEADER_BYTES..])?;
-        }
-        apply(&generation.memtable, at.position, &record[HEADER_BYTES..], &mut large)
+        let watches_puts = core.watches_puts.load(Ordering::Relaxed);
+        let place = Place { memtable: &generation.memtable, position: at.position, watches_puts, view };
+        apply(&place, &record[HEADER_BYTES..], &mut large)
     });
     if let Err(error) = &applied {
         // The stretch is reserved: others must not wait for it, and nobody may write behind a gap.
@@ -385,20 +396,6 @@ pub(crate) fn commit(
         Durability::Sync => core.wait_durable(at.end)?,
     }
     Ok(Some(Committed { sequence: SequenceNumber(at.position), end: at.end }))
-}
-
-/// Tells the vacant ranges of keyspaces of what a commit puts there: see `read/vacancy.rs`.
-#[cold]
-fn cut_vacancies(view: &SuperVersion, payload: &[u8]) -> Result<()> {
-    for operation in Operations::new(payload) {
-        let operation = operation?;
-        if operation.kind == ValueKind::Put
-            && let Some(space) = view.keyspace(operation.keyspace)
-        {
-            space.state.vacancies.cut(operation.key);
-        }
-    }
-    Ok(())
 }
 
 /// Reserves once more where a reservation has failed because all segments of the log were in use: a flush gives some back.

@@ -717,13 +717,13 @@ impl IndexCursor {
         if FORWARD {
             let from = edge.unwrap_or_default();
             let to = found.or(self.bounds.upper.as_deref());
-            self.jumps.learn(from, to, self.sequence);
+            self.jumps.learn(from, to, self.sequence, None);
         } else {
             let from = match found {
                 Some(found) => [found, &[0]].concat(),
                 None => self.bounds.lower.as_deref().unwrap_or_default().to_vec(),
             };
-            self.jumps.learn(&from, edge, self.sequence);
+            self.jumps.learn(&from, edge, self.sequence, None);
         }
     }
 }

@@ -5,7 +5,7 @@
 use crate::keyspace::KeyspaceState;
 use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
-use crate::read::vacancy::WORTH_A_RANGE;
+use crate::read::vacancy::{LOWEST, WORTH_A_RANGE, WORTH_GROWING};
 use sapwood_base::iterator::{InternalIterator, KeyRange, merging::MergingIterator};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -234,7 +234,9 @@ fn sources(
     options: ReadOptions,
     range: &KeyRange,
 ) -> Vec<Source> {
-    let mut sources = Vec::new();
+    let runs = view.keyspace(keyspace).map_or(&[][..], |keyspace| &keyspace.version.runs);
+    // Room for the tree of an index as well.
+    let mut sources = Vec::with_capacity(view.generations.len() + runs.len() + 1);
     for generation in &view.generations {
         if generation.memtable.entries_of(keyspace) > 0 {
             let memtable = &generation.memtable;
@@ -244,10 +246,8 @@ fn sources(
             }));
         }
     }
-    if let Some(keyspace) = view.keyspace(keyspace) {
-        for run in &keyspace.version.runs {
-            sources.push(Source::Run(RunIterator::new(run.clone(), Cached(options)).within(range)));
-        }
+    for run in runs {
+        sources.push(Source::Run(RunIterator::within(run.clone(), Cached(options), range)));
     }
     sources
 }
@@ -272,6 +272,8 @@ pub struct Cursor {
     /// Versions that were passed over.
     passed: u64,
     jumps: Jumps,
+    /// Whether the last seek forward began with a jump.
+    has_jumped: bool,
     /// Where the stretch that is being passed over begins, or ends on the way back, once it is worth remembering.
     stretch: Vec<u8>,
     _view: Arc<SuperVersion>,
@@ -319,6 +321,7 @@ impl Cursor {
             range,
             passed: 0,
             jumps: Jumps::default(),
+            has_jumped: false,
             stretch: Vec::new(),
             _view: view,
         }
@@ -426,11 +429,11 @@ impl Cursor {
     pub fn seek_to_first(&mut self) -> Result<()> {
         match self.range.lower.clone() {
             Some(lower) => self.seek_from(&lower),
-            None if self.jumps.any() => self.seek_from(&[]),
+            None if self.jumps.any() => self.seek_from(LOWEST),
             None => {
                 self.state = State::Nowhere;
                 self.merged.seek_to_first()?;
-                self.settle_forward(false, Some(&[]))
+                self.settle_forward(false, Some(LOWEST))
             }
         }
     }
@@ -528,7 +531,9 @@ impl Cursor {
         if self.range.is_above(target) {
             return Ok(());
         }
-        match self.jumps.any().then(|| self.jumps.end_of(target, self.sequence)).flatten() {
+        let end = self.jumps.any().then(|| self.jumps.end_of(target, self.sequence)).flatten();
+        self.has_jumped = end.is_some();
+        match end {
             None => self.merged.seek(target)?,
             Some(Some(end)) if !self.range.is_above(&end) => self.merged.seek(&end)?,
             Some(_) => return Ok(()),
@@ -725,6 +730,8 @@ impl Cursor {
         }
         if steps >= WORTH_A_RANGE {
             self.remember_forward(from);
+        } else if steps >= WORTH_GROWING && self.has_jumped && steps.is_power_of_two() {
+            self.grow(from);
         }
         Ok(())
     }
@@ -760,7 +767,15 @@ impl Cursor {
             State::Nowhere => self.range.upper.as_deref(),
             _ => Some(self.merged.key()),
         };
-        self.jumps.learn(from.unwrap_or(&self.stretch), to, self.sequence);
+        let ahead = from.is_some().then_some(self.range.upper.as_deref());
+        self.jumps.learn(from.unwrap_or(&self.stretch), to, self.sequence, ahead);
+    }
+
+    /// The cursor has found the next entry soon behind a jump.
+    fn grow(&self, from: Option<&[u8]>) {
+        if let (Some(from), State::Forward) = (from, self.state) {
+            self.jumps.grow(from, self.merged.key(), self.sequence);
+        }
     }
 
     /// Goes back over the versions of one key after the other, oldest first, until one shows a value. `to` is where that
@@ -849,6 +864,6 @@ impl Cursor {
             _ => [self.key(), &[0]].concat(),
         };
         let to = to.unwrap_or(Some(&self.stretch));
-        self.jumps.learn(&from, to, self.sequence);
+        self.jumps.learn(&from, to, self.sequence, None);
     }
 }

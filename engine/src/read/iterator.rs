@@ -272,8 +272,8 @@ impl Iter {
     }
 
     fn open(&self) -> Result<Cursor> {
-        let State { mut view, mut sequence, covered, .. } = match &self.state {
-            Ok(state) => state.clone(),
+        let (mut view, mut sequence, covered) = match &self.state {
+            Ok(state) => (state.view.clone(), state.sequence, state.covered),
             Err(error) => return Err(error.duplicate()),
         };
         if planted::is(Bug::IterSeesLater)

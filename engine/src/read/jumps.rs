@@ -46,9 +46,22 @@ impl Jumps {
 
     /// See [`Vacancies::learn`](super::vacancy::Vacancies::learn).
     #[cold]
-    pub(crate) fn learn(&self, from: &[u8], to: Option<&[u8]>, sequence: SequenceNumber) {
+    pub(crate) fn learn(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        sequence: SequenceNumber,
+        ahead: Option<Option<&[u8]>>,
+    ) {
         if let Some(space) = &self.space {
-            space.vacancies.learn(from, to, sequence, self.covered);
+            space.vacancies.learn(from, to, sequence, self.covered, ahead);
+        }
+    }
+
+    /// See [`Vacancies::grow`](super::vacancy::Vacancies::grow).
+    pub(crate) fn grow(&self, from: &[u8], to: &[u8], sequence: SequenceNumber) {
+        if let Some(space) = &self.space {
+            space.vacancies.grow(from, to, sequence, self.covered);
         }
     }
 }

@@ -276,6 +276,11 @@ pub const PROBES: &[Probe] = &[
         run: scans::vacancies_are_exact,
     },
     Probe {
+        name: "vacancy-growth",
+        asks: "does what scans jump over grow by nothing but what was watched when they read it?",
+        run: scans::vacancies_grow_over_what_was_watched,
+    },
+    Probe {
         name: "hot-key",
         asks: "is a key with very many versions one step for a scan?",
         run: scans::a_hot_key_is_one_step,

@@ -6,7 +6,8 @@
 //! holds, and what is there after the close must be prefixes of it, as long as was promised. Every second seed has
 //! secondary indexes, each of which says at every snapshot and after every opening what the rows say.
 //!
-//! In three seeds of four keyspaces and indexes come and go beside all that (`guests`). In one seed of four the database is
+//! In three seeds of four keyspaces and indexes come and go beside all that (`guests`), and in every second one with writers
+//! scans meet stretches of deletions that rows are put into (`stretches`). In one seed of four the database is
 //! closed early, while calls of every kind are under way (`callers`), and opened again while they return: the first
 //! opening has no thread left then, and changes no file any more.
 use crate::harness::{contents, difference};
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 mod callers;
 mod guests;
+mod stretches;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -96,6 +98,7 @@ struct Notes {
     looks: Vec<Look>,
     images: Vec<Image>,
     guests: Guests,
+    walks: Vec<stretches::Walk>,
     /// The rows of the opening behind an early close, the same in each keyspace.
     later: Map,
 }
@@ -109,6 +112,7 @@ struct Plan {
     /// The database is closed while others use it.
     closes_early: bool,
     has_indexes: bool,
+    has_stretches: bool,
     guests: Company,
 }
 
@@ -194,7 +198,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
         _ => Company::Alone,
     };
     let commits = if guests == Company::Alone { 0 } else { commits };
-    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, guests };
+    let has_stretches = guests != Company::Alone && random.bool();
+    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, has_stretches, guests };
     let (env, fs, schedule) = Env::sim_scheduled(seed);
     let notes = Arc::new(Mutex::new(Notes::default()));
     let outcome = {
@@ -229,8 +234,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 fn print(schedule: &Schedule, plan: &Plan) {
     println!("settings: {}", plan.tuning);
     println!(
-        "closed early: {}, indexes: {}, keyspaces that come and go: {:?}",
-        plan.closes_early, plan.has_indexes, plan.guests
+        "closed early: {}, indexes: {}, stretches of deletions: {}, keyspaces that come and go: {:?}",
+        plan.closes_early, plan.has_indexes, plan.has_stretches, plan.guests
     );
     println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
 }
@@ -255,6 +260,9 @@ fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, p
     let is_alone = stage.plan.guests == Company::Alone;
     for reader in (0..READERS).filter(|_| !is_alone) {
         threads.push(stage.start(&format!("reader-{reader}"), move |stage| stage.read(reader))?);
+    }
+    for walker in (0..stretches::WALKERS).filter(|_| stage.plan.has_stretches) {
+        threads.push(stage.start(&format!("walker-{walker}"), move |stage| stage.walk(walker))?);
     }
     threads.push(stage.start("maintainer", |stage| stage.maintain())?);
     threads.push(stage.start("crasher", |stage| stage.crash())?);
@@ -345,6 +353,9 @@ impl Stage {
                 let key = format!("key-{:02}", random.u8(..40)).into_bytes();
                 let put = random.u8(..4) > 0;
                 changes.push((random.usize(..SPACES.len()), key, put.then(|| value(random.usize(..1500)))));
+            }
+            if self.plan.has_stretches {
+                changes.extend(self.changes_of_stretches(&mut random, value)?);
             }
             let mut batch = self.db.batch();
             for (space, key, value) in &changes {
@@ -531,6 +542,7 @@ fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
         compare(&notes.commits, &look.maps, count..=count)
             .map_err(|what| format!("O4: reader {}, snapshot at {}: {what}", look.reader, look.sequence))?;
     }
+    stretches::check(notes)?;
     for image in &notes.images {
         let floor = until(image.floor);
         let maps = reopened(&image.fs, plan, &notes.guests, &image.guests)

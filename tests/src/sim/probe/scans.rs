@@ -437,6 +437,44 @@ fn vacancies_with(seed: u64) {
     assert!(index.verify().unwrap().is_right());
 }
 
+/// A cursor of an old state finds a stretch empty that was announced as empty later. In between a row was in it, which a
+/// snapshot sees.
+pub(super) fn vacancies_grow_over_what_was_watched() {
+    for is_watched_later in [false, true] {
+        let (env, _) = Env::sim(1);
+        let db = builder("/db", &env).memory_budget(8 << 20).open().unwrap();
+        let keyspace = db.default_keyspace();
+        let key = |number: usize| format!("{number:04}");
+        let delete = |numbers: std::ops::Range<usize>| {
+            numbers.for_each(|number| keyspace.delete(key(number)).unwrap());
+        };
+        let first = || keyspace.iter().next().unwrap().unwrap().into_key();
+        (0..100).for_each(|number| keyspace.put(key(number), "1").unwrap());
+        delete(0..20);
+        // One announces, one watches: [.., 20) is known to be empty, and what comes behind it is watched, up to a put.
+        assert_eq!((first(), first()), (key(20).into_bytes(), key(20).into_bytes()));
+        keyspace.put(key(22), "2").unwrap();
+        delete(20..22);
+        assert_eq!(first(), key(22).into_bytes());
+        delete(22..26);
+        let mut old = keyspace.cursor().unwrap();
+        keyspace.put("0024+", "1").unwrap();
+        let between = db.snapshot();
+        keyspace.delete("0024+").unwrap();
+        delete(26..46);
+        // Announces [22, 46).
+        assert_eq!(first(), key(46).into_bytes());
+        if is_watched_later {
+            drop(keyspace.cursor().unwrap());
+        }
+        old.seek_to_first().unwrap();
+        assert_eq!(old.key(), key(26).as_bytes());
+        let seen = keyspace.iter().at(&between).next().unwrap().unwrap().into_key();
+        assert_eq!(seen.escape_ascii().to_string(), "0024+", "watched later: {is_watched_later}");
+        assert_eq!(first(), key(46).into_bytes());
+    }
+}
+
 /// A cursor from `from` on to the end, or back from there to the beginning.
 fn walk(
     mut cursor: sapwood::Cursor,

@@ -1,0 +1,152 @@
+//! Stretches of deletions, which scans remember and jump over, beside writers that put rows into them.
+//!
+//! In every second seed with writers, these also delete whole stretches of keys, put single keys back, and take the first
+//! row away as from a queue. Walkers scan the same keys from both ends: in the latest state, or at a snapshot that may be
+//! older than what is known of a stretch. A scan must show one of the states between the newest that was there before it was
+//! made and the newest behind that.
+use super::{Change, Checked, Done, Notes, SPACES, Stage};
+use crate::harness::difference;
+use crate::model::Map;
+use sapwood::{Iter, Result};
+use sapwood_storage::sync::step;
+
+/// Walkers, each a thread.
+pub(super) const WALKERS: u64 = 2;
+/// What each does.
+const WALKS: usize = 60;
+const KEYS: usize = 96;
+/// What the keys begin with, and what comes behind all of them.
+const PREFIX: &str = "stretch-";
+const BEHIND: &str = "stretch.";
+
+/// What a scan showed.
+pub(super) struct Walk {
+    walker: u64,
+    space: usize,
+    /// The numbers of the keys that it began and ended with, the latter excluded.
+    range: (usize, usize),
+    backwards: bool,
+    /// It took one row only.
+    is_first: bool,
+    /// The sequence numbers of the latest states before and behind its making.
+    between: (u64, u64),
+    rows: Map,
+}
+
+fn key(number: usize) -> Vec<u8> {
+    format!("{PREFIX}{number:02}").into_bytes()
+}
+
+impl Stage {
+    /// What a writer does to stretches in its next commit.
+    pub(super) fn changes_of_stretches(
+        &self,
+        random: &mut fastrand::Rng,
+        value: impl Fn(usize) -> Vec<u8>,
+    ) -> Result<Vec<Change>> {
+        let space = random.usize(..SPACES.len());
+        let low = random.usize(..KEYS);
+        Ok(match random.u8(..8) {
+            0 => {
+                let high = KEYS.min(low + random.usize(16..64));
+                (low..high).map(|number| (space, key(number), None)).collect()
+            }
+            1 => {
+                let high = KEYS.min(low + random.usize(1..32));
+                (low..high).map(|number| (space, key(number), Some(value(8)))).collect()
+            }
+            2..5 => vec![(space, key(low), Some(value(random.usize(..40))))],
+            _ => {
+                let first = self.spaces[space].range(PREFIX..BEHIND).limit(random.usize(1..8));
+                first.map(|row| Ok((space, row?.into_key(), None))).collect::<Result<_>>()?
+            }
+        })
+    }
+
+    /// What a walker does.
+    pub(super) fn walk(&self, walker: u64) -> Result<()> {
+        let mut random = self.random(40 + walker);
+        for _ in 0..WALKS {
+            (0..random.u32(..60)).for_each(|_| step());
+            let space = random.usize(..SPACES.len());
+            let range = match random.u8(..3) {
+                0 => (random.usize(..KEYS / 2), random.usize(KEYS / 2..KEYS)),
+                _ => (0, KEYS),
+            };
+            let (backwards, is_first) = (random.bool(), random.bool());
+            let snapshot = self.db.snapshot();
+            let before = snapshot.sequence().0;
+            (0..random.u32(..20)).for_each(|_| step());
+            let scan: Iter = self.spaces[space].range(key(range.0)..key(range.1));
+            let (scan, after) = match random.u8(..4) {
+                0 => (scan.at(&snapshot), before),
+                _ => (scan, self.db.snapshot().sequence().0),
+            };
+            // Meanwhile others learn of later states.
+            let longest = if random.u8(..3) == 0 { 400 } else { 20 };
+            (0..random.u32(..longest)).for_each(|_| step());
+            let scan = if backwards { scan.rev() } else { scan };
+            let scan = scan.limit(if is_first { 1 } else { usize::MAX });
+            let mut rows = Map::new();
+            for entry in scan {
+                let (key, value) = entry?.into_parts();
+                rows.insert(key, value.to_vec());
+            }
+            let between = (before, after);
+            self.notes().walks.push(Walk { walker, space, range, backwards, is_first, between, rows });
+        }
+        Ok(())
+    }
+}
+
+/// Compares what walkers saw with the history, in its order.
+pub(super) fn check(notes: &Notes) -> Checked<()> {
+    if notes.walks.is_empty() {
+        return Ok(());
+    }
+    let mut states = vec![vec![Map::new(); SPACES.len()]];
+    for commit in &notes.commits {
+        let mut state = states[states.len() - 1].clone();
+        for (space, key, value) in
+            commit.changes.iter().filter(|change| change.1.starts_with(PREFIX.as_bytes()))
+        {
+            match value {
+                Some(value) => drop(state[*space].insert(key.clone(), value.clone())),
+                None => drop(state[*space].remove(key)),
+            }
+        }
+        states.push(state);
+    }
+    notes.walks.iter().try_for_each(|walk| walk.check(&notes.commits, &states))
+}
+
+impl Walk {
+    fn check(&self, commits: &[Done], states: &[Vec<Map>]) -> Checked<()> {
+        let until = |sequence: u64| commits.partition_point(|commit| commit.sequence <= sequence);
+        let (first, last) = (until(self.between.0), until(self.between.1));
+        let want = |state: &Vec<Map>| {
+            let rows = state[self.space].range(key(self.range.0)..key(self.range.1));
+            let rows = rows.map(|(key, value)| (key.clone(), value.clone()));
+            match (self.is_first, self.backwards) {
+                (false, _) => rows.collect::<Map>(),
+                (true, false) => rows.take(1).collect(),
+                (true, true) => rows.rev().take(1).collect(),
+            }
+        };
+        let mut nearest = None;
+        for state in &states[first..=last] {
+            match difference(&self.rows, &want(state)) {
+                None => return Ok(()),
+                Some(difference) => nearest = Some(difference),
+            }
+        }
+        let Walk { walker, range, backwards, is_first, .. } = self;
+        let direction = if *backwards { "backwards" } else { "forwards" };
+        let rows = if *is_first { "the first row" } else { "all rows" };
+        Err(format!(
+            "O4: walker {walker}, {rows} of {range:?} {direction} in {}, after {first} to {last} commits: {}",
+            SPACES[self.space],
+            nearest.unwrap_or_default()
+        ))
+    }
+}
