@@ -784,7 +784,7 @@ impl Keyspace {
     }
 
     fn open_cursor(&self, at: Option<&Snapshot>) -> Result<Cursor> {
-        let State { view, sequence, covered, .. } = State::new(self, at)?;
+        let (view, sequence, covered) = State::parts(self, at)?;
         let cursor = Cursor::new(view, self.state.id, sequence, ReadOptions::default(), KeyRange::default());
         Ok(cursor.jumping(&self.state, covered))
     }

@@ -55,8 +55,9 @@ impl<S: BlockSource> Cursor<S> {
         let layout = BlockLayout::of_validated(image);
         let lcp = layout.lcp(image);
         self.key.clear();
+        self.key.reserve(lcp.len() + SHORT_SUFFIX_BYTES);
         self.key.extend_from_slice(lcp);
-        self.key.resize(lcp.len() + SHORT_SUFFIX_BYTES, 0);
+        self.key.extend_from_slice(&[0; SHORT_SUFFIX_BYTES]);
         self.lcp_len = lcp.len();
         self.block = block;
         self.count = layout.count();
@@ -265,7 +266,12 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
         let (image, layout) = (self.source.image(), self.layout());
         let end = limit.map_or(self.count, |limit| layout.lower_bound(image, limit));
         let ahead = self.slot + 1..end.max(self.slot + 1);
-        ahead.take_while(|slot| layout.shows(image, *slot, bound) && !self.may_be_equal(slot - 1)).count()
+        let shows_all = layout.shows_all(bound);
+        ahead
+            .take_while(|slot| {
+                (shows_all || layout.shows(image, *slot, bound)) && !self.may_be_equal(slot - 1)
+            })
+            .count()
     }
 
     fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
@@ -273,9 +279,12 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
         // The first slot may be another version of a key in the block before; the one at the limit may be its key's.
         let start = limit.map_or(0, |limit| layout.lower_bound(image, limit)) + 1;
         let behind = start.min(self.slot)..self.slot;
+        let shows_all = layout.shows_all(bound);
         behind
             .rev()
-            .take_while(|slot| layout.shows(image, *slot, bound) && !self.may_be_equal(slot - 1))
+            .take_while(|slot| {
+                (shows_all || layout.shows(image, *slot, bound)) && !self.may_be_equal(slot - 1)
+            })
             .count()
     }
 

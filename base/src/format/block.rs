@@ -393,8 +393,22 @@ impl BlockLayout {
         }
     }
 
-    /// Whether entry `i` is a put that `bound` sees.
+    /// Whether it is known without a look at each that every entry is a put that `bound` sees.
     #[inline]
+    pub fn shows_all(&self, bound: SequenceNumber) -> bool {
+        let most = match self.sequence_width {
+            0 => 0,
+            1 => u64::from(u8::MAX),
+            2 => u64::from(u16::MAX),
+            4 => u64::from(u32::MAX),
+            _ => u64::MAX,
+        };
+        let last = self.base_sequence.checked_add(most);
+        self.flags & ALL_PUT != 0 && last.is_some_and(|last| last <= bound.0)
+    }
+
+    /// Whether entry `i` is a put that `bound` sees.
+    #[inline(always)]
     pub fn shows(&self, image: &[u8], i: usize, bound: SequenceNumber) -> bool {
         self.kind(image, i) == ValueKind::Put && self.sequence(image, i) <= bound
     }
@@ -810,6 +824,38 @@ mod tests {
             }
             assert_eq!(layout.lower_bound(&image, b""), 0);
             assert_eq!(layout.lower_bound(&image, &[0xFF; 3]), entries.len());
+        }
+    }
+
+    #[test]
+    fn every_entry_shows_where_all_are_said_to() {
+        let put = ValueKind::Put;
+        let mut blocks = samples();
+        // Numbers of every width, up to the largest that each holds and up to the last there is.
+        for span in [0, 1, 255, 256, 65535, 65536, u64::from(u32::MAX), 1 << 32] {
+            for first in [0, 9, SequenceNumber::MAX.0 - span] {
+                let entry = |key: &[u8], sequence| (key.to_vec(), sequence, put, vec![]);
+                blocks.push(vec![entry(b"a", first), entry(b"b", first + span)]);
+            }
+        }
+        for entries in blocks {
+            let image = encode(&entries);
+            let layout = BlockLayout::parse(&image).unwrap();
+            let shows = |bound| {
+                let all = (0..entries.len()).all(|i| layout.shows(&image, i, SequenceNumber(bound)));
+                let is_said = layout.shows_all(SequenceNumber(bound));
+                assert!(all || !is_said, "bound {bound}");
+                is_said
+            };
+            let last = entries.iter().map(|entry| entry.1).max().unwrap();
+            for bound in [0, last.saturating_sub(1), last, last.saturating_add(1), u64::MAX] {
+                shows(bound);
+            }
+            // Where it would be of use, it says so.
+            let first = entries.iter().map(|entry| entry.1).min().unwrap();
+            let is_near = last - first <= u64::from(u32::MAX);
+            let are_puts = entries.iter().all(|entry| entry.2 == put);
+            assert_eq!(shows(1 << 50), is_near && are_puts);
         }
     }
 

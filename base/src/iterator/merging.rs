@@ -134,12 +134,13 @@ impl<I: InternalIterator> MergingIterator<I> {
     #[inline(always)]
     fn settle_root(&mut self) {
         let root = self.root();
-        // Nobody to compare it with: its prefix is not looked at before all inputs are positioned anew.
-        if self.heap.len() == 1 && self.inputs[root].valid() {
-            return;
-        }
-        if self.inputs[root].valid() {
-            self.heap[0].prefix = key_prefix(self.inputs[root].key());
+        let input = &self.inputs[root];
+        if input.valid() {
+            // With no other input to compare it with, its prefix is not looked at before the next positioning.
+            if self.heap.len() == 1 {
+                return;
+            }
+            self.heap[0].prefix = key_prefix(input.key());
         } else {
             let last = self.heap.pop().expect("the heap holds its root");
             if self.heap.is_empty() {

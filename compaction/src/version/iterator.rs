@@ -49,7 +49,7 @@ pub struct RunIterator<R: ReadTable> {
     has_lower: bool,
     table: Option<R::Iterator>,
     /// Tables outside of it are not opened. Entries outside of it may be met all the same. Apart, as few readers have one:
-    /// a cursor allocates its sources four at a time, and what is above a kibibyte the allocator does not keep at hand.
+    /// every seek makes its sources, and what is above a kibibyte the allocator does not keep at hand.
     range: Option<Box<KeyRange>>,
 }
 
@@ -60,6 +60,7 @@ impl<R: ReadTable> RunIterator<R> {
     }
 
     /// The same for a reader that looks at no key outside of `range`.
+    #[inline]
     pub fn within(run: Arc<Run>, read: R, range: &KeyRange) -> RunIterator<R> {
         let is_bounded = range.lower.is_some() || range.upper.is_some();
         let range = is_bounded.then(|| Box::new(range.clone()));

@@ -210,6 +210,19 @@ impl Core {
         if self.view.is_current(view) { sequence } else { SequenceNumber::ZERO }
     }
 
+    /// The latest view, the sequence number to read it at (`at`, or the latest), and up to where the view is known to
+    /// have everything.
+    #[inline]
+    pub(crate) fn latest(
+        &self,
+        at: Option<SequenceNumber>,
+    ) -> (Arc<SuperVersion>, SequenceNumber, SequenceNumber) {
+        // In this order: see `super_version`.
+        let (view, sequence, is_current) =
+            self.view.reference_around(|| at.unwrap_or_else(|| self.visible_sequence()));
+        (view, sequence, if is_current { sequence } else { SequenceNumber::ZERO })
+    }
+
     /// [`Core::watch`] for a keyspace in a view, if it is there.
     #[inline]
     pub(crate) fn watch_in(&self, view: &SuperVersion, id: KeyspaceId) {

@@ -289,6 +289,7 @@ impl std::fmt::Debug for Cursor {
 }
 
 impl Cursor {
+    #[inline]
     pub(crate) fn new(
         view: Arc<SuperVersion>,
         keyspace: KeyspaceId,
@@ -300,6 +301,7 @@ impl Cursor {
     }
 
     /// A cursor over what lies on top of a tree, and the tree, whose entries count as written at the number beside it.
+    #[inline]
     pub(crate) fn with_base(
         view: Arc<SuperVersion>,
         keyspace: KeyspaceId,
@@ -329,6 +331,7 @@ impl Cursor {
 
     /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. For a keyspace in which every
     /// value was put by a commit: `space`. What the cursor reads has everything up to `covered`.
+    #[inline]
     pub(crate) fn jumping(mut self, space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Cursor {
         self.jumps = Jumps::new(space, covered);
         self
@@ -706,12 +709,13 @@ impl Cursor {
         self.plain = 0;
         let mut steps = 0;
         while self.merged.valid() {
-            let key = self.merged.key();
+            let current = self.merged.current();
+            let key = current.key();
             if self.range.is_above(key) && !planted::is(Bug::BoundsNotHandedOn) {
                 break;
             }
-            if self.merged.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
-                if self.merged.kind() == ValueKind::Put {
+            if current.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
+                if current.kind() == ValueKind::Put {
                     if !planted::is(Bug::BoundsNotHandedOn) || !self.range.is_above(key) {
                         self.state = State::Forward;
                     }
@@ -721,13 +725,13 @@ impl Cursor {
                 self.key.extend_from_slice(key);
                 skip = true;
             }
-            self.passed += 1;
             steps += 1;
             if steps % WORTH_A_RANGE == 0 && self.look_ahead(steps, from)? {
                 continue;
             }
             self.merged.next()?;
         }
+        self.passed += steps as u64;
         if steps >= WORTH_A_RANGE {
             self.remember_forward(from);
         } else if steps >= WORTH_GROWING && self.has_jumped && steps.is_power_of_two() {

@@ -16,6 +16,7 @@ pub(crate) struct Jumps {
 
 impl Jumps {
     /// For a keyspace in which every value was put by a commit. What the cursor reads has everything up to `covered`.
+    #[inline]
     pub(crate) fn new(space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Jumps {
         Jumps { space: Some(space.clone()), covered }
     }

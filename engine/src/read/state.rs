@@ -25,7 +25,17 @@ impl State {
     /// # Errors
     /// `Closed` if database or keyspace is no longer there, `InvalidArgument` for a snapshot of another database.
     pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<&Snapshot>) -> Result<State> {
-        let (db, core) = (keyspace.database(), keyspace.core());
+        let (view, sequence, covered) = State::parts(keyspace, snapshot)?;
+        Ok(State { db: Arc::downgrade(keyspace.database()), view, sequence, covered })
+    }
+
+    /// The same without the database: view, sequence number, and up to where the view has everything.
+    #[inline]
+    pub(crate) fn parts(
+        keyspace: &Keyspace,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<(Arc<SuperVersion>, SequenceNumber, SequenceNumber)> {
+        let core = keyspace.core();
         core.check_open()?;
         keyspace.check_alive()?;
         let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
@@ -33,11 +43,7 @@ impl State {
         if vacancies.has_announced() {
             core.watch(vacancies);
         }
-        // In this order: see `super_version`.
-        let view = core.view.reference();
-        let sequence = at.unwrap_or_else(|| core.visible_sequence());
-        let covered = core.covered(&view, sequence);
-        Ok(State { db: Arc::downgrade(db), view, sequence, covered })
+        Ok(core.latest(at))
     }
 
     /// The database, while it is open.

@@ -190,8 +190,12 @@ impl SuperVersionCell {
     /// A reference to the current view.
     pub(crate) fn reference(&self) -> Arc<SuperVersion> {
         step();
-        let guard = crossbeam_epoch::pin();
-        let pointer = self.current.load(Ordering::Acquire, &guard).as_raw();
+        self.reference_under(&crossbeam_epoch::pin())
+    }
+
+    #[inline]
+    fn reference_under(&self, guard: &Guard) -> Arc<SuperVersion> {
+        let pointer = self.current.load(Ordering::Acquire, guard).as_raw();
         // SAFETY: the pointer came from `Arc::into_raw`, and the guard keeps the cell's own count from being given
         // up, so the count is at least one here.
         unsafe {
@@ -200,12 +204,29 @@ impl SuperVersionCell {
         }
     }
 
+    /// A reference to the current view, what `read` gives after it was loaded, and whether the view is the current one
+    /// still after `read`: see [`SuperVersionCell::is_current`]. One pin serves all of it.
+    #[inline]
+    pub(crate) fn reference_around<T>(&self, read: impl FnOnce() -> T) -> (Arc<SuperVersion>, T, bool) {
+        step();
+        let guard = crossbeam_epoch::pin();
+        let view = self.reference_under(&guard);
+        let value = read();
+        step();
+        let is_current = self.is_current_under(&view, &guard);
+        (view, value, is_current)
+    }
+
     /// Whether `view` is still the current one. If so behind the reading of a sequence number, it has all that this sees;
     /// if not, it may lack what was written behind a rotation meanwhile.
     pub(crate) fn is_current(&self, view: &Arc<SuperVersion>) -> bool {
         step();
-        let guard = crossbeam_epoch::pin();
-        std::ptr::eq(self.current.load(Ordering::Acquire, &guard).as_raw(), Arc::as_ptr(view))
+        self.is_current_under(view, &crossbeam_epoch::pin())
+    }
+
+    #[inline]
+    fn is_current_under(&self, view: &Arc<SuperVersion>, guard: &Guard) -> bool {
+        std::ptr::eq(self.current.load(Ordering::Acquire, guard).as_raw(), Arc::as_ptr(view))
     }
 
     /// Replaces the view. REQUIRES: callers exclude each other.
