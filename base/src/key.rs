@@ -103,10 +103,20 @@ pub fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
     fn ends_are_equal<const N: usize>(a: &[u8], b: &[u8]) -> bool {
         a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
     }
+    /// Apart, as callers rather have longer prefixes. REQUIRES: lengths from 1 to 3.
+    #[inline(never)]
+    fn few_are_equal(a: &[u8], b: &[u8]) -> bool {
+        match (a, b) {
+            ([a], [b]) => a == b,
+            ([a, c], [b, d]) => a == b && c == d,
+            ([a, c, e], [b, d, f]) => a == b && c == d && e == f,
+            _ => false,
+        }
+    }
     let Some(key) = key.get(..prefix.len()) else { return false };
     match prefix.len() {
         0 => true,
-        1..4 => prefix.iter().zip(key).all(|(a, b)| a == b),
+        1..4 => few_are_equal(key, prefix),
         4..8 => ends_are_equal::<4>(key, prefix),
         8..=16 => ends_are_equal::<8>(key, prefix),
         _ => key == prefix,

@@ -214,6 +214,7 @@ impl TableHandle {
     }
 
     /// The table if it is open already.
+    #[inline(always)]
     pub fn opened(&self) -> Option<&Arc<Table>> {
         self.table.get()
     }

@@ -174,8 +174,10 @@ pub(crate) fn get_in_tables<'g>(
     // Of a single run it is known what its filter would say.
     if let [run] = space.version.runs.as_slice() {
         let Some(candidate) = run.find(key) else { return Ok(None) };
-        let found = candidate.handle.table()?.get(key, hash, sequence, guard)?;
-        return Ok(found.filter(|found| found.kind == ValueKind::Put).map(|found| Found::Table(found.value)));
+        return Ok(match candidate.handle.table()?.get(key, hash, sequence, guard)? {
+            Some(found) if found.kind == ValueKind::Put => Some(Found::Table(found.value)),
+            _ => None,
+        });
     }
     let candidates = candidates(space, key, hash);
     get_in_runs(space, key, hash, sequence, &candidates, guard, &mut Nobody)
@@ -312,9 +314,9 @@ impl Wanted<'_> {
 #[inline(always)]
 fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g RunTable>; PREFETCHED_RUNS] {
     let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];
-    for (run, candidate) in space.version.runs.iter().zip(&mut candidates) {
+    for (number, run) in space.version.runs.iter().take(PREFETCHED_RUNS).enumerate() {
         let Some(table) = run.find(key) else { continue };
-        *candidate = Some(table);
+        candidates[number] = Some(table);
         if let Some(table) = table.handle.opened() {
             table.prefetch_filter(hash);
         }

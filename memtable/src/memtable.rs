@@ -264,6 +264,7 @@ impl Memtable {
     }
 
     /// Entries in one keyspace, all versions counted.
+    #[inline]
     pub fn entries_of(&self, keyspace: KeyspaceId) -> u64 {
         self.list(keyspace).map_or(0, Skiplist::entries)
     }

@@ -185,6 +185,7 @@ impl Skiplist {
     }
 
     /// The number of entries, all versions counted.
+    #[inline]
     pub fn entries(&self) -> u64 {
         self.totals.0.load(Ordering::Relaxed) >> 32
     }

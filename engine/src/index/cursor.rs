@@ -169,6 +169,7 @@ pub(crate) fn is_stale(
 }
 
 /// Whether memtables hold rows of a keyspace.
+#[inline]
 pub(crate) fn has_rows(view: &SuperVersion, keyspace: KeyspaceId) -> bool {
     view.generations.iter().any(|generation| generation.memtable.entries_of(keyspace) > 0)
 }

@@ -21,14 +21,25 @@ thread_local! {
 }
 
 /// Calls `with` with key and value of each row that has `index_key`; gives their number.
-pub(super) fn rows(index: &Index, index_key: &[u8], with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-    // `with` may look something up itself; then it finds a fresh one, as a thread does that is being torn down.
-    let mut prefix = PREFIX.try_with(RefCell::take).unwrap_or_default();
-    prefix.clear();
+pub(super) fn rows(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+    let rows = PREFIX.try_with(|cell| {
+        // `with` may look something up itself; then it finds a fresh one.
+        let mut prefix = cell.take();
+        prefix.clear();
+        put_bound_at(&mut prefix, index_key);
+        let count = rows_behind(index, index_key, &prefix, &mut with);
+        cell.replace(prefix);
+        count
+    });
+    rows.unwrap_or_else(|_| rows_at_the_end(index, index_key, &mut with))
+}
+
+/// The same for a thread that is being torn down.
+#[cold]
+fn rows_at_the_end(index: &Index, index_key: &[u8], mut with: &mut dyn FnMut(&[u8], &[u8])) -> Result<u64> {
+    let mut prefix = Vec::new();
     put_bound_at(&mut prefix, index_key);
-    let count = rows_behind(index, index_key, &prefix, with);
-    let _ = PREFIX.try_with(|cell| cell.replace(prefix));
-    count
+    rows_behind(index, index_key, &prefix, &mut with)
 }
 
 /// The same; `prefix` is what the composites of `index_key` begin with.
@@ -37,7 +48,7 @@ fn rows_behind(
     index: &Index,
     index_key: &[u8],
     prefix: &[u8],
-    mut with: impl FnMut(&[u8], &[u8]),
+    with: &mut impl FnMut(&[u8], &[u8]),
 ) -> Result<u64> {
     let core = index.core();
     core.check_open()?;
@@ -49,7 +60,8 @@ fn rows_behind(
     let Some(found) = &space.index else { return Err(dropped()) };
     found.check_readable(sequence)?;
     let is_vacant = space.state.vacancies.any() && is_vacant(space, prefix, sequence);
-    if is_vacant || is_pending(view, space, index.state.id, prefix, &guard)? {
+    let is_settled = space.version.runs.is_empty() && !has_rows(view, index.state.id);
+    if is_vacant || !is_settled && is_pending(view, space, index.state.id, prefix, &guard)? {
         drop(guard);
         return merged(index, index_key, with);
     }
@@ -63,7 +75,7 @@ fn rows_behind(
             return Ok(());
         }
         count += 1;
-        rows.row(primary_key, &mut with)
+        rows.row(primary_key, with)
     })?;
     Ok(count)
 }
@@ -75,7 +87,7 @@ fn is_vacant(space: &KeyspaceView, prefix: &[u8], sequence: SequenceNumber) -> b
 }
 
 /// Whether a memtable or a delta run has an entry whose composite begins with `prefix`, of whatever kind and time.
-#[inline]
+#[inline(never)]
 fn is_pending(
     view: &SuperVersion,
     space: &KeyspaceView,
@@ -102,20 +114,19 @@ fn is_pending(
 
 /// The same while not all entries are in the tree.
 #[cold]
-fn merged(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+fn merged(index: &Index, index_key: &[u8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
     let core = index.core();
-    let view = core.view.reference();
-    let sequence = core.visible_sequence();
+    let (view, sequence, covered) = core.latest(None);
     entry(&view, index.state.id)?.check_readable(sequence)?;
     let bounds = Bounds::of_key(index_key);
-    let mut cursor = IndexCursor::open(core, view.clone(), index.state.id, sequence, bounds)?
-        .jumping(core.covered(&view, sequence));
+    let mut cursor =
+        IndexCursor::open(core, view.clone(), index.state.id, sequence, bounds)?.jumping(covered);
     cursor.seek_to_first()?;
     let mut count = 0;
     while cursor.valid() {
         let guard = crossbeam_epoch::pin();
         let rows = Rows::new(index, &view, sequence, &guard)?;
-        rows.row(Composite::split(cursor.composite())?.primary_key, &mut with)?;
+        rows.row(Composite::split(cursor.composite())?.primary_key, with)?;
         count += 1;
         cursor.next()?;
     }
@@ -158,10 +169,16 @@ impl<'a> Rows<'a> {
     #[inline]
     fn find(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
         let (sequence, guard) = (self.sequence, self.guard);
-        if !self.in_memtables {
-            return get_in_tables(self.space, primary_key, sequence, guard);
+        match self.in_memtables {
+            false => get_in_tables(self.space, primary_key, sequence, guard),
+            true => self.find_in_view(primary_key),
         }
+    }
+
+    /// Apart: the way through tables alone is short, and is inlined.
+    #[inline(never)]
+    fn find_in_view(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
         let keyspace = self.index.keyspace.state();
-        get_in_view(self.view, keyspace, primary_key, sequence, guard, &mut Nobody)
+        get_in_view(self.view, keyspace, primary_key, self.sequence, self.guard, &mut Nobody)
     }
 }
