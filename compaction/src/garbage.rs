@@ -79,10 +79,12 @@ impl Held {
         }
     }
 
-    /// The same in bytes of the file, which holds `raw_bytes` of keys and values in `file_bytes`.
+    /// The same in bytes of the file, which holds `raw_bytes` of keys and values in `file_bytes`. Rounded up: a short
+    /// version in a table that compresses well is no reason to take the table for one that holds nothing.
     pub fn scaled(mut self, file_bytes: u64, raw_bytes: u64) -> Held {
         for span in &mut self.spans {
-            let bytes = u128::from(span.bytes) * u128::from(file_bytes) / u128::from(raw_bytes.max(1));
+            let bytes =
+                (u128::from(span.bytes) * u128::from(file_bytes)).div_ceil(u128::from(raw_bytes.max(1)));
             span.bytes = bytes as u64;
         }
         self
@@ -158,7 +160,7 @@ fn held_by(table: &RunTable) -> Result<Held> {
     if entries == 0 {
         return Ok(Held::default());
     }
-    let row_bytes = table.handle.file_bytes() / properties.entries.max(1);
+    let row_bytes = table.handle.file_bytes().div_ceil(properties.entries.max(1));
     let newest = SequenceNumber(properties.max_sequence.0.saturating_sub(1));
     Ok(Held::between(SequenceNumber::ZERO, newest, entries * row_bytes))
 }
@@ -296,6 +298,13 @@ mod tests {
     fn needed(notes: &[(u64, u64)], snapshots: &[u64]) -> u64 {
         let is_seen = |(older, newer): &&(u64, u64)| snapshots.iter().any(|s| s >= older && s < newer);
         notes.iter().filter(is_seen).count() as u64
+    }
+
+    #[test]
+    fn little_in_a_table_that_compresses_well_is_not_nothing() {
+        let held = held(&[(1, 2)], &[1]).scaled(1000, 1_000_000);
+        assert_eq!((held.bytes(), releasable(&held, &[1]), releasable(&held, &[])), (1, 0, 1));
+        assert_eq!(Held::default().scaled(1000, 1_000_000).bytes(), 0);
     }
 
     #[test]

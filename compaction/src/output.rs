@@ -86,7 +86,8 @@ impl<'a> OutputWriter<'a> {
             self.start_table()?;
         }
         if !new_key || kind == ValueKind::Delete {
-            self.note_held(new_key, key.len() + value.len(), sequence, kind);
+            // An empty key without a value is an entry, too.
+            self.note_held(new_key, (key.len() + value.len()).max(1), sequence, kind);
         }
         self.last_sequence = sequence;
         let (builder, _) = self.builder.as_mut().expect("started");
