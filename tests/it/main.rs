@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod corruption;
 mod api;
+mod closed;
 mod closing;
 mod interface;
 mod keyspace;

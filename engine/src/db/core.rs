@@ -28,6 +28,7 @@ use sapwood_sstable::FilterKind;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::env::fork::{FORKED, StatusWord};
 use sapwood_storage::fs::LockGuard;
+use sapwood_storage::fs::bounded::BoundedFileSystem;
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -46,6 +47,8 @@ const POISONED: u8 = 2;
 pub(crate) struct Core {
     pub(crate) options: DbOptions,
     pub(crate) context: Arc<TableContext>,
+    /// The file system of `context`.
+    files: Arc<BoundedFileSystem>,
     pub(crate) obsolete_files: Receiver<FileName>,
     pub(crate) arenas: Arc<ArenaPool>,
     pub(crate) wal: Wal,
@@ -97,6 +100,7 @@ impl Core {
         options.env = env.with_file_system(fs.clone());
         let env = &options.env;
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
+        let files = fs.clone();
         let mut context = TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender);
         // Who sets the size of the cache gets that; else it is what the budget leaves.
         context.charges_tables = options.advanced.cache_bytes.is_none();
@@ -165,6 +169,7 @@ impl Core {
             // Only where it is read: it would keep every table of the opening, and so their files.
             fixed_state: Mutex::new(manifest.is_none().then(|| state.clone())),
             context,
+            files,
             obsolete_files,
             arenas,
             wal,
@@ -649,6 +654,8 @@ impl Core {
         }
         self.manifest.lock().take();
         self.fixed_state.lock().take();
+        // Readers go on with what they have. What they open from here on could be another opening's.
+        self.files.end_opening();
         // Memtables and tables go with the last view, unless a cursor or a read under way holds an older one.
         drop(self.change_view(|_| SuperVersion::closed()));
         self.view.release_retired(RELEASE_TURNS);

@@ -35,7 +35,7 @@ const LONGEST_BLANK: u64 = 1 << 30;
 /// A directory that is ours to open, and locked.
 pub(super) struct Place {
     /// The file system for the directory.
-    pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) fs: Arc<BoundedFileSystem>,
     /// Its absolute path at the time of opening.
     pub(super) directory: PathBuf,
     /// The files in it that have names of ours.
@@ -64,7 +64,7 @@ impl Place {
         most: usize,
         directory: &Path,
     ) -> Result<Place> {
-        let unheld: Arc<dyn FileSystem> = Arc::new(BoundedFileSystem::new(unheld.clone(), most));
+        let unheld = Arc::new(BoundedFileSystem::new(unheld.clone(), most));
         if !unheld.exists(directory)? {
             if !builder.may_create() {
                 return Err(missing(builder, directory));
@@ -75,11 +75,11 @@ impl Place {
             true => None,
             false => unheld.hold(directory)?,
         };
-        let fs: Arc<dyn FileSystem> = match held {
+        let fs = match held {
             Some(held) => Arc::new(BoundedFileSystem::new(held, most)),
             None => unheld.clone(),
         };
-        let content = Content::look(&fs, directory)?;
+        let content = Content::look(&*fs, directory)?;
         content.admit(builder, directory)?;
         if !content.is_database
             && let Some(parent) = parent_of(directory)
@@ -99,7 +99,7 @@ impl Place {
             lock => lock?,
         };
         // A second look: the directory may have changed before the lock was ours.
-        let content = Content::look(&fs, directory)?;
+        let content = Content::look(&*fs, directory)?;
         content.admit(builder, directory)?;
         Ok(Place { fs, directory: directory.to_path_buf(), names: content.names, lock })
     }
@@ -131,7 +131,7 @@ struct Content {
 }
 
 impl Content {
-    fn look(fs: &Arc<dyn FileSystem>, directory: &Path) -> Result<Content> {
+    fn look(fs: &dyn FileSystem, directory: &Path) -> Result<Content> {
         let mut names = Vec::new();
         let mut stranger = None;
         for path in fs.list(directory)? {
@@ -141,7 +141,7 @@ impl Content {
                 None => stranger = Some(path),
             }
         }
-        let proof = |name: FileName| proof(&**fs, directory, name, None);
+        let proof = |name: FileName| proof(fs, directory, name, None);
         let manifests = || names.iter().copied().filter(|name| matches!(name, FileName::Manifest(_)));
         let mut is_database = false;
         for name in manifests() {
@@ -331,7 +331,7 @@ pub(super) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
     }
     let held = fs.hold(directory)?;
     let fs = held.unwrap_or_else(|| fs.clone());
-    let content = Content::look(&fs, directory)?;
+    let content = Content::look(&*fs, directory)?;
     if planted::is(Bug::DestroyByName) {
         return content.names.iter().try_for_each(|name| fs.remove_file(&directory.join(name.format())));
     }
@@ -348,7 +348,7 @@ pub(super) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
     }
     let lock_path = directory.join(FileName::Lock.format());
     let _lock = fs.lock(&lock_path)?;
-    let names = Content::look(&fs, directory)?.names;
+    let names = Content::look(&*fs, directory)?.names;
     let (mut manifests, mut others) = (Vec::new(), Vec::new());
     let mut listed = HashSet::new();
     let mut database = None;

@@ -95,6 +95,7 @@ impl BoundedFileSystem {
             group: Arc::clone(&group),
             most: most.max(1),
             count: AtomicUsize::new(0),
+            has_ended: AtomicBool::new(false),
             ring: Mutex::default(),
         });
         let mut pools = group.pools.lock();
@@ -102,6 +103,15 @@ impl BoundedFileSystem {
         pools.push(Arc::downgrade(&pool));
         drop(pools);
         BoundedFileSystem { fs, pool }
+    }
+
+    /// From now on no file on demand is opened, neither for the first time nor again: that is an error of kind `Closed`.
+    /// What is open is read further.
+    ///
+    /// For the end of a database: its readers go on, but its directory may be another one's by now.
+    pub fn end_opening(&self) {
+        // Release: pairs with the Acquire in `Pool::open`.
+        self.pool.has_ended.store(true, Ordering::Release);
     }
 
     /// Files on demand that are open now.
@@ -117,6 +127,8 @@ struct Pool {
     most: usize,
     /// Open files, and those that are being opened.
     count: AtomicUsize,
+    /// No file is opened any more.
+    has_ended: AtomicBool,
     /// The open files, in the order in which they are looked at: a clock.
     ring: Mutex<VecDeque<Arc<Shared>>>,
 }
@@ -172,6 +184,27 @@ impl Pool {
             ring.retain(|file| Arc::strong_count(file) > 1);
         }
         ring.push_back(Arc::clone(file));
+    }
+
+    /// Opens and counts a file, if `accept` does not refuse it. Errors: `Closed` if no file is opened any more.
+    fn open<R>(
+        &self,
+        path: &Path,
+        mode: OpenMode,
+        accept: impl FnOnce(Box<dyn File>) -> Result<R>,
+    ) -> Result<R> {
+        // Acquire: pairs with the Release in `end_opening`.
+        let has_ended = || self.has_ended.load(Ordering::Acquire);
+        let ended =
+            || Err(Error::new(ErrorKind::Closed, "the database is closed, and opens no file").in_file(path));
+        // Asked first, since another file may be closed to make room; and last, since an end may have come meanwhile.
+        if has_ended() {
+            return ended();
+        }
+        self.reserve();
+        let opened = self.with_descriptor(|| self.fs.open(path, mode)).and_then(accept);
+        let opened = if has_ended() { ended() } else { opened };
+        opened.inspect_err(|_| self.forget(1))
     }
 
     /// Runs a call that needs a descriptor.
@@ -244,10 +277,7 @@ struct FileOnDemand {
 
 impl FileOnDemand {
     fn open(pool: &Arc<Pool>, path: &Path, mode: OpenMode) -> Result<FileOnDemand> {
-        pool.reserve();
-        let opened = pool.with_descriptor(|| pool.fs.open(path, mode));
-        let opened = opened.and_then(|file| Ok((file.identity()?, file)));
-        let (identity, file) = opened.inspect_err(|_| pool.forget(1))?;
+        let (identity, file) = pool.open(path, mode, |file| Ok((file.identity()?, file)))?;
         let shared = Arc::new(Shared {
             path: path.to_path_buf(),
             mode,
@@ -279,18 +309,15 @@ impl FileOnDemand {
     #[cold]
     fn open_again(&self) -> Result<Arc<dyn File>> {
         let (pool, shared) = (&self.pool, &self.shared);
-        pool.reserve();
-        let opened = pool.with_descriptor(|| pool.fs.open(&shared.path, shared.mode));
-        let opened = opened.and_then(|file| match file.identity()? == shared.identity {
-            true => Ok(file),
-            false if planted::is(Bug::AnotherFileOpened) => Ok(file),
+        pool.open(&shared.path, shared.mode, |file| match file.identity()? == shared.identity {
+            true => Ok(Arc::from(file)),
+            false if planted::is(Bug::AnotherFileOpened) => Ok(Arc::from(file)),
             false => Err(Error::corruption(
                 &shared.path,
                 0,
                 "another file has taken the place of one in use; what was read from it is not affected",
             )),
-        });
-        opened.map(Arc::from).inspect_err(|_| pool.forget(1))
+        })
     }
 
     /// Runs a change, after which the file stays open until it is synced.
@@ -498,6 +525,24 @@ mod tests {
         assert_eq!(sim.calls(Operation::Open) - opened, 50);
         drop(files);
         assert_eq!((sim.open_handles(), fs.open_files(), fs.file_group().open()), (0, 0, 0));
+    }
+
+    #[test]
+    fn after_the_end_of_openings_what_is_open_is_read_and_nothing_else() {
+        let sim = with_files(4);
+        let fs = BoundedFileSystem::new(Arc::new(sim.clone()), 2);
+        let files: Vec<_> = (0..3).map(|i| fs.open_on_demand(&name(i), OpenMode::Read).unwrap()).collect();
+        let (open, opened) = (sim.open_handles(), sim.calls(Operation::Open));
+        fs.end_opening();
+        let results: Vec<_> = files.iter().map(|file| byte(&**file)).collect();
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2);
+        let first = fs.open_on_demand(&name(3), OpenMode::Read).map(drop);
+        let errors = results.into_iter().filter_map(Result::err).chain(first.err());
+        let kinds: Vec<ErrorKind> = errors.map(|error| error.kind()).collect();
+        assert_eq!(kinds, [ErrorKind::Closed, ErrorKind::Closed]);
+        assert_eq!((sim.open_handles(), sim.calls(Operation::Open)), (open, opened));
+        drop(files);
+        assert_eq!((sim.open_handles(), fs.open_files()), (0, 0));
     }
 
     #[test]
