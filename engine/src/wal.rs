@@ -281,7 +281,7 @@ impl Wal {
     /// Errors: [`ErrorKind::NoSpace`] and other errors of provisioning; nothing is reserved then.
     #[inline]
     pub(crate) fn reserve(&self, units: u64) -> Result<Reservation> {
-        self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit)
+        self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit, true)
     }
 
     /// The next position, in order with every reservation: see [`Tail::fence`].
@@ -292,7 +292,7 @@ impl Wal {
     /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary reservation has succeeded
     /// or [`Wal::prepare_rotation`] was called before.
     pub(crate) fn reserve_rotation(&self) -> Result<Reservation> {
-        self.reserve_within(log_record::record_units(0), 0, POSITION_LIMIT)
+        self.reserve_within(log_record::record_units(0), 0, POSITION_LIMIT, true)
     }
 
     /// Makes sure that [`Wal::reserve_rotation`] finds room.
@@ -301,8 +301,9 @@ impl Wal {
         self.provision(tail + ROTATION_MARGIN)
     }
 
+    /// Without `provisions`, only in segments that are there: `NoSpace` otherwise.
     #[inline]
-    fn reserve_within(&self, units: u64, margin: u64, limit: u64) -> Result<Reservation> {
+    fn reserve_within(&self, units: u64, margin: u64, limit: u64, provisions: bool) -> Result<Reservation> {
         let mut spins = 0;
         loop {
             let (ticket, position) = self.tail.peek();
@@ -312,6 +313,9 @@ impl Wal {
             }
             // Acquire: pairs with the Release in `provision`; the segments below are ready.
             if end + margin > self.provisioned.load(Ordering::Acquire) {
+                if !provisions {
+                    return Err(full());
+                }
                 self.provision(end + margin)?;
             } else if !self.ring.has_room(ticket) {
                 backoff(&mut spins);
@@ -755,10 +759,7 @@ impl Wal {
     fn mark(&self, durable: u64, poison: &dyn Fn(&Error), provisions: bool) {
         let units = log_record::record_units(8);
         // Without room there is no witness, which only makes recovery less sure of itself.
-        if !provisions && !self.is_ready_for(units + ROTATION_MARGIN) {
-            return;
-        }
-        let at = match self.reserve(units) {
+        let at = match self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit, provisions) {
             Ok(at) => at,
             Err(error) => {
                 if error.kind() == ErrorKind::Poisoned {
@@ -775,11 +776,6 @@ impl Wal {
         }
         self.complete(&at);
         self.wait_published(at.end);
-    }
-
-    /// Whether segments are ready for so many units behind the tail.
-    fn is_ready_for(&self, units: u64) -> bool {
-        self.tail.peek().1 + units <= self.provisioned.load(Ordering::Acquire)
     }
 
     /// Syncs all log below `to`, oldest first.
