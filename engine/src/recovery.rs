@@ -113,6 +113,7 @@ pub(crate) fn analyze(
 
     let (segments, half_made) = find_segments(context, names, database, &state)?;
     let opened = state.log_opened.max(state.log_start);
+    check_log(context, &segments, &state)?;
     let failed_sync = names.contains(&FileName::Unsynced)
         && proof(&*context.fs, &context.directory, FileName::Unsynced, None)? == Proof::Ours;
     let mut history = History::new(&segments, database, &state);
@@ -128,13 +129,6 @@ pub(crate) fn analyze(
             "log record is damaged; the log had been synced up to position {durable}, this is position {log_end}"
         );
         return Err(reader.damage(log_end, &message));
-    }
-    // Segments are made in order, each durable before the next, and given up only below `log_start`.
-    if reader.place(log_end).is_none()
-        && let Some(later) = segments.iter().find(|segment| segment.header.base_position > log_end)
-    {
-        let message = format!("the log segment before this one is missing: no file holds position {log_end}");
-        return Err(Error::corruption(later.file.path(), 0, message));
     }
     // Above everything that may have been handed out: also positions whose records a crash has taken.
     let base = segments
@@ -393,6 +387,32 @@ fn find_segments(
         half_made.insert(number);
     }
     Ok((segments, half_made))
+}
+
+/// Checks that no segment is missing that is known to have been made.
+///
+/// Segments are made in order, each durable before the next, and given up only below `log_start`. So those of the open
+/// stretch are there without a gap up to the last one, and those of a stretch that the MANIFEST lists up to its end.
+fn check_log(context: &TableContext, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
+    let last = segments.last().map_or(0, |segment| segment.header.base_position);
+    for (from, end) in state.log_closed.iter().copied().chain([(state.log_opened, last)]) {
+        let mut at = from.max(state.log_start);
+        let mut later = None;
+        for segment in segments {
+            if segment.header.base_position > at {
+                later = Some(segment.file.path());
+                break;
+            }
+            at = at.max(segment.header.end_position());
+        }
+        if at < end {
+            let message = format!(
+                "a log segment is missing: no file holds position {at}, and the log went up to {end}"
+            );
+            return Err(Error::corruption(later.unwrap_or(&context.directory), 0, message));
+        }
+    }
+    Ok(())
 }
 
 /// Whether anything stands where the first record of a segment would be.

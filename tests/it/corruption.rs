@@ -272,6 +272,62 @@ fn a_missing_segment_of_the_log_is_noticed() {
     }
 }
 
+/// A log that was replayed and not flushed, so that the MANIFEST says up to where there were records: of three segments of
+/// one stretch, or of one segment of each of two stretches.
+#[test]
+fn segments_of_a_replayed_log_cannot_go_unnoticed_together() {
+    for openings in [1, 2] {
+        let (mut env, mut fs) = Env::sim_manual(openings);
+        for opening in 0..openings {
+            let db = builder("/db", &env).open().unwrap();
+            for row in 0..(if openings == 1 { 100 } else { 20u64 }) {
+                db.default_keyspace().put((opening * 1000 + row).to_be_bytes(), [7; 1500]).unwrap();
+            }
+            fs.crash_at(0);
+            drop(db);
+            fs = fs.kill();
+            env = env.with_file_system(Arc::new(fs.clone()));
+        }
+        // It is replayed, and its end taken down. Nothing is written to the new log.
+        let db = builder("/db", &env).open().unwrap();
+        let rows = db.default_keyspace().iter().count();
+        fs.crash_at(0);
+        drop(db);
+        let logs: Vec<PathBuf> = fs.files().into_iter().filter(|path| extension(path) == "wal").collect();
+        let mut noticed = 0;
+        for gone in 1..1u32 << logs.len() {
+            let left = fs.kill();
+            let fs_left = Env::os().with_file_system(Arc::new(left.clone()));
+            let gone = logs.iter().enumerate().filter(|(at, _)| gone >> at & 1 == 1);
+            gone.for_each(|(_, path)| fs_left.fs().remove_file(path).unwrap());
+            match builder("/db", &env.with_file_system(Arc::new(left))).open() {
+                // Those that were made ahead hold nothing.
+                Ok(db) => assert_eq!(db.default_keyspace().iter().count(), rows, "rows are lost in silence"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+                    assert!(error.file().is_some(), "{error}");
+                    noticed += 1;
+                }
+            }
+        }
+        assert!(noticed > 0);
+    }
+}
+
+#[test]
+fn after_a_clean_close_nothing_of_the_log_is_needed() {
+    let (env, fs) = Env::sim_manual(1);
+    let db = builder("/db", &env).open().unwrap();
+    (0..100u64).for_each(|row| db.default_keyspace().put(row.to_be_bytes(), [7; 1500]).unwrap());
+    db.close().unwrap();
+    drop(db);
+    for path in fs.files().into_iter().filter(|path| extension(path) == "wal") {
+        env.fs().remove_file(&path).unwrap();
+    }
+    let db = builder("/db", &env).open().unwrap();
+    assert_eq!(db.default_keyspace().iter().count(), 100);
+}
+
 /// A log of records of one segment, the last few of them not synced. No threads: the next segment would say in its header
 /// what was durable when it was made.
 fn log_fixture() -> (Env, SimFs, Oracle, PathBuf) {
