@@ -499,13 +499,17 @@ fn a_reader_that_stays_does_not_empty_the_cache_for_another_size() {
     // Each block of 16 KiB that is kept takes the place of about four, and one part more was emptied.
     assert!(before - after <= 5 * new + 2 * 64 + 64, "{before} were there, {after} are, for {new} others");
     drop(reader);
-    for _ in 0..4 {
+    // The epoch is that of the process, and other tests may stay in it for a while.
+    for _ in 0..10_000 {
         for index in 0..400 {
             load(&others, index, 16 << 10, Fill::Normal, &epoch::pin());
             epoch::pin().flush();
         }
+        if kept(&others) > 350 {
+            return;
+        }
     }
-    assert!(kept(&others) > 350, "{} of 400 are kept without a reader", kept(&others));
+    panic!("{} of 400 are kept without a reader", kept(&others));
 }
 
 /// The frames of a cache are given back with its last handle, whoever has left what to be done later.
