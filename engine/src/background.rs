@@ -193,8 +193,10 @@ impl Background {
                 if file == SWEEP_ENDS {
                     break;
                 }
+                shared.background.begin_removal();
                 // What cannot be removed now is removed as an orphan at the next opening.
                 let _ = shared.context.fs.remove_file(&shared.context.path(file));
+                shared.background.end();
             }
         };
         spawn("sapwood-sweep", ThreadClass::Background, Box::new(sweep))?;
@@ -507,6 +509,15 @@ impl Background {
         true
     }
 
+    /// Begins the removal of a file, after the end of a pause.
+    fn begin_removal(&self) {
+        let mut state = self.state.lock();
+        while !state.paused.is_empty() {
+            self.changed.wait(&mut state);
+        }
+        state.workers.push(std::thread::current().id());
+    }
+
     /// The end of what [`Background::begin`] began on this thread.
     pub(crate) fn end(&self) {
         remove_one(&mut self.state.lock().workers, std::thread::current().id());
@@ -576,6 +587,10 @@ impl Background {
         for id in behind.unwrap_or_default() {
             *state.waiting.entry(*id).or_insert(0) += 1;
         }
+    }
+
+    fn is_paused(&self) -> bool {
+        !self.state.lock().paused.is_empty()
     }
 
     fn is_shut_down(&self) -> bool {
@@ -929,9 +944,13 @@ fn sync_step(core: &Core) -> Result<bool> {
     Ok(true)
 }
 
-/// Removes the files of tables that nobody reads any more. What cannot be removed now is removed as an orphan at the
-/// next opening. False if there was none.
-pub(crate) fn sweep_step(core: &Core) -> bool {
+/// Removes the files of tables that nobody reads any more. False if there was none, or background work is paused.
+fn sweep_step(core: &Core) -> bool {
+    !core.background.is_paused() && remove_obsolete(core)
+}
+
+/// A step of that. What cannot be removed now is removed as an orphan at the next opening. REQUIRES: no pause.
+pub(crate) fn remove_obsolete(core: &Core) -> bool {
     // Versions that were replaced are dropped, and let their tables go, once nobody can be reading them. Where a run
     // must repeat itself, none may be left for later, and the order in which they went must not matter.
     core.view.release_retired(if core.options.env.starts_threads() { RELEASE_TURNS } else { 4096 });

@@ -663,7 +663,7 @@ impl Core {
         // (Blocks go with the last handle: evicted before, they would wait for readers of other databases.)
         self.arenas.trim(0);
         // Tables that the last versions let go are removed now rather than at the next opening.
-        background::sweep_step(self);
+        background::remove_obsolete(self);
         self.lock.lock().take();
     }
 }
