@@ -1,5 +1,6 @@
 //! After a close every handle says `Closed`, and every reader gives the rows that it would have given or says so too:
 //! never other rows, a panic, a hang, or a file that is opened again.
+#![allow(clippy::disallowed_methods, reason = "looks at the descriptors of this process")]
 use sapwood::{
     Builtin, Cursor, Db, DbBuilder, ErrorKind, Field, Hit, Index, IndexCursor, IndexOptions, KeyKind,
     Keyspace, KeyspaceOptions, Result,
