@@ -3,7 +3,7 @@
 //! A job cuts its key range into slices of bounded size. Each [`Job::step`] merges one slice and returns the edit
 //! that puts the new tables in and takes the merged part out: input tables that reach beyond the slice stay, with a
 //! raised lower bound. So a step can be installed as it stands, extra space is bounded, and a pause or a shutdown
-//! waits for one slice at most. Input tables that overlap nothing are moved without reading them.
+//! waits for one slice at most. Input tables that overlap nothing are moved without reading them, unless they are small.
 use crate::garbage;
 use crate::options::{CompactionOptions, LAST_LEVEL};
 use crate::output::{Output, OutputWriter};
@@ -46,7 +46,7 @@ impl Step {
     }
 }
 
-/// A key range of a job: tables that overlap each other, or a single table to move.
+/// A key range of a job: tables that overlap each other or are small, or a single table to move.
 enum Piece {
     Move(InputTable),
     Merge {
@@ -111,10 +111,29 @@ impl Job {
         let mut job =
             Job { context: context.clone(), options: options.clone(), compaction, older, pieces: Vec::new() };
         let mut tables = tables.into_iter().peekable();
+        let is_small = |table: &InputTable| options.is_small(table.table.handle.file_bytes());
+        let is_target =
+            |run: &&Arc<Run>| run.level == job.compaction.target_level && run.id == job.compaction.target_run;
+        let target = version.runs.iter().find(is_target).cloned();
+        let chosen = job.compaction.inputs.iter().find(is_target).cloned();
+        // Whether a table of the target run that is no input lies between two inputs: nothing may be written across it.
+        let is_divided = |reach: &[u8], next: &InputTable| {
+            let between =
+                target.iter().flat_map(|run| run.overlapping(Some(reach), Some(next.table.first())));
+            let is_chosen = |table: &RunTable| {
+                let mut inputs = chosen.iter().flat_map(|run| &run.tables);
+                inputs.any(|input| input.record.file == table.record.file)
+            };
+            between.into_iter().any(|table| !is_chosen(table))
+        };
         while let Some(first) = tables.next() {
             let mut reach = first.table.last().to_vec();
             let mut cluster = vec![first];
-            while let Some(next) = tables.next_if(|next| next.table.first() <= reach.as_slice()) {
+            // Small tables that lie side by side become one.
+            while let Some(next) = tables.next_if(|next| {
+                next.table.first() <= reach.as_slice()
+                    || is_small(next) && cluster.iter().all(is_small) && !is_divided(&reach, next)
+            }) {
                 if next.table.last() > reach.as_slice() {
                     reach = next.table.last().to_vec();
                 }

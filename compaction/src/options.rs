@@ -85,7 +85,16 @@ impl Default for CompactionOptions {
     }
 }
 
+/// A table below one part in so many of the size at which tables are cut is small.
+const SMALL_SHARE: u64 = 64;
+
 impl CompactionOptions {
+    /// Whether a table of so many bytes costs more as a file than its bytes cost: what touches it merges it with its
+    /// neighbours instead of moving it.
+    pub fn is_small(&self, bytes: u64) -> bool {
+        bytes < self.target_file_bytes / SMALL_SHARE
+    }
+
     /// The options of tables written to `level`.
     ///
     /// Filters of upper levels get more bits: they are small, every lookup passes them, and their false positives

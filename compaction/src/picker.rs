@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 mod hybrid;
 mod leveled;
+mod neighbours;
 mod worth;
 
 #[cfg(test)]
@@ -54,6 +55,8 @@ pub struct Compaction {
 /// 2. When idle, what is worth its cost: see `picker/worth.rs`.
 /// 3. What hides half of the last level.
 /// 4. Tables of the last level that hold much for snapshots that have gone.
+///
+/// A merge takes small neighbours along: see `picker/neighbours.rs`.
 pub fn pick(
     keyspace: KeyspaceId,
     version: &Version,
@@ -67,6 +70,10 @@ pub fn pick(
     full.or_else(|| moment.idle.then(|| worth::pick_idle(keyspace, version, options, moment)).flatten())
         .or_else(|| worth::pick_urgent(keyspace, version, options, moment))
         .or_else(|| worth::pick_released(keyspace, version, options, moment))
+        .map(|work| match work {
+            Work::Merge(merge) => Work::Merge(neighbours::with_small_ones(merge, version, options)),
+            survey @ Work::Survey(_) => survey,
+        })
 }
 
 /// Whether `compaction`, between two of its slices, should be given up for something more urgent, which [`pick`] names;

@@ -69,6 +69,12 @@ const COMPACTION_LOOKS_MAX: u32 = 32;
 /// meets a full disk counts as nothing.
 const FRUITLESS_MAX: u32 = 1000;
 
+/// How many small compactions of a keyspace a close does at most.
+const CLOSING_MERGES: u32 = 8;
+/// How often a close looks whether another thread has done one, and how often it does so at most.
+const CLOSING_LOOK: Duration = Duration::from_millis(1);
+const CLOSING_WAITS: u32 = 200;
+
 #[derive(Default)]
 struct State {
     shutdown: bool,
@@ -1037,6 +1043,64 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
         true => core.begin_flush(),
         false => Ok(false),
     }
+}
+
+/// Ends the compactions that are due and read no more than one flush writes, before a close stops the threads.
+///
+/// A program that opens the database, writes a little and closes it again gives the threads no time for them: each of its
+/// lives would leave one more run, and each opening would take longer than the one before.
+pub(crate) fn finish_small_compactions(core: &Core) {
+    if core.options.advanced.disable_auto_compactions {
+        return;
+    }
+    let view = core.view.reference();
+    for space in view.keyspaces.iter() {
+        let (mut merges, mut waits) = (0, 0);
+        while merges < CLOSING_MERGES && waits < CLOSING_WAITS && core.check_writable().is_ok() {
+            if core.check_has_space(&[COMPACTION]).is_err() || !is_small_work_due(core, space.state.id) {
+                break;
+            }
+            if core.background.claim(space.state.id) {
+                merges += 1;
+                run_unpaused(core, COMPACTION, || {
+                    let current = core.view.reference();
+                    let Some(space) = current.keyspace(space.state.id) else { return Ok(false) };
+                    match small_work(core, space) {
+                        Some(Due::Compaction(compaction)) => {
+                            run_compaction(core, &space.version, compaction, false)?;
+                        }
+                        Some(Due::Apply(runs)) => apply::apply(core, space, runs, false)?,
+                        Some(Due::Survey(_)) | None => {}
+                    }
+                    Ok(false)
+                });
+                core.background.release(space.state.id);
+            } else {
+                // A thread is at it.
+                waits += 1;
+                core.options.env.sleep(CLOSING_LOOK);
+            }
+        }
+    }
+}
+
+fn is_small_work_due(core: &Core, keyspace: KeyspaceId) -> bool {
+    core.view.reference().keyspace(keyspace).is_some_and(|space| small_work(core, space).is_some())
+}
+
+/// The merge that is due, if it reads no more than a flush writes.
+fn small_work(core: &Core, space: &KeyspaceView) -> Option<Due> {
+    let due = due(core, space, false)?;
+    let bytes = |runs: &[Arc<Run>]| runs.iter().map(|run| run.file_bytes()).sum::<u64>();
+    let bytes = match &due {
+        Due::Compaction(compaction) => {
+            let target = space.version.runs.iter().find(|run| run.id == compaction.target_run);
+            bytes(&compaction.inputs) + target.map_or(0, |run| run.file_bytes())
+        }
+        Due::Apply(runs) => bytes(runs),
+        Due::Survey(_) => return None,
+    };
+    (bytes <= core.options.memtable_bytes as u64).then_some(due)
 }
 
 /// Whether the active memtable of an idle database may hide so much in tables that it should not wait until it is full.

@@ -272,6 +272,25 @@ fn calls_that_a_pause_would_hold_up_are_refused() {
 }
 
 #[test]
+fn short_lives_leave_no_more_runs_than_one_long_life() {
+    let (env, fs) = Env::sim(1);
+    let mut files = Vec::new();
+    for life in 0..120_u32 {
+        let db = builder("/db", &env).open().unwrap();
+        let keyspace = db.default_keyspace();
+        keyspace.create_index("i", options()).unwrap();
+        keyspace.put(life.to_be_bytes(), life.to_be_bytes().repeat(4)).unwrap();
+        db.close().unwrap();
+        files.push(fs.files().len());
+    }
+    let db = builder("/db", &env).open().unwrap();
+    assert_eq!(db.default_keyspace().iter().count(), 120);
+    let most = files.iter().max().unwrap();
+    assert!(*most < 40, "files after each of 120 lives of one row: {files:?}");
+    db.close().unwrap();
+}
+
+#[test]
 fn calls_wait_for_the_end_of_a_short_pause_of_another_thread_and_no_longer() {
     let folder = tempfile::tempdir().unwrap();
     for (env, is_simulated) in [(Env::os(), false), (Env::sim(1).0, true)] {

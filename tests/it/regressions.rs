@@ -17,6 +17,10 @@ const META: [(u64, &str); 3] = [
     (8, "the same, met by a compaction"),
 ];
 
+/// Seeds of `sapwood-sim meta --space`, with the settings of the seed.
+const SPACE: [(u64, u32, &str); 1] =
+    [(2, 2, "small tables were merged across one of their target that was not an input")];
+
 /// Seeds of `sapwood-sim fault`, with the run of the seed, and the switch that it had.
 const FAULT: [(u64, u32, &[&str], &str); 3] = [
     (
@@ -43,6 +47,11 @@ fn seeds_that_found_something_find_nothing_more() {
     }
     for (seed, found) in META {
         let report = meta::seed(seed, &Settings::default());
+        assert!(report.violations.is_empty(), "{found}? {}", report.violations.join("\n"));
+    }
+    for (seed, only, found) in SPACE {
+        let settings = Settings::default().with("--space", "").with("--only", only).with("--length", 120);
+        let report = meta::seed(seed, &settings);
         assert!(report.violations.is_empty(), "{found}? {}", report.violations.join("\n"));
     }
     for (seed, run, switches, found) in FAULT {

@@ -490,3 +490,32 @@ fn long_merges_give_way_to_a_full_level_0() {
     player.state(&[&full[..], &more, &tier, &[last]].concat());
     assert!(!gives_way(&merge, &player.version, &options), "the tier is too full for another run");
 }
+
+#[test]
+fn small_tables_beside_a_merge_are_taken_along() {
+    both(
+        "
+        # Keys that only grow: what is not larger than what comes is taken, and then what is not larger than both.
+        0.9 x-z 4K
+        6.1 a-b 800K  c-d 16K  e-f 8K  g-h 4K
+        idle => merge 0.9 6.1[c-d e-f g-h] -> 6.1
+        0.9 x-z 4K
+        6.1 a-b 800K  c-d 16K  e-f 8K
+        idle => merge 0.9 -> 6.1
+        # From the other side, and on both.
+        0.9 a-b 4K
+        6.1 c-d 4K  e-f 7K  g-h 900K
+        idle => merge 0.9 6.1[c-d e-f] -> 6.1
+        0.9 k-l 40K
+        6.1 a-b 900K  c-d 80K  x-z 40K
+        idle => merge 0.9 6.1[c-d x-z] -> 6.1
+        # A large table is not written for a small one, nor a small one for a large one, which only moves.
+        0.9 x-z 4K
+        6.1 a-b 4K  c-d 40M
+        idle => merge 0.9 -> 6.1
+        0.9 x-z 2M
+        6.1 a-b 4K  c-d 8K
+        idle => merge 0.9 -> 6.1
+        ",
+    );
+}

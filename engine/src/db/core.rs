@@ -605,7 +605,10 @@ impl Core {
                 // Nor need the log be synced that tables will replace.
                 self.wal.claim_replayed();
                 match self.flush() {
-                    Ok(()) => Ok(()),
+                    Ok(()) => {
+                        background::finish_small_compactions(self);
+                        Ok(())
+                    }
                     Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),
                 }
             }
