@@ -205,3 +205,126 @@ fn unsafe_code_stands_in_few_places() {
         assert!(!holds || may || is_test, "{name} holds unsafe code and is not one of the places for it");
     }
 }
+
+/// The crates that go to crates.io: all that the engine needs.
+const PUBLISHED: [&str; 7] = ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine"];
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+#[test]
+fn crates_can_be_published() {
+    let workspace = read("Cargo.toml");
+    let version = workspace.lines().find_map(|line| line.strip_prefix("version = ")).unwrap();
+    for folder in CRATES {
+        let manifest = read(&format!("{folder}/Cargo.toml"));
+        if !PUBLISHED.contains(&folder) {
+            assert!(manifest.contains("\npublish = false\n"), "{folder}/Cargo.toml may be published");
+            continue;
+        }
+        for field in ["version", "edition", "rust-version", "license", "keywords", "categories", "readme"] {
+            let line = format!("\n{field}.workspace = true\n");
+            assert!(
+                manifest.contains(&line),
+                "{folder}/Cargo.toml does not have the {field} of the workspace"
+            );
+        }
+        assert!(manifest.contains("\ndescription = \""), "{folder}/Cargo.toml has no description");
+        for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+            assert!(read(&format!("{folder}/{licence}")) == read(licence), "{folder} lacks {licence}");
+        }
+        // A path alone means nothing to those who download the crate.
+        let line = workspace
+            .lines()
+            .find(|line| line.contains(&format!("path = \"{folder}\"")))
+            .unwrap_or_else(|| panic!("Cargo.toml does not list {folder}"));
+        assert!(
+            line.contains(&format!("version = {version}")),
+            "Cargo.toml has no version {version}: {line}"
+        );
+    }
+}
+
+/// Whether a licence expression leaves a way to obey it with these licences only.
+fn is_allowed(expression: &str, licences: &[&str]) -> bool {
+    /// The parts between occurrences of `separator` outside parentheses.
+    fn parts<'a>(expression: &'a str, separator: &str) -> Vec<&'a str> {
+        let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
+        for (place, character) in expression.char_indices() {
+            depth += i32::from(character == '(') - i32::from(character == ')');
+            if depth == 0 && place >= start && expression[place..].starts_with(separator) {
+                parts.push(&expression[start..place]);
+                start = place + separator.len();
+            }
+        }
+        parts.push(&expression[start..]);
+        parts
+    }
+    // Old manifests separate alternatives by a slash.
+    let expression = expression.trim().replace('/', " OR ");
+    let alternatives = parts(&expression, " OR ");
+    if alternatives.len() > 1 {
+        return alternatives.iter().any(|one| is_allowed(one, licences));
+    }
+    let all = parts(&expression, " AND ");
+    if all.len() > 1 {
+        return all.iter().all(|one| is_allowed(one, licences));
+    }
+    match expression.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')) {
+        Some(inner) => is_allowed(inner, licences),
+        None => licences.contains(&expression.trim()),
+    }
+}
+
+#[test]
+fn licence_expressions_are_understood() {
+    let licences = ["MIT", "ISC", "Apache-2.0 WITH LLVM-exception"];
+    for good in [
+        "MIT",
+        "GPL-3.0 OR MIT",
+        "GPL-3.0/MIT",
+        "(GPL-3.0 OR MIT) AND ISC",
+        "Apache-2.0 WITH LLVM-exception OR Apache-2.0",
+        "GPL-3.0 OR MIT AND ISC",
+    ] {
+        assert!(is_allowed(good, &licences), "{good}");
+    }
+    for bad in ["", "GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND GPL-3.0", "Apache-2.0", "MIT-0", "mit"] {
+        assert!(!is_allowed(bad, &licences), "{bad}");
+    }
+}
+
+/// Of what is built here, with default features. `cargo deny check` asks the same for every system and feature.
+#[test]
+fn dependencies_have_licences_that_all_programs_can_obey() {
+    let policy = read("deny.toml");
+    let list = policy.split("\nallow = [").nth(1).unwrap().split(']').next().unwrap();
+    let licences: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(licences.contains(&"MIT"), "deny.toml has no list of licences");
+
+    let output = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
+        .args(["tree", "--workspace", "--edges=normal,build,dev", "--prefix=none", "--no-dedupe"])
+        .args(["--format={p}|{l}", "--color=never"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut packages = 0;
+    for line in String::from_utf8(output.stdout).unwrap().lines().filter(|line| !line.is_empty()) {
+        let (package, expression) = line.split_once('|').unwrap();
+        assert!(is_allowed(expression, &licences), "{package} is under {expression:?}");
+        packages += 1;
+    }
+    assert!(packages > CRATES.len(), "cargo lists no dependencies");
+}
+
+#[test]
+fn no_dependency_is_built_in_two_versions() {
+    let lock = read("Cargo.lock");
+    let names: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+    assert!(names.len() > CRATES.len());
+    for pair in names.windows(2) {
+        assert!(pair[0] != pair[1], "two versions of {} are built", pair[0]);
+    }
+}
