@@ -9,7 +9,7 @@
     reason = "this module is what the disallowed methods are reached through"
 )]
 use super::bounded::FileGroup;
-use super::{File, FileIdentity, FileSystem, LockGuard, OpenMode, Space};
+use super::{File, FileSystem, LockGuard, OpenMode, Space};
 use crate::mapped::MappedFile;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::io;
@@ -200,8 +200,13 @@ fn space_of(space: &rustix::fs::StatVfs) -> Space {
 #[cfg(unix)]
 fn sync_directory(directory: &std::fs::File, path: &Path) -> Result<()> {
     use rustix::io::Errno;
-    match rustix::io::retry_on_intr(|| rustix::fs::fsync(directory)) {
-        Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+    let says = |error: &io::Error, codes: &[Errno]| {
+        codes.iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
+    };
+    // Not `fsync`: on Apple's systems that leaves the names in the cache of the drive.
+    match directory.sync_all() {
+        Ok(()) => Ok(()),
+        Err(error) if says(&error, &[Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP]) => Ok(()),
         // Whatever the cause of a failed sync is, it is no scarcity that passes.
         Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot sync directory: {error}")).in_file(path)),
     }
@@ -401,10 +406,10 @@ impl File for OsFile {
     }
 
     #[cfg(unix)]
-    fn identity(&self) -> Result<Option<FileIdentity>> {
+    fn identity(&self) -> Result<Option<super::FileIdentity>> {
         use std::os::unix::fs::MetadataExt;
         let metadata = self.file.metadata().map_err(|error| Error::io("look up", &self.path, error))?;
-        Ok(Some(FileIdentity { device: metadata.dev(), inode: metadata.ino() }))
+        Ok(Some(super::FileIdentity { device: metadata.dev(), inode: metadata.ino() }))
     }
 
     #[cfg(target_os = "linux")]

@@ -17,9 +17,6 @@ type Key = (u64, u64);
 #[cfg(not(unix))]
 type Key = std::path::PathBuf;
 
-/// How often a lock file may be replaced while it is being locked.
-const ATTEMPTS: usize = 64;
-
 /// The directories that this process has locked. `flock` alone would do on a local disk; over NFS it becomes a lock of
 /// the whole process, which a second handle would pass.
 static HELD: Mutex<BTreeMap<Key, Holders>> = Mutex::new(BTreeMap::new());
@@ -117,6 +114,9 @@ mod unix {
     use std::ffi::OsStr;
     use std::fs::File;
     use std::os::unix::fs::MetadataExt;
+
+    /// How often a lock file may be replaced while it is being locked.
+    const ATTEMPTS: usize = 64;
 
     pub(in super::super) fn exclusive(path: &Path) -> Result<Box<dyn LockGuard>> {
         let (directory, name) = split(path)?;
