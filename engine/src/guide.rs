@@ -1,12 +1,21 @@
 //! How to do with the interface what it has no call for, and what it asks of the program around it.
 
 #[doc = include_str!("guide/expiry.md")]
+#[doc = "```rust"]
+#[doc = include_str!("../examples/expiry.rs")]
+#[doc = "```"]
 pub mod expiry {}
 
 #[doc = include_str!("guide/counters.md")]
+#[doc = "```rust"]
+#[doc = include_str!("../examples/counters.rs")]
+#[doc = "```"]
 pub mod counters {}
 
 #[doc = include_str!("guide/queues.md")]
+#[doc = "```rust"]
+#[doc = include_str!("../examples/queue.rs")]
+#[doc = "```"]
 pub mod queues {}
 
 #[doc = include_str!("guide/retention.md")]
