@@ -55,7 +55,7 @@ impl Stage {
                 // One of its own, of a kind of its own, so that an opening knows what it is.
                 _ => {
                     let name = format!("{CALLERS_INDEX}{caller}");
-                    space.create_index(&name, options(caller as u8))?;
+                    self.served(|| space.create_index(&name, options(caller as u8)))?;
                     space.drop_index(&name)?;
                 }
             }
