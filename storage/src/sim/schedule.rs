@@ -68,6 +68,8 @@ struct State {
     by_id: HashMap<ThreadId, usize>,
     /// Threads that are not to be started: how many pass first, and how many are refused then.
     refused: (u64, u64),
+    /// The name of threads whose work takes no time. See [`Schedule::keep_punctual`].
+    punctual: Option<String>,
     /// Who has the turn.
     turn: Option<usize>,
     turns: u64,
@@ -142,6 +144,7 @@ impl Schedule {
             threads: Vec::new(),
             by_id: HashMap::new(),
             refused: (0, 0),
+            punctual: None,
             turn: None,
             turns: 0,
             trace: 0,
@@ -195,6 +198,14 @@ impl Schedule {
     /// (`EAGAIN`).
     pub fn refuse_threads(&self, pass: u64, count: u64) {
         self.inner.state().refused = (pass, count);
+    }
+
+    /// Lets no time go on early while a thread of this name works, or waits for anything but a time.
+    ///
+    /// A promise about such a thread's work is one for a machine on which it gets its turns. While all others that
+    /// could go on wait too, time goes on as ever: what holds the thread up for long shows.
+    pub fn keep_punctual(&self, name: &str) {
+        self.inner.state().punctual = Some(name.to_owned());
     }
 
     /// The names of the threads that have not ended.
@@ -325,6 +336,7 @@ impl Inner {
         state.turns += 1;
         let mut now = self.clock.advance(TURN_NS);
         if state.random.u32(..EARLY) == 0
+            && !state.is_punctual_at_work()
             && let Some(until) = state.next_time()
         {
             now = self.go_on_to(now, until);
@@ -374,6 +386,13 @@ impl State {
     /// The earliest time that somebody waits for.
     fn next_time(&self) -> Option<Duration> {
         self.threads.iter().filter_map(|thread| thread.status.until()).min()
+    }
+
+    /// Whether a thread that is to be punctual has something to do.
+    fn is_punctual_at_work(&self) -> bool {
+        let Some(name) = &self.punctual else { return false };
+        let is_at_work = |thread: &Thread| thread.status != Status::Ended && thread.status.until().is_none();
+        self.threads.iter().any(|thread| thread.name == *name && is_at_work(thread))
     }
 
     fn wake(&mut self, now: Duration) {

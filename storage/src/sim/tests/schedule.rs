@@ -108,6 +108,63 @@ fn a_wait_ends_with_a_notice_or_in_time() {
     }
 }
 
+/// How long the first thread takes for a hundred steps beside two that sleep for a second. With `waits` it needs a lock
+/// that one of them sleeps with.
+fn time_of_steps(seed: u64, is_punctual: bool, waits: bool) -> Duration {
+    let (env, _, schedule) = Env::sim_scheduled(seed);
+    if is_punctual {
+        schedule.keep_punctual("steps");
+    }
+    let taken = Arc::new(Mutex::new(Duration::ZERO));
+    let shared = Arc::clone(&taken);
+    let second = Duration::from_secs(1);
+    let outcome = schedule.run(move || {
+        let start =
+            |name: &str, body: Box<dyn FnOnce() + Send>| env.spawn(name, ThreadClass::Latency, body).unwrap();
+        let (lock, is_locked) = (Arc::new(Mutex::new(())), Arc::new(AtomicBool::new(false)));
+        let (own, held, says) = (env.clone(), Arc::clone(&lock), Arc::clone(&is_locked));
+        let holder = start(
+            "holds",
+            Box::new(move || {
+                let _held = held.lock();
+                says.store(true, Ordering::Relaxed);
+                own.sleep(second);
+            }),
+        );
+        let own = env.clone();
+        let sleeper = start("sleeps", Box::new(move || own.sleep(second)));
+        let own = env.clone();
+        let steps = start(
+            "steps",
+            Box::new(move || {
+                while !is_locked.load(Ordering::Relaxed) {
+                    own.sleep(Duration::from_micros(1));
+                }
+                let begin = own.now();
+                (0..100).for_each(|_| step());
+                if waits {
+                    drop(lock.lock());
+                }
+                *shared.lock() = own.now() - begin;
+            }),
+        );
+        [holder, sleeper, steps].into_iter().for_each(|thread| thread.join().unwrap());
+    });
+    outcome.unwrap();
+    *taken.lock()
+}
+
+#[test]
+fn no_time_goes_on_early_while_a_punctual_thread_works_and_all_that_it_waits_for_counts() {
+    let most = |is_punctual| (0..40).map(|seed| time_of_steps(seed, is_punctual, false)).max().unwrap();
+    assert!(most(true) < Duration::from_millis(1), "{:?}", most(true));
+    assert!(most(false) > Duration::from_millis(900), "{:?}", most(false));
+    for seed in 0..40 {
+        let taken = time_of_steps(seed, true, true);
+        assert!(taken > Duration::from_millis(900), "seed {seed}: {taken:?}");
+    }
+}
+
 #[test]
 fn who_waits_for_nothing_is_stuck() {
     let shared = Arc::new((Mutex::new(()), Condvar::new()));

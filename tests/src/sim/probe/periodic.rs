@@ -167,6 +167,8 @@ struct Commit {
 pub(super) fn kept() {
     for seed in 0..SCHEDULES {
         let (env, fs, schedule) = Env::sim_scheduled(seed);
+        // The promise is one for a machine that gives the thread its turns.
+        schedule.keep_punctual("sapwood-sync");
         if let Err(what) = schedule.run(move || run(seed, &env, &fs)) {
             panic!("schedule {seed}: {what}");
         }
