@@ -4,8 +4,11 @@
 //! makes it survive a power loss. The file must keep its length while it is mapped: a touch beyond the end of the
 //! file kills the process.
 #![allow(unsafe_code)]
+#[cfg(feature = "sim")]
+use crate::sim::SimMapping;
 use memmap2::MmapRaw;
 use sapwood_base::{Error, Result};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A shared, writable mapping of the first bytes of a file. Unmapped when dropped; not synced then.
@@ -13,8 +16,14 @@ use std::path::{Path, PathBuf};
 /// It hands out no `&mut [u8]`: many threads write disjoint ranges at once, and keeping them disjoint is the
 /// caller's part of the contract.
 pub struct MappedFile {
-    map: MmapRaw,
+    map: Map,
     path: PathBuf,
+}
+
+enum Map {
+    Machine(MmapRaw),
+    #[cfg(feature = "sim")]
+    Simulated(SimMapping),
 }
 
 impl MappedFile {
@@ -25,39 +34,35 @@ impl MappedFile {
             .len(len)
             .map_raw(file)
             .map_err(|error| Error::io("map", path, error))?;
-        let mapped = MappedFile { map, path: path.to_path_buf() };
-        mapped.populate();
-        Ok(mapped)
+        populate(&map).map_err(|error| Error::io("map", path, error))?;
+        Ok(MappedFile { map: Map::Machine(map), path: path.to_path_buf() })
+    }
+
+    /// One of a simulated machine.
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(mapping: SimMapping, path: &Path) -> MappedFile {
+        MappedFile { map: Map::Simulated(mapping), path: path.to_path_buf() }
     }
 
     /// Makes every page writable without a fault again, where the system can be asked for it (Linux 5.14). When dirty
     /// pages are written out, by a sync or in time, the next store to each faults and may wait for the journal of the
     /// file system. Takes about a millisecond per 32 MiB if no page needs it.
     pub fn refresh(&self) -> bool {
-        #[cfg(target_os = "linux")]
-        return self.map.advise(memmap2::Advice::PopulateWrite).is_ok();
-        #[cfg(not(target_os = "linux"))]
-        return false;
-    }
-
-    fn populate(&self) {
-        if self.refresh() {
-            return;
-        }
-        // Older kernels: store to each page what it holds already. 4 KiB is the smallest page of any machine.
-        for offset in (0..self.len()).step_by(4096) {
-            // SAFETY: `offset` is inside the mapping, and nobody else has the mapping yet.
-            unsafe {
-                let byte = self.map.as_mut_ptr().add(offset);
-                byte.write_volatile(byte.read_volatile());
-            }
+        match &self.map {
+            Map::Machine(map) => touch_all(map).is_ok(),
+            #[cfg(feature = "sim")]
+            Map::Simulated(_) => true,
         }
     }
 
     /// The mapped length in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        self.map.len()
+        match &self.map {
+            Map::Machine(map) => map.len(),
+            #[cfg(feature = "sim")]
+            Map::Simulated(mapping) => mapping.len(),
+        }
     }
 
     /// Whether nothing is mapped.
@@ -77,37 +82,32 @@ impl MappedFile {
     /// If the range is not inside the mapping.
     ///
     /// # Safety
-    /// No other thread reads or writes this range at the same time, and no slice of it is alive.
+    /// No other thread writes this range at the same time.
     #[inline]
     pub unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         self.check(offset, bytes.len());
-        // SAFETY: the range is inside the mapping (checked), it is ours alone (the caller's promise), and `bytes`
-        // cannot overlap it because no slice of it is alive.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.map.as_mut_ptr().add(offset), bytes.len());
+        match &self.map {
+            // SAFETY: the range is inside the mapping (checked), it is ours alone (the caller's promise), and `bytes`
+            // cannot overlap it because no slice of a mapping is handed out.
+            Map::Machine(map) => unsafe {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(offset), bytes.len());
+            },
+            #[cfg(feature = "sim")]
+            Map::Simulated(mapping) => mapping.store(offset, bytes),
         }
-    }
-
-    /// The bytes of a range.
-    ///
-    /// # Panics
-    /// If the range is not inside the mapping.
-    ///
-    /// # Safety
-    /// Nobody writes this range while the slice is alive.
-    #[inline]
-    pub unsafe fn slice(&self, offset: usize, len: usize) -> &[u8] {
-        self.check(offset, len);
-        // SAFETY: the range is inside the mapping (checked), initialised by the file's content, and unwritten while
-        // the borrow lasts (the caller's promise).
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(offset), len) }
     }
 
     /// Makes the stores to a range survive a power loss (`msync` of the pages that cover it). Stores that run at the
     /// same time may or may not be included. A failed sync must not be retried.
     pub fn sync_range(&self, offset: usize, len: usize) -> Result<()> {
         self.check(offset, len);
-        self.map.flush_range(offset, len).map_err(|error| Error::io("sync", &self.path, error))
+        match &self.map {
+            Map::Machine(map) => {
+                map.flush_range(offset, len).map_err(|error| Error::io("sync", &self.path, error))
+            }
+            #[cfg(feature = "sim")]
+            Map::Simulated(mapping) => mapping.sync_range(offset, len),
+        }
     }
 
     #[inline]
@@ -117,8 +117,106 @@ impl MappedFile {
     }
 }
 
+#[cfg(target_os = "linux")]
+fn touch_all(map: &MmapRaw) -> io::Result<()> {
+    map.advise(memmap2::Advice::PopulateWrite)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn touch_all(_map: &MmapRaw) -> io::Result<()> {
+    Err(io::ErrorKind::InvalidInput.into())
+}
+
+/// Makes every page of a new mapping present and writable.
+fn populate(map: &MmapRaw) -> io::Result<()> {
+    match touch_all(map) {
+        Ok(()) => return Ok(()),
+        // At a store it would be a signal that ends the process.
+        Err(error) if is_refused_page(&error) => return Err(error),
+        // Not offered by this kernel or sandbox.
+        Err(_) => {}
+    }
+    // Store to each page what it holds already. 4 KiB is the smallest page of any machine.
+    for offset in (0..map.len()).step_by(4096) {
+        // SAFETY: `offset` is inside the mapping, and nobody else has the mapping yet.
+        unsafe {
+            let byte = map.as_mut_ptr().add(offset);
+            byte.write_volatile(byte.read_volatile());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the system cannot give a page: it has no memory, or the file has no such page.
+#[cfg(target_os = "linux")]
+fn is_refused_page(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::NOMEM, Errno::FAULT].iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_refused_page(_error: &io::Error) -> bool {
+    false
+}
+
 impl std::fmt::Debug for MappedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MappedFile").field("path", &self.path).field("len", &self.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fs::FileSystem as _;
+    use crate::sim::{Fault, FaultRule, Operation, SimFs};
+
+    #[test]
+    fn a_store_into_a_mapping_is_seen_and_survives_a_power_loss_once_its_page_is_synced() {
+        let (fs, path) = (SimFs::new(), Path::new("/a"));
+        fs.set_has_mappings(true);
+        let file = fs.create_new(path).unwrap();
+        file.write_at(0, &[0; 3 * 4096]).unwrap();
+        file.sync_all().unwrap();
+        fs.sync_directory(Path::new("/")).unwrap();
+        drop(file);
+        let map = fs.map_shared(path, 3 * 4096).unwrap().expect("all its room is there");
+        assert!(fs.map_shared(path, 3 * 4096 + 1).is_err());
+        let operations = fs.operations();
+        // SAFETY: no other thread has the mapping.
+        unsafe {
+            map.write(10, b"first");
+            map.write(4096 + 10, b"second");
+            map.write(8192 + 10, b"third");
+        }
+        assert_eq!(fs.operations(), operations + 3, "each is a place to crash at");
+        let bytes = |fs: &SimFs| {
+            let bytes = fs.read_file(path).unwrap();
+            [10, 4106, 8202].map(|at| bytes[at])
+        };
+        assert_eq!(bytes(&fs), *b"fst");
+        assert_eq!(bytes(&fs.kill()), *b"fst");
+        assert_eq!(bytes(&fs.crash_with(|_| false)), [0; 3]);
+        map.sync_range(4096 + 100, 1).unwrap();
+        assert_eq!(bytes(&fs.crash_with(|_| false)), [0, b's', 0], "the whole page, and no other");
+        assert_eq!(bytes(&fs.crash_with(|_| true)), *b"fst");
+        fs.fail(FaultRule::new(Operation::Sync, Fault::Io));
+        assert!(map.sync_range(0, 1).is_err());
+        map.sync_range(0, 1).unwrap();
+        assert_eq!(bytes(&fs.crash_with(|_| true)), [0, b's', 0], "what a failed sync has lost stays so");
+        assert_eq!(fs.open_handles(), 1);
+        drop(map);
+        assert_eq!(fs.open_handles(), 0);
+    }
+
+    /// It was touched by a store, and the signal ended the process.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_page_that_the_system_cannot_give_is_an_error() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        assert_eq!(MappedFile::new(&file, Path::new("a"), 4096).unwrap().len(), 4096);
+        let error = MappedFile::new(&file, Path::new("a"), 8192).unwrap_err();
+        assert_eq!(error.file(), Some(Path::new("a")));
     }
 }

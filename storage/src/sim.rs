@@ -9,7 +9,8 @@
 //! same moment in many ways; [`SimFs::crash_images`] lists them. [`SimFs::watch`] looks at every change from both sides
 //! and takes such moments while a program runs. [`SimFs::crash_at`] stops the world at a chosen operation.
 //! [`SimFs::fail`] makes calls fail or lie, by rules that have a text form, and [`SimFs::set_personality`] makes the
-//! device behave like a certain real file system. There are no shared mappings here: `map_shared` gives `None`.
+//! device behave like a certain real file system. Shared mappings are there if [`SimFs::set_has_mappings`] says so;
+//! `map_shared` is a call that can fail in any case, for want of memory above all.
 //!
 //! A program that keeps its own files through [`FileSystem`] can be tested the same way:
 //!
@@ -32,6 +33,7 @@
 //! # Ok::<(), sapwood_base::Error>(())
 //! ```
 use crate::fs::bounded::FileGroup;
+use crate::fs::os::check_mappable;
 use crate::fs::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use crate::sync::Mutex;
 use sapwood_base::planted::{self, Bug};
@@ -292,6 +294,12 @@ impl SimFs {
         self.world.lock().working_directory = directory.as_ref().to_path_buf();
     }
 
+    /// Says whether files can be mapped; at first they cannot. A mapping counts as an open file. A store into one is a
+    /// place to crash at, and durable once its page is synced.
+    pub fn set_has_mappings(&self, has_mappings: bool) {
+        self.world.lock().has_mappings = has_mappings;
+    }
+
     /// Limits how many files and locks can be open at once; `None` for no limit. Calls that need one more fail as if the
     /// process had too many files open (`EMFILE`).
     pub fn set_handle_limit(&self, handles: Option<usize>) {
@@ -392,12 +400,12 @@ impl SimFs {
         }
     }
 
-    fn handle(&self, number: InodeNumber, path: &Path, mode: OpenMode) -> Box<dyn File> {
+    fn handle(&self, number: InodeNumber, path: &Path, mode: OpenMode) -> SimFile {
         let user = self.user.clone();
         if let Some(user) = &user {
             user.opens_file();
         }
-        Box::new(SimFile { world: Arc::clone(&self.world), number, path: path.to_path_buf(), mode, user })
+        SimFile { world: Arc::clone(&self.world), number, path: path.to_path_buf(), mode, user }
     }
 }
 
@@ -435,7 +443,7 @@ impl FileSystem for SimFs {
         let place = &*self.resolve(&world, path)?;
         let number = world.change_names(Operation::Create, place, None, |world| world.create_file(place))?;
         world.open(number);
-        Ok(self.handle(number, path, OpenMode::ReadWrite))
+        Ok(Box::new(self.handle(number, path, OpenMode::ReadWrite)))
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
@@ -444,7 +452,7 @@ impl FileSystem for SimFs {
         world.begin(Operation::Open, place)?;
         let number = world.look_up_file(place)?;
         world.open(number);
-        Ok(self.handle(number, path, mode))
+        Ok(Box::new(self.handle(number, path, mode)))
     }
 
     fn file_group(&self) -> Arc<FileGroup> {
@@ -553,8 +561,20 @@ impl FileSystem for SimFs {
         Ok(Space { available: total.saturating_sub(world.used_bytes()), total })
     }
 
-    fn map_shared(&self, _path: &Path, _len: usize) -> Result<Option<MappedFile>> {
-        Ok(None)
+    fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
+        let mut world = self.world.lock();
+        let place = &*self.resolve(&world, path)?;
+        world.begin(Operation::Map, place)?;
+        let number = world.look_up_file(place)?;
+        let file = world.file(number).expect("looked up as a file");
+        check_mappable(path, file.len(), len)?;
+        // Never a store that needs room.
+        if !world.has_mappings || file.missing_bytes(0, len as u64) > 0 {
+            return Ok(None);
+        }
+        world.open(number);
+        let file = self.handle(number, path, OpenMode::ReadWrite);
+        Ok(Some(MappedFile::simulated(SimMapping { file, len }, path)))
     }
 }
 
@@ -587,7 +607,7 @@ impl SimFile {
     fn sync(&self) -> Result<()> {
         self.changes(Operation::Sync);
         self.world.lock().change(Operation::Sync, &self.path, None, |world, fault| {
-            world.sync_or_fail(self.number, &self.path, fault)
+            world.sync_or_fail(self.number, &self.path, None, fault)
         })
     }
 }
@@ -645,6 +665,32 @@ impl Drop for SimFile {
             user.closes_file();
         }
         self.world.lock().close(self.number);
+    }
+}
+
+/// The first bytes of a file, mapped.
+pub(crate) struct SimMapping {
+    file: SimFile,
+    len: usize,
+}
+
+impl SimMapping {
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
+        self.file.changes(Operation::Write);
+        self.file.world.lock().store(self.file.number, &self.file.path, offset as u64, bytes);
+    }
+
+    pub(crate) fn sync_range(&self, offset: usize, len: usize) -> Result<()> {
+        let (number, path) = (self.file.number, &self.file.path);
+        let range = offset as u64..(offset + len) as u64;
+        self.file.changes(Operation::Sync);
+        self.file.world.lock().change(Operation::Sync, path, None, |world, fault| {
+            world.sync_or_fail(number, path, Some(range), fault)
+        })
     }
 }
 

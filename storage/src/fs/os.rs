@@ -212,16 +212,22 @@ fn sync_directory(directory: &std::fs::File, path: &Path) -> Result<()> {
     }
 }
 
+/// Whether a file of `file_len` bytes has what is to be mapped. Whoever maps it has seen to that: a shorter one was cut.
+pub(crate) fn check_mappable(path: &Path, file_len: u64, len: usize) -> Result<()> {
+    match len {
+        0 => Err(Error::invalid_argument("cannot map nothing").in_file(path)),
+        _ if file_len >= len as u64 => Ok(()),
+        _ => {
+            let message = format!("the file has {file_len} of the {len} bytes that are to be mapped");
+            Err(Error::corruption(path, file_len, message))
+        }
+    }
+}
+
 /// Maps an open file; `path` is for messages.
 fn map(file: &std::fs::File, path: &Path, len: usize) -> Result<Option<MappedFile>> {
     let metadata = file.metadata().map_err(|error| Error::io("look up", path, error))?;
-    if len == 0 || metadata.len() < len as u64 {
-        return Err(Error::new(
-            ErrorKind::InvalidArgument,
-            format!("cannot map {len} bytes of a file of {} bytes", metadata.len()),
-        )
-        .at(path, 0));
-    }
+    check_mappable(path, metadata.len(), len)?;
     if !overwrites_in_place(file, &metadata, len) {
         return Ok(None);
     }
@@ -702,18 +708,17 @@ mod tests {
         // SAFETY: this thread is the only one that has the mapping, and no slice is alive during the stores.
         unsafe {
             map.write(5000, b"stored");
-            assert_eq!(map.slice(4999, 8), b"\0stored\0");
         }
         map.sync_range(5000, 6).unwrap();
-        let mut buffer = [0u8; 6];
-        file.read_exact_at(5000, &mut buffer).unwrap();
-        assert_eq!(&buffer, b"stored");
+        let mut buffer = [0u8; 8];
+        file.read_exact_at(4999, &mut buffer).unwrap();
+        assert_eq!(&buffer, b"\0stored\0");
         // A store that is not synced is visible to reads as well.
         // SAFETY: as above.
         unsafe { map.write(0, b"x") };
         file.read_exact_at(0, &mut buffer).unwrap();
         assert_eq!(&buffer[..1], b"x");
-        assert!(fs.map_shared(&path, 2 << 20).is_err());
+        assert_eq!(fs.map_shared(&path, 2 << 20).unwrap_err().kind(), ErrorKind::Corruption);
     }
 
     #[test]

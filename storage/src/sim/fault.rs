@@ -93,8 +93,9 @@ impl Fault {
             Fault::NoSpace | Fault::Quota => {
                 operation.is_change() && !matches!(operation, Remove | RemoveDirectory)
             }
+            // The layer of the operating system opens the file that it maps.
             Fault::TooManyOpen | Fault::TooManyOpenSystem | Fault::NoMemory => {
-                matches!(operation, Create | Open | Lock | List | SyncDirectory)
+                matches!(operation, Create | Open | Lock | List | SyncDirectory | Map)
             }
             Fault::AccessDenied => !matches!(operation, Read | Write | SetLen | Sync | Space),
             Fault::ReadOnly | Fault::ErrorButApplied => operation.is_change(),

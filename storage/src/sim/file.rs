@@ -1,6 +1,6 @@
 //! One file: what calls see, what a power loss leaves, and the atoms between the two.
 use super::atom::{AtomKind, SECTOR_BYTES};
-use super::content::{Content, Sector, split};
+use super::content::{Content, PAGE_BYTES, Sector, split};
 use super::personality::FsyncFailure;
 use super::underlay::Ground;
 use std::collections::{BTreeMap, HashMap};
@@ -145,6 +145,19 @@ impl SimInodeFile {
             self.pending.clear();
             self.durable = self.cached.clone();
         }
+    }
+
+    /// Makes the atoms of the pages that a range touches durable, and lengths.
+    pub(super) fn sync_range(&mut self, range: Range<u64>) {
+        self.versions.clear();
+        let pages = range.start / PAGE_BYTES * PAGE_BYTES..range.end.next_multiple_of(PAGE_BYTES);
+        for (age, atom) in std::mem::take(&mut self.pending) {
+            match &atom {
+                DataAtom::Sector { offset, .. } if !pages.contains(offset) => self.pending.push((age, atom)),
+                atom => atom.apply(&mut self.durable),
+            }
+        }
+        self.durable.cut();
     }
 
     /// When the length was last changed without being durable.

@@ -38,11 +38,13 @@ pub enum Operation {
     Lock,
     /// `space`.
     Space,
+    /// `map_shared`.
+    Map,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 16] = [
+    pub const ALL: [Operation; 17] = [
         Operation::Create,
         Operation::Open,
         Operation::LookUp,
@@ -59,12 +61,13 @@ impl Operation {
         Operation::SyncDirectory,
         Operation::Lock,
         Operation::Space,
+        Operation::Map,
     ];
 
     /// Whether it changes what is on disk, and so counts as a place to crash at.
     pub fn is_change(self) -> bool {
         use Operation::*;
-        !matches!(self, Open | LookUp | Read | List | Space)
+        !matches!(self, Open | LookUp | Read | List | Space | Map)
     }
 
     /// Its name in text: `create`, `set-len`, `sync-directory`.
@@ -86,6 +89,7 @@ impl Operation {
             Operation::SyncDirectory => "sync-directory",
             Operation::Lock => "lock",
             Operation::Space => "space",
+            Operation::Map => "map",
         }
     }
 

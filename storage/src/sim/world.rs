@@ -15,6 +15,7 @@ use sapwood_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +58,8 @@ pub(super) struct World {
     pub(super) capacity_bytes: Option<u64>,
     /// Whether it is a quota, not the device, that the bytes are limited by.
     pub(super) is_quota: bool,
+    /// Whether files can be mapped.
+    pub(super) has_mappings: bool,
     pub(super) handle_limit: Option<usize>,
     /// Where relative paths begin.
     pub(super) working_directory: PathBuf,
@@ -86,6 +89,7 @@ impl World {
             faults: Faults::default(),
             capacity_bytes: None,
             is_quota: false,
+            has_mappings: false,
             handle_limit: None,
             working_directory: PathBuf::from("/"),
         }
@@ -99,6 +103,7 @@ impl World {
             removed: self.removed.clone(),
             age: self.age,
             personality: self.personality,
+            has_mappings: self.has_mappings,
             clock: Arc::clone(&self.clock),
             ..World::new()
         };
@@ -164,6 +169,21 @@ impl World {
         let result = apply(self, fault);
         self.tell(number, operation, path, other, Some(result.is_err()));
         result
+    }
+
+    /// A store into a mapping: a place to crash at, as a write is, but no call, so that nothing befalls it.
+    pub(super) fn store(&mut self, number: InodeNumber, path: &Path, offset: u64, bytes: &[u8]) {
+        self.has_crashed |= self.crash_at == Some(self.operations);
+        if self.has_crashed {
+            return;
+        }
+        let operation = self.operations;
+        self.operations += 1;
+        self.age += 1;
+        self.tell(operation, Operation::Write, path, None, None);
+        let age = self.age;
+        self.file_mut(number).expect("a mapped file stays").write(offset, bytes, age);
+        self.tell(operation, Operation::Write, path, None, Some(false));
     }
 
     /// [`World::change`] for calls that an error simply keeps from happening.
@@ -684,8 +704,8 @@ impl World {
         }
     }
 
-    /// Makes a file that is open durable, with as much else as the file system takes along.
-    pub(super) fn sync_file(&mut self, number: InodeNumber) {
+    /// Makes a file that is open durable, or a range of it, with as much else as the file system takes along.
+    pub(super) fn sync_file(&mut self, number: InodeNumber, range: Option<Range<u64>>) {
         let directories = || {
             self.inodes.values().filter_map(|inode| match &**inode {
                 Inode::Directory(directory) => Some(directory),
@@ -713,25 +733,30 @@ impl World {
                 holders.into_iter().for_each(|holder| self.directory_mut(holder).sync_link(number));
             }
         }
-        self.file_mut(number).expect("an open file stays").sync();
+        let file = self.file_mut(number).expect("an open file stays");
+        match range {
+            Some(range) => file.sync_range(range),
+            None => file.sync(),
+        }
     }
 
-    /// A sync of a file that is open, or of one that owes an error.
+    /// A sync of a file that is open, or of a range of it, or of one that owes an error.
     pub(super) fn sync_or_fail(
         &mut self,
         number: InodeNumber,
         path: &Path,
+        range: Option<Range<u64>>,
         fault: Option<Fault>,
     ) -> Result<()> {
         let file = self.file_mut(number).expect("an open file stays");
         let fault = if file.take_owed_error() { Some(Fault::Io) } else { fault };
         let says_so = match fault {
             None => {
-                self.sync_file(number);
+                self.sync_file(number, range);
                 false
             }
             Some(Fault::ErrorButApplied) => {
-                self.sync_file(number);
+                self.sync_file(number, range);
                 true
             }
             Some(Fault::SyncFailure(failure)) => file.fail_sync(failure),

@@ -329,6 +329,7 @@ impl Campaign {
         threshold: impl Fn(()) -> u64,
     ) -> Result<(u64, Trace), String> {
         let (env, fs) = Env::sim_manual(self.seed);
+        fs.set_has_mappings(self.seed % 2 == 1);
         let trace = Arc::new(Mutex::new(Trace::default()));
         let promise = Model::new().promise().clone();
         let mut crasher = Crasher::new(self, 1, promise, Numbers::default());

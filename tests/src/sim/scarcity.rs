@@ -271,6 +271,7 @@ fn run(
     at: &mut usize,
 ) -> Outcome {
     let (env, fs) = Env::sim_manual(seed);
+    fs.set_has_mappings(seed.is_multiple_of(2));
     let driver = Driver::open(&env, &fs, tuning, super::model::Model::new())?;
     let mut random = fastrand::Rng::with_seed(seed ^ 0xE1_50DE);
     let mut run = Episodes { driver, fs, is_scarce: false, seed, prints, counts };

@@ -48,6 +48,22 @@ fn errors_have_their_codes_and_kinds() {
     assert_eq!(colours(&read(&*file)), [1, 2, 3, 4]);
 }
 
+#[test]
+fn a_mapping_fails_for_want_of_memory_and_handles() {
+    let (fs, _file) = four_sectors();
+    assert!(fs.map_shared(&path("a"), 512).unwrap().is_none());
+    for fault in [Fault::NoMemory, Fault::TooManyOpen] {
+        fs.fail(FaultRule::any(fault));
+        let error = fs.map_shared(&path("a"), 512).unwrap_err();
+        assert_eq!((error.kind(), error.file()), (ErrorKind::OutOfResources, Some(&*path("a"))), "{fault}");
+        assert!(fs.map_shared(&path("a"), 512).unwrap().is_none());
+    }
+    assert!(fs.map_shared(&path("c"), 512).is_err(), "there is no such file");
+    fs.set_handle_limit(Some(fs.open_handles()));
+    assert_eq!(fs.map_shared(&path("a"), 512).unwrap_err().kind(), ErrorKind::OutOfResources);
+    assert_eq!(fs.calls(Operation::Map), 7);
+}
+
 /// The system's layer repeats calls that a signal interrupts, so only those on names can tell of it.
 #[test]
 fn interruptions_reach_only_calls_that_are_not_repeated() {

@@ -41,6 +41,8 @@ pub enum Effect {
 pub enum Cause {
     /// An error of the device.
     EIO = 5,
+    /// No memory, or no address space.
+    ENOMEM = 12,
     /// Not permitted.
     EACCES = 13,
     /// Too many open files in the system.
@@ -66,7 +68,7 @@ impl Cause {
 
     /// Whether it is a scarcity that passes: background work repeats its step when there is room, or a descriptor, again.
     pub fn is_scarcity(self) -> bool {
-        matches!(self, Cause::ENOSPC | Cause::EDQUOT | Cause::EMFILE | Cause::ENFILE)
+        matches!(self, Cause::ENOSPC | Cause::EDQUOT | Cause::EMFILE | Cause::ENFILE | Cause::ENOMEM)
     }
 }
 
@@ -88,6 +90,7 @@ impl Effect {
             Operation::CreateDirectory => fails(&[EIO, ENOSPC, EACCES, EROFS]),
             Operation::List => fails(&[EIO, EMFILE]),
             Operation::Space => fails(&[EIO]),
+            Operation::Map => fails(&[ENOMEM, EMFILE, EIO]),
         };
         match call.operation {
             Operation::Read => effects.extend([Short, FlipRead]),
@@ -347,7 +350,7 @@ impl FileSystem for Injector {
     }
 
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
-        self.inner.map_shared(path, len)
+        self.call(Operation::Map, path, || self.inner.map_shared(path, len))
     }
 }
 

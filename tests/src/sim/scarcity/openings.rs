@@ -34,9 +34,11 @@ impl Lack {
             0..4 => Lack::Thread { pass: random.u64(..6), count: random.u64(1..4) },
             4 => Lack::Definition,
             _ => {
-                let kinds = [Operation::Open, Operation::Create, Operation::List, Operation::Lock];
+                use Operation::{Create, List, Lock, Map, Open};
+                let kinds = [Open, Create, List, Lock, Map];
                 let faults = [Fault::TooManyOpen, Fault::TooManyOpenSystem, Fault::NoMemory];
-                Lack::Call(kinds[random.usize(..4)], faults[random.usize(..3)], random.u64(..4))
+                let (kind, fault) = (kinds[random.usize(..5)], faults[random.usize(..3)]);
+                Lack::Call(kind, fault, random.u64(..4))
             }
         }
     }
@@ -86,6 +88,7 @@ fn perform(
     prints: bool,
 ) -> Result<()> {
     let mut fs = SimFs::new();
+    fs.set_has_mappings(random.bool());
     let mut rows = Map::new();
     let db = tuning.builder(PATH, &env.with_file_system(Arc::new(fs.clone()))).open()?;
     let space = db.default_keyspace();
