@@ -4,22 +4,20 @@
 //! that puts the new tables in and takes the merged part out: input tables that reach beyond the slice stay, with a
 //! raised lower bound. So a step can be installed as it stands, extra space is bounded, and a pause or a shutdown
 //! waits for one slice at most. Input tables that overlap nothing are moved without reading them, unless they are small.
-use crate::garbage;
-use crate::options::{CompactionOptions, LAST_LEVEL};
+use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
+use crate::survivors::{self, Older, Survivors};
 use crate::version::iterator::{RunIterator, Scanned};
 use crate::version::{Run, RunTable, TableContext, TableHandle, Version};
-use crate::visibility::{Fate, VersionFilter};
 use rayon::prelude::*;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
-use sapwood_base::key::key_prefix;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// About this much input lies between two candidates for a slice boundary, in bytes.
 const BOUNDARY_BYTES: u64 = 16 << 20;
@@ -155,19 +153,23 @@ impl Job {
         &self.compaction
     }
 
+    /// What is older than all inputs.
+    fn older_data(&self) -> Older<'_> {
+        match self.options.has_base {
+            _ if planted::is(Bug::TombstoneDroppedEarly) => Older::Nothing,
+            true => Older::Unknown,
+            false => Older::Runs(&self.older),
+        }
+    }
+
     fn add_piece(&mut self, cluster: Vec<InputTable>, snapshots: &[SequenceNumber]) -> Result<()> {
         if let [single] = cluster.as_slice() {
             let run = &self.compaction.inputs[single.input];
             let in_place = run.level == self.compaction.target_level && run.id == self.compaction.target_run;
-            let record = &single.table.record;
             let same_codec = self.options.table_options(run.level).codec
                 == self.options.table_options(self.compaction.target_level).codec;
-            // Dropped tombstones, versions of snapshots that have gone, and bytes below a raised lower bound come back
-            // only by rewriting. What lies in the last level already has tombstones for snapshots only.
-            let drops = record.tombstones > 0 && self.older.is_empty() && !self.options.has_base;
-            let reclaims = drops && run.level != LAST_LEVEL
-                || record.lower.is_some()
-                || garbage::releasable(&single.table, snapshots) > 0;
+            // What no reader needs any more comes back only by rewriting.
+            let reclaims = survivors::any_goes(&single.table, run.level, self.older_data(), snapshots);
             if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {
                 if !in_place {
                     self.pieces.extend(cluster.into_iter().map(Piece::Move));
@@ -210,7 +212,7 @@ impl Job {
     /// Runs the next slice; `None` when the job is done.
     ///
     /// `snapshots` are the live ones, ascending. `pool` spreads a slice over its threads. `stop` ends the step early with
-    /// [`ErrorKind::Closed`]; what it wrote is removed.
+    /// [`ErrorKind::Closed`](sapwood_base::ErrorKind::Closed); what it wrote is removed.
     pub fn step(
         &mut self,
         snapshots: &[SequenceNumber],
@@ -353,8 +355,6 @@ impl Job {
                 inputs.push(RunIterator::new(Arc::new(Run::new(run.level, run.id, members)), Scanned));
             }
         }
-        let zero_sequences = self.compaction.target_level == LAST_LEVEL;
-        let mut filter = VersionFilter::new(snapshots.to_vec(), zero_sequences);
         let mut writer = OutputWriter::new(
             &self.context,
             &self.options,
@@ -368,44 +368,10 @@ impl Job {
             Some(lower) => merged.seek(lower)?,
             None => merged.seek_to_first()?,
         }
-        let upper_prefix = upper.map(key_prefix);
-        let mut last_key: Vec<u8> = Vec::new();
-        let mut first = true;
-        let mut count = 0u32;
-        while merged.valid() {
-            let key = merged.key();
-            let new_key = first || key != last_key.as_slice();
-            if new_key {
-                if let (Some(prefix), Some(upper)) = (upper_prefix, upper)
-                    && key_prefix(key) >= prefix
-                    && key >= upper
-                {
-                    break;
-                }
-                first = false;
-                last_key.clear();
-                last_key.extend_from_slice(key);
-            }
-            count = count.wrapping_add(1);
-            // Relaxed: the flag carries no data.
-            if count.is_multiple_of(4096) && stop.load(Ordering::Relaxed) {
-                return Err(Error::new(ErrorKind::Closed, "the compaction was stopped"));
-            }
-            let (sequence, kind) = (merged.sequence(), merged.kind());
-            let bottom = || {
-                planted::is(Bug::TombstoneDroppedEarly)
-                    || !self.options.has_base && self.older.iter().all(|run| run.find(key).is_none())
-            };
-            let sequence = match filter.decide(new_key, sequence, kind, bottom) {
-                Fate::Keep => Some(sequence),
-                Fate::KeepAsOldest => Some(SequenceNumber::ZERO),
-                Fate::Drop => None,
-            };
-            if let Some(sequence) = sequence {
-                writer.add(new_key, key, None, sequence, kind, merged.value())?;
-            }
-            merged.next()?;
-        }
+        Survivors::new(merged, self.compaction.target_level, self.older_data(), snapshots)
+            .below(upper)
+            .until(stop)
+            .try_for_each(|survivor| writer.write(survivor))?;
         writer.finish()
     }
 }

@@ -25,7 +25,7 @@ pub mod flush;
 pub mod garbage;
 pub mod picker;
 pub mod job;
-pub mod visibility;
+pub mod survivors;
 pub mod output;
 
 pub use options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};

@@ -1,12 +1,14 @@
 //! Where new tables are written: a sequence of files cut by size, never between versions of one key.
 use crate::garbage::Held;
-use crate::options::{CompactionOptions, LAST_LEVEL};
+use crate::options::CompactionOptions;
+use crate::survivors::Survivor;
 use crate::version::{TableContext, TableHandle};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::TableRecord;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{TableBuilder, TableOptions};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A table that was written and synced, and is not part of a version yet.
@@ -31,10 +33,7 @@ pub struct OutputWriter<'a> {
     finished: bool,
     /// Ascending.
     snapshots: &'a [SequenceNumber],
-    /// Whether a tombstone has nothing to hide but what a snapshot sees.
-    is_bottom: bool,
-    /// The sequence number of the entry before.
-    last_sequence: SequenceNumber,
+    /// What the open table holds for them.
     held: Held,
 }
 
@@ -60,10 +59,25 @@ impl<'a> OutputWriter<'a> {
             started: Vec::new(),
             finished: false,
             snapshots,
-            is_bottom: level == LAST_LEVEL && !options.has_base,
-            last_sequence: SequenceNumber::ZERO,
             held: Held::default(),
         }
+    }
+
+    /// Appends a survivor.
+    #[inline(always)]
+    pub fn write(&mut self, survivor: Survivor<'_>) -> Result<()> {
+        let Survivor { key, is_newest, sequence, kind, value, held_for } = survivor;
+        self.add(is_newest, key, None, sequence, kind, value)?;
+        if let Some(readers) = held_for {
+            // An empty key without a value is an entry, too.
+            self.note_held(readers, (key.len() + value.len()).max(1));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn note_held(&mut self, readers: Range<SequenceNumber>, bytes: usize) {
+        self.held.note(readers.start, readers.end, bytes as u64, self.snapshots);
     }
 
     /// Appends an entry. `new_key`: its user key differs from the one before.
@@ -85,27 +99,12 @@ impl<'a> OutputWriter<'a> {
         if self.builder.is_none() {
             self.start_table()?;
         }
-        if !new_key || kind == ValueKind::Delete {
-            // An empty key without a value is an entry, too.
-            self.note_held(new_key, (key.len() + value.len()).max(1), sequence, kind);
-        }
-        self.last_sequence = sequence;
         let (builder, _) = self.builder.as_mut().expect("started");
         let altered = planted::is(Bug::KeyAltered) && self.level == 0;
         let altered =
             altered.then(|| altered_key(key)).filter(|altered| altered.as_slice() > builder.last_key());
         let key = altered.as_deref().unwrap_or(key);
         builder.add(key, hash, sequence, kind, value)
-    }
-
-    /// Takes down which snapshots an entry is kept for, if it is for their sake alone.
-    #[cold]
-    fn note_held(&mut self, new_key: bool, bytes: usize, sequence: SequenceNumber, kind: ValueKind) {
-        if !new_key {
-            self.held.note(sequence, self.last_sequence, bytes as u64, self.snapshots);
-        } else if kind == ValueKind::Delete && self.is_bottom {
-            self.held.note(SequenceNumber::ZERO, sequence, bytes as u64, self.snapshots);
-        }
     }
 
     #[cold]
