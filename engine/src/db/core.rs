@@ -607,7 +607,8 @@ impl Core {
                 match self.flush() {
                     Ok(()) => {
                         background::finish_small_compactions(self);
-                        Ok(())
+                        // What they met is told like what the flush meets: it is the last chance.
+                        self.check_not_poisoned()
                     }
                     Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),
                 }
