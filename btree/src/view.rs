@@ -218,15 +218,18 @@ impl TreeView {
         TreeCursor::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
     }
 
-    /// Calls `with` for each entry whose key begins with `prefix`, in order, with the rest of the key and the value. Cheaper
-    /// than a cursor when there are few; their leaf stays where it is meanwhile, so keep `with` short.
-    pub fn for_each_with_prefix(
+    /// Calls `with` for the entries whose keys begin with `prefix`, in order, with the rest of the key and the value, as far
+    /// as they lie in one leaf. Cheaper than a cursor when there are few; their leaf stays where it is meanwhile, so keep
+    /// `with` short.
+    ///
+    /// Returns the number of these entries if there may be more; [`TreeView::prefix_behind`] goes on.
+    pub fn for_each_in_leaf(
         &self,
         prefix: &[u8],
         guard: &Guard,
         mut with: impl FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        let Some(found) = self.descend(prefix, Fill::Normal, guard)? else { return Ok(()) };
+    ) -> Result<Option<usize>> {
+        let Some(found) = self.descend(prefix, Fill::Normal, guard)? else { return Ok(None) };
         let (page, first) = (TreePage::of_validated(&found.leaf), found.cell);
         let beginning = begins_with(prefix, page.prefix()).then(|| &prefix[page.prefix().len()..]);
         let mut key = KeyBuffer { short: [0; SHORT_KEY_BYTES], long: Vec::new() };
@@ -240,33 +243,23 @@ impl TreeView {
             match found {
                 Some((rest, Payload::Inline(value))) => with(rest, value)?,
                 // Its key may go on in a run.
-                Some((_, Payload::Overflow(_))) => return self.go_on_with_prefix(prefix, cell - first, with),
-                None => return Ok(()),
+                Some((_, Payload::Overflow(_))) => return Ok(Some(cell - first)),
+                None => return Ok(None),
             }
         }
         // The next leaf may begin with more of them.
-        self.go_on_with_prefix(prefix, page.cells() - first, with)
+        Ok(Some(page.cells() - first))
     }
 
-    /// The rest of [`TreeView::for_each_with_prefix`], of which `done` entries are done.
+    /// A cursor over all keys that begin with `prefix`, behind the first `done` of them.
     #[cold]
-    fn go_on_with_prefix(
-        &self,
-        prefix: &[u8],
-        done: usize,
-        mut with: impl FnMut(&[u8], &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn prefix_behind(&self, prefix: &[u8], done: usize) -> Result<TreeCursor> {
         let mut cursor = self.prefix(prefix);
         cursor.seek_to_first()?;
-        let mut left = done;
-        while cursor.valid() {
-            match left {
-                0 => with(&cursor.key()[prefix.len()..], cursor.value())?,
-                _ => left -= 1,
-            }
+        for _ in 0..done {
             cursor.next()?;
         }
-        Ok(())
+        Ok(cursor)
     }
 
     /// The pages that a cursor over the keys between `lower`, which is included, and `upper` comes to, from the top down, and

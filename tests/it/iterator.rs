@@ -175,34 +175,6 @@ fn several_keys_at_once() {
 }
 
 #[test]
-fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
-    let (env, _) = Env::sim(1);
-    let (db, keyspace) = filled(&env);
-    let wanted: Vec<String> = (0..20_000).map(|i| format!("{:04}", i % 1000)).collect();
-    let before = db.memory().memtables;
-    let (mut seen, mut most) = (0_u32, 0);
-    keyspace
-        .multi_get_with(&wanted, |key, value| {
-            assert_eq!(value, Some(format!("value {}", key.parse::<u32>().unwrap()).as_bytes()));
-            seen += 1;
-            if seen % 100 == 0 {
-                // Another memtable each time, and other rows than those at the beginning.
-                for i in 0..200 {
-                    keyspace.put(format!("{i:04}"), [b'x'; 200]).unwrap();
-                }
-                db.flush().unwrap();
-                most = most.max(db.memory().memtables);
-            }
-        })
-        .unwrap();
-    assert_eq!(seen, 20_000);
-    assert!(
-        most <= before + (1 << 20),
-        "memtables took {before} bytes before, {most} while the call went on"
-    );
-}
-
-#[test]
 fn many_keys_at_once_agree_with_single_gets_wherever_they_lie() {
     let (env, _) = Env::sim(1);
     let builder = builder("/db", &env).advanced(|options| options.disable_auto_compactions = true);

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod close;
 mod files;
+mod guards;
 
 /// Held by each test.
 fn alone() -> MutexGuard<'static, ()> {

@@ -113,11 +113,17 @@ fn a_prefix_is_visited_as_its_cursor_does_it() {
             let key = &keys[random.usize(..keys.len())];
             let prefix = &key[..random.usize(..=key.len())];
             let mut visited = Vec::new();
-            view.for_each_with_prefix(prefix, &crossbeam_epoch::pin(), |rest, value| {
+            let done = view.for_each_in_leaf(prefix, &crossbeam_epoch::pin(), |rest, value| {
                 visited.push(([prefix, rest].concat(), value.to_vec()));
                 Ok(())
-            })
-            .unwrap();
+            });
+            if let Some(done) = done.unwrap() {
+                let mut cursor = view.prefix_behind(prefix, done).unwrap();
+                while cursor.valid() {
+                    visited.push((cursor.key().to_vec(), cursor.value().to_vec()));
+                    cursor.next().unwrap();
+                }
+            }
             let mut cursor = view.prefix(prefix);
             let mut expected = Vec::new();
             cursor.seek_to_first().unwrap();

@@ -6,6 +6,8 @@
 //!    read them there. That is so if no memtable and no delta run has one. Otherwise the cursor merges what is pending with
 //!    the tree.
 //! 3. Leave out what is stale (see `cursor`), and get each row; from tables alone if memtables have no rows.
+//! 4. Behind the first leaf, go on in the same state with a reference to the view: a guard for all rows would keep
+//!    whatever is replaced meanwhile, however many rows there are.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
 use crate::read::super_version::{KeyspaceView, SuperVersion};
@@ -14,7 +16,12 @@ use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::ordered::composite::{Composite, put_bound_at};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
+use sapwood_btree::TreeCursor;
 use std::cell::RefCell;
+use std::sync::Arc;
+
+/// Entries behind the first leaf that are read under one guard.
+const PINNED_TOGETHER: usize = 256;
 
 thread_local! {
     static PREFIX: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -53,7 +60,8 @@ fn rows_behind(
     let core = index.core();
     core.check_open()?;
     let guard = crossbeam_epoch::pin();
-    let view = core.view.load(&guard);
+    let borrowed = core.view.borrow(&guard);
+    let view = borrowed.view();
     let Some(space) = view.keyspace(index.state.id) else { return Err(dropped()) };
     core.watch_announced(space);
     let sequence = core.visible_sequence();
@@ -67,16 +75,56 @@ fn rows_behind(
     }
     let Some(tree) = tree_view(core, found)? else { return Ok(0) };
     let rows = Rows::new(index, view, sequence, &guard)?;
+    // Where no row may have made an entry stale, none is asked.
     let asks_rows = index.state.is_deferred() && rows.in_memtables;
-    let through = found.state.through();
+    let through = asks_rows.then(|| found.state.through());
     let mut count = 0;
-    tree.for_each_with_prefix(prefix, &guard, |primary_key, _| {
-        if asks_rows && is_stale(view, index.state.owner(), primary_key, sequence, through) {
+    let done = tree.for_each_in_leaf(prefix, &guard, |primary_key, _| {
+        if let Some(through) = through
+            && is_stale(view, index.state.owner(), primary_key, sequence, through)
+        {
             return Ok(());
         }
         count += 1;
         rows.row(primary_key, with)
     })?;
+    if let Some(done) = done {
+        let view = borrowed.reference();
+        let rest = tree.prefix_behind(prefix, done)?;
+        drop(guard);
+        count += in_later_leaves(index, view, sequence, through, prefix.len(), rest, with)?;
+    }
+    Ok(count)
+}
+
+/// Goes on with the entries of `rest`, whose keys have a prefix of `prefix_len` bytes; returns the number of their rows.
+#[cold]
+fn in_later_leaves(
+    index: &Index,
+    view: Arc<SuperVersion>,
+    sequence: SequenceNumber,
+    through: Option<SequenceNumber>,
+    prefix_len: usize,
+    mut rest: TreeCursor,
+    with: &mut impl FnMut(&[u8], &[u8]),
+) -> Result<u64> {
+    let owner = index.state.owner();
+    let mut count = 0;
+    while rest.valid() {
+        let guard = crossbeam_epoch::pin();
+        let rows = Rows::new(index, &view, sequence, &guard)?;
+        for _ in 0..PINNED_TOGETHER {
+            if !rest.valid() {
+                break;
+            }
+            let primary_key = &rest.key()[prefix_len..];
+            if !through.is_some_and(|through| is_stale(&view, owner, primary_key, sequence, through)) {
+                rows.row(primary_key, with)?;
+                count += 1;
+            }
+            rest.next()?;
+        }
+    }
     Ok(count)
 }
 

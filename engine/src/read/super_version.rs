@@ -170,6 +170,33 @@ struct Retired {
     views: Mutex<HashMap<usize, Arc<SuperVersion>>>,
 }
 
+/// A view that was current when it was loaded, for as long as the epoch is pinned and the cell is there.
+///
+/// Invariant: the pointer comes from `Arc::into_raw`, and the cell keeps one count of it meanwhile. It gives up that of a
+/// view that was replaced only after every guard of that time is gone, or when the cell goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Borrowed<'g>(Shared<'g, SuperVersion>);
+
+impl<'g> Borrowed<'g> {
+    /// The view.
+    #[inline]
+    pub(crate) fn view(self) -> &'g SuperVersion {
+        // SAFETY: by the invariant the view is there, and it is not changed once it is in the cell.
+        unsafe { self.0.deref() }
+    }
+
+    /// A reference to the view, which may have been replaced meanwhile.
+    #[inline]
+    pub(crate) fn reference(self) -> Arc<SuperVersion> {
+        let pointer = self.0.as_raw();
+        // SAFETY: the pointer came from `Arc::into_raw`, and by the invariant the count is at least one here.
+        unsafe {
+            Arc::increment_strong_count(pointer);
+            Arc::from_raw(pointer)
+        }
+    }
+}
+
 impl SuperVersionCell {
     /// A cell that holds `view`.
     pub(crate) fn new(view: SuperVersion) -> SuperVersionCell {
@@ -182,9 +209,13 @@ impl SuperVersionCell {
     /// The current view, for as long as the epoch is pinned.
     #[inline]
     pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> &'g SuperVersion {
-        // SAFETY: the cell always holds a pointer from `Arc::into_raw`, and a view that was replaced is released
-        // only after every guard of that time is gone, or with the cell, which is borrowed here.
-        unsafe { self.current.load(Ordering::Acquire, guard).deref() }
+        self.borrow(guard).view()
+    }
+
+    /// The same, of which a reference can be taken later.
+    #[inline]
+    pub(crate) fn borrow<'g>(&'g self, guard: &'g Guard) -> Borrowed<'g> {
+        Borrowed(self.current.load(Ordering::Acquire, guard))
     }
 
     /// A reference to the current view.
@@ -195,13 +226,7 @@ impl SuperVersionCell {
 
     #[inline]
     fn reference_under(&self, guard: &Guard) -> Arc<SuperVersion> {
-        let pointer = self.current.load(Ordering::Acquire, guard).as_raw();
-        // SAFETY: the pointer came from `Arc::into_raw`, and the guard keeps the cell's own count from being given
-        // up, so the count is at least one here.
-        unsafe {
-            Arc::increment_strong_count(pointer);
-            Arc::from_raw(pointer)
-        }
+        self.borrow(guard).reference()
     }
 
     /// A reference to the current view, what `read` gives after it was loaded, and whether the view is the current one
