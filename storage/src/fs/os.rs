@@ -11,7 +11,7 @@
 use super::bounded::FileGroup;
 use super::{File, FileSystem, LockGuard, OpenMode, Space};
 use crate::mapped::MappedFile;
-use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_base::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -208,7 +208,10 @@ fn sync_directory(directory: &std::fs::File, path: &Path) -> Result<()> {
         Ok(()) => Ok(()),
         Err(error) if says(&error, &[Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP]) => Ok(()),
         // Whatever the cause of a failed sync is, it is no scarcity that passes.
-        Err(error) => Err(Error::new(ErrorKind::Io, format!("cannot sync directory: {error}")).in_file(path)),
+        Err(error) => {
+            Err(Error::new(sapwood_base::ErrorKind::Io, format!("cannot sync directory: {error}"))
+                .in_file(path))
+        }
     }
 }
 
@@ -488,6 +491,7 @@ mod tests {
     #![allow(unsafe_code)]
     use super::*;
     use crate::fs::fill_zeros;
+    use sapwood_base::ErrorKind;
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
