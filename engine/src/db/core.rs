@@ -26,7 +26,7 @@ use sapwood_compaction::{CompactionOptions, TableContext, TableHandle, Version, 
 use sapwood_memtable::{ArenaPool, MemtableOptions};
 use sapwood_sstable::FilterKind;
 use sapwood_storage::cache::BufferCache;
-use sapwood_storage::env::fork::{FORKED, StatusWord};
+use sapwood_storage::env::fork::{FORKED, Running, StatusWord};
 use sapwood_storage::fs::LockGuard;
 use sapwood_storage::fs::bounded::BoundedFileSystem;
 use sapwood_storage::sync::Mutex;
@@ -88,10 +88,13 @@ pub(crate) struct Core {
     no_space: Mutex<Vec<(&'static str, Error)>>,
     closing: Mutex<bool>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
+    /// Until the end of a close: a child that was forked before cannot open databases.
+    running: Mutex<Option<Running>>,
 }
 
 impl Core {
     pub(super) fn open(builder: &DbBuilder, mut options: DbOptions, cache_bytes: usize) -> Result<Arc<Core>> {
+        let running = Running::begin()?;
         let env = options.env.clone();
         let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
         let Place { fs, directory, names, lock } = Place::open(builder, env.fs(), most)?;
@@ -194,6 +197,7 @@ impl Core {
             no_space: Mutex::default(),
             closing: Mutex::new(false),
             lock: Mutex::new(lock),
+            running: Mutex::new(Some(running)),
             options,
         });
         Ok(core)
@@ -669,6 +673,7 @@ impl Core {
         // Tables that the last versions let go are removed now rather than at the next opening.
         background::remove_obsolete(self);
         self.lock.lock().take();
+        self.running.lock().take();
     }
 }
 
@@ -687,7 +692,7 @@ pub(crate) fn closed() -> Error {
 
 #[cold]
 fn forked() -> Error {
-    let message = "the database was opened before this process was forked; open it after the fork, in the process \
-                   that uses it";
+    let message = "the database was opened before this process was forked; close it before the fork, and open it \
+                   after the fork, in the process that uses it";
     Error::new(ErrorKind::Closed, message)
 }

@@ -19,6 +19,7 @@ use sapwood_base::format::log_segment::{HEADER_BYTES, LOG_MAGIC, SegmentHeader};
 use sapwood_base::format::manifest::{HEADER_BYTES as MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, decode_header};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_storage::env::fork::Running;
 use sapwood_storage::fs::bounded::BoundedFileSystem;
 use sapwood_storage::fs::{File, FileSystem, LockGuard, OpenMode, is_no_file};
 use std::collections::HashSet;
@@ -325,6 +326,7 @@ fn is_blank(file: &dyn File, len: u64) -> Result<bool> {
 
 /// See [`super::Db::destroy`].
 pub(super) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
+    let _running = Running::begin()?;
     let directory = &*fs.absolute(path)?;
     if !fs.exists(directory)? {
         return Ok(());

@@ -1,9 +1,13 @@
-//! Status words that a `fork` marks in the child.
+//! Status words that a `fork` marks in the child, and whether a child may begin again.
 //!
 //! A child has the memory of its parent, but none of its other threads: locks that those held stay taken, and work that
 //! those did stands still. A mapped file is shared even for writing. So a child must not go on with what it inherited.
 //! `pthread_atfork` runs a handler in the child, which sets [`FORKED`] in every status word of the process. A status
 //! that callers load anyway then says so, without a system call per operation.
+//!
+//! Nor can such a child begin with new locks of its own: threads that wait are kept in tables of the whole process (those
+//! of `parking_lot`), where the parent's threads stay for ever, and so may the locks of the tables. A [`Running`] counts
+//! what uses them. A child of a process without any is as good as its parent.
 //!
 //! The handler only loads and stores atomics, as the child of a process with threads must. The words are therefore kept
 //! in a list that only grows: a word whose owner has ended is used again.
@@ -12,9 +16,10 @@
 #![allow(unsafe_code)]
 #[cfg(all(unix, not(miri)))]
 use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 
 /// The bit that the handler sets.
 pub const FORKED: u8 = 1 << 7;
@@ -104,6 +109,38 @@ impl Drop for StatusWord {
     }
 }
 
+/// How many [`Running`] there are.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether this process was forked from one that had a [`Running`], or is a descendant of such a child.
+static ORPHANED: AtomicBool = AtomicBool::new(false);
+
+/// Something that has threads and takes locks, until it is dropped.
+#[derive(Debug)]
+pub struct Running(());
+
+impl Running {
+    /// Errors: `Unsupported` in a child that was forked from something that ran.
+    pub fn begin() -> Result<Running> {
+        install_handler();
+        if ORPHANED.load(Ordering::Relaxed) {
+            let message = "this process was forked while a database was open in it, and cannot use one: locks of threads \
+                           that only the parent has may stay taken; close every database before the fork, or run a new \
+                           program in the child (exec)";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        // Relaxed: nothing is read on the strength of it. The child's copy of the memory has it as it stood.
+        RUNNING.fetch_add(1, Ordering::Relaxed);
+        Ok(Running(()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Runs in the child.
 #[cfg(all(unix, not(miri)))]
 extern "C" fn mark_all() {
@@ -112,6 +149,9 @@ extern "C" fn mark_all() {
     }
     for node in nodes() {
         node.status.fetch_or(FORKED, Ordering::Relaxed);
+    }
+    if RUNNING.load(Ordering::Relaxed) > 0 {
+        ORPHANED.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,5 +1,6 @@
 //! A process that forks while its database is open. The child shares the log's mapping and the files of the parent, and
-//! has none of its threads: what it calls must be refused, at once, and change nothing.
+//! has none of its threads: what it calls must be refused, at once, and change nothing. A child of a process that has
+//! closed its databases can open them.
 #![allow(unsafe_code)]
 use crate::harness::eventually;
 use sapwood::{Db, ErrorKind, Health, KeyspaceOptions, Memory, Snapshot};
@@ -15,7 +16,7 @@ const PATIENCE: u32 = 30;
 /// panics.
 fn fork(work: impl FnOnce()) -> i32 {
     // SAFETY: the child runs on a copy of this thread. The C library makes its allocator usable in it; whether the
-    // engine's locks are is the question of the probe, and an alarm ends the child if they are not.
+    // engine touches locks that may be held is the question of the probe, and an alarm ends the child if it does.
     match unsafe { libc::fork() } {
         0 => {
             // SAFETY: neither call touches memory of this process.
@@ -125,33 +126,54 @@ fn child_of_a_busy_database(path: &Path) {
     db.close().expect("closed");
 }
 
-/// A daemon drops the handle that it inherited, and opens the database once its parent has let go.
+/// A child of a process with an open database can open none, and releases what it inherited.
+fn child_cannot_open(folder: &Path) {
+    let path = folder.join("open");
+    let db = open(&path);
+    db.default_keyspace().put("parent", "there").expect("written");
+    let mut inherited = Some(db.clone());
+    let child = fork(|| {
+        drop(inherited.take());
+        assert_eq!(db.close().expect_err("refused").kind(), ErrorKind::Closed);
+        let others = folder.join("another");
+        let refused = [Db::open(&path).err(), Db::open(&others).err(), Db::destroy(&others).err()];
+        for error in refused.map(|error| error.expect("a child that has no locks to rely on")) {
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.to_string().contains("fork"), "{error}");
+        }
+        assert!(!others.exists());
+        // Nor has a child of the child.
+        let grandchild =
+            fork(|| assert_eq!(Db::open(&others).expect_err("refused").kind(), ErrorKind::Unsupported));
+        join(grandchild);
+    });
+    join(child);
+    // The child has closed its copies of the locked files; the lock is the parent's until here.
+    assert_eq!(Db::open(&path).expect_err("it is open here").kind(), ErrorKind::Locked);
+    drop(inherited);
+    db.close().expect("closed");
+}
+
+/// A program that closes its databases before it forks goes on in the child, while other threads wait elsewhere.
 fn daemon(path: &Path) {
     let db = open(path);
     db.default_keyspace().put("parent", "there").expect("written");
+    db.close().expect("closed");
     let (mut parents, mut childs) = UnixStream::pair().expect("made");
-    let mut inherited = Some(db.clone());
     let child = fork(|| {
-        // The parent's handle is a copy in the child too.
-        let own = [db.clone(), inherited.take().expect("there")];
-        drop(own);
-        assert_eq!(db.close().expect_err("refused").kind(), ErrorKind::Closed);
-        childs.write_all(&[1]).expect("said");
-        childs.read_exact(&mut [0]).expect("heard");
+        assert_eq!(db.default_keyspace().get("parent").expect_err("refused").kind(), ErrorKind::Closed);
         let again = open(path);
+        childs.write_all(&[1]).expect("said");
         let rows = again.default_keyspace();
         assert_eq!(rows.get("parent").expect("read").as_deref(), Some(b"there".as_slice()));
         for number in 0..2000_u32 {
             rows.put(number.to_be_bytes(), [1; 300]).expect("written");
         }
+        childs.read_exact(&mut [0]).expect("heard");
         again.close().expect("closed");
     });
     parents.read_exact(&mut [0]).expect("heard");
-    drop(inherited);
-    // The child has closed its copies of the locked files; the lock is the parent's until here.
-    let refused = Db::open(path).expect_err("it is open here");
-    assert_eq!(refused.kind(), ErrorKind::Locked);
-    db.close().expect("closed");
+    assert_eq!(Db::open(path).expect_err("the child has it").kind(), ErrorKind::Locked);
     parents.write_all(&[1]).expect("said");
     join(child);
     let db = open(path);
@@ -163,5 +185,6 @@ fn daemon(path: &Path) {
 pub(super) fn fork_while_open() {
     let folder = tempfile::tempdir().expect("made");
     child_of_a_busy_database(&folder.path().join("busy"));
+    child_cannot_open(folder.path());
     daemon(&folder.path().join("daemon"));
 }
