@@ -110,28 +110,26 @@ impl Job {
             Job { context: context.clone(), options: options.clone(), compaction, older, pieces: Vec::new() };
         let mut tables = tables.into_iter().peekable();
         let is_small = |table: &InputTable| options.is_small(table.table.handle.file_bytes());
-        let is_target =
-            |run: &&Arc<Run>| run.level == job.compaction.target_level && run.id == job.compaction.target_run;
-        let target = version.runs.iter().find(is_target).cloned();
-        let chosen = job.compaction.inputs.iter().find(is_target).cloned();
-        // Whether a table of the target run that is no input lies between two inputs: nothing may be written across it.
+        let target_of = |runs: &[Arc<Run>]| runs.iter().find(|run| job.compaction.is_target(run)).cloned();
+        let (target, chosen) = (target_of(&version.runs), target_of(&job.compaction.inputs));
+        // Whether a table of the target run that is no input lies between two inputs. No output may reach
+        // across it.
         let is_divided = |reach: &[u8], next: &InputTable| {
-            let between =
-                target.iter().flat_map(|run| run.overlapping(Some(reach), Some(next.table.first())));
-            let is_chosen = |table: &RunTable| {
-                let mut inputs = chosen.iter().flat_map(|run| &run.tables);
-                inputs.any(|input| input.record.file == table.record.file)
+            let between = |run: &Option<Arc<Run>>| {
+                run.as_ref().map_or(0, |run| run.overlapping(Some(reach), Some(next.table.first())).len())
             };
-            between.into_iter().any(|table| !is_chosen(table))
+            between(&target) > between(&chosen)
         };
         while let Some(first) = tables.next() {
             let mut reach = first.table.last().to_vec();
+            let mut are_small = is_small(&first);
             let mut cluster = vec![first];
             // Small tables that lie side by side become one.
             while let Some(next) = tables.next_if(|next| {
                 next.table.first() <= reach.as_slice()
-                    || is_small(next) && cluster.iter().all(is_small) && !is_divided(&reach, next)
+                    || are_small && is_small(next) && !is_divided(&reach, next)
             }) {
+                are_small &= is_small(&next);
                 if next.table.last() > reach.as_slice() {
                     reach = next.table.last().to_vec();
                 }
@@ -153,7 +151,7 @@ impl Job {
         &self.compaction
     }
 
-    /// What is older than all inputs.
+    /// The data older than all inputs.
     fn older_data(&self) -> Older<'_> {
         match self.options.has_base {
             _ if planted::is(Bug::TombstoneDroppedEarly) => Older::Nothing,
@@ -165,10 +163,10 @@ impl Job {
     fn add_piece(&mut self, cluster: Vec<InputTable>, snapshots: &[SequenceNumber]) -> Result<()> {
         if let [single] = cluster.as_slice() {
             let run = &self.compaction.inputs[single.input];
-            let in_place = run.level == self.compaction.target_level && run.id == self.compaction.target_run;
+            let in_place = self.compaction.is_target(run);
             let same_codec = self.options.table_options(run.level).codec
                 == self.options.table_options(self.compaction.target_level).codec;
-            // What no reader needs any more comes back only by rewriting.
+            // Only rewriting gives back the bytes that no reader needs.
             let reclaims = survivors::any_goes(&single.table, run.level, self.older_data(), snapshots);
             if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {
                 if !in_place {

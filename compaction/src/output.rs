@@ -33,7 +33,7 @@ pub struct OutputWriter<'a> {
     finished: bool,
     /// Ascending.
     snapshots: &'a [SequenceNumber],
-    /// What the open table holds for them.
+    /// Bytes that the open table holds for them.
     held: Held,
 }
 

@@ -49,6 +49,13 @@ pub struct Compaction {
     pub rewrite: bool,
 }
 
+impl Compaction {
+    /// Whether `run` is the one that the output goes into, or a part of it.
+    pub fn is_target(&self, run: &Run) -> bool {
+        run.level == self.target_level && run.id == self.target_run
+    }
+}
+
 /// The most urgent work on a keyspace, or `None` if its shape is right.
 ///
 /// 1. What the style asks for because runs or levels are full.

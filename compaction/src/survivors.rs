@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Entries between two looks whether a walk should stop.
 const STOP_ENTRIES: u32 = 4096;
 
-/// What is older than all entries of a flush or a merge.
+/// Data older than all entries of a flush or a merge.
 #[derive(Clone, Copy)]
 pub enum Older<'a> {
     /// Nothing.
@@ -81,7 +81,7 @@ pub struct Survivor<'a> {
     pub held_for: Option<Range<SequenceNumber>>,
 }
 
-/// What becomes of an entry.
+/// The outcome for an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Keep,
@@ -172,7 +172,7 @@ impl<'a, I: InternalIterator> Survivors<'a, I> {
     }
 }
 
-/// What decides about an entry.
+/// The state of the four questions.
 struct Rules<'a> {
     /// Ascending.
     snapshots: &'a [SequenceNumber],

@@ -1025,13 +1025,7 @@ pub(crate) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
         let work = current.keyspace(id).and_then(|space| Some((space, due(core, space, idle)?)));
         core.background.note_turn(id, work.is_some().then_some(&queue[place + 1..]));
         let result = match work {
-            Some((space, Due::Compaction(compaction))) => {
-                run_compaction(core, &space.version, compaction, false).map(|()| true)
-            }
-            Some((space, Due::Survey(survey))) => {
-                survey.run(&space.version, || core.background.should_yield()).map(|()| true)
-            }
-            Some((space, Due::Apply(runs))) => apply::apply(core, space, runs, false).map(|()| true),
+            Some((space, due)) => due.run(core, space).map(|()| true),
             None => Ok(false),
         };
         core.background.release(id);
@@ -1065,14 +1059,7 @@ pub(crate) fn finish_small_compactions(core: &Core) {
                 run_unpaused(core, COMPACTION, || {
                     let current = core.view.reference();
                     let Some(space) = current.keyspace(space.state.id) else { return Ok(false) };
-                    match small_work(core, space) {
-                        Some(Due::Compaction(compaction)) => {
-                            run_compaction(core, &space.version, compaction, false)?;
-                        }
-                        Some(Due::Apply(runs)) => apply::apply(core, space, runs, false)?,
-                        Some(Due::Survey(_)) | None => {}
-                    }
-                    Ok(false)
+                    small_work(core, space).map_or(Ok(()), |due| due.run(core, space)).map(|()| false)
                 });
                 core.background.release(space.state.id);
             } else {
@@ -1094,7 +1081,7 @@ fn small_work(core: &Core, space: &KeyspaceView) -> Option<Due> {
     let bytes = |runs: &[Arc<Run>]| runs.iter().map(|run| run.file_bytes()).sum::<u64>();
     let bytes = match &due {
         Due::Compaction(compaction) => {
-            let target = space.version.runs.iter().find(|run| run.id == compaction.target_run);
+            let target = space.version.runs.iter().find(|run| compaction.is_target(run));
             bytes(&compaction.inputs) + target.map_or(0, |run| run.file_bytes())
         }
         Due::Apply(runs) => bytes(runs),
@@ -1146,6 +1133,17 @@ enum Due {
     Survey(Survey),
     /// Delta runs of an index are to go into its tree.
     Apply(Vec<Arc<Run>>),
+}
+
+impl Due {
+    /// Does the work. REQUIRES: the keyspace is claimed.
+    fn run(self, core: &Core, space: &KeyspaceView) -> Result<()> {
+        match self {
+            Due::Compaction(compaction) => run_compaction(core, &space.version, compaction, false),
+            Due::Survey(survey) => survey.run(&space.version, || core.background.should_yield()),
+            Due::Apply(runs) => apply::apply(core, space, runs, false),
+        }
+    }
 }
 
 /// The most urgent work on a keyspace.

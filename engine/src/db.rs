@@ -695,9 +695,9 @@ impl Db {
 
     /// Stops flushes and compactions, waiting for the end of those under way, or of their present slice: also of those
     /// that run on callers' threads, which go on after [`Db::resume_background`]. When this returns, no table and no
-    /// tree is written, and none is removed that nobody needs any more: whoever copies the directory finds each file that
-    /// the pause began with. Writes go on until memtables are full; then they wait for half a second at most, and give an error
-    /// of kind `Paused`.
+    /// tree is written, and no obsolete one is removed: a copy of the directory has each file that the
+    /// pause began with. Writes go on until memtables are full. Then they wait for half a second at
+    /// most, and return an error of kind `Paused`.
     ///
     /// Calls that flushes or compactions have to serve ([`Db::flush`], [`Db::compact`], [`Db::settle`],
     /// [`Db::wait_for_background`], [`Keyspace::compact_range`], [`Keyspace::create_index`],

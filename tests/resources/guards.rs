@@ -7,6 +7,19 @@ fn first_word() -> Builtin {
     Builtin::new(Field::value().separated(b' ', 0), KeyKind::Bytes)
 }
 
+/// Rows of 200 bytes that fill a memtable, which is flushed.
+fn fill_a_memtable(db: &Db, keyspace: &Keyspace, prefix: &str) {
+    for i in 0..200 {
+        keyspace.put(format!("{prefix}{i:04}"), [b'x'; 200]).unwrap();
+    }
+    db.flush().unwrap();
+}
+
+/// Memtables come back to `bound` bytes: background threads hold memory as well, but not for long.
+fn comes_back(db: &Db, bound: u64) {
+    eventually(&format!("memtables come back to {bound} bytes"), || db.memory().memtables <= bound);
+}
+
 #[test]
 fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
     let _alone = alone();
@@ -24,14 +37,9 @@ fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
             seen += 1;
             if seen.is_multiple_of(100) {
                 // Another memtable each time, and other rows than those at the beginning.
-                for i in 0..200 {
-                    keyspace.put(format!("{i:04}"), [b'x'; 200]).unwrap();
-                }
-                db.flush().unwrap();
+                fill_a_memtable(&db, &keyspace, "");
                 if seen.is_multiple_of(5000) {
-                    // Background threads hold memory as well, but not for long.
-                    let what = format!("memtables come back to {bound} bytes");
-                    eventually(&what, || db.memory().memtables <= bound);
+                    comes_back(&db, bound);
                 }
             }
         })
@@ -69,14 +77,9 @@ fn a_lookup_with_very_many_rows_holds_no_memory_of_later_writes() {
                     // Another memtable each time: rows that are still to come, other ones, and a new one.
                     keyspace.put(format!("{:05}", ROWS - 1 - i / 2), "other").unwrap();
                     keyspace.put(format!("{:05}x", ROWS - 1 - i), value(i)).unwrap();
-                    for i in 0..200 {
-                        keyspace.put(format!("z{i:04}"), [b'x'; 200]).unwrap();
-                    }
-                    db.flush().unwrap();
+                    fill_a_memtable(&db, &keyspace, "z");
                     if seen.is_multiple_of(5000) {
-                        // Background threads hold memory as well, but not for long.
-                        let what = format!("memtables come back to {bound} bytes in round {round}");
-                        eventually(&what, || db.memory().memtables <= bound);
+                        comes_back(&db, bound);
                     }
                 }
             })

@@ -17,11 +17,10 @@ pub(super) fn with_small_ones(
     version: &Version,
     options: &CompactionOptions,
 ) -> Compaction {
-    let is_target = |run: &Arc<Run>| run.level == merge.target_level && run.id == merge.target_run;
-    let Some(target) = version.runs.iter().find(|run| is_target(run)) else { return merge };
+    let Some(target) = version.runs.iter().find(|run| merge.is_target(run)) else { return merge };
     // The bytes of small inputs, by the tables of the target that they overlap or lie between.
     let mut incoming: BTreeMap<(usize, usize), u64> = BTreeMap::new();
-    for table in merge.inputs.iter().filter(|run| !is_target(run)).flat_map(|run| &run.tables) {
+    for table in merge.inputs.iter().filter(|run| !merge.is_target(run)).flat_map(|run| &run.tables) {
         if options.is_small(table.handle.file_bytes()) {
             let from = target.lower_bound(table.first());
             let to = from + target.overlapping(Some(table.first()), Some(table.last())).len();
@@ -50,12 +49,11 @@ pub(super) fn with_small_ones(
             }
         }
     }
-    let chosen = merge.inputs.iter().position(is_target);
+    let chosen = merge.inputs.iter().position(|run| merge.is_target(run));
     let is_chosen = |place: usize| {
         let table = &target.tables[place];
-        chosen.is_some_and(|input| {
-            merge.inputs[input].tables.iter().any(|chosen| chosen.record.file == table.record.file)
-        })
+        let part = chosen.map(|input| &merge.inputs[input]);
+        part.is_some_and(|part| !part.overlapping(Some(table.first()), Some(table.last())).is_empty())
     };
     if beside.iter().all(|place| is_chosen(*place)) {
         return merge;
