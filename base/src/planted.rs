@@ -227,6 +227,12 @@ bugs! {
         "the entries of indexes do not count for what a memtable can hold";
     ReplayByLogBytes, "replay-by-log-bytes", "H70 (ours)",
         "an opening fills memtables by bytes of the log, of which small entries need several times as much in memory";
+    NamelessTreeStays, "nameless-tree-stays", "H66 (ours)",
+        "the file of a new tree stays if there is no memory to make its name durable";
+    ReplayedIntoMemory, "replayed-into-memory", "H70 (ours)",
+        "an opening keeps all of a long log in memory, and flushes nothing on its way";
+    RestForgotten, "rest-forgotten", "C17 (ours)",
+        "what of the log finds no room in memtables at an opening is not replayed";
     StallClockUnbounded, "stall-clock-unbounded", "H70 (ours)",
         "the next writer pays the price of a large record, and one that is outdated as well";
     SpareSegmentsStay, "spare-segments-stay", "H70 (ours)",

@@ -5,6 +5,7 @@ use crate::index::options::IndexOptions;
 use crate::keyspace::{Keyspace, KeyspaceOptions, KeyspaceState};
 use crate::options::{AdvancedOptions, Durability};
 use crate::read::snapshot::Snapshot;
+use crate::recovery::Rest;
 use crate::stats::{self, Health, Memory, Stats};
 use crate::write::batch::WriteBatch;
 use sapwood_base::planted::{self, Bug};
@@ -18,6 +19,7 @@ mod catalog;
 mod core;
 pub(crate) mod place;
 mod rotation;
+mod spill;
 
 pub(crate) use self::core::{Core, closed};
 
@@ -188,6 +190,9 @@ impl DbBuilder {
     /// when it was written without a sync: it is synced in the background, and before any commit that asks for a sync is
     /// acknowledged. [`Db::sync`] waits for it.
     ///
+    /// If the log holds more than the memtables of `memory_budget`, the opening flushes on its way. An index that is not
+    /// named by [`DbBuilder::index`] misses these rows, and [`Keyspace::create_index`] builds it again.
+    ///
     /// Errors: `Locked` if it is open elsewhere, `NotFound` if there is none to open, `InvalidArgument` for a setting
     /// out of range or a directory that holds something else, `Unsupported` for a newer format, `Corruption` with
     /// file and offset for damage, `OutOfResources` if a thread cannot be started. No data has changed then, and nothing
@@ -227,9 +232,9 @@ impl DbBuilder {
             options.definition(name, KeyspaceId(0))?;
             options.extractor()?;
         }
-        let core = Core::open(&self, options, cache_bytes)?;
+        let (core, rest) = Core::open(&self, options, cache_bytes)?;
         // There is no handle yet whose drop would close the database: a close flushes, and needs threads for it.
-        if let Err(error) = self.begin(&core) {
+        if let Err(error) = self.begin(&core, rest) {
             core.abandon();
             return Err(error);
         }
@@ -242,8 +247,8 @@ impl DbBuilder {
         Ok(db)
     }
 
-    /// The second half of an opening: extractors, threads, the keyspace that every database has.
-    fn begin(&self, core: &Arc<Core>) -> Result<()> {
+    /// The second half of an opening: extractors, threads, the rest of the log, the keyspace that every database has.
+    fn begin(&self, core: &Arc<Core>, rest: Option<Rest>) -> Result<()> {
         for (keyspace, name, options) in &self.indexes {
             build::attach(core, keyspace, name, options)?;
         }
@@ -251,6 +256,9 @@ impl DbBuilder {
             return Ok(());
         }
         Background::start(core)?;
+        if let Some(rest) = rest {
+            core.replay_rest(rest)?;
+        }
         if core.manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).is_none()) {
             // The first segment of the log takes the disk a tenth of a second or more. Nobody expects that of a
             // write; if it cannot be made, the first write says so.

@@ -1,6 +1,7 @@
 //! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the feature `sim`.
 pub use crate::index::extractor::EmitBuffer;
 use crate::manifest::{self, ManifestState};
+use crate::read::super_version::Generation;
 use crate::recovery::{self, MemtableSource};
 use crate::wal::reader::{FoundSegment, LogReader};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
@@ -33,7 +34,12 @@ pub fn read_log(
     let mut found = Vec::new();
     for (header, file) in segments {
         let file_bytes = file.len()?;
-        found.push(FoundSegment { number: FileNumber(header.file_number), header, file, file_bytes });
+        found.push(FoundSegment {
+            number: FileNumber(header.file_number),
+            header,
+            file: file.into(),
+            file_bytes,
+        });
     }
     found.sort_by_key(|segment| segment.header.base_position);
     let mut reader = LogReader::new(&found, database, from);
@@ -85,12 +91,26 @@ impl Surroundings {
         Ok(Replayed { database: loaded.database, state: loaded.state })
     }
 
-    /// The first three steps of an opening: everything but what changes files.
+    /// The steps of an opening that change no files. One memtable is all there is for the first of them.
     pub fn recover(&self) -> Result<Recovery> {
         let names = manifest::list(&*self.context.fs, &self.context.directory)?;
-        let source = MemtableSource { arenas: &self.arenas, memtable_bytes: 64 << 10, threads: false };
-        let recovered = recovery::analyze(&self.context, &names, 7, &source)?;
-        let entries = recovered.generations.iter().map(|generation| generation.memtable.entries()).sum();
+        let source = MemtableSource {
+            arenas: &self.arenas,
+            memtable_bytes: 64 << 10,
+            most: 1,
+            first_memtable: 0,
+            threads: false,
+        };
+        let mut recovered = recovery::analyze(&self.context, &names, 7, &source)?;
+        let count = |generations: &[Arc<Generation>]| -> u64 {
+            generations.iter().map(|generation| generation.memtable.entries()).sum()
+        };
+        let mut entries = count(&recovered.generations);
+        if let Some(rest) = &mut recovered.rest {
+            while let Some(generations) = rest.replay(&source, recovered.manifest.clone())? {
+                entries += count(&generations);
+            }
+        }
         Ok(Recovery { base: recovered.base, entries, state: recovered.manifest })
     }
 }

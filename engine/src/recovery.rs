@@ -2,11 +2,13 @@
 //!
 //! 1. Read the MANIFEST; check that every table it lists is there with its length.
 //! 2. Read the headers of all log segments, and the stretches of log that are needed, in order.
-//! 3. Rebuild memtables from the records. Nothing is flushed.
+//! 3. Rebuild memtables from the records, as many as the settings allow; check the records behind them.
 //! 4. Write a new MANIFEST that calls the last stretch closed and starts a new one above every position that was ever
 //!    handed out. This is the only commit point: before it nothing is removed or overwritten, so a crash in between
 //!    changes nothing but the next attempt.
 //! 5. Remove files that nothing refers to.
+//! 6. If step 3 has left records behind, replay these, a few memtables at a time, while the flush makes room for them
+//!    (`db/spill.rs`). No call can see the database before.
 //!
 //! What was read of the last stretch may be in the page cache only, as before the crash. It is not synced here: the
 //! MANIFEST says up to where closed stretches are, the new log syncs them before anything of its own
@@ -29,7 +31,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use replay::{History, Replay, Replayed};
+use replay::{Beyond, History, Replay, Replayed};
 
 mod replay;
 
@@ -66,6 +68,16 @@ pub(crate) struct Recovered {
     failed_sync: bool,
     /// Whether there was no MANIFEST, or only one whose creation was cut short.
     pub(crate) is_new: bool,
+    /// What step 6 has to do.
+    pub(crate) rest: Option<Rest>,
+}
+
+/// A stretch of log, known to be valid, that has no room in memory yet.
+pub(crate) struct Rest {
+    database: u64,
+    from: u64,
+    end: u64,
+    segments: Vec<FoundSegment>,
 }
 
 impl Recovered {
@@ -79,6 +91,10 @@ impl Recovered {
 pub(crate) struct MemtableSource<'a> {
     pub(crate) arenas: &'a Arc<ArenaPool>,
     pub(crate) memtable_bytes: usize,
+    /// How many there may be.
+    pub(crate) most: usize,
+    /// The number of the first one.
+    pub(crate) first_memtable: u64,
     /// Whether a long log may be replayed on threads.
     pub(crate) threads: bool,
 }
@@ -117,12 +133,12 @@ pub(crate) fn analyze(
     let failed_sync = names.contains(&FileName::Unsynced)
         && proof(&*context.fs, &context.directory, FileName::Unsynced, None)? == Proof::Ours;
     let mut history = History::new(&segments, database, &state);
-    let replayed = Replay::run(source, &state, &mut history);
+    let replayed = Replay::run(source, &state, &mut history, Beyond::Checked);
     let in_directory = |error: Error| match error.file() {
         Some(_) => error,
         None => error.in_file(&context.directory),
     };
-    let Replayed { mut generations, end: log_end, witness } = replayed.map_err(in_directory)?;
+    let Replayed { mut generations, end: log_end, witness, rest } = replayed.map_err(in_directory)?;
     let reader = &history.reader;
     if let Some(durable) = witness.filter(|_| !planted::is(Bug::DamageEndsLog)) {
         let message = format!(
@@ -173,6 +189,14 @@ pub(crate) fn analyze(
         let (from, to) = (segment.header.base_position, segment.header.end_position());
         state.log_closed.iter().any(|(start, end)| from < *end && to > (*start).max(log_start))
     };
+    let holds_rest =
+        |segment: &&FoundSegment, rest: u64| segment.header.end_position() > rest && needed(segment);
+    let rest = rest.map(|from| Rest {
+        database,
+        from,
+        end: log_end,
+        segments: segments.iter().filter(|segment| holds_rest(segment, from)).cloned().collect(),
+    });
     let mut retained = Vec::new();
     let mut unsynced = Vec::new();
     let mut spare_files = Vec::new();
@@ -220,6 +244,7 @@ pub(crate) fn analyze(
         rewrite,
         failed_sync,
         is_new: loaded_nothing,
+        rest,
     })
 }
 
@@ -284,6 +309,28 @@ pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segm
         let _ = context.fs.remove_file(&context.directory.join(FileName::Log(*number).format()));
         false
     });
+}
+
+impl Rest {
+    /// The next generations of step 6, oldest first: as many as `source` allows, at least one. `None` at the end.
+    pub(crate) fn replay(
+        &mut self,
+        source: &MemtableSource<'_>,
+        mut state: ManifestState,
+    ) -> Result<Option<Vec<Arc<Generation>>>> {
+        if self.from >= self.end || planted::is(Bug::RestForgotten) {
+            return Ok(None);
+        }
+        state.log_start = self.from;
+        let mut history = History::new(&self.segments, self.database, &state);
+        let replayed = Replay::run(source, &state, &mut history, Beyond::Unread)?;
+        if replayed.rest.is_none() && replayed.end < self.end {
+            let message = "log record was another one when it was read again; open the database again";
+            return Err(history.reader.damage(replayed.end, message));
+        }
+        self.from = replayed.rest.unwrap_or(self.end);
+        Ok(Some(replayed.generations))
+    }
 }
 
 fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()> {
@@ -364,7 +411,7 @@ fn find_segments(
                         ));
                     }
                 }
-                segments.push(FoundSegment { number, header, file, file_bytes });
+                segments.push(FoundSegment { number, header, file: file.into(), file_bytes });
             }
             Ok(None) if has_data(&*file, file_bytes)? => {
                 let error = Error::new(ErrorKind::Corruption, "the header of the log segment is gone");

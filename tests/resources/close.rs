@@ -28,9 +28,7 @@ fn read_all(space: &Keyspace, rows: u64) {
 }
 
 /// A thread that has read and then waits for other work kept evicted frames, and with them the whole cache.
-#[test]
-fn a_thread_that_has_read_and_lives_on_keeps_nothing() {
-    let _alone = alone();
+pub(super) fn a_thread_that_has_read_and_lives_on_keeps_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fill(&open(folder.path()), ROWS);
     let parked = Parked::start();
@@ -49,9 +47,7 @@ fn a_thread_that_has_read_and_lives_on_keeps_nothing() {
 }
 
 /// Another database of the process is being read, for as long as it takes, under one epoch guard.
-#[test]
-fn a_thread_that_stays_in_another_database_keeps_nothing() {
-    let _alone = alone();
+pub(super) fn a_thread_that_stays_in_another_database_keeps_nothing() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     fill(&open(folders[0].path()), ROWS);
     let other = open(folders[1].path());

@@ -15,9 +15,7 @@ fn tables(db: &Db) -> usize {
     db.stats().keyspaces.iter().flat_map(|space| &space.levels).map(|level| level.files).sum()
 }
 
-#[test]
-fn hundreds_of_tables_are_read_written_and_merged_with_ten_open() {
-    let _alone = alone();
+pub(super) fn hundreds_of_tables_are_read_written_and_merged_with_ten_open() {
     let folder = tempfile::tempdir().unwrap();
     let mut before = Resources::now().unwrap();
     let rows = 30_000;

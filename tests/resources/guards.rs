@@ -20,9 +20,7 @@ fn comes_back(db: &Db, bound: u64) {
     eventually(&format!("memtables come back to {bound} bytes"), || db.memory().memtables <= bound);
 }
 
-#[test]
-fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
-    let _alone = alone();
+pub(super) fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
     let (env, _) = Env::sim(1);
     let db = builder("/db", &env).open().unwrap();
     let keyspace = db.default_keyspace();
@@ -47,10 +45,8 @@ fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
     assert_eq!(seen, 20_000);
 }
 
-#[test]
-fn a_lookup_with_very_many_rows_holds_no_memory_of_later_writes() {
+pub(super) fn a_lookup_with_very_many_rows_holds_no_memory_of_later_writes() {
     const ROWS: u32 = 20_000;
-    let _alone = alone();
     let (env, _) = Env::sim(1);
     let db = builder("/db", &env).open().unwrap();
     let keyspace = db.default_keyspace();

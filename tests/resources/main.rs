@@ -1,18 +1,20 @@
-//! What a process holds while databases come and go. In a process of its own, one test at a time: every figure here is one
-//! of the whole process.
+//! What a process holds while databases come and go. In a process of its own, and in one test: every figure here is one
+//! of the whole process, and the threads of other tests would be among them.
 #![allow(clippy::disallowed_methods, reason = "starts threads beside a real database")]
 use sapwood::*;
 use sapwood_tests::resources::{Resources, Slack};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 mod close;
 mod files;
 mod guards;
 
-/// Held by each test.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+#[test]
+fn nothing_is_held_that_is_not_needed() {
+    close::a_thread_that_has_read_and_lives_on_keeps_nothing();
+    close::a_thread_that_stays_in_another_database_keeps_nothing();
+    files::hundreds_of_tables_are_read_written_and_merged_with_ten_open();
+    guards::a_call_for_very_many_keys_holds_no_memory_of_later_writes();
+    guards::a_lookup_with_very_many_rows_holds_no_memory_of_later_writes();
 }
 
 fn key(number: u64) -> [u8; 8] {

@@ -13,7 +13,7 @@ use crate::read::super_version::{
     CoveringView, Generation, KeyspaceView, Replaced, SuperVersion, SuperVersionCell,
 };
 use crate::read::vacancy::Vacancies;
-use crate::recovery::{self, MemtableSource};
+use crate::recovery::{self, MemtableSource, Rest};
 use crate::stats::{Counters, Health};
 use crate::wal::{Earlier, SegmentOptions, Wal};
 use crate::write::stall::Stall;
@@ -93,7 +93,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn open(builder: &DbBuilder, mut options: DbOptions, cache_bytes: usize) -> Result<Arc<Core>> {
+    /// The core, and what of the log has no memtable yet.
+    pub(super) fn open(
+        builder: &DbBuilder,
+        mut options: DbOptions,
+        cache_bytes: usize,
+    ) -> Result<(Arc<Core>, Option<Rest>)> {
         let running = Running::begin()?;
         let env = options.env.clone();
         let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
@@ -113,6 +118,9 @@ impl Core {
         let source = MemtableSource {
             arenas: &arenas,
             memtable_bytes: options.memtable_bytes,
+            // Without a flush there is no other place for the log than memory.
+            most: if options.read_only { usize::MAX } else { options.advanced.max_memtables },
+            first_memtable: 0,
             threads: env.allows_pools(),
         };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
@@ -200,7 +208,7 @@ impl Core {
             running: Mutex::new(Some(running)),
             options,
         });
-        Ok(core)
+        Ok((core, recovered.rest))
     }
 
     /// The last sequence number that is visible. REQUIRES: the view was loaded before.

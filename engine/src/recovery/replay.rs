@@ -13,6 +13,9 @@
 //!
 //! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
 //! page cache. A short log goes the same way on one thread. Nothing is synced here.
+//!
+//! When as many memtables are full as may be, a replay stops, or only checks the records of the rest: the end of the
+//! log must be known before anything on disk changes.
 use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
@@ -50,6 +53,17 @@ pub(super) struct Replayed {
     pub(super) end: u64,
     /// A durable position above the end, if something proves one.
     pub(super) witness: Option<u64>,
+    /// The first position that has no memtable, if there are records from there on.
+    pub(super) rest: Option<u64>,
+}
+
+/// What becomes of records for which there is no memtable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Beyond {
+    /// They are checked, up to the end of the log.
+    Checked,
+    /// They are not read.
+    Unread,
 }
 
 /// The records that are needed, oldest first: those of the closed stretches, then those of the open one. A closed stretch
@@ -130,7 +144,10 @@ impl<'a> History<'a> {
 pub(super) struct Replay<'a> {
     source: &'a MemtableSource<'a>,
     state: &'a ManifestState,
+    beyond: Beyond,
     generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
+    /// See [`Replayed::rest`].
+    rest: Option<u64>,
     /// Bytes of log in the last generation.
     filled: usize,
     piece_bytes: usize,
@@ -157,7 +174,8 @@ struct Shared {
 struct Piece {
     number: usize,
     generation: usize,
-    memtable: Arc<Memtable>,
+    /// None if the records are only checked.
+    memtable: Option<Arc<Memtable>>,
     records: Records,
 }
 
@@ -178,7 +196,7 @@ struct Written {
     /// In log order.
     number: usize,
     generation: usize,
-    portion: Result<Portion>,
+    portion: Result<Option<Portion>>,
     /// The position of its first record that is not valid.
     torn: Option<u64>,
 }
@@ -202,17 +220,20 @@ impl Piece {
 }
 
 impl<'a> Replay<'a> {
-    /// Replays `history`.
+    /// Replays `history` into as many memtables as `source` allows.
     pub(super) fn run(
         source: &'a MemtableSource<'a>,
         state: &'a ManifestState,
         history: &mut History<'_>,
+        beyond: Beyond,
     ) -> Result<Replayed> {
         let piece_bytes = (source.memtable_bytes / PIECES_PER_MEMTABLE).clamp(LEAST_PIECE_BYTES, PIECE_BYTES);
         let mut replay = Replay {
             source,
             state,
+            beyond,
             generations: Vec::new(),
+            rest: None,
             filled: 0,
             piece_bytes: piece_bytes.next_multiple_of(UNIT_BYTES),
             in_place: false,
@@ -278,12 +299,18 @@ impl<'a> Replay<'a> {
             return Ok(None);
         }
         // Memtable entries take about as much room as log records; the size need not be exact.
-        let mut full = self.generations.last().is_none_or(|(_, memtable)| self.is_full(memtable));
-        let memtable = self.generations.last().filter(|_| !full).map(|(_, memtable)| memtable);
-        let spare = self.spare.take().filter(|spare| !full || matches!(spare, Memory::Buffer(_)));
+        let mut full = match (&self.rest, self.generations.last()) {
+            (Some(_), _) => false,
+            (None, last) => last.is_none_or(|(_, memtable)| self.is_full(memtable)),
+        };
+        let memtable = self.generations.last().filter(|_| !full && self.rest.is_none());
+        let spare =
+            self.spare.take().filter(|spare| memtable.is_some() || matches!(spare, Memory::Buffer(_)));
         let mut memory = match (spare, memtable) {
             (Some(spare), _) => spare,
-            (None, Some(memtable)) if self.in_place => Memory::Block(Block::new(memtable, self.piece_bytes)?),
+            (None, Some((_, memtable))) if self.in_place => {
+                Memory::Block(Block::new(memtable, self.piece_bytes)?)
+            }
             (None, _) => {
                 let free = shared.buffers.lock().pop();
                 Memory::Buffer(free.unwrap_or_else(|| vec![0; self.piece_bytes]))
@@ -297,18 +324,26 @@ impl<'a> Replay<'a> {
                 (span.position, Records::Span(span, memory))
             }
             Some(Next::Record(record)) => {
-                need = self.need_of(&record);
-                let present = self.generations.last().filter(|_| !full);
-                let has_room = present.is_some_and(|(_, memtable)| need <= memtable.room_bytes());
-                full |= !has_room;
+                if self.rest.is_none() {
+                    need = self.need_of(&record);
+                    let present = self.generations.last().filter(|_| !full);
+                    let has_room = present.is_some_and(|(_, memtable)| need <= memtable.room_bytes());
+                    full |= !has_room;
+                }
                 // The memory of a memtable that is given up here is not the next one's.
                 self.spare = Some(memory).filter(|memory| !full || matches!(memory, Memory::Buffer(_)));
                 (record.position, Records::One(record))
             }
         };
-        if full {
+        if full && self.generations.len() >= self.source.most && !planted::is(Bug::ReplayedIntoMemory) {
+            self.rest = Some(position);
+            if self.beyond == Beyond::Unread {
+                history.reader.return_to(position);
+                return Ok(None);
+            }
+        } else if full {
             let start = if self.generations.is_empty() { self.state.log_start } else { position };
-            let id = self.generations.len() as u64;
+            let id = self.source.first_memtable + self.generations.len() as u64;
             let mut memtable = Memtable::new(id, self.source.arenas.take()?);
             if need > memtable.room_bytes() {
                 // From when the settings were others, or the system gave more address space. Its arena goes with it.
@@ -322,7 +357,11 @@ impl<'a> Replay<'a> {
         let piece = Piece {
             number: self.pieces,
             generation: self.generations.len() - 1,
-            memtable: self.generations.last().expect("just made sure").1.clone(),
+            memtable: self
+                .generations
+                .last()
+                .filter(|_| self.rest.is_none())
+                .map(|(_, memtable)| memtable.clone()),
             records,
         };
         self.filled += piece.bytes();
@@ -363,7 +402,9 @@ impl<'a> Replay<'a> {
         written.sort_unstable_by_key(|written| written.number);
         let mut portions: Vec<Vec<Portion>> = self.generations.iter().map(|_| Vec::new()).collect();
         for written in written {
-            portions[written.generation].push(written.portion?);
+            if let Some(portion) = written.portion? {
+                portions[written.generation].push(portion);
+            }
             if let Some(torn) = written.torn {
                 if history.is_damage(torn) {
                     return Err(history.damage(torn));
@@ -414,7 +455,8 @@ impl<'a> Replay<'a> {
             }
         };
         let generations = self.generations.into_iter().map(|(generation, _)| generation).collect();
-        Ok(Replayed { generations, end, witness })
+        let rest = self.rest.filter(|rest| *rest < end || self.beyond == Beyond::Unread);
+        Ok(Replayed { generations, end, witness, rest })
     }
 }
 
@@ -448,17 +490,22 @@ impl Shared {
             Records::Span(span, _) => span.batches,
             Records::One(_) => 0,
         };
-        let mut portion = Portion::new(&piece.memtable, expected);
+        let mut portion = piece.memtable.as_ref().map(|memtable| Portion::new(memtable, expected));
         let mut torn = None;
-        let outcome = match piece.records {
-            Records::One(record) if record.kind != RecordKind::Batch => Ok(()),
-            Records::One(record) => copy(state, &mut portion, record.position, record.payload()),
-            Records::Span(span, Memory::Block(mut block)) => {
-                self.write_span(state, &mut portion, span, &mut block).map(|found| torn = found)
+        let outcome = match (piece.records, &mut portion) {
+            (Records::One(record), Some(portion)) if record.kind == RecordKind::Batch => {
+                copy(state, portion, record.position, record.payload())
             }
-            Records::Span(span, Memory::Buffer(bytes)) => {
-                let outcome = self.copy_span(state, &mut portion, span, &bytes);
-                self.buffers.lock().push(bytes);
+            // The reader has checked it.
+            (Records::One(_), _) => Ok(()),
+            (Records::Span(span, Memory::Block(mut block)), Some(portion)) => {
+                self.write_span(state, portion, span, &mut block).map(|found| torn = found)
+            }
+            (Records::Span(span, mut memory), portion) => {
+                let outcome = self.copy_span(state, portion.as_mut(), span, memory.bytes());
+                if let Memory::Buffer(bytes) = memory {
+                    self.buffers.lock().push(bytes);
+                }
                 outcome.map(|found| torn = found)
             }
         };
@@ -466,7 +513,9 @@ impl Shared {
             // Relaxed: see `read`.
             self.torn.fetch_min(torn, Ordering::Relaxed);
         }
-        portion.prepare();
+        if let Some(portion) = &mut portion {
+            portion.prepare();
+        }
         let portion = outcome.map(|()| portion);
         self.written.lock().push(Written {
             number: piece.number,
@@ -509,18 +558,21 @@ impl Shared {
         Ok(None)
     }
 
-    /// As [`Shared::write_span`], for bytes that are not the memtable's.
+    /// As [`Shared::write_span`], for bytes that are not the memtable's. Without a portion it only checks them.
     fn copy_span(
         &self,
         state: &ManifestState,
-        portion: &mut Portion,
+        mut portion: Option<&mut Portion>,
         span: Span,
         bytes: &[u8],
     ) -> Result<Option<u64>> {
         let (mut position, mut rest) = (span.position, &bytes[..span.bytes]);
         while !rest.is_empty() {
             let Some((kind, payload, units)) = self.check(rest, position) else { return Ok(Some(position)) };
-            if kind == RecordKind::Batch && is_needed(state, position) {
+            if let Some(portion) = &mut portion
+                && kind == RecordKind::Batch
+                && is_needed(state, position)
+            {
                 copy(state, portion, position, payload)?;
             }
             rest = &rest[units as usize * UNIT_BYTES..];

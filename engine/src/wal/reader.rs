@@ -12,11 +12,12 @@ use sapwood_storage::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A segment file found on disk.
+/// A segment file found on disk. Clones share the handle.
+#[derive(Clone)]
 pub(crate) struct FoundSegment {
     pub(crate) number: FileNumber,
     pub(crate) header: SegmentHeader,
-    pub(crate) file: Box<dyn File>,
+    pub(crate) file: Arc<dyn File>,
     pub(crate) file_bytes: u64,
 }
 

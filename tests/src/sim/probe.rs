@@ -141,6 +141,11 @@ pub const PROBES: &[Probe] = &[
     },
     Probe { name: "full-disk", asks: "do writes go on once there is room again?", run: full_disk },
     Probe {
+        name: "nameless-tree",
+        asks: "does a tree go whose name could not be made durable?",
+        run: scarcity::tree_without_a_name,
+    },
+    Probe {
         name: "full-disk-flush",
         asks: "does a flush that does not fit leave nothing behind?",
         run: scarcity::flush_on_full_disk,
@@ -231,6 +236,11 @@ pub const PROBES: &[Probe] = &[
         name: "paused",
         asks: "is a write refused that would wait for a flush while flushes are paused?",
         run: large::paused,
+    },
+    Probe {
+        name: "long-log",
+        asks: "does an opening flush on its way if its memory is smaller than the log?",
+        run: large::long_log,
     },
     Probe {
         name: "replayed-small",

@@ -114,6 +114,8 @@ fn detector(bug: Bug) -> Detector {
         PositionsPastTheEnd => Probe("position-limit"),
         FullLogIsFinal => Probe("full-log"),
         ReplayByLogBytes => Probe("replayed-small"),
+        NamelessTreeStays => Probe("nameless-tree"),
+        ReplayedIntoMemory | RestForgotten => Probe("long-log"),
         StallClockUnbounded => Probe("large-price"),
         RetrySync => Probe("sync-error"),
         OutputsTakenBack => Probe("manifest-error"),

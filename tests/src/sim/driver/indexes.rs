@@ -100,8 +100,8 @@ impl Driver {
     }
 
     /// After an opening: gives indexes their code, and compares the list of them with the model.
-    pub(super) fn attach_indexes(&self) -> Outcome {
-        for (space, incarnation) in &self.model.promise().spaces {
+    pub(super) fn attach_indexes(&mut self) -> Outcome {
+        for (space, incarnation) in &self.model.promise().spaces.clone() {
             let keyspace = self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
             let context = format!("keyspace {space}");
             let listed = listed(&keyspace).map_err(|stop| in_context(stop, &context))?;
@@ -115,8 +115,21 @@ impl Driver {
                 return violation(format!("O5: {context} has indexes {listed:?}, not {wanted:?}"));
             }
             for index in listed {
-                keyspace.create_index(&index_name(index), options(index))?;
+                if let Err(error) = keyspace.create_index(&index_name(index), options(index)) {
+                    self.has_not_attached(&keyspace, *incarnation, index)?;
+                    return Err(error.into());
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// An index whose rows were flushed without its code is built again; if that fails it is gone.
+    fn has_not_attached(&mut self, keyspace: &Keyspace, incarnation: Incarnation, index: u8) -> Outcome {
+        if self.is_scarce && !listed(keyspace)?.contains(&index) {
+            self.model.dropping_index(incarnation, index);
+            self.model.dropped_index();
+            self.unfinished.insert((incarnation, index));
         }
         Ok(())
     }

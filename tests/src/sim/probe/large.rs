@@ -1,7 +1,9 @@
 //! Commits that are large, or become so in memory: what they may cost others, and what a memtable and a replay can hold.
 use crate::harness::builder;
-use sapwood::{Db, Emit, Env, ErrorKind, Health, IndexOptions, KeyspaceOptions};
+use sapwood::{Db, DbBuilder, Emit, Env, ErrorKind, Health, IndexOptions, KeyspaceOptions};
 use sapwood_storage::ThreadClass;
+use sapwood_storage::sim::SimFs;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -84,6 +86,109 @@ pub(super) fn replayed_small() {
     let most = stats.memtable_bytes as usize / stats.memtables;
     assert!(most < 3 * MEMTABLE / 2, "{} memtables of {most} bytes and more", stats.memtables);
     assert_eq!(db.default_keyspace().iter().count(), number as usize);
+}
+
+/// A database whose log was written with 8 MiB of memory, and what is in it.
+struct LongLog {
+    env: Env,
+    fs: SimFs,
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// The settings that the log does not fit into.
+const SMALL_MEMTABLE: usize = 64 << 10;
+const SMALL_MEMTABLES: usize = 2;
+
+/// The first byte of a value.
+fn first_byte() -> IndexOptions {
+    IndexOptions::new(|_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.key(&value[..1]))
+}
+
+impl LongLog {
+    /// Puts, overwrites and deletes of rows with an index, up to a loss of the process.
+    fn write(seed: u64) -> LongLog {
+        let (env, fs) = Env::sim_manual(seed);
+        let builder = builder("db", &env).index("default", "first", first_byte());
+        let builder = builder.advanced(|options| options.memtable_bytes = Some(8 << 20));
+        let db = builder.open().expect("it opens");
+        let keyspace = db.default_keyspace();
+        let (mut random, mut rows) = (fastrand::Rng::with_seed(seed), BTreeMap::new());
+        for number in 0..6000_u32 {
+            let key = random.u32(..3000).to_be_bytes().to_vec();
+            if random.u8(..5) == 0 {
+                keyspace.delete(&key).expect("written");
+                rows.remove(&key);
+                continue;
+            }
+            let value = [&[random.u8(..4)], number.to_be_bytes().as_slice(), &[7; 200]].concat();
+            keyspace.put(&key, &value).expect("written");
+            rows.insert(key, value);
+        }
+        assert_eq!(db.stats().flushes, 0, "the log is to hold all of it");
+        fs.crash_at(0);
+        drop((keyspace, db));
+        let fs = fs.kill();
+        LongLog { env: env.with_file_system(Arc::new(fs.clone())), fs, rows }
+    }
+
+    fn builder(&self) -> DbBuilder {
+        builder("db", &self.env).index("default", "first", first_byte()).advanced(|options| {
+            options.memtable_bytes = Some(SMALL_MEMTABLE);
+            options.max_memtables = SMALL_MEMTABLES;
+        })
+    }
+
+    fn check(&self, db: &Db) {
+        let keyspace = db.default_keyspace();
+        let found = keyspace.iter().map(|row| row.expect("read"));
+        let found = found.map(|row| (row.key().to_vec(), row.value().expect("read").to_vec()));
+        assert!(found.eq(self.rows.clone()), "other rows than were written");
+        let index = keyspace.index("first").expect("there");
+        for byte in 0..4_u8 {
+            let hits = index.get([byte]).map(|hit| hit.expect("read").primary_key().to_vec());
+            let wanted = self.rows.iter().filter(|(_, value)| value[0] == byte).map(|(key, _)| key.clone());
+            assert!(hits.eq(wanted), "the index has other rows with {byte}");
+        }
+    }
+}
+
+pub(super) fn long_log() {
+    let log = LongLog::write(1);
+    // A reader has no other place for the log than memory, and changes nothing.
+    let reader = log.builder().read_only(true).open().expect("it opens");
+    log.check(&reader);
+    reader.close().expect("closed");
+
+    let db = log.builder().open().expect("it opens");
+    let stats = db.stats();
+    assert!(stats.memtables <= SMALL_MEMTABLES, "{} memtables", stats.memtables);
+    let most = 2 * SMALL_MEMTABLES * SMALL_MEMTABLE;
+    assert!(db.memory().memtables <= most as u64, "memtables take {} bytes", db.memory().memtables);
+    assert!(stats.flushes > 10, "{} flushes", stats.flushes);
+    log.check(&db);
+    db.default_keyspace().put("later", "written").expect("written");
+    db.close().expect("closed");
+    let db = log.builder().open().expect("it opens");
+    assert!(db.default_keyspace().contains("later").expect("read"));
+    db.default_keyspace().delete("later").expect("written");
+    log.check(&db);
+    db.close().expect("closed");
+
+    // A full disk: an opening has no room to flush, and memory takes what it cannot.
+    let log = LongLog::write(2);
+    let db = log.builder().open().expect("it opens");
+    let room = log.fs.used_bytes();
+    drop(db);
+    let log = LongLog::write(2);
+    log.fs.set_capacity_bytes(Some((room + log.fs.used_bytes()) / 2));
+    let db = log.builder().open().expect("it opens on a full disk");
+    assert!(db.stats().flushes > 0 && db.stats().memtables > SMALL_MEMTABLES, "{:?}", db.stats());
+    log.check(&db);
+    log.fs.set_capacity_bytes(None);
+    db.flush().expect("flushed");
+    assert_eq!(db.stats().memtables, 1, "a flush that has room again");
+    log.check(&db);
+    db.close().expect("closed");
 }
 
 /// One thread writes large values while compaction is said to be far behind, another one small ones.

@@ -1,13 +1,46 @@
 //! Scarcity that passes: what a failed attempt leaves behind, and whether work goes on afterwards.
 use crate::harness::builder;
-use sapwood::{BackgroundStep, Env, Health, KeyspaceOptions};
+use sapwood::{BackgroundStep, Emit, Env, Health, IndexOptions, KeyspaceOptions};
 use sapwood_storage::fs::FileSystem;
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
 use std::path::Path;
+use std::time::Duration;
+
+fn count(fs: &SimFs, kind: &str) -> usize {
+    let names = fs.list(Path::new("/db")).unwrap();
+    names.iter().filter(|name| name.extension().is_some_and(|extension| extension == kind)).count()
+}
 
 fn tables(fs: &SimFs) -> usize {
-    let names = fs.list(Path::new("/db")).unwrap();
-    names.iter().filter(|name| name.extension().is_some_and(|extension| extension == "sst")).count()
+    count(fs, "sst")
+}
+
+/// The tree of an index gets its file with its first entries. If the file's name cannot be made durable, the file must
+/// not stay: the next attempt makes another one.
+pub(super) fn tree_without_a_name() {
+    let (env, fs) = Env::sim_manual(0);
+    let db = builder("/db", &env).open().unwrap();
+    let rows = db.default_keyspace();
+    let by_value = IndexOptions::new(|_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.key(value));
+    let index = rows.create_index("value", by_value).unwrap();
+    rows.put("key", "value").unwrap();
+    db.flush().unwrap();
+    let before = count(&fs, "tree");
+    for attempt in 0..3 {
+        // No table is made when entries go into the tree: the sync is that of its name.
+        fs.fail(FaultRule::new(Call::SyncDirectory, Fault::NoMemory).sticky());
+        for _ in 0..20 {
+            db.background_step(BackgroundStep::Compaction).unwrap();
+            env.sleep(Duration::from_millis(60));
+        }
+        assert!(matches!(db.health(), Health::NoSpace(_)), "{:?}", db.health());
+        assert_eq!(count(&fs, "tree"), before, "attempt {attempt} leaves a tree behind");
+        fs.clear_faults();
+    }
+    db.settle().unwrap();
+    assert_eq!(count(&fs, "tree"), before + 1);
+    assert_eq!(index.count("value"..).unwrap(), 1);
+    db.close().unwrap();
 }
 
 /// A flush writes one table after the other, and the disk is full before the last: the first ones must not stay, or

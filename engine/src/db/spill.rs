@@ -1,0 +1,53 @@
+//! An opening whose log holds more than memtables may take: the flush makes room for the rest of it.
+//!
+//! The log may be longer than the settings allow because they were others when it was written, or because its records
+//! take more room in a memtable than on disk.
+use super::core::Core;
+use crate::background;
+use crate::read::super_version::SuperVersion;
+use crate::recovery::{MemtableSource, Rest};
+use sapwood_base::Result;
+use std::sync::atomic::Ordering;
+
+impl Core {
+    /// Replays `rest` into memtables, as many at a time as there may be. REQUIRES: background work has begun, indexes
+    /// have their extractors, and no call can see the database.
+    ///
+    /// Where the flush cannot work, for want of room or after an error, memory takes the rest: an opening does not fail
+    /// for that.
+    pub(super) fn replay_rest(&self, mut rest: Rest) -> Result<()> {
+        let state = self.manifest_state(|state| state.clone());
+        loop {
+            let source = MemtableSource {
+                arenas: &self.arenas,
+                memtable_bytes: self.options.memtable_bytes,
+                most: self.wait_for_free_memtables(),
+                first_memtable: self.next_memtable.load(Ordering::Relaxed),
+                threads: self.options.env.allows_pools(),
+            };
+            let Some(generations) = rest.replay(&source, state.clone())? else { break };
+            self.next_memtable.fetch_add(generations.len() as u64, Ordering::Relaxed);
+            let _replaced = self.change_view(|view| SuperVersion {
+                generations: generations.iter().rev().chain(&view.generations).cloned().collect(),
+                keyspaces: view.keyspaces.clone(),
+            });
+            self.background.wake_flush();
+        }
+        let view = self.view.reference();
+        view.expect_appends(&view.active()?.memtable, None)
+    }
+
+    /// How many memtables may be made, at least one.
+    fn wait_for_free_memtables(&self) -> usize {
+        let most = self.options.advanced.max_memtables;
+        loop {
+            let used = self.view.reference().generations.len();
+            let can_flush = self.check_flush_has_space().and_then(|()| self.check_not_poisoned()).is_ok();
+            if used < most || !can_flush {
+                return most.saturating_sub(used).max(1);
+            }
+            self.background.wake_flush();
+            background::give_way(self);
+        }
+    }
+}
