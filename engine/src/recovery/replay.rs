@@ -432,11 +432,16 @@ impl<'a> Replay<'a> {
             memtable.publish(portions, threads)
         };
         let reader = &mut history.reader;
+        // It looks through all that is behind the end, and there is nothing to prove where records follow.
+        let mut witness_above = |end| match self.beyond {
+            Beyond::Checked => reader.witness_above(end),
+            Beyond::Unread => Ok(None),
+        };
         let witness = match pool {
             None => {
                 let mut published = self.generations.iter().zip(portions);
                 published.try_for_each(|(generation, portions)| publish(1, generation, portions))?;
-                reader.witness_above(end)?
+                witness_above(end)?
             }
             Some(pool) => {
                 let threads = pool.current_num_threads();
@@ -448,7 +453,7 @@ impl<'a> Replay<'a> {
                         *published_ref.lock() = each
                             .try_for_each(|(generation, portions)| publish(threads, generation, portions));
                     });
-                    reader.witness_above(end)
+                    witness_above(end)
                 });
                 published.into_inner()?;
                 witness?

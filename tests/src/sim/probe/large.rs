@@ -2,7 +2,7 @@
 use crate::harness::builder;
 use sapwood::{Db, DbBuilder, Emit, Env, ErrorKind, Health, IndexOptions, KeyspaceOptions};
 use sapwood_storage::ThreadClass;
-use sapwood_storage::sim::SimFs;
+use sapwood_storage::sim::{Operation as Call, SimFs};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -98,6 +98,8 @@ struct LongLog {
 /// The settings that the log does not fit into.
 const SMALL_MEMTABLE: usize = 64 << 10;
 const SMALL_MEMTABLES: usize = 2;
+/// Reads of an opening with these settings.
+const MOST_READS: u64 = 2700;
 
 /// The first byte of a value.
 fn first_byte() -> IndexOptions {
@@ -159,7 +161,13 @@ pub(super) fn long_log() {
     log.check(&reader);
     reader.close().expect("closed");
 
+    let reads = log.fs.calls(Call::Read);
     let db = log.builder().open().expect("it opens");
+    let reads = log.fs.calls(Call::Read) - reads;
+    assert!(
+        reads < MOST_READS,
+        "{reads} reads: the log is to be read twice, not once more for each memtable"
+    );
     let stats = db.stats();
     assert!(stats.memtables <= SMALL_MEMTABLES, "{} memtables", stats.memtables);
     let most = 2 * SMALL_MEMTABLES * SMALL_MEMTABLE;
