@@ -227,6 +227,14 @@ bugs! {
         "the entries of indexes do not count for what a memtable can hold";
     ReplayByLogBytes, "replay-by-log-bytes", "H70 (ours)",
         "an opening fills memtables by bytes of the log, of which small entries need several times as much in memory";
+    BodyUnpinned, "body-unpinned", "G (log)",
+        "segments are recycled that the payload of a large commit is being written to";
+    BodyNotSynced, "body-not-synced", "C17 (ours)",
+        "a sync leaves out what of a large payload was written behind an earlier sync";
+    BodyAcrossRotation, "body-across-rotation", "C17 (ours)",
+        "a large payload and its record belong to different memtables, and the log of the first is given up alone";
+    BodyCutAtReplay, "body-cut-at-replay", "C17 (ours)",
+        "an opening begins a memtable between a large payload and its record";
     NamelessTreeStays, "nameless-tree-stays", "H66 (ours)",
         "the file of a new tree stays if there is no memory to make its name durable";
     ReplayedIntoMemory, "replayed-into-memory", "H70 (ours)",

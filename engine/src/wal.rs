@@ -16,6 +16,7 @@
 //! nothing about the order.
 use crate::sync::backoff;
 use crate::write::commit_ring::{CommitRing, POSITION_BITS, Tail};
+use body::Bodies;
 use crossbeam::utils::CachePadded;
 use reader::FoundSegment;
 use sapwood_base::format::file_name::FileName;
@@ -31,6 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+pub(crate) mod body;
 pub(crate) mod reader;
 pub(crate) mod segment;
 
@@ -194,6 +196,7 @@ pub(crate) struct Wal {
     /// Held by who makes segments ready.
     provisioning: Mutex<()>,
     durable: CachePadded<AtomicU64>,
+    bodies: Mutex<Bodies>,
     /// Segments of earlier openings that come before everything of this one at the first sync.
     unsynced: Mutex<Vec<FoundSegment>>,
     /// Set once somebody sees to their sync.
@@ -236,6 +239,7 @@ impl Wal {
             durable: CachePadded::new(start(durable)),
             replayed_claimed: AtomicBool::new(unsynced.is_empty()),
             unsynced: Mutex::new(unsynced),
+            bodies: Mutex::default(),
             sync: Mutex::new(SyncState::default()),
             synced: Condvar::new(),
         }
@@ -326,8 +330,8 @@ impl Wal {
         }
     }
 
-    /// Seals `record` (header room and payload) for its place and stores it. For [`RecordKind::Skip`] `record` is a
-    /// header alone, standing for the whole reservation.
+    /// Seals `record` (header room and payload) for its place and stores it. For [`RecordKind::Skip`] and
+    /// [`RecordKind::Body`] `record` is a header alone, standing for the whole reservation.
     #[inline]
     pub(crate) fn write(
         &self,
@@ -337,12 +341,17 @@ impl Wal {
         operations: usize,
     ) -> Result<()> {
         let payload = match kind {
-            RecordKind::Skip => ((at.end - at.position) as usize * UNIT_BYTES) - HEADER_BYTES,
+            kind if kind.is_header_alone() => ((at.end - at.position) as usize * UNIT_BYTES) - HEADER_BYTES,
             _ => record.len() - HEADER_BYTES,
         };
         log_record::seal(record, payload as u32, self.database, at.position, kind, operations);
-        let mut unit = at.position - self.base;
-        let mut rest: &[u8] = record;
+        self.store(at.position, record)
+    }
+
+    /// Stores bytes from `position` on. REQUIRES: the caller holds the reservation that they lie in, or has it pinned.
+    fn store(&self, position: u64, bytes: &[u8]) -> Result<()> {
+        let mut unit = position - self.base;
+        let mut rest = bytes;
         while !rest.is_empty() {
             let (index, offset) = (unit / self.segment_units, unit % self.segment_units);
             let room = (self.segment_units - offset) as usize * UNIT_BYTES;
@@ -360,8 +369,9 @@ impl Wal {
         // Relaxed, both: `provisioned`, read before, orders them.
         let slot = self.slots[index as usize % SEGMENTS_MAX].load(Ordering::Relaxed) as usize;
         let segment = self.segments[slot - 1].load(Ordering::Relaxed);
-        // SAFETY: the caller holds a reservation in the stretch, so the stretch is in use until that is completed, and what
-        // is in use is neither spare nor given back. A slot in use was filled before `provisioned` covered its stretch.
+        // SAFETY: the caller holds a reservation in the stretch, so the stretch is in use until that is completed, or has it
+        // pinned as a body, so that it is not recycled before the pin is dropped. What is in use is neither spare nor given
+        // back. A slot in use was filled before `provisioned` covered its stretch.
         unsafe { &**segment }
     }
 
@@ -579,6 +589,7 @@ impl Wal {
     /// needed below.
     pub(crate) fn recycle(&self, position: u64) {
         let mut pool = self.pool.lock();
+        let position = self.bodies.lock().release(position);
         while let Some((index, physical)) = pool.used.front().copied() {
             let end = self.base + (index + 1) * self.segment_units;
             // The segment that holds the tail, and the ones after it, are in use.
@@ -783,7 +794,14 @@ impl Wal {
         if to == self.base || !planted::is(Bug::RecoveredLogNotAwaited) {
             self.sync_replayed()?;
         }
-        self.sync_range(self.durable().max(self.base), to)
+        let from = self.durable().max(self.base);
+        let late = self.bodies.lock().late(from, to);
+        for body in &late {
+            self.sync_range(body.start, body.end.min(from))?;
+        }
+        self.sync_range(from, to)?;
+        self.bodies.lock().synced(to);
+        Ok(())
     }
 
     /// Syncs what earlier openings have left. Nothing of this one may be called durable before: the next opening would find

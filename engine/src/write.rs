@@ -18,6 +18,7 @@ use crate::db::{Core, DbInner};
 use crate::options::Durability;
 use crate::read::super_version::SuperVersion;
 use crate::wal::Reservation;
+use crate::wal::body::Body;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
 use sapwood_base::format::write_batch::{Operation, Operations, pad_for_sequences};
 use sapwood_base::key::key_hash;
@@ -37,6 +38,10 @@ const ARENA_MARGIN_BYTES: usize = 128 << 20;
 const SCRATCH_KEPT_BYTES: usize = 1 << 20;
 /// Batches above this size commit one at a time, in bytes.
 const LARGE_RECORD_BYTES: usize = 1 << 20;
+/// A payload that is written apart has at most this many operations.
+const APART_OPERATIONS_MAX: usize = 4096;
+/// How often one is tried.
+const APART_ATTEMPTS: usize = 2;
 /// What a batch may weigh with the entries of its indexes: see [`Weight`].
 const BATCH_WEIGHT_MAX: usize = 512 << 20;
 /// What an operation weighs besides key and value.
@@ -334,9 +339,10 @@ pub(crate) fn commit(
     }
     let mut large = LargeValues::default();
     let mut _turn = None;
+    let is_apart = durability != Durability::None && is_apart(core, payload, operations, weight);
     if record.len() > ARENA_VALUE_BYTES {
         large = LargeValues::of_payload(&record[HEADER_BYTES..])?;
-        if record.len() > LARGE_RECORD_BYTES {
+        if record.len() > LARGE_RECORD_BYTES || is_apart {
             _turn = Some(core.large_commit.lock());
             core.admit_large(record.len())?;
         }
@@ -349,19 +355,25 @@ pub(crate) fn commit(
     };
 
     let logged = durability != Durability::None;
-    let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
-    let at = match core.wal.reserve(units) {
-        Ok(at) => at,
-        Err(error) => reserve_in_full_log(core, units, error)?,
+    let mut body = None;
+    if is_apart {
+        body = write_apart(core, &record[HEADER_BYTES..], operations)?;
+    }
+    let (at, body) = match body {
+        Some((at, body)) => (at, Some(body)),
+        None => {
+            let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
+            (reserve(core, units)?, None)
+        }
     };
     if !is_current() {
         leave_empty(core, &at)?;
         return Ok(None);
     }
-    let written = if logged {
-        core.wal.write(&at, record, RecordKind::Batch, operations)
-    } else {
-        core.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Skip, operations)
+    let written = match &body {
+        Some(body) => body.commit(&at, operations),
+        None if logged => core.wal.write(&at, record, RecordKind::Batch, operations),
+        None => core.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Skip, operations),
     };
     crate::sync::step();
     let applied = written.and_then(|()| {
@@ -396,6 +408,56 @@ pub(crate) fn commit(
         Durability::Sync => core.wait_durable(at.end)?,
     }
     Ok(Some(Committed { sequence: SequenceNumber(at.position), end: at.end }))
+}
+
+/// Reserves units for an ordinary record.
+#[inline]
+fn reserve(core: &Core, units: u64) -> Result<Reservation> {
+    match core.wal.reserve(units) {
+        Ok(at) => Ok(at),
+        Err(error) => reserve_in_full_log(core, units, error),
+    }
+}
+
+/// Whether a payload is written apart from its record (`wal/body.rs`): one of few large values. Anything else takes most of
+/// its time in the memtable, behind its place in the log, and a replay has to find room for it there.
+#[inline]
+fn is_apart(core: &Core, payload: usize, operations: usize, weight: Weight) -> bool {
+    payload > ARENA_VALUE_BYTES
+        && core.wal.is_worth_a_body(payload)
+        && weight.0 <= CLAIM_BYTES
+        && operations <= APART_OPERATIONS_MAX
+}
+
+/// Writes a payload as a body, and reserves the place of its record. `None` if the memtable has changed meanwhile each
+/// time: others who write that fast wait for an ordinary record.
+#[cold]
+fn write_apart<'c>(
+    core: &'c Core,
+    payload: &[u8],
+    operations: usize,
+) -> Result<Option<(Reservation, Body<'c>)>> {
+    for _ in 0..APART_ATTEMPTS {
+        let at = reserve(core, log_record::record_units(payload.len()))?;
+        let body = core.wal.begin_body(&at, operations);
+        if let Err(error) = &body {
+            // The stretch is reserved, and nobody may write behind a gap.
+            core.poison(error);
+        }
+        core.wal.complete(&at);
+        let mut body = body?;
+        body.fill(payload)?;
+        if core.wal.wants_segments(&at) {
+            core.background.wake_log();
+        }
+        let at = reserve(core, Body::record_units(operations))?;
+        let view = core.view.reference();
+        if view.generation_of(at.position).start() <= body.start() || planted::is(Bug::BodyAcrossRotation) {
+            return Ok(Some((at, body)));
+        }
+        leave_empty(core, &at)?;
+    }
+    Ok(None)
 }
 
 /// Reserves once more where a reservation has failed because all segments of the log were in use: a flush gives some back.

@@ -11,7 +11,7 @@
 //!
 //! A position counts units of eight bytes and is never reused, so bytes of an earlier life of a recycled segment
 //! never validate.
-use crate::checksum::{checksum32, place_seed};
+use crate::checksum::{checksum32, checksum64, place_seed};
 use crate::planted::{self, Bug};
 
 /// Bytes of the header.
@@ -36,10 +36,76 @@ pub enum RecordKind {
     Rotate = 4,
     /// A version edit (`manifest`); only in a MANIFEST.
     Edit = 5,
-    // Reserved: 6 transaction prepare, 7 transaction end, 8 blob reference.
+    /// Room for the payload of a large batch, which is written while later records are published already. The checksum
+    /// covers the header alone.
+    Body = 10,
+    /// A write batch whose payload stands in the room of an earlier [`RecordKind::Body`]: see [`Distant`].
+    Distant = 11,
+    // Reserved: 6 transaction prepare, 7 transaction end, 8 blob reference, 9 ingest.
+}
+
+/// The payload of a [`RecordKind::Distant`] record, which may be followed by zeros.
+///
+/// ```text
+///  0  u64 position of the body record
+///  8  u32 bytes of the batch, which begins behind the header of the body
+/// 12  u32 0
+/// 16  u64 XXH3-64 of the batch, seeded with (database, position of the body)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Distant {
+    /// The position of the body record.
+    pub body: u64,
+    /// Bytes of the batch.
+    pub payload_bytes: u32,
+    checksum: u64,
+}
+
+impl Distant {
+    /// Bytes of the encoding.
+    pub const BYTES: usize = 24;
+
+    /// What leads to `payload`, which stands in the record at `body`.
+    pub fn new(payload: &[u8], database: u64, body: u64) -> Distant {
+        let checksum = checksum64(payload, place_seed(database, body));
+        Distant { body, payload_bytes: payload.len() as u32, checksum }
+    }
+
+    /// The bytes of the payload.
+    pub fn encode(&self) -> [u8; Distant::BYTES] {
+        let words = [self.body, u64::from(self.payload_bytes), self.checksum];
+        let mut bytes = [0; Distant::BYTES];
+        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// Reads the payload of the record at `position`; `None` if it leads to no earlier room.
+    pub fn decode(payload: &[u8], position: u64) -> Option<Distant> {
+        let words = payload.first_chunk::<{ Distant::BYTES }>()?.as_chunks::<8>().0;
+        let [body, payload_bytes, checksum] = [0, 1, 2].map(|at| u64::from_le_bytes(words[at]));
+        let payload_bytes = u32::try_from(payload_bytes).ok()?;
+        let end = body.checked_add(record_units(payload_bytes as usize))?;
+        (payload_bytes as usize <= MAX_PAYLOAD_BYTES && end <= position).then_some(Distant {
+            body,
+            payload_bytes,
+            checksum,
+        })
+    }
+
+    /// Whether these are the bytes of the batch.
+    pub fn verify(&self, payload: &[u8], database: u64) -> bool {
+        *self == Distant::new(payload, database, self.body)
+    }
 }
 
 impl RecordKind {
+    /// Whether the checksum covers no more than the header.
+    pub fn is_header_alone(self) -> bool {
+        matches!(self, RecordKind::Skip | RecordKind::Body)
+    }
+
     fn from_u8(byte: u8) -> Option<RecordKind> {
         Some(match byte {
             1 => RecordKind::Batch,
@@ -47,6 +113,8 @@ impl RecordKind {
             3 => RecordKind::SyncMark,
             4 => RecordKind::Rotate,
             5 => RecordKind::Edit,
+            10 => RecordKind::Body,
+            11 => RecordKind::Distant,
             _ => return None,
         })
     }
@@ -55,7 +123,7 @@ impl RecordKind {
 /// A parsed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Bytes of payload (for [`RecordKind::Skip`]: bytes to pass over).
+    /// Bytes of payload (for [`RecordKind::Skip`] and [`RecordKind::Body`]: bytes to pass over).
     pub payload_bytes: u32,
     /// What the record is.
     pub kind: RecordKind,
@@ -76,8 +144,8 @@ fn seed(database: u64, position: u64, payload_bytes: u32) -> u64 {
     place_seed(database, position) ^ u64::from(payload_bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Fills in the header of `record`, whose payload starts at byte 16. For [`RecordKind::Skip`] `record` is the
-/// header alone and `payload_bytes` the room behind it.
+/// Fills in the header of `record`, whose payload starts at byte 16. For [`RecordKind::Skip`] and [`RecordKind::Body`]
+/// `record` is the header alone and `payload_bytes` the room behind it.
 #[inline]
 pub fn seal(
     record: &mut [u8],
@@ -87,7 +155,7 @@ pub fn seal(
     kind: RecordKind,
     operations: usize,
 ) {
-    debug_assert!(kind == RecordKind::Skip || record.len() == HEADER_BYTES + payload_bytes as usize);
+    debug_assert!(kind.is_header_alone() || record.len() == HEADER_BYTES + payload_bytes as usize);
     // Stored as words: small slices would be copied by calls.
     let operations = u64::from(operations.min(0xFFFF) as u16);
     let facts = u64::from(position as u32) | u64::from(kind as u8) << 32 | operations << 48;
@@ -116,7 +184,7 @@ impl RecordHeader {
     /// The bytes that the checksum covers, counted from the start of the record.
     pub fn covered_bytes(&self) -> usize {
         match self.kind {
-            RecordKind::Skip => HEADER_BYTES,
+            kind if kind.is_header_alone() => HEADER_BYTES,
             _ => HEADER_BYTES + self.payload_bytes as usize,
         }
     }
@@ -173,6 +241,28 @@ mod tests {
             [7, 0, 0, 0, 85, 67, 146, 67, 2, 0, 0, 0, 1, 0, 3, 0],
             "the framing of records is part of the format"
         );
+    }
+
+    #[test]
+    fn a_distant_batch_leads_to_an_earlier_place_and_to_no_other_bytes() {
+        let distant = Distant::new(b"operations", 42, 0x1_0000_0002);
+        assert_eq!(
+            distant.encode(),
+            [2, 0, 0, 0, 1, 0, 0, 0, 10, 0, 0, 0, 0, 0, 0, 0, 50, 69, 236, 57, 231, 227, 73, 161],
+            "the bytes are part of the format"
+        );
+        let end = 0x1_0000_0002 + record_units(10);
+        assert_eq!(Distant::decode(&distant.encode(), end), Some(distant));
+        assert_eq!(Distant::decode(&distant.encode(), end - 1), None);
+        assert_eq!(Distant::decode(&distant.encode()[..23], end), None);
+        assert!(distant.verify(b"operations", 42) && !distant.verify(b"operations", 43));
+        assert!(!distant.verify(b"operation", 42) && !distant.verify(b"Operations", 42));
+        for bit in 0..Distant::BYTES * 8 {
+            let mut bytes = distant.encode();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let other = Distant::decode(&bytes, u64::MAX);
+            assert!(other.is_none_or(|other| !other.verify(b"operations", 42)), "bit {bit}");
+        }
     }
 
     #[test]

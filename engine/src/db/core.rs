@@ -661,6 +661,8 @@ impl Core {
                 // Commits that came between the flush and the seal, some of which may wait for a sync.
                 let _ = self.wait_durable(self.wal.published());
             }
+            // A large payload is copied into a place that is published. Its commit finds no other place any more.
+            drop(self.large_commit.lock());
             self.wal.close();
             if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
                 // With nothing left in memtables, the next opening need not look at the log at all. This only saves

@@ -23,7 +23,7 @@ use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
 use crate::write::Weight;
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header, record_units};
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
@@ -301,7 +301,9 @@ impl<'a> Replay<'a> {
         // Memtable entries take about as much room as log records; the size need not be exact.
         let mut full = match (&self.rest, self.generations.last()) {
             (Some(_), _) => false,
-            (None, last) => last.is_none_or(|(_, memtable)| self.is_full(memtable)),
+            (None, last) => {
+                !history.reader.is_in_body() && last.is_none_or(|(_, memtable)| self.is_full(memtable))
+            }
         };
         let memtable = self.generations.last().filter(|_| !full && self.rest.is_none());
         let spare =
@@ -380,7 +382,9 @@ impl<'a> Replay<'a> {
     /// reach beyond the size at which they are full.
     fn need_of(&self, record: &Record) -> usize {
         let payload = record.payload();
+        // What was written apart weighs next to nothing: see `write::is_apart`.
         if record.kind != RecordKind::Batch
+            || record.is_distant
             || payload.len() < WEIGHED_BYTES
             || planted::is(Bug::ReplayByLogBytes)
         {
@@ -499,7 +503,7 @@ impl Shared {
         let mut torn = None;
         let outcome = match (piece.records, &mut portion) {
             (Records::One(record), Some(portion)) if record.kind == RecordKind::Batch => {
-                copy(state, portion, record.position, record.payload())
+                copy(state, portion, record.position, record.units, record.payload())
             }
             // The reader has checked it.
             (Records::One(_), _) => Ok(()),
@@ -552,7 +556,7 @@ impl Shared {
                 Some(_) => block.skip(bytes),
                 None => {
                     if wanted {
-                        copy(state, portion, position, payload)?;
+                        copy(state, portion, position, units, payload)?;
                     }
                     block.skip(bytes);
                 }
@@ -578,7 +582,7 @@ impl Shared {
                 && kind == RecordKind::Batch
                 && is_needed(state, position)
             {
-                copy(state, portion, position, payload)?;
+                copy(state, portion, position, units, payload)?;
             }
             rest = &rest[units as usize * UNIT_BYTES..];
             position += units;
@@ -610,15 +614,21 @@ fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
     state.keyspaces.contains_key(&keyspace)
 }
 
-/// Copies the operations of the batch at `position`.
-fn copy(state: &ManifestState, portion: &mut Portion, position: u64, payload: &[u8]) -> Result<()> {
+/// Copies the operations of the batch at `position`, which has so many units.
+fn copy(
+    state: &ManifestState,
+    portion: &mut Portion,
+    position: u64,
+    units: u64,
+    payload: &[u8],
+) -> Result<()> {
     for (i, operation) in Operations::new(payload).enumerate() {
         if planted::is(Bug::TornBatch) && operation.is_err() {
             break;
         }
         let operation = operation?;
         // Each has a position of its own; one too many would have that of the next record.
-        if i as u64 >= record_units(payload.len()) {
+        if i as u64 >= units {
             let message = format!("the batch at position {position} has too many operations");
             return Err(Error::new(ErrorKind::Corruption, message));
         }

@@ -4,7 +4,9 @@
 //! synced and measured, that is corruption. In the stretch that was open when the process or the machine went down,
 //! the first invalid record ends the log, unless something proves that the bytes had been synced: a sync mark behind
 //! it, or a segment header, that names a durable position above it.
-use sapwood_base::format::log_record::{HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header};
+use sapwood_base::format::log_record::{
+    Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
+};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, FileNumber, Result};
@@ -21,10 +23,13 @@ pub(crate) struct FoundSegment {
     pub(crate) file_bytes: u64,
 }
 
-/// One record of the log.
+/// One record of the log. A distant batch comes as a batch, with the payload that it leads to.
 pub(crate) struct Record {
     pub(crate) position: u64,
+    /// The positions that it takes.
+    pub(crate) units: u64,
     pub(crate) kind: RecordKind,
+    pub(crate) is_distant: bool,
     /// Which segment data the payload lies in, and where; or its own bytes if it crossed segments.
     payload: Payload,
 }
@@ -84,6 +89,8 @@ pub(crate) struct LogReader<'a> {
     segments: &'a [FoundSegment],
     database: u64,
     position: u64,
+    /// The body whose record may still follow.
+    body: Option<u64>,
     loaded: Option<Chunk>,
     /// Buffers of earlier chunks. One that no record refers to any more is filled again: fresh memory costs more
     /// than the reading.
@@ -93,7 +100,21 @@ pub(crate) struct LogReader<'a> {
 impl<'a> LogReader<'a> {
     /// A reader at `position`. `segments` are sorted by base position.
     pub(crate) fn new(segments: &'a [FoundSegment], database: u64, position: u64) -> LogReader<'a> {
-        LogReader { segments, database, position, loaded: None, buffers: Vec::new() }
+        LogReader { segments, database, position, body: None, loaded: None, buffers: Vec::new() }
+    }
+
+    /// Whether the record that a body was written for may still follow. The two belong to one memtable: the log is given up
+    /// by memtables, and the record needs the body. Where the writer has changed memtables, none follows.
+    pub(crate) fn is_in_body(&self) -> bool {
+        self.body.is_some() && !planted::is(Bug::BodyCutAtReplay)
+    }
+
+    fn passes(&mut self, kind: RecordKind, position: u64) {
+        match kind {
+            RecordKind::Body => self.body = Some(position),
+            RecordKind::Distant | RecordKind::Rotate => self.body = None,
+            _ => {}
+        }
     }
 
     /// The position after the last record that was read.
@@ -149,8 +170,8 @@ impl<'a> LogReader<'a> {
         Ok(Some(out))
     }
 
-    /// The record at `position`; `None` if there is no valid one.
-    fn record_at(&mut self, position: u64) -> Result<Option<(Record, u64)>> {
+    /// The record at `position`, and what its header calls it; `None` if there is no valid one.
+    fn record_at(&mut self, position: u64) -> Result<Option<(Record, RecordKind)>> {
         let Some(chunk) = self.load(position)? else { return Ok(None) };
         let from = (position - chunk.position) as usize * UNIT_BYTES;
         let header = match chunk.data[from..].first_chunk::<HEADER_BYTES>() {
@@ -183,12 +204,37 @@ impl<'a> LogReader<'a> {
                 Payload::Own(bytes)
             }
         };
-        Ok(Some((Record { position, kind: header.kind, payload }, position + header.units())))
+        let units = header.units();
+        let record = Record { position, units, kind: header.kind, is_distant: false, payload };
+        let record = match header.kind {
+            RecordKind::Distant => self.distant(&record)?,
+            _ => Some(record),
+        };
+        Ok(record.map(|record| (record, header.kind)))
+    }
+
+    /// The batch that `record` leads to; `None` if it is not there.
+    fn distant(&mut self, record: &Record) -> Result<Option<Record>> {
+        let distant = Distant::decode(record.payload(), record.position);
+        let Some(distant) = distant.filter(|distant| self.body == Some(distant.body)) else {
+            return Ok(None);
+        };
+        let (from, len) = (distant.body + (HEADER_BYTES / UNIT_BYTES) as u64, distant.payload_bytes as usize);
+        // Before a large allocation: the stream must really reach that far.
+        if self.find(from + len.div_ceil(UNIT_BYTES).saturating_sub(1) as u64).is_none() {
+            return Ok(None);
+        }
+        let Some(bytes) = self.copy(from, len)? else { return Ok(None) };
+        if !distant.verify(&bytes, self.database) {
+            return Ok(None);
+        }
+        let (position, units, payload) = (record.position, record.units, Payload::Own(bytes));
+        Ok(Some(Record { position, units, kind: RecordKind::Batch, is_distant: true, payload }))
     }
 
     /// Reads the records that follow, below the position `end`, into `buffer`: as many as lie in it whole and in one
-    /// segment, which may be none. Who takes them must verify them, and call [`LogReader::return_to`] if one is not
-    /// what was written.
+    /// segment, which may be none, up to a distant batch. Who takes them must verify them, and call
+    /// [`LogReader::return_to`] if one is not what was written.
     pub(crate) fn span(&mut self, end: u64, buffer: &mut [u8]) -> Result<Span> {
         let mut span = Span { position: self.position, bytes: 0, batches: 0, single: 0 };
         let Some(at) = self.find(self.position) else { return Ok(span) };
@@ -208,9 +254,10 @@ impl<'a> LogReader<'a> {
             && let Some(header) = parse_header(bytes, self.position)
         {
             let bytes = header.units() as usize * UNIT_BYTES;
-            if bytes > there - span.bytes {
+            if bytes > there - span.bytes || header.kind == RecordKind::Distant {
                 break;
             }
+            self.passes(header.kind, self.position);
             if header.kind == RecordKind::Batch {
                 span.batches += 1;
                 span.single += usize::from(header.operations == 1);
@@ -244,8 +291,9 @@ impl<'a> LogReader<'a> {
             return Ok(None);
         }
         match found? {
-            Some((record, next)) => {
-                self.position = next;
+            Some((record, kind)) => {
+                self.passes(kind, self.position);
+                self.position += record.units;
                 Ok(Some(record))
             }
             None => Ok(None),

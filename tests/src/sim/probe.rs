@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+mod bodies;
 mod closing;
 mod descriptors;
 #[cfg(unix)]
@@ -236,6 +237,11 @@ pub const PROBES: &[Probe] = &[
         name: "paused",
         asks: "is a write refused that would wait for a flush while flushes are paused?",
         run: large::paused,
+    },
+    Probe {
+        name: "bodies",
+        asks: "is a payload that was written apart from its record there whenever the record is?",
+        run: bodies::written_apart,
     },
     Probe {
         name: "long-log",

@@ -114,6 +114,7 @@ fn detector(bug: Bug) -> Detector {
         PositionsPastTheEnd => Probe("position-limit"),
         FullLogIsFinal => Probe("full-log"),
         ReplayByLogBytes => Probe("replayed-small"),
+        BodyUnpinned | BodyNotSynced | BodyAcrossRotation | BodyCutAtReplay => Probe("bodies"),
         NamelessTreeStays => Probe("nameless-tree"),
         ReplayedIntoMemory | RestForgotten => Probe("long-log"),
         StallClockUnbounded => Probe("large-price"),

@@ -7,7 +7,8 @@
 //! secondary indexes, each of which says at every snapshot and after every opening what the rows say.
 //!
 //! In three seeds of four keyspaces and indexes come and go beside all that (`guests`), and in every second one with writers
-//! scans meet stretches of deletions that rows are put into (`stretches`). In one seed of four the database is
+//! scans meet stretches of deletions that rows are put into (`stretches`). In one seed of four some commits have a payload
+//! that is written apart from its record. In one seed of four the database is
 //! closed early, while calls of every kind are under way (`callers`), and opened again while they return: the first
 //! opening has no thread left then, and changes no file any more.
 use crate::harness::{contents, difference};
@@ -59,6 +60,8 @@ const LOOKS: usize = 8;
 /// What the maintainer does in all.
 const ERRANDS: usize = 8;
 const IMAGES: usize = 3;
+/// More than an arena takes, and than a segment of the log.
+const BODY_BYTES: usize = 300_000;
 
 use callers::Opening;
 use guests::{Floors, Guests};
@@ -113,6 +116,8 @@ struct Plan {
     closes_early: bool,
     has_indexes: bool,
     has_stretches: bool,
+    /// Whether some commits have a payload that is written apart.
+    has_bodies: bool,
     guests: Company,
 }
 
@@ -199,7 +204,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     };
     let commits = if guests == Company::Alone { 0 } else { commits };
     let has_stretches = guests != Company::Alone && random.bool();
-    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, has_stretches, guests };
+    let has_bodies = random.u8(..4) == 0;
+    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, has_stretches, has_bodies, guests };
     let (env, fs, schedule) = Env::sim_scheduled(seed);
     let notes = Arc::new(Mutex::new(Notes::default()));
     let outcome = {
@@ -234,8 +240,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 fn print(schedule: &Schedule, plan: &Plan) {
     println!("settings: {}", plan.tuning);
     println!(
-        "closed early: {}, indexes: {}, stretches of deletions: {}, keyspaces that come and go: {:?}",
-        plan.closes_early, plan.has_indexes, plan.has_stretches, plan.guests
+        "closed early: {}, indexes: {}, stretches of deletions: {}, large payloads: {}, keyspaces that come and go: {:?}",
+        plan.closes_early, plan.has_indexes, plan.has_stretches, plan.has_bodies, plan.guests
     );
     println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
 }
@@ -354,22 +360,28 @@ impl Stage {
                 let put = random.u8(..4) > 0;
                 changes.push((random.usize(..SPACES.len()), key, put.then(|| value(random.usize(..1500)))));
             }
+            if self.plan.has_bodies && random.u8(..8) == 0 {
+                let key = format!("large-{}", random.u8(..3)).into_bytes();
+                changes.push((random.usize(..SPACES.len()), key, Some(value(BODY_BYTES))));
+            }
             if self.plan.has_stretches {
                 changes.extend(self.changes_of_stretches(&mut random, value)?);
-            }
-            let mut batch = self.db.batch();
-            for (space, key, value) in &changes {
-                match value {
-                    Some(value) => batch.put(&self.spaces[*space], key, value),
-                    None => batch.delete(&self.spaces[*space], key),
-                };
             }
             let durability = match random.u8(..12) {
                 0 | 1 => Durability::Sync,
                 2 => Durability::Periodic(Duration::from_millis(2)),
                 _ => Durability::Buffered,
             };
-            let commit = batch.commit_durable(durability)?;
+            let commit = self.served(|| {
+                let mut batch = self.db.batch();
+                for (space, key, value) in &changes {
+                    match value {
+                        Some(value) => batch.put(&self.spaces[*space], key, value),
+                        None => batch.delete(&self.spaces[*space], key),
+                    };
+                }
+                batch.commit_durable(durability)
+            })?;
             let sequence = commit.sequence().0;
             {
                 let mut notes = self.notes();

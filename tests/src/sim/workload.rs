@@ -152,6 +152,10 @@ impl Generator {
             .collect();
         if draw.one_in(30) {
             lengths.push(150_000);
+            // More than an arena keeps: such a payload is written apart from its record.
+            if draw.below(2) == 0 {
+                lengths.push(300_000);
+            }
         }
         let every = Duration::from_millis([5, 1, 300, 499, 700][kinds.len() % 5]);
         let mut durabilities = Vec::new();

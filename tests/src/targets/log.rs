@@ -8,9 +8,10 @@ use super::allocation::decoding;
 use super::bytes::Bytes;
 use super::memory::MemoryFile;
 use sapwood::fuzzing::{LogOutcome, read_log};
-use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
+use sapwood_base::format::log_record::{self, Distant, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
 use sapwood_base::format::log_segment::{self, DATA_OFFSET, SegmentHeader};
 use sapwood_storage::fs::File;
+use std::ops::Range;
 
 /// Decodes the input as the header of a segment.
 pub fn log_segment(data: &[u8]) {
@@ -56,10 +57,11 @@ pub fn wal_reader(data: &[u8]) {
     let mut position = from;
     let mut bytes = 0;
     let outcome = read_log(files, DATABASE, from, |at, kind, payload| {
-        // Of a skipped stretch only the header is there, so what follows lies anywhere above.
+        // Of a skipped stretch only the header is there, so what follows lies anywhere above. A payload may stand before
+        // its record, which is longer than a header then.
         assert!(at >= position, "records follow each other");
-        assert!(kind != RecordKind::Skip || payload.is_empty(), "a skipped stretch has no payload");
-        position = at + record_units(payload.len());
+        assert!(!kind.is_header_alone() || payload.is_empty(), "a skipped stretch has no payload");
+        position = at + record_units(0);
         bytes += payload.len();
     });
     // A segment may be shorter than its header says.
@@ -74,11 +76,13 @@ pub fn wal_reader(data: &[u8]) {
 /// Segments that a history goes over, or one more. Each is a file, and takes longer than many records.
 const SEGMENTS_MAX: usize = 12;
 
-/// One record of a history.
+/// One record of a history, as it comes back.
 struct Written {
     position: u64,
     kind: RecordKind,
     payload: Vec<u8>,
+    /// Of the stream: what checksums cover of it, its header first.
+    covered: Vec<Range<usize>>,
 }
 
 /// Writes records that the input describes over segments, damages some bytes, and reads: what comes back is the longest
@@ -92,28 +96,52 @@ pub fn wal_roundtrip(data: &[u8]) {
 
     let mut stream: Vec<u8> = Vec::new();
     let mut written: Vec<Written> = Vec::new();
+    // The last body without its record: where it is, and what it holds.
+    let mut body: Option<(u64, Vec<u8>)> = None;
     while !input.is_empty() && written.len() < 64 {
         let position = base + (stream.len() / UNIT_BYTES) as u64;
         let choice = input.u8();
-        let (kind, payload) = match choice % 8 {
+        let (kind, mut payload) = match choice % 8 {
             0 => (RecordKind::Rotate, Vec::new()),
             1 => (RecordKind::SyncMark, position.to_le_bytes().to_vec()),
             // A mark that promises more than there is.
             2 => (RecordKind::SyncMark, (position + u64::from(input.u8())).to_le_bytes().to_vec()),
             3 => (RecordKind::Skip, vec![0; usize::from(input.u8())]),
+            4 => (RecordKind::Body, input.value()),
+            5 if body.is_some() => (RecordKind::Distant, Vec::new()),
             _ => (RecordKind::Batch, input.value()),
         };
         let start = stream.len();
+        let header = start..start + HEADER_BYTES;
+        let mut covered = vec![header];
         stream.resize(start + HEADER_BYTES, 0);
-        if kind == RecordKind::Skip {
+        let mut comes_as = kind;
+        if kind.is_header_alone() {
             log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, position, kind, 3);
+            stream.extend_from_slice(&payload);
             stream.resize(start + record_units(payload.len()) as usize * UNIT_BYTES, choice);
         } else {
-            stream.extend_from_slice(&payload);
-            log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, position, kind, 1);
+            let apart = body.take_if(|_| kind == RecordKind::Distant);
+            match &apart {
+                Some((at, bytes)) => stream.extend(Distant::new(bytes, DATABASE, *at).encode()),
+                None => stream.extend_from_slice(&payload),
+            }
+            let len = stream.len() - start - HEADER_BYTES;
+            covered.push(start + HEADER_BYTES..stream.len());
+            log_record::seal(&mut stream[start..], len as u32, DATABASE, position, kind, 1);
             stream.resize(stream.len().next_multiple_of(UNIT_BYTES), 0);
+            if let Some((at, bytes)) = apart {
+                let from = (at - base) as usize * UNIT_BYTES + HEADER_BYTES;
+                covered.push(from..from + bytes.len());
+                (comes_as, payload) = (RecordKind::Batch, bytes);
+            }
         }
-        written.push(Written { position, kind, payload });
+        match kind {
+            RecordKind::Body => body = Some((position, payload.clone())),
+            RecordKind::Rotate => body = None,
+            _ => {}
+        }
+        written.push(Written { position, kind: comes_as, payload, covered });
     }
     let end = base + (stream.len() / UNIT_BYTES) as u64;
     let intact = stream.clone();
@@ -153,12 +181,8 @@ pub fn wal_roundtrip(data: &[u8]) {
     let files: Vec<_> = files.collect();
 
     // The model: a record is whole if none of the bytes that its checksum covers has changed.
-    let is_whole = |record: &Written| {
-        let from = (record.position - base) as usize * UNIT_BYTES;
-        let covered = if record.kind == RecordKind::Skip { 0 } else { record.payload.len() };
-        let range = from..from + HEADER_BYTES + covered;
-        stream[range.clone()] == intact[range]
-    };
+    let is_whole =
+        |record: &Written| record.covered.iter().all(|range| stream[range.clone()] == intact[range.clone()]);
     let broken = written.iter().position(|record| !is_whole(record));
     let wanted_end = broken.map_or(end, |broken| written[broken].position);
     let mut expected = written[..broken.unwrap_or(written.len())].iter();
@@ -167,8 +191,10 @@ pub fn wal_roundtrip(data: &[u8]) {
         read_log(files, DATABASE, base, |position, kind, payload| {
             let want = expected.next().expect("no record that was not written, none behind a broken one");
             assert_eq!((position, kind), (want.position, want.kind));
-            let skipped = kind == RecordKind::Skip;
-            assert!(if skipped { payload.is_empty() } else { payload == want.payload }, "payloads come back");
+            assert!(
+                if kind.is_header_alone() { payload.is_empty() } else { payload == want.payload },
+                "payloads come back"
+            );
         })
     });
     assert!(expected.next().is_none(), "every whole record in front comes back");

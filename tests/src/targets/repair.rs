@@ -56,13 +56,15 @@ fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
             3 => RecordKind::SyncMark,
             4 => RecordKind::Rotate,
             5 => RecordKind::Edit,
+            10 => RecordKind::Body,
+            11 => RecordKind::Distant,
             _ => fallback,
         };
         let room = rest.len() - HEADER_BYTES;
         let mut payload = u32_at(rest, 0) as usize;
         let operations = usize::from(u16::from_le_bytes([rest[14], rest[15]]));
         let position = position.wrapping_add((at / UNIT_BYTES) as u64);
-        let covered = if kind == RecordKind::Skip {
+        let covered = if kind.is_header_alone() {
             0
         } else {
             payload = payload.min(room);

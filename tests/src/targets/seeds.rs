@@ -14,7 +14,7 @@ use sapwood_base::format::footer::FOOTER_BYTES;
 use sapwood_base::format::index_definition::{
     Builtin, ExtractorSpec, Field, IndexDefinition, KeyKind, Maintenance,
 };
-use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
+use sapwood_base::format::log_record::{self, Distant, HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::log_segment::{self, SegmentHeader};
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::format::properties::TableProperties;
@@ -175,6 +175,16 @@ fn log_stream(base: u64) -> Vec<u8> {
     log_record::seal(&mut stream[start..], 40, DATABASE, position, RecordKind::Skip, 5);
     stream.resize(start + HEADER_BYTES + 40, 0);
     record(&mut stream, base, RecordKind::Batch, &batches()[0]);
+    // A payload that was written apart: its room, another record, the record that leads there.
+    let (start, payload) = (stream.len(), &batches()[0]);
+    let body = base + (start / UNIT_BYTES) as u64;
+    stream.resize(start + HEADER_BYTES, 0);
+    log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, body, RecordKind::Body, 1);
+    stream.extend_from_slice(payload);
+    stream.resize(stream.len().next_multiple_of(UNIT_BYTES), 0);
+    record(&mut stream, base, RecordKind::Batch, &batches()[1]);
+    let distant = Distant::new(payload, DATABASE, body).encode();
+    record(&mut stream, base, RecordKind::Distant, &distant);
     stream
 }
 
