@@ -25,6 +25,7 @@ use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::{ENTRY_BYTES, LargeValue, Memtable};
+use sapwood_storage::sync::MutexGuard;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -254,14 +255,32 @@ pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// Copies of the values of a commit that are too large for arenas, in order. They are made before the commit has its place
-/// in the log: others wait for whoever has one, and there may be no memory for them.
+/// What a large commit needs beside what all need. Empty for others, whose way it must not lengthen.
 #[derive(Default)]
-pub(crate) struct LargeValues(std::vec::IntoIter<LargeValue>);
+pub(crate) struct Large<'c>(Option<Box<LargeCommit<'c>>>);
 
-impl LargeValues {
+struct LargeCommit<'c> {
+    /// Copies of the values that are too large for arenas, in order. They are made before the commit has its place in the
+    /// log: others wait for whoever has one, and there may be no memory for them.
+    values: std::vec::IntoIter<LargeValue>,
+    /// See [`Large::goes_apart`].
+    goes_apart: bool,
+    body: Option<Body<'c>>,
+    /// Held while it is this commit's turn. Below the body, which is one at a time.
+    _turn: Option<MutexGuard<'c, ()>>,
+}
+
+impl<'c> Large<'c> {
+    /// Copies values, and waits for the turn of the commit.
     #[cold]
-    fn of_payload(payload: &[u8]) -> Result<LargeValues> {
+    fn begin(
+        core: &'c Core,
+        record: &[u8],
+        operations: usize,
+        weight: Weight,
+        durability: Durability,
+    ) -> Result<Large<'c>> {
+        let payload = &record[HEADER_BYTES..];
         let mut values = Vec::new();
         for operation in Operations::new(payload) {
             let value = operation?.value;
@@ -269,7 +288,80 @@ impl LargeValues {
                 values.push(LargeValue::copy(value)?);
             }
         }
-        Ok(LargeValues(values.into_iter()))
+        let goes_apart = durability != Durability::None
+            && core.wal.is_worth_a_body(payload.len())
+            && weight.0 <= CLAIM_BYTES
+            && operations <= APART_OPERATIONS_MAX;
+        let mut turn = None;
+        if record.len() > LARGE_RECORD_BYTES || goes_apart {
+            turn = Some(core.large_commit.lock());
+            core.admit_large(record.len())?;
+        }
+        let values = values.into_iter();
+        Ok(Large(Some(Box::new(LargeCommit { values, goes_apart, body: None, _turn: turn }))))
+    }
+
+    /// Whether the payload goes apart from its record (`wal/body.rs`): one of few large values. Anything else takes most of
+    /// its time in the memtable, behind its place in the log, and a replay has to find room for it there.
+    #[inline]
+    fn goes_apart(&self) -> bool {
+        self.0.as_ref().is_some_and(|large| large.goes_apart)
+    }
+
+    /// Writes the payload as a body, and reserves the place of its record. If the memtable has changed meanwhile each
+    /// time, others write so fast that they wait for an ordinary record, which has so many `units`.
+    #[cold]
+    fn write_apart(
+        &mut self,
+        core: &'c Core,
+        payload: &[u8],
+        operations: usize,
+        units: u64,
+    ) -> Result<Reservation> {
+        let large = self.0.as_mut().expect("only then it goes apart");
+        for _ in 0..APART_ATTEMPTS {
+            large.body = None;
+            let at = reserve(core, log_record::record_units(payload.len()))?;
+            let body = core.wal.begin_body(&at, operations);
+            if let Err(error) = &body {
+                // The stretch is reserved, and nobody may write behind a gap.
+                core.poison(error);
+            }
+            core.wal.complete(&at);
+            let mut body = body?;
+            body.fill(payload)?;
+            if core.wal.wants_segments(&at) {
+                core.background.wake_log();
+            }
+            let at = reserve(core, Body::record_units(operations))?;
+            let view = core.view.reference();
+            if view.generation_of(at.position).start() <= body.start() || planted::is(Bug::BodyAcrossRotation)
+            {
+                large.body = Some(body);
+                return Ok(at);
+            }
+            leave_empty(core, &at)?;
+        }
+        reserve(core, units)
+    }
+
+    /// Writes the record at `at`.
+    #[cold]
+    fn write_record(
+        &self,
+        core: &Core,
+        at: &Reservation,
+        record: &mut [u8],
+        operations: usize,
+    ) -> Result<()> {
+        match self.0.as_ref().and_then(|large| large.body.as_ref()) {
+            Some(body) => body.commit(at, operations),
+            None => core.wal.write(at, record, RecordKind::Batch, operations),
+        }
+    }
+
+    fn next_value(&mut self) -> Option<LargeValue> {
+        self.0.as_mut()?.values.next()
     }
 }
 
@@ -279,12 +371,12 @@ pub(crate) fn insert(
     memtable: &Memtable,
     operation: &Operation<'_>,
     sequence: SequenceNumber,
-    large: &mut LargeValues,
+    large: &mut Large<'_>,
 ) -> Result<()> {
     let Operation { kind, keyspace, key, value } = *operation;
     let hash = key_hash(key);
     if LargeValue::is_one(value.len())
-        && let Some(value) = large.0.next()
+        && let Some(value) = large.next_value()
     {
         return memtable.insert_large(keyspace, key, hash, sequence, kind, value);
     }
@@ -302,7 +394,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// Inserts the operations of a payload into a memtable, and tells the vacant ranges of keyspaces of what is put there.
-pub(crate) fn insert_all(place: &Place<'_>, payload: &[u8], large: &mut LargeValues) -> Result<()> {
+pub(crate) fn insert_all(place: &Place<'_>, payload: &[u8], large: &mut Large<'_>) -> Result<()> {
     for (i, operation) in Operations::new(payload).enumerate() {
         let operation = operation?;
         if place.watches_puts
@@ -328,7 +420,7 @@ pub(crate) fn commit(
     weight: Weight,
     durability: Option<Durability>,
     is_current: impl FnOnce() -> bool,
-    apply: impl FnOnce(&Place<'_>, &[u8], &mut LargeValues) -> Result<()>,
+    apply: impl FnOnce(&Place<'_>, &[u8], &mut Large<'_>) -> Result<()>,
 ) -> Result<Option<Committed>> {
     core.check_writable()?;
     let durability = durability.unwrap_or(core.options.durability);
@@ -337,15 +429,9 @@ pub(crate) fn commit(
     if payload > MAX_PAYLOAD_BYTES {
         return Err(too_long("batch", payload, MAX_PAYLOAD_BYTES));
     }
-    let mut large = LargeValues::default();
-    let mut _turn = None;
-    let is_apart = durability != Durability::None && is_apart(core, payload, operations, weight);
+    let mut large = Large::default();
     if record.len() > ARENA_VALUE_BYTES {
-        large = LargeValues::of_payload(&record[HEADER_BYTES..])?;
-        if record.len() > LARGE_RECORD_BYTES || is_apart {
-            _turn = Some(core.large_commit.lock());
-            core.admit_large(record.len())?;
-        }
+        large = Large::begin(core, record, operations, weight, durability)?;
     }
     core.stall.pay(core, record.len())?;
     core.make_room(record.len())?;
@@ -355,25 +441,21 @@ pub(crate) fn commit(
     };
 
     let logged = durability != Durability::None;
-    let mut body = None;
-    if is_apart {
-        body = write_apart(core, &record[HEADER_BYTES..], operations)?;
-    }
-    let (at, body) = match body {
-        Some((at, body)) => (at, Some(body)),
-        None => {
-            let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
-            (reserve(core, units)?, None)
-        }
+    let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
+    let at = match large.goes_apart() {
+        false => reserve(core, units)?,
+        true => large.write_apart(core, &record[HEADER_BYTES..], operations, units)?,
     };
     if !is_current() {
         leave_empty(core, &at)?;
         return Ok(None);
     }
-    let written = match &body {
-        Some(body) => body.commit(&at, operations),
-        None if logged => core.wal.write(&at, record, RecordKind::Batch, operations),
-        None => core.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Skip, operations),
+    let written = if large.goes_apart() {
+        large.write_record(core, &at, record, operations)
+    } else if logged {
+        core.wal.write(&at, record, RecordKind::Batch, operations)
+    } else {
+        core.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Skip, operations)
     };
     crate::sync::step();
     let applied = written.and_then(|()| {
@@ -417,47 +499,6 @@ fn reserve(core: &Core, units: u64) -> Result<Reservation> {
         Ok(at) => Ok(at),
         Err(error) => reserve_in_full_log(core, units, error),
     }
-}
-
-/// Whether a payload is written apart from its record (`wal/body.rs`): one of few large values. Anything else takes most of
-/// its time in the memtable, behind its place in the log, and a replay has to find room for it there.
-#[inline]
-fn is_apart(core: &Core, payload: usize, operations: usize, weight: Weight) -> bool {
-    payload > ARENA_VALUE_BYTES
-        && core.wal.is_worth_a_body(payload)
-        && weight.0 <= CLAIM_BYTES
-        && operations <= APART_OPERATIONS_MAX
-}
-
-/// Writes a payload as a body, and reserves the place of its record. `None` if the memtable has changed meanwhile each
-/// time: others who write that fast wait for an ordinary record.
-#[cold]
-fn write_apart<'c>(
-    core: &'c Core,
-    payload: &[u8],
-    operations: usize,
-) -> Result<Option<(Reservation, Body<'c>)>> {
-    for _ in 0..APART_ATTEMPTS {
-        let at = reserve(core, log_record::record_units(payload.len()))?;
-        let body = core.wal.begin_body(&at, operations);
-        if let Err(error) = &body {
-            // The stretch is reserved, and nobody may write behind a gap.
-            core.poison(error);
-        }
-        core.wal.complete(&at);
-        let mut body = body?;
-        body.fill(payload)?;
-        if core.wal.wants_segments(&at) {
-            core.background.wake_log();
-        }
-        let at = reserve(core, Body::record_units(operations))?;
-        let view = core.view.reference();
-        if view.generation_of(at.position).start() <= body.start() || planted::is(Bug::BodyAcrossRotation) {
-            return Ok(Some((at, body)));
-        }
-        leave_empty(core, &at)?;
-    }
-    Ok(None)
 }
 
 /// Reserves once more where a reservation has failed because all segments of the log were in use: a flush gives some back.

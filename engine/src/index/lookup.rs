@@ -28,6 +28,8 @@ thread_local! {
 }
 
 /// Calls `with` with key and value of each row that has `index_key`; gives their number.
+// Always: left to itself, the compiler decides by what else is in the crate.
+#[inline(always)]
 pub(super) fn rows(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
     let rows = PREFIX.try_with(|cell| {
         // `with` may look something up itself; then it finds a fresh one.

@@ -86,15 +86,19 @@ impl InternalIterator for Source {
     fn valid(&self) -> bool {
         delegate!(self, source => source.valid())
     }
+    #[inline(always)]
     fn seek_to_first(&mut self) -> Result<()> {
         delegate!(self, source => source.seek_to_first())
     }
+    #[inline(always)]
     fn seek_to_last(&mut self) -> Result<()> {
         delegate!(self, source => source.seek_to_last())
     }
+    #[inline(always)]
     fn seek(&mut self, target: &[u8]) -> Result<()> {
         delegate!(self, source => source.seek(target))
     }
+    #[inline(always)]
     fn seek_before(&mut self, target: &[u8]) -> Result<()> {
         delegate!(self, source => source.seek_before(target))
     }

@@ -125,6 +125,7 @@ impl Body<'_> {
     }
 
     /// Writes the record at `at`, which leads here. The caller completes it.
+    #[cold]
     pub(crate) fn commit(&self, at: &Reservation, operations: usize) -> Result<()> {
         // Before it is published: a sync that covers the record finds the body.
         let unsynced = Unsynced { start: self.start, end: self.end, record_end: at.end };
