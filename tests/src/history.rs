@@ -39,6 +39,12 @@ pub fn commit(seed: u64, number: u64) -> Commit {
         1 => Durability::Periodic(Duration::from_millis(5)),
         _ => Durability::Buffered,
     };
+    // Now and then a payload that is written apart from its record, where segments are as small as in tests.
+    if random.u16(..1000) == 0 {
+        let key = format!("large-{}", random.u8(..4)).into_bytes();
+        let value = vec![random.u8(..); random.usize(300_000..600_000)];
+        operations.push((random.usize(..2), Operation::Put(key, value)));
+    }
     Commit { operations, durability }
 }
 

@@ -5,7 +5,7 @@
 use crate::harness::{contents, difference, small};
 use crate::history::{COUNTER, SPACES, State, commit};
 use crate::model::Operation;
-use sapwood::{Db, Error, ErrorKind, KeyspaceOptions, Result};
+use sapwood::{AdvancedOptions, Db, Error, ErrorKind, KeyspaceOptions, Result};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -75,7 +75,14 @@ fn wrong(message: String) -> Error {
 }
 
 fn work(orders: &Orders) -> Result<()> {
-    let db = Db::builder(&orders.path).memory_budget(8 << 20).advanced(small).open()?;
+    // Each life has other memtables than the one before: what one leaves in the log may be more than the next has room for.
+    let mut random = fastrand::Rng::with_seed(orders.seed ^ orders.floor);
+    let settings = |options: &mut AdvancedOptions| {
+        small(options);
+        options.memtable_bytes = Some((64 << 10) << random.u32(..if orders.is_poor { 2 } else { 5 }));
+        options.max_memtables = random.usize(2..5);
+    };
+    let db = Db::builder(&orders.path).memory_budget(8 << 20).advanced(settings).open()?;
     let mut spaces = Vec::new();
     for name in SPACES {
         spaces.push(db.keyspace(name, KeyspaceOptions::default())?);
