@@ -779,7 +779,23 @@ fn flush_loop(core: &Core) {
 }
 
 /// Writes the oldest immutable memtable into level 0. False if there is none.
+///
+/// On a full disk, segments of the log that are only kept for later are removed first: a flush gives more log back than it
+/// writes tables.
 pub(crate) fn flush_step(core: &Core) -> Result<bool> {
+    match flush_oldest(core) {
+        Err(error)
+            if error.kind() == ErrorKind::NoSpace
+                && !planted::is(Bug::SparesOnFullDisk)
+                && core.wal.give_back_spares() =>
+        {
+            flush_oldest(core)
+        }
+        result => result,
+    }
+}
+
+fn flush_oldest(core: &Core) -> Result<bool> {
     let _flushing = core.flushing.lock();
     let view = core.view.reference();
     let [.., next, oldest] = view.generations.as_slice() else { return Ok(false) };

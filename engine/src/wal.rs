@@ -626,6 +626,21 @@ impl Wal {
         }
     }
 
+    /// Gives back every segment that is kept for later, because a full disk needs the room now. False if there is none.
+    pub(crate) fn give_back_spares(&self) -> bool {
+        let mut pool = self.pool.lock();
+        let (open, files) = (std::mem::take(&mut pool.spare), std::mem::take(&mut pool.spare_files));
+        drop(pool);
+        for file in &files {
+            // What cannot be removed now is removed as an orphan at the next opening.
+            let _ = self.context.fs.remove_file(&self.path(*file));
+        }
+        for physical in &open {
+            self.give_back(*physical);
+        }
+        !(open.is_empty() && files.is_empty())
+    }
+
     /// Closes the segment in a slot and removes its file. REQUIRES: the slot is in no list of the pool.
     fn give_back(&self, physical: usize) {
         // Acquire: pairs with the Release in `open_segment`.

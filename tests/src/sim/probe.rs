@@ -147,6 +147,11 @@ pub const PROBES: &[Probe] = &[
         run: scarcity::tree_without_a_name,
     },
     Probe {
+        name: "full-disk-spares",
+        asks: "does a flush on a full disk get the room that the log keeps for later?",
+        run: scarcity::spares_on_full_disk,
+    },
+    Probe {
         name: "full-disk-flush",
         asks: "does a flush that does not fit leave nothing behind?",
         run: scarcity::flush_on_full_disk,

@@ -115,6 +115,7 @@ fn detector(bug: Bug) -> Detector {
         FullLogIsFinal => Probe("full-log"),
         ReplayByLogBytes => Probe("replayed-small"),
         BodyUnpinned | BodyNotSynced | BodyAcrossRotation | BodyCutAtReplay => Probe("bodies"),
+        SparesOnFullDisk => Probe("full-disk-spares"),
         NamelessTreeStays => Probe("nameless-tree"),
         ReplayedIntoMemory | RestForgotten => Probe("long-log"),
         StallClockUnbounded => Probe("large-price"),

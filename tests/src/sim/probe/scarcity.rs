@@ -43,6 +43,34 @@ pub(super) fn tree_without_a_name() {
     db.close().unwrap();
 }
 
+/// The disk becomes full while the log keeps segments for later. What a flush needs is less than these take.
+pub(super) fn spares_on_full_disk() {
+    const ROWS: u32 = 1500;
+    let (env, fs) = Env::sim_manual(0);
+    let db = builder("/db", &env).advanced(|options| options.memtable_bytes = Some(2 << 20)).open().unwrap();
+    let rows = db.default_keyspace();
+    let fill = |round: u32, count: u32| {
+        let mut random = fastrand::Rng::with_seed(u64::from(round));
+        for row in 0..count {
+            let value: Vec<u8> = (0..1000).map(|_| random.u8(..)).collect();
+            rows.put((round * ROWS + row).to_be_bytes(), value).unwrap();
+        }
+    };
+    fill(0, ROWS);
+    db.flush().unwrap();
+    // Half of the segments are used once more.
+    fs.set_capacity_bytes(Some(fs.used_bytes() + (100 << 10)));
+    fill(1, ROWS / 3);
+    let log = count(&fs, "wal");
+    db.flush().expect("the log gives room back");
+    assert!(count(&fs, "wal") < log, "{log} segments stay");
+    assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
+    fs.set_capacity_bytes(None);
+    fill(2, ROWS);
+    assert_eq!(rows.iter().count() as u32, 2 * ROWS + ROWS / 3);
+    db.close().unwrap();
+}
+
 /// A flush writes one table after the other, and the disk is full before the last: the first ones must not stay, or
 /// each attempt would take what was freed for the next.
 pub(super) fn flush_on_full_disk() {
