@@ -235,6 +235,8 @@ bugs! {
         "a large payload and its record belong to different memtables, and the log of the first is given up alone";
     BodyCutAtReplay, "body-cut-at-replay", "C17 (ours)",
         "an opening begins a memtable between a large payload and its record";
+    VacancyOfLaterState, "vacancy-of-later-state", "A (ours)",
+        "a scan whose view is older than its sequence number jumps over rows that were deleted in between";
     SparesOnFullDisk, "spares-on-full-disk", "H66 (ours)",
         "a flush finds no room on a full disk, on which segments are kept that the log may need later";
     NamelessTreeStays, "nameless-tree-stays", "H66 (ours)",

@@ -4,6 +4,7 @@
 use super::vacancy::End;
 use crate::keyspace::KeyspaceState;
 use sapwood_base::SequenceNumber;
+use sapwood_base::planted::{self, Bug};
 use std::sync::Arc;
 
 /// The vacant ranges of a keyspace as a cursor in one state uses them. By default it neither jumps nor learns.
@@ -33,16 +34,24 @@ impl Jumps {
         self.space.as_ref().is_some_and(|space| space.vacancies.any())
     }
 
+    /// The state that a cursor at `sequence` shows at least. A range that became vacant later may hold rows of its view.
+    fn shown(&self, sequence: SequenceNumber) -> SequenceNumber {
+        match planted::is(Bug::VacancyOfLaterState) {
+            true => sequence,
+            false => sequence.min(self.covered),
+        }
+    }
+
     /// See [`Vacancies::end_of`](super::vacancy::Vacancies::end_of).
     #[cold]
     pub(crate) fn end_of(&self, key: &[u8], sequence: SequenceNumber) -> Option<End> {
-        self.space.as_ref()?.vacancies.end_of(key, sequence)
+        self.space.as_ref()?.vacancies.end_of(key, self.shown(sequence))
     }
 
     /// See [`Vacancies::start_of`](super::vacancy::Vacancies::start_of).
     #[cold]
     pub(crate) fn start_of(&self, key: Option<&[u8]>, sequence: SequenceNumber) -> Option<Vec<u8>> {
-        self.space.as_ref()?.vacancies.start_of(key, sequence)
+        self.space.as_ref()?.vacancies.start_of(key, self.shown(sequence))
     }
 
     /// See [`Vacancies::learn`](super::vacancy::Vacancies::learn).

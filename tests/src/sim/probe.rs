@@ -147,6 +147,11 @@ pub const PROBES: &[Probe] = &[
         run: scarcity::tree_without_a_name,
     },
     Probe {
+        name: "late-sequence",
+        asks: "does a scan whose view is older than its number pass over nothing that the view shows?",
+        run: scans::late_sequence,
+    },
+    Probe {
         name: "full-disk-spares",
         asks: "does a flush on a full disk get the room that the log keeps for later?",
         run: scarcity::spares_on_full_disk,

@@ -115,6 +115,7 @@ fn detector(bug: Bug) -> Detector {
         FullLogIsFinal => Probe("full-log"),
         ReplayByLogBytes => Probe("replayed-small"),
         BodyUnpinned | BodyNotSynced | BodyAcrossRotation | BodyCutAtReplay => Probe("bodies"),
+        VacancyOfLaterState => Probe("late-sequence"),
         SparesOnFullDisk => Probe("full-disk-spares"),
         NamelessTreeStays => Probe("nameless-tree"),
         ReplayedIntoMemory | RestForgotten => Probe("long-log"),
@@ -166,7 +167,8 @@ fn detector(bug: Bug) -> Detector {
         PinnedFrameFreed => Model("sapwood-storage", &["--lib", "a_pinned_frame_is_freed_once"]),
         PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
         IndexWordUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
-        FlushViewBeforeRotation | VacancyUnfenced => Seeds("shuttle"),
+        FlushViewBeforeRotation => Seeds("shuttle --alone --seeds 180..1000000"),
+        VacancyUnfenced => Seeds("shuttle"),
         CloseLeavesCalls => Probe("closing"),
         ScarcityIsFinal => Seeds("scarcity"),
         ForkUnmarked => Probe("fork"),
@@ -311,7 +313,10 @@ fn this_program() -> std::process::Command {
 /// Runs seeds of a sub-command in a process until one reports a violation. Returns the work until then, and what it is.
 fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, String)> {
     let mut command = this_program();
-    command.args([name, "--planted", bug.name(), "--part", "0/1", "--seeds", "0..1000000"]);
+    command.args(name.split(' ')).args(["--planted", bug.name(), "--part", "0/1"]);
+    if !name.contains("--seeds") {
+        command.args(["--seeds", "0..1000000"]);
+    }
     command.args(["--seconds", &seconds.to_string()]).env("SAPWOOD_PLANTED", bug.name());
     let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a process"));
     let output = BufReader::new(child.0.stdout.take().expect("it is a pipe"));
@@ -361,7 +366,11 @@ fn fails_anyway(name: &str, seed: Option<&str>) -> bool {
     let mut command = this_program();
     match seed {
         Some(seed) if name == "crash" => command.args([name, "--seed", seed, "--no-shrink"]),
-        Some(seed) => command.args([name, "--seed", seed]),
+        Some(seed) => {
+            // Its options too, but for the range of seeds.
+            let words = name.split(" --seeds").next().unwrap_or(name).split(' ');
+            command.args(words).args(["--seed", seed])
+        }
         None => command.args(["probe", "--only", name]),
     };
     let asked = format!("{:?}", command.get_args().collect::<Vec<_>>());

@@ -39,6 +39,7 @@ pub const COMMAND: Command = Command {
     options: &[
         ("--commits", "N", "commits of each of the three writers (50)"),
         ("--indexes", "", "gives every seed secondary indexes, not only every second one"),
+        ("--alone", "", "only keyspaces that come and go beside flushes, which then meet them often"),
         ("--print", "", "print settings, number of turns, and a hash of them"),
     ],
     run: Run::Seeds {
@@ -198,6 +199,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let closes_early = random.u8(..4) == 0;
     let has_indexes = seed % 2 == 1 || settings.has("--indexes");
     let guests = match random.u8(..8) {
+        _ if settings.has("--alone") => Company::Alone,
         0 | 1 => Company::Without,
         2..6 => Company::Beside,
         _ => Company::Alone,
@@ -228,9 +230,10 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
         let replay = replay_command("shuttle", seed);
         let early = if closes_early { ", closed early" } else { "" };
         let indexes = if settings.has("--indexes") { " --indexes" } else { "" };
+        let alone = if settings.has("--alone") { " --alone" } else { "" };
         let settings = &plan.tuning;
         let text = format!(
-            "seed {seed}{early}: {what}\n  settings: {settings}\n  replay with: {replay} --commits {commits}{indexes}"
+            "seed {seed}{early}: {what}\n  settings: {settings}\n  replay with: {replay} --commits {commits}{indexes}{alone}"
         );
         report.violations.push(text);
     }

@@ -7,7 +7,7 @@ use sapwood_storage::sync::step;
 use std::sync::Arc;
 
 /// Orders of the threads. The close comes at another place of the merge in each.
-const SCHEDULES: u64 = 48;
+const SCHEDULES: u64 = 160;
 const ROWS: u32 = 60;
 
 /// When a close returns, the database changes no file any more, although merges on two threads were under way.
@@ -45,7 +45,7 @@ fn close_beside_merges(env: &Env, fs: &SimFs, seed: u64) {
         env.spawn("merger", ThreadClass::Latency, body).expect("a thread")
     };
     let threads = [merge("left"), merge("right")];
-    (0..seed % 16 * 8).for_each(|_| step());
+    (0..seed % 40 * 6).for_each(|_| step());
     db.close().expect("closed");
     user.retire();
     assert_eq!(user.locks(), 0, "the lock is given back");

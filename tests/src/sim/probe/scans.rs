@@ -2,7 +2,10 @@
 //! and passed over.
 use crate::harness::builder;
 use sapwood::{Builtin, Db, Env, Explain, Field, IndexOptions, KeyKind, Keyspace, Maintenance};
+use sapwood_storage::ThreadClass;
 use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Rows of the part that is deleted.
 const DELETED: u32 = 2000;
@@ -536,4 +539,64 @@ pub(super) fn a_hot_key_is_one_step() {
         keyspace.delete("zz").unwrap();
     }
     assert!(passed <= 2000 * FEW, "{passed}");
+}
+
+/// A scan reads its sequence number after it has loaded its view. Where memtables change and rows go in between, it shows
+/// what was there before, also where a range is known to be vacant by now.
+pub(super) fn late_sequence() {
+    const SCHEDULES: u64 = 60;
+    for seed in 0..SCHEDULES {
+        let (env, _fs, schedule) = Env::sim_scheduled(seed);
+        let outcome = schedule.run(move || scan_beside_deletions(&env));
+        outcome.unwrap_or_else(|what| panic!("schedule {seed}: {what}"));
+    }
+}
+
+fn scan_beside_deletions(env: &Env) {
+    const ROWS: u32 = 40;
+    const ROUNDS: u32 = 5;
+    let db = builder("db", env).open().expect("opened");
+    let rows = db.default_keyspace();
+    let done = Arc::new(AtomicBool::new(false));
+    let key = |group: char, number: u32| format!("{group}{number:02}");
+    let writer = {
+        let (db, rows, done) = (db.clone(), rows.clone(), done.clone());
+        let body = move || {
+            for _ in 0..ROUNDS {
+                let mut batch = db.batch();
+                for number in 0..ROWS {
+                    batch.put(&rows, key('a', number), "value").put(&rows, key('b', number), "value");
+                }
+                batch.commit().expect("written");
+                db.flush().expect("flushed");
+                let mut batch = db.batch();
+                for number in 0..ROWS {
+                    batch.delete(&rows, key('a', number)).delete(&rows, key('b', number));
+                }
+                batch.commit().expect("written");
+                // So that the one half is known to be vacant.
+                for _ in 0..3 {
+                    assert_eq!(rows.range("a".."b").count(), 0);
+                }
+            }
+            done.store(true, Ordering::Release);
+        };
+        env.spawn("writer", ThreadClass::Latency, body).expect("a thread")
+    };
+    let scanners = [false, true].map(|backwards| {
+        let (rows, done) = (rows.clone(), done.clone());
+        let body = move || {
+            while !done.load(Ordering::Acquire) {
+                let scan = rows.range("a".."c");
+                let scan = if backwards { scan.rev() } else { scan };
+                let found: Vec<u8> = scan.map(|row| row.expect("read").key()[0]).collect();
+                let of = |group: u8| found.iter().filter(|key| **key == group).count();
+                assert_eq!(of(b'a'), of(b'b'), "backwards {backwards}: half of a batch is there");
+            }
+        };
+        env.spawn("scanner", ThreadClass::Latency, body).expect("a thread")
+    });
+    writer.join().expect("written");
+    scanners.into_iter().for_each(|scanner| scanner.join().expect("scanned"));
+    db.close().expect("closed");
 }
