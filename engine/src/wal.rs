@@ -514,6 +514,9 @@ impl Wal {
     /// before. Returns a position above every one that was or could have been handed out.
     pub(crate) fn seal(&self) -> u64 {
         self.pool.lock().sealed = true;
+        // A segment that is being made says what is durable. It must have said it before this stretch, which no record
+        // marks, can be synced: the next opening would miss records in it.
+        drop(self.provisioning.lock());
         let end = self.provisioned.load(Ordering::Acquire);
         let mut spins = 0;
         loop {
