@@ -780,7 +780,7 @@ fn flush_loop(core: &Core) {
 
 /// Writes the oldest immutable memtable into level 0. False if there is none.
 ///
-/// On a full disk, segments of the log that are only kept for later are removed first: a flush gives more log back than it
+/// On a full disk, the flush removes spare segments of the log first: it frees more log than it
 /// writes tables.
 pub(crate) fn flush_step(core: &Core) -> Result<bool> {
     match flush_oldest(core) {

@@ -68,7 +68,7 @@ pub(crate) struct Recovered {
     failed_sync: bool,
     /// Whether there was no MANIFEST, or only one whose creation was cut short.
     pub(crate) is_new: bool,
-    /// What step 6 has to do.
+    /// The input of step 6.
     pub(crate) rest: Option<Rest>,
 }
 

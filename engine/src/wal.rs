@@ -635,7 +635,7 @@ impl Wal {
         let (open, files) = (std::mem::take(&mut pool.spare), std::mem::take(&mut pool.spare_files));
         drop(pool);
         for file in &files {
-            // What cannot be removed now is removed as an orphan at the next opening.
+            // The next opening removes a file that stays.
             let _ = self.context.fs.remove_file(&self.path(*file));
         }
         for physical in &open {

@@ -65,7 +65,7 @@ impl Distant {
     /// Bytes of the encoding.
     pub const BYTES: usize = 24;
 
-    /// What leads to `payload`, which stands in the record at `body`.
+    /// The reference to `payload`, which stands in the record at `body`.
     pub fn new(payload: &[u8], database: u64, body: u64) -> Distant {
         let checksum = checksum64(payload, place_seed(database, body));
         Distant { body, payload_bytes: payload.len() as u32, checksum }

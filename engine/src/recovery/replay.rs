@@ -57,7 +57,7 @@ pub(super) struct Replayed {
     pub(super) rest: Option<u64>,
 }
 
-/// What becomes of records for which there is no memtable.
+/// The treatment of records that have no memtable.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beyond {
     /// They are checked, up to the end of the log.
@@ -382,7 +382,7 @@ impl<'a> Replay<'a> {
     /// reach beyond the size at which they are full.
     fn need_of(&self, record: &Record) -> usize {
         let payload = record.payload();
-        // What was written apart weighs next to nothing: see `write::is_apart`.
+        // A distant batch weighs next to nothing: see `write::Large`.
         if record.kind != RecordKind::Batch
             || record.is_distant
             || payload.len() < WEIGHED_BYTES

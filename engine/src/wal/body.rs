@@ -1,4 +1,5 @@
-//! Payloads that are written apart from their record, so that nobody waits for the copying of a large one.
+//! Payloads that are written apart from their record: no later commit waits for the copying of a
+//! large one.
 //!
 //! A record is published in the order of positions: who has a place in the log keeps all later commits waiting until its
 //! bytes are there. For most records that is the time of a small copy. A payload of a gigabyte takes a tenth of a second
