@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod memory;
 pub mod key;
 pub mod sequence;
 pub mod checksum;

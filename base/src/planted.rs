@@ -339,6 +339,8 @@ bugs! {
         "a lack of descriptors in the background closes the database for good";
     FailedFlushKeepsTables, "failed-flush-keeps-tables", "M (our own flush)",
         "a flush that a full disk ends keeps the tables that it had finished, and so does each further attempt";
+    NoRoomLeft, "no-room-left", "M (process and place)",
+        "mappings take the last address space, and work begins without any";
     ForkUnmarked, "fork-unmarked", "M (process and place)",
         "a forked child takes the database for its own and writes to the log of its parent";
 }

@@ -126,6 +126,10 @@ impl FileSystem for Files {
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
         self.machine.map_shared(&self.place(path), len)
     }
+
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        self.machine.check_memory(bytes)
+    }
 }
 
 /// A file that waits until what it writes is allowed.

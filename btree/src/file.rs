@@ -10,6 +10,7 @@ use sapwood_base::format::btree_page::{
     overflow_payload, parse_overflow_page,
 };
 use sapwood_base::format::btree_root::TreeRoot;
+use sapwood_base::memory;
 use sapwood_base::{Error, Result};
 use sapwood_storage::{BlockRef, BufferCache, File, Fill};
 use std::sync::Arc;
@@ -131,7 +132,8 @@ impl TreeFile {
         if u64::from(run.first.page) + u64::from(pages) > u64::from(file_pages) {
             return Err(self.behind_the_end(run.first));
         }
-        let mut out = Vec::with_capacity(len);
+        let mut out = Vec::new();
+        memory::reserve(&mut out, len)?;
         let mut buffer = if from == RunSource::File { vec![0; self.page_bytes] } else { Vec::new() };
         for i in 0..len.div_ceil(capacity) {
             let pointer = PagePointer { page: run.first.page + i as u32, generation: run.first.generation };

@@ -10,6 +10,7 @@ use sapwood_base::format::btree_page::{
     encode_page, inline_key_limit, inline_limit,
 };
 use sapwood_base::key::common_prefix_len;
+use sapwood_base::memory;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -178,7 +179,7 @@ impl<'a> PageWriter<'a> {
         let capacity = page_bytes - PAGE_HEADER_BYTES;
         let pages = self.space.allocate_exact(bytes.len().div_ceil(capacity) as u32)?;
         self.note_used(pages.clone());
-        let mut image = vec![0; pages.len() * page_bytes];
+        let mut image = memory::filled(0, pages.len() * page_bytes)?;
         for ((page, out), payload) in
             pages.clone().zip(image.chunks_mut(page_bytes)).zip(bytes.chunks(capacity))
         {

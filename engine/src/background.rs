@@ -800,6 +800,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     let view = core.view.reference();
     let [.., next, oldest] = view.generations.as_slice() else { return Ok(false) };
     core.check_not_poisoned()?;
+    core.options.env.check_memory(0)?;
     let end = next.start();
     if planted::is(Bug::RecycledBeforeEdit) {
         core.wal.recycle(end);
@@ -1189,6 +1190,7 @@ pub(crate) fn run_compaction(
         compaction.target_run = core.context.allocate_file().0;
     }
     let keyspace = compaction.keyspace;
+    core.options.env.check_memory(0)?;
     let Some(options) = core.keyspace_compaction_options(keyspace) else { return Ok(()) };
     let mut job = Job::new(&core.context, &options, version, compaction, &core.snapshots.numbers())?;
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);

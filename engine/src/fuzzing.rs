@@ -99,7 +99,7 @@ impl Surroundings {
             memtable_bytes: 64 << 10,
             most: 1,
             first_memtable: 0,
-            threads: false,
+            env: None,
         };
         let mut recovered = recovery::analyze(&self.context, &names, 7, &source)?;
         let count = |generations: &[Arc<Generation>]| -> u64 {

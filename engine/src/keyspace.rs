@@ -338,7 +338,7 @@ impl Keyspace {
         }
         let is_current = || self.state.index_word() == word;
         let committed = with_scratch(|record| {
-            put_operation(record, kind, id, key, value);
+            put_operation(record, kind, id, key, value)?;
             let weight = Weight::of(key.len(), value.len());
             let row = Operation { kind, keyspace: id, key, value };
             commit(self.core(), record, 1, weight, durability, is_current, |place, _, large| {
@@ -399,7 +399,7 @@ impl Keyspace {
     #[doc(alias = "get_pinned")]
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.lookup(key.as_ref(), None, |found| found.to_slice())
+        self.lookup(key.as_ref(), None, |found| found.to_slice())?.transpose()
     }
 
     /// The value of `key` as `snapshot` sees it.
@@ -418,7 +418,7 @@ impl Keyspace {
     /// ```
     pub fn get_at(&self, key: impl AsRef<[u8]>, snapshot: &Snapshot) -> Result<Option<Slice>> {
         let sequence = self.core().sequence_of(snapshot)?;
-        self.lookup(key.as_ref(), Some(sequence), |found| found.to_slice())
+        self.lookup(key.as_ref(), Some(sequence), |found| found.to_slice())?.transpose()
     }
 
     /// Calls `with` with the value of `key` in place, without a copy. Keep `with` short: memory that others have
@@ -535,7 +535,7 @@ impl Keyspace {
         core.check_open()?;
         let mut values = Gathered::with_capacity(keys.len());
         read::get_many(core, &self.state, keys, |found| values.push(found))?;
-        Ok(values.finish())
+        values.finish()
     }
 
     /// [`Keyspace::multi_get`] without copies: hands each value to `with` where it lies, or `None` if its key is not there, in

@@ -11,6 +11,7 @@ use keyspaces::Undo;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::{TableContext, TableHandle, Version};
@@ -504,7 +505,7 @@ pub(crate) fn listed_files(
     number: FileNumber,
 ) -> Result<Option<ListedFiles>> {
     let file = fs.open(path, OpenMode::Read)?;
-    let mut bytes = vec![0; file.len()? as usize];
+    let mut bytes = memory::filled(0, file.len()? as usize)?;
     file.read_exact_at(0, &mut bytes)?;
     let header = bytes.first_chunk::<HEADER_BYTES>().map(format::decode_header);
     let Some(Ok(database)) = header else { return Ok(None) };
@@ -547,7 +548,7 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
             return Ok(None);
         }
         let file = context.fs.open(&path, OpenMode::Read)?;
-        let mut bytes = vec![0; file.len()? as usize];
+        let mut bytes = memory::filled(0, file.len()? as usize)?;
         file.read_exact_at(0, &mut bytes)?;
         Ok(Some(bytes))
     };

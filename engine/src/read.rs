@@ -55,10 +55,10 @@ impl Found<'_> {
     }
 
     #[inline]
-    pub(crate) fn to_slice(&self) -> Slice {
+    pub(crate) fn to_slice(&self) -> Result<Slice> {
         match self {
-            Found::Memtable(value) => Slice::copied(value),
-            Found::Table(value) => Slice::of_block(value),
+            Found::Memtable(value) => Slice::of_value(value),
+            Found::Table(value) => Ok(Slice::of_block(value)),
         }
     }
 }

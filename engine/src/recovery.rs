@@ -22,10 +22,12 @@ use crate::wal::{RetainedSegment, SegmentOptions};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, Memtable};
+use sapwood_storage::Env;
 use sapwood_storage::fs::{File, OpenMode, is_no_file};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -95,8 +97,8 @@ pub(crate) struct MemtableSource<'a> {
     pub(crate) most: usize,
     /// The number of the first one.
     pub(crate) first_memtable: u64,
-    /// Whether a long log may be replayed on threads.
-    pub(crate) threads: bool,
+    /// The machine on whose threads a long log may be replayed.
+    pub(crate) env: Option<&'a Env>,
 }
 
 /// Steps 1 to 3. Changes nothing on disk.
@@ -277,7 +279,7 @@ fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u
     // The header too: it was written when the segment was begun, and synced, but by the same device.
     let mut offset = if from <= base { 0 } else { place(from) };
     let end = place(to).min(segment.file_bytes);
-    let mut buffer = vec![0; REWRITE_BYTES];
+    let mut buffer = memory::filled(0, REWRITE_BYTES)?;
     while offset < end {
         let len = (end - offset).min(REWRITE_BYTES as u64) as usize;
         segment.file.read_exact_at(offset, &mut buffer[..len])?;
@@ -426,7 +428,7 @@ fn find_segments(
     // A file whose creation was cut short may hold anything. But one with records that are needed is a segment whose
     // header is damaged.
     for (number, file, file_bytes, error) in suspects {
-        let mut data = vec![0; (file_bytes - DATA_OFFSET as u64) as usize];
+        let mut data = memory::filled(0, (file_bytes - DATA_OFFSET as u64) as usize)?;
         file.read_exact_at(DATA_OFFSET as u64, &mut data)?;
         if holds_records(&data, database, state) {
             return Err(error.at(file.path(), 0));

@@ -6,6 +6,7 @@ use crate::codec::{decompress, decompress_grown, is_unbelievable};
 use crate::index::TableIndex;
 use crate::vector::match_tags;
 use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, TAG_GROUP, unseal};
+use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::File;
 use std::cell::RefCell;
@@ -68,7 +69,7 @@ fn with_stored<T>(
     let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
     let (offset, len) = (index.offset(block), index.stored_len(block) as usize);
     if scratch.len() < len {
-        scratch.resize(len, 0);
+        memory::resize(&mut scratch, len, 0)?;
     }
     let result = file
         .read_exact_at(offset, &mut scratch[..len])
@@ -102,7 +103,7 @@ pub(crate) fn expand_owned(stored: &[u8], len: usize, number: FileNumber, offset
         let image = decompress_grown(codec, &stored[..payload_len], len)?;
         return BlockLayout::parse(&image).map(|_| image);
     }
-    let mut image = vec![0; len];
+    let mut image = memory::filled(0, len)?;
     expand(stored, &mut image, number, offset).map(|()| image)
 }
 

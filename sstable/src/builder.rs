@@ -15,6 +15,7 @@ use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::format::table_index::{OFFSET_UNIT_BYTES, TableIndexColumns};
 use sapwood_base::key::{common_prefix_len, key_hash};
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{
     Error, ErrorKind, FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber,
@@ -80,7 +81,6 @@ impl TableBuilder {
     ) -> TableBuilder {
         let mut options = options.clone();
         options.block_size_bytes = options.block_size_bytes.clamp(256, 64 << 10);
-        let capacity = options.write_buffer_bytes.min(16 << 20) + 2 * options.block_size_bytes;
         TableBuilder {
             file,
             number,
@@ -88,7 +88,7 @@ impl TableBuilder {
             options,
             encoder: BlockEncoder::default(),
             compressor: None,
-            out: Vec::with_capacity(capacity),
+            out: Vec::new(),
             out_offset: 0,
             index: TableIndexColumns::default(),
             separator: Vec::new(),
@@ -145,6 +145,9 @@ impl TableBuilder {
             let hash = hash.unwrap_or_else(|| key_hash(key));
             self.last_tag = tag_of(hash);
             if self.options.filter != FilterKind::None {
+                if self.hashes.len() == self.hashes.capacity() {
+                    memory::reserve(&mut self.hashes, 1)?;
+                }
                 self.hashes.push(hash);
             }
         }
@@ -229,6 +232,11 @@ impl TableBuilder {
         if self.failed {
             return Err(failed_before());
         }
+        let mut room = self.encoder.encoded_len_bound();
+        if self.out.capacity() == 0 {
+            room += self.options.write_buffer_bytes.min(16 << 20) + 2 * self.options.block_size_bytes;
+        }
+        memory::reserve(&mut self.out, room)?;
         let start = self.out.len();
         let offset = self.out_offset + start as u64;
         let raw_len = match value {
@@ -314,6 +322,8 @@ impl TableBuilder {
         }
         self.properties.largest_key = std::mem::take(&mut self.last_key);
         let filter = Filter::build(self.options.filter, self.options.filter_bits_per_key, &self.hashes)?;
+        // The filter's bits once more, and both sections beside what waits to be written.
+        memory::check(3 * filter.memory_bytes() + 2 * self.index.encoded_len_bound() + self.out.len())?;
 
         let mut footer = TableFooter { data_len, database: self.database, ..TableFooter::default() };
         footer.filter = self.section(StoredKind::Filter, |_, out| filter.encode(out));

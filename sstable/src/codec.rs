@@ -1,6 +1,7 @@
 //! Compression of blocks: the size is decided by the writer and must come out exactly at the reader.
 use crate::options::Codec;
 use sapwood_base::format::block::{CodecId, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES};
+use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, Result};
 
 #[cfg_attr(not(feature = "zstd"), path = "codec/no_zstandard.rs")]
@@ -45,7 +46,7 @@ impl Compressor {
     fn lz4(&mut self, image: &[u8]) -> Option<usize> {
         let bound = lz4_flex::block::get_maximum_output_size(image.len());
         if self.scratch.len() < bound {
-            self.scratch.resize(bound, 0);
+            memory::resize(&mut self.scratch, bound, 0).ok()?;
         }
         lz4_flex::block::compress_into(image, &mut self.scratch).ok()
     }
@@ -89,14 +90,17 @@ pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Re
 pub(crate) fn decompress_grown(codec: CodecId, payload: &[u8], len: usize) -> Result<Vec<u8>> {
     match codec {
         // As long as the payload itself.
-        CodecId::None => (payload.len() == len).then(|| payload.to_vec()).ok_or_else(wrong_length),
+        CodecId::None => match payload.len() == len {
+            true => memory::copy(payload),
+            false => Err(wrong_length()),
+        },
         CodecId::Lz4 => {
             if lz4_image_len(payload) != Some(len) {
                 return Err(wrong_length());
             }
             #[cfg(feature = "sim")]
             crate::fuzzing::note_output(len);
-            let mut image = vec![0; len];
+            let mut image = memory::filled(0, len)?;
             decompress(codec, payload, &mut image)?;
             Ok(image)
         }

@@ -11,6 +11,7 @@ use crate::options::FilterKind;
 use crate::vector::prefetch;
 use bloomfilter::Bloom;
 use sapwood_base::format::filter::{FILTER_LINE_BYTES, FilterId, FilterSection};
+use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, Result};
 
 /// A filter in memory. Immutable; any thread may ask.
@@ -33,7 +34,7 @@ impl Filter {
         }
         match kind {
             FilterKind::None => Ok(Filter::None),
-            FilterKind::Blocked => Ok(Filter::Blocked(BlockedFilter::build(bits_per_key, hashes))),
+            FilterKind::Blocked => BlockedFilter::build(bits_per_key, hashes).map(Filter::Blocked),
             FilterKind::Standard => {
                 let bytes = (hashes.len() as f64 * f64::from(bits_per_key) / 8.0).ceil() as usize;
                 // Its number of probes grows with bits per key; more than ours can record gain nothing.
@@ -100,7 +101,7 @@ impl Filter {
         match section.id {
             FilterId::Blocked => {
                 let words = section.bits.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
-                let mut lines = vec![Line([0; 8]); section.bits.len() / FILTER_LINE_BYTES];
+                let mut lines = memory::filled(Line([0; 8]), section.bits.len() / FILTER_LINE_BYTES)?;
                 lines
                     .iter_mut()
                     .flat_map(|line| &mut line.0)
@@ -153,10 +154,11 @@ fn probes_for(bits_per_key: f32) -> u32 {
 }
 
 impl BlockedFilter {
-    fn build(bits_per_key: f32, hashes: &[u64]) -> BlockedFilter {
+    fn build(bits_per_key: f32, hashes: &[u64]) -> Result<BlockedFilter> {
         let bits = hashes.len() as f64 * f64::from(bits_per_key);
         let lines = (bits / (FILTER_LINE_BYTES * 8) as f64).ceil().clamp(1.0, f64::from(u32::MAX)) as usize;
-        let mut filter = BlockedFilter { lines: vec![Line([0; 8]); lines], probes: probes_for(bits_per_key) };
+        let lines = memory::filled(Line([0; 8]), lines)?;
+        let mut filter = BlockedFilter { lines, probes: probes_for(bits_per_key) };
         // Lines are visited in random order; asking for them some keys ahead overlaps the misses.
         const AHEAD: usize = 16;
         for (i, hash) in hashes.iter().enumerate() {
@@ -165,7 +167,7 @@ impl BlockedFilter {
             }
             filter.insert(*hash);
         }
-        filter
+        Ok(filter)
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use crate::vector::prefetch;
 use sapwood_base::Result;
 use sapwood_base::format::table_index::TableIndexColumns;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
+use sapwood_base::memory;
 use sapwood_base::search::{Cells, partition};
 
 const LINE: usize = 8;
@@ -90,6 +91,8 @@ pub(crate) struct TableIndex {
 impl TableIndex {
     /// The index of an index section's payload.
     pub(crate) fn decode(payload: &[u8]) -> Result<TableIndex> {
+        // Columns, and what is made of them: eight words for the two or more of a block in the payload at most.
+        memory::check(payload.len().saturating_mul(4))?;
         let columns = TableIndexColumns::decode(payload)?;
         let count = columns.block_count();
         let mut lines = vec![Line([u64::MAX; LINE]); count.div_ceil(GROUP) * GROUP_LINES];

@@ -15,6 +15,7 @@ use crossbeam_epoch::Guard;
 use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, tag_of, unseal};
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::properties::TableProperties;
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::{BlockRef, BufferCache, File, Fill, SlotTable};
@@ -100,10 +101,7 @@ impl Table {
         // Everything between the data and the footer in one read; the footer has said that it is inside the file.
         let tail_len = usize::try_from(footer_offset - footer.data_len)
             .map_err(|_| Error::corruption(file.path(), footer_offset, "table sections are too long"))?;
-        let mut tail = Vec::new();
-        tail.try_reserve_exact(tail_len)
-            .map_err(|_| Error::corruption(file.path(), footer_offset, "table sections are too long"))?;
-        tail.resize(tail_len, 0);
+        let mut tail = memory::filled(0, tail_len)?;
         file.read_exact_at(footer.data_len, &mut tail)?;
 
         let section = |handle: SectionHandle, kind: StoredKind| {
@@ -149,11 +147,9 @@ impl Table {
     pub fn read_properties(file: &dyn File, number: FileNumber) -> Result<TableProperties> {
         let (footer, _) = read_footer(file, number)?;
         let SectionHandle { offset, len } = footer.properties;
-        let mut stored = Vec::new();
-        usize::try_from(len)
-            .ok()
-            .and_then(|len| stored.try_reserve_exact(len).ok().map(|()| stored.resize(len, 0)))
-            .ok_or_else(|| Error::corruption(file.path(), offset, "table properties are too long"))?;
+        let len = usize::try_from(len)
+            .map_err(|_| Error::corruption(file.path(), offset, "table properties are too long"))?;
+        let mut stored = memory::filled(0, len)?;
         file.read_exact_at(offset, &mut stored)?;
         unseal(&stored, StoredKind::Properties, number, offset)
             .and_then(|(codec, len)| match codec {

@@ -4,6 +4,7 @@
 //! real one and a test can replay it. Every handle is cheap to clone and shares the same machine.
 use crate::fs::FileSystem;
 use crate::fs::os::OsFileSystem;
+use sapwood_base::memory::ROOM_BYTES;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub enum ThreadClass {
     Background,
 }
 
+/// Memory and address space that a thread takes at its start: stacks, and what it allocates first.
+pub(crate) const THREAD_BYTES: usize = 4 << 20;
 /// The work of a thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send + 'static>;
 
@@ -135,6 +138,21 @@ impl Env {
             Ok(inner) => Ok(JoinHandle { inner }),
             Err(error) => Err(Error::system(&format!("start thread {name}"), error)),
         }
+    }
+
+    /// Checks that there is memory for the small allocations of a piece of work that begins, and for `bytes` beside them:
+    /// see [`FileSystem::check_memory`].
+    ///
+    /// Errors: `OutOfResources`.
+    pub fn check_memory(&self, bytes: usize) -> Result<()> {
+        self.fs.check_memory(ROOM_BYTES.saturating_add(bytes))
+    }
+
+    /// Checks that `count` threads that another library starts find memory: see [`Env::spawn`].
+    ///
+    /// Errors: `OutOfResources`.
+    pub fn check_threads(&self, count: usize) -> Result<()> {
+        self.check_memory(THREAD_BYTES.saturating_mul(count))
     }
 
     /// Whether background work gets threads of its own. False on `Env::sim_manual` only.

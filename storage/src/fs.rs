@@ -4,7 +4,7 @@
 //! survive. *Power loss*: bytes survive once `sync_data` or `sync_all` of their file has returned; a file's name
 //! survives once [`FileSystem::sync_directory`] has returned after its creation, renaming or removal. Anything not
 //! synced may be there, or not, in any order, in units of 512-byte sectors.
-use sapwood_base::{Error, Result};
+use sapwood_base::{Error, Result, memory};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -174,6 +174,13 @@ pub trait FileSystem: Send + Sync {
     /// Maps `len` bytes of an existing, fully allocated file for shared writing, with every page resident, or
     /// `None` where this file system has no coherent shared mappings (then the caller uses `write_at`).
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>>;
+    /// Checks that the process may use `bytes` more of memory and address space, for work that allocates in many small
+    /// pieces: without memory for one of those the standard library ends the process. Others may take it meanwhile.
+    ///
+    /// Errors: `OutOfResources`.
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        memory::check_room(bytes).map_err(|error| Error::system(&format!("map {bytes} bytes"), error))
+    }
 }
 
 /// Whether an error of opening or reading means that the name stands for no plain file: there is none, or it is a

@@ -7,6 +7,7 @@
 #[cfg(feature = "sim")]
 use crate::sim::SimMapping;
 use memmap2::MmapRaw;
+use sapwood_base::memory::{self, ROOM_BYTES};
 use sapwood_base::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ impl MappedFile {
             .len(len)
             .map_raw(file)
             .map_err(|error| Error::io("map", path, error))?;
+        memory::check_room(ROOM_BYTES).map_err(|error| Error::io("map", path, error))?;
         populate(&map).map_err(|error| Error::io("map", path, error))?;
         Ok(MappedFile { map: Map::Machine(map), path: path.to_path_buf() })
     }

@@ -576,6 +576,10 @@ impl FileSystem for SimFs {
         let file = self.handle(number, path, OpenMode::ReadWrite);
         Ok(Some(MappedFile::simulated(SimMapping { file, len }, path)))
     }
+
+    fn check_memory(&self, _bytes: usize) -> Result<()> {
+        self.world.lock().begin(Operation::CheckMemory, Path::new("memory")).map(drop)
+    }
 }
 
 /// An open file.

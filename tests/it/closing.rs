@@ -140,6 +140,10 @@ impl FileSystem for Gated {
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
         self.fs.map_shared(path, len)
     }
+
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        self.fs.check_memory(bytes)
+    }
 }
 
 fn options() -> IndexOptions {

@@ -3,6 +3,7 @@
 use crate::model::Map;
 use crate::patience::{LOOK, Patience};
 use sapwood::{AdvancedOptions, Db, DbBuilder, Env, Keyspace};
+use sapwood_base::memory;
 use sapwood_base::planted::Bug;
 use std::ops::Range;
 use std::path::Path;
@@ -129,12 +130,12 @@ pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
     for entry in keyspace.iter() {
         let (key, value) = entry?.into_parts();
         assert!(map.last_key_value().is_none_or(|(last, _)| *last < key), "keys come in order, and once");
-        map.insert(key, value.to_vec());
+        map.insert(key, memory::copy(&value)?);
     }
     let mut backward = Map::new();
     for entry in keyspace.iter().rev() {
         let (key, value) = entry?.into_parts();
-        backward.insert(key, value.to_vec());
+        backward.insert(key, memory::copy(&value)?);
     }
     assert!(map == backward, "forwards there are {} entries, backwards {}", map.len(), backward.len());
     for (key, value) in &map {

@@ -579,6 +579,12 @@ impl BlockEncoder {
         });
     }
 
+    /// An upper bound of what [`BlockEncoder::encode`] appends.
+    #[inline]
+    pub fn encoded_len_bound(&self) -> usize {
+        self.len_bound_with(0, 0)
+    }
+
     /// Appends the raw image to `out` and returns its length. REQUIRES: not empty.
     pub fn encode(&self, out: &mut Vec<u8>) -> usize {
         self.encode_with_value(out, &self.values)

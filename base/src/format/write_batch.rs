@@ -11,6 +11,7 @@ use super::log_record::{HEADER_BYTES, UNIT_BYTES};
 use crate::coding::{Decoder, put_varint, varint_len};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind};
+use crate::memory;
 
 const PADDING: u8 = 0xFF;
 
@@ -28,9 +29,17 @@ pub struct Operation<'a> {
 }
 
 /// Appends one operation.
+///
+/// Errors: `OutOfResources` when there is no memory for it; then `out` stays as it was.
 #[inline]
-pub fn put_operation(out: &mut Vec<u8>, kind: ValueKind, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
-    out.reserve(16 + key.len() + value.len());
+pub fn put_operation(
+    out: &mut Vec<u8>,
+    kind: ValueKind,
+    keyspace: KeyspaceId,
+    key: &[u8],
+    value: &[u8],
+) -> Result<()> {
+    memory::reserve(out, 16 + key.len() + value.len())?;
     out.push(kind as u8);
     put_varint(out, u64::from(keyspace.0));
     put_varint(out, key.len() as u64);
@@ -41,6 +50,7 @@ pub fn put_operation(out: &mut Vec<u8>, kind: ValueKind, keyspace: KeyspaceId, k
     if kind == ValueKind::Put {
         out.extend_from_slice(value);
     }
+    Ok(())
 }
 
 /// The bytes that [`put_operation`] appends.
@@ -125,8 +135,8 @@ mod tests {
     #[test]
     fn golden_bytes_and_round_trip() {
         let mut out = Vec::new();
-        put_operation(&mut out, ValueKind::Put, KeyspaceId(300), b"key", b"value");
-        put_operation(&mut out, ValueKind::Delete, KeyspaceId(0), b"", b"");
+        put_operation(&mut out, ValueKind::Put, KeyspaceId(300), b"key", b"value").unwrap();
+        put_operation(&mut out, ValueKind::Delete, KeyspaceId(0), b"", b"").unwrap();
         assert_eq!(out, b"\x01\xac\x02\x03\x05keyvalue\x00\x00\x00");
         assert_eq!(
             out.len(),
@@ -146,7 +156,7 @@ mod tests {
     fn many_tiny_operations_are_padded_to_their_sequence_numbers() {
         let mut record = vec![0; HEADER_BYTES];
         for _ in 0..100 {
-            put_operation(&mut record, ValueKind::Delete, KeyspaceId(0), b"", b"");
+            put_operation(&mut record, ValueKind::Delete, KeyspaceId(0), b"", b"").unwrap();
         }
         pad_for_sequences(&mut record, 100);
         assert_eq!(record.len(), 800);

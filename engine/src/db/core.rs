@@ -39,6 +39,8 @@ use std::time::Duration;
 const READS_THAT_COUNT: u64 = 1000;
 /// Turns of the collector of replaced views at a close.
 const RELEASE_TURNS: usize = 1024;
+/// The lists of the cache take one byte for so many of its own.
+const CACHE_BYTES_PER_LISTED: usize = 128;
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const POISONED: u8 = 2;
@@ -107,6 +109,8 @@ impl Core {
         // From here on all files go through this one: it is of this directory, and bounds how many are open.
         options.env = env.with_file_system(fs.clone());
         let env = &options.env;
+        // The lists of the cache too: a word or two for each of its blocks.
+        env.check_memory(cache_bytes / CACHE_BYTES_PER_LISTED)?;
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
         let files = fs.clone();
         let mut context = TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender);
@@ -121,7 +125,7 @@ impl Core {
             // Without a flush there is no other place for the log than memory.
             most: if options.read_only { usize::MAX } else { options.advanced.max_memtables },
             first_memtable: 0,
-            threads: env.allows_pools(),
+            env: env.allows_pools().then_some(env),
         };
         let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
         for entry in recovered.manifest.named() {
@@ -163,6 +167,7 @@ impl Core {
         let pool =
             match subcompactions > 1 && !options.read_only && env.allows_pools() {
                 true => {
+                    env.check_threads(subcompactions)?;
                     let built = rayon::ThreadPoolBuilder::new()
                         .num_threads(subcompactions)
                         .thread_name(|number| format!("sapwood-merge-{number}"))

@@ -23,7 +23,7 @@ impl Core {
                 memtable_bytes: self.options.memtable_bytes,
                 most: self.wait_for_free_memtables(),
                 first_memtable: self.next_memtable.load(Ordering::Relaxed),
-                threads: self.options.env.allows_pools(),
+                env: self.options.env.allows_pools().then_some(&self.options.env),
             };
             let Some(generations) = rest.replay(&source, state.clone())? else { break };
             self.next_memtable.fetch_add(generations.len() as u64, Ordering::Relaxed);

@@ -14,6 +14,7 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
 use sapwood_btree::{Change, Tree, TreeOptions};
@@ -114,18 +115,22 @@ impl Slice {
                 merged.next()?;
                 continue;
             }
-            let key = self.add(merged.key());
-            let value = (merged.kind() == ValueKind::Put).then(|| self.add(merged.value()));
+            let key = self.add(merged.key())?;
+            let value = match merged.kind() {
+                ValueKind::Put => Some(self.add(merged.value())?),
+                ValueKind::Delete => None,
+            };
             self.entries.push(SliceEntry { key, value });
             merged.next()?;
         }
         Ok(())
     }
 
-    fn add(&mut self, bytes: &[u8]) -> Range<usize> {
+    fn add(&mut self, bytes: &[u8]) -> Result<Range<usize>> {
         let start = self.bytes.len();
+        memory::reserve(&mut self.bytes, bytes.len())?;
         self.bytes.extend_from_slice(bytes);
-        start..self.bytes.len()
+        Ok(start..self.bytes.len())
     }
 
     fn changes(&self) -> Vec<Change<'_>> {
@@ -141,6 +146,7 @@ impl Slice {
 pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manual: bool) -> Result<()> {
     let id = space.state.id;
     let Some(index) = &space.index else { return Ok(()) };
+    core.options.env.check_memory(SLICE_BYTES)?;
     let mut tree = match &index.tree {
         Some(tree) => tree.clone(),
         None => create(core, id)?,

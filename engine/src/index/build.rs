@@ -153,6 +153,7 @@ fn build(
     index: &Arc<IndexState>,
     bytes_per_second: Option<u64>,
 ) -> Result<()> {
+    core.options.env.check_memory(0)?;
     let start = {
         // A flush looks at what its rows make stale from `start` on.
         let _flushing = core.flushing.lock();

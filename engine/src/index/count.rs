@@ -10,6 +10,7 @@ use crate::db::Core;
 use crate::read::cursor::Overlay;
 use crate::read::state::State;
 use crate::read::super_version::SuperVersion;
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
 use sapwood_btree::TreeView;
@@ -99,7 +100,10 @@ pub(super) fn nth(
             }
             cursor.next()?;
         }
-        return Ok(cursor.valid().then(|| (cursor.composite().to_vec(), cursor.covering().to_vec())));
+        if !cursor.valid() {
+            return Ok(None);
+        }
+        return Ok(Some((cursor.composite().to_vec(), memory::copy(cursor.covering())?)));
     }
     let tree = tree_view(core, found)?;
     // What the corrections so far have added.

@@ -21,6 +21,7 @@ use sapwood_base::format::index_definition::Maintenance;
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::key::key_hash;
+use sapwood_base::memory;
 use sapwood_base::ordered::composite::Composite;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
@@ -150,7 +151,7 @@ impl Added {
         if !self.weight.is_allowed() && !planted::is(Bug::IndexEntriesUncounted) {
             return Err(too_heavy());
         }
-        put_operation(record, kind, keyspace, key, value);
+        put_operation(record, kind, keyspace, key, value)?;
         self.operations += 1;
         Ok(())
     }
@@ -245,7 +246,7 @@ impl<'a> Reading<'a> {
                 record.extend_from_slice(&puts);
             }
             if indexes.iter().any(|index| index.reads_before_writes()) {
-                let value = (row.kind == ValueKind::Put).then(|| row.value.to_vec());
+                let value = (row.kind == ValueKind::Put).then(|| memory::copy(row.value)).transpose()?;
                 reading.rows.insert((row.keyspace, row.key.to_vec()), value);
             }
         }
@@ -282,7 +283,7 @@ impl<'a> Reading<'a> {
         let view = self.core.view.load(&guard);
         let Some(space) = view.keyspace(keyspace) else { return Ok(None) };
         let found = read::get(self.core, &space.state, key, None, &guard)?;
-        Ok(found.map(|found| found.bytes().to_vec()))
+        found.map(|found| memory::copy(found.bytes())).transpose()
     }
 
     /// Checks the rows that the batch leaves behind against each other and against all others.

@@ -120,7 +120,10 @@ impl Hit {
         let State { view, sequence, .. } = &self.state;
         let guard = crossbeam_epoch::pin();
         let found = get_in_view(view, &self.keyspace, self.primary_key(), *sequence, &guard, &mut Nobody)?;
-        found.map(|found| found.to_slice()).ok_or_else(|| super::verify::no_row(self.primary_key()))
+        match found {
+            Some(found) => found.to_slice(),
+            None => Err(super::verify::no_row(self.primary_key())),
+        }
     }
 }
 

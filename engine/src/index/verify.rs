@@ -46,6 +46,7 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     let mut report = IndexReport::default();
     let core = index.core();
     let _call = core.enter(false)?;
+    core.options.env.check_memory(0)?;
     let extractor = index.state.extractor()?;
     let snapshot = index.core().snapshot();
     let mut emitted = EmitBuffer::default();

@@ -285,11 +285,11 @@ impl Iter {
         Ok(Cursor::new(view, id, sequence, options, range).jumping(&self.keyspace, covered))
     }
 
-    fn entry(&self, front: bool) -> Entry {
+    fn entry(&self, front: bool) -> Result<Entry> {
         let cursor = if front { &self.front } else { &self.back };
         let cursor = cursor.as_ref().expect("positioned");
-        let value = (!self.keys_only).then(|| Slice::copied(cursor.value()));
-        Entry { key: cursor.key().to_vec(), value }
+        let value = (!self.keys_only).then(|| Slice::of_value(cursor.value())).transpose()?;
+        Ok(Entry { key: cursor.key().to_vec(), value })
     }
 
     fn advance_front(&mut self) -> Result<bool> {
@@ -325,7 +325,7 @@ impl Iter {
         match if front { self.advance_front() } else { self.advance_back() } {
             Ok(true) => {
                 self.limit -= 1;
-                Some(Ok(self.entry(front)))
+                Some(self.entry(front))
             }
             Ok(false) => {
                 self.done = true;

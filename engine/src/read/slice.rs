@@ -1,5 +1,6 @@
 //! Values without a copy where that pays.
 use super::{Found, TOGETHER};
+use sapwood_base::{Error, Result, memory};
 use sapwood_sstable::PinnedValue;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 const INLINE_BYTES: usize = 46;
 /// Values up to this size are copied rather than pinned: a pin costs two atomic operations on a shared line.
 const COPY_BYTES: usize = 512;
+/// Longer copies may find no memory, which is an error then.
+const SMALL_BYTES: usize = 64 << 10;
 /// Room for each of the first values that are read together.
 const GUESSED_BYTES: usize = 128;
 
@@ -63,6 +66,20 @@ impl Slice {
         } else {
             Slice(Repr::Shared(bytes.into()))
         }
+    }
+
+    /// [`Slice::copied`] of a value, for which there may be no memory.
+    #[inline]
+    pub(crate) fn of_value(bytes: &[u8]) -> Result<Slice> {
+        if bytes.len() <= SMALL_BYTES { Ok(Slice::copied(bytes)) } else { Slice::of_large_value(bytes) }
+    }
+
+    #[cold]
+    fn of_large_value(bytes: &[u8]) -> Result<Slice> {
+        // An `Arc<[u8]>` would end the process without memory for it.
+        let copy = memory::copy(bytes)?;
+        let end = u32::try_from(copy.len()).expect("within the limit of values");
+        Ok(Slice(Repr::Part(Arc::new(copy), 0, end)))
     }
 
     #[inline]
@@ -122,6 +139,8 @@ pub(crate) struct Gathered {
     /// The values from `first` on, of which those without memory yet have a place in `bytes`.
     waiting: Vec<Waiting>,
     bytes: Vec<u8>,
+    /// The first value without memory for it.
+    failed: Option<Error>,
 }
 
 enum Waiting {
@@ -136,6 +155,7 @@ impl Gathered {
             slices: Vec::with_capacity(values),
             waiting: Vec::with_capacity(together),
             bytes: Vec::with_capacity(together * GUESSED_BYTES),
+            failed: None,
         }
     }
 
@@ -147,7 +167,13 @@ impl Gathered {
                 self.bytes.extend_from_slice(found.bytes());
                 Waiting::Placed(start as u32, self.bytes.len() as u32)
             }
-            other => Waiting::Ready(other.map(|found| found.to_slice())),
+            other => match other.map(|found| found.to_slice()).transpose() {
+                Ok(slice) => Waiting::Ready(slice),
+                Err(error) => {
+                    self.failed.get_or_insert(error);
+                    Waiting::Ready(None)
+                }
+            },
         };
         self.waiting.push(next);
         if self.waiting.len() == TOGETHER {
@@ -166,9 +192,9 @@ impl Gathered {
     }
 
     /// All of them, in the order in which they came.
-    pub(crate) fn finish(mut self) -> Vec<Option<Slice>> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Option<Slice>>> {
         self.settle(Vec::new());
-        self.slices
+        self.failed.map_or(Ok(self.slices), Err)
     }
 }
 

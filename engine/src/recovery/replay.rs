@@ -26,6 +26,7 @@ use rayon::prelude::*;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::{ArenaPool, Block, KeyValue, Memtable, MemtableOptions, Portion};
@@ -251,8 +252,9 @@ impl<'a> Replay<'a> {
         while let Some(piece) = replay.read(history, &shared)? {
             let long = replay.filled >= PIECE_BYTES / 2;
             shared.write(state, piece);
-            if source.threads && long {
+            if let Some(env) = source.env.filter(|_| long) {
                 // The log is long enough to be worth threads.
+                env.check_threads(env.parallelism())?;
                 let built = rayon::ThreadPoolBuilder::new().build();
                 let failed =
                     |error| Error::new(ErrorKind::Io, format!("cannot start recovery threads: {error}"));
@@ -315,7 +317,10 @@ impl<'a> Replay<'a> {
             }
             (None, _) => {
                 let free = shared.buffers.lock().pop();
-                Memory::Buffer(free.unwrap_or_else(|| vec![0; self.piece_bytes]))
+                Memory::Buffer(match free {
+                    Some(free) => free,
+                    None => memory::filled(0, self.piece_bytes)?,
+                })
             }
         };
         let mut need = 0;

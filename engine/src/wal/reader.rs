@@ -8,6 +8,7 @@ use sapwood_base::format::log_record::{
     Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, FileNumber, Result};
 use sapwood_storage::fs::File;
@@ -149,7 +150,7 @@ impl<'a> LogReader<'a> {
         let free = self.buffers.iter().position(|buffer| Arc::strong_count(buffer) == 1);
         let mut data = free.map_or_else(Arc::default, |free| self.buffers.swap_remove(free));
         let buffer = Arc::get_mut(&mut data).expect("nobody else holds the buffer");
-        buffer.resize(there, 0);
+        memory::resize(buffer, there, 0)?;
         segment.file.read_exact_at(offset, buffer)?;
         self.buffers.push(data.clone());
         let chunk = Chunk { position, data };
@@ -164,6 +165,7 @@ impl<'a> LogReader<'a> {
             let Some(chunk) = self.load(position)? else { return Ok(None) };
             let rest = chunk.from(position).expect("loaded");
             let take = rest.len().min(len - out.len());
+            memory::reserve(&mut out, take)?;
             out.extend_from_slice(&rest[..take]);
             position += take.div_ceil(UNIT_BYTES) as u64;
         }

@@ -111,7 +111,10 @@ impl WriteBatch {
             self.refused = Some(too_heavy());
             return self;
         }
-        put_operation(&mut self.record, kind, keyspace.id(), key, value);
+        if let Err(error) = put_operation(&mut self.record, kind, keyspace.id(), key, value) {
+            self.refused = Some(error);
+            return self;
+        }
         self.operations += 1;
         self
     }

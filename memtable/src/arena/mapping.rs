@@ -2,6 +2,7 @@
 use crate::arena::bump::Bump;
 use crate::arena::memory::UNIT_BYTES;
 use memmap2::{MmapMut, MmapOptions};
+use sapwood_base::memory::{self, ROOM_BYTES};
 use sapwood_base::{Error, Result};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -55,7 +56,8 @@ impl Mapping {
         for slack in SLACK_BYTES {
             let Some(bytes) = wanted.checked_add(slack.max(wanted / 8)) else { continue };
             let capacity_bytes = bytes.min(LARGEST_BYTES) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-            match MmapOptions::new().len(capacity_bytes + HUGE_PAGE_BYTES).no_reserve_swap().map_anon() {
+            let map = MmapOptions::new().len(capacity_bytes + HUGE_PAGE_BYTES).no_reserve_swap().map_anon();
+            match map.and_then(|map| memory::check_room(ROOM_BYTES).map(|()| map)) {
                 Ok(map) => return Ok(Mapping::over(map, capacity_bytes, filter_bytes, size_bytes)),
                 Err(error) => failure = error,
             }

@@ -2,7 +2,7 @@
 use crate::arena::mapping::Mapping;
 use crate::arena::pool::ArenaPool;
 use parking_lot::Mutex;
-use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_base::{Error, ErrorKind, Result, memory as buffer};
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -29,13 +29,7 @@ impl LargeValue {
     /// # Errors
     /// `OutOfResources` when there is no memory for it.
     pub fn copy(value: &[u8]) -> Result<LargeValue> {
-        let mut copy = Vec::new();
-        if copy.try_reserve_exact(value.len()).is_err() {
-            let message = format!("no memory for a value of {} bytes", value.len());
-            return Err(Error::new(ErrorKind::OutOfResources, message));
-        }
-        copy.extend_from_slice(value);
-        Ok(LargeValue(copy))
+        buffer::copy(value).map(LargeValue)
     }
 
     /// The value.

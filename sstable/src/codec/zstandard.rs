@@ -1,4 +1,5 @@
 //! Zstandard, by the library in C: the feature `zstd`.
+use sapwood_base::memory;
 use sapwood_base::{Error, Result};
 use std::cell::RefCell;
 use zstd::zstd_safe::DCtx;
@@ -21,7 +22,7 @@ impl Compressor {
     pub(super) fn compress(&mut self, image: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let bound = zstd::zstd_safe::compress_bound(image.len());
         if out.len() < bound {
-            out.resize(bound, 0);
+            memory::resize(out, bound, 0).ok()?;
         }
         self.0.compress_to_buffer(image, &mut out[..]).ok()
     }

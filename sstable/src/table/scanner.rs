@@ -5,6 +5,7 @@ use crate::codec::is_unbelievable;
 use crate::cursor::{BlockSource, Cursor};
 use crate::index::TableIndex;
 use sapwood_base::iterator::InternalIterator;
+use sapwood_base::memory;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ impl<T: std::ops::Deref<Target = Table>> ScannedBlocks<T> {
         let offset = index.offset(first);
         let wanted = len as usize;
         if self.buffer.len() < wanted {
-            self.buffer.resize(wanted, 0);
+            memory::resize(&mut self.buffer, wanted, 0)?;
         }
         table.file.read_exact_at(offset, &mut self.buffer[..wanted])?;
         if !backwards && offset + len < index.data_len() {
@@ -104,7 +105,7 @@ impl<T: std::ops::Deref<Target = Table>> BlockSource for ScannedBlocks<T> {
             }
             Some(raw_len) => {
                 self.expanded.clear();
-                self.expanded.resize(raw_len, 0);
+                memory::resize(&mut self.expanded, raw_len, 0)?;
                 self.is_expanded = true;
                 expand(stored, &mut self.expanded, table.number, offset)
             }

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 use super::pin::PinCount;
 use memmap2::{MmapOptions, MmapRaw};
+use sapwood_base::memory::{self, ROOM_BYTES};
 use sapwood_base::{Error, Result};
 use std::ptr::NonNull;
 
@@ -102,9 +103,13 @@ impl Frames {
         let wanted =
             if cfg!(sapwood_loom) { 0 } else { capacity_bytes.div_ceil(SLAB_BYTES).clamp(1, MOST_SLABS) };
         let roomy = (wanted + ROOM_TO_GROW_BYTES / SLAB_BYTES).min(MOST_SLABS);
-        match Frames::reserve_slabs(roomy) {
+        let reserve = |slabs| {
+            let frames = Frames::reserve_slabs(slabs)?;
+            memory::check_room(ROOM_BYTES).map(|()| frames)
+        };
+        match reserve(roomy) {
             // Address space may be limited from outside.
-            Err(_) if roomy > wanted => Frames::reserve_slabs(wanted),
+            Err(_) if roomy > wanted => reserve(wanted),
             result => result,
         }
         .map_err(|error| Error::system(&format!("reserve {capacity_bytes} bytes for the cache"), error))

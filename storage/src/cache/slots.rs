@@ -7,6 +7,7 @@ use super::slot::{Begin, Slot};
 use super::{BufferCache, Fill, Shared};
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
+use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use std::fmt;
 use std::sync::Arc;
@@ -268,7 +269,13 @@ impl fmt::Debug for SlotTable {
     }
 }
 
+/// Longer blocks may find no memory, which is an error then.
+const SMALL_BYTES: usize = 64 << 10;
+
 fn load_owned<'g>(len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<BlockRef<'g>> {
+    if len > SMALL_BYTES {
+        memory::check(len)?;
+    }
     let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len).collect();
     load(Arc::get_mut(&mut bytes).expect("nobody else has it yet"))?;
     Ok(BlockRef::Owned(bytes))

@@ -3,7 +3,8 @@
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
 )]
-use super::{Machine, Task, ThreadClass};
+use super::{Machine, THREAD_BYTES, Task, ThreadClass};
+use sapwood_base::memory::{ROOM_BYTES, check_room};
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +44,8 @@ impl Machine for OsMachine {
         class: ThreadClass,
         task: Task,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
+        // A thread without memory for the stack of its signal handlers ends the process.
+        check_room(ROOM_BYTES + THREAD_BYTES)?;
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             ask_scheduler(class);
             task();

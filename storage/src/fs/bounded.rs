@@ -483,6 +483,10 @@ impl FileSystem for BoundedFileSystem {
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
         self.pool.with_descriptor(|| self.fs.map_shared(path, len))
     }
+
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        self.fs.check_memory(bytes)
+    }
 }
 
 #[cfg(test)]

@@ -89,15 +89,19 @@ impl Fault {
     pub fn applies_to(self, operation: Operation) -> bool {
         use Operation::*;
         match self {
-            Fault::Io | Fault::Stale | Fault::Latency(_) | Fault::ClockJump(_) => true,
+            Fault::Latency(_) | Fault::ClockJump(_) => true,
+            Fault::Io | Fault::Stale => operation != CheckMemory,
             Fault::NoSpace | Fault::Quota => {
                 operation.is_change() && !matches!(operation, Remove | RemoveDirectory)
             }
             // The layer of the operating system opens the file that it maps.
-            Fault::TooManyOpen | Fault::TooManyOpenSystem | Fault::NoMemory => {
+            Fault::TooManyOpen | Fault::TooManyOpenSystem => {
                 matches!(operation, Create | Open | Lock | List | SyncDirectory | Map)
             }
-            Fault::AccessDenied => !matches!(operation, Read | Write | SetLen | Sync | Space),
+            Fault::NoMemory => {
+                matches!(operation, Create | Open | Lock | List | SyncDirectory | Map | CheckMemory)
+            }
+            Fault::AccessDenied => !matches!(operation, Read | Write | SetLen | Sync | Space | CheckMemory),
             Fault::ReadOnly | Fault::ErrorButApplied => operation.is_change(),
             Fault::Interrupted => {
                 matches!(operation, Rename | Link | Remove | CreateDirectory | RemoveDirectory)

@@ -40,11 +40,13 @@ pub enum Operation {
     Space,
     /// `map_shared`.
     Map,
+    /// `check_memory`.
+    CheckMemory,
 }
 
 impl Operation {
     /// All of them.
-    pub const ALL: [Operation; 17] = [
+    pub const ALL: [Operation; 18] = [
         Operation::Create,
         Operation::Open,
         Operation::LookUp,
@@ -62,12 +64,13 @@ impl Operation {
         Operation::Lock,
         Operation::Space,
         Operation::Map,
+        Operation::CheckMemory,
     ];
 
     /// Whether it changes what is on disk, and so counts as a place to crash at.
     pub fn is_change(self) -> bool {
         use Operation::*;
-        !matches!(self, Open | LookUp | Read | List | Space | Map)
+        !matches!(self, Open | LookUp | Read | List | Space | Map | CheckMemory)
     }
 
     /// Its name in text: `create`, `set-len`, `sync-directory`.
@@ -90,6 +93,7 @@ impl Operation {
             Operation::Lock => "lock",
             Operation::Space => "space",
             Operation::Map => "map",
+            Operation::CheckMemory => "check-memory",
         }
     }
 
@@ -102,6 +106,7 @@ impl Operation {
             Operation::RemoveDirectory => "remove directory",
             Operation::SyncDirectory => "sync directory",
             Operation::Space => "ask for the space of",
+            Operation::CheckMemory => "check",
             other => other.name(),
         }
     }

@@ -1,9 +1,9 @@
 //! `sapwood-sim kill`: real processes on real directories, killed again and again.
 //!
 //! A [`child`] writes a history that follows from the seed. It is killed after a random time: while it works, while it
-//! recovers, or while it is stopped. Some children may make only few or only short files, and some work on a file
-//! system that is too small for them; those are refused things, are told so, and lose nothing. Each next child
-//! checks that every acknowledged commit is there, and at most the one that was under way on top.
+//! recovers, or while it is stopped. Some children may make only few or only short files, some get little address
+//! space, and some work on a file system that is too small for them. Those get errors, and lose nothing. Each next
+//! child checks that every acknowledged commit is there, and at most the one that was under way on top.
 #![allow(clippy::disallowed_methods, reason = "kills real processes after real times")]
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
@@ -55,6 +55,7 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
             0 => Some(Shortage::FileBytes(random.u64(20..600) << 10)),
             1 => Some(Shortage::FileBytesFatal(random.u64(20..600) << 10)),
             2 => Some(Shortage::Handles(random.u64(8..60))),
+            3 => Some(Shortage::AddressSpace(random.u64(16..200) << 20)),
             _ => None,
         };
         let is_poor = shortage.is_some() || disk.is_some();
@@ -116,6 +117,27 @@ fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
     }
 }
 
+/// Children one after the other, each with more address space than the one before: from too little for an opening up to
+/// more than they need. None may end but by an error.
+pub(super) fn in_little_address_space(megabytes: impl Iterator<Item = u64>) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let path = folder.path().join("db");
+    let (seed, mut floor, mut refusals) = (1, 0, 0);
+    for limit in megabytes {
+        let path = path.to_string_lossy().into_owned();
+        let orders = Orders { path, seed, floor, ceiling: floor + 1, is_poor: true };
+        let running = Running::start(&orders, Some(Shortage::AddressSpace(limit << 20)))?;
+        std::thread::sleep(Duration::from_millis(80));
+        let (acknowledged, end) = running.kill().map_err(|error| format!("{limit} MiB: {error}"))?;
+        refusals += u64::from(end == End::Refused);
+        floor = acknowledged.last().copied().unwrap_or(floor);
+    }
+    if refusals == 0 || floor == 0 {
+        return Err(format!("{refusals} refusals and {floor} commits: the limits meet nothing"));
+    }
+    check(&path, seed, floor)
+}
+
 /// What a child must do without.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shortage {
@@ -125,6 +147,8 @@ pub(super) enum Shortage {
     FileBytesFatal(u64),
     /// More open files than this.
     Handles(u64),
+    /// More address space than this.
+    AddressSpace(u64),
 }
 
 /// How a child ended.
@@ -164,6 +188,7 @@ impl Running {
             Some(Shortage::FileBytes(bytes)) => format!("trap '' XFSZ; ulimit -f {}; ", bytes / 512),
             Some(Shortage::FileBytesFatal(bytes)) => format!("ulimit -c 0; ulimit -f {}; ", bytes / 512),
             Some(Shortage::Handles(count)) => format!("ulimit -n {count}; "),
+            Some(Shortage::AddressSpace(bytes)) => format!("ulimit -c 0; ulimit -v {}; ", bytes >> 10),
         };
         let mut child = std::process::Command::new("sh")
             .args(["-c", &format!("{limits}exec \"$0\" \"$@\"")])
@@ -197,7 +222,12 @@ impl Running {
             .chunks_exact(8)
             .map(|number| u64::from_le_bytes(number.try_into().expect("eight bytes")))
             .collect();
+        let by_signal = std::os::unix::process::ExitStatusExt::signal(&status);
         match status.code() {
+            // Without memory for a small thing, or after a panic that cannot be caught; or a touch of no memory.
+            None if by_signal.is_some_and(|signal| ![libc::SIGKILL, libc::SIGXFSZ].contains(&signal)) => {
+                Err(format!("a child ended by itself ({status}): {}", message.trim_end()))
+            }
             None => Ok((numbers, End::Killed)),
             Some(code) if code == i32::from(child::REFUSED) => Ok((numbers, End::Refused)),
             // Before its first line: the program or its libraries could not be loaded.

@@ -26,6 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+#[cfg(unix)]
+mod address_space;
 mod bodies;
 mod closing;
 mod descriptors;
@@ -92,6 +94,12 @@ pub const PROBES: &[Probe] = &[
         name: "fork",
         asks: "is a forked child refused, and does its parent notice nothing?",
         run: fork::fork_while_open,
+    },
+    #[cfg(unix)]
+    Probe {
+        name: "address-space",
+        asks: "does a process with little address space get errors, and go on?",
+        run: address_space::limited,
     },
     Probe {
         name: "leavings",

@@ -15,7 +15,8 @@ pub fn batch_decode(data: &[u8]) {
             Ok(operation) => {
                 assert!(operation.key.len() <= MAX_KEY_BYTES && operation.value.len() <= MAX_VALUE_BYTES);
                 let before = again.len();
-                put_operation(&mut again, operation.kind, operation.keyspace, operation.key, operation.value);
+                put_operation(&mut again, operation.kind, operation.keyspace, operation.key, operation.value)
+                    .expect("memory for it");
                 assert_eq!(
                     again.len() - before,
                     operation_bytes(operation.kind, operation.keyspace, operation.key, operation.value)
@@ -46,7 +47,7 @@ pub fn batch_roundtrip(data: &[u8]) {
         let key = input.key();
         let (kind, value) =
             if kind & 1 == 0 { (ValueKind::Delete, Vec::new()) } else { (ValueKind::Put, input.value()) };
-        put_operation(&mut record, kind, keyspace, &key, &value);
+        put_operation(&mut record, kind, keyspace, &key, &value).expect("memory for it");
         ends.push(record.len());
         wanted.push((kind, keyspace, key, value));
     }

@@ -135,7 +135,7 @@ fn segment(data_units: u32, base_position: u64, file_number: u64, durable_positi
 fn batch(operations: &[(ValueKind, u32, &[u8], &[u8])]) -> Vec<u8> {
     let mut record = vec![0; HEADER_BYTES];
     for (kind, keyspace, key, value) in operations {
-        put_operation(&mut record, *kind, KeyspaceId(*keyspace), key, value);
+        put_operation(&mut record, *kind, KeyspaceId(*keyspace), key, value).expect("memory for it");
     }
     pad_for_sequences(&mut record, operations.len());
     record.split_off(HEADER_BYTES)

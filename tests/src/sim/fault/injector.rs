@@ -91,6 +91,7 @@ impl Effect {
             Operation::List => fails(&[EIO, EMFILE]),
             Operation::Space => fails(&[EIO]),
             Operation::Map => fails(&[ENOMEM, EMFILE, EIO]),
+            Operation::CheckMemory => fails(&[ENOMEM]),
         };
         match call.operation {
             Operation::Read => effects.extend([Short, FlipRead]),
@@ -351,6 +352,10 @@ impl FileSystem for Injector {
 
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>> {
         self.call(Operation::Map, path, || self.inner.map_shared(path, len))
+    }
+
+    fn check_memory(&self, bytes: usize) -> Result<()> {
+        self.call(Operation::CheckMemory, Path::new("memory"), || self.inner.check_memory(bytes))
     }
 }
 

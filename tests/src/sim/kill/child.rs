@@ -6,6 +6,7 @@ use crate::harness::{contents, difference, small};
 use crate::history::{COUNTER, SPACES, State, commit};
 use crate::model::Operation;
 use sapwood::{AdvancedOptions, Db, Error, ErrorKind, KeyspaceOptions, Result};
+use sapwood_base::memory::check_room;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,10 @@ use std::time::Duration;
 pub const WRONG: u8 = 2;
 /// The exit code of a child that was refused space, files or handles, and was told so.
 pub const REFUSED: u8 = 3;
+/// The most that the model of a state takes.
+const STATE_BYTES: usize = 24 << 20;
+/// The most that a commit takes, beside what the engine needs for it.
+const COMMIT_BYTES: usize = 3 << 20;
 /// How often a refused commit is tried again.
 const TRIES: usize = 20;
 
@@ -74,6 +79,14 @@ fn wrong(message: String) -> Error {
     Error::new(ErrorKind::Corruption, message)
 }
 
+/// Memory for what the child itself is about to allocate, or an error: the engine's errors are what is of interest.
+fn check_own_memory(orders: &Orders, bytes: usize) -> Result<()> {
+    match orders.is_poor {
+        true => check_room(bytes).map_err(|error| Error::system("go on", error)),
+        false => Ok(()),
+    }
+}
+
 fn work(orders: &Orders) -> Result<()> {
     // Each life has other memtables than the one before: what one leaves in the log may be more than the next has room for.
     let mut random = fastrand::Rng::with_seed(orders.seed ^ orders.floor);
@@ -101,6 +114,7 @@ fn work(orders: &Orders) -> Result<()> {
         let (floor, ceiling) = (orders.floor, orders.ceiling);
         return Err(wrong(format!("{count} commits are there, not between {floor} and {ceiling}")));
     }
+    check_own_memory(orders, STATE_BYTES)?;
     let mut state = State::new(orders.seed);
     state.advance_to(count);
     for (space, map) in spaces.iter().zip(&state.maps) {
@@ -116,6 +130,7 @@ fn work(orders: &Orders) -> Result<()> {
     report(count);
     let is_refusal = |error: &Error| orders.is_poor && error.is_scarcity();
     for number in count + 1.. {
+        check_own_memory(orders, COMMIT_BYTES)?;
         let commit = commit(orders.seed, number);
         let mut tries = 0;
         loop {
