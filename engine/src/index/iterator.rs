@@ -10,7 +10,7 @@ use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
 use crate::read::{Nobody, get_in_view};
 use sapwood_base::ordered::composite::{Composite, put_unescaped};
-use sapwood_base::{Error, Result};
+use sapwood_base::{Error, Result, memory};
 use std::sync::Arc;
 
 /// One entry of an index, and the way to its row.
@@ -34,7 +34,8 @@ impl Hit {
         covering: &[u8],
     ) -> Result<Hit> {
         let Composite { escaped_index_key, primary_key } = Composite::split(composite)?;
-        let mut bytes = Vec::with_capacity(composite.len() + covering.len());
+        let mut bytes = Vec::new();
+        memory::reserve(&mut bytes, composite.len() + covering.len())?;
         put_unescaped(&mut bytes, escaped_index_key)?;
         let index_key_end = bytes.len() as u32;
         bytes.extend_from_slice(primary_key);
