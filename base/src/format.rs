@@ -3,6 +3,8 @@
 //! The modules below hold the bytes; the crates that use them hold the algorithms (when to cut a block, when to
 //! rotate a log).
 
+use crate::error::{Error, ErrorKind, Result};
+
 pub mod file_name;
 pub mod log_record;
 pub mod log_segment;
@@ -17,5 +19,26 @@ pub mod footer;
 pub mod btree_page;
 pub mod btree_root;
 
-/// The version of the on-disk format that this code writes. A database of a newer one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the on-disk format that this code writes, and the only one that it reads. Version 1 was never released.
+pub const FORMAT_VERSION: u32 = 2;
+
+/// Checks the version that a file of kind `what` has.
+///
+/// Errors: `Unsupported` for another version, `Corruption` for one that nothing writes.
+pub(crate) fn check_version(what: &str, version: u32) -> Result<()> {
+    let (kind, message) = match version {
+        FORMAT_VERSION => return Ok(()),
+        0 => (ErrorKind::Corruption, format!("no release writes a {what} of format version 0")),
+        1 => (
+            ErrorKind::Unsupported,
+            format!("{what} has format version 1, which no release wrote: fill the database again"),
+        ),
+        _ => (
+            ErrorKind::Unsupported,
+            format!(
+                "{what} has format version {version}, this release reads {FORMAT_VERSION}: use a newer one"
+            ),
+        ),
+    };
+    Err(Error::new(kind, message))
+}

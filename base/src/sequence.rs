@@ -14,7 +14,7 @@ number!(
 
 impl SequenceNumber {
     /// Larger than every number that is ever handed out: a reader at `MAX` sees everything.
-    pub const MAX: SequenceNumber = SequenceNumber((1 << 44) - 1);
+    pub const MAX: SequenceNumber = SequenceNumber((1 << 57) - 1);
     /// The number that the last level may write once nobody can tell versions apart.
     pub const ZERO: SequenceNumber = SequenceNumber(0);
 }

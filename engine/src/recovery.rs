@@ -24,7 +24,7 @@ use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, UNIT
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, Result};
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, Memtable};
 use sapwood_storage::Env;
@@ -164,7 +164,8 @@ pub(crate) fn analyze(
         false => base,
     };
     if generations.is_empty() {
-        generations.push(Generation::new(Memtable::new(0, source.arenas.take()?), state.log_start.min(base)));
+        let memtable = Memtable::starting_at(SequenceNumber(base), 0, source.arenas.take()?);
+        generations.push(Generation::new(memtable, state.log_start.min(base)));
     }
 
     let surely_synced = state.log_surely_synced();

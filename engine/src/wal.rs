@@ -15,7 +15,7 @@
 //! Checksums are seeded with the position, so bytes of an earlier life never validate. File names are slots and say
 //! nothing about the order.
 use crate::sync::backoff;
-use crate::write::commit_ring::{CommitRing, POSITION_BITS, Tail};
+use crate::write::commit_ring::{CommitRing, Tail};
 use body::Bodies;
 use crossbeam::utils::CachePadded;
 use reader::FoundSegment;
@@ -23,7 +23,7 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, Result};
+use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
 use sapwood_storage::sync::{Condvar, Mutex};
 use segment::LogSegment;
@@ -44,9 +44,8 @@ const SEGMENTS_KEPT: u64 = 8;
 const RING_SLOTS: usize = 4096;
 /// Room behind the last ordinary record that only rotations may take, in units: a rotation must not fail.
 const ROTATION_MARGIN: u64 = 512;
-/// Positions end here, those of unused segments too; a little below what the words of the ring can hold. The commits of
-/// 128 TiB of log.
-const POSITION_LIMIT: u64 = (1 << POSITION_BITS) - (1 << 20);
+/// Positions end here, those of unused segments too; a little below the last sequence number. The commits of 1 EiB of log.
+const POSITION_LIMIT: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
 /// So many segments before that, ordinary records end: what was committed can still be flushed, by more than one opening.
 const LAST_SEGMENTS: u64 = 16;
 /// An opening that has filled less than this part of a segment has one segment only.
@@ -259,7 +258,20 @@ impl Wal {
     /// The position below which every operation is visible.
     #[inline]
     pub(crate) fn published(&self) -> u64 {
-        self.ring.published()
+        self.ring.published(self.near())
+    }
+
+    /// A position near all that are in use: see `commit_ring`.
+    #[inline]
+    fn near(&self) -> u64 {
+        // Relaxed: any of its values of the last months will do.
+        self.provisioned.load(Ordering::Relaxed)
+    }
+
+    /// The next ticket and the next position.
+    #[inline]
+    fn tail(&self) -> (u64, u64) {
+        self.tail.peek(self.near())
     }
 
     /// The position below which everything survives a power loss.
@@ -268,9 +280,14 @@ impl Wal {
         self.durable.load(Ordering::Acquire)
     }
 
+    /// The next position, or an earlier one.
+    pub(crate) fn position(&self) -> u64 {
+        self.tail().1
+    }
+
     /// Bytes of log written since opening.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.tail.peek().1 - self.base) * UNIT_BYTES as u64
+        (self.tail().1 - self.base) * UNIT_BYTES as u64
     }
 
     /// Bytes of open segments, which are mapped when the log is.
@@ -290,7 +307,7 @@ impl Wal {
 
     /// The next position, in order with every reservation: see [`Tail::fence`].
     pub(crate) fn fence(&self) -> u64 {
-        self.tail.fence()
+        self.tail.fence(self.near())
     }
 
     /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary reservation has succeeded
@@ -301,7 +318,7 @@ impl Wal {
 
     /// Makes sure that [`Wal::reserve_rotation`] finds room.
     pub(crate) fn prepare_rotation(&self) -> Result<()> {
-        let tail = self.tail.peek().1;
+        let tail = self.tail().1;
         self.provision(tail + ROTATION_MARGIN)
     }
 
@@ -310,7 +327,7 @@ impl Wal {
     fn reserve_within(&self, units: u64, margin: u64, limit: u64, provisions: bool) -> Result<Reservation> {
         let mut spins = 0;
         loop {
-            let (ticket, position) = self.tail.peek();
+            let (ticket, position) = self.tail();
             let end = position + units;
             if end > limit {
                 return Err(exhausted());
@@ -395,7 +412,7 @@ impl Wal {
     #[inline]
     pub(crate) fn wait_published(&self, position: u64) {
         let mut spins = 0;
-        while self.ring.published() < position {
+        while self.published() < position {
             self.ring.advance();
             backoff(&mut spins);
         }
@@ -417,7 +434,7 @@ impl Wal {
 
     /// Whether the log has no segments left for a record of so many units, until a flush gives some back.
     pub(crate) fn is_full_for(&self, units: u64) -> bool {
-        let end = self.tail.peek().1 + units + ROTATION_MARGIN;
+        let end = self.tail().1 + units + ROTATION_MARGIN;
         self.stretches_to(end) > self.pool.lock().oldest() + SEGMENTS_MAX as u64
     }
 
@@ -428,7 +445,7 @@ impl Wal {
 
     /// Segments that the log has filled since `position`.
     pub(crate) fn segments_since(&self, position: u64) -> usize {
-        (self.tail.peek().1.saturating_sub(position.max(self.base)) / self.segment_units) as usize
+        (self.tail().1.saturating_sub(position.max(self.base)) / self.segment_units) as usize
     }
 
     /// Stretches that reach up to `position`.
@@ -443,7 +460,7 @@ impl Wal {
     /// What only writers could use is left to them where it is scarce: at the end of positions, and while all segments are
     /// in use. They get the error, or wait for a flush.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
-        let tail = self.tail.peek().1;
+        let tail = self.tail().1;
         let written = tail - self.base;
         let ahead = match written < self.segment_units / FIRST_SHARE {
             true => ROTATION_MARGIN,
@@ -520,7 +537,7 @@ impl Wal {
         let end = self.provisioned.load(Ordering::Acquire);
         let mut spins = 0;
         loop {
-            let (ticket, position) = self.tail.peek();
+            let (ticket, position) = self.tail();
             if position >= end {
                 self.wait_published(end);
                 return end;
@@ -694,7 +711,7 @@ impl Wal {
                 }
                 state.leader = true;
             }
-            let target = self.ring.published();
+            let target = self.published();
             // Who leaves a gap in the log poisons before it publishes. What lies behind a gap is never read again, so it
             // must not be called durable: recovery would take the gap for damage.
             if let Err(error) = check()
@@ -881,6 +898,6 @@ fn full() -> Error {
 
 #[cold]
 fn exhausted() -> Error {
-    let message = "the database has used up its positions (128 TiB of log); copy its entries into a new one";
+    let message = "the database has used up its positions (1 EiB of log); copy its entries into a new one";
     Error::new(ErrorKind::Unsupported, message)
 }

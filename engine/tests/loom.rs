@@ -29,7 +29,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
 
 fn take(tail: &Tail, ring: &CommitRing) -> (u64, u64) {
     loop {
-        let (ticket, position) = tail.peek();
+        let (ticket, position) = tail.peek(0);
         if ring.has_room(ticket) && tail.take(ticket, position, position + 1) {
             return (ticket, position);
         }
@@ -39,7 +39,7 @@ fn take(tail: &Tail, ring: &CommitRing) -> (u64, u64) {
 
 fn finish(ring: &CommitRing, ticket: u64, position: u64) {
     ring.complete(ticket, position + 1);
-    while ring.published() <= position {
+    while ring.published(0) <= position {
         ring.advance();
         loom::thread::yield_now();
     }
@@ -61,12 +61,12 @@ fn what_is_published_was_inserted() {
                 })
             })
             .collect();
-        let published = shared.1.published();
+        let published = shared.1.published(0);
         for slot in &slots[..published as usize] {
             assert_eq!(slot.load(Ordering::Relaxed), 7);
         }
         writers.into_iter().for_each(|writer| writer.join().unwrap());
-        assert_eq!(shared.1.published(), 2);
+        assert_eq!(shared.1.published(0), 2);
     });
 }
 

@@ -7,6 +7,7 @@
 //! A caller that was told of an insert (by whatever means ordered the insert before its own call) finds it.
 use crate::arena::{Arena, LargeValue};
 use crate::filter::Filter;
+use crate::skiplist::node::MAX_RELATIVE;
 use crate::skiplist::{PrefixBase, Skiplist};
 use parking_lot::Mutex;
 use sapwood_base::key::{MAX_KEYSPACES, common_prefix_len};
@@ -43,8 +44,13 @@ impl Default for MemtableOptions {
 /// A sorted, concurrent, insert-only map from (keyspace, key, sequence number) to a put or a delete.
 ///
 /// Every method may be called from any thread. When the last reference is gone the arena returns to its pool.
+///
+/// It takes sequence numbers from its first one on, [`Memtable::SPAN`] of them. Its entries hold the distance, so that a
+/// number, a kind and the length of a key fit into one word.
 pub struct Memtable {
     id: u64,
+    /// No entry has a lower number.
+    first: SequenceNumber,
     lists: Lists,
     /// Keyspaces whose list exists, in order of creation. Also taken while one is made.
     created: Mutex<Vec<KeyspaceId>>,
@@ -63,9 +69,44 @@ pub struct Found<'a> {
 }
 
 impl Memtable {
-    /// An empty memtable in `arena`.
+    /// How many sequence numbers it takes, from its first one on.
+    pub const SPAN: u64 = MAX_RELATIVE.0;
+
+    /// An empty memtable in `arena`, whose first sequence number is 0.
     pub fn new(id: u64, arena: Arena) -> Arc<Memtable> {
-        Arc::new(Memtable { id, lists: Lists::new(), created: Mutex::default(), arena })
+        Memtable::starting_at(SequenceNumber::ZERO, id, arena)
+    }
+
+    /// An empty memtable in `arena` for entries with numbers from `first` on.
+    pub fn starting_at(first: SequenceNumber, id: u64, arena: Arena) -> Arc<Memtable> {
+        Arc::new(Memtable { id, first, lists: Lists::new(), created: Mutex::default(), arena })
+    }
+
+    /// The first sequence number that it takes.
+    pub fn first_sequence(&self) -> SequenceNumber {
+        self.first
+    }
+
+    /// The number of an entry in the skiplist: 1 for the first one.
+    #[inline]
+    fn relative(&self, sequence: SequenceNumber) -> Result<SequenceNumber> {
+        let distance = sequence.0.wrapping_sub(self.first.0);
+        if distance < Memtable::SPAN {
+            return Ok(SequenceNumber(distance + 1));
+        }
+        Err(out_of_span(self.first, sequence))
+    }
+
+    /// The relative number at which a reader at `sequence` sees the memtable: 0, below all entries, for an earlier one.
+    #[inline]
+    fn seen_at(&self, sequence: SequenceNumber) -> SequenceNumber {
+        SequenceNumber((sequence.0 + 1).saturating_sub(self.first.0)).min(MAX_RELATIVE)
+    }
+
+    /// The sequence number of a relative one.
+    #[inline]
+    fn absolute(&self, relative: SequenceNumber) -> SequenceNumber {
+        SequenceNumber(self.first.0 + relative.0 - 1)
     }
 
     /// The number given to [`Memtable::new`].
@@ -93,7 +134,8 @@ impl Memtable {
         let filter = self.filter();
         filter.prefetch(keyspace, hash);
         let list = self.list_to_fill(keyspace)?;
-        list.insert(&self.arena, key, sequence, kind, value, seed_of(hash, sequence))?;
+        let relative = self.relative(sequence)?;
+        list.insert(&self.arena, key, relative, kind, value, seed_of(hash, sequence))?;
         filter.insert(keyspace, hash);
         Ok(())
     }
@@ -121,7 +163,8 @@ impl Memtable {
         value: LargeValue,
     ) -> Result<()> {
         let list = self.list_to_fill(keyspace)?;
-        list.insert_large(&self.arena, key, sequence, kind, value, seed_of(hash, sequence))?;
+        let relative = self.relative(sequence)?;
+        list.insert_large(&self.arena, key, relative, kind, value, seed_of(hash, sequence))?;
         self.filter().insert(keyspace, hash);
         Ok(())
     }
@@ -138,8 +181,9 @@ impl Memtable {
         if !self.filter().may_contain(keyspace, hash) {
             return None;
         }
-        let record = self.list(keyspace)?.get(&self.arena, key, sequence)?;
-        Some(Found { kind: record.kind(), sequence: record.sequence(), value: record.value() })
+        let record = self.list(keyspace)?.get(&self.arena, key, self.seen_at(sequence))?;
+        let sequence = self.absolute(record.sequence());
+        Some(Found { kind: record.kind(), sequence, value: record.value() })
     }
 
     /// Whether a key with this hash may be in `keyspace`; never `false` for one that is. [`Memtable::get`] asks by itself.
@@ -161,7 +205,7 @@ impl Memtable {
     /// A cursor over what a reader at `sequence` sees in `keyspace`: of each key the newest version up to there. However many
     /// versions a key has, it is one step. REQUIRES: nothing with a number up to `sequence` is still to be inserted.
     pub fn iter_at(self: &Arc<Self>, keyspace: KeyspaceId, sequence: SequenceNumber) -> MemtableIterator {
-        MemtableIterator::seen_at(Arc::clone(self), keyspace, sequence)
+        MemtableIterator::seen_at(Arc::clone(self), keyspace, self.seen_at(sequence))
     }
 
     /// Tells that the keys of `keyspace` will mostly start with `prefix`, which makes long common beginnings cheap.
@@ -306,6 +350,14 @@ impl Memtable {
         created.push(keyspace);
         Ok(slot.get_or_init(|| list))
     }
+}
+
+#[cold]
+fn out_of_span(first: SequenceNumber, sequence: SequenceNumber) -> Error {
+    let span = Memtable::SPAN;
+    Error::invalid_argument(format!(
+        "sequence number {sequence} is none of the {span} of a memtable that begins at {first}"
+    ))
 }
 
 /// What decides the height of a new leaf. That should not be for the author of a key to choose, so the sequence number

@@ -451,8 +451,9 @@ impl BlockLayout {
 struct Staged {
     key_end: u32,
     value_end: u32,
-    /// Sequence number above, tag in bits 8 to 15, kind in bits 0 to 7.
-    packed: u64,
+    sequence: u64,
+    tag: u8,
+    kind: u8,
 }
 
 /// Collects the entries of one block and writes the raw image. Keeps its memory from block to block.
@@ -506,7 +507,7 @@ impl BlockEncoder {
     /// The sequence number of the last entry. REQUIRES: not empty.
     #[inline]
     pub fn last_sequence(&self) -> SequenceNumber {
-        SequenceNumber(self.entries.last().expect("an entry was pushed").packed >> 16)
+        SequenceNumber(self.entries.last().expect("an entry was pushed").sequence)
     }
 
     /// An upper bound of the image's length if an entry of this shape were pushed: a few additions.
@@ -575,7 +576,9 @@ impl BlockEncoder {
         self.entries.push(Staged {
             key_end: self.keys.len() as u32,
             value_end: self.value_bytes as u32,
-            packed: sequence.0 << 16 | u64::from(tag) << 8 | kind as u64,
+            sequence: sequence.0,
+            tag,
+            kind: kind as u8,
         });
     }
 
@@ -630,7 +633,7 @@ impl BlockEncoder {
 
         let (tags, rest) = columns.split_at_mut(padded_tags(count));
         for (tag, entry) in tags.iter_mut().zip(&self.entries) {
-            *tag = (entry.packed >> 8) as u8;
+            *tag = entry.tag;
         }
         let (heads, rest) = rest.split_at_mut(4 * count);
         let mut from = 0;
@@ -652,11 +655,11 @@ impl BlockEncoder {
             self.entries.iter().map(|entry| u64::from(entry.value_end)),
         );
         let (sequences, rest) = rest.split_at_mut(shape.sequence_width * count);
-        let deltas = self.entries.iter().map(|entry| (entry.packed >> 16) - self.min_sequence);
+        let deltas = self.entries.iter().map(|entry| entry.sequence - self.min_sequence);
         put_column(sequences, shape.sequence_width, deltas);
         let (kinds, rest) = rest.split_at_mut(if shape.flags & ALL_PUT != 0 { 0 } else { count });
         for (kind, entry) in kinds.iter_mut().zip(&self.entries) {
-            *kind = entry.packed as u8;
+            *kind = entry.kind;
         }
         let (prefix, mut suffixes) = rest.split_at_mut(lcp);
         prefix.copy_from_slice(&self.keys[..lcp]);
@@ -861,7 +864,7 @@ mod tests {
             let first = entries.iter().map(|entry| entry.1).min().unwrap();
             let is_near = last - first <= u64::from(u32::MAX);
             let are_puts = entries.iter().all(|entry| entry.2 == put);
-            assert_eq!(shows(1 << 50), is_near && are_puts);
+            assert_eq!(shows(1 << 60), is_near && are_puts);
         }
     }
 

@@ -85,7 +85,7 @@ impl TreeRoot {
         if u64_at(bytes, 56) != checksum64(&bytes[..56], place_seed(tree, generation)) {
             return Err(corrupt("checksum of the root of a tree does not match"));
         }
-        check_version(u32_at(bytes, 0))?;
+        super::check_version("tree", u32_at(bytes, 0))?;
         let (page_bytes, height, flags) = (u32_at(bytes, 4), bytes[48], bytes[49]);
         let (file_pages, used_pages) = (u32_at(bytes, 24), u32_at(bytes, 28));
         let top = Child {
@@ -138,19 +138,9 @@ pub fn check_tree_header(bytes: &[u8], tree: u64, page_bytes: u32) -> Result<()>
     {
         return Err(corrupt("header of a tree does not validate"));
     }
-    check_version(u32_at(bytes, 8))?;
+    super::check_version("tree", u32_at(bytes, 8))?;
     if *bytes != encode_tree_header(tree, page_bytes) {
         return Err(corrupt("file belongs to another tree"));
-    }
-    Ok(())
-}
-
-fn check_version(version: u32) -> Result<()> {
-    if version > FORMAT_VERSION {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("tree of format version {version}, which is newer"),
-        ));
     }
     Ok(())
 }
@@ -189,7 +179,7 @@ mod tests {
     fn a_root_has_these_bytes() {
         let hex: String = root().encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let expected = concat!(
-            "01000000",
+            "02000000",
             "00200000",
             "8877665544332211",
             "0900000000000000",
@@ -199,7 +189,7 @@ mod tests {
             "4d000000",
             "09000000",
             "0301000000000000",
-            "51aac40093c3b80f",
+            "78821f6a1ba315e4",
         );
         assert_eq!(hex, expected);
     }
@@ -253,11 +243,13 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_format_is_unsupported() {
-        let mut bytes = root().encode();
-        bytes[0] = 2;
-        let checksum = checksum64(&bytes[..56], place_seed(root().tree, root().generation));
-        bytes[56..].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(TreeRoot::decode(&bytes).unwrap_err().kind(), ErrorKind::Unsupported);
+    fn another_format_is_unsupported() {
+        for version in [1, FORMAT_VERSION as u8 + 1] {
+            let mut bytes = root().encode();
+            bytes[0] = version;
+            let checksum = checksum64(&bytes[..56], place_seed(root().tree, root().generation));
+            bytes[56..].copy_from_slice(&checksum.to_le_bytes());
+            assert_eq!(TreeRoot::decode(&bytes).unwrap_err().kind(), ErrorKind::Unsupported);
+        }
     }
 }

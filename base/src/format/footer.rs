@@ -89,9 +89,9 @@ impl TableFooter {
             return Err(corrupt("table footer checksum does not match"));
         }
         let (features, version) = (u32_at(18), u32_at(19));
-        if version > FORMAT_VERSION || features & !KNOWN_FEATURES != 0 {
-            let message =
-                format!("table has format version {version} (features {features:#x}): use a newer release");
+        super::check_version("table", version)?;
+        if features & !KNOWN_FEATURES != 0 {
+            let message = format!("table has unknown features ({features:#x}): use a newer release");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
         let footer = TableFooter {

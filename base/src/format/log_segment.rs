@@ -66,16 +66,7 @@ impl SegmentHeader {
         if word(56) != checksum64(&bytes[..56], SEED) {
             return Err(Error::new(ErrorKind::Corruption, "checksum of the segment header does not match"));
         }
-        if half(8) > super::FORMAT_VERSION {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "log segment has format version {}, this version reads up to {}",
-                    half(8),
-                    super::FORMAT_VERSION
-                ),
-            ));
-        }
+        super::check_version("log segment", half(8))?;
         let header = SegmentHeader {
             data_units: half(12),
             base_position: word(16),
@@ -83,7 +74,7 @@ impl SegmentHeader {
             file_number: word(32),
             durable_position: word(40),
         };
-        if half(8) == 0 || word(48) != 0 || header.end_position() > SequenceNumber::MAX.0 + 1 {
+        if word(48) != 0 || header.end_position() > SequenceNumber::MAX.0 + 1 {
             return Err(Error::new(
                 ErrorKind::Corruption,
                 "segment header holds what no version has written",
@@ -125,7 +116,7 @@ mod tests {
     fn impossible_headers_under_a_right_checksum_are_refused() {
         let header = SegmentHeader {
             data_units: 64,
-            base_position: (1 << 44) - 64,
+            base_position: (1 << 57) - 64,
             database: 7,
             file_number: 12,
             durable_position: 0,

@@ -158,14 +158,7 @@ pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<u64> {
     if decoder.u32()? != crate::checksum::checksum32(&bytes[..20], MAGIC) {
         return Err(Error::new(ErrorKind::Corruption, "checksum of the MANIFEST header does not match"));
     }
-    if version == 0 {
-        return Err(Error::new(ErrorKind::Corruption, "no version writes a MANIFEST of format version 0"));
-    }
-    if version > super::FORMAT_VERSION {
-        let newest = super::FORMAT_VERSION;
-        let message = format!("database has format version {version}, this version reads up to {newest}");
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
+    super::check_version("MANIFEST", version)?;
     Ok(database)
 }
 
@@ -546,7 +539,7 @@ mod tests {
             |table| table.smallest = b"zzz".to_vec(),
             |table| table.lower = Some(b"zzz".to_vec()),
             |table| table.min_sequence = SequenceNumber(1001),
-            |table| table.max_sequence = SequenceNumber(1 << 44),
+            |table| table.max_sequence = SequenceNumber(1 << 57),
             |table| table.tombstones = 101,
             |table| table.file = FileNumber(u64::MAX),
             |table| table.keyspace = KeyspaceId(MAX_KEYSPACES),
@@ -564,9 +557,9 @@ mod tests {
             Edit::NextKeyspace(MAX_KEYSPACES + 1),
             Edit::KeyspaceDropped(KeyspaceId(u32::MAX)),
             Edit::LogStart(u64::MAX),
-            Edit::LogClosed { start: 0, end: (1 << 44) + 1 },
-            Edit::LogOpened(1 << 45),
-            Edit::LogSynced(1 << 45),
+            Edit::LogClosed { start: 0, end: (1 << 57) + 1 },
+            Edit::LogOpened(1 << 58),
+            Edit::LogSynced(1 << 58),
         ]);
         for edit in edits {
             let error = decode(&encode(std::slice::from_ref(&edit))).expect_err("must be refused");

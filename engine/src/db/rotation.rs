@@ -9,7 +9,7 @@ use crate::write::stall::STEP;
 use crate::write::{ArenaRoom, too_heavy};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, KeyspaceId, Result};
+use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber};
 use sapwood_memtable::Memtable;
 use std::sync::atomic::Ordering;
 
@@ -170,7 +170,8 @@ impl Core {
             return Ok(false);
         }
         let id = self.next_memtable.fetch_add(1, Ordering::Relaxed);
-        let memtable = Memtable::new(id, self.arenas.take()?);
+        let first = SequenceNumber(self.wal.position());
+        let memtable = Memtable::starting_at(first, id, self.arenas.take()?);
         view.expect_appends(&memtable, Some(old))?;
         memtable.expect_prefixes_of(old)?;
         self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;

@@ -351,11 +351,12 @@ impl<'a> Replay<'a> {
         } else if full {
             let start = if self.generations.is_empty() { self.state.log_start } else { position };
             let id = self.source.first_memtable + self.generations.len() as u64;
-            let mut memtable = Memtable::new(id, self.source.arenas.take()?);
+            let first = SequenceNumber(position);
+            let mut memtable = Memtable::starting_at(first, id, self.source.arenas.take()?);
             if need > memtable.room_bytes() {
                 // From when the settings were others, or the system gave more address space. Its arena goes with it.
                 let arenas = ArenaPool::keeping(MemtableOptions { size_bytes: need }, 0);
-                memtable = Memtable::new(id, arenas.take()?);
+                memtable = Memtable::starting_at(first, id, arenas.take()?);
             }
             self.generations.push((Generation::new(memtable.clone(), start), memtable));
             self.filled = 0;

@@ -10,8 +10,8 @@
 use crate::sync::{AtomicU64, Ordering, backoff, step};
 use sapwood_base::planted::{self, Bug};
 
-/// Bits of a position.
-pub(crate) const POSITION_BITS: u32 = 44;
+/// Bits of a position in a word: its lowest. [`position_of`] finds the others.
+const POSITION_BITS: u32 = 44;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 /// Tickets wrap at this number.
 pub(crate) const TICKETS: u64 = 1 << (64 - POSITION_BITS);
@@ -28,10 +28,13 @@ pub(crate) fn ticket_of(word: u64) -> u64 {
     word >> POSITION_BITS
 }
 
-/// The position of a word.
+/// The position of a word. REQUIRES: `near` is less than 2^43 away from it: the log between two positions that are
+/// compared is never that long.
 #[inline]
-pub(crate) fn position_of(word: u64) -> u64 {
-    word & POSITION_MASK
+pub(crate) fn position_of(word: u64, near: u64) -> u64 {
+    const UNUSED: u32 = 64 - POSITION_BITS;
+    let distance = (word.wrapping_sub(near) << UNUSED) as i64 >> UNUSED;
+    near.wrapping_add_signed(distance)
 }
 
 /// The end of the log: the next ticket and the next position, handed out together.
@@ -45,19 +48,20 @@ impl Tail {
         Tail { word: crossbeam::utils::CachePadded::new(AtomicU64::new(pack(0, position))) }
     }
 
-    /// The next ticket and the next position. Both may be taken already when the caller looks at them.
+    /// The next ticket and the next position, which is near `near`. Both may be taken already when the caller looks at
+    /// them.
     #[inline]
-    pub(crate) fn peek(&self) -> (u64, u64) {
+    pub(crate) fn peek(&self, near: u64) -> (u64, u64) {
         // Relaxed: whoever acts on it does so through `take`, which checks it again.
         let word = self.word.load(Ordering::Relaxed);
-        (ticket_of(word), position_of(word))
+        (ticket_of(word), position_of(word, near))
     }
 
     /// The next position, in order with every [`Tail::take`]: whoever takes a stretch from there on sees what the caller
     /// wrote before, and all who took one earlier have positions below.
-    pub(crate) fn fence(&self) -> u64 {
+    pub(crate) fn fence(&self, near: u64) -> u64 {
         // AcqRel: stands among the exchanges of `take` as one of them.
-        position_of(self.word.fetch_add(0, Ordering::AcqRel))
+        position_of(self.word.fetch_add(0, Ordering::AcqRel), near)
     }
 
     /// Takes `ticket` and the stretch from `position` to `end`, unless another writer was faster.
@@ -131,11 +135,11 @@ impl CommitRing {
         CommitRing { published: crossbeam::utils::CachePadded::new(AtomicU64::new(pack(0, start))), done }
     }
 
-    /// The position below which every operation is visible.
+    /// The position, near `near`, below which every operation is visible.
     #[inline]
-    pub(crate) fn published(&self) -> u64 {
+    pub(crate) fn published(&self, near: u64) -> u64 {
         // Acquire: pairs with the Release of `advance`; what was inserted below the position is visible.
-        position_of(self.published.load(Ordering::Acquire))
+        position_of(self.published.load(Ordering::Acquire), near)
     }
 
     /// Whether `ticket` may be used: its slot's earlier lap is published.
@@ -168,7 +172,7 @@ impl CommitRing {
                 return;
             }
             step();
-            let next = pack(ticket + 1, position_of(done));
+            let next = pack(ticket + 1, done);
             // AcqRel: releases this ticket's inserts to readers, and acquires those of the tickets before.
             match self.published.compare_exchange(published, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => published = next,
@@ -188,9 +192,9 @@ mod tests {
     fn tickets_done_out_of_order_are_published_in_order() {
         let ring = CommitRing::new(4, 100);
         ring.complete(1, 120);
-        assert_eq!(ring.published(), 100);
+        assert_eq!(ring.published(0), 100);
         ring.complete(0, 110);
-        assert_eq!(ring.published(), 120);
+        assert_eq!(ring.published(0), 120);
         assert!(ring.has_room(5) && !ring.has_room(6));
     }
 
@@ -200,7 +204,27 @@ mod tests {
         for ticket in 0..TICKETS * 2 + 3 {
             assert!(ring.has_room(ticket % TICKETS));
             ring.complete(ticket % TICKETS, ticket + 1);
-            assert_eq!(ring.published(), ticket + 1);
+            assert_eq!(ring.published(ticket), ticket + 1);
+        }
+    }
+
+    #[test]
+    fn positions_go_on_beyond_the_bits_of_a_word() {
+        for start in [0, (1 << POSITION_BITS) - 3, (5 << POSITION_BITS) - 3, (1 << 57) - 1000] {
+            let (tail, ring) = (Tail::new(start), CommitRing::new(4, start));
+            let mut position = start;
+            for units in [1, 2, 1 << 40, 7] {
+                // The other position may lie on both sides.
+                for near in [position.saturating_sub(1 << 42), position, position + (1 << 42)] {
+                    assert_eq!(tail.peek(near).1, position);
+                    assert_eq!(tail.fence(near), position);
+                    assert_eq!(ring.published(near), position);
+                }
+                let ticket = tail.peek(position).0;
+                assert!(tail.take(ticket, position, position + units));
+                position += units;
+                ring.complete(ticket, position);
+            }
         }
     }
 
@@ -219,7 +243,7 @@ mod tests {
                                 std::thread::yield_now();
                             }
                             ring.complete(ticket, ticket + 1);
-                            while ring.published() <= ticket {
+                            while ring.published(0) <= ticket {
                                 ring.advance();
                                 std::thread::yield_now();
                             }
@@ -229,6 +253,6 @@ mod tests {
             })
             .collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(ring.published(), 60_000);
+        assert_eq!(ring.published(0), 60_000);
     }
 }

@@ -21,7 +21,8 @@ impl MemtableIterator {
         MemtableIterator { cursor: Cursor::default(), keyspace, memtable }
     }
 
-    /// The same, but of each key it meets the newest version that a reader at `sequence` sees, and no other.
+    /// The same, but of each key it meets the newest version that a reader at `sequence`, a relative number, sees, and no
+    /// other.
     pub(super) fn seen_at(
         memtable: Arc<Memtable>,
         keyspace: KeyspaceId,
@@ -94,7 +95,7 @@ impl InternalIterator for MemtableIterator {
 
     #[inline]
     fn sequence(&self) -> SequenceNumber {
-        self.cursor.entry(&self.memtable.arena).sequence()
+        self.memtable.absolute(self.cursor.entry(&self.memtable.arena).sequence())
     }
 
     #[inline]

@@ -89,7 +89,8 @@ impl Portion {
         value: &[u8],
     ) -> Result<()> {
         let at = self.of(keyspace, key)?;
-        let staged = Staged::write(&self.memtable.arena, &PrefixBase::default(), key, sequence, kind, value)?;
+        let relative = self.memtable.relative(sequence)?;
+        let staged = Staged::write(&self.memtable.arena, &PrefixBase::default(), key, relative, kind, value)?;
         self.keyspaces[at].push(staged, hash);
         Ok(())
     }
@@ -111,11 +112,12 @@ impl Portion {
         kind: ValueKind,
     ) -> Result<()> {
         assert!(Arc::ptr_eq(&self.memtable, &block.memtable), "a block of another memtable");
+        let relative = self.memtable.relative(sequence)?;
         let key = &block.bytes()[at.key_at..at.key_at + at.key_len];
         let hash = key_hash(key);
         let of = self.of(keyspace, key)?;
         let space = block.space.split_to(bytes);
-        let staged = Staged::adopt(&self.memtable.arena, &PrefixBase::default(), space, at, sequence, kind);
+        let staged = Staged::adopt(&self.memtable.arena, &PrefixBase::default(), space, at, relative, kind);
         self.keyspaces[of].push(staged, hash);
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! One way through a keyspace of a memtable, for who has the memtable anyway: what it meets is lent by the memtable and
 //! not by the position, so that it can be kept while the scan goes on.
 use super::Memtable;
-use crate::arena::Arena;
 use crate::skiplist::Skiplist;
 use crate::skiplist::cursor::Cursor;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -10,7 +9,7 @@ use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 pub struct Scan<'m> {
     cursor: Cursor,
     list: Option<&'m Skiplist>,
-    arena: &'m Arena,
+    memtable: &'m Memtable,
 }
 
 /// One version of one key.
@@ -38,7 +37,7 @@ impl Memtable {
             list.settle(&self.arena)?;
             cursor.seek_to_first(list, &self.arena);
         }
-        Ok(Scan { cursor, list, arena: &self.arena })
+        Ok(Scan { cursor, list, memtable: self })
     }
 }
 
@@ -47,17 +46,18 @@ impl<'m> Iterator for Scan<'m> {
 
     #[inline]
     fn next(&mut self) -> Option<Scanned<'m>> {
-        let record = self.arena.record(self.cursor.record()?);
+        let arena = &self.memtable.arena;
+        let record = arena.record(self.cursor.record()?);
         let scanned = Scanned {
             key: record.key(),
-            sequence: record.sequence(),
+            sequence: self.memtable.absolute(record.sequence()),
             kind: record.kind(),
             value: record.value(),
         };
-        if !self.cursor.next_within_leaf(self.arena)
+        if !self.cursor.next_within_leaf(arena)
             && let Some(list) = self.list
         {
-            self.cursor.next_leaf(list, self.arena);
+            self.cursor.next_leaf(list, arena);
         }
         Some(scanned)
     }

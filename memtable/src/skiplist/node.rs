@@ -4,9 +4,12 @@
 //!
 //! ```text
 //!  0 u32 the next older version   4 u32 value length
-//!  8 u64 [sequence:44 | key length:17 | kind:3]
+//!  8 u64 [sequence:43 | key length:17 | kind:4]
 //! 16 key, then the value, or its address when it is too large for the arena
 //! ```
+//!
+//! The sequence number is relative to the memtable's first one, see [`Memtable`](crate::Memtable). Everything in the
+//! skiplist works with relative numbers.
 //!
 //! Invariant: a [`LeafOffset`] or [`RecordOffset`] is made here, after the node was written, and is used only with
 //! the arena that it came from.
@@ -21,13 +24,14 @@ use std::ptr::NonNull;
 /// Where the nodes of a skiplist live.
 pub type Nodes = Arena;
 
-const KIND_BITS: u32 = 3;
+const KIND_BITS: u32 = 4;
 const KEY_BITS: u32 = 17;
 const HEADER_BYTES: usize = size_of::<RecordHeader>();
 const LINE_BYTES: usize = 64;
 
 const _: () = assert!(MAX_KEY_BYTES < 1 << KEY_BITS && MAX_VALUE_BYTES <= u32::MAX as usize);
-const _: () = assert!(SequenceNumber::MAX.0 < 1 << (64 - KIND_BITS - KEY_BITS));
+/// The largest relative sequence number.
+pub const MAX_RELATIVE: SequenceNumber = SequenceNumber((1 << (64 - KIND_BITS - KEY_BITS)) - 1);
 const _: () = assert!(HEADER_BYTES == 16);
 
 #[repr(C)]
@@ -65,7 +69,7 @@ impl<'a> Record<'a> {
         &self.header().older
     }
 
-    /// When it was written.
+    /// When it was written: a relative number.
     #[inline]
     pub fn sequence(self) -> SequenceNumber {
         SequenceNumber(self.header().packed >> (KIND_BITS + KEY_BITS))
@@ -234,7 +238,7 @@ impl Arena {
         let KeyValue { key_at, key_len, value_len } = at;
         let fits = key_at >= HEADER_BYTES && key_at + key_len + value_len <= space.bytes;
         let small = key_len <= MAX_KEY_BYTES && value_len <= EXTERNAL_VALUE_BYTES;
-        assert!(fits && small && sequence <= SequenceNumber::MAX, "a record outside of its space");
+        assert!(fits && small && sequence <= MAX_RELATIVE, "a record outside of its space");
         let address = self.pointer(space.offset);
         let lengths_and_kind = ((key_len as u64) << KIND_BITS) | kind as u64;
         let packed = (sequence.0 << (KIND_BITS + KEY_BITS)) | lengths_and_kind;
@@ -258,7 +262,7 @@ impl Arena {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<Record<'_>> {
-        if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES || sequence > SequenceNumber::MAX {
+        if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES || sequence > MAX_RELATIVE {
             return Err(out_of_range(key, sequence, value));
         }
         if LargeValue::is_one(value.len()) {
@@ -279,7 +283,7 @@ impl Arena {
         value: LargeValue,
     ) -> Result<Record<'_>> {
         let len = value.bytes().len();
-        if key.len() > MAX_KEY_BYTES || len > MAX_VALUE_BYTES || sequence > SequenceNumber::MAX {
+        if key.len() > MAX_KEY_BYTES || len > MAX_VALUE_BYTES || sequence > MAX_RELATIVE {
             return Err(out_of_range(key, sequence, value.bytes()));
         }
         let address = self.store_external(value).expose_provenance().to_ne_bytes();
@@ -371,9 +375,9 @@ impl Arena {
 fn out_of_range(key: &[u8], sequence: SequenceNumber, value: &[u8]) -> Error {
     Error::invalid_argument(format!(
         "an entry with a key of {} bytes (at most {MAX_KEY_BYTES}), a value of {} bytes (at most {MAX_VALUE_BYTES}) and \
-         sequence number {sequence} (at most {}) cannot be stored",
+         relative sequence number {sequence} (at most {}) cannot be stored",
         key.len(),
         value.len(),
-        SequenceNumber::MAX
+        MAX_RELATIVE
     ))
 }

@@ -105,7 +105,7 @@ fn walk(
             }
             (5, Some(at)) => {
                 what = "next_plain";
-                let bound = SequenceNumber([random.u64(0..1 << 44), u64::MAX >> 8][random.usize(0..2)]);
+                let bound = SequenceNumber([random.u64(0..1 << 57), u64::MAX >> 8][random.usize(0..2)]);
                 let limit = random.bool().then(|| entries[random.usize(0..entries.len())].key.as_slice());
                 let count = iterator.plain_ahead(bound, limit);
                 for place in at + 1..=at + count {
@@ -122,7 +122,7 @@ fn walk(
             // Asked only where no other version comes before.
             (6, Some(at)) if at == 0 || entries[at - 1].key != entries[at].key => {
                 what = "prev_plain";
-                let bound = SequenceNumber([random.u64(0..1 << 44), u64::MAX >> 8][random.usize(0..2)]);
+                let bound = SequenceNumber([random.u64(0..1 << 57), u64::MAX >> 8][random.usize(0..2)]);
                 let limit = random.bool().then(|| entries[random.usize(0..entries.len())].key.as_slice());
                 let count = iterator.plain_behind(bound, limit);
                 for place in (at - count..at).rev() {
@@ -191,7 +191,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
             _ => {}
         }
         let near = chosen.sequence.saturating_add(random.u64(0..3)).saturating_sub(1);
-        let sequence = [near, random.u64(0..1 << 44), SequenceNumber::MAX.0][random.usize(0..3)];
+        let sequence = [near, random.u64(0..1 << 57), SequenceNumber::MAX.0][random.usize(0..3)];
         let found = table.get(&key, key_hash(&key), SequenceNumber(sequence), &guard).unwrap();
         let expected = visible(entries, &key, sequence);
         assert_eq!(found.is_some(), expected.is_some(), "{key:?} at {sequence}");

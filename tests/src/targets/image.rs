@@ -94,7 +94,7 @@ pub fn recover_image(data: &[u8]) {
         let state: usize = manifests.map(|file| state_bytes(&data[file.start..file.end])).sum();
         match producing("recover_image", data.len(), || (place.recover(), state)) {
             Ok(recovery) => {
-                assert!(recovery.base <= SequenceNumber::MAX.0 + 1, "positions have 44 bits");
+                assert!(recovery.base <= SequenceNumber::MAX.0 + 1, "positions have 57 bits");
                 let again = place.recover().expect("what went well once");
                 assert_eq!((again.base, again.entries), (recovery.base, recovery.entries));
                 assert_eq!(again.edits(), recovery.edits());

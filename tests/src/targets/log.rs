@@ -21,7 +21,7 @@ pub fn log_segment(data: &[u8]) {
         None => assert!(bytes.iter().all(|byte| *byte == 0)),
         Some(header) => {
             assert_eq!(header.encode(), *bytes, "a header has one encoding");
-            assert!(header.end_position() <= 1 << 44, "positions have 44 bits");
+            assert!(header.end_position() <= 1 << 57, "positions have 57 bits");
         }
     }
 }

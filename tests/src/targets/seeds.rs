@@ -210,8 +210,8 @@ fn logs() -> Vec<Vec<u8>> {
         .enumerate()
         .map(|(i, chunk)| (segment(12, base + i as u64 * 12, i as u64 + 1, base), chunk))
         .collect();
-    let last = log_stream((1 << 44) - 64);
-    vec![whole, log_input(0, &chunks), log_input(0, &[(segment(64, (1 << 44) - 64, 1, 0), &last)])]
+    let last = log_stream((1 << 57) - 64);
+    vec![whole, log_input(0, &chunks), log_input(0, &[(segment(64, (1 << 57) - 64, 1, 0), &last)])]
 }
 
 fn table_added(file: u64, level: u8, run: u64, smallest: &[u8], largest: &[u8]) -> Edit {

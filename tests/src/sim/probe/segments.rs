@@ -2,9 +2,9 @@
 //! the positions that they stand for.
 use crate::harness::{builder, eventually};
 use sapwood::{BackgroundStep, Db, Durability, Env, ErrorKind, Health, WriteOptions};
-use sapwood_base::FileNumber;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, seal};
 use sapwood_base::format::manifest::{Edit, encode, encode_header};
+use sapwood_base::{FileNumber, SequenceNumber};
 use sapwood_storage::fs::FileSystem;
 use sapwood_storage::sim::SimFs;
 use std::path::Path;
@@ -73,7 +73,7 @@ pub(super) fn full() {
 }
 
 /// Where positions end.
-const END: u64 = (1 << 44) - (1 << 20);
+const END: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
 
 /// A database whose next position is so many units before the end.
 fn database_before_the_end(fs: &SimFs, units: u64) {
