@@ -19,6 +19,7 @@ pub mod tuning;
 pub mod workload;
 pub mod model;
 pub mod verify;
+pub mod positions;
 pub mod driver;
 pub mod shrink;
 pub mod crash;

@@ -33,6 +33,9 @@ pub(crate) fn ticket_of(word: u64) -> u64 {
 #[inline]
 pub(crate) fn position_of(word: u64, near: u64) -> u64 {
     const UNUSED: u32 = 64 - POSITION_BITS;
+    if planted::is(Bug::WordWithoutCarry) {
+        return near & !POSITION_MASK | word & POSITION_MASK;
+    }
     let distance = (word.wrapping_sub(near) << UNUSED) as i64 >> UNUSED;
     near.wrapping_add_signed(distance)
 }

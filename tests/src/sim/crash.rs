@@ -19,6 +19,7 @@ use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
 use crate::sim::jobs::replay_command;
 use crate::sim::model::{Model, Promise};
 use crate::sim::operation::{Operation, Value, Write};
+use crate::sim::positions;
 use crate::sim::report::SeedReport;
 use crate::sim::shrink::shrink;
 use crate::sim::tuning::Tuning;
@@ -330,6 +331,9 @@ impl Campaign {
     ) -> Result<(u64, Trace), String> {
         let (env, fs) = Env::sim_manual(self.seed);
         fs.set_has_mappings(self.seed % 2 == 1);
+        if let Some(position) = positions::before_the_end_of_a_word(self.seed) {
+            positions::begin_at(&fs, Path::new(DIRECTORY), position).map_err(|error| error.to_string())?;
+        }
         let trace = Arc::new(Mutex::new(Trace::default()));
         let promise = Model::new().promise().clone();
         let mut crasher = Crasher::new(self, 1, promise, Numbers::default());

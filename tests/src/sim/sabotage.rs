@@ -172,6 +172,7 @@ fn detector(bug: Bug) -> Detector {
         CloseLeavesCalls => Probe("closing"),
         ScarcityIsFinal => Seeds("scarcity"),
         ForkUnmarked => Probe("fork"),
+        WordWithoutCarry => Seeds("crash"),
         NoRoomLeft => Probe("address-space"),
         FailedFlushKeepsTables => Probe("full-disk-flush"),
         StartNotAwaited => Model("sapwood", &["--test", "loom", "a_frozen_generation"]),

@@ -17,6 +17,7 @@ use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, index_name, options};
 use crate::sim::jobs::replay_command;
+use crate::sim::positions;
 use crate::sim::report::SeedReport;
 use crate::sim::tuning::Tuning;
 use sapwood::{
@@ -209,6 +210,9 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let has_bodies = random.u8(..4) == 0;
     let plan = Plan { seed, tuning, commits, closes_early, has_indexes, has_stretches, has_bodies, guests };
     let (env, fs, schedule) = Env::sim_scheduled(seed);
+    if let Some(position) = positions::before_the_end_of_a_word(seed) {
+        positions::begin_at(&fs, std::path::Path::new(PATH), position).expect("a database is made");
+    }
     let notes = Arc::new(Mutex::new(Notes::default()));
     let outcome = {
         let (env, fs, notes, plan) = (env.clone(), fs.clone(), notes.clone(), plan.clone());

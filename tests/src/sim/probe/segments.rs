@@ -1,11 +1,9 @@
 //! The segments of the log: that there are not more than are needed, what happens where there are no more, and the end of
 //! the positions that they stand for.
 use crate::harness::{builder, eventually};
+use crate::sim::positions::begin_at;
 use sapwood::{BackgroundStep, Db, Durability, Env, ErrorKind, Health, WriteOptions};
-use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, seal};
-use sapwood_base::format::manifest::{Edit, encode, encode_header};
-use sapwood_base::{FileNumber, SequenceNumber};
-use sapwood_storage::fs::FileSystem;
+use sapwood_base::SequenceNumber;
 use sapwood_storage::sim::SimFs;
 use std::path::Path;
 
@@ -75,31 +73,13 @@ pub(super) fn full() {
 /// Where positions end.
 const END: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
 
-/// A database whose next position is so many units before the end.
-fn database_before_the_end(fs: &SimFs, units: u64) {
-    let at = END - units;
-    let edits =
-        [Edit::NextFile(FileNumber(10)), Edit::NextKeyspace(0), Edit::LogStart(at), Edit::LogOpened(at)];
-    let mut record = vec![0; HEADER_BYTES];
-    record.extend(encode(&edits));
-    let payload = (record.len() - HEADER_BYTES) as u32;
-    seal(&mut record, payload, 77 + 5, 3, RecordKind::Edit, edits.len());
-    record.resize(record.len().next_multiple_of(8), 0);
-    let mut bytes = encode_header(77).to_vec();
-    bytes.extend(record);
-    fs.create_dir_all(Path::new("db")).expect("made");
-    let file = fs.create_new(Path::new("db/MANIFEST-000005")).expect("made");
-    file.write_at(0, &bytes).and_then(|()| file.sync_all()).expect("written");
-    fs.sync_directory(Path::new("db")).expect("synced");
-}
-
 pub(super) fn position_limit() {
     let units = (SEGMENT / 8) as u64;
     let short = [units + 100, units + 101, units + 102, units + 103];
     let distances = [&[3, units - 1][..], &short, &[10 * units, 60 * units, 100 * units]].concat();
     for (number, distance) in distances.into_iter().enumerate() {
         let (env, fs) = Env::sim_manual(distance);
-        database_before_the_end(&fs, distance);
+        begin_at(&fs, Path::new("db"), END - distance).expect("made");
         let mut expected = 0;
         for round in 0..40u32 {
             let open = || -> Db { builder("db", &env).open().expect("it opens") };
