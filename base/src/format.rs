@@ -3,6 +3,7 @@
 //! The modules below hold the bytes; the crates that use them hold the algorithms (when to cut a block, when to
 //! rotate a log).
 
+use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 
 pub mod file_name;
@@ -21,6 +22,43 @@ pub mod btree_root;
 
 /// The version of the on-disk format that this code writes, and the only one that it reads. Version 1 was never released.
 pub const FORMAT_VERSION: u32 = 2;
+
+/// Whether a field, property or edit of this number may be passed over by who does not know it: bit 6 says so. All others
+/// make what they stand in unreadable, for what was written cannot be understood without them.
+pub(crate) fn is_optional(identifier: u64) -> bool {
+    identifier & 64 != 0
+}
+
+/// A field that must be understood and is not.
+#[cold]
+pub(crate) fn unknown_field(what: &str, identifier: u64) -> Error {
+    let message = format!("{what} has field {identifier}, which this release does not know: use a newer one");
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+/// Hands the fields that follow in `decoder`, each an identifier and bytes, to `known`, which returns whether it knows the
+/// identifier. Identifiers ascend.
+///
+/// Errors: `Unsupported` for an unknown field that is not optional, `Corruption` for a list that none is.
+pub(crate) fn fields<'a>(
+    decoder: &mut Decoder<'a>,
+    what: &str,
+    mut known: impl FnMut(u64, &'a [u8]) -> Result<bool>,
+) -> Result<()> {
+    let mut last = 0;
+    while !decoder.is_empty() {
+        let identifier = decoder.varint()?;
+        let bytes = decoder.length_prefixed()?;
+        if identifier <= last {
+            return Err(Error::new(ErrorKind::Corruption, format!("fields of a {what} are not in order")));
+        }
+        last = identifier;
+        if !known(identifier, bytes)? && !is_optional(identifier) {
+            return Err(unknown_field(what, identifier));
+        }
+    }
+    Ok(())
+}
 
 /// Checks the version that a file of kind `what` has.
 ///

@@ -1,4 +1,5 @@
 //! Keys, kinds of entries, and the identifiers that name files and keyspaces.
+use crate::error::{Error, ErrorKind};
 use std::fmt;
 
 /// The longest user key in bytes.
@@ -17,7 +18,6 @@ pub enum ValueKind {
     Delete = 0,
     /// The key has this value.
     Put = 1,
-    // Reserved: 2 range delete, 3 merge, 4 single delete, 5 blob reference, 6 index put, 7 index delete.
 }
 
 impl ValueKind {
@@ -29,6 +29,23 @@ impl ValueKind {
             1 => Some(ValueKind::Put),
             _ => None,
         }
+    }
+
+    /// The error of an entry whose kind this version does not know. Numbers below 16 fit into a memtable's entries; 7 to 15
+    /// are free.
+    #[cold]
+    pub fn unknown(byte: u8) -> Error {
+        let what = match byte {
+            2 => "a range delete",
+            3 => "a merge",
+            4 => "a single delete",
+            5 => "a reference to a value elsewhere",
+            6 => "a put that expires",
+            _ => "of a kind without a name",
+        };
+        let message =
+            format!("entry is {what} (kind {byte}), which this release does not know: use a newer one");
+        Error::new(ErrorKind::Unsupported, message)
     }
 }
 

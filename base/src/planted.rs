@@ -341,7 +341,7 @@ bugs! {
         "a flush that a full disk ends keeps the tables that it had finished, and so does each further attempt";
     NoRoomLeft, "no-room-left", "M (process and place)",
         "mappings take the last address space, and work begins without any";
-    WordWithoutCarry, "word-without-carry", "ours (positions)",
+    WordWithoutCarry, "word-without-carry", "M (positions)",
         "a position beyond the end of a word is completed with what was above the word before";
     ForkUnmarked, "fork-unmarked", "M (process and place)",
         "a forked child takes the database for its own and writes to the log of its parent";

@@ -641,7 +641,7 @@ fn record_at(bytes: &[u8], offset: usize, owner: u64) -> Option<(RecordKind, &[u
     let rest = &bytes[offset..];
     let header = log_record::parse_header(rest.first_chunk()?, position_of(offset as u64))?;
     let record = rest.get(..header.covered_bytes())?;
-    let is_ours = matches!(header.kind, RecordKind::Edit | RecordKind::SyncMark);
+    let is_ours = matches!(header.kind, RecordKind::Edit | RecordKind::SyncMark) && header.is_known();
     (is_ours && header.verify(record, owner, position_of(offset as u64)))
         .then(|| (header.kind, &record[RECORD_HEADER_BYTES..]))
 }

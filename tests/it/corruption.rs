@@ -405,8 +405,8 @@ fn newer_formats_are_refused() {
         let mut bytes = left.read_file(&path).unwrap();
         bytes[8] = 99;
         if extension(&path) == "wal" {
-            let sum = checksum64(&bytes[..56], 0x5A50_574C_4F47);
-            bytes[56..64].copy_from_slice(&sum.to_le_bytes());
+            let sum = checksum64(&bytes[..504], 0x5A50_574C_4F47);
+            bytes[504..512].copy_from_slice(&sum.to_le_bytes());
         } else {
             let sum = checksum32(&bytes[..20], u64::from_le_bytes(*b"SAPWMAN1"));
             bytes[20..24].copy_from_slice(&sum.to_le_bytes());

@@ -3,6 +3,7 @@ mod model;
 mod kill;
 mod crash;
 mod faults;
+mod format;
 mod corruption;
 mod api;
 mod closed;

@@ -3,6 +3,7 @@ pub mod model;
 pub mod oracle;
 pub mod history;
 pub mod patience;
+pub mod golden;
 pub mod harness;
 pub mod resources;
 pub mod sim;

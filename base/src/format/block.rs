@@ -213,8 +213,8 @@ impl BlockLayout {
         }
         if !flag(ALL_PUT) {
             let kinds = &image[layout.kinds as usize..columns_end];
-            if kinds.iter().any(|kind| ValueKind::from_u8(*kind).is_none()) {
-                return Err(Error::new(ErrorKind::Unsupported, "block has an entry of an unknown kind"));
+            if let Some(kind) = kinds.iter().find(|kind| ValueKind::from_u8(**kind).is_none()) {
+                return Err(ValueKind::unknown(*kind));
             }
         }
         Ok(layout)

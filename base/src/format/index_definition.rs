@@ -261,7 +261,6 @@ const CUSTOM: u64 = 3;
 const BUILTIN: u64 = 4;
 const UNIQUE: u64 = 5;
 const MAINTENANCE: u64 = 6;
-const FIRST_OPTIONAL: u64 = 64;
 
 const SIGNED: u8 = 1;
 const BIG_ENDIAN: u8 = 2;
@@ -332,7 +331,7 @@ impl IndexDefinition {
                     maintenance =
                         Some(Maintenance::from_u8(number).ok_or_else(|| unknown("maintenance", number))?);
                 }
-                FIRST_OPTIONAL.. => continue,
+                identifier if super::is_optional(identifier) => continue,
                 _ => return Err(unknown("field", identifier)),
             }
             if !body.is_empty() {

@@ -12,6 +12,7 @@
 //! A position counts units of eight bytes and is never reused, so bytes of an earlier life of a recycled segment
 //! never validate.
 use crate::checksum::{checksum32, checksum64, place_seed};
+use crate::error::{Error, ErrorKind};
 use crate::planted::{self, Bug};
 
 /// Bytes of the header.
@@ -20,6 +21,9 @@ pub const HEADER_BYTES: usize = 16;
 pub const UNIT_BYTES: usize = 8;
 /// The longest payload in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = (2 << 30) - HEADER_BYTES;
+
+/// Reserved, a flag: 16 bytes of seal (AES-GCM or the like) stand between payload and the next unit.
+pub const SEALED: u8 = 0x80;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,14 @@ pub enum RecordKind {
     Body = 10,
     /// A write batch whose payload stands in the room of an earlier [`RecordKind::Body`]: see [`Distant`].
     Distant = 11,
-    // Reserved: 6 transaction prepare, 7 transaction end, 8 blob reference, 9 ingest.
+    /// Reserved: a transaction that may still commit or roll back.
+    Prepare = 6,
+    /// Reserved: the outcome of a prepared transaction.
+    TransactionEnd = 7,
+    /// Reserved: values that stand apart from their keys.
+    Values = 8,
+    /// Reserved: tables that were made elsewhere.
+    Ingest = 9,
 }
 
 /// The payload of a [`RecordKind::Distant`] record, which may be followed by zeros.
@@ -113,6 +124,10 @@ impl RecordKind {
             3 => RecordKind::SyncMark,
             4 => RecordKind::Rotate,
             5 => RecordKind::Edit,
+            6 => RecordKind::Prepare,
+            7 => RecordKind::TransactionEnd,
+            8 => RecordKind::Values,
+            9 => RecordKind::Ingest,
             10 => RecordKind::Body,
             11 => RecordKind::Distant,
             _ => return None,
@@ -129,6 +144,8 @@ pub struct RecordHeader {
     pub kind: RecordKind,
     /// Operations in the batch, saturated at 65535.
     pub operations: u16,
+    /// None is known; [`SEALED`] is reserved.
+    pub flags: u8,
     checksum: u32,
 }
 
@@ -172,12 +189,12 @@ pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordH
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let payload_bytes = word(0);
     let position = if planted::is(Bug::StaleRecords) { u64::from(word(8)) } else { position };
-    if word(8) != position as u32 || payload_bytes as usize > MAX_PAYLOAD_BYTES || bytes[13] != 0 {
+    if word(8) != position as u32 || payload_bytes as usize > MAX_PAYLOAD_BYTES {
         return None;
     }
     let kind = RecordKind::from_u8(bytes[12])?;
     let operations = u16::from_le_bytes([bytes[14], bytes[15]]);
-    Some(RecordHeader { payload_bytes, kind, operations, checksum: word(4) })
+    Some(RecordHeader { payload_bytes, kind, operations, flags: bytes[13], checksum: word(4) })
 }
 
 impl RecordHeader {
@@ -198,6 +215,28 @@ impl RecordHeader {
             }
             None => false,
         }
+    }
+
+    /// Whether this release understands such records.
+    #[inline]
+    pub fn is_known(&self) -> bool {
+        use RecordKind::{Ingest, Prepare, TransactionEnd, Values};
+        self.flags == 0 && !matches!(self.kind, Prepare | TransactionEnd | Values | Ingest)
+    }
+
+    /// The error of a valid record that this release does not understand.
+    #[cold]
+    pub fn unknown(&self) -> Error {
+        let what = match self.kind {
+            _ if self.flags & SEALED != 0 => "encrypted".to_owned(),
+            _ if self.flags != 0 => format!("marked with unknown flags ({:#x})", self.flags),
+            RecordKind::Prepare => "the preparation of a transaction".to_owned(),
+            RecordKind::TransactionEnd => "the end of a transaction".to_owned(),
+            RecordKind::Values => "a list of values apart from their keys".to_owned(),
+            RecordKind::Ingest => "an ingest".to_owned(),
+            kind => format!("of kind {kind:?}"),
+        };
+        Error::new(ErrorKind::Unsupported, format!("log record is {what}: use a newer release"))
     }
 
     /// The units that the record occupies.
@@ -232,6 +271,32 @@ mod tests {
             assert!(!valid(&bad, 1000, 42), "bit {bit}");
         }
         assert!(!valid(&good[..good.len() - 1], 1000, 42));
+    }
+
+    #[test]
+    fn what_later_releases_write_is_named() {
+        let kinds = [
+            (6, "preparation of a transaction"),
+            (7, "end of a transaction"),
+            (8, "values apart"),
+            (9, "ingest"),
+        ];
+        for (kind, name) in kinds {
+            let kind = RecordKind::from_u8(kind).expect("a reserved kind");
+            let mut record = record(1000);
+            seal(&mut record, 7, 42, 1000, kind, 3);
+            let header = parse_header(record.first_chunk().unwrap(), 1000).unwrap();
+            assert!(header.verify(&record, 42, 1000) && !header.is_known());
+            let error = header.unknown();
+            assert!(error.kind() == ErrorKind::Unsupported && error.to_string().contains(name), "{error}");
+        }
+        for (flags, name) in [(SEALED, "encrypted"), (1, "flags")] {
+            let mut record = record(1000);
+            record[13] = flags;
+            let header = parse_header(record.first_chunk().unwrap(), 1000).unwrap();
+            assert!(!header.is_known() && header.unknown().to_string().contains(name));
+        }
+        assert!(parse_header(record(1000).first_chunk().unwrap(), 1000).unwrap().is_known());
     }
 
     #[test]

@@ -3,20 +3,26 @@
 //! ```text
 //!  0 u64 magic "SAPWLOG1"    8 u32 format version   12 u32 units of data (data starts at byte 4096)
 //! 16 u64 base position      24 u64 database          32 u64 file number
-//! 40 u64 durable position when the header was written (0 if nothing was synced)   48 u64 zero
-//! 56 u64 XXH3-64 over bytes 0..56
+//! 40 u64 durable position when the header was written (0 if nothing was synced)
+//! 48 u32 bytes of fields    52 fields: varint identifier, byte string; none so far; then zeros
+//! 504 u64 XXH3-64 over bytes 0..504
 //! ```
+//!
+//! It fills one sector, which a medium writes whole or not at all.
 //!
 //! A file of zeros is one whose creation was cut short. The log is one stream of bytes: a record that
 //! does not fit into the rest of a segment goes on in the segment whose base position follows.
 use crate::checksum::checksum64;
+use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::SequenceNumber;
 
 /// Where the data of a segment starts, in bytes.
 pub const DATA_OFFSET: usize = 4096;
 /// Bytes of the header.
-pub const HEADER_BYTES: usize = 64;
+pub const HEADER_BYTES: usize = 512;
+const CHECKED_BYTES: usize = HEADER_BYTES - 8;
+const FIELDS_OFFSET: usize = 52;
 /// The first eight bytes of every log segment that was used.
 pub const LOG_MAGIC: [u8; 8] = *b"SAPWLOG1";
 const MAGIC: u64 = u64::from_le_bytes(LOG_MAGIC);
@@ -48,8 +54,8 @@ impl SegmentHeader {
         bytes[24..32].copy_from_slice(&self.database.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.file_number.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.durable_position.to_le_bytes());
-        let sum = checksum64(&bytes[..56], SEED);
-        bytes[56..64].copy_from_slice(&sum.to_le_bytes());
+        let sum = checksum64(&bytes[..CHECKED_BYTES], SEED);
+        bytes[CHECKED_BYTES..].copy_from_slice(&sum.to_le_bytes());
         bytes
     }
 
@@ -63,7 +69,7 @@ impl SegmentHeader {
         if word(0) != MAGIC {
             return Err(Error::new(ErrorKind::Corruption, "not a log segment: wrong magic number"));
         }
-        if word(56) != checksum64(&bytes[..56], SEED) {
+        if word(CHECKED_BYTES) != checksum64(&bytes[..CHECKED_BYTES], SEED) {
             return Err(Error::new(ErrorKind::Corruption, "checksum of the segment header does not match"));
         }
         super::check_version("log segment", half(8))?;
@@ -74,7 +80,12 @@ impl SegmentHeader {
             file_number: word(32),
             durable_position: word(40),
         };
-        if word(48) != 0 || header.end_position() > SequenceNumber::MAX.0 + 1 {
+        let fields = bytes[FIELDS_OFFSET..CHECKED_BYTES].split_at_checked(half(48) as usize);
+        let Some((fields, rest)) = fields else {
+            return Err(Error::new(ErrorKind::Corruption, "fields of a segment header are too long"));
+        };
+        super::fields(&mut Decoder::new(fields), "log segment", |_, _| Ok(false))?;
+        if rest.iter().any(|byte| *byte != 0) || header.end_position() > SequenceNumber::MAX.0 + 1 {
             return Err(Error::new(
                 ErrorKind::Corruption,
                 "segment header holds what no version has written",
@@ -124,14 +135,37 @@ mod tests {
         let sealed = |at: usize, value: u8| {
             let mut bytes = header.encode();
             bytes[at] = value;
-            let sum = checksum64(&bytes[..56], SEED);
-            bytes[56..64].copy_from_slice(&sum.to_le_bytes());
+            let sum = checksum64(&bytes[..CHECKED_BYTES], SEED);
+            bytes[CHECKED_BYTES..].copy_from_slice(&sum.to_le_bytes());
             SegmentHeader::decode(&bytes)
         };
         assert_eq!(sealed(12, 64).unwrap(), Some(header));
         // One unit more than there are positions, version 0, a byte that is always zero.
-        for (at, value) in [(12, 65), (23, 0xFF), (8, 0), (50, 1)] {
+        for (at, value) in [(12, 65), (23, 0xFF), (8, 0), (60, 1), (48, 1), (49, 2)] {
             assert_eq!(sealed(at, value).unwrap_err().kind(), ErrorKind::Corruption, "byte {at}");
         }
+    }
+
+    #[test]
+    fn fields_of_later_releases_are_passed_over_or_refused() {
+        let header = SegmentHeader {
+            data_units: 64,
+            base_position: 64,
+            database: 7,
+            file_number: 12,
+            durable_position: 0,
+        };
+        let with = |fields: &[u8]| {
+            let mut bytes = header.encode();
+            bytes[48] = fields.len() as u8;
+            bytes[FIELDS_OFFSET..FIELDS_OFFSET + fields.len()].copy_from_slice(fields);
+            let sum = checksum64(&bytes[..CHECKED_BYTES], SEED);
+            bytes[CHECKED_BYTES..].copy_from_slice(&sum.to_le_bytes());
+            SegmentHeader::decode(&bytes)
+        };
+        assert_eq!(with(&[64, 2, 8, 9, 65, 0]).unwrap(), Some(header));
+        assert_eq!(with(&[1, 1, 8, 64, 0]).unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(with(&[64, 9]).unwrap_err().kind(), ErrorKind::Corruption);
+        assert_eq!(with(&[65, 0, 64, 0]).unwrap_err().kind(), ErrorKind::Corruption);
     }
 }

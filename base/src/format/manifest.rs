@@ -6,7 +6,7 @@
 //!
 //! One record is applied as a whole or not at all. The first record of a MANIFEST is a snapshot of the full state.
 //! A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can add both kinds.
-use super::btree_root::TreeRoot;
+use super::btree_root::{TREE_ROOT_BYTES, TreeRoot};
 use super::index_definition::IndexDefinition;
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
@@ -177,7 +177,8 @@ const INDEX_READY: u64 = 12;
 const INDEX_OUTDATED: u64 = 13;
 const INDEX_TREE: u64 = 14;
 const LOG_SYNCED: u64 = 15;
-const FIRST_OPTIONAL: u64 = 64;
+/// The field of an added table whose entries begin at a key.
+const LOWER_BOUND: u64 = 1;
 
 /// Encodes the fields of one edit.
 pub fn encode(edits: &[Edit]) -> Vec<u8> {
@@ -229,12 +230,9 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
                 put_bytes(&mut body, &table.largest);
                 put_varint(&mut body, table.min_sequence.0);
                 put_varint(&mut body, table.max_sequence.0);
-                match &table.lower {
-                    Some(lower) => {
-                        body.push(1);
-                        put_bytes(&mut body, lower);
-                    }
-                    None => body.push(0),
+                if let Some(lower) = &table.lower {
+                    put_varint(&mut body, LOWER_BOUND);
+                    put_bytes(&mut body, lower);
                 }
                 TABLE_ADDED
             }
@@ -316,6 +314,18 @@ fn table(table: TableRecord) -> Result<TableRecord> {
     Err(Error::new(ErrorKind::Corruption, format!("what is said of table {} contradicts itself", table.file)))
 }
 
+/// The fields of an added table; of those only the lower bound is known.
+fn lower_bound(decoder: &mut Decoder<'_>) -> Result<Option<Vec<u8>>> {
+    let mut lower = None;
+    super::fields(decoder, "table in a MANIFEST", |identifier, bytes| {
+        if identifier == LOWER_BOUND {
+            lower = Some(bounded_key(bytes)?);
+        }
+        Ok(identifier == LOWER_BOUND)
+    })?;
+    Ok(lower)
+}
+
 fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
     match decoder.varint()? {
         level if level < u64::from(MAX_LEVELS) => Ok(level as u8),
@@ -324,7 +334,10 @@ fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
 }
 
 fn key(decoder: &mut Decoder<'_>) -> Result<Vec<u8>> {
-    let bytes = decoder.length_prefixed()?;
+    bounded_key(decoder.length_prefixed()?)
+}
+
+fn bounded_key(bytes: &[u8]) -> Result<Vec<u8>> {
     if bytes.len() > MAX_KEY_BYTES {
         return Err(Error::new(ErrorKind::Corruption, "key length exceeds its limit"));
     }
@@ -404,14 +417,7 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
             largest: key(&mut body)?,
             min_sequence: SequenceNumber(body.varint()?),
             max_sequence: SequenceNumber(body.varint()?),
-            lower: match body.u8()? {
-                0 => None,
-                1 => Some(key(&mut body)?),
-                other => {
-                    let message = format!("flag of a lower bound is {other}");
-                    return Err(Error::new(ErrorKind::Corruption, message));
-                }
-            },
+            lower: lower_bound(&mut body)?,
         })?),
         TABLE_REMOVED => Edit::TableRemoved {
             keyspace: keyspace(&mut body)?,
@@ -440,17 +446,13 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
         INDEX_TREE => Edit::IndexTree {
             id: keyspace(&mut body)?,
             file: file(&mut body)?,
-            root: TreeRoot::decode(body.bytes(body.remaining())?)?,
+            root: TreeRoot::decode(body.bytes(TREE_ROOT_BYTES)?)?,
         },
-        FIRST_OPTIONAL.. => return Ok(None),
-        _ => {
-            let message = format!("edit field {tag} is not known to this version");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        tag if super::is_optional(tag) => return Ok(None),
+        tag => return Err(super::unknown_field("edit of a MANIFEST", tag)),
     };
-    if !body.is_empty() {
-        return Err(Error::new(ErrorKind::Corruption, format!("edit field {tag} has bytes left over")));
-    }
+    // Those of an added table have been read.
+    super::fields(&mut body, "part of a MANIFEST", |_, _| Ok(false))?;
     Ok(Some(edit))
 }
 

@@ -1,6 +1,6 @@
 //! The properties section of a table: what it holds, in numbers, and its smallest and largest key.
 //!
-//! A list of (identifier, bytes). Identifiers below 64 must be understood; others may be unknown and are kept.
+//! A list of (identifier, bytes). Unknown ones with bit 6 are kept; others are refused.
 use crate::coding::{Decoder, put_bytes, put_varint, varint_len};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, MAX_KEY_BYTES};
@@ -16,7 +16,6 @@ const LARGEST_KEY: u64 = 7;
 const MIN_SEQUENCE: u64 = 8;
 const MAX_SEQUENCE: u64 = 9;
 const USER_KEYS: u64 = 10;
-const FIRST_OPTIONAL: u64 = 64;
 
 /// What a table holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,7 +81,7 @@ impl TableProperties {
         while !decoder.is_empty() {
             let id = decoder.varint()?;
             let bytes = decoder.length_prefixed()?;
-            if id < FIRST_OPTIONAL {
+            if id < 64 {
                 if seen & 1 << id != 0 {
                     return Err(corrupt("a table property occurs twice"));
                 }
@@ -111,11 +110,8 @@ impl TableProperties {
                 MIN_SEQUENCE => properties.min_sequence = SequenceNumber(number()?),
                 MAX_SEQUENCE => properties.max_sequence = SequenceNumber(number()?),
                 USER_KEYS => properties.user_keys = number()?,
-                FIRST_OPTIONAL.. => properties.unknown.push((id, bytes.to_vec())),
-                _ => {
-                    let message = format!("table property {id} is not known: written by a newer version");
-                    return Err(Error::new(ErrorKind::Unsupported, message));
-                }
+                id if super::is_optional(id) => properties.unknown.push((id, bytes.to_vec())),
+                id => return Err(super::unknown_field("table", id)),
             }
         }
         if properties.tombstones > properties.entries

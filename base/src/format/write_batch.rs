@@ -98,9 +98,7 @@ impl<'a> Operations<'a> {
         if kind == PADDING {
             return Ok(None);
         }
-        let kind = ValueKind::from_u8(kind).ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, format!("operation of unknown kind {kind} in the log"))
-        })?;
+        let kind = ValueKind::from_u8(kind).ok_or_else(|| ValueKind::unknown(kind))?;
         let keyspace = u32::try_from(self.decoder.varint()?)
             .map_err(|_| Error::new(ErrorKind::Corruption, "keyspace number exceeds 32 bits"))?;
         let key_len = self.decoder.varint()?;

@@ -206,6 +206,11 @@ impl<'a> LogReader<'a> {
                 Payload::Own(bytes)
             }
         };
+        if !header.is_known() {
+            let place = self.place(position);
+            let error = header.unknown();
+            return Err(place.map_or(error.duplicate(), |(path, offset)| error.at(path, offset)));
+        }
         let units = header.units();
         let record = Record { position, units, kind: header.kind, is_distant: false, payload };
         let record = match header.kind {
@@ -256,7 +261,7 @@ impl<'a> LogReader<'a> {
             && let Some(header) = parse_header(bytes, self.position)
         {
             let bytes = header.units() as usize * UNIT_BYTES;
-            if bytes > there - span.bytes || header.kind == RecordKind::Distant {
+            if bytes > there - span.bytes || header.kind == RecordKind::Distant || !header.is_known() {
                 break;
             }
             self.passes(header.kind, self.position);

@@ -8,6 +8,7 @@ use super::{DATABASE, FILE};
 use sapwood::fuzzing::manifest_owner;
 use sapwood_base::FileNumber;
 use sapwood_base::checksum::{checksum32, checksum64, place_seed};
+use sapwood_base::format::FORMAT_VERSION;
 use sapwood_base::format::block::BLOCK_TRAILER_BYTES;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::{FOOTER_BYTES, TABLE_MAGIC};
@@ -36,9 +37,10 @@ pub fn segment_header(data: &mut [u8]) {
         return;
     }
     put(header, 0, b"SAPWLOG1");
+    put(header, 8, &FORMAT_VERSION.to_le_bytes());
     put(header, 24, &DATABASE.to_le_bytes());
-    let sum = checksum64(&header[..56], 0x5A50_574C_4F47);
-    put(header, 56, &sum.to_le_bytes());
+    let sum = checksum64(&header[..504], 0x5A50_574C_4F47);
+    put(header, 504, &sum.to_le_bytes());
 }
 
 /// A stream of records sealed for `owner` that begins at `position`, up to the first header of zeros: kind, length within the stream,
@@ -98,6 +100,7 @@ fn manifest_of(data: &mut [u8], number: FileNumber) {
         return;
     }
     put(data, 0, b"SAPWMAN1");
+    put(data, 8, &FORMAT_VERSION.to_le_bytes());
     put(data, 12, &DATABASE.to_le_bytes());
     let sum = checksum32(&data[..20], u64::from_le_bytes(*b"SAPWMAN1"));
     put(data, 20, &sum.to_le_bytes());
@@ -163,6 +166,7 @@ pub fn stored_input(data: &mut [u8]) {
 
 fn footer_of(bytes: &mut [u8], file: FileNumber) {
     put(bytes, 56, &file.0.to_le_bytes());
+    put(bytes, 76, &FORMAT_VERSION.to_le_bytes());
     put(bytes, 88, &TABLE_MAGIC);
     let sum = checksum32(&bytes[..84], place_seed(file.0, u64::MAX));
     put(bytes, 84, &sum.to_le_bytes());
