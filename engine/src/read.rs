@@ -12,6 +12,7 @@ pub mod explain;
 pub(crate) mod iterator;
 pub(crate) mod jumps;
 pub(crate) mod keyspace_views;
+pub(crate) mod resolve;
 pub(crate) mod slice;
 pub(crate) mod snapshot;
 pub(crate) mod state;
@@ -21,13 +22,14 @@ pub(crate) mod vacancy;
 use crate::db::Core;
 use crate::keyspace::KeyspaceState;
 use crossbeam_epoch::Guard;
+pub(crate) use resolve::Found;
+use resolve::{has_value, resolve};
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
-use sapwood_sstable::{IndexPlace, Table, ValueRef};
+use sapwood_sstable::{IndexPlace, Table};
 use sapwood_storage::BlockRef;
-use slice::Slice;
 use super_version::{KeyspaceView, SuperVersion};
 
 /// Keys of one call that wait for memory together.
@@ -38,30 +40,6 @@ const PINNED_TOGETHER: usize = 8 * TOGETHER;
 const TOGETHER_RUNS: usize = 4;
 /// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
-
-/// A value in place.
-pub(crate) enum Found<'g> {
-    Memtable(&'g [u8]),
-    Table(ValueRef<'g>),
-}
-
-impl Found<'_> {
-    #[inline]
-    pub(crate) fn bytes(&self) -> &[u8] {
-        match self {
-            Found::Memtable(value) => value,
-            Found::Table(value) => value,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn to_slice(&self) -> Result<Slice> {
-        match self {
-            Found::Memtable(value) => Slice::of_value(value),
-            Found::Table(value) => Ok(Slice::of_block(value)),
-        }
-    }
-}
 
 /// What is told of a get while it goes on: see `explain`. An ordinary get tells nobody, and then all of this is compiled
 /// away.
@@ -156,7 +134,7 @@ pub(crate) fn get_in_view<'g, O: Observer>(
             observer.memtable(number, may_contain, found.map(|found| (found.kind, found.value.len())));
         }
         if let Some(found) = found {
-            return Ok((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
+            return Ok(resolve(found.kind, found.value).map(Found::Memtable));
         }
     }
     get_in_runs(space, key, hash, sequence, &candidates, guard, observer)
@@ -174,10 +152,8 @@ pub(crate) fn get_in_tables<'g>(
     // Of a single run it is known what its filter would say.
     if let [run] = space.version.runs.as_slice() {
         let Some(candidate) = run.find(key) else { return Ok(None) };
-        return Ok(match candidate.handle.table()?.get(key, hash, sequence, guard)? {
-            Some(found) if found.kind == ValueKind::Put => Some(Found::Table(found.value)),
-            _ => None,
-        });
+        let found = candidate.handle.table()?.get(key, hash, sequence, guard)?;
+        return Ok(found.and_then(|found| resolve(found.kind, found.value)).map(Found::Table));
     }
     let candidates = candidates(space, key, hash);
     get_in_runs(space, key, hash, sequence, &candidates, guard, &mut Nobody)
@@ -262,14 +238,14 @@ fn get_together<K: AsRef<[u8]>>(
             let in_memtable =
                 generations.find_map(|generation| generation.memtable.get(keyspace.id, key, hash, sequence));
             if let Some(found) = in_memtable {
-                answer((found.kind == ValueKind::Put).then_some(Found::Memtable(found.value)));
+                answer(resolve(found.kind, found.value).map(Found::Memtable));
                 continue;
             }
             if let Some((table, _)) = wanted.table {
                 let block = wanted.block.take();
                 let found = table.get_asked(wanted.number, block, key, hash, sequence, guard)?;
                 if let Some(found) = found {
-                    answer((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
+                    answer(resolve(found.kind, found.value).map(Found::Table));
                     continue;
                 }
             } else if wanted.all_asked {
@@ -356,10 +332,10 @@ fn get_in_runs<'g, O: Observer>(
             observer.answer(number, found.as_ref().map(|found| (found.kind, found.value.len())));
         }
         if let Some(found) = found {
-            if planted::is(Bug::StaleRow) && found.kind == ValueKind::Put {
+            if planted::is(Bug::StaleRow) && has_value(found.kind) {
                 space.state.stale_rows.remember(space.state.id, key, &found.value);
             }
-            return Ok((found.kind == ValueKind::Put).then_some(Found::Table(found.value)));
+            return Ok(resolve(found.kind, found.value).map(Found::Table));
         }
     }
     Ok(None)

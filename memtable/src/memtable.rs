@@ -100,7 +100,7 @@ impl Memtable {
     /// The relative number at which a reader at `sequence` sees the memtable: 0, below all entries, for an earlier one.
     #[inline]
     fn seen_at(&self, sequence: SequenceNumber) -> SequenceNumber {
-        SequenceNumber((sequence.0 + 1).saturating_sub(self.first.0)).min(MAX_RELATIVE)
+        SequenceNumber((sequence.0 + 1).saturating_sub(self.first.0))
     }
 
     /// The sequence number of a relative one.

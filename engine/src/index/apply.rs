@@ -9,6 +9,7 @@
 //! 4. In the end, what is free at the end of the file is cut off, if that is worth it.
 use super::state::{IndexEntry, Phase, TreeFile, TreeState};
 use crate::db::Core;
+use crate::read::resolve::has_value;
 use crate::read::super_version::KeyspaceView;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
@@ -116,9 +117,9 @@ impl Slice {
                 continue;
             }
             let key = self.add(merged.key())?;
-            let value = match merged.kind() {
-                ValueKind::Put => Some(self.add(merged.value())?),
-                ValueKind::Delete => None,
+            let value = match has_value(merged.kind()) {
+                true => Some(self.add(merged.value())?),
+                false => None,
             };
             self.entries.push(SliceEntry { key, value });
             merged.next()?;

@@ -12,6 +12,7 @@
 //! asks about rows only while they are in memtables.
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
+use crate::read::resolve::resolve;
 use crate::read::super_version::CoveringView;
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
@@ -117,7 +118,7 @@ impl Walk<'_> {
             let key = first.key;
             let mut next = Some(first);
             while let Some(Scanned { sequence, kind, value, .. }) = next {
-                let value = (kind == ValueKind::Put).then_some(value);
+                let value = resolve(kind, value);
                 group.versions.push(RowVersion { sequence, value });
                 next = rows.next_if(|next| next.key == key);
             }
@@ -203,7 +204,7 @@ fn newest_below<'g>(
             continue;
         }
         if let Some(found) = table.get_in_order(key, hash, SequenceNumber::MAX, last, guard)? {
-            return Ok((found.kind == ValueKind::Put).then_some(found.value));
+            return Ok(resolve(found.kind, found.value));
         }
     }
     Ok(None)

@@ -2,6 +2,7 @@
 //!
 //! It merges the memtables and runs of its view, and of the versions of a key shows the newest one that its sequence
 //! number sees, unless that is a tombstone.
+use super::resolve::{has_value, is_seen};
 use crate::keyspace::KeyspaceState;
 use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
@@ -213,7 +214,7 @@ impl Overlay {
     pub(crate) fn next_key(&mut self) -> Result<Option<Overlaid<'_>>> {
         while self.merged.valid() && !self.range.is_above(self.merged.key()) {
             let is_old = !self.is_first && self.merged.key() == self.key.as_slice();
-            if is_old || self.merged.sequence() > self.sequence {
+            if is_old || !is_seen(self.merged.sequence(), self.sequence) {
                 self.merged.next()?;
                 continue;
             }
@@ -222,7 +223,7 @@ impl Overlay {
             self.key.extend_from_slice(self.merged.key());
             self.value.clear();
             self.value.extend_from_slice(self.merged.value());
-            let is_put = self.merged.kind() == ValueKind::Put;
+            let is_put = has_value(self.merged.kind());
             self.merged.next()?;
             return Ok(Some(Overlaid { key: &self.key, value: &self.value, is_put }));
         }
@@ -718,8 +719,8 @@ impl Cursor {
             if self.range.is_above(key) && !planted::is(Bug::BoundsNotHandedOn) {
                 break;
             }
-            if current.sequence() <= self.sequence && !(skip && key == self.key.as_slice()) {
-                if current.kind() == ValueKind::Put {
+            if is_seen(current.sequence(), self.sequence) && !(skip && key == self.key.as_slice()) {
+                if has_value(current.kind()) {
                     if !planted::is(Bug::BoundsNotHandedOn) || !self.range.is_above(key) {
                         self.state = State::Forward;
                     }
@@ -794,7 +795,7 @@ impl Cursor {
         let mut steps = 0;
         while self.merged.valid() && !self.range.is_below(self.merged.key()) {
             if !self.merged.may_repeat_before() {
-                if self.merged.sequence() <= self.sequence && self.merged.kind() == ValueKind::Put {
+                if is_seen(self.merged.sequence(), self.sequence) && has_value(self.merged.kind()) {
                     self.state = State::BackwardSingle;
                     break;
                 }
@@ -812,8 +813,8 @@ impl Cursor {
             let mut jumped = false;
             while self.merged.valid() && self.merged.key() == self.key.as_slice() {
                 // Versions come with growing sequence numbers: the last one that is seen is the newest.
-                if self.merged.sequence() <= self.sequence {
-                    visible = self.merged.kind() == ValueKind::Put;
+                if is_seen(self.merged.sequence(), self.sequence) {
+                    visible = has_value(self.merged.kind());
                     self.entry_sequence = self.merged.sequence();
                     self.value.clear();
                     if visible {

@@ -12,6 +12,7 @@ use super::super_version::{KeyspaceView, SuperVersion};
 use super::{Observer, get_observed};
 use crate::db::Core;
 use crate::keyspace::KeyspaceState;
+use crate::read::resolve::has_value;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::Table;
@@ -208,7 +209,7 @@ impl Listener<'_> {
 fn outcome(found: Option<(ValueKind, usize)>) -> Outcome {
     match found {
         None => Outcome::Absent,
-        Some((ValueKind::Put, bytes)) => Outcome::Value { bytes: bytes as u64 },
+        Some((kind, bytes)) if has_value(kind) => Outcome::Value { bytes: bytes as u64 },
         Some(_) => Outcome::Tombstone,
     }
 }
