@@ -1,6 +1,6 @@
-//! Data blocks on their way from the file to a reader: reading, checking, decompressing; and finding a key in one.
+//! Data blocks between file and reader: read, check, decompress, and search for a key.
 //!
-//! Invariant: an image that leaves this module went through [`BlockLayout::parse`], so readers use
+//! Invariant: every image that leaves this module has passed [`BlockLayout::parse`], so readers use
 //! [`BlockLayout::of_validated`].
 use crate::codec::{decompress, decompress_grown, is_unbelievable};
 use crate::index::TableIndex;
@@ -11,13 +11,15 @@ use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::File;
 use std::cell::RefCell;
 
-/// Memory for stored blocks that is kept from one compressed block to the next.
+/// Scratch memory for stored blocks that a thread keeps between compressed blocks.
 const KEPT_SCRATCH_BYTES: usize = 1 << 20;
 
-/// The length of the image of `block` as it is loaded: for an uncompressed one its padding and trailer included.
+/// The length of the image of `block` in memory. For an uncompressed block it includes padding and
+/// trailer.
 #[inline]
 pub(crate) fn image_len(index: &TableIndex, block: usize) -> usize {
-    // Stored lengths are differences of 32-bit numbers of 16-byte units; a file read into memory fits `usize`.
+    // Stored lengths are differences of 32-bit numbers of 16-byte units, and a file read into
+    // memory fits `usize`.
     index.raw_len(block).unwrap_or(index.stored_len(block) as usize)
 }
 
@@ -37,8 +39,8 @@ pub(crate) fn read_block(
     with_stored(file, index, block, |stored| expand(stored, image, number, offset))
 }
 
-/// The image of a compressed block that is as long as its index entry says, if only the block itself can tell whether it
-/// is: see [`is_unbelievable`]. `None` if its length can be taken for granted.
+/// Reads a compressed block whose announced length is unbelievable: see [`is_unbelievable`]. `None`
+/// if the length can be taken for granted.
 #[inline]
 pub(crate) fn read_unbelievable(
     file: &dyn File,
@@ -55,7 +57,7 @@ pub(crate) fn read_unbelievable(
     }
 }
 
-/// Hands out a stored block, in memory that is kept for the next one.
+/// Passes a stored block to `run`, in scratch memory that is kept for the next block.
 fn with_stored<T>(
     file: &dyn File,
     index: &TableIndex,
@@ -65,7 +67,7 @@ fn with_stored<T>(
     thread_local! {
         static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    // A thread that is being torn down keeps none.
+    // A thread that is shutting down keeps no scratch memory.
     let mut scratch = SCRATCH.try_with(RefCell::take).unwrap_or_default();
     let (offset, len) = (index.offset(block), index.stored_len(block) as usize);
     if scratch.len() < len {
@@ -96,7 +98,7 @@ pub(crate) fn expand(stored: &[u8], image: &mut [u8], number: FileNumber, offset
     BlockLayout::parse(image).map(|_| ())
 }
 
-/// Checks a compressed stored block and decompresses it into memory of its own, `len` bytes.
+/// Checks a compressed stored block and decompresses it into a new buffer of `len` bytes.
 pub(crate) fn expand_owned(stored: &[u8], len: usize, number: FileNumber, offset: u64) -> Result<Vec<u8>> {
     if is_unbelievable(len, stored.len()) {
         let (codec, payload_len) = unseal(stored, StoredKind::Data, number, offset)?;
@@ -107,19 +109,20 @@ pub(crate) fn expand_owned(stored: &[u8], len: usize, number: FileNumber, offset
     expand(stored, &mut image, number, offset).map(|()| image)
 }
 
-/// What a block says about a key at a sequence number.
+/// The result of a search for a key at a sequence number.
 pub(crate) enum Search {
-    /// The newest visible version is in this slot.
+    /// The slot of the newest visible version.
     Found(usize),
-    /// There is no visible version in this block, and later blocks do not have the key.
+    /// This block has no visible version, and later blocks do not have the key.
     Absent,
-    /// There is no visible version, but the block ends with the key: older versions may follow.
+    /// No version here is visible, but the block ends with the key: older versions may follow.
     AtEnd,
 }
 
-/// Looks for the newest version of `key` that a reader at `sequence` sees.
+/// Searches for the newest version of `key` that a reader at `sequence` sees.
 ///
-/// All tags of the block are compared, sixteen at a time; a slot with the right tag is a false hit once in 256.
+/// Compares all tags of the block, sixteen at a time. A slot with the right tag is a false hit once
+/// in 256.
 #[inline]
 pub(crate) fn search(
     layout: &BlockLayout,
@@ -134,11 +137,12 @@ pub(crate) fn search(
         while mask != 0 {
             let slot = group * TAG_GROUP + mask.trailing_zeros() as usize;
             mask &= mask - 1;
-            // Zeros of the padding match the tag zero.
+            // The zeros of the padding match the tag zero.
             if slot >= count {
                 break;
             }
-            // The sequence number is the cheaper question, and versions too new need no comparison of keys.
+            // Comparing sequence numbers is cheaper, and versions that are too new need no key
+            // comparison.
             if layout.sequence(image, slot) <= sequence && layout.key_is(image, slot, key) {
                 return Search::Found(slot);
             }
@@ -154,7 +158,7 @@ pub(crate) fn search(
     Search::Absent
 }
 
-/// The first slot with this tag: where a search will look first.
+/// The first slot with this tag, which is where a search compares first.
 #[inline]
 pub(crate) fn likely_slot(layout: &BlockLayout, image: &[u8], tag: u8) -> Option<usize> {
     let mut groups = layout.tags(image).iter().map(|tags| match_tags(tags, tag)).enumerate();

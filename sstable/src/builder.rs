@@ -1,10 +1,13 @@
-//! The builder: entries in internal order go in, a table comes out, in one pass.
+//! The builder: takes entries in internal order and writes a table in one pass.
 //!
-//! 1. An entry is checked for order, its key hashed once (for the tag and the filter).
-//! 2. If it would make the block too long, the block is ended: encoded, compressed, sealed, appended to a buffer.
-//! 3. A full buffer is written. At the end follow filter, index, properties and footer, and one sync.
+//! 1. An entry is checked for order. Its key is hashed once, for the tag and the filter.
+//! 2. If the entry would make the block too long, the block is finished: encoded, compressed,
+//!    sealed and appended to a buffer.
+//! 3. A full buffer is written. At the end the builder writes filter, index, properties and footer,
+//!    and syncs once.
 //!
-//! Invariant: after a failed write nothing more is written, and `finish` fails; the caller removes the file.
+//! Invariant: after a failed write nothing more is written and `finish` fails. The caller removes
+//! the file.
 use crate::codec::Compressor;
 use crate::filter::Filter;
 use crate::options::{Codec, FilterKind, TableOptions};
@@ -24,26 +27,27 @@ use sapwood_base::{
 use sapwood_storage::File;
 use std::cmp::Ordering;
 
-/// Blocks of large entries grow to hold about this many of them,
+/// Blocks of large entries grow to hold about this many of them.
 const LARGE_BLOCK_ENTRIES: usize = 12;
-/// when an entry takes more than this on average,
+/// An entry is large if it takes more than this on average.
 const LARGE_ENTRY_BYTES: usize = 256;
-/// but not beyond this.
+/// Blocks of large entries grow no larger than this.
 const LARGE_BLOCK_BYTES: usize = 32 << 10;
-/// A value from this length on makes a block of its own and is copied once less.
+/// A value of at least this length gets a block of its own, which saves one copy.
 pub(crate) const HUGE_VALUE_BYTES: usize = 64 << 10;
 const PAGE_BYTES: u64 = 4096;
 
-/// What a finished table is like.
+/// The summary of a finished table.
 #[derive(Clone, Debug)]
 pub struct TableSummary {
     /// The length of the file in bytes.
     pub file_bytes: u64,
-    /// The length of its data blocks in bytes.
+    /// The length of the data blocks in bytes.
     pub data_bytes: u64,
-    /// The number of its data blocks.
+    /// The number of data blocks.
     pub blocks: u64,
-    /// What it holds: entries, tombstones, raw bytes, smallest and largest key and sequence number.
+    /// Counts of entries, tombstones and raw bytes, and the smallest and largest key and sequence
+    /// number.
     pub properties: TableProperties,
 }
 
@@ -55,14 +59,14 @@ pub struct TableBuilder {
     options: TableOptions,
     encoder: BlockEncoder,
     compressor: Option<Compressor>,
-    /// Bytes that are not yet written, and where in the file they begin.
+    /// Bytes that are not yet written, and their offset in the file.
     out: Vec<u8>,
     out_offset: u64,
     index: TableIndexColumns,
-    /// The separator of the block that is being filled.
+    /// The separator of the current block.
     separator: Vec<u8>,
     is_continued: bool,
-    /// The last entry of the block before.
+    /// The last entry of the previous block.
     last_key: Vec<u8>,
     last_sequence: SequenceNumber,
     last_tag: u8,
@@ -72,7 +76,7 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// A builder of table `number` for the empty `file`.
+    /// Creates a builder of table `number` for the empty `file`.
     pub fn new(
         file: Box<dyn File>,
         number: FileNumber,
@@ -106,17 +110,17 @@ impl TableBuilder {
         }
     }
 
-    /// Writes the number of the database into the table, so that no other one takes it for its own.
+    /// Records the number of the database in the table, so that no other database accepts it.
     pub fn for_database(mut self, database: u64) -> TableBuilder {
         self.database = database;
         self
     }
 
-    /// Adds an entry. REQUIRES: internal order: `key` above the last one, or equal to it and `sequence` below.
-    /// `hash` is [`key_hash`] of `key` if the caller has it.
+    /// Adds an entry. REQUIRES: internal order: `key` above the last one, or equal to it and
+    /// `sequence` below. `hash` is [`key_hash`] of `key` if the caller has it.
     ///
-    /// Errors: `InvalidArgument` for an entry out of order or beyond the limits (the table stays as it was), and what
-    /// the file reports; after that the builder is of no use.
+    /// Errors: `InvalidArgument` for an entry out of order or beyond the limits, which leaves the
+    /// table unchanged. Any error of the file, after which the builder is unusable.
     #[inline]
     pub fn add(
         &mut self,
@@ -189,8 +193,8 @@ impl TableBuilder {
         self.options.block_size_bytes - BLOCK_TRAILER_BYTES
     }
 
-    /// Whether the entry would make the block too long. The exact length is computed only for the last few entries of
-    /// a block, which the bound cannot decide.
+    /// Whether the entry would make the block too long. The exact length is computed only for the
+    /// last few entries of a block, where the bound does not decide.
     #[cold]
     #[inline(never)]
     fn must_cut(&self, key: &[u8], sequence: SequenceNumber, kind: ValueKind, value_len: usize) -> bool {
@@ -201,14 +205,14 @@ impl TableBuilder {
         let average = (self.encoder.payload_bytes() + key.len() + value_len) / count;
         let mut limit = self.raw_limit();
         if average > LARGE_ENTRY_BYTES {
-            // Whole pages, so that a frame of the cache is filled.
+            // Whole pages, to fill a frame of the cache.
             let grown = (average * LARGE_BLOCK_ENTRIES).min(LARGE_BLOCK_BYTES).next_multiple_of(4096);
             limit = limit.max(grown - BLOCK_TRAILER_BYTES);
         }
         self.encoder.len_with(key, sequence, kind, value_len) > limit
     }
 
-    /// Remembers what separates the block that begins with `key` from the one before.
+    /// Stores the separator between the previous block and the one that begins with `key`.
     fn begin_block(&mut self, key: &[u8], is_new_key: bool) {
         self.separator.clear();
         self.is_continued = !is_new_key;
@@ -221,7 +225,7 @@ impl TableBuilder {
         }
     }
 
-    /// Ends the block; `value` is that of its only entry if the encoder does not have it.
+    /// Finishes the block. `value` is the value of its only entry if the encoder does not have it.
     fn end_block(&mut self, value: Option<&[u8]>) -> Result<()> {
         let result = self.try_end_block(value);
         self.failed |= result.is_err();
@@ -259,13 +263,13 @@ impl TableBuilder {
         let end = offset + (len + BLOCK_TRAILER_BYTES) as u64;
         let mut padding = end.next_multiple_of(OFFSET_UNIT_BYTES) - end;
         if self.options.codec == Codec::None {
-            // A block that nearly fills its pages is filled up, so that the next one begins on a page.
+            // A block that nearly fills its pages is padded, so that the next one begins on a page.
             let to_page = end.next_multiple_of(PAGE_BYTES) - end;
             if to_page <= len as u64 / 8 {
                 padding = to_page;
             }
         }
-        // Below a page, so it fits.
+        // Less than a page, so it fits.
         seal(&mut self.out, start, padding as u16, stored.0, StoredKind::Data, self.number, offset);
         self.index.push(&self.separator, offset, stored.1, self.is_continued)?;
         self.last_key.clear();
@@ -282,12 +286,12 @@ impl TableBuilder {
         self.file.write_at(self.out_offset, &self.out)?;
         self.out_offset += self.out.len() as u64;
         self.out.clear();
-        // A huge value may have blown it up.
+        // A huge value may have grown the buffer.
         self.out.shrink_to(2 * self.options.write_buffer_bytes + (1 << 20));
         Ok(())
     }
 
-    /// About how long the file would be if it were finished now, in bytes.
+    /// The approximate length of the file in bytes if it were finished now.
     #[inline]
     pub fn estimated_bytes(&self) -> u64 {
         let filter_bits = self.hashes.len() as u64 * self.options.filter_bits_per_key.clamp(1.0, 64.0) as u64;
@@ -307,7 +311,7 @@ impl TableBuilder {
         if self.encoder.is_empty() { &self.last_key } else { self.encoder.last_key() }
     }
 
-    /// Writes what follows the data, and syncs. The name of the file is the caller's to sync.
+    /// Writes the sections after the data, and syncs. The caller makes the file's name durable.
     pub fn finish(mut self) -> Result<TableSummary> {
         if self.failed {
             return Err(failed_before());
@@ -322,7 +326,8 @@ impl TableBuilder {
         }
         self.properties.largest_key = std::mem::take(&mut self.last_key);
         let filter = Filter::build(self.options.filter, self.options.filter_bits_per_key, &self.hashes)?;
-        // The filter's bits once more, and both sections beside what waits to be written.
+        // A second copy of the filter's bits, and both sections next to the output that is not yet
+        // written.
         memory::check(3 * filter.memory_bytes() + 2 * self.index.encoded_len_bound() + self.out.len())?;
 
         let mut footer = TableFooter { data_len, database: self.database, ..TableFooter::default() };
@@ -345,7 +350,7 @@ impl TableBuilder {
         })
     }
 
-    /// Appends a section; one without bytes is left out.
+    /// Appends a section. An empty section is left out.
     fn section(
         &mut self,
         kind: StoredKind,

@@ -1,4 +1,5 @@
-//! Compression of blocks: the size is decided by the writer and must come out exactly at the reader.
+//! Compression of blocks. The writer chooses the size; the reader must decompress to exactly that
+//! size.
 use crate::options::Codec;
 use sapwood_base::format::block::{CodecId, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES};
 use sapwood_base::memory;
@@ -7,7 +8,7 @@ use sapwood_base::{Error, ErrorKind, Result};
 #[cfg_attr(not(feature = "zstd"), path = "codec/no_zstandard.rs")]
 mod zstandard;
 
-/// Compresses the blocks of one table; keeps its scratch memory.
+/// Compresses the blocks of one table. Keeps its scratch memory.
 pub(crate) struct Compressor {
     codec: Codec,
     zstd: Option<zstandard::Compressor>,
@@ -23,7 +24,7 @@ impl Compressor {
         Ok(Compressor { codec, zstd, scratch: Vec::new() })
     }
 
-    /// The compressed form of `image`, or `None` if it would not save an eighth.
+    /// Returns the compressed form of `image`, or `None` if it would not save an eighth.
     pub(crate) fn compress(&mut self, image: &[u8]) -> Option<(CodecId, &[u8])> {
         let limit = image.len() - image.len() / 8;
         let (id, len) = match self.codec {
@@ -33,7 +34,7 @@ impl Compressor {
                 let len = self.zstd.as_mut()?.compress(image, &mut self.scratch)?;
                 if image.len() > SMALL_IMAGE_BYTES && len.saturating_mul(MAX_COMPRESSION_RATIO) < image.len()
                 {
-                    // Readers refuse such ratios as bombs; LZ4 cannot reach them.
+                    // Readers refuse such ratios as decompression bombs. LZ4 cannot reach them.
                     (CodecId::Lz4, self.lz4(image)?)
                 } else {
                     (CodecId::Zstd, len)
@@ -52,13 +53,13 @@ impl Compressor {
     }
 }
 
-/// An image may be this many times as long as its stored block, or [`BELIEVED_BYTES`] long, before anything shows that it
-/// is.
+/// An image is trusted without evidence if it is at most this many times as long as its stored
+/// block, or at most [`BELIEVED_BYTES`] long.
 const BELIEVED_RATIO: usize = 8;
-/// With what else a reader holds this stays below 64 KiB.
+/// Together with the reader's other memory this stays below 64 KiB.
 const BELIEVED_BYTES: usize = 60 << 10;
-/// Whether a stored block announces an image so long that no memory is to be allocated on its word:
-/// [`decompress_grown`] is for such blocks.
+/// Whether the announced image is too long to allocate before it is decompressed. Such blocks go
+/// through [`decompress_grown`].
 #[inline]
 pub(crate) fn is_unbelievable(image_len: usize, stored_len: usize) -> bool {
     image_len > BELIEVED_BYTES && image_len > stored_len.saturating_mul(BELIEVED_RATIO)
@@ -69,7 +70,7 @@ fn wrong_length() -> Error {
     Error::new(ErrorKind::Corruption, "block does not decompress to its length")
 }
 
-/// Decompresses `payload` into the whole of `image`; any other length is corruption.
+/// Decompresses `payload` into the whole of `image`. Any other length is corruption.
 pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Result<()> {
     let len = match codec {
         CodecId::None => {
@@ -84,12 +85,12 @@ pub(crate) fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Re
     if len == Some(image.len()) { Ok(()) } else { Err(wrong_length()) }
 }
 
-/// The image of `payload`, which must be `len` bytes long, in memory that is never more than twice what has come out: the
-/// length is only what somebody says.
+/// Decompresses `payload`, whose image must be `len` bytes long. Since `len` is untrusted, memory
+/// never exceeds twice the output so far.
 #[cold]
 pub(crate) fn decompress_grown(codec: CodecId, payload: &[u8], len: usize) -> Result<Vec<u8>> {
     match codec {
-        // As long as the payload itself.
+        // The image is as long as the payload.
         CodecId::None => match payload.len() == len {
             true => memory::copy(payload),
             false => Err(wrong_length()),
@@ -111,9 +112,10 @@ pub(crate) fn decompress_grown(codec: CodecId, payload: &[u8], len: usize) -> Re
     }
 }
 
-/// How many bytes an LZ4 block stands for, without writing them; `None` if it refers to what is not there.
+/// The decompressed length of an LZ4 block, without decompressing it; `None` if it refers to bytes
+/// that do not exist.
 fn lz4_image_len(payload: &[u8]) -> Option<usize> {
-    /// The rest of a length whose first four bits are in the token.
+    /// Reads the rest of a length whose first four bits are in the token.
     fn length(rest: &mut &[u8], nibble: u8) -> Option<usize> {
         let mut len = usize::from(nibble);
         let mut goes_on = nibble == 15;
@@ -149,7 +151,7 @@ fn lz4_image_len(payload: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    /// Those that this build has.
+    /// The codecs of this build.
     fn codecs() -> Vec<Codec> {
         let all = [Codec::Lz4, Codec::Zstd(1), Codec::Zstd(3), Codec::Zstd(9)];
         all.into_iter().filter(|codec| codec.check_available().is_ok()).collect()
@@ -187,7 +189,7 @@ mod tests {
                 let (id, payload) = compressor.compress(&image).unwrap();
                 assert!(is_unbelievable(len, payload.len()));
                 assert_eq!(decompress_grown(id, payload, len).unwrap(), image);
-                // What is announced in vain.
+                // A wrong announced length.
                 assert!(decompress_grown(id, payload, len * 2).is_err());
             }
         }

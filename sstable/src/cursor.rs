@@ -1,10 +1,11 @@
-//! The cursor over the entries of a table, whatever its blocks come from.
+//! The cursor over the entries of a table, independent of the source of its blocks.
 //!
-//! Both iterators of a table are this cursor over a [`BlockSource`]: the cached one and the scanning one. It holds one
-//! block at a time. A step within a block moves a slot and copies one key suffix; values are never copied.
+//! Both iterators of a table are this cursor over a [`BlockSource`], one cached and one scanning.
+//! The cursor holds one block at a time. A step within a block moves a slot and copies one key
+//! suffix; values are never copied.
 //!
-//! Invariant: while valid, `slot < layout.count()`, `layout` is that of the source's image, and `key` is the key of
-//! the slot.
+//! Invariant: while valid, `slot < layout.count()`, `layout` is that of the source's image, and
+//! `key` is the key of the slot.
 use crate::index::TableIndex;
 use crate::vector::prefetch;
 use sapwood_base::format::block::BlockLayout;
@@ -12,7 +13,7 @@ use sapwood_base::iterator::InternalIterator;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
-/// Hands out the blocks of one table, one at a time.
+/// Provides the blocks of one table, one at a time.
 pub(crate) trait BlockSource {
     /// The table's index.
     fn index(&self) -> &TableIndex;
@@ -28,13 +29,15 @@ pub(crate) struct Cursor<S> {
     block: usize,
     slot: usize,
     count: usize,
-    /// The user key in its first `key_len` bytes, of which the first `lcp_len` stay while the block does; then room.
+    /// The first `key_len` bytes are the user key; the rest is spare room. The first `lcp_len`
+    /// bytes do not change within a block.
     key: Vec<u8>,
     key_len: usize,
     lcp_len: usize,
 }
 
-/// Suffixes up to this length are copied as this many bytes: two instructions instead of a call.
+/// Suffixes up to this length are copied as this many bytes, which takes two instructions instead
+/// of a call.
 const SHORT_SUFFIX_BYTES: usize = 16;
 
 impl<S: BlockSource> Cursor<S> {
@@ -42,7 +45,8 @@ impl<S: BlockSource> Cursor<S> {
         Cursor { source, layout: None, block: 0, slot: 0, count: 0, key: Vec::new(), key_len: 0, lcp_len: 0 }
     }
 
-    /// Makes `block` the current one, keeping it if it is. The cursor is not valid until a slot is taken.
+    /// Makes `block` the current one, if it is not yet. The cursor is not valid until a slot is
+    /// taken.
     fn load(&mut self, block: usize) -> Result<()> {
         if self.layout.is_some() && self.block == block {
             return Ok(());
@@ -90,7 +94,7 @@ impl<S: BlockSource> Cursor<S> {
         self.key[self.lcp_len..self.key_len].copy_from_slice(&self.source.image()[start..end]);
     }
 
-    /// Asks for the columns of the slot that are looked at after its key.
+    /// Prefetches the columns of the slot that are read after its key.
     #[inline]
     fn prefetch_value(&self) {
         let image = self.source.image();
@@ -102,7 +106,8 @@ impl<S: BlockSource> Cursor<S> {
         }
     }
 
-    /// Whether the neighbours `slot` and `slot + 1` may have the same key: different tags say no.
+    /// Whether the neighbours `slot` and `slot + 1` may have the same key. Different tags rule it
+    /// out.
     #[inline]
     fn may_be_equal(&self, slot: usize) -> bool {
         let image = self.source.image();
@@ -119,7 +124,7 @@ impl<S: BlockSource> Cursor<S> {
         self.layout.as_ref().expect("the iterator is valid")
     }
 
-    /// Moves to the first entry of the block after the current one.
+    /// Moves to the first entry of the next block.
     #[cold]
     fn next_block(&mut self) -> Result<()> {
         if self.block + 1 < self.source.index().block_count() {
@@ -147,8 +152,8 @@ impl<S: BlockSource> Cursor<S> {
         Ok(())
     }
 
-    /// Positions for `target` as if on the first entry not below it; says in which slot of which block, which may be
-    /// one past the last of the block.
+    /// Loads the block for `target` and returns the slot of the first entry not below it, which may
+    /// be one past the last slot.
     fn locate(&mut self, target: &[u8]) -> Result<Option<usize>> {
         if self.source.index().block_count() == 0 {
             return Ok(None);
@@ -253,7 +258,7 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
 
     #[inline(always)]
     fn may_repeat_after(&self) -> bool {
-        // A key's versions may go on in the next block.
+        // Versions of a key may continue in the next block.
         self.slot + 1 >= self.count || self.may_be_equal(self.slot)
     }
 
@@ -276,7 +281,8 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
 
     fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
         let (image, layout) = (self.source.image(), self.layout());
-        // The first slot may be another version of a key in the block before; the one at the limit may be its key's.
+        // The first slot may hold another version of the last key of the previous block. The slot
+        // at the limit may hold another version of its own key.
         let start = limit.map_or(0, |limit| layout.lower_bound(image, limit)) + 1;
         let behind = start.min(self.slot)..self.slot;
         let shows_all = layout.shows_all(bound);

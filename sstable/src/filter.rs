@@ -1,12 +1,16 @@
-//! Filters: most keys that a table does not have are told from their hash alone.
+//! Filters: reject most absent keys by their hash alone.
 //!
-//! The blocked Bloom filter is ours (after Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom
-//! Filters", 2007): the hash picks one line of 512 bits and all its bits lie there. The standard one is the
-//! `bloomfilter` crate, with key hashes as items. Both are built from the hashes collected while the table was
-//! written, so that their size fits the number of keys exactly.
+//! The blocked Bloom filter is our own (after Putze, Sanders and Singler, "Cache-, Hash- and
+//! Space-Efficient Bloom Filters", 2007): the hash picks one line of 512 bits, which holds all its
+//! bits. The standard one is the `bloomfilter` crate, with key hashes as items. Both are built from
+//! the hashes collected while the table was written, so their size fits the number of keys exactly.
 //!
-//! Measured (1 M keys, 10 bits per key, benchmark `table`): blocked lets 0.94 % of absent keys pass and answers for one
-//! in 32 ns, standard 0.80 % and 120 ns; building costs 18 against 200 ns per key. So blocked is the default.
+//! Measured with 1 M keys, 10 bits per key, benchmark `table`; blocked is therefore the default:
+//!
+//! | | absent keys that pass | lookup of an absent key | build, per key |
+//! |---|---|---|---|
+//! | blocked | 0.94 % | 32 ns | 18 ns |
+//! | standard | 0.80 % | 120 ns | 200 ns |
 use crate::options::FilterKind;
 use crate::vector::prefetch;
 use bloomfilter::Bloom;
@@ -14,9 +18,9 @@ use sapwood_base::format::filter::{FILTER_LINE_BYTES, FilterId, FilterSection};
 use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, Result};
 
-/// A filter in memory. Immutable; any thread may ask.
+/// A filter in memory. Immutable; safe for concurrent use.
 pub enum Filter {
-    /// Every key may be there.
+    /// No filter: every key may be present.
     None,
     /// See [`FilterKind::Blocked`].
     Blocked(BlockedFilter),
@@ -25,9 +29,9 @@ pub enum Filter {
 }
 
 impl Filter {
-    /// A filter of `kind` over these key hashes; `bits_per_key` is held within 1 to 64.
+    /// Builds a filter of `kind` over these key hashes. `bits_per_key` is clamped to 1 to 64.
     pub fn build(kind: FilterKind, bits_per_key: f32, hashes: &[u64]) -> Result<Filter> {
-        // `clamp` would let a NaN through.
+        // `clamp` would pass a NaN through.
         let bits_per_key = if bits_per_key.is_nan() { 10.0 } else { bits_per_key.clamp(1.0, 64.0) };
         if hashes.is_empty() {
             return Ok(Filter::None);
@@ -37,10 +41,11 @@ impl Filter {
             FilterKind::Blocked => BlockedFilter::build(bits_per_key, hashes).map(Filter::Blocked),
             FilterKind::Standard => {
                 let bytes = (hashes.len() as f64 * f64::from(bits_per_key) / 8.0).ceil() as usize;
-                // Its number of probes grows with bits per key; more than ours can record gain nothing.
+                // The crate's number of probes grows with bits per key. More probes than the format
+                // can record gain nothing.
                 let items = hashes.len().max((bytes * 8).div_ceil(20));
-                // The hash is already random; a fixed seed makes equal tables equal. Its halves are the keys of two
-                // hash functions and must differ.
+                // The hash is already random, and a fixed seed makes equal tables equal. The halves
+                // of the seed are the keys of two hash functions and must differ.
                 let seed = std::array::from_fn(|i| i as u8);
                 let mut bloom = Bloom::new_with_seed(bytes.max(1), items, &seed).map_err(|message| {
                     Error::invalid_argument(format!("cannot build the filter: {message}"))
@@ -61,7 +66,7 @@ impl Filter {
         }
     }
 
-    /// Asks for the memory that [`Filter::may_contain`] will look at.
+    /// Prefetches the memory that [`Filter::may_contain`] reads.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         if let Filter::Blocked(filter) = self {
@@ -69,7 +74,7 @@ impl Filter {
         }
     }
 
-    /// The memory it takes in bytes.
+    /// Memory in bytes.
     pub fn memory_bytes(&self) -> usize {
         match self {
             Filter::None => 0,
@@ -94,7 +99,7 @@ impl Filter {
         }
     }
 
-    /// The filter of a filter section's payload.
+    /// Decodes the payload of a filter section.
     pub fn decode(payload: &[u8]) -> Result<Filter> {
         let corrupt = |message: &str| Error::new(ErrorKind::Corruption, message);
         let section = FilterSection::decode(payload)?;
@@ -133,8 +138,8 @@ struct Line([u64; 8]);
 
 /// The blocked Bloom filter.
 ///
-/// The upper half of the hash picks the line; a product of the whole hash gives seven bit numbers of nine bits, and a
-/// second product seven more. The multipliers are odd, so no hash is lost.
+/// The upper half of the hash picks the line. A product of the whole hash yields seven bit numbers
+/// of nine bits, and a second product seven more. The multipliers are odd, so no hash is lost.
 pub struct BlockedFilter {
     lines: Vec<Line>,
     probes: u32,
@@ -145,10 +150,12 @@ const FIELDS: u32 = 7;
 const FIRST_MULTIPLIER: u64 = 0x9E37_79B9_7F4A_7C15;
 const SECOND_MULTIPLIER: u64 = 0xD6E8_FEB8_6659_FD93;
 
-/// The best number of probes, found by the exact false-positive rate of lines with Poisson-distributed loads (see the
-/// test): fewer than the `0.69 * bits` of a standard filter, because crowded lines dominate.
+/// The best number of probes, by the exact false-positive rate of lines with Poisson-distributed
+/// loads (see the test). It is less than the `0.69 * bits` of a standard filter, because crowded
+/// lines dominate.
 fn probes_for(bits_per_key: f32) -> u32 {
-    // From this many bits on, one probe more is better. Near a limit the smaller number is as good and cheaper.
+    // From each limit on, one more probe is better. Near a limit the smaller number is as good and
+    // cheaper.
     const LIMITS: [f32; 13] = [2.3, 4.0, 5.5, 7.0, 9.0, 10.7, 12.5, 14.5, 16.5, 19.0, 21.5, 24.5, 28.0];
     1 + LIMITS.iter().filter(|limit| bits_per_key >= **limit).count() as u32
 }
@@ -159,7 +166,7 @@ impl BlockedFilter {
         let lines = (bits / (FILTER_LINE_BYTES * 8) as f64).ceil().clamp(1.0, f64::from(u32::MAX)) as usize;
         let lines = memory::filled(Line([0; 8]), lines)?;
         let mut filter = BlockedFilter { lines, probes: probes_for(bits_per_key) };
-        // Lines are visited in random order; asking for them some keys ahead overlaps the misses.
+        // Lines are visited in random order. Prefetching them some keys ahead overlaps the misses.
         const AHEAD: usize = 16;
         for (i, hash) in hashes.iter().enumerate() {
             if let Some(ahead) = hashes.get(i + AHEAD) {
@@ -194,8 +201,8 @@ impl BlockedFilter {
         let bits = &self.lines[self.line_of(hash)].0;
         let mut fields = hash.wrapping_mul(FIRST_MULTIPLIER);
         let mut all = 1;
-        // No exit in the middle: where an absent key fails is random, and a mispredicted branch costs more than the
-        // remaining probes of a line that is there already.
+        // No early exit: the failing probe of an absent key is random, and a mispredicted branch
+        // costs more than the remaining probes of a line that is already loaded.
         for _ in 0..self.probes.min(FIELDS) {
             fields = fields.rotate_left(FIELD_BITS);
             all &= bits[fields as usize >> 6 & 7] >> (fields & 63);
@@ -225,7 +232,8 @@ mod tests {
         (0..count).map(|i| key_hash(&(i ^ salt << 40).to_le_bytes())).collect()
     }
 
-    /// The rate of a filter whose lines get `n` keys with the Poisson distribution around 512 / bits per key.
+    /// The false-positive rate of a filter whose lines hold `n` keys, Poisson-distributed around
+    /// 512 / bits per key.
     fn blocked_theory(bits_per_key: f64, probes: u32) -> f64 {
         let mean = 512.0 / bits_per_key;
         let mut weight = (-mean).exp();

@@ -1,4 +1,4 @@
-//! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the feature `sim`.
+//! Access to private decoders, only for fuzz targets. Requires the feature `sim`.
 use crate::options::Codec;
 use crate::{blocks, codec, index};
 use sapwood_base::format::block::CodecId;
@@ -7,22 +7,22 @@ use std::cell::Cell;
 
 thread_local!(static OUTPUT: Cell<usize> = const { Cell::new(0) });
 
-/// Notes that so much came out of a block whose announced length was not believed.
+/// Records the size of the output of a block whose announced length was not trusted.
 pub(crate) fn note_output(bytes: usize) {
     OUTPUT.set(OUTPUT.get().max(bytes));
 }
 
-/// The most bytes that came out of such a block on this thread since the last time.
+/// Returns and resets the largest such output on this thread, in bytes.
 pub fn take_output() -> usize {
     OUTPUT.take()
 }
 
-/// Decompresses `payload` into the whole of `image`, as a reader of blocks does.
+/// Decompresses `payload` into the whole of `image`, as the block reader does.
 pub fn decompress(codec: CodecId, payload: &[u8], image: &mut [u8]) -> Result<()> {
     codec::decompress(codec, payload, image)
 }
 
-/// The image of `payload`, `len` bytes, as a reader makes it that believes its length or does not.
+/// Decompresses `payload` into `len` bytes, on the reader's path for trusted or untrusted lengths.
 pub fn decompress_owned(codec: CodecId, payload: &[u8], len: usize) -> Result<Vec<u8>> {
     if is_unbelievable(len, payload.len()) {
         return codec::decompress_grown(codec, payload, len);
@@ -31,12 +31,13 @@ pub fn decompress_owned(codec: CodecId, payload: &[u8], len: usize) -> Result<Ve
     codec::decompress(codec, payload, &mut image).map(|()| image)
 }
 
-/// Whether a stored block announces an image for which nothing is allocated until it comes out.
+/// Whether a stored block announces an image too long to allocate before it is decompressed.
 pub fn is_unbelievable(image_len: usize, stored_len: usize) -> bool {
     codec::is_unbelievable(image_len, stored_len)
 }
 
-/// The compressed form of `image` as a builder of tables makes it; `None` if it would not save enough.
+/// The compressed form of `image` as the table builder makes it; `None` if it would not save
+/// enough.
 pub fn compress(codec: Codec, image: &[u8]) -> Result<Option<(CodecId, Vec<u8>)>> {
     let mut compressor = codec::Compressor::new(codec)?;
     Ok(compressor.compress(image).map(|(id, payload)| (id, payload.to_vec())))
@@ -56,7 +57,7 @@ pub fn expand(stored: &[u8], len: usize, file: FileNumber, offset: u64) -> Resul
 pub struct Index(index::TableIndex);
 
 impl Index {
-    /// From a section's payload.
+    /// Decodes a section's payload.
     pub fn decode(payload: &[u8]) -> Result<Index> {
         index::TableIndex::decode(payload).map(Index)
     }
@@ -76,12 +77,12 @@ impl Index {
         self.0.separator(block)
     }
 
-    /// Whether a block begins with the key that the one before ended with.
+    /// Whether a block begins with the last key of the previous block.
     pub fn is_continued(&self, block: usize) -> bool {
         self.0.is_continued(block)
     }
 
-    /// The memory it takes in bytes.
+    /// Memory in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.0.memory_bytes()
     }

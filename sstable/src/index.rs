@@ -1,11 +1,14 @@
-//! The index of a table in memory: from a key to the block that can hold it.
+//! The index of a table in memory: maps a key to the block that can hold it.
 //!
-//! Two levels of eight-byte separator prefixes: a root with the first of every 32 blocks, small enough to stay in the
-//! processor's cache, and the groups, four cache lines each. A lookup finds its place in the root, the heads of the four lines (at
-//! once, they do not depend on each other) and one line. Only where prefixes are equal does it compare separators, and
-//! where many are, as those of paths, only after eight bytes more behind what these separators share.
+//! It has two levels of eight-byte separator prefixes. The root holds the first prefix of every 32
+//! blocks and is small enough to stay in the processor's cache. The groups take four cache lines
+//! each. A lookup searches the root, the heads of the four lines (in parallel, as they are
+//! independent) and one line. It compares whole separators only where prefixes are equal. If many
+//! are equal, as for paths, it first compares the next eight bytes after the bytes that these
+//! separators share.
 //!
-//! Invariants: separators ascend; block 0 has the empty one; unused places of the last group hold `u64::MAX`.
+//! Invariants: separators ascend; block 0 has the empty one; unused places of the last group hold
+//! `u64::MAX`.
 use crate::vector::prefetch;
 use sapwood_base::Result;
 use sapwood_base::format::table_index::TableIndexColumns;
@@ -21,20 +24,21 @@ pub(crate) const GROUP: usize = LINE * GROUP_LINES;
 #[repr(align(64))]
 struct Line([u64; LINE]);
 
-/// Equal prefixes of fewer separators are not worth a [`Stretch`].
+/// Fewer separators with equal prefixes are not worth a [`Stretch`].
 const LEAST_STRETCH: usize = 4;
 
-/// Blocks whose separators have one prefix.
+/// Consecutive blocks whose separators have the same prefix.
 struct Stretch {
     from: u32,
     to: u32,
     /// Bytes that the separators share.
     shared: u32,
-    /// Where their next eight bytes begin in `deeper`.
+    /// Where in `deeper` the next eight bytes of each separator begin.
     deeper: u32,
 }
 
-/// A block that begins with the user key its predecessor ended with, and the block in which that key begins.
+/// A block that begins with the last user key of its predecessor, and the block in which that key
+/// begins.
 struct Continued {
     block: u32,
     start: u32,
@@ -43,7 +47,7 @@ struct Continued {
 /// The first separator of each group.
 struct Root {
     firsts: Vec<u64>,
-    /// Of all but that of block 0, which has nothing in common with the others.
+    /// All first separators except that of block 0, which shares no bytes with the others.
     cells: Cells,
 }
 
@@ -53,7 +57,8 @@ impl Root {
         Root { firsts, cells }
     }
 
-    /// How many firsts are not above `head`, if that of block 0 is not. REQUIRES: there are blocks.
+    /// The number of firsts that are not above `head`, where that of block 0 always counts.
+    /// REQUIRES: there are blocks.
     #[inline]
     fn not_above(&self, head: u64) -> usize {
         let stretch = self.cells.stretch(head);
@@ -65,15 +70,15 @@ impl Root {
     }
 }
 
-/// What the root says of a key.
+/// The result of a search in the root.
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
     /// The block is known.
     Block(usize),
-    /// It is one of a group's.
+    /// The block is one of a group.
     Group {
         group: usize,
-        /// The first bytes of the key behind what all separators share.
+        /// The first bytes of the key after the prefix that all separators share.
         head: u64,
     },
 }
@@ -81,7 +86,7 @@ pub(crate) enum Place {
 pub(crate) struct TableIndex {
     root: Root,
     lines: Vec<Line>,
-    /// In order.
+    /// In ascending order.
     stretches: Vec<Stretch>,
     deeper: Vec<u64>,
     continued: Vec<Continued>,
@@ -89,9 +94,10 @@ pub(crate) struct TableIndex {
 }
 
 impl TableIndex {
-    /// The index of an index section's payload.
+    /// Decodes the payload of an index section.
     pub(crate) fn decode(payload: &[u8]) -> Result<TableIndex> {
-        // Columns, and what is made of them: eight words for the two or more of a block in the payload at most.
+        // The columns and the structures built from them: at most eight words per block, which has
+        // at least two words in the payload.
         memory::check(payload.len().saturating_mul(4))?;
         let columns = TableIndexColumns::decode(payload)?;
         let count = columns.block_count();
@@ -103,7 +109,7 @@ impl TableIndex {
         let mut continued: Vec<Continued> = Vec::with_capacity(columns.continued.len());
         for block in &columns.continued {
             let start = match continued.last() {
-                // The block before holds this key alone if it begins with it, too.
+                // If the previous block begins with this key too, it holds this key alone.
                 Some(last)
                     if last.block + 1 == *block
                         && columns.separator(last.block as usize) == columns.separator(*block as usize) =>
@@ -143,14 +149,15 @@ impl TableIndex {
         self.columns.offsets.len()
     }
 
-    /// The first block that can hold an entry of `key`; every entry of an earlier block is below it.
-    /// REQUIRES: there are blocks.
+    /// The first block that can hold an entry of `key`; every entry of an earlier block is below
+    /// it. REQUIRES: there are blocks.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> usize {
         self.find_near(key, |_| ())
     }
 
-    /// [`TableIndex::find`], which tells `near` the first of [`GROUP`] blocks, of which it will be one, as soon as it knows them.
+    /// [`TableIndex::find`], which calls `near` early with the first of the [`GROUP`] blocks that
+    /// contain the result.
     #[inline]
     pub(crate) fn find_near(&self, key: &[u8], near: impl FnOnce(usize)) -> usize {
         match self.place(key) {
@@ -162,8 +169,8 @@ impl TableIndex {
         }
     }
 
-    /// The first step of [`TableIndex::find`], for callers that look for many keys: asks for the lines that the second will
-    /// read. REQUIRES: there are blocks.
+    /// Stage 1 of a batched [`TableIndex::find`]: prefetches the lines that stage 2 reads.
+    /// REQUIRES: there are blocks.
     #[inline]
     pub(crate) fn ask(&self, key: &[u8]) -> Place {
         let place = self.place(key);
@@ -173,7 +180,7 @@ impl TableIndex {
         place
     }
 
-    /// The second step. REQUIRES: `place` is from [`TableIndex::ask`] with this `key`.
+    /// Stage 2. REQUIRES: `place` is from [`TableIndex::ask`] with this `key`.
     #[inline]
     pub(crate) fn find_at(&self, place: Place, key: &[u8]) -> usize {
         match place {
@@ -199,7 +206,7 @@ impl TableIndex {
             self.lines[group * GROUP_LINES..].first_chunk().expect("groups are whole");
         let line = (1..GROUP_LINES).map(|line| usize::from(lines[line].0[0] <= head)).sum::<usize>();
         let in_line = lines[line].0.iter().map(|separator| usize::from(*separator <= head)).sum::<usize>();
-        // Unused places count as well if all bits of the key's prefix are set.
+        // If all bits of the key's prefix are set, unused places count as well.
         let not_above = (group * GROUP + line * LINE + in_line).min(self.block_count()).max(1);
         let block = not_above - 1;
         if self.prefix_of(block) != head {
@@ -213,7 +220,8 @@ impl TableIndex {
         self.lines[block / LINE].0[block % LINE]
     }
 
-    /// [`TableIndex::find`] where prefixes decide nothing. `last` is the last block whose separator's prefix is `head`.
+    /// [`TableIndex::find`] among equal prefixes. `last` is the last block whose separator's prefix
+    /// is `head`.
     fn find_among_equals(&self, last: usize, head: u64, rest: &[u8]) -> usize {
         let not_above =
             match self.stretches.binary_search_by(|stretch| (stretch.to as usize).cmp(&(last + 1))) {
@@ -232,7 +240,8 @@ impl TableIndex {
         }
     }
 
-    /// The number of separators that are not above `rest`, which has the prefix of those of `stretch`.
+    /// The number of separators not above `rest`, whose prefix is that of the separators of
+    /// `stretch`.
     fn not_above_in(&self, stretch: &Stretch, rest: &[u8]) -> usize {
         let (from, to) = (stretch.from as usize, stretch.to as usize);
         let shared = &self.columns.separator(from)[..stretch.shared as usize];
@@ -244,20 +253,21 @@ impl TableIndex {
         self.not_above_among(from + low, from + high, rest)
     }
 
-    /// The number of separators that are not above `rest`, if those below `from` are not and those from `to` on are.
+    /// The number of separators not above `rest`. Those below `from` are not above it; those from
+    /// `to` on are.
     #[inline]
     fn not_above_among(&self, from: usize, to: usize, rest: &[u8]) -> usize {
         partition(from, to, |block| self.columns.separator(block) <= rest)
     }
 
-    /// Whether `block` begins with the user key that the block before ended with.
+    /// Whether `block` begins with the last user key of the previous block.
     #[inline]
     pub(crate) fn is_continued(&self, block: usize) -> bool {
         !self.continued.is_empty()
             && self.continued.binary_search_by(|continued| (continued.block as usize).cmp(&block)).is_ok()
     }
 
-    /// The separator of `block`, whole.
+    /// The whole separator of `block`.
     pub(crate) fn separator(&self, block: usize) -> Vec<u8> {
         if block == 0 {
             return Vec::new();
@@ -288,7 +298,7 @@ impl TableIndex {
         self.columns.data_len
     }
 
-    /// The memory it takes in bytes.
+    /// Memory in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         let columns = &self.columns;
         let numbers = columns.ends.len() + columns.offsets.len() + columns.raw_lengths.len();
@@ -303,7 +313,7 @@ impl TableIndex {
     }
 }
 
-/// Eight bytes of `separator` behind the first `shared`. Damaged separators may be shorter.
+/// Eight bytes of `separator` after the first `shared`. Damaged separators may be shorter.
 fn word_behind(separator: &[u8], shared: usize) -> u64 {
     key_prefix(separator.get(shared..).unwrap_or_default())
 }
@@ -312,7 +322,7 @@ fn word_behind(separator: &[u8], shared: usize) -> u64 {
 mod tests {
     use super::*;
 
-    /// Blocks with these (first, last) keys, separators as the builder makes them.
+    /// An index of blocks with these (first, last) keys, with separators as the builder makes them.
     fn index(blocks: &[(Vec<u8>, Vec<u8>)]) -> TableIndex {
         let mut columns = TableIndexColumns::default();
         for (i, (first, _)) in blocks.iter().enumerate() {
@@ -338,7 +348,7 @@ mod tests {
             let alphabet = [2, 3, 256][round % 3];
             let longest = [3, 12, 30][round / 3 % 3];
             let prefix: Vec<u8> = vec![b'p'; [0, 1, 20][round % 3]];
-            // Some begin with more that others do not have, so that there are stretches with something in common.
+            // Some keys share a longer beginning, so that there are stretches with shared bytes.
             let middle: &[u8] = [&b""[..], b"middle of many"][round / 9 % 2];
             let mut keys: Vec<Vec<u8>> = (0..random.usize(1..600))
                 .map(|_| {
@@ -349,7 +359,7 @@ mod tests {
                 })
                 .collect();
             keys.sort();
-            // Duplicates stay: they are versions, and some runs of them span blocks.
+            // Duplicates stay as versions of a key; some span blocks.
             let blocks: Vec<_> = keys
                 .chunks(random.usize(1..5))
                 .map(|chunk| (chunk[0].clone(), chunk[chunk.len() - 1].clone()))
@@ -359,7 +369,8 @@ mod tests {
             for mut probe in probes.collect::<Vec<_>>() {
                 for _ in 0..2 {
                     let found = index.find(&probe);
-                    // The first block whose last key is not below the probe, or the one before if it falls between.
+                    // The first block whose last key is not below the probe, or the previous block
+                    // if the probe falls between two.
                     let first = blocks.iter().position(|(_, last)| *last >= probe).unwrap_or(blocks.len());
                     let holds = first < blocks.len() && blocks[first].0 <= probe;
                     if holds {

@@ -1,11 +1,12 @@
 //! Sorted tables: one immutable file of entries in internal order.
 //!
-//! A [`TableBuilder`] writes a table in one pass; a [`Table`] reads it. Modules are listed in the order in which data
-//! meets them: options, then what the builder uses, then what the reader uses. The bytes are described in
-//! `sapwood_base::format`.
+//! A [`TableBuilder`] writes a table in one pass; a [`Table`] reads it. Modules are listed in
+//! data-flow order: options, then the builder's modules, then the reader's. The bytes are described
+//! in `sapwood_base::format`.
 //!
-//! Architecture invariant: this crate knows one file at a time. It knows neither levels nor keyspaces, and it never
-//! creates, renames or removes a file. Any byte of a table may be wrong: it is checked once, when it is loaded.
+//! Architecture invariant: this crate works on one file at a time. It knows neither levels nor
+//! keyspaces, and it never creates, renames or removes a file. Any byte of a table may be wrong, so
+//! each is checked once, when it is loaded.
 #![cfg(not(sapwood_loom))]
 #![deny(unsafe_code)]
 

@@ -1,24 +1,25 @@
-//! What a caller can choose about a table and about reading one.
+//! Options for building and reading a table.
 use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
 use std::str::FromStr;
 
-/// How the blocks of a table are compressed. A block that would save less than an eighth stays as it is.
+/// Compression of the blocks of a table. A block that would save less than an eighth is stored
+/// uncompressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Codec {
-    /// Not at all: the block on disk is the block in the cache.
+    /// No compression: the block on disk is the block in the cache.
     #[default]
     None,
-    /// LZ4: cheap to write, cheap to read.
+    /// LZ4: cheap to write and to read.
     Lz4,
-    /// Zstandard at this level: for levels that are written rarely. Needs the feature `zstd` (a default one), and that a
-    /// C compiler.
+    /// Zstandard at this level, for levels of the tree that are written rarely. Requires the
+    /// feature `zstd` (a default one), which requires a C compiler.
     Zstd(i32),
 }
 
 impl Codec {
-    /// Whether this build has it.
+    /// Checks whether this build has the codec.
     ///
     /// Errors: `Unsupported`, with the feature that is missing.
     pub fn check_available(self) -> Result<()> {
@@ -35,7 +36,7 @@ pub(crate) fn without_zstd() -> Error {
     Error::new(ErrorKind::Unsupported, message)
 }
 
-/// `none`, `lz4`, `zstd:3`, which [`FromStr`] reads; to it, `zstd` alone is level 3.
+/// `none`, `lz4`, `zstd:3`, which [`FromStr`] parses. There, `zstd` alone is level 3.
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -62,37 +63,39 @@ impl FromStr for Codec {
     }
 }
 
-/// The filter that tells most absent keys without a look at a block.
+/// The filter that rejects most absent keys without reading a block.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FilterKind {
-    /// No filter: every lookup goes to a block.
+    /// No filter: every lookup reads a block.
     None,
-    /// A Bloom filter whose bits for one key share a cache line, so that a lookup costs one cache miss.
+    /// A Bloom filter whose bits for one key share a cache line, so that a lookup costs one cache
+    /// miss.
     ///
-    /// The default: at 10 bits per key it lets about 1.0 % of absent keys pass (the standard one 0.8 %) and answers
-    /// several times faster.
+    /// The default: at 10 bits per key it lets about 1.0 % of absent keys pass (the standard one
+    /// 0.8 %) and is several times faster.
     #[default]
     Blocked,
-    /// The standard Bloom filter of the `bloomfilter` crate: the lowest rate of false positives per bit of the two.
+    /// The standard Bloom filter of the `bloomfilter` crate, which has the lower false-positive
+    /// rate per bit.
     Standard,
 }
 
-/// How a table is built.
+/// Options for building a table.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
-    /// The largest raw length of a block of small entries, trailer included, in bytes; 256 to 65536. Blocks of
-    /// entries above 256 bytes grow, so that they hold about a dozen. Default 4096: one page, one cache frame.
+    /// The largest raw length of a block of small entries, trailer included, in bytes; 256 to
+    /// 65536. Blocks of entries above 256 bytes grow to hold about a dozen. Default 4096: one page,
+    /// one cache frame.
     pub block_size_bytes: usize,
     /// The compression of data blocks. Default none.
     pub codec: Codec,
     /// The filter. Default blocked.
     pub filter: FilterKind,
-    /// The size of the filter in bits per user key; values outside 1 to 64 are taken as the nearest of the two.
-    /// Default 10.
+    /// The size of the filter in bits per user key, clamped to 1 to 64. Default 10.
     pub filter_bits_per_key: f32,
-    /// How many bytes are collected before they are written. Default 256 KiB: it stays in the processor's cache, which
-    /// measured 3 % faster than 1 MiB.
+    /// The number of bytes buffered per write. Default 256 KiB, which stays in the processor's
+    /// cache and measured 3 % faster than 1 MiB.
     pub write_buffer_bytes: usize,
 }
 
@@ -108,13 +111,14 @@ impl Default for TableOptions {
     }
 }
 
-/// How an iterator reads.
+/// Options of an iterator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Whether blocks that are read from the file stay in the cache as blocks of a lookup do. If not, they may pass
-    /// through it but do not displace others. Default true.
+    /// Whether blocks read from the file enter the cache like those of a lookup. If not, they may
+    /// pass through it but do not displace others. Default true.
     pub fill_cache: bool,
-    /// The most that is read ahead of a sequential reader in bytes; 0 switches readahead off. Default 512 KiB.
+    /// The maximum readahead of a sequential reader in bytes; 0 disables readahead. Default 512
+    /// KiB.
     pub readahead_bytes: usize,
 }
 

@@ -1,11 +1,13 @@
 //! The reader of one table.
 //!
-//! 1. [`Table::open`] reads footer, filter, index and properties and checks them; filter and index stay in memory.
-//! 2. [`Table::get`] asks the index for a block, the cache for its image, and the block's tags for the slot.
-//! 3. Iterators move over the same blocks, pinning one at a time; a scanner reads past the cache.
+//! 1. [`Table::open`] reads and checks footer, filter, index and properties. Filter and index stay
+//!    in memory.
+//! 2. [`Table::get`] finds the block in the index, its image in the cache, and the slot by the
+//!    block's tags.
+//! 3. Iterators move over the same blocks and pin one at a time. A scanner bypasses the cache.
 //!
-//! Invariant: a table is immutable and shared; any number of threads may use it. When its file goes away is the
-//! caller's business.
+//! Invariant: a table is immutable and shared, and safe for concurrent use. The caller decides when
+//! its file is removed.
 use crate::blocks::{Search, image_len, likely_slot, read_block, read_unbelievable, search};
 use crate::builder::HUGE_VALUE_BYTES;
 use crate::filter::Filter;
@@ -32,31 +34,31 @@ pub use iterator::TableIterator;
 pub use scanner::TableScanner;
 pub use value::{Found, PinnedValue, ValueRef};
 
-/// Lines of a block that a lookup asks for at once, before it knows which of them it needs: behind the header, which it
-/// waits for, the columns, and of a block of small entries most of the keys.
+/// Lines of a block that a lookup prefetches before it knows which of them it needs: the columns
+/// after the header, which it waits for, and most of the keys of a block of small entries.
 const ASKED_LINES: Range<usize> = 2..12;
 const LINE_BYTES: usize = 64;
-/// Lines of a block with its header and most of its tags.
+/// Lines of a block that hold its header and most of its tags.
 const TAG_LINES: usize = 2;
-/// Lines of a value that are asked for; the processor itself goes on.
+/// Lines of a value that are prefetched. The processor's own prefetcher continues from there.
 const VALUE_LINES: usize = 4;
-/// Slots of the cache in a line of the processor's.
+/// Cache slots per cache line of the processor.
 const SLOTS_PER_LINE: usize = 8;
-/// Blocks that are brought into the cache under one guard.
+/// Blocks that are loaded into the cache under one guard.
 const WARM_BLOCKS: usize = 32;
-/// Blocks that are looked at to tell which share is in the cache.
+/// Blocks that are sampled to estimate the cached share.
 const SAMPLED_BLOCKS: usize = 64;
 
-/// Where in the index a key belongs: see [`Table::ask_index`].
+/// The position of a key in the index: see [`Table::ask_index`].
 #[derive(Clone, Copy)]
 pub struct IndexPlace(Place);
 
-/// The block that was read last by [`Table::get_in_order`], of whatever table.
+/// The last block that [`Table::get_in_order`] read, of any table.
 #[derive(Default)]
 pub struct LastBlock(Option<(FileNumber, usize, Arc<[u8]>)>);
 
 impl LastBlock {
-    /// Its image if it is this one.
+    /// Returns the image if it is that of this block.
     fn image(&self, file: FileNumber, block: usize) -> Option<Arc<[u8]>> {
         let is_wanted = |last: &&(FileNumber, usize, _)| {
             (last.0, last.1) == (file, block) || planted::is(Bug::LastBlockForAll)
@@ -78,7 +80,7 @@ pub struct Table {
     properties: TableProperties,
 }
 
-/// The footer of table `number`, and where it begins, in bytes.
+/// Reads the footer of table `number`. Returns it with its offset in bytes.
 fn read_footer(file: &dyn File, number: FileNumber) -> Result<(TableFooter, u64)> {
     let file_bytes = file.len()?;
     let Some(offset) = file_bytes.checked_sub(FOOTER_BYTES as u64) else {
@@ -94,11 +96,12 @@ fn read_footer(file: &dyn File, number: FileNumber) -> Result<(TableFooter, u64)
 impl Table {
     /// Opens table `number`.
     ///
-    /// Errors: `Corruption` if footer, filter, index or properties are not what was written, `Unsupported` for a newer
-    /// format, and what the file reports.
+    /// Errors: `Corruption` if footer, filter, index or properties are not what was written,
+    /// `Unsupported` for a newer format, and any error of the file.
     pub fn open(file: Box<dyn File>, number: FileNumber, cache: &Arc<BufferCache>) -> Result<Arc<Table>> {
         let (footer, footer_offset) = read_footer(&*file, number)?;
-        // Everything between the data and the footer in one read; the footer has said that it is inside the file.
+        // Reads everything between data and footer at once. The footer check has ensured that it
+        // lies inside the file.
         let tail_len = usize::try_from(footer_offset - footer.data_len)
             .map_err(|_| Error::corruption(file.path(), footer_offset, "table sections are too long"))?;
         let mut tail = memory::filled(0, tail_len)?;
@@ -141,7 +144,7 @@ impl Table {
         Ok(Arc::new(Table { index, slots, filter, number, database, file, file_bytes, properties }))
     }
 
-    /// Reads nothing of table `number` but what it says of itself.
+    /// Reads only the properties of table `number`.
     ///
     /// Errors: as of [`Table::open`].
     pub fn read_properties(file: &dyn File, number: FileNumber) -> Result<TableProperties> {
@@ -159,10 +162,10 @@ impl Table {
             .map_err(|error| error.at(file.path(), offset))
     }
 
-    /// The newest version of `key` that a reader at `sequence` sees; `None` if this table has none. `hash` is
-    /// `key_hash` of `key`. The filter is not asked: see [`Table::may_contain`].
+    /// The newest version of `key` that a reader at `sequence` sees; `None` if this table has none.
+    /// `hash` is `key_hash` of `key`. The filter is not consulted: see [`Table::may_contain`].
     ///
-    /// Errors: `Corruption` if the block is not what was written, and what the file reports.
+    /// Errors: `Corruption` if the block is not what was written, and any error of the file.
     #[inline]
     pub fn get<'g>(
         &'g self,
@@ -174,7 +177,7 @@ impl Table {
         if self.index.block_count() == 0 {
             return Ok(None);
         }
-        // The slots near the block's are asked for while the index is still being read.
+        // Prefetches the slots near the block's while the index is still being read.
         let number = self.index.find_near(key, |first| self.prefetch_slots(first));
         let block = self.block(number, guard)?;
         for line in ASKED_LINES {
@@ -183,8 +186,9 @@ impl Table {
         self.get_from(number, block, key, hash, sequence, guard)
     }
 
-    /// [`Table::get`] for keys that are asked for in order, past the cache: a block that is not there is read and kept in
-    /// `last`, where keys near it find it, and the cache neither gets it nor counts the use.
+    /// [`Table::get`] for ascending lookups that bypass the cache. A block that is not cached is
+    /// read and kept in `last` for the lookups of nearby keys. It does not enter the cache, and its
+    /// use is not counted.
     ///
     /// Errors: as of [`Table::get`].
     pub fn get_in_order<'g>(
@@ -215,9 +219,11 @@ impl Table {
         if self.index.block_count() == 0 { None } else { Some(self.index.find(key)) }
     }
 
-    /// Begins the lookup of `key` among those of many others: for callers that let them wait for memory together. Each step
-    /// asks for what the next one will read: this one for a part of the index, then [`Table::ask_block`],
-    /// [`Table::ask_entry`], and [`Table::get_asked`], each for all keys before the next. `None` in an empty table.
+    /// Batched lookup, stage 1: prefetches a part of the index. `None` in an empty table.
+    ///
+    /// The stages overlap the cache misses of many keys, as each prefetches the data that the next
+    /// one reads: [`Table::ask_index`], [`Table::ask_block`], [`Table::ask_entry`],
+    /// [`Table::get_asked`]. Each stage runs for all keys before the next begins.
     #[inline]
     pub fn ask_index(&self, key: &[u8]) -> Option<IndexPlace> {
         if self.index.block_count() == 0 {
@@ -230,8 +236,8 @@ impl Table {
         Some(IndexPlace(place))
     }
 
-    /// The second step: the block that [`Table::locate`] would give, the beginning of which is asked for if it is in the
-    /// cache. `place` is from the first step with this key.
+    /// Batched lookup, stage 2: returns the block that [`Table::locate`] would return, and
+    /// prefetches its beginning if it is in the cache. `place` is from stage 1 with this key.
     #[inline]
     pub fn ask_block(&self, place: IndexPlace, key: &[u8]) -> usize {
         let block = self.index.find_at(place.0, key);
@@ -239,10 +245,11 @@ impl Table {
         block
     }
 
-    /// The third step: the block if it is in the cache. Asks for the entry that the key's hash points to.
+    /// Batched lookup, stage 3: returns the block if it is in the cache, and prefetches the entry
+    /// that the key's hash points to.
     ///
     /// # Panics
-    /// If `number` is not from the second step.
+    /// If `number` is not from stage 2.
     #[inline]
     pub fn ask_entry<'g>(&'g self, number: usize, hash: u64, guard: &'g Guard) -> Option<BlockRef<'g>> {
         let block = self.slots.get(number, guard)?;
@@ -256,10 +263,10 @@ impl Table {
         Some(block)
     }
 
-    /// The last step: [`Table::get`], for what the second and the third gave.
+    /// Batched lookup, stage 4: [`Table::get`] with the results of stages 2 and 3.
     ///
     /// # Panics
-    /// If `number` is not from the second step.
+    /// If `number` is not from stage 2.
     #[inline]
     pub fn get_asked<'g>(
         &'g self,
@@ -277,7 +284,7 @@ impl Table {
         self.get_from(number, block, key, hash, sequence, guard)
     }
 
-    /// Of a key whose first block is `number`.
+    /// [`Table::get`] for a key whose first block is `number`.
     #[inline]
     fn get_from<'g>(
         &'g self,
@@ -308,7 +315,7 @@ impl Table {
         }
     }
 
-    /// A block, from the cache or the file.
+    /// Returns a block, from the cache or the file.
     #[inline]
     fn block<'g>(&'g self, number: usize, guard: &'g Guard) -> Result<BlockRef<'g>> {
         match self.slots.get(number, guard) {
@@ -317,7 +324,7 @@ impl Table {
         }
     }
 
-    /// Asks for the slots of [`GROUP`] blocks.
+    /// Prefetches the slots of [`GROUP`] blocks.
     #[inline]
     fn prefetch_slots(&self, first: usize) {
         for line in 0..GROUP / SLOTS_PER_LINE {
@@ -325,8 +332,8 @@ impl Table {
         }
     }
 
-    /// Whether the table has an entry, of whatever kind and version, whose user key begins with `prefix`. Reads a block, or
-    /// two.
+    /// Whether the table has an entry, of any kind and version, whose user key begins with
+    /// `prefix`. Reads one block or two.
     ///
     /// Errors: as of [`Table::get`].
     pub fn has_prefix(&self, prefix: &[u8], guard: &Guard) -> Result<bool> {
@@ -354,14 +361,14 @@ impl Table {
         }
     }
 
-    /// The blocks that a reader of the keys in `[lower, upper]` looks at; `None` is unbounded.
+    /// The blocks that a reader of the keys in `[lower, upper]` visits; `None` is unbounded.
     pub fn blocks_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Range<usize> {
         let blocks = self.index.block_count();
         if blocks == 0 {
             return 0..0;
         }
         let first = lower.map_or(0, |lower| self.index.find(lower));
-        // The keys of `upper` may go on in later blocks; one more look is not worth the trouble here.
+        // Versions of `upper` may continue in later blocks; this estimate ignores them.
         let last = upper.map_or(blocks - 1, |upper| self.index.find(upper));
         first..(last + 1).max(first)
     }
@@ -374,13 +381,13 @@ impl Table {
         (self.slots.is_cached(block), self.index.stored_len(block))
     }
 
-    /// Brings all blocks into the cache: for a table that takes the place of others that were there. Stops early when
-    /// the cache has no room at the moment.
+    /// Loads all blocks into the cache, for a table that replaces cached ones. Stops early if the
+    /// cache has no room at the moment.
     ///
     /// Errors: those of [`Table::get`].
     pub fn warm(&self) -> Result<()> {
         for first in (0..self.index.block_count()).step_by(WARM_BLOCKS) {
-            // A guard is held for short stretches only: memory that others free waits for it.
+            // Each guard is short-lived, because it pins the epoch and delays reclamation.
             let guard = crossbeam_epoch::pin();
             for block in first..(first + WARM_BLOCKS).min(self.index.block_count()) {
                 if !self.slots.is_cached(block) && !self.load(block, Fill::Normal, &guard)?.is_cached() {
@@ -391,7 +398,7 @@ impl Table {
         Ok(())
     }
 
-    /// About which share of the blocks is in the cache, from a sample.
+    /// The approximate share of the blocks that is in the cache, from a sample.
     pub fn cached_share(&self) -> f64 {
         let blocks = self.index.block_count();
         let step = (blocks / SAMPLED_BLOCKS).max(1);
@@ -415,13 +422,14 @@ impl Table {
         })
     }
 
-    /// Whether a key with this hash may be in the table; never `false` for one that is.
+    /// Whether a key with this hash may be in the table; never `false` for a key that is.
     #[inline]
     pub fn may_contain(&self, hash: u64) -> bool {
         self.filter.may_contain(hash)
     }
 
-    /// Asks for the memory that [`Table::may_contain`] will look at: to be called for all tables of a lookup first.
+    /// Prefetches the memory that [`Table::may_contain`] reads. Call it first, for all tables of a
+    /// lookup.
     #[inline]
     pub fn prefetch_filter(&self, hash: u64) {
         self.filter.prefetch(hash);
@@ -432,13 +440,14 @@ impl Table {
         TableIterator::new(Arc::clone(self), options)
     }
 
-    /// An iterator that reads past the cache in large sequential reads, and checks every block: for compaction. Not
-    /// yet positioned. Moves in both directions, but is meant to go forward.
+    /// An iterator for compaction: bypasses the cache with large sequential reads and checks every
+    /// block. Not yet positioned. Moves in both directions but is optimized for forward scans.
     pub fn scan(self: &Arc<Self>) -> TableScanner {
         TableScanner::new(Arc::clone(self))
     }
 
-    /// About how many bytes of the file lie before `key`: exact to one block, without reading one.
+    /// The approximate number of bytes of the file before `key`, exact to one block, without
+    /// reading one.
     pub fn approximate_offset(&self, key: &[u8]) -> u64 {
         if key > self.properties.largest_key.as_slice() {
             return self.index.data_len();
@@ -449,7 +458,8 @@ impl Table {
         }
     }
 
-    /// About how many bytes of the file a row takes on average that shares its block with others. Walks the index.
+    /// The approximate average size in the file, in bytes, of a row that shares its block with
+    /// others. Walks the index.
     pub fn shared_row_bytes(&self) -> u64 {
         let blocks = 0..self.index.block_count();
         let (count, bytes) = blocks
@@ -459,8 +469,9 @@ impl Table {
         self.index.data_len().saturating_sub(bytes) / rows
     }
 
-    /// About how many bytes of the file the row of `key` takes, if there is one, by the length of the block that would
-    /// hold it, which is not read. `shared` is what [`Table::shared_row_bytes`] gives.
+    /// The approximate size in the file, in bytes, of the row of `key`, if there is one. Estimated
+    /// from the length of the block that would hold it, which is not read. `shared` is the result
+    /// of [`Table::shared_row_bytes`].
     pub fn approximate_row_bytes(&self, key: &[u8], shared: u64) -> u64 {
         let Some(block) = self.locate(key) else { return 0 };
         let bytes = self.index.stored_len(block);
@@ -468,26 +479,27 @@ impl Table {
         if self.is_own_block(block) {
             bytes
         } else if bytes >= 2 * average {
-            // It is that long for the sake of a dozen large rows at most.
+            // The block is this long to hold at most a dozen large rows.
             bytes / 4
         } else {
             shared.min(bytes)
         }
     }
 
-    /// Whether a block is so long that it has but one row.
+    /// Whether a block is so long that it holds a single row.
     fn is_own_block(&self, block: usize) -> bool {
         let raw_bytes = self.index.raw_len(block).unwrap_or(self.index.stored_len(block) as usize);
         raw_bytes >= HUGE_VALUE_BYTES
     }
 
-    /// Whether [`Table::may_contain`] can say no.
+    /// Whether [`Table::may_contain`] can return `false`.
     pub fn has_filter(&self) -> bool {
         !matches!(self.filter, Filter::None)
     }
 
-    /// Up to `parts - 1` ascending keys that split the table into pieces of about equal length, without reading it.
-    /// All versions of a key fall into one piece. The keys need not be in the table.
+    /// Up to `parts - 1` ascending keys that split the table into pieces of about equal length,
+    /// without reading it. All versions of a key fall into one piece. The keys need not be in the
+    /// table.
     pub fn split_keys(&self, parts: usize) -> Vec<Vec<u8>> {
         let blocks = self.index.block_count();
         let mut keys: Vec<Vec<u8>> = (1..parts.min(blocks))
@@ -497,7 +509,7 @@ impl Table {
         keys
     }
 
-    /// The number of the database that it was written for; 0 if it does not say.
+    /// The number of the database that the table was written for; 0 if not recorded.
     pub fn database(&self) -> u64 {
         self.database
     }
@@ -524,19 +536,19 @@ impl Table {
         self.index.block_count()
     }
 
-    /// What the table holds.
+    /// The properties of the table.
     #[inline]
     pub fn properties(&self) -> &TableProperties {
         &self.properties
     }
 
-    /// The memory that index, filter and cache slots take as long as the table is open, in bytes.
+    /// Memory of index, filter and cache slots while the table is open, in bytes.
     pub fn pinned_bytes(&self) -> usize {
         self.index.memory_bytes() + self.filter.memory_bytes() + self.slots.memory_bytes()
     }
 
-    /// Reads the whole table and checks it: every checksum, the order of entries, tags, heads and separators, that
-    /// the filter knows every key, and that the properties are true.
+    /// Reads and checks the whole table: every checksum, the order of entries, tags, heads and
+    /// separators, that the filter contains every key, and that the properties are true.
     pub fn verify(&self) -> Result<()> {
         verify::verify(self)
     }

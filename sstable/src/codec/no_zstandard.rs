@@ -1,8 +1,9 @@
-//! What stands for Zstandard in a build without the feature `zstd`: errors that name it.
+//! The substitute for Zstandard in a build without the feature `zstd`: errors that name the
+//! feature.
 use crate::options::without_zstd;
 use sapwood_base::Result;
 
-/// There is none.
+/// Never constructed.
 pub(super) enum Compressor {}
 
 impl Compressor {

@@ -1,10 +1,10 @@
-//! Zstandard, by the library in C: the feature `zstd`.
+//! Zstandard through its C library: the feature `zstd`.
 use sapwood_base::memory;
 use sapwood_base::{Error, Result};
 use std::cell::RefCell;
 use zstd::zstd_safe::DCtx;
 
-/// zstd's code for a destination that is too small; these numbers do not change (`zstd_errors.h`).
+/// zstd's code for a destination that is too small. These numbers do not change (`zstd_errors.h`).
 const DESTINATION_TOO_SMALL: usize = 0usize.wrapping_sub(70);
 
 /// Compresses blocks at one level.
@@ -18,7 +18,8 @@ impl Compressor {
             .map_err(|error| Error::invalid_argument(format!("zstd level {level} is not available: {error}")))
     }
 
-    /// Compresses `image` into the beginning of `out`, which grows as needed, and gives the length.
+    /// Compresses `image` into the beginning of `out`, which grows as needed, and returns the
+    /// length.
     pub(super) fn compress(&mut self, image: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let bound = zstd::zstd_safe::compress_bound(image.len());
         if out.len() < bound {
@@ -28,15 +29,18 @@ impl Compressor {
     }
 }
 
-/// The length of what came out in `image`; `None` if `payload` is no frame, or one of something longer.
+/// Decompresses into `image` and returns the length; `None` if `payload` is no frame, or a frame of
+/// something longer.
 pub(super) fn decompress(payload: &[u8], image: &mut [u8]) -> Result<Option<usize>> {
     Ok(with_context(|context| context.decompress(image, payload).ok()))
 }
 
-/// The image of `payload` in memory that begins with `room` bytes and doubles up to `len`, the length that it must have.
+/// Decompresses `payload` into memory that starts at `room` bytes and doubles up to `len`, the
+/// required length.
 ///
-/// A frame that does not fit has filled what there is but for less than one of its blocks, so there may be as much again.
-/// The output must stay where it is while the decoder works, which begins from the start each time.
+/// If a frame does not fit, it has filled the buffer except for less than one of its blocks, so it
+/// may be twice as long. The decoder needs its output to stay in place, so each attempt starts from
+/// the beginning.
 pub(super) fn decompress_grown(payload: &[u8], mut room: usize, len: usize) -> Result<Option<Vec<u8>>> {
     Ok(with_context(|context| {
         loop {
@@ -59,7 +63,7 @@ fn with_context<T>(run: impl FnOnce(&mut DCtx<'static>) -> Option<T>) -> Option<
         // Creating a zstd context costs more than decompressing a block.
         static ZSTD: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     }
-    // A thread that is being torn down keeps none.
+    // A thread that is shutting down keeps no context.
     let kept = ZSTD.try_with(RefCell::take).ok().flatten();
     let mut context = kept.or_else(DCtx::try_create)?;
     let result = run(&mut context);

@@ -1,4 +1,5 @@
-//! The iterator through the cache: pins one block at a time, reads ahead when it moves over missing blocks in order.
+//! The iterator through the cache. It pins one block at a time and reads ahead when it meets
+//! missing blocks in order.
 use super::Table;
 use crate::cursor::{BlockSource, Cursor};
 use crate::index::TableIndex;
@@ -8,20 +9,21 @@ use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_storage::{Fill, PinnedBlock};
 use std::sync::Arc;
 
-/// What is asked for of the next block in memory: the columns before the values, in a block of many entries.
+/// Bytes of the next block that are prefetched: the columns before the values, in a block of many
+/// entries.
 const PREFETCHED_BYTES: usize = 1 << 10;
-/// What is asked for of a block that is searched: header, tags and heads.
+/// Bytes of a block that are prefetched for a search: header, tags and heads.
 const SEARCHED_BYTES: usize = 512;
-/// What the first readahead asks for; it doubles from there.
+/// Length of the first readahead, which doubles from there.
 const FIRST_READAHEAD_BYTES: u64 = 32 << 10;
-/// This many missing blocks in a row make a sequential reader.
+/// This many missing blocks in one ascending run indicate a sequential reader.
 const SEQUENTIAL_MISSES: u32 = 2;
-/// After this many blocks in a row, those that are read come into the cache as those of a scan.
+/// After this many consecutive blocks, blocks are loaded into the cache as those of a scan.
 const SCAN_BLOCKS: u32 = 64;
 
-/// An iterator over a table; owns all it needs, may go to another thread.
+/// An iterator over a table. It owns its data and may move to another thread.
 ///
-/// Entries come in internal order. See [`InternalIterator`] for positioning and errors.
+/// Entries are in internal order. See [`InternalIterator`] for positioning and errors.
 pub struct TableIterator {
     cursor: Cursor<CachedBlocks>,
 }
@@ -43,13 +45,14 @@ impl TableIterator {
     }
 }
 
-/// Blocks from the cache, pinned, and the state of readahead.
+/// Pinned blocks from the cache, and the state of readahead.
 struct CachedBlocks {
     table: Arc<Table>,
     options: ReadOptions,
     pinned: Option<PinnedBlock>,
     last_block: usize,
-    /// How many blocks were taken in ascending order, and how many of those in a row were missing.
+    /// The length of the current run of ascending blocks, and the number of its blocks that were
+    /// missing.
     run_blocks: u32,
     run_misses: u32,
     window_bytes: u64,
@@ -69,7 +72,7 @@ impl CachedBlocks {
         self.last_block = block;
     }
 
-    /// Called for a missing block: asks for what comes after it once the reader seems to be sequential.
+    /// Called for a missing block: prefetches the following bytes once the reader seems sequential.
     fn read_ahead(&mut self, block: usize) {
         self.run_misses += 1;
         let limit = self.options.readahead_bytes as u64;
@@ -78,7 +81,8 @@ impl CachedBlocks {
         }
         let index = &self.table.index;
         let offset = index.offset(block);
-        // The next stretch is asked for when half of the one before is used up.
+        // The next window is prefetched when half of the previous one is used, or three quarters at
+        // the maximum window.
         if offset + self.window_bytes / 4 < self.prefetched_to {
             return;
         }
@@ -99,13 +103,14 @@ impl BlockSource for CachedBlocks {
 
     fn load(&mut self, block: usize) -> Result<()> {
         self.pinned = None;
-        // Whoever has come from a neighbour may go on to the next one, and finds there what a step looks at.
+        // A reader that came from a neighbour may go on in the same direction, so the next block is
+        // prefetched.
         if self.last_block.wrapping_add(1) == block {
             self.table.slots.prefetch_block(block + 1, PREFETCHED_BYTES);
         } else if self.last_block == block + 1 {
             self.table.slots.prefetch_block(block.wrapping_sub(1), PREFETCHED_BYTES);
         }
-        // The columns that a search looks at come while the pin is waited for.
+        // The columns for a search load while the pin is acquired.
         self.table.slots.prefetch_block(block, SEARCHED_BYTES);
         self.note_position(block);
         let guard = crossbeam_epoch::pin();

@@ -1,4 +1,5 @@
-//! The iterator past the cache: large sequential reads into a buffer of its own, every block checked. For compaction.
+//! The iterator for compaction. It bypasses the cache with large sequential reads into its own
+//! buffer and checks every block.
 use super::Table;
 use crate::blocks::{check_image, expand, expand_owned};
 use crate::codec::is_unbelievable;
@@ -10,10 +11,10 @@ use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The length of one read; a longer block is read alone.
+/// The length of one read. A longer block is read alone.
 const READ_BYTES: u64 = 1 << 20;
 
-/// A scan of a table; owns all it needs, may go to another thread.
+/// A scan of a table. It owns its data and may move to another thread.
 pub struct TableScanner {
     cursor: Cursor<ScannedBlocks<Arc<Table>>>,
 }
@@ -24,7 +25,7 @@ impl TableScanner {
     }
 }
 
-/// Blocks from the file, some dozens to hundreds at a time.
+/// Blocks from the file, dozens to hundreds at a time.
 pub(super) struct ScannedBlocks<T> {
     table: T,
     buffer: Vec<u8>,
@@ -48,7 +49,8 @@ impl<T: std::ops::Deref<Target = Table>> ScannedBlocks<T> {
         }
     }
 
-    /// Reads a stretch of blocks that contains `block`: the ones after it, or before it if the scan goes backwards.
+    /// Reads consecutive blocks that contain `block`: those after it, or those before it if the
+    /// scan goes backwards.
     fn fill(&mut self, block: usize) -> Result<()> {
         let table = &*self.table;
         let index = &table.index;
@@ -98,7 +100,7 @@ impl<T: std::ops::Deref<Target = Table>> BlockSource for ScannedBlocks<T> {
         let checked = match index.raw_len(block) {
             None => check_image(stored, table.number, offset),
             Some(raw_len) if is_unbelievable(raw_len, stored.len()) => {
-                // What the last block needed is not needed any more.
+                // Frees the memory of the previous block.
                 self.expanded = Vec::new();
                 self.is_expanded = true;
                 expand_owned(stored, raw_len, table.number, offset).map(|image| self.expanded = image)

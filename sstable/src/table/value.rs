@@ -1,4 +1,5 @@
-//! Values as a lookup returns them: a range of a cached block, borrowed under an epoch or pinned for longer.
+//! Values as a lookup returns them: a range of a cached block, borrowed under an epoch guard or
+//! pinned for longer.
 use sapwood_base::{SequenceNumber, ValueKind};
 use sapwood_storage::{BlockRef, PinnedBlock};
 use std::fmt;
@@ -28,7 +29,8 @@ impl<'g> ValueRef<'g> {
         ValueRef { block, start, end }
     }
 
-    /// The same value, independent of the guard. Keeps the whole block in memory while it lives.
+    /// Returns the same value, independent of the guard. It keeps the whole block in memory while
+    /// it lives.
     pub fn pin(&self) -> PinnedValue {
         PinnedValue { block: self.block.pin(), start: self.start, end: self.end }
     }
@@ -48,7 +50,8 @@ impl fmt::Debug for ValueRef<'_> {
     }
 }
 
-/// A value inside a pinned block: owns its memory, cheap to clone, may go to other threads.
+/// A value inside a pinned block. It owns its memory, is cheap to clone and may move to other
+/// threads.
 #[derive(Clone)]
 pub struct PinnedValue {
     block: PinnedBlock,

@@ -1,4 +1,5 @@
-//! The full check of a table: what readers rely on without looking, looked at entry by entry.
+//! The full check of a table: verifies, entry by entry, the properties that readers rely on without
+//! checking.
 use super::Table;
 use super::scanner::ScannedBlocks;
 use crate::cursor::BlockSource;
