@@ -1,4 +1,4 @@
-//! Flush: the first move down the tree, from a memtable generation into tables of level 0.
+//! Flush: the first step down the tree, from a memtable generation into tables of level 0.
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::survivors::{Older, Survivors};
@@ -8,10 +8,11 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
 use std::sync::Arc;
 
-/// Writes the entries of one keyspace as one run of level 0. Empty if nothing is left to write.
+/// Writes the entries of one keyspace as one run of level 0. Returns no tables if no entry
+/// survives.
 ///
-/// REQUIRES: no more entries come. Versions that no snapshot can see are not written; tombstones are written unless
-/// the keyspace `is_bottom`: has nothing older.
+/// REQUIRES: no more entries are added. Versions that no snapshot can see are not written.
+/// Tombstones are written unless the keyspace `is_bottom`, that is, has no older data.
 pub fn flush(
     context: &Arc<TableContext>,
     options: &CompactionOptions,
@@ -21,7 +22,7 @@ pub fn flush(
     mut snapshots: Vec<SequenceNumber>,
 ) -> Result<Vec<Output>> {
     snapshots.sort_unstable();
-    // The number of a run only has to be larger than those of older runs.
+    // The number of a run only has to exceed those of older runs.
     let run = context.allocate_file().0;
     let mut writer = OutputWriter::new(context, options, keyspace, 0, run, &snapshots);
     let older = match is_bottom || planted::is(Bug::FlushLosesDeletes) {

@@ -1,12 +1,14 @@
-//! Garbage: what takes space and no reader needs. How much there is, and what has to go first.
+//! Garbage: space that no reader needs. Measures how much there is and which tables hold it.
 //!
-//! There are two sorts. Entries of newer runs *hide* older versions below them: a tombstone of a few bytes hides a row of
-//! megabytes. How much is not seen in any file alone, so a [`Survey`] asks the older runs, by sampled keys, their filters and
-//! the lengths of their blocks. And a table *holds* versions and tombstones that were kept when it was written for
-//! snapshots that were alive then: the writer knows which, and how many bytes.
+//! There are two sorts. Entries of newer runs *hide* older versions below them: a tombstone of a
+//! few bytes can hide a row of megabytes. No single file shows how much, so a [`Survey`] looks up
+//! sampled keys in the older runs, using their filters and the lengths of their blocks. A table
+//! also *holds* versions and tombstones that were kept for snapshots alive when it was written; the
+//! writer records which, and how many bytes.
 //!
-//! All of it is memory only: it is known again after an opening by surveying, when there is time. Snapshots do not outlive
-//! an opening, so what tables of an earlier one hold is free to go.
+//! All of this is kept in memory only and is surveyed again, as time permits, after the database is
+//! opened. Snapshots do not survive a restart, so versions held by tables of an earlier session can
+//! be dropped.
 use crate::options::LAST_LEVEL;
 use crate::version::iterator::{ReadTable, Scanned};
 use crate::version::{Run, RunTable, Version};
@@ -17,19 +19,19 @@ use sapwood_sstable::LastBlock;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Keys of a table that a survey looks up, at most.
+/// The maximum number of keys of a table that a survey looks up.
 const SAMPLES: u64 = 8192;
-/// Keys between two looks whether a survey should stop.
+/// The number of keys between two checks whether a survey should stop.
 const STOP_KEYS: u64 = 1024;
-/// Different spans that a table's [`Held`] tells apart.
+/// The number of different spans in a table's [`Held`].
 const SPANS_MAX: usize = 16;
 
-/// What the entries of a table hide in older runs.
+/// Older versions that the entries of a table hide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hidden {
-    /// Versions.
+    /// The number of versions.
     pub entries: u64,
-    /// About how many bytes they take in their files.
+    /// Their approximate size in their files, in bytes.
     pub bytes: u64,
 }
 
@@ -41,20 +43,21 @@ struct Span {
     bytes: u64,
 }
 
-/// What a table holds for the sake of snapshots: versions with a newer one above, and tombstones in the last level.
+/// Entries that a table holds only for snapshots: versions with a newer one above, and tombstones
+/// in the last level.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Held {
     spans: Vec<Span>,
 }
 
 impl Held {
-    /// All of it, `bytes`, is needed by snapshots in `[from, to]` only.
+    /// All of `bytes` is needed only by snapshots in `[from, to]`.
     pub fn between(from: SequenceNumber, to: SequenceNumber, bytes: u64) -> Held {
         Held { spans: vec![Span { from, to, bytes }] }
     }
 
-    /// Adds an entry that is read from `older` on, and no more from `newer` on. `snapshots` are those that it was kept
-    /// for, ascending; one that none of them sees is not counted.
+    /// Adds an entry that is visible from `older` on and hidden from `newer` on. `snapshots`,
+    /// ascending, are those that it was kept for. An entry that none of them sees is not counted.
     pub fn note(
         &mut self,
         older: SequenceNumber,
@@ -72,15 +75,16 @@ impl Held {
         if let Some(span) = self.spans.iter_mut().find(|span| (span.from, span.to) == (from, to)) {
             span.bytes += bytes;
         } else if let Some(last) = self.spans.last_mut().filter(|_| is_full) {
-            // It goes later than it could, and never too early.
+            // The merged span may be released later than possible, but never too early.
             *last = Span { from: last.from.min(from), to: last.to.max(to), bytes: last.bytes + bytes };
         } else {
             self.spans.push(Span { from, to, bytes });
         }
     }
 
-    /// The same in bytes of the file, which holds `raw_bytes` of keys and values in `file_bytes`. Rounded up: a short
-    /// version in a table that compresses well is no reason to take the table for one that holds nothing.
+    /// Converts raw bytes to bytes of the file, which holds `raw_bytes` of keys and values in
+    /// `file_bytes`. Rounds up, so that a table with a short version and good compression does not
+    /// count as holding nothing.
     pub fn scaled(mut self, file_bytes: u64, raw_bytes: u64) -> Held {
         for span in &mut self.spans {
             let bytes =
@@ -90,12 +94,12 @@ impl Held {
         self
     }
 
-    /// Bytes, whether a snapshot needs them or not.
+    /// All held bytes, whether a snapshot needs them or not.
     pub fn bytes(&self) -> u64 {
         self.spans.iter().map(|span| span.bytes).sum()
     }
 
-    /// Bytes that none of `snapshots`, ascending, needs: a merge leaves them out.
+    /// Bytes that none of `snapshots`, ascending, needs. A merge drops them.
     pub fn releasable(&self, snapshots: &[SequenceNumber]) -> u64 {
         let is_free = |span: &&Span| {
             let first = snapshots.partition_point(|snapshot| *snapshot < span.from);
@@ -105,23 +109,23 @@ impl Held {
     }
 }
 
-/// About how many bytes of `table` a merge of it alone leaves out; 0 if that is not known.
+/// The approximate number of bytes of `table` that a merge of it alone drops; 0 if unknown.
 pub fn releasable(table: &RunTable, snapshots: &[SequenceNumber]) -> u64 {
     table.handle.held().map_or(0, |held| held.releasable(snapshots)).min(table.handle.file_bytes())
 }
 
-/// Whether `table`, of the last level, may hold something for snapshots and it is not known how much.
+/// Whether `table`, of the last level, may hold an unknown number of bytes for snapshots.
 pub fn is_unknown(table: &RunTable) -> bool {
-    // Entries that all readers see have no sequence number there.
+    // In the last level, entries that all readers see have sequence number zero.
     table.handle.held().is_none() && table.record.max_sequence > SequenceNumber::ZERO
 }
 
-/// Tables of which more must be known before it can be said whether merging them is worth it.
+/// Tables to be surveyed before the picker can decide whether merging them is worth it.
 #[derive(Clone, Default)]
 pub struct Survey {
-    /// Tables with their runs, by the places of these in the version: what do they hide?
+    /// Tables whose hidden bytes are unknown, with the places of their runs in the version.
     pub hiding: Vec<(usize, RunTable)>,
-    /// Tables of the last level: what do they hold?
+    /// Tables of the last level whose held bytes are unknown.
     pub holding: Vec<RunTable>,
 }
 
@@ -131,8 +135,8 @@ impl Survey {
         self.hiding.is_empty() && self.holding.is_empty()
     }
 
-    /// Finds out, and takes it down in the tables. `version` is the one that the survey was made for. `stops` is asked now
-    /// and then whether the rest is to be left for later.
+    /// Runs the survey and records the results in the tables. `version` is the one that the survey
+    /// was made for. `stops` is polled, and ends the survey early if it returns true.
     ///
     /// Errors: those of reading tables.
     pub fn run(&self, version: &Version, mut stops: impl FnMut() -> bool) -> Result<()> {
@@ -153,7 +157,8 @@ impl Survey {
     }
 }
 
-/// What a table from an earlier opening holds: what is more than one entry for each key, and tombstones.
+/// The bytes that a table of an earlier session holds: all entries beyond one per key, and
+/// tombstones.
 fn held_by(table: &RunTable) -> Result<Held> {
     let properties = table.handle.properties()?;
     let entries = properties.entries - properties.user_keys + properties.tombstones;
@@ -165,8 +170,9 @@ fn held_by(table: &RunTable) -> Result<Held> {
     Ok(Held::between(SequenceNumber::ZERO, newest, entries * row_bytes))
 }
 
-/// What the newest versions in `table`, a member of run number `run`, hide below. Each version is counted for the one that
-/// is next above it, so the sum over all tables counts none twice. `None` if it `stops`.
+/// The older versions that the newest versions in `table`, a member of run number `run`, hide. Each
+/// version is attributed to the next newer one, so the sum over all tables counts none twice.
+/// `None` if `stops` returned true.
 fn hidden_by(
     version: &Version,
     run: usize,
@@ -204,16 +210,17 @@ fn hidden_by(
     Ok(Some(hidden))
 }
 
-/// What lookups in ascending order of keys remember.
+/// The state of lookups in ascending order of keys.
 #[derive(Default)]
 struct Lookup {
-    /// The length of a row that shares its block, by table.
+    /// The average length of a row that shares its block, by table.
     rows: HashMap<FileNumber, u64>,
     last: LastBlock,
 }
 
 impl Lookup {
-    /// About how many bytes the newest version of `key` in `runs` takes; `None` if there is none.
+    /// The approximate size in bytes of the newest version of `key` in `runs`; `None` if there is
+    /// none.
     fn row_below(&mut self, runs: &[Arc<Run>], key: &[u8]) -> Result<Option<u64>> {
         let hash = key_hash(key);
         for table in runs.iter().filter_map(|run| run.find(key)) {
@@ -236,8 +243,9 @@ impl Lookup {
 }
 
 impl Version {
-    /// About how many bytes of the files a merge of everything would leave out if there were no snapshots. What was not
-    /// surveyed is estimated: each tombstone hides a row of average length.
+    /// The approximate number of bytes of files that a merge of everything would drop if there were
+    /// no snapshots. Tables that were not surveyed are estimated: each tombstone hides a row of
+    /// average length.
     pub fn garbage_bytes(&self) -> u64 {
         let mut bytes = 0;
         for (number, run) in self.runs.iter().enumerate() {
@@ -250,7 +258,7 @@ impl Version {
                     Some(hidden) => hidden.bytes,
                     None => self.guess(number, table),
                 };
-                // Tombstones themselves go as well.
+                // The tombstones themselves are dropped too.
                 let entry_bytes = table.handle.file_bytes() / table.record.entries.max(1);
                 bytes += table.record.tombstones * entry_bytes;
             }
@@ -258,7 +266,8 @@ impl Version {
         bytes.min(self.file_bytes())
     }
 
-    /// What the tombstones of `table` hide if each of them hides a row of average length of the tables below.
+    /// The bytes that the tombstones of `table` hide if each hides a row of average length of the
+    /// tables below.
     pub fn guess(&self, run: usize, table: &RunTable) -> u64 {
         if table.record.tombstones == 0 {
             return 0;
@@ -294,7 +303,8 @@ mod tests {
         held.releasable(&snapshots)
     }
 
-    /// The number of versions that some snapshot sees although a newer one is there, by asking each snapshot.
+    /// The number of versions that some snapshot sees although a newer one exists, by checking each
+    /// snapshot.
     fn needed(notes: &[(u64, u64)], snapshots: &[u64]) -> u64 {
         let is_seen = |(older, newer): &&(u64, u64)| snapshots.iter().any(|s| s >= older && s < newer);
         notes.iter().filter(is_seen).count() as u64
@@ -311,12 +321,12 @@ mod tests {
     fn what_is_held_goes_when_the_last_snapshot_that_sees_it_has_gone() {
         let notes: Vec<(u64, u64)> =
             (0..8).flat_map(|older| (older + 1..9).map(move |newer| (older, newer))).collect();
-        // All sets of snapshots at the writing, and all parts of them that are left.
+        // All sets of snapshots at the time of writing, and all their subsets that remain.
         for written in 0..256u32 {
             let at = |set: u32| (0..8u64).filter(move |s| set >> s & 1 == 1).collect::<Vec<_>>();
             let kept: Vec<(u64, u64)> =
                 notes.iter().copied().filter(|note| needed(&[*note], &at(written)) == 1).collect();
-            // As many as a table tells apart.
+            // As many as a table distinguishes.
             let kept = &kept[..kept.len().min(SPANS_MAX)];
             let held = held(kept, &at(written));
             assert_eq!(held.bytes(), kept.len() as u64);

@@ -1,9 +1,10 @@
-//! One compaction: runs in, one run out, in slices.
+//! One compaction: merges runs into one run, in slices.
 //!
-//! A job cuts its key range into slices of bounded size. Each [`Job::step`] merges one slice and returns the edit
-//! that puts the new tables in and takes the merged part out: input tables that reach beyond the slice stay, with a
-//! raised lower bound. So a step can be installed as it stands, extra space is bounded, and a pause or a shutdown
-//! waits for one slice at most. Input tables that overlap nothing are moved without reading them, unless they are small.
+//! A job cuts its key range into slices of bounded size. Each [`Job::step`] merges one slice and
+//! returns the edit that adds the new tables and removes the merged part. Input tables that extend
+//! beyond the slice stay, with a raised lower bound. Each step can therefore be installed on its
+//! own, extra space is bounded, and a pause or a shutdown waits for at most one slice. Input tables
+//! that overlap nothing are moved without reading them, unless they are small.
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
@@ -19,13 +20,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// About this much input lies between two candidates for a slice boundary, in bytes.
+/// Bytes of input between two candidates for a slice boundary, approximately.
 const BOUNDARY_BYTES: u64 = 16 << 20;
 
-/// What one step did.
+/// The result of one step.
 #[derive(Default)]
 pub struct Step {
-    /// To be installed as one edit.
+    /// Edits to be installed as one.
     pub edits: Vec<Edit>,
     /// Handles of the new tables.
     pub handles: HashMap<FileNumber, Arc<TableHandle>>,
@@ -38,18 +39,19 @@ pub struct Step {
 }
 
 impl Step {
-    /// Gives up the new tables, which no version lists: their files go.
+    /// Discards the new tables, which no version lists. Their files are removed.
     pub fn discard(&self) {
         self.handles.values().for_each(|handle| handle.mark_obsolete());
     }
 }
 
-/// A key range of a job: tables that overlap each other or are small, or a single table to move.
+/// A key range of a job: tables to merge, which overlap each other or are small, or a single table
+/// to move.
 enum Piece {
     Move(InputTable),
     Merge {
         tables: Vec<InputTable>,
-        /// Slice boundaries inside the piece, ascending; each starts a new slice.
+        /// Slice boundaries inside the piece, ascending. Each starts a new slice.
         boundaries: Vec<Vec<u8>>,
         next: usize,
     },
@@ -69,12 +71,13 @@ pub struct Job {
     compaction: Compaction,
     /// Runs that are older than all inputs and overlap the job.
     older: Vec<Arc<Run>>,
-    /// In reverse key order: the next one is at the end.
+    /// In reverse key order, so the next piece is at the end.
     pieces: Vec<Piece>,
 }
 
 impl Job {
-    /// Plans `compaction` on `version`, from which it was picked. `snapshots` are the live ones, ascending.
+    /// Plans `compaction` on `version`, from which it was picked. `snapshots` are the live ones,
+    /// ascending.
     pub fn new(
         context: &Arc<TableContext>,
         options: &CompactionOptions,
@@ -112,8 +115,8 @@ impl Job {
         let is_small = |table: &InputTable| options.is_small(table.table.handle.file_bytes());
         let target_of = |runs: &[Arc<Run>]| runs.iter().find(|run| job.compaction.is_target(run)).cloned();
         let (target, chosen) = (target_of(&version.runs), target_of(&job.compaction.inputs));
-        // Whether a table of the target run that is no input lies between two inputs. No output may reach
-        // across it.
+        // Whether a table of the target run that is not an input lies between two inputs. No output
+        // may span it.
         let is_divided = |reach: &[u8], next: &InputTable| {
             let between = |run: &Option<Arc<Run>>| {
                 run.as_ref().map_or(0, |run| run.overlapping(Some(reach), Some(next.table.first())).len())
@@ -124,7 +127,7 @@ impl Job {
             let mut reach = first.table.last().to_vec();
             let mut are_small = is_small(&first);
             let mut cluster = vec![first];
-            // Small tables that lie side by side become one.
+            // Adjacent small tables become one.
             while let Some(next) = tables.next_if(|next| {
                 next.table.first() <= reach.as_slice()
                     || are_small && is_small(next) && !is_divided(&reach, next)
@@ -146,12 +149,12 @@ impl Job {
         self.compaction.keyspace
     }
 
-    /// What it was picked as.
+    /// The compaction that the job executes.
     pub fn compaction(&self) -> &Compaction {
         &self.compaction
     }
 
-    /// The data older than all inputs.
+    /// Data older than all inputs.
     fn older_data(&self) -> Older<'_> {
         match self.options.has_base {
             _ if planted::is(Bug::TombstoneDroppedEarly) => Older::Nothing,
@@ -166,7 +169,7 @@ impl Job {
             let in_place = self.compaction.is_target(run);
             let same_codec = self.options.table_options(run.level).codec
                 == self.options.table_options(self.compaction.target_level).codec;
-            // Only rewriting gives back the bytes that no reader needs.
+            // Only rewriting frees the bytes that no reader needs.
             let reclaims = survivors::any_goes(&single.table, run.level, self.older_data(), snapshots);
             if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {
                 if !in_place {
@@ -209,8 +212,9 @@ impl Job {
 
     /// Runs the next slice; `None` when the job is done.
     ///
-    /// `snapshots` are the live ones, ascending. `pool` spreads a slice over its threads. `stop` ends the step early with
-    /// [`ErrorKind::Closed`](sapwood_base::ErrorKind::Closed); what it wrote is removed.
+    /// `snapshots` are the live ones, ascending. `pool` spreads a slice over its threads. `stop`
+    /// ends the step early with [`ErrorKind::Closed`](sapwood_base::ErrorKind::Closed); its output
+    /// is removed.
     pub fn step(
         &mut self,
         snapshots: &[SequenceNumber],
@@ -222,7 +226,7 @@ impl Job {
         match &mut piece {
             Piece::Move(input) => {
                 self.move_table(input, &mut step);
-                // Moves cost nothing: all that follow each other go into one edit.
+                // Moves cost nothing, so all consecutive ones go into one edit.
                 while let Some(Piece::Move(input)) = self.pieces.last() {
                     self.move_table(&input.clone(), &mut step);
                     self.pieces.pop();
@@ -261,7 +265,8 @@ impl Job {
                     }
                 }
                 if let Some(error) = failed {
-                    // The job is planned again from its inputs, and writes these slices once more.
+                    // The job will be planned again from its inputs and will write these slices
+                    // again.
                     if !planted::is(Bug::FinishedSlicesStay) {
                         step.discard();
                     }
@@ -297,7 +302,7 @@ impl Job {
         step.moved_bytes += input.table.handle.file_bytes();
     }
 
-    /// Takes the part of the inputs below `upper` out of their runs.
+    /// Removes the part of the inputs below `upper` from their runs.
     fn take_inputs(
         &self,
         tables: &[InputTable],
@@ -331,7 +336,7 @@ impl Job {
         }
     }
 
-    /// Merges what the inputs hold in `[lower, upper)`.
+    /// Merges the entries of the inputs in `[lower, upper)`.
     fn merge(
         &self,
         tables: &[InputTable],

@@ -1,21 +1,23 @@
-//! How sorted runs move down the tree.
+//! Compaction: how sorted runs move down the tree.
 //!
 //! ```text
 //!   memtable generation ──flush──> level 0      up to 8 runs, newest first
 //!                                    │  job: all of them at once
 //!                                    v
 //!                                  tier level   up to 4 runs (lazy leveling)
-//!                                    │  job: all of them with what they overlap below
+//!                                    │  job: all of them with the tables they overlap below
 //!                                    v
 //!                                  last level   one run, disjoint tables
 //! ```
 //!
-//! That is [`CompactionStyle::Hybrid`], after the lazy leveling of Dostoevsky (Dayan and Idreos, SIGMOD 2018): reads
-//! of existing keys and space stay those of leveling, while the upper merges, most of the write amplification, go.
-//! [`CompactionStyle::Leveled`] keeps one run in every level but the first.
+//! This is [`CompactionStyle::Hybrid`], after the lazy leveling of Dostoevsky (Dayan and Idreos,
+//! SIGMOD 2018). It keeps the cost of leveling for reads of existing keys and for space, and avoids
+//! the upper merges, which are most of the write amplification. [`CompactionStyle::Leveled`] keeps
+//! one run in every level but the first.
 //!
-//! Architecture invariant: this is the only crate that makes tables from existing data. It never touches the
-//! MANIFEST or the log: a flush and each step of a job return edits, and the engine installs them.
+//! Architecture invariant: this is the only crate that makes tables from existing data. It never
+//! touches the MANIFEST or the log: a flush and each step of a job return edits, and the engine
+//! installs them.
 #![cfg(not(sapwood_loom))]
 #![forbid(unsafe_code)]
 

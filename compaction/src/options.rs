@@ -1,4 +1,4 @@
-//! The knobs of shape and size.
+//! Options for the shape and sizes of the tree.
 use sapwood_base::{Error, Result};
 use sapwood_sstable::{Codec, TableOptions};
 use std::fmt;
@@ -6,21 +6,22 @@ use std::str::FromStr;
 
 /// The level of the oldest data.
 pub const LAST_LEVEL: u8 = 6;
-/// The level in which the hybrid shape gathers merged runs before they enter the last one.
+/// The level in which the hybrid shape collects merged runs before they enter the last level.
 pub const TIER_LEVEL: u8 = 5;
 
 /// The shape of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CompactionStyle {
-    /// Lazy leveling: several runs above one leveled last level. Fewest bytes written; the default.
+    /// Lazy leveling: several runs above one leveled last level. Writes the fewest bytes; the
+    /// default.
     #[default]
     Hybrid,
-    /// One run per level. Fewest runs to read; two to three times the bytes written.
+    /// One run per level. The fewest runs to read, at two to three times the bytes written.
     Leveled,
 }
 
-/// `hybrid`, `leveled`, which [`FromStr`] reads.
+/// `hybrid`, `leveled`, which [`FromStr`] parses.
 impl fmt::Display for CompactionStyle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -42,29 +43,31 @@ impl FromStr for CompactionStyle {
     }
 }
 
-/// The knobs of shape and size of one keyspace.
+/// Options for the shape and sizes of one keyspace.
 #[derive(Clone, Debug)]
 pub struct CompactionOptions {
     /// The shape of the tree.
     pub style: CompactionStyle,
-    /// Runs in level 0 that start a compaction.
+    /// The number of runs in level 0 that triggers a compaction.
     pub level0_runs: usize,
-    /// Runs in the tier level that start a compaction ([`CompactionStyle::Hybrid`]).
+    /// The number of runs in the tier level that triggers a compaction
+    /// ([`CompactionStyle::Hybrid`]).
     pub tier_runs: usize,
     /// Size ratio of neighbouring levels ([`CompactionStyle::Leveled`]).
     pub level_multiplier: u64,
     /// Size of the first level below level 0 ([`CompactionStyle::Leveled`]), in bytes.
     pub level_base_bytes: u64,
-    /// Tables are cut at this size, in bytes.
+    /// The size at which tables are cut, in bytes.
     pub target_file_bytes: u64,
-    /// A job is installed in slices of about this many input bytes, so that it needs little extra space and a pause
-    /// or a shutdown waits for at most one slice.
+    /// The approximate size of the slices in which a job is installed, in bytes of input. It bounds
+    /// the extra space, and a pause or a shutdown waits for at most one slice.
     pub slice_bytes: u64,
-    /// Format of tables; codec and filter bits are adapted per level.
+    /// Table options. Codec and filter bits are adapted per level.
     pub table: TableOptions,
     /// The codec of the last level.
     pub last_level_codec: Codec,
-    /// Whether something older lies below all runs, as the tree of an index does: then tombstones are never dropped.
+    /// Whether older data lies below all runs, such as the tree of an index. If so, tombstones are
+    /// never dropped.
     pub has_base: bool,
 }
 
@@ -85,20 +88,21 @@ impl Default for CompactionOptions {
     }
 }
 
-/// A table below one part in so many of the size at which tables are cut is small.
+/// A table is small if it is below this fraction (one in `SMALL_SHARE`) of the size at which tables
+/// are cut.
 const SMALL_SHARE: u64 = 64;
 
 impl CompactionOptions {
-    /// Whether a table of so many bytes costs more as a file than its bytes cost: what touches it merges it with its
-    /// neighbours instead of moving it.
+    /// Whether a table of this size costs more as a file than by its bytes. A compaction that
+    /// touches such a table merges it with its neighbours instead of moving it.
     pub fn is_small(&self, bytes: u64) -> bool {
         bytes < self.target_file_bytes / SMALL_SHARE
     }
 
     /// The options of tables written to `level`.
     ///
-    /// Filters of upper levels get more bits: they are small, every lookup passes them, and their false positives
-    /// add up (Monkey; Dayan, Athanassoulis, Idreos, SIGMOD 2017).
+    /// Filters of upper levels get more bits: they are small, every lookup consults them, and their
+    /// false positives add up (Monkey; Dayan, Athanassoulis, Idreos, SIGMOD 2017).
     pub fn table_options(&self, level: u8) -> TableOptions {
         let mut table = self.table.clone();
         if level == LAST_LEVEL {

@@ -1,4 +1,5 @@
-//! Where new tables are written: a sequence of files cut by size, never between versions of one key.
+//! The writer of new tables: a sequence of files, cut by size but never between versions of one
+//! key.
 use crate::garbage::Held;
 use crate::options::CompactionOptions;
 use crate::survivors::Survivor;
@@ -11,11 +12,11 @@ use sapwood_sstable::{TableBuilder, TableOptions};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A table that was written and synced, and is not part of a version yet.
+/// A table that is written and synced, but not yet part of a version.
 pub struct Output {
     /// Its handle.
     pub handle: Arc<TableHandle>,
-    /// What the MANIFEST will say of it.
+    /// Its record for the MANIFEST.
     pub record: TableRecord,
 }
 
@@ -33,12 +34,13 @@ pub struct OutputWriter<'a> {
     finished: bool,
     /// Ascending.
     snapshots: &'a [SequenceNumber],
-    /// Bytes that the open table holds for them.
+    /// Bytes that the open table holds for the snapshots.
     held: Held,
 }
 
 impl<'a> OutputWriter<'a> {
-    /// A writer of tables of run `run` in `level`. `snapshots` are those that versions are kept for, ascending.
+    /// Creates a writer of tables of run `run` in `level`. `snapshots`, ascending, are those that
+    /// versions are kept for.
     pub fn new(
         context: &'a Arc<TableContext>,
         options: &CompactionOptions,
@@ -69,7 +71,7 @@ impl<'a> OutputWriter<'a> {
         let Survivor { key, is_newest, sequence, kind, value, held_for } = survivor;
         self.add(is_newest, key, None, sequence, kind, value)?;
         if let Some(readers) = held_for {
-            // An empty key without a value is an entry, too.
+            // An empty key without a value counts as an entry too.
             self.note_held(readers, (key.len() + value.len()).max(1));
         }
         Ok(())
@@ -80,7 +82,7 @@ impl<'a> OutputWriter<'a> {
         self.held.note(readers.start, readers.end, bytes as u64, self.snapshots);
     }
 
-    /// Appends an entry. `new_key`: its user key differs from the one before.
+    /// Appends an entry. `new_key`: its user key differs from that of the previous entry.
     #[inline]
     pub fn add(
         &mut self,
@@ -143,7 +145,8 @@ impl<'a> OutputWriter<'a> {
         Ok(())
     }
 
-    /// Finishes the last table. The files are synced; their names are not: the caller syncs the directory.
+    /// Finishes the last table. The files are synced, their names are not: the caller syncs the
+    /// directory.
     pub fn finish(mut self) -> Result<Vec<Output>> {
         self.finish_table()?;
         self.finished = true;
@@ -151,7 +154,7 @@ impl<'a> OutputWriter<'a> {
     }
 }
 
-/// [`Bug::KeyAltered`]: the last byte of the key's eight-byte prefix is one less.
+/// [`Bug::KeyAltered`]: decrements the last byte of the key's eight-byte prefix.
 fn altered_key(key: &[u8]) -> Vec<u8> {
     let mut altered = key.to_vec();
     if let Some(byte) = altered.get_mut(7) {
@@ -161,14 +164,15 @@ fn altered_key(key: &[u8]) -> Vec<u8> {
 }
 
 impl Drop for OutputWriter<'_> {
-    /// Takes back what an error left behind, so that a full disk is not made fuller.
+    /// Removes the output of a failed job, so that a full disk does not get fuller.
     fn drop(&mut self) {
         if self.finished {
             return;
         }
         self.builder = None;
         for number in &self.started {
-            // One of the two names is there. What cannot be removed now is removed at the next opening.
+            // One of the two names exists. A file that cannot be removed now is removed when the
+            // database is next opened.
             let name = FileName::Table(*number);
             for path in [self.context.unfinished_path(name), self.context.path(name)] {
                 let _ = self.context.fs.remove_file(&path);

@@ -1,4 +1,4 @@
-//! Which compaction comes next: a pure function of a version, the options and the moment.
+//! Picks the next compaction: a pure function of a version, the options and the moment.
 use crate::garbage::{self, Survey};
 use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
 use crate::version::{Run, RunTable, Version};
@@ -14,56 +14,56 @@ mod worth;
 #[cfg(test)]
 mod scripts;
 
-/// When the next work is asked for, and who still reads old versions.
+/// The circumstances of a pick.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moment<'a> {
-    /// Whether work that only helps reads and space counts as well.
+    /// Whether to include work that only improves reads and space.
     pub idle: bool,
     /// Live snapshots, ascending.
     pub snapshots: &'a [SequenceNumber],
 }
 
-/// What is to be done for a keyspace.
+/// Work on a keyspace.
 pub enum Work {
-    /// Runs are to be merged.
+    /// Merge runs.
     Merge(Compaction),
-    /// Whether a merge is worth it is not known before this is.
+    /// Survey tables, because it is not yet known whether a merge is worth it.
     Survey(Survey),
 }
 
-/// Runs to be merged into one.
+/// Runs to merge into one.
 #[derive(Clone)]
 pub struct Compaction {
-    /// The keyspace they belong to.
+    /// Their keyspace.
     pub keyspace: KeyspaceId,
-    /// Newest first. A run here can be a part of a run of the version; if the target run exists, the tables of it
-    /// that overlap are the last input.
+    /// Newest first. An input can be a part of a run of the version. If the target run exists, its
+    /// overlapping tables are the last input.
     pub inputs: Vec<Arc<Run>>,
-    /// Where the output goes.
+    /// The level of the output.
     pub target_level: u8,
-    /// The run of the output. 0 stands for a new run: the caller gives it a number.
+    /// The run of the output. 0 stands for a new run, which the caller numbers.
     pub target_run: u64,
-    /// Why, for the log and the statistics.
+    /// The reason, for the log and the statistics.
     pub reason: &'static str,
-    /// Whether tables that overlap nothing are rewritten all the same.
+    /// Whether to rewrite tables that overlap nothing as well.
     pub rewrite: bool,
 }
 
 impl Compaction {
-    /// Whether `run` is the one that the output goes into, or a part of it.
+    /// Whether `run` is the target run or a part of it.
     pub fn is_target(&self, run: &Run) -> bool {
         run.level == self.target_level && run.id == self.target_run
     }
 }
 
-/// The most urgent work on a keyspace, or `None` if its shape is right.
+/// The most urgent work on a keyspace, or `None` if its shape is right. In order:
 ///
-/// 1. What the style asks for because runs or levels are full.
-/// 2. When idle, what is worth its cost: see `picker/worth.rs`.
-/// 3. What hides half of the last level.
-/// 4. Tables of the last level that hold much for snapshots that have gone.
+/// 1. The merge that the style demands because runs or levels are full.
+/// 2. When idle, any merge that is worth its cost: see `picker/worth.rs`.
+/// 3. A merge of the entries that hide half of the last level.
+/// 4. A rewrite of tables of the last level that hold much for released snapshots.
 ///
-/// A merge takes small neighbours along: see `picker/neighbours.rs`.
+/// A merge includes small neighbours: see `picker/neighbours.rs`.
 pub fn pick(
     keyspace: KeyspaceId,
     version: &Version,
@@ -83,8 +83,8 @@ pub fn pick(
         })
 }
 
-/// Whether `compaction`, between two of its slices, should be given up for something more urgent, which [`pick`] names;
-/// what is left of it is picked again later.
+/// Whether `compaction`, between two of its slices, should yield to more urgent work, which
+/// [`pick`] returns. The remainder is picked again later.
 pub fn gives_way(compaction: &Compaction, version: &Version, options: &CompactionOptions) -> bool {
     match options.style {
         CompactionStyle::Hybrid => is_long(compaction) && hybrid::level0_is_next(version, options),
@@ -92,18 +92,19 @@ pub fn gives_way(compaction: &Compaction, version: &Version, options: &Compactio
     }
 }
 
-/// Whether a merge can take so long that others should not wait for its end: it writes the last level, or only the tier.
+/// Whether a merge can take so long that others should not wait for it: it writes the last level,
+/// or only the tier.
 pub fn is_long(compaction: &Compaction) -> bool {
     compaction.target_level == LAST_LEVEL
         || compaction.inputs.first().is_some_and(|newest| newest.level == TIER_LEVEL)
 }
 
-/// How urgent it is that `version` gets smaller: 1 where writers begin to pay for it.
+/// The urgency of shrinking `version`. At 1 it begins to slow down writers.
 pub fn pressure(version: &Version, options: &CompactionOptions) -> f64 {
     let share = |runs: usize, most: usize| runs as f64 / most.max(1) as f64;
     let level0 = share(version.level(0).count(), options.level0_runs);
     match options.style {
-        // Level 0 waits for the tier once that has twice its runs.
+        // Level 0 waits for the tier once the tier has twice its runs.
         CompactionStyle::Hybrid => {
             level0.max(share(version.level(TIER_LEVEL).count(), options.tier_runs.saturating_mul(2)))
         }
@@ -111,15 +112,17 @@ pub fn pressure(version: &Version, options: &CompactionOptions) -> f64 {
     }
 }
 
-/// How far level 0 is above its trigger: 0 at the trigger and below, growing by 1 for each `level0_runs` more.
+/// How far level 0 exceeds its trigger: 0 up to the trigger, growing by 1 for each further
+/// `level0_runs`.
 pub fn debt(version: &Version, options: &CompactionOptions) -> f64 {
     let runs = version.level(0).count() as f64;
     let trigger = options.level0_runs as f64;
     ((runs - trigger) / trigger).max(0.0)
 }
 
-/// Merges everything that overlaps `[lower, upper]` into the last level, and rewrites what of that holds versions that none
-/// of `snapshots`, ascending, needs. What tables of an earlier opening hold has to be known: see [`survey_range`].
+/// Merges everything that overlaps `[lower, upper]` into the last level. Tables of that range with
+/// versions that none of `snapshots`, ascending, needs are rewritten. The bytes held by tables of
+/// an earlier session must be known: see [`survey_range`].
 pub fn pick_range(
     keyspace: KeyspaceId,
     version: &Version,
@@ -127,8 +130,8 @@ pub fn pick_range(
     upper: Option<&[u8]>,
     snapshots: &[SequenceNumber],
 ) -> Option<Compaction> {
-    // A table that is taken from a newer run shadows tables of older runs over its whole range, so the range grows
-    // until no chosen table reaches beyond it.
+    // A table taken from a newer run shadows tables of older runs over its whole range. The range
+    // therefore grows until no chosen table extends beyond it.
     let mut lower = lower.map(<[u8]>::to_vec);
     let mut upper = upper.map(<[u8]>::to_vec);
     loop {
@@ -173,7 +176,7 @@ fn needs_rewrite(tables: &[RunTable], snapshots: &[SequenceNumber]) -> bool {
     })
 }
 
-/// What has to be known before [`pick_range`] is asked for the same range.
+/// The survey that [`pick_range`] requires for the same range.
 pub fn survey_range(version: &Version, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Survey {
     let tables = version.level(LAST_LEVEL).flat_map(|run| run.overlapping(lower, upper));
     Survey {

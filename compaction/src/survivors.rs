@@ -1,16 +1,19 @@
-//! Which entries survive a flush or a merge, and as what.
+//! Decides which entries survive a flush or a merge, and in what form.
 //!
-//! Entries go in, in internal order; those that are written come out. The live snapshots cut the history of a key into
-//! stripes: of the versions in one stripe, readers see the newest only. Each version is asked, in this order:
+//! Entries come in internal order; the survivors are written. The live snapshots cut the history of
+//! a key into stripes. Of the versions in one stripe, readers see the newest only. Each version is
+//! checked in this order:
 //!
 //! 1. Does its stripe hold a newer version of the key? Then no reader sees it, and it is dropped.
 //! 2. Does a snapshot lie below it? Then that snapshot must not see it, and it is written as it is.
-//! 3. May data older than all entries hold the key? Then it still hides that data, and it is written as it is.
-//! 4. It is the oldest version that is left. A tombstone hides nothing and is dropped. A put is written; in the last
-//!    level it loses its sequence number, which would tell no reader anything.
+//! 3. May data older than all entries hold the key? Then it still hides that data, and it is
+//!    written as it is.
+//! 4. It is the oldest version that is left. A tombstone hides nothing and is dropped. A put is
+//!    written; in the last level it loses its sequence number, which no reader needs.
 //!
-//! Architecture invariant: no other file drops, keeps or changes an entry on its way down the tree. Flush, merge and
-//! the cleaning of indexes, whose deletions go through a flush, differ in their sources and in [`Older`] alone.
+//! Architecture invariant: no other file drops, keeps or changes an entry on its way down the tree.
+//! Flush, merge and the cleaning of indexes, whose deletions go through a flush, differ only in
+//! their sources and in [`Older`].
 use crate::garbage;
 use crate::options::LAST_LEVEL;
 use crate::version::{Run, RunTable};
@@ -22,22 +25,22 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Entries between two looks whether a walk should stop.
+/// The number of entries between two checks whether a walk should stop.
 const STOP_ENTRIES: u32 = 4096;
 
 /// Data older than all entries of a flush or a merge.
 #[derive(Clone, Copy)]
 pub enum Older<'a> {
-    /// Nothing.
+    /// There is none.
     Nothing,
-    /// These runs.
+    /// The data of these runs.
     Runs(&'a [Arc<Run>]),
-    /// Data of which nothing is known here, such as the tree of an index.
+    /// Data that is unknown here, such as the tree of an index.
     Unknown,
 }
 
 impl Older<'_> {
-    /// Whether it may hold `key`.
+    /// Whether the older data may hold `key`.
     #[inline]
     fn may_hold(&self, key: &[u8]) -> bool {
         match self {
@@ -47,7 +50,7 @@ impl Older<'_> {
         }
     }
 
-    /// Whether it holds no key at all.
+    /// Whether the older data holds no key at all.
     fn is_nothing(&self) -> bool {
         match self {
             Older::Nothing => true,
@@ -57,10 +60,10 @@ impl Older<'_> {
     }
 }
 
-/// Whether a merge of `table`, of `level`, with nothing but itself leaves any of its bytes out. The answer needs no look
-/// into the file. `snapshots` are the live ones, ascending.
+/// Whether a merge of `table`, of `level`, with only itself drops any of its bytes. Decided without
+/// reading the file. `snapshots` are the live ones, ascending.
 pub fn any_goes(table: &RunTable, level: u8, older: Older<'_>, snapshots: &[SequenceNumber]) -> bool {
-    // Tombstones of the last level were kept for snapshots, so they are among what is releasable.
+    // Tombstones of the last level were kept for snapshots, so `releasable` includes them.
     let tombstones_go = table.record.tombstones > 0 && level != LAST_LEVEL && older.is_nothing();
     tombstones_go || table.record.lower.is_some() || garbage::releasable(table, snapshots) > 0
 }
@@ -77,7 +80,7 @@ pub struct Survivor<'a> {
     pub kind: ValueKind,
     /// The value; empty for a tombstone.
     pub value: &'a [u8],
-    /// The snapshots that it is written for, if it is for their sake alone.
+    /// The snapshots for which alone it is written, if any.
     pub held_for: Option<Range<SequenceNumber>>,
 }
 
@@ -85,23 +88,23 @@ pub struct Survivor<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Keep,
-    /// It is written with sequence number zero: no reader can tell it from an older one.
+    /// Written with sequence number zero, because all readers may see it.
     KeepAsOldest,
     Drop,
 }
 
-/// A walk over entries in internal order that hands on the survivors.
+/// A walk over entries in internal order that yields the survivors.
 pub struct Survivors<'a, I> {
     entries: I,
     rules: Rules<'a>,
-    /// The smallest key that the walk does not reach.
+    /// The exclusive upper bound of the walk.
     upper: Option<&'a [u8]>,
     stop: Option<&'a AtomicBool>,
 }
 
 impl<'a, I: InternalIterator> Survivors<'a, I> {
-    /// The survivors of `entries` from where these stand, on their way into `level`. `older` is what lies below all of
-    /// them. `snapshots` are the live ones, ascending.
+    /// Creates a walk over `entries` from their current position, on their way into `level`.
+    /// `older` is the data below all of them. `snapshots` are the live ones, ascending.
     pub fn new(entries: I, level: u8, older: Older<'a>, snapshots: &'a [SequenceNumber]) -> Survivors<'a, I> {
         debug_assert!(snapshots.is_sorted());
         let rules = Rules {
@@ -113,20 +116,20 @@ impl<'a, I: InternalIterator> Survivors<'a, I> {
         Survivors { entries, rules, upper: None, stop: None }
     }
 
-    /// The same, but the walk ends before the key `upper`, if there is one.
+    /// Ends the walk before the key `upper`, if there is one.
     pub fn below(self, upper: Option<&'a [u8]>) -> Survivors<'a, I> {
         Survivors { upper, ..self }
     }
 
-    /// The same, but the walk ends with [`ErrorKind::Closed`] soon after `stop` is set.
+    /// Ends the walk with [`ErrorKind::Closed`] soon after `stop` is set.
     pub fn until(self, stop: &'a AtomicBool) -> Survivors<'a, I> {
         Survivors { stop: Some(stop), ..self }
     }
 
-    /// Hands the survivors to `write`, one after the other. The first error ends the walk.
+    /// Passes the survivors to `write`, in order. The first error ends the walk.
     ///
-    /// The state of the walk is in local variables: in a struct that is called for each survivor it costs eight
-    /// instructions an entry.
+    /// The state of the walk is in local variables. In a struct that is called for each survivor it
+    /// costs eight instructions per entry.
     #[inline]
     pub fn try_for_each(self, mut write: impl FnMut(Survivor<'_>) -> Result<()>) -> Result<()> {
         let Survivors { mut entries, mut rules, upper, stop } = self;
@@ -134,7 +137,7 @@ impl<'a, I: InternalIterator> Survivors<'a, I> {
         let mut last_key: Vec<u8> = Vec::new();
         let mut is_first = true;
         let mut read = 0u32;
-        // Of the survivor before.
+        // The sequence number of the previous survivor.
         let mut newer = SequenceNumber::ZERO;
         while entries.valid() {
             let key = entries.key();
@@ -172,18 +175,19 @@ impl<'a, I: InternalIterator> Survivors<'a, I> {
     }
 }
 
-/// The state of the four questions.
+/// The state of the four checks.
 struct Rules<'a> {
     /// Ascending.
     snapshots: &'a [SequenceNumber],
     older: Older<'a>,
     is_last_level: bool,
-    /// The stripe of the last version that opened one. It is of the current key, unless that one is new.
+    /// The stripe of the last version that opened one. It belongs to the current key, unless that
+    /// key is new.
     stripe: usize,
 }
 
 impl Rules<'_> {
-    /// The four questions above. `is_newest`: no newer entry has its key.
+    /// The four checks of the module. `is_newest`: no newer entry has its key.
     #[inline(always)]
     fn decide(&mut self, is_newest: bool, key: &[u8], sequence: SequenceNumber, kind: ValueKind) -> Fate {
         if planted::is(Bug::OverwrittenVersionsStay) {
@@ -206,7 +210,7 @@ impl Rules<'_> {
         if stripe != 0 {
             return Fate::Keep;
         }
-        // The question costs a search in every older run, so it is asked only where the answer matters.
+        // The check costs a search in every older run, so it is made only where the result matters.
         let asks = kind == ValueKind::Delete || self.is_last_level;
         match kind {
             _ if !asks || self.older.may_hold(key) => Fate::Keep,
@@ -215,8 +219,8 @@ impl Rules<'_> {
         }
     }
 
-    /// The snapshots that a survivor is written for, if it is for their sake alone. `newer` is the sequence number of
-    /// the survivor before, of the same key unless this one `is_newest`.
+    /// The snapshots for which alone a survivor is written, if any. `newer` is the sequence number
+    /// of the previous survivor, which has the same key unless this one `is_newest`.
     #[inline(always)]
     fn held_for(
         &self,
@@ -228,7 +232,7 @@ impl Rules<'_> {
         if !is_newest {
             return Some(sequence..newer);
         }
-        // In the last level a tombstone has nothing to hide but what a snapshot sees.
+        // In the last level a tombstone hides only versions that a snapshot sees.
         let is_bottom = self.is_last_level && !matches!(self.older, Older::Unknown);
         (kind == ValueKind::Delete && is_bottom).then_some(SequenceNumber::ZERO..sequence)
     }
@@ -239,10 +243,10 @@ mod tests {
     use super::*;
     use ValueKind::{Delete, Put};
 
-    /// A version: its sequence number, and what it is. The value of a put is its number.
+    /// A version: sequence number and kind. The value of a put is its number.
     type Version = (u64, ValueKind);
 
-    /// Entries in memory, for walks forward.
+    /// Entries in memory, for forward walks.
     struct List {
         entries: Vec<(&'static str, Version, Vec<u8>)>,
         at: usize,
@@ -324,15 +328,15 @@ mod tests {
         Ok(written)
     }
 
-    /// The reader that no snapshot stands for.
+    /// The reader without a snapshot.
     const LATEST: u64 = 1000;
 
-    /// The number of the version that a reader at `at` meets.
+    /// The version that a reader at `at` sees.
     fn met(versions: &[Version], at: u64) -> Option<Version> {
         versions.iter().copied().find(|(sequence, _)| *sequence <= at)
     }
 
-    /// What is written of `versions`, newest first, by the definition: each reader is asked.
+    /// The expected output for `versions`, newest first, by the definition: checks each reader.
     fn expected(versions: &[Version], snapshots: &[u64], is_last: bool, is_free: bool) -> Vec<Written> {
         let mut expected = Vec::new();
         for &(sequence, kind) in versions {
@@ -368,12 +372,12 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_some_reader_meets() {
-        // All histories of up to five versions of a key, all sets of snapshots among them.
+        // All histories of up to five versions of a key, with all sets of snapshots among them.
         for (count, kinds) in (0..6u32).flat_map(|count| (0..1u32 << count).map(move |kinds| (count, kinds)))
         {
             let kind = |i: u32| if kinds >> i & 1 == 1 { Put } else { Delete };
             let history: Vec<Version> = (0..count).rev().map(|i| (10 + u64::from(i) * 10, kind(i))).collect();
-            // A key before and one behind, so that what is known of one key is used for no other.
+            // One key before and one after, so that the state of one key is not used for another.
             let other = [(60, kind(0)), (30, kind(1)), (20, kind(2))];
             for set in 0..128u32 {
                 let at: Vec<u64> = (0..7u64).filter(|i| set >> i & 1 == 1).map(|i| i * 10).collect();
@@ -402,7 +406,7 @@ mod tests {
         }
     }
 
-    /// Readers of key `b`, with a put below where there may be one, read what they have read before.
+    /// Readers of key `b`, with a put below if there may be one, read the same as before.
     fn every_reader_reads_the_same(
         history: &[Version],
         written: &[Written],

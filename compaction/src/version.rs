@@ -1,7 +1,8 @@
-//! A version: the immutable list of runs that a keyspace consists of, newest first.
+//! A version: the immutable list of runs of a keyspace, newest first.
 //!
-//! Reads hold a version and see its tables unchanged; an edit makes a new version. A table's file is given to the
-//! deleter when the last version that lists it is dropped after an edit took it out.
+//! Readers hold a version and see its tables unchanged; an edit creates a new version. After an
+//! edit removed a table, its file is sent to the deleter when the last version that lists it is
+//! dropped.
 use crate::garbage::{Held, Hidden};
 use crossbeam::channel::Sender;
 use crossbeam::epoch::Guard;
@@ -23,30 +24,33 @@ use std::sync::{Arc, OnceLock};
 
 pub mod iterator;
 
-/// What every table of a database shares.
+/// State shared by all tables of a database.
 pub struct TableContext {
-    /// Where files live.
+    /// The file system.
     pub fs: Arc<dyn FileSystem>,
     /// The directory of the database.
     pub directory: PathBuf,
-    /// The random number that all files of the database have; 0 until it is known.
+    /// The random number recorded in all files of the database; 0 until it is known.
     pub database: AtomicU64,
-    /// The cache that blocks are read through.
+    /// The cache for blocks.
     pub cache: Arc<BufferCache>,
-    /// Whether what open tables keep in memory is charged to the cache, so that both stay within its capacity.
+    /// Whether the memory of open tables is charged to the cache, so that both together stay within
+    /// its capacity.
     pub charges_tables: bool,
     /// The next file number.
     pub next_file: AtomicU64,
-    /// Takes the files that no version refers to any more.
+    /// Receives the files that no version refers to any more.
     pub obsolete: Sender<FileName>,
-    /// Tables that no new version lists, and that an older one, or a reader of it, still keeps.
+    /// The number of tables that no new version lists, but an older version or one of its readers
+    /// still references.
     leaving: AtomicUsize,
-    /// Whether a sync of the directory has failed. Held during each, so that none succeeds after one that failed.
+    /// Whether a sync of the directory has failed. Locked during each sync, so that none succeeds
+    /// after a failed one.
     directory_sync_failed: Mutex<bool>,
 }
 
 impl TableContext {
-    /// For the database in `directory`, with no file number given out yet.
+    /// Creates the context of the database in `directory`, with no file number allocated yet.
     pub fn new(
         fs: Arc<dyn FileSystem>,
         directory: PathBuf,
@@ -68,14 +72,14 @@ impl TableContext {
         }
     }
 
-    /// A number that no file of this database has had.
+    /// Allocates a number that no file of this database has had.
     pub fn allocate_file(&self) -> FileNumber {
-        // Relaxed: the number alone matters; the file it names is published by other means.
+        // Relaxed: only the number matters; the file that it names is published by other means.
         FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// A number for a file with a name of this kind, which no file in the directory has: somebody may have put files
-    /// there that only look like ours.
+    /// Allocates a number for a file name of this kind that does not exist in the directory, which
+    /// may contain foreign files with such names.
     pub fn allocate_name(&self, kind: fn(FileNumber) -> FileName) -> Result<FileNumber> {
         loop {
             let number = self.allocate_file();
@@ -91,20 +95,20 @@ impl TableContext {
         self.database.load(Ordering::Relaxed)
     }
 
-    /// Gives a file that was written under the name [`FileName::Unfinished`], and synced, its name. The caller syncs
-    /// the directory.
+    /// Renames a file that was written and synced under the name [`FileName::Unfinished`] to its
+    /// final name. The caller syncs the directory.
     pub fn finish_file(&self, name: FileName) -> Result<()> {
         self.fs.rename_new(&self.unfinished_path(name), &self.path(name))
     }
 
-    /// The path of a file until it has this name.
+    /// The path of a file until it is finished.
     pub fn unfinished_path(&self, name: FileName) -> PathBuf {
         self.path(name.unfinished().expect("a file with a number"))
     }
 
-    /// How many tables wait for the last of their readers before their files go.
+    /// The number of tables whose files wait for their last reader.
     pub fn leaving(&self) -> usize {
-        // Relaxed: who asks looks again.
+        // Relaxed: callers poll.
         self.leaving.load(Ordering::Relaxed)
     }
 
@@ -118,10 +122,11 @@ impl TableContext {
         self.directory.join(file.format())
     }
 
-    /// Makes the names of new files durable. A failure is of kind [`ErrorKind::Poisoned`] whatever its cause, and
-    /// final: names that other threads wait to have synced may be lost with it, and the kernel would not tell them
-    /// when they sync in their turn. Only where nothing could be asked of the kernel, for lack of a descriptor or
-    /// memory, the error is of kind [`ErrorKind::OutOfResources`], and nothing has happened.
+    /// Makes the names of new files durable. A failure is final, and of kind
+    /// [`ErrorKind::Poisoned`] whatever its cause: names that other threads are waiting to sync may
+    /// be lost with it, and the kernel would not report that to their own syncs. The exception is
+    /// [`ErrorKind::OutOfResources`]: if descriptors or memory ran out before the request reached
+    /// the kernel, nothing has happened.
     pub fn sync_directory(&self) -> Result<()> {
         if planted::is(Bug::DirectoryNotSynced) {
             return Ok(());
@@ -136,7 +141,7 @@ impl TableContext {
         }
         match self.fs.sync_directory(&self.directory) {
             Ok(()) => Ok(()),
-            // The directory could not be opened: nothing was tried that cannot be tried again.
+            // The directory could not be opened, so nothing happened and the call can be retried.
             Err(error) if error.kind() == ErrorKind::OutOfResources && !planted::is(Bug::ScarcityIsFinal) => {
                 Err(error)
             }
@@ -148,7 +153,7 @@ impl TableContext {
     }
 }
 
-/// One table's file, opened on first use.
+/// The file of one table, opened on first use.
 pub struct TableHandle {
     context: Arc<TableContext>,
     file: FileNumber,
@@ -160,7 +165,7 @@ pub struct TableHandle {
 }
 
 impl TableHandle {
-    /// A handle of a file that exists.
+    /// Creates a handle for an existing file.
     pub fn new(context: &Arc<TableContext>, file: FileNumber, file_bytes: u64) -> Arc<TableHandle> {
         Arc::new(TableHandle {
             context: context.clone(),
@@ -173,7 +178,7 @@ impl TableHandle {
         })
     }
 
-    /// What the table says of itself. The file is not kept open for that.
+    /// The table's own properties. Does not keep the file open.
     ///
     /// Errors: those of opening the file, and `Corruption` if it is not what was written.
     pub fn properties(&self) -> Result<TableProperties> {
@@ -184,12 +189,13 @@ impl TableHandle {
         Table::read_properties(&*file, self.file)
     }
 
-    /// What the table holds for snapshots only; `None` if that is not known, as of a table from an earlier opening.
+    /// The bytes that the table holds only for snapshots; `None` if unknown, as for a table from an
+    /// earlier session.
     pub fn held(&self) -> Option<&Held> {
         self.held.get()
     }
 
-    /// Takes down what the table holds for snapshots only. The first to say so is right.
+    /// Records the bytes that the table holds only for snapshots. The first call wins.
     pub fn set_held(&self, held: Held) {
         let _ = self.held.set(held);
     }
@@ -204,7 +210,7 @@ impl TableHandle {
         self.file_bytes
     }
 
-    /// The open table.
+    /// Returns the table and opens it if needed.
     #[inline]
     pub fn table(&self) -> Result<&Arc<Table>> {
         match self.table.get() {
@@ -213,7 +219,7 @@ impl TableHandle {
         }
     }
 
-    /// The table if it is open already.
+    /// Returns the table if it is already open.
     #[inline(always)]
     pub fn opened(&self) -> Option<&Arc<Table>> {
         self.table.get()
@@ -234,7 +240,7 @@ impl TableHandle {
         }
         let table = Table::open(file, self.file, &self.context.cache)?;
         let (of, ours) = (table.database(), self.context.database());
-        // Tables of earlier versions do not say it.
+        // Tables written by earlier versions do not record it.
         if of != ours && of != 0 && ours != 0 && !planted::is(Bug::TableOfAnyDatabase) {
             let message = format!("table is of another database: {of:016x}, this one is {ours:016x}");
             return Err(Error::corruption(&path, len - FOOTER_BYTES as u64, message));
@@ -245,11 +251,11 @@ impl TableHandle {
         Ok(self.table.get_or_init(|| table))
     }
 
-    /// Lets the file go once the last version that lists it is dropped.
+    /// Allows the file to be removed once the last version that lists it is dropped.
     pub fn mark_obsolete(&self) {
-        // Release: pairs with the Acquire in `drop`, which runs after the last reference went.
+        // Release: pairs with the Acquire in `drop`, which runs after the last reference is gone.
         if !self.obsolete.swap(true, Ordering::Release) {
-            // Relaxed: a count.
+            // Relaxed: only a count.
             self.context.leaving.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -265,11 +271,12 @@ impl Drop for TableHandle {
         let is_obsolete = self.obsolete.load(Ordering::Acquire);
         if is_obsolete && !planted::is(Bug::ObsoleteTablesStay) {
             self.table.take();
-            // Without a receiver the database is closing; the next opening removes the file.
+            // Without a receiver the database is closing. The file is removed when the database is
+            // next opened.
             let _ = self.context.obsolete.send(FileName::Table(self.file));
         }
         if is_obsolete {
-            // Relaxed: a count.
+            // Relaxed: only a count.
             self.context.leaving.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -278,26 +285,26 @@ impl Drop for TableHandle {
 /// A table as a member of a run.
 #[derive(Clone)]
 pub struct RunTable {
-    /// The file.
+    /// The handle of its file.
     pub handle: Arc<TableHandle>,
-    /// What the MANIFEST says of it.
+    /// Its record in the MANIFEST.
     pub record: Arc<TableRecord>,
-    /// What it hides in older runs, once that is known.
+    /// The older versions that it hides, once known.
     hides: Arc<OnceLock<Hidden>>,
 }
 
 impl RunTable {
-    /// A member whose table is as `record` says.
+    /// Creates a member whose table is described by `record`.
     pub fn new(handle: Arc<TableHandle>, record: TableRecord) -> RunTable {
         RunTable { handle, record: Arc::new(record), hides: Arc::default() }
     }
 
-    /// What its entries hide in older runs; `None` if that was not estimated yet.
+    /// The older versions that its entries hide; `None` if not yet estimated.
     pub fn hides(&self) -> Option<Hidden> {
         self.hides.get().copied()
     }
 
-    /// Takes down what its entries hide in older runs. The first to say so is right.
+    /// Records the older versions that its entries hide. The first call wins.
     pub fn set_hides(&self, hidden: Hidden) {
         let _ = self.hides.set(hidden);
     }
@@ -324,9 +331,9 @@ pub struct Run {
     pub id: u64,
     /// In key order, disjoint.
     pub tables: Vec<RunTable>,
-    /// Bytes that all bounds share; prefixes start behind them.
+    /// Bytes that all bounds share. Prefixes start after them.
     shared: Box<[u8]>,
-    /// The bounds of each table, behind the shared bytes.
+    /// The bounds of each table, after the shared bytes.
     bounds: Box<[Bounds]>,
 }
 
@@ -337,11 +344,12 @@ struct Bounds {
     largest: u64,
 }
 
-/// Up to so many tables are searched by comparing with all of them, which is no branch to guess.
+/// Up to this many tables are searched by comparing with all of them, which avoids unpredictable
+/// branches.
 const FEW_TABLES: usize = 6;
 
 impl Run {
-    /// A run of tables, which are put into key order.
+    /// Creates a run of tables and sorts them by key.
     pub fn new(level: u8, id: u64, mut tables: Vec<RunTable>) -> Run {
         tables.sort_by(|a, b| a.first().cmp(b.first()));
         debug_assert!(
@@ -364,7 +372,8 @@ impl Run {
         Run { level, id, tables, shared, bounds }
     }
 
-    /// The index of the first table whose largest key is `>= key`; the number of tables if there is none.
+    /// The index of the first table whose largest key is `>= key`; the number of tables if there is
+    /// none.
     #[inline]
     pub fn lower_bound(&self, key: &[u8]) -> usize {
         let skip = self.shared.len();
@@ -396,7 +405,7 @@ impl Run {
     /// The table that can hold `key`.
     #[inline]
     pub fn find(&self, key: &[u8]) -> Option<&RunTable> {
-        // Everything between the bounds begins with what they share.
+        // All keys between the bounds begin with the bounds' shared bytes.
         if !begins_with(key, &self.shared) {
             return None;
         }
@@ -409,7 +418,7 @@ impl Run {
         if bounds.first < prefix { self.tables.get(at) } else { None }
     }
 
-    /// The same for a key that eight bytes cannot tell from a bound.
+    /// [`Run::find`] for a key whose eight-byte prefix equals that of a bound.
     #[cold]
     fn find_slowly(&self, key: &[u8]) -> Option<&RunTable> {
         self.tables.get(self.lower_bound(key)).filter(|table| table.first() <= key)
@@ -419,7 +428,8 @@ impl Run {
     ///
     /// Errors: those of opening the table and of reading it.
     pub fn has_prefix(&self, prefix: &[u8], guard: &Guard) -> Result<bool> {
-        // The smallest key of the run that is not below the prefix is in this table, if there is one.
+        // This table contains the smallest key of the run that is not below the prefix, if there is
+        // one.
         match self.tables.get(self.lower_bound(prefix)) {
             Some(table) => table.handle.table()?.has_prefix(prefix, guard),
             None => Ok(false),
@@ -483,8 +493,8 @@ impl Version {
         self.runs.iter().flat_map(|run| run.tables.iter())
     }
 
-    /// About how many bytes the entries of `[lower, upper]` take; `None` is unbounded. Only tables that reach beyond the
-    /// range, or that a compaction has taken a part of, are opened.
+    /// The approximate size in bytes of the entries of `[lower, upper]`; `None` is unbounded. Opens
+    /// only tables that extend beyond the range, or that a compaction has partly consumed.
     ///
     /// Errors: those of opening a table.
     pub fn approximate_bytes(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Result<u64> {
@@ -510,10 +520,11 @@ impl Version {
         self.tables().map(|table| table.record.max_sequence).max().unwrap_or_default()
     }
 
-    /// This version with the edits of `keyspace` applied. Files that are new come with their handle in `new`.
+    /// Returns this version with the edits of `keyspace` applied. `new` has the handles of new
+    /// files.
     ///
-    /// Errors: an edit that takes out a table that is not there, brings in one twice, into one run or two, or speaks of two
-    /// lengths of one (a damaged MANIFEST).
+    /// Errors: an edit that removes a table that does not exist, adds one twice (to one run or
+    /// two), or states two lengths for one (a damaged MANIFEST).
     pub fn apply(
         &self,
         keyspace: KeyspaceId,
@@ -577,8 +588,8 @@ impl Version {
         }
         list.sort_by(|a, b| a.level.cmp(&b.level).then(b.id.cmp(&a.id)));
         let version = Version { runs: list };
-        // A table moves within one edit, so only what the edit leaves behind counts. One that is in two runs would be
-        // removed with the first of them.
+        // A table may move within one edit, so only the result of the edit counts. A table in two
+        // runs would be removed with the first of them.
         let mut listed = HashSet::with_capacity(handles.len());
         if let Some(twice) = version.tables().find(|table| !listed.insert(table.handle.file())) {
             return Err(broken("puts into two runs", twice.handle.file()));
@@ -649,7 +660,8 @@ mod tests {
         let (env, fs) = Env::sim_manual(1);
         let context = context(&env);
         context.sync_directory().unwrap();
-        // Two threads make a file each. The sync of the one fails and takes the name of the other's file with it.
+        // Two threads create a file each. The sync of one fails and loses the name of the other's
+        // file.
         for number in [1, 2] {
             context.fs.create_new(&context.table_path(FileNumber(number))).unwrap();
         }

@@ -1,12 +1,15 @@
-//! Lazy leveling: level 0 goes as a whole into a new run of the tier level; a full tier goes into the last level, as far as
-//! that is worth it ([`super::worth`]), and is merged within itself where it is not.
+//! Lazy leveling. Level 0 is merged as a whole into a new run of the tier level. A full tier is
+//! merged into the last level as far as that is worth it ([`super::worth`]), and otherwise within
+//! itself.
 //!
-//! A merge into the last level takes long, and meanwhile level 0 fills. So when that is full the merge gives way after a
-//! slice, level 0 goes into one more run of the tier, and then the runs that the merge had begun with go on. Writers hardly
-//! notice the merge; they pay for the tier only once it has twice its runs and level 0 must wait.
+//! A merge into the last level takes long, and level 0 fills meanwhile. When level 0 is full, the
+//! merge therefore yields after a slice, level 0 becomes one more run of the tier, and the merge of
+//! the runs already begun continues. Writers hardly notice the merge. They slow down only once the
+//! tier has twice its runs and level 0 must wait.
 //!
-//! Levels between the two are filled only by another shape that the keyspace had before. What lies there is newer than
-//! the tier and older than level 0, so it goes wherever level 0 goes: passed over, it would hide what went below it.
+//! Levels between the two are filled only by another shape that the keyspace had before. Their data
+//! is newer than the tier and older than level 0, so it moves together with level 0. Otherwise it
+//! would hide the newer data that went below it.
 use super::worth::{merge_among, merge_runs, pick_into_last};
 use super::{Compaction, Moment, Work};
 use crate::options::{CompactionOptions, TIER_LEVEL};
@@ -14,10 +17,10 @@ use crate::version::{Run, Version};
 use sapwood_base::KeyspaceId;
 use std::sync::Arc;
 
-/// Level 0 goes before a full tier until the tier has so many times its runs.
+/// Level 0 has priority over a full tier until the tier has this many times its runs.
 const TIER_RUNS_FACTOR: usize = 2;
 
-/// Whether level 0 is full, and the tier not too full for one more run.
+/// Whether level 0 is full and the tier has room for one more run.
 pub(super) fn level0_is_next(version: &Version, options: &CompactionOptions) -> bool {
     version.level(0).count() >= options.level0_runs
         && version.level(TIER_LEVEL).count() < options.tier_runs.saturating_mul(TIER_RUNS_FACTOR)
@@ -39,7 +42,7 @@ pub(super) fn pick(
         if into_last.is_some() {
             return into_last;
         }
-        // Too little to write the last level for.
+        // The runs are too small to justify writing the last level.
         let among = merge_among(keyspace, version, options, above_tier..end, "tier is full, small runs");
         if among.is_some() {
             return among.map(Work::Merge);
@@ -62,9 +65,9 @@ pub(super) fn pick(
     })
 }
 
-/// The place among the runs of the tier of the newest one that a merge which gave way had begun with; 0 if there is none.
-/// What came into the tier since is newer, so it can stay above; taken along, it would have the first part of the last
-/// level written twice.
+/// The place in the tier of the newest run that an interrupted merge had begun with; 0 if there is
+/// none. Later runs of the tier are newer, so they can stay above. Including them would write the
+/// first part of the last level twice.
 fn begun(tier: &[Arc<Run>]) -> usize {
     let is_begun = |run: &Arc<Run>| run.tables.iter().any(|table| table.record.lower.is_some());
     tier.iter().position(is_begun).unwrap_or(0)

@@ -1,5 +1,5 @@
-//! Leveling with sizes from the bottom up: the last level sets the targets of those above it, so space amplification
-//! stays near 1 + 1/multiplier (after RocksDB's dynamic level bytes).
+//! Leveling with sizes computed from the bottom up. The last level sets the targets of those above
+//! it, so space amplification stays near 1 + 1/multiplier (after RocksDB's dynamic level bytes).
 use super::{Compaction, part_under};
 use crate::options::{CompactionOptions, LAST_LEVEL};
 use crate::version::{Run, RunTable, Version};
@@ -21,7 +21,8 @@ fn targets(version: &Version, options: &CompactionOptions) -> ([u64; LAST_LEVEL 
         targets[level as usize] = target;
         base = level;
     }
-    // A level above the base that still holds data (the tree shrank) is emptied downwards first.
+    // If a level above the base still holds data because the tree shrank, it is emptied downwards
+    // first.
     if let Some(filled) = (1..base).find(|level| version.level_bytes(*level) > 0) {
         base = filled;
     }
@@ -44,7 +45,8 @@ pub(super) fn pick(
         }
         let mut score = bytes as f64 / targets[level as usize].max(1) as f64;
         if version.level(level).nth(1).is_some() {
-            // Left by another shape. Until they are one run, nothing of the level can go down on its own.
+            // Several runs, left by another shape. Until they are one run, no part of the level can
+            // move down on its own.
             score = score.max(2.0);
         }
         if score > 1.0 && best.is_none_or(|(best, _)| score > best) {
@@ -56,11 +58,12 @@ pub(super) fn pick(
         level => {
             let runs: Vec<Arc<Run>> = version.level(level).cloned().collect();
             let [run] = runs.as_slice() else {
-                // A table of the newest run alone would get below the older ones, which then hide it.
+                // A single table of the newest run would move below the older runs, which would
+                // then hide it.
                 return Some(into_level(keyspace, version, runs, level + 1, "several runs in a level"));
             };
             let below = version.level(level + 1).next();
-            // The table that drags along the fewest bytes per byte of its own.
+            // Pick the table that drags along the fewest bytes per byte of its own.
             let table = run.tables.iter().min_by(|a, b| cost(a, below).total_cmp(&cost(b, below)))?.clone();
             let input = Arc::new(Run::new(run.level, run.id, vec![table]));
             Some(into_level(keyspace, version, vec![input], level + 1, "level is full"))

@@ -1,17 +1,18 @@
-//! Small tables beside a merge.
+//! Small tables next to a merge.
 //!
-//! Keys that only grow overlap nothing, so their tables would move down the tree as they are: a program that writes some
-//! rows and closes the database, again and again, would end with a file for each of its lives. So a merge also takes the
-//! tables of its target run that lie right beside its small inputs, as long as they are small too and no larger than
-//! what is to be merged with them. Their sizes then are those of a binary counter: a byte is written again only when
-//! what it lies in doubles, and the small files beside each other are logarithmic in number.
+//! Keys that only grow overlap nothing, so their tables would move down the tree unchanged: a
+//! program that repeatedly opens the database, writes some rows and closes it would create one file
+//! per session. A merge therefore also takes the tables of its target run adjacent to its small
+//! inputs, if they are small too and no larger than the bytes to be merged with them. Their sizes
+//! then form a binary counter: a byte is rewritten only when its table doubles, and the number of
+//! adjacent small files is logarithmic.
 use super::Compaction;
 use crate::options::CompactionOptions;
 use crate::version::{Run, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// `merge` with the small neighbours of its small inputs.
+/// Returns `merge` with the small neighbours of its small inputs.
 pub(super) fn with_small_ones(
     mut merge: Compaction,
     version: &Version,

@@ -1,15 +1,16 @@
-//! Decisions of the picker as text: the state of the levels in, what is to be done out.
+//! Decisions of the picker as text: maps the state of the levels to the work picked.
 //!
 //! ```text
-//! 0.9   a-f 4K hides 92M          a run (level.number), then its tables: range, size, and optionally `hides` with what it
-//!                                 hides, `deletes` with its tombstones, `cut` with a raised lower bound, `holds` with bytes
-//!                                 and the snapshots that need them, `seq` with its sequence numbers
+//! 0.9   a-f 4K hides 92M          a run (level.number), then its tables: range, size, and
+//!                                 optionally `hides` with the bytes it hides, `deletes` with its
+//!                                 tombstones, `cut` with a raised lower bound, `holds` with bytes
+//!                                 and the snapshots that need them, `seq` with sequence numbers
 //! snapshots 15                    live ones
-//! idle => merge 0.9 6.1 -> 6.1    the question and the answer; only a part of a run is followed by its tables
+//! idle => merge 0.9 6.1 -> 6.1    question and answer; tables follow only a part of a run
 //! ```
 //!
-//! Questions are `idle`, `busy`, and `all` for a manual compaction of everything. A survey that is asked for is answered by
-//! `hides` and `holds`, as a real one is by the tables.
+//! Questions are `idle`, `busy`, and `all` for a manual compaction of everything. `hides` and
+//! `holds` are the results of surveys.
 use super::{Moment, Work, gives_way, pick, pick_range};
 use crate::garbage::{Held, Hidden};
 use crate::options::{CompactionOptions, CompactionStyle};
@@ -22,7 +23,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a survey would find.
+/// The results of a survey.
 #[derive(Default)]
 struct Facts {
     hides: u64,
@@ -46,7 +47,7 @@ fn bytes(text: &str) -> u64 {
     number.parse::<u64>().unwrap_or_else(|_| panic!("{text:?} is no size")) * unit
 }
 
-/// Numbers "5" or "5..9".
+/// Parses numbers "5" or "5..9".
 fn span(text: &str) -> (SequenceNumber, SequenceNumber) {
     let (from, to) = text.split_once("..").unwrap_or((text, text));
     (SequenceNumber(from.parse().unwrap()), SequenceNumber(to.parse().unwrap()))
@@ -57,7 +58,7 @@ impl Script {
         Script { version: Version::default(), facts: HashMap::new(), snapshots: Vec::new(), options }
     }
 
-    /// Takes the state from its lines.
+    /// Parses the state from its lines.
     fn state(&mut self, lines: &[&str]) {
         let (env, _) = Env::sim_manual(1);
         let (obsolete, _) = crossbeam::channel::unbounded();
@@ -124,7 +125,7 @@ impl Script {
     fn ask(&self, question: &str) -> String {
         let id = KeyspaceId(0);
         let moment = Moment { idle: question == "idle", snapshots: &self.snapshots };
-        // A survey is made once at most, whatever comes of it.
+        // Each survey is made at most once, whatever its result.
         for surveys in 0..3 {
             let work = match question {
                 "all" => {
@@ -194,7 +195,7 @@ fn run(options: CompactionOptions, script: &str) {
             continue;
         };
         has_asked = true;
-        // Anew for each question: surveys are remembered.
+        // Reset for each question, because surveys are remembered.
         player.state(&lines);
         assert_eq!(player.ask(question.trim()), answer.trim(), "{question} of\n{}", lines.join("\n"));
     }
@@ -204,7 +205,7 @@ fn options(style: CompactionStyle) -> CompactionOptions {
     CompactionOptions { style, level0_runs: 4, tier_runs: 3, ..CompactionOptions::default() }
 }
 
-/// Of both styles.
+/// Runs a script in both styles.
 fn both(script: &str) {
     run(options(CompactionStyle::Hybrid), script);
     run(options(CompactionStyle::Leveled), script);

@@ -1,16 +1,19 @@
-//! Merges that are not forced by full levels: what they cost, and what they must gain.
+//! Merges that no full level forces: their costs and the gains that justify them.
 //!
-//! The rule: a merge into the last level is worth it if it writes at most [`COST`] times the bytes of the newer runs that
-//! it takes out of the way of reads, and for each byte that it gives back another [`COST`] - 1. So tiny runs do not
-//! rewrite a database, garbage of a tenth of what has to be rewritten goes, and so do newer runs that come to a tenth.
-//! What a merge gives back is known from surveys ([`Survey`]); versions that a snapshot needs do not count.
+//! A merge into the last level is worth it if `written <= COST * newer + (COST - 1) * freed`. Here
+//! `written` is its output, `newer` the bytes of the newer runs that it removes from the read path,
+//! and `freed` the bytes that it frees (see [`COST`]). So tiny runs do not rewrite a database, but
+//! garbage of a tenth of the bytes to be rewritten goes, and so do newer runs of a tenth. The freed
+//! bytes are known from surveys ([`Survey`]); versions that a snapshot needs do not count.
 //!
-//! It is weighed by *clusters*: tables that overlap each other, directly or through others. Each can be merged by itself,
-//! since no key of it lies in a table outside. So what was written or deleted in one place costs a merge of that place.
+//! Costs are compared by *cluster*: tables that overlap each other, directly or through others.
+//! Each cluster can be merged by itself, since none of its keys lies in a table outside. Writes or
+//! deletions in one place therefore cost a merge of that place only.
 //!
-//! Newer runs that are not worth a merge into the last level are merged among themselves once there are [`IDLE_RUNS`], the
-//! newest first, and an older one only if it is not larger than all newer ones together. So their number stays
-//! logarithmic, and each byte is written again only when what it lies in doubles.
+//! Newer runs that are not worth a merge into the last level are merged among themselves once there
+//! are [`IDLE_RUNS`]. The merge starts at the newest and includes an older run only if that is not
+//! larger than all newer ones together. The number of runs stays logarithmic, and each byte is
+//! rewritten only when its run doubles.
 use super::{Compaction, Moment, Work};
 use crate::garbage::{self, Survey};
 use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
@@ -22,21 +25,22 @@ use std::sync::Arc;
 
 /// Bytes that a merge may write for each byte of newer runs.
 const COST: u64 = 10;
-/// Garbage of one part in so many of the last level does not wait for idleness.
+/// Garbage of at least one part in this many of the last level does not wait for idle time.
 const URGENT_SHARE: u64 = 2;
-/// When idle, so many runs above the last level are merged among themselves.
+/// When idle, this many runs above the last level are merged among themselves.
 const IDLE_RUNS: usize = 4;
 
 /// Tables that overlap each other.
 #[derive(Default)]
 struct Cluster {
-    /// Of runs above the last level, with the places of their runs in the version.
+    /// Tables of runs above the last level, with the places of their runs in the version.
     upper: Vec<(usize, RunTable)>,
     /// Tables of the last level.
     below: Range<usize>,
 }
 
-/// The merge into the last level of what is worth it of the runs with numbers `upper`, or what has to be known to tell.
+/// Returns the worthwhile part of a merge of the runs with numbers `upper` into the last level, or
+/// the survey needed to decide.
 pub(super) fn pick_into_last(
     keyspace: KeyspaceId,
     version: &Version,
@@ -57,7 +61,7 @@ pub(super) fn pick_into_last(
             continue;
         }
         if options.has_base {
-            // What is older lies in a tree, which gives nothing back.
+            // The older data lies in a tree, where a merge frees nothing.
             continue;
         }
         let unknown = cluster.upper.iter().filter(|(_, table)| table.hides().is_none());
@@ -103,7 +107,7 @@ pub(super) fn pick_into_last(
     }))
 }
 
-/// What an idle database does with runs above the last level.
+/// Picks work of an idle database on runs above the last level.
 pub(super) fn pick_idle(
     keyspace: KeyspaceId,
     version: &Version,
@@ -125,8 +129,8 @@ pub(super) fn pick_idle(
         .or_else(|| survey_holding(version, options))
 }
 
-/// What cannot wait for idleness: if the newer runs hide half of the last level, or their tombstones look like it, the merge
-/// of that.
+/// Picks a merge that cannot wait for idle time, if the newer runs hide half of the last level or
+/// their tombstones suggest it.
 pub(super) fn pick_urgent(
     keyspace: KeyspaceId,
     version: &Version,
@@ -149,8 +153,8 @@ pub(super) fn pick_urgent(
     is_due.then(|| pick_into_last(keyspace, version, options, 0..upper, moment, "half is garbage")).flatten()
 }
 
-/// The newest of `runs`, numbers that follow each other, merged into one run: as many as are not larger than all newer ones
-/// together. `None` if that is but one.
+/// Merges the newest of `runs`, which are consecutive numbers, into one run: as many as are each
+/// not larger than all newer ones together. `None` if that is only one.
 pub(super) fn merge_among(
     keyspace: KeyspaceId,
     version: &Version,
@@ -168,7 +172,7 @@ pub(super) fn merge_among(
     (count > 1).then(|| merge_runs(keyspace, version, options, &list[..count], reason))
 }
 
-/// Merges `runs`, which follow each other, into one run in their place.
+/// Merges `runs`, which are consecutive, into one run in their place.
 pub(super) fn merge_runs(
     keyspace: KeyspaceId,
     version: &Version,
@@ -182,14 +186,14 @@ pub(super) fn merge_runs(
     let is_all_above_tier = next.is_none_or(|run| run.level >= TIER_LEVEL);
     let (target_level, target_run) = match oldest.level {
         0 if options.style == CompactionStyle::Hybrid && is_all_above_tier => (TIER_LEVEL, 0),
-        // Not a new number: a flush that is under way has one already, and will be newer.
+        // Not a new number: a flush in progress already has one and will be newer.
         0 => (0, newest.id),
         level => (level, oldest.id),
     };
     Compaction { keyspace, inputs: runs.to_vec(), target_level, target_run, reason, rewrite: false }
 }
 
-/// Tables of the last level of which a good part can go, now that a snapshot has gone.
+/// Picks tables of the last level that a released snapshot allows to shrink considerably.
 pub(super) fn pick_released(
     keyspace: KeyspaceId,
     version: &Version,
@@ -214,7 +218,7 @@ pub(super) fn pick_released(
     })
 }
 
-/// What tables of an earlier opening hold is looked up when there is time.
+/// Surveys the bytes held by tables of an earlier session, as time permits.
 fn survey_holding(version: &Version, options: &CompactionOptions) -> Option<Work> {
     let last = version.level(LAST_LEVEL).next().filter(|_| !options.has_base)?;
     let holding: Vec<RunTable> =
@@ -222,7 +226,8 @@ fn survey_holding(version: &Version, options: &CompactionOptions) -> Option<Work
     (!holding.is_empty()).then(|| Work::Survey(Survey { hiding: Vec::new(), holding }))
 }
 
-/// Whether a merge of newer runs of `upper` bytes with `below` bytes of the last level is worth it if it gives back `gain`.
+/// Whether a merge of newer runs of `upper` bytes with `below` bytes of the last level is worth it
+/// if it frees `gain`.
 fn is_worth(upper: u64, below: u64, gain: u64) -> bool {
     let written = upper.saturating_add(below).saturating_sub(gain);
     if planted::is(Bug::IdleRewrites) && upper > 0 {
@@ -236,7 +241,7 @@ fn sum<'a>(tables: impl IntoIterator<Item = &'a RunTable>) -> u64 {
     tables.into_iter().map(|table| table.handle.file_bytes()).sum()
 }
 
-/// Bytes that a merge of the cluster gives back. What its tables hide counts if it is known.
+/// Bytes that a merge of the cluster frees. Bytes hidden by its tables count if they are known.
 fn gain(cluster: &Cluster, below: &[RunTable], snapshots: &[SequenceNumber]) -> u64 {
     let oldest = below.iter().map(|table| table.record.min_sequence).min().unwrap_or_default();
     let is_seen = |table: &RunTable| {
@@ -250,7 +255,8 @@ fn gain(cluster: &Cluster, below: &[RunTable], snapshots: &[SequenceNumber]) -> 
     (hidden + released).min(sum(upper) + sum(below))
 }
 
-/// The clusters of the runs with numbers `upper` and of `last`, in key order; tables of `last` alone are in none.
+/// The clusters of the runs with numbers `upper` and of `last`, in key order. Tables of `last`
+/// alone form no cluster.
 fn clusters(version: &Version, upper: Range<usize>, last: Option<&Arc<Run>>) -> Vec<Cluster> {
     let mut tables: Vec<(usize, RunTable)> = upper
         .flat_map(|number| version.runs[number].tables.iter().map(move |table| (number, table.clone())))

@@ -1,4 +1,4 @@
-//! A run as one sorted sequence: its tables one after the other, opened as they are reached.
+//! A run as one sorted sequence: its tables in order, opened as they are reached.
 use super::{Run, RunTable};
 use sapwood_base::iterator::{InternalIterator, KeyRange};
 use sapwood_base::planted::{self, Bug};
@@ -6,15 +6,15 @@ use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{ReadOptions, Table, TableIterator, TableScanner};
 use std::sync::Arc;
 
-/// How a run's tables are read.
+/// The way to read a run's tables.
 pub trait ReadTable {
     /// The iterator over one table.
     type Iterator: InternalIterator;
-    /// An iterator over `table`, not positioned.
+    /// Creates an iterator over `table`, not positioned.
     fn iterate(&self, table: &Arc<Table>) -> Self::Iterator;
 }
 
-/// Through the buffer cache: for users.
+/// Reads through the buffer cache, for users.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cached(pub ReadOptions);
 
@@ -25,7 +25,7 @@ impl ReadTable for Cached {
     }
 }
 
-/// In large pieces around the cache: for compaction.
+/// Reads in large pieces and bypasses the cache, for compaction.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Scanned;
 
@@ -36,30 +36,31 @@ impl ReadTable for Scanned {
     }
 }
 
-/// No table is the current one. A run has fewer tables.
+/// The place if there is no current table. A run has fewer tables.
 const NOWHERE: u32 = u32::MAX;
 
 /// An iterator over a run.
 pub struct RunIterator<R: ReadTable> {
     run: Arc<Run>,
     read: R,
-    /// The number of the current table, [`NOWHERE`] if there is none.
+    /// The number of the current table; [`NOWHERE`] if there is none.
     at: u32,
     /// Whether the current table has a lower bound.
     has_lower: bool,
     table: Option<R::Iterator>,
-    /// Tables outside of it are not opened. Entries outside of it may be met all the same. Apart, as few readers have one:
-    /// every seek makes its sources, and what is above a kibibyte the allocator does not keep at hand.
+    /// Tables outside this range are not opened, but entries outside it may be returned. Boxed
+    /// because few readers have a range and every seek creates its sources: the allocator keeps no
+    /// blocks above one KiB at hand.
     range: Option<Box<KeyRange>>,
 }
 
 impl<R: ReadTable> RunIterator<R> {
-    /// An iterator over `run`, not positioned.
+    /// Creates an iterator over `run`, not positioned.
     pub fn new(run: Arc<Run>, read: R) -> RunIterator<R> {
         RunIterator { run, read, at: NOWHERE, table: None, has_lower: false, range: None }
     }
 
-    /// The same for a reader that looks at no key outside of `range`.
+    /// Creates an iterator for a reader that needs no key outside `range`.
     #[inline]
     pub fn within(run: Arc<Run>, read: R, range: &KeyRange) -> RunIterator<R> {
         let is_bounded = range.lower.is_some() || range.upper.is_some();
@@ -73,7 +74,7 @@ impl<R: ReadTable> RunIterator<R> {
         self.at as usize
     }
 
-    /// Makes table `at` the current one; whether there is such a table, with keys that may be looked at.
+    /// Makes table `at` the current one. Returns whether the table exists and overlaps `range`.
     fn open(&mut self, at: usize) -> Result<bool> {
         let is_wanted = |table: &RunTable| match &self.range {
             Some(range) => !range.is_above(table.first()) && !range.is_below(table.last()),
@@ -245,7 +246,7 @@ impl<R: ReadTable> InternalIterator for RunIterator<R> {
     }
 
     fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-        // Entries below the bound are not the run's.
+        // Entries below the bound do not belong to the run.
         if self.has_lower { 0 } else { self.inner().plain_behind(bound, limit) }
     }
 
