@@ -1,11 +1,13 @@
-//! One batch of changes, from the root's page down and up again.
+//! Applies one batch of changes, from the root's page down and up again.
 //!
-//! 1. *Route*, from the top down: which changes go below which child, level by level.
-//! 2. *Rebuild*, from the leaves up: the changed children of one parent become new pages. Neighbours that change both
-//!    are cut anew together, and pages that would be rather empty take in a neighbour that does not change.
-//! 3. What is left at the top becomes the new top page, with more levels or fewer.
+//! 1. *Route*, from the top down: assigns the changes to children, level by level.
+//! 2. *Rebuild*, from the leaves up: the changed children of one parent become new pages.
+//!    Neighbours that change are repartitioned together. Pages that would be rather empty absorb an
+//!    unchanged neighbour.
+//! 3. The rest at the top becomes the new top page, with more levels or fewer.
 //!
-//! Nothing recurses; the work is proportional to the leaves that change and the pages above them.
+//! Nothing recurses. The work is proportional to the number of changed leaves and the pages above
+//! them.
 use crate::file::TreeFile;
 use crate::options::{Change, check_entry, out_of_order};
 use crate::pack::{Items, NewNode, Plan, Separator};
@@ -16,34 +18,34 @@ use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_storage::{Fill, PinnedBlock};
 use std::ops::Range;
 
-/// Neighbours that change are cut anew together up to this many bytes.
+/// Changed neighbours are repartitioned together up to this many bytes.
 const RUN_BYTES: usize = 1 << 20;
-/// How many unchanged neighbours one cut takes in.
+/// The number of unchanged neighbours that one run absorbs.
 const MOST_NEIGHBOURS: usize = 2;
 
-/// A tree after a batch, and what the batch has moved.
+/// The tree after a batch, and the pages that the batch replaced.
 pub(crate) struct Outcome {
     pub(crate) top: Option<Child>,
     pub(crate) height: u8,
     pub(crate) written: Written,
-    /// Pages of the old tree that the new one does not have, overflow runs aside.
+    /// Pages of the old tree that the new one does not have, except overflow runs.
     pub(crate) replaced: Vec<u32>,
 }
 
 /// An inner page with changes below it.
 struct Touched {
     child: Child,
-    /// Separates it from what is before it.
+    /// The separator before the page.
     separator: Separator,
-    /// No page of its level is right of it.
+    /// Whether no page of its level is right of it.
     is_last: bool,
-    /// Its touched children, ascending: the index of the child, and what changes there.
+    /// Its touched children, ascending: the index of the child, and its changes.
     below: Vec<(usize, Below)>,
-    /// What its children become; filled from below.
+    /// The replacements of its children, filled in by the rebuild of the level below.
     replacements: Vec<Replacement>,
 }
 
-/// What changes below a child.
+/// The changes below a child.
 #[derive(Clone)]
 enum Below {
     /// These changes, in a leaf.
@@ -52,19 +54,19 @@ enum Below {
     Page(usize),
 }
 
-/// Some children of a page, and what takes their place.
+/// Some children of a page, and the nodes that replace them.
 struct Replacement {
     children: Range<usize>,
     nodes: Vec<NewNode>,
 }
 
-/// Children next to each other that are being cut anew.
+/// Adjacent children that are being repartitioned.
 struct Run {
     items: Items,
     children: Range<usize>,
-    /// All changes are behind the last key of the tree.
+    /// Whether all changes are after the last key of the tree.
     is_append: bool,
-    /// One of the old pages was in the cache.
+    /// Whether one of the old pages was in the cache.
     is_warm: bool,
 }
 
@@ -79,7 +81,7 @@ pub(crate) fn check(changes: &[Change<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Applies changes that were checked. `None` if they change nothing.
+/// Applies changes that were checked. `None` if they have no effect.
 pub(crate) fn apply(
     writer: &mut PageWriter<'_>,
     root: &TreeRoot,
@@ -139,7 +141,8 @@ impl Batch<'_, '_> {
         self.finish_top(run, top_level).map(Some)
     }
 
-    /// Which changes go where. Gives the touched pages of each level; that of the leaves stays empty.
+    /// Assigns the changes to pages. Returns the touched pages of each level; that of the leaves
+    /// stays empty.
     fn route(&mut self, top: Child, changes: Range<usize>) -> Result<Vec<Vec<Touched>>> {
         let height = usize::from(self.root.height);
         let mut levels: Vec<Vec<Touched>> = (0..height).map(|_| Vec::new()).collect();
@@ -163,7 +166,8 @@ impl Batch<'_, '_> {
                     let index =
                         self.file.child_of_key(&page, self.changes[start].key, None, self.root.file_pages)?;
                     let mut end = start + 1;
-                    // All that goes below the same child: a few keys each, so they are tried one after the other.
+                    // All changes below the same child. There are only a few each, so they are
+                    // tried in turn.
                     while end < range.end
                         && self.file.child_of_key(&page, self.changes[end].key, None, self.root.file_pages)?
                             == index
@@ -187,15 +191,16 @@ impl Batch<'_, '_> {
         Ok(levels)
     }
 
-    /// A page of the old tree. It is pinned, since writing while an epoch guard lives would hold up others. Leaves that
-    /// are not in the cache are read past it: the new ones take their place.
+    /// Returns a page of the old tree. It is pinned, because a write under an epoch guard would
+    /// delay reclamation for others. Leaves that are not cached are read without filling the cache,
+    /// since new ones replace them.
     fn pinned(&self, child: &Child, level: u8) -> Result<PinnedBlock> {
         let fill = if level == 0 { Fill::None } else { Fill::Normal };
         let guard = crossbeam_epoch::pin();
         Ok(self.file.page(child, level, self.root.file_pages, fill, &guard)?.pin())
     }
 
-    /// What the touched children of a page become.
+    /// Rebuilds the touched children of a page.
     fn rebuild_children(&mut self, parent: &mut Touched, below: &mut [Touched], level: u8) -> Result<()> {
         let block = self.pinned(&parent.child, level)?;
         let page = TreePage::of_validated(&block);
@@ -241,7 +246,8 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Asks for the touched leaves of a parent that are not in the cache, so that the device reads several at a time.
+    /// Prefetches the touched leaves of a parent that are not cached, so that the device reads
+    /// several at a time.
     fn ask_for_leaves(&self, page: &TreePage<'_>, touched: &[(usize, Below)]) {
         for (index, _) in touched {
             let number = page.child(*index).pointer.page;
@@ -251,7 +257,8 @@ impl Batch<'_, '_> {
         }
     }
 
-    /// Cuts a run into pages and writes them. `level` is that of the run; `next` is the next child with changes.
+    /// Partitions a run into pages and writes them. `level` is that of the run; `next` is the next
+    /// child with changes.
     fn close(
         &mut self,
         mut run: Run,
@@ -333,7 +340,8 @@ impl Batch<'_, '_> {
         }
     }
 
-    /// Adds a leaf with its changes to a run. False, and nothing added, if they change nothing.
+    /// Adds a leaf with its changes to a run. Returns false, and adds nothing, if the changes have
+    /// no effect.
     fn rebuild_leaf(
         &mut self,
         child: &Child,
@@ -395,8 +403,8 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Adds the children of an inner page, with what they became, to a run. False, and nothing added, if they are what
-    /// they were.
+    /// Adds the children of an inner page, with their replacements, to a run. Returns false, and
+    /// adds nothing, if they are unchanged.
     fn rebuild_inner(&mut self, touched: &mut Touched, level: u8, run: &mut Run) -> Result<bool> {
         if touched.replacements.is_empty() {
             return Ok(false);
@@ -422,7 +430,7 @@ impl Batch<'_, '_> {
         }
     }
 
-    /// Makes one top page, or none, of what is left at the top.
+    /// Combines the remaining items at the top into one top page, or none.
     fn finish_top(&mut self, run: Run, mut level: u8) -> Result<(Option<Child>, u8)> {
         let mut items = run.items;
         let mut replaced = run.children.len();
@@ -442,7 +450,7 @@ impl Batch<'_, '_> {
             replaced = 0;
             assert!(level <= MAX_TREE_HEIGHT, "a tree of so many pages is not so high");
         }
-        // The only child is the top, and so on down as long as there is only one.
+        // While the top has a single child, that child becomes the top.
         let mut top = items.child(0);
         while level > 1 {
             let bytes = self.writer.read_back(&top, level - 1)?;

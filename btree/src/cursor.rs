@@ -1,10 +1,11 @@
 //! A cursor over one state of a tree.
 //!
-//! It pins the leaf it stands in and the inner pages above, so a step within a leaf copies one key suffix, and a step to
-//! the next leaf asks the parent. Leaves do not know their neighbours: a neighbour may be of a later state.
+//! It pins its leaf and the inner pages above. A step within a leaf copies one key suffix; a step
+//! to the next leaf goes through the parent. Leaves have no sibling links, because a neighbour may
+//! be of a later state.
 //!
-//! Invariant: while valid, `first <= cell < last`, and `key` is the key of `cell`; `first..last` are the cells of the
-//! leaf that lie between the bounds.
+//! Invariant: while valid, `first <= cell < last`, and `key` is the key of `cell`; `first..last`
+//! are the cells of the leaf that lie between the bounds.
 use crate::view::TreeView;
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, Payload, TreePage};
@@ -12,20 +13,22 @@ use sapwood_storage::{Fill, PinnedBlock};
 use std::fmt;
 use std::ops::{Bound, Range};
 
-/// After this many leaves in a row, those that are read come into the cache as those of a scan.
+/// After this many consecutive leaves, leaves are loaded into the cache as those of a scan.
 const SCAN_LEAVES: u32 = 16;
-/// How many leaves ahead a scan asks for.
+/// The number of leaves that a scan prefetches.
 const READAHEAD_LEAVES: usize = 16;
 
-/// A cursor over the keys of one state of a tree between two bounds. Owns all it needs; may go to another thread.
+/// A cursor over the keys of one state of a tree between two bounds. It owns its data and may move
+/// to another thread.
 ///
-/// A fresh cursor is not positioned. `key` and `value` may be called only while [`TreeCursor::valid`]. After an error
-/// the cursor is not valid until it is positioned anew. A long value is read as a whole when the cursor comes to it.
+/// A fresh cursor is not positioned. `key` and `value` may be called only while
+/// [`TreeCursor::valid`]. After an error the cursor is not valid until it is positioned again. When
+/// the cursor reaches a long value, it reads all of it.
 pub struct TreeCursor {
     view: TreeView,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
-    /// The inner pages from the top down, and the child that was taken in each.
+    /// The inner pages from the top down, and the child taken in each.
     path: Vec<(PinnedBlock, usize)>,
     leaf: Option<PinnedBlock>,
     first: usize,
@@ -34,13 +37,13 @@ pub struct TreeCursor {
     is_valid: bool,
     key: Vec<u8>,
     prefix_len: usize,
-    /// The value, if it lies in an overflow run.
+    /// The value if it lies in an overflow run.
     long_value: Option<Vec<u8>>,
-    /// Leaves taken in a row.
+    /// The number of leaves taken in a row.
     run: u32,
 }
 
-/// Which way a leaf is entered.
+/// The direction in which a leaf is entered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Forward,
@@ -66,12 +69,12 @@ impl TreeCursor {
         }
     }
 
-    /// The state that the cursor moves over.
+    /// The state over which the cursor moves.
     pub fn view(&self) -> &TreeView {
         &self.view
     }
 
-    /// Whether the cursor stands on an entry.
+    /// Whether the cursor is on an entry.
     #[inline]
     pub fn valid(&self) -> bool {
         self.is_valid
@@ -99,7 +102,8 @@ impl TreeCursor {
 
     /// Moves to the first key.
     ///
-    /// Errors: `Corruption` if a page is not what was written, and what the file reports. The same holds for every move.
+    /// Errors: `Corruption` if a page is not what was written, and any error of the file. The same
+    /// holds for every move.
     pub fn seek_to_first(&mut self) -> Result<()> {
         match self.lower.clone() {
             Bound::Unbounded => self.enter(Direction::Forward, |_, _| Ok(0)),
@@ -133,7 +137,8 @@ impl TreeCursor {
         if is_above { self.seek_to_last() } else { self.seek_before_unbounded(target, false) }
     }
 
-    /// Moves to the entry that has `n` entries of the whole tree before it, if it is between the bounds.
+    /// Moves to the entry that has `n` entries of the whole tree before it, if it is between the
+    /// bounds.
     pub fn seek_to_nth(&mut self, n: u64) -> Result<()> {
         self.clear();
         if n >= self.view.len() {
@@ -151,7 +156,7 @@ impl TreeCursor {
         if (self.first..self.last).contains(&cell) { self.stand_on(cell) } else { Ok(()) }
     }
 
-    /// Moves one key on. REQUIRES: `valid`.
+    /// Moves to the next key. REQUIRES: `valid`.
     #[inline]
     #[allow(
         clippy::should_implement_trait,
@@ -165,7 +170,7 @@ impl TreeCursor {
         self.step(Direction::Forward)
     }
 
-    /// Moves one key back. REQUIRES: `valid`.
+    /// Moves to the previous key. REQUIRES: `valid`.
     #[inline]
     pub fn prev(&mut self) -> Result<()> {
         debug_assert!(self.is_valid, "the cursor stands on no entry");
@@ -175,7 +180,7 @@ impl TreeCursor {
         self.step(Direction::Back)
     }
 
-    /// Stands nowhere.
+    /// Unpositions the cursor.
     pub fn clear(&mut self) {
         self.path.clear();
         self.leaf = None;
@@ -198,7 +203,8 @@ impl TreeCursor {
         if cell < self.last { self.stand_on(cell) } else { self.step(Direction::Forward) }
     }
 
-    /// Moves to the last key below `target`, or at it if `inclusive` and the upper bound lets it.
+    /// Moves to the last key below `target`, or to `target` if `inclusive` and the upper bound
+    /// permits it.
     fn seek_before_unbounded(&mut self, target: &[u8], inclusive: bool) -> Result<()> {
         self.clear();
         if self.view.is_empty() {
@@ -213,7 +219,7 @@ impl TreeCursor {
         if end > self.first { self.stand_on(end - 1) } else { self.step(Direction::Back) }
     }
 
-    /// Goes down along the chosen children and stands on the first or last cell.
+    /// Descends along the chosen children and positions on the first or last cell.
     fn enter(
         &mut self,
         direction: Direction,
@@ -234,7 +240,7 @@ impl TreeCursor {
         self.stand_on(if direction == Direction::Forward { self.first } else { self.last - 1 })
     }
 
-    /// Goes down from the end of `path`, which is at the top if it is empty, and pins a leaf.
+    /// Descends from the end of `path`, or from the top if `path` is empty, and pins a leaf.
     fn enter_leaf(
         &mut self,
         mut choose: impl FnMut(&TreeView, &TreePage<'_>) -> Result<usize>,
@@ -283,7 +289,7 @@ impl TreeCursor {
         Ok(())
     }
 
-    /// Asks for the leaves behind a missing one, once the cursor seems to be sequential.
+    /// Prefetches a missing leaf and those after it once the cursor seems sequential.
     fn read_ahead(&self, child: &Child) {
         let file = &self.view.state.file;
         let Some((parent, index)) = self.path.last() else { return };
@@ -311,7 +317,7 @@ impl TreeCursor {
         }
     }
 
-    /// Moves to the next leaf that has keys between the bounds, or out of them.
+    /// Moves to the next leaf that has keys between the bounds, or out of the bounds.
     fn step(&mut self, direction: Direction) -> Result<()> {
         self.is_valid = false;
         loop {

@@ -1,13 +1,15 @@
-//! The directory of a state: where the pages of one level begin, all of them, in one array in memory.
+//! The directory of a state: one array in memory with the boundaries of all pages of one level.
 //!
-//! A descent reads a header, a prefix, a few heads and a child in each page on its way, and waits for some of them. With a
-//! directory it looks into one array for the lowest level that is small enough, mostly the leaves, and goes on from
-//! there. Of keys that are spread evenly, one or two are compared.
+//! A descent reads a header, a prefix, a few heads and a child in each page on its path, and some
+//! of these reads miss the cache. With a directory it searches one array for the lowest level that
+//! is small enough, mostly the leaves, and continues from there. If keys are evenly spread, it
+//! compares one or two.
 //!
-//! It holds the first eight bytes of each separator behind what all of them share. A key that ties with one is not decided
-//! here: it goes down from the root.
+//! The directory holds the first eight bytes of each separator after their shared prefix. A key
+//! that ties with one is not decided here: its descent starts at the root.
 //!
-//! Invariant: made of one state, whose pages neither change nor move, so it says what the inner pages say.
+//! Invariant: a directory is built from one state, whose pages neither change nor move, so it
+//! agrees with the inner pages.
 use crate::view::TreeView;
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, PagePointer, Payload, TreePage};
@@ -15,53 +17,54 @@ use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::search::Cells;
 use sapwood_storage::Fill;
 
-/// How many pages the directory of a state has at most. It takes 36 to 40 bytes for each, so some 5 MiB for a tree of a
-/// gigabyte.
+/// The maximum number of pages in a directory. Each takes 36 to 40 bytes, so a tree of a gigabyte
+/// needs about 5 MiB.
 pub(crate) const MAX_CHILDREN: usize = 1 << 17;
 
 /// See the module.
 pub(crate) struct Directory {
-    /// What all separators begin with.
+    /// The shared prefix of all separators.
     prefix: Vec<u8>,
-    /// The pages in the order of their keys.
+    /// The pages in key order.
     places: Vec<Place>,
-    /// Of their heads.
+    /// Search cells over their heads.
     cells: Cells,
     /// The level of the children.
     level: u8,
 }
 
-/// A page where a descent can go on, in half a line of the processor's cache.
+/// A page where a descent can continue, in half a line of the processor's cache.
 #[derive(Clone, Copy)]
 #[repr(align(32))]
 struct Place {
-    /// Eight bytes of the separator behind it; of the last page all bits are set.
+    /// Eight bytes of the separator after the page. All bits are set for the last page.
     head: u64,
-    /// How many entries lie before it.
+    /// The number of entries before the page.
     before: u64,
-    /// How many there are in it and below it.
+    /// The number of entries in and below the page.
     entries: u64,
     page: u32,
     generation: u32,
 }
 
-/// What is known of a key without a look into a page.
+/// The start of a descent to a key, known without reading a page.
 pub(crate) struct Start {
-    /// The page that it belongs below.
+    /// The page that the key belongs below.
     pub(crate) child: Child,
-    /// How many entries lie before that.
+    /// The number of entries before the page.
     pub(crate) before: u64,
-    /// About which share of that page's keys lies before it, if the separators at its sides tell.
+    /// The approximate share of the page's keys before the key, if the separators on both sides
+    /// permit an estimate.
     pub(crate) share: Option<f32>,
 }
 
-/// The pages of one level, with the separator before each; the first has none.
+/// The pages of one level, with the separator before each. The first has none.
 type Level = Vec<(Vec<u8>, Child)>;
 
 impl Directory {
-    /// The directory of `view`, of the lowest level that has no more than `max_children` pages. `None` if one would be of no
-    /// use: if the tree has a single page, if separators go on in overflow runs, or if many of them cannot be told apart by
-    /// eight bytes.
+    /// Builds the directory of `view` for the lowest level that has at most `max_children` pages.
+    /// `None` if it would be useless: if the tree has a single page, if separators continue in
+    /// overflow runs, or if eight bytes do not distinguish many of them.
     ///
     /// Errors: those of reading the inner pages.
     pub(crate) fn build(view: &TreeView, max_children: usize) -> Result<Option<Directory>> {
@@ -86,7 +89,8 @@ impl Directory {
             [(first, _), .., (last, _)] => first[..common_prefix_len(first, last)].to_vec(),
             _ => return None,
         };
-        // Pages were checked one by one. If they contradict each other, the descent says so when it comes there.
+        // Pages are checked one by one. A descent reports contradictions between pages when it
+        // reaches them.
         let heads = separators.iter().map(|(key, _)| key.strip_prefix(prefix.as_slice()).map(key_prefix));
         let heads = heads.collect::<Option<Vec<u64>>>().filter(|heads| heads.is_sorted())?;
         if heads.windows(2).filter(|pair| pair[0] == pair[1]).count() > heads.len() / 8 {
@@ -105,17 +109,17 @@ impl Directory {
         Some(Directory { prefix, places, cells, level })
     }
 
-    /// The level of the pages it knows; 0 are leaves.
+    /// The level of its pages; 0 are leaves.
     pub(crate) fn level(&self) -> u8 {
         self.level
     }
 
-    /// Where the descent to `key` starts; `None` if `key` ties with a separator.
+    /// The start of the descent to `key`; `None` if `key` ties with a separator.
     #[inline]
     pub(crate) fn find(&self, key: &[u8]) -> Option<Start> {
         let last = self.places.len() - 1;
         if !begins_with(key, &self.prefix) {
-            // A key that ends inside the prefix is below all separators, as the comparison says too.
+            // A key that ends inside the prefix is below all separators, and compares so.
             return Some(self.start(if key < self.prefix.as_slice() { 0 } else { last }, None));
         }
         let head = key_prefix(&key[self.prefix.len()..]);
@@ -132,7 +136,7 @@ impl Directory {
     #[inline]
     fn start(&self, place: usize, share: Option<f32>) -> Start {
         let Place { before, entries, page, generation, .. } = self.places[place];
-        // Nobody asks that of a page on the way down.
+        // No descent reads this flag.
         let has_overflow = false;
         Start {
             child: Child { pointer: PagePointer { page, generation }, entries, has_overflow },
@@ -141,7 +145,7 @@ impl Directory {
         }
     }
 
-    /// The memory it takes, in bytes.
+    /// Memory in bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.prefix.len() + size_of_val(self.places.as_slice()) + self.cells.memory_bytes()
     }
@@ -194,7 +198,8 @@ mod tests {
         tree
     }
 
-    /// The page on `level` that `key` belongs below, found from the root, and what lies before it.
+    /// The page on `level` that `key` belongs below, found from the root, and the number of entries
+    /// before it.
     fn from_root(view: &TreeView, key: &[u8], level: u8) -> (Child, u64) {
         let root = view.root();
         let (mut child, mut before) = (root.top.unwrap(), 0);
@@ -209,7 +214,7 @@ mod tests {
         (child, before)
     }
 
-    /// Asks for each key and its neighbours. Gives how many were found, of how many.
+    /// Looks up each key and its neighbours. Returns the number found and the number of lookups.
     fn check(keys: &[Vec<u8>], max_children: usize, expected_level: u8) -> (usize, usize) {
         let tree = tree(keys);
         let view = tree.view();
@@ -244,7 +249,7 @@ mod tests {
             let (found, asked) = check(&keys, max_children, level);
             assert!(found > asked * 9 / 10, "{found} of {asked}");
         }
-        // Crowded, and behind a common beginning.
+        // Crowded keys after a shared prefix.
         let keys: Vec<Vec<u8>> = (0..3000u32)
             .map(|i| format!("common/{:09}/{i}", if i < 2900 { i } else { i * 1000 }).into_bytes())
             .collect();

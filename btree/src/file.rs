@@ -1,8 +1,8 @@
-//! The file of a tree: pages come from here through the cache, checked once when they are loaded.
+//! The file of a tree. Pages are read through the cache and checked once, when they are loaded.
 //!
-//! Whatever a page says about other pages may be wrong, so every pointer is checked before it is followed: the page must
-//! be inside the file, one level below, and of the generation that the pointer names. Levels fall with each step, which
-//! bounds every descent.
+//! A page's references to other pages may be wrong, so every pointer is checked before it is
+//! followed: the page must be inside the file, one level below, and of the generation in the
+//! pointer. The level decreases with each step, which bounds every descent.
 use crate::slots::PageSlots;
 use crossbeam_epoch::Guard;
 use sapwood_base::format::btree_page::{
@@ -32,15 +32,15 @@ impl TreeFile {
         u64::from(page) * self.page_bytes as u64
     }
 
-    /// Wrong bytes in `page`.
+    /// The error for wrong bytes in `page`.
     #[cold]
     pub(crate) fn corruption(&self, page: u32, message: &str) -> Error {
         Error::corruption(self.file.path(), self.offset(page), message)
     }
 
-    /// The page of `child` at `level`, in a file of `file_pages` pages.
+    /// Returns the page of `child` at `level`, in a file of `file_pages` pages.
     ///
-    /// Errors: `Corruption` if it is not what was written, and what the file reports.
+    /// Errors: `Corruption` if it is not what was written, and any error of the file.
     #[inline]
     pub(crate) fn page<'g>(
         &'g self,
@@ -53,8 +53,8 @@ impl TreeFile {
         self.page_near(child, level, None, file_pages, fill, guard)
     }
 
-    /// [`TreeFile::page`], of which those lines are asked for at once that a search reads if `share` of the page lies before
-    /// its key.
+    /// [`TreeFile::page`] that also prefetches the lines for a search whose key has about `share`
+    /// of the page before it.
     #[inline]
     pub(crate) fn page_near<'g>(
         &'g self,
@@ -99,7 +99,7 @@ impl TreeFile {
         self.corruption(pointer.page, "page is another one than the one that is referred to")
     }
 
-    /// Reads and checks the page of `child` past the cache.
+    /// Reads and checks the page of `child`, bypassing the cache.
     pub(crate) fn read_page(
         &self,
         child: &Child,
@@ -117,7 +117,7 @@ impl TreeFile {
             .map_err(|error| error.at(self.file.path(), self.offset(page)))
     }
 
-    /// The first `len` bytes of an overflow run.
+    /// Reads the first `len` bytes of an overflow run.
     ///
     /// Errors: as of [`TreeFile::page`].
     pub(crate) fn read_run(
@@ -171,7 +171,7 @@ impl TreeFile {
             .map_err(|error| error.at(self.file.path(), self.offset(pointer.page)))
     }
 
-    /// The rest of a key.
+    /// Reads the rest of a key.
     pub(crate) fn read_key_rest(&self, run: &OverflowRun, file_pages: u32) -> Result<Vec<u8>> {
         self.read_run(run, run.key_rest_bytes as usize, file_pages, RunSource::Cache)
     }
@@ -188,7 +188,7 @@ impl TreeFile {
         page.lower_bound(key, rest)
     }
 
-    /// [`TreeFile::lower_bound`] in a leaf of which about `share` lies before `key`.
+    /// [`TreeFile::lower_bound`] in a leaf that has about `share` of its keys before `key`.
     #[inline]
     pub(crate) fn lower_bound_near(
         &self,
@@ -201,7 +201,8 @@ impl TreeFile {
         page.lower_bound_near(key, share, rest)
     }
 
-    /// The child of an inner page below which `key` belongs, if about `share` of them lies before it.
+    /// The child of an inner page below which `key` belongs. About `share` of the children lies
+    /// before it.
     #[inline]
     pub(crate) fn child_of_key(
         &self,
@@ -215,11 +216,11 @@ impl TreeFile {
     }
 }
 
-/// Where the pages of a run are read from.
+/// The source of the pages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunSource {
     /// Through the cache.
     Cache,
-    /// From the file alone: to check it, or because the pages are so new that no root refers to them yet.
+    /// The file only, to check it, or because no root refers to the new pages yet.
     File,
 }

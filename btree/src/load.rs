@@ -1,14 +1,15 @@
-//! A tree from sorted entries, in one pass, with full pages.
+//! Builds a tree from sorted entries, in one pass, with full pages.
 //!
-//! Every level collects items until they fill some pages, writes all of those but the last, and hands the level above
-//! their separators. Memory is bounded by the height, whatever the number of entries.
+//! Every level collects items until they fill some pages, writes all of those but the last, and
+//! passes their separators to the level above. Memory is bounded by the height, whatever the number
+//! of entries.
 use crate::options::{check_entry, out_of_order};
 use crate::pack::{Items, NewNode, Separator};
 use crate::writer::{PageWriter, Written};
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, MAX_TREE_HEIGHT};
 
-/// How many pages' worth of items a level collects.
+/// The number of pages' worth of items that a level collects.
 const PAGES_AT_ONCE: usize = 32;
 
 /// Builds levels from the leaves up.
@@ -20,11 +21,11 @@ struct Loader<'b, 'w> {
 #[derive(Default)]
 struct Level {
     items: Items,
-    /// Separates the items from the page before.
+    /// The separator between the items and the previous page.
     first: Separator,
 }
 
-/// Writes all entries. Gives the top page, the height and what was written.
+/// Writes all entries. Returns the top page, the height and the written pages.
 pub(crate) fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
     writer: &mut PageWriter<'_>,
     entries: impl IntoIterator<Item = Result<(K, V)>>,
@@ -52,7 +53,7 @@ pub(crate) fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
 }
 
 impl Loader<'_, '_> {
-    /// Writes what fills pages for certain, from `level` up.
+    /// Writes the items that are certain to fill pages, from `level` up.
     fn drain(&mut self, level: usize) -> Result<()> {
         let mut level = level;
         while self.levels[level].items.bytes() >= PAGES_AT_ONCE * self.writer.file.page_bytes {
@@ -62,7 +63,8 @@ impl Loader<'_, '_> {
         Ok(())
     }
 
-    /// Writes the pages of a level, with `keep_last` all but the last, and hands them to the level above.
+    /// Writes the pages of a level and passes them to the level above. With `keep_last` the last
+    /// page is kept.
     fn write(&mut self, level: usize, keep_last: bool) -> Result<()> {
         let Level { items, first } = std::mem::take(&mut self.levels[level]);
         let number = level as u8;

@@ -1,11 +1,11 @@
-//! What a caller hands in: the shape of a new tree, and the changes of a batch.
+//! Arguments of callers: the shape of a new tree, and the changes of a batch.
 use sapwood_base::format::btree_page::{MAX_PAGE_BYTES, MAX_TREE_VALUE_BYTES, MIN_PAGE_BYTES, is_page_size};
 use sapwood_base::{Error, MAX_KEY_BYTES, Result};
 
 /// The shape of a new tree. It is fixed for the life of its file.
 #[derive(Clone, Debug)]
 pub struct TreeOptions {
-    /// The length of a page in bytes: a power of two from 512 to 65,536. 8,192 unless set.
+    /// The length of a page in bytes: a power of two from 512 to 65,536. Default 8,192.
     pub page_bytes: usize,
 }
 
@@ -27,22 +27,22 @@ impl TreeOptions {
     }
 }
 
-/// What a batch does to one key.
+/// A change of one key in a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change<'a> {
     /// The key, at most 65,536 bytes.
     pub key: &'a [u8],
-    /// The value that it gets, at most 16 MiB; `None` deletes it. Deleting a key that is not there does nothing.
+    /// The new value, at most 16 MiB; `None` deletes the key. Deleting an absent key has no effect.
     pub value: Option<&'a [u8]>,
 }
 
 impl<'a> Change<'a> {
-    /// `key` gets `value`, whether it was there or not.
+    /// Inserts or overwrites `key`.
     pub fn put(key: &'a [u8], value: &'a [u8]) -> Change<'a> {
         Change { key, value: Some(value) }
     }
 
-    /// `key` goes, if it is there.
+    /// Deletes `key` if it is present.
     pub fn delete(key: &'a [u8]) -> Change<'a> {
         Change { key, value: None }
     }

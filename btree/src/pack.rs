@@ -1,20 +1,20 @@
-//! What is about to be written: cells of one level in order, and where to cut them into pages.
+//! Partitions cells of one level, in key order, into pages to be written.
 //!
-//! Leaves and inner pages are cut alike. In an inner page the key of the first item is not stored: it is the separator
-//! that goes up into the parent.
+//! Leaves and inner pages are partitioned alike. An inner page does not store the key of its first
+//! item, which becomes the separator in the parent.
 use sapwood_base::format::btree_page::{
     CELL_BYTES, CHILD_BYTES, Cell, Child, OverflowRun, PAGE_HEADER_BYTES, PageSizer, Payload, TreePage,
 };
 use std::ops::Range;
 
-/// A single page below this share of its room takes in a neighbour.
+/// A single page filled below this share absorbs a neighbour.
 const LEAST_FILL: f64 = 0.45;
-/// So does a split that would leave its pages below this share.
+/// A split that would leave its pages below this share does so too.
 const LEAST_SPLIT_FILL: f64 = 0.72;
-/// How full the pages of a split are made, so that the next changes find room.
+/// The fill of the pages of a split, which leaves room for the next changes.
 const SPLIT_FILL: f64 = 0.92;
 
-/// A key on its way into a parent, with what does not fit there.
+/// A key to be stored in a parent, and the run for the rest that does not fit there.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Separator {
     pub(crate) key: Vec<u8>,
@@ -26,7 +26,7 @@ impl Separator {
         self.overflow.map_or(Payload::Inline(&[]), Payload::Overflow)
     }
 
-    /// The separator before child `index` of `page`; `own` is the one of the page itself.
+    /// The separator before child `index` of `page`. `own` is the separator of the page itself.
     pub(crate) fn of_child(page: &TreePage<'_>, index: usize, own: &Separator) -> Separator {
         let Some(cell) = index.checked_sub(1) else { return own.clone() };
         let mut separator = Separator::default();
@@ -38,14 +38,14 @@ impl Separator {
     }
 }
 
-/// A page that was written, as its parent will know it.
+/// A written page, in the form that its parent stores.
 #[derive(Clone, Debug)]
 pub(crate) struct NewNode {
     pub(crate) separator: Separator,
     pub(crate) child: Child,
 }
 
-/// Cells in order, in memory of their own.
+/// Cells in key order, in owned memory.
 #[derive(Debug, Default)]
 pub(crate) struct Items {
     bytes: Vec<u8>,
@@ -108,7 +108,7 @@ impl Items {
         self.push_from(start, payload, child);
     }
 
-    /// Cell `i` of a leaf as it is.
+    /// Adds cell `i` of a leaf unchanged.
     pub(crate) fn push_cell(&mut self, page: &TreePage<'_>, i: usize) {
         let start = self.bytes.len();
         page.append_key(i, &mut self.bytes);
@@ -131,7 +131,7 @@ impl Items {
         self.list.push(Item { key: start..end, value, child });
     }
 
-    /// These items, then `other`.
+    /// Appends the items of `other`.
     pub(crate) fn append(&mut self, other: &Items) {
         for i in 0..other.len() {
             let cell = other.cell(i);
@@ -149,7 +149,8 @@ impl Items {
         tail
     }
 
-    /// Adds items from `range` to pages that are filled up one after the other. `weigh` gets what each item takes.
+    /// Partitions the items of `range` into pages that are filled in order. `weigh` receives the
+    /// size of each item.
     pub(crate) fn fill(
         &self,
         range: Range<usize>,
@@ -161,7 +162,7 @@ impl Items {
         let mut start = range.start;
         while start < range.end {
             let mut sizer = if is_leaf { PageSizer::leaf() } else { PageSizer::inner() };
-            // The key of an inner page's first item goes up.
+            // The key of an inner page's first item moves to the parent.
             let first_cell = if is_leaf { start } else { start + 1 };
             let mut end = first_cell;
             while end < range.end && sizer.try_add(&self.cell(end), page_bytes) {
@@ -183,18 +184,18 @@ impl Items {
     }
 }
 
-/// How to write some items.
+/// The partition of some items into pages.
 #[derive(Debug)]
 pub(crate) struct Plan {
     /// The items of each page.
     pub(crate) pages: Vec<Range<usize>>,
-    /// The pages are so empty that a neighbour should be taken in first.
+    /// Whether the pages are so empty that a neighbour should be absorbed first.
     pub(crate) wants_neighbour: bool,
 }
 
 impl Plan {
-    /// For items that take the place of `replaced` pages. With `is_append` they are the end of a tree that grows at its
-    /// end, and pages are filled up.
+    /// Plans the pages for items that replace `replaced` pages. With `is_append` the items are the
+    /// end of a tree that grows at its end, and pages are filled completely.
     pub(crate) fn new(
         items: &Items,
         is_leaf: bool,
@@ -228,7 +229,7 @@ impl Plan {
         for (i, own) in weights.iter().enumerate() {
             weight += own;
             let is_due = weight * count >= total * (pages.len() + 1);
-            // Enough items must stay for the pages to come.
+            // Enough items must remain for the following pages.
             let must = items.len() - (i + 1) == count - (pages.len() + 1);
             if (is_due || must) && pages.len() + 1 < count {
                 pages.push(start..i + 1);
@@ -236,7 +237,7 @@ impl Plan {
             }
         }
         pages.push(start..items.len());
-        // The estimate knew the prefixes of other pages, so a piece can turn out too long.
+        // The estimate used the prefixes of other pages, so a piece can be too long.
         let pages =
             pages.into_iter().flat_map(|piece| items.fill(piece, is_leaf, page_bytes, |_| {})).collect();
         Plan { pages, wants_neighbour }

@@ -1,12 +1,13 @@
-//! The cache slots of a tree's pages. A [`SlotTable`] has a fixed length and a tree grows, so there are several, each
-//! as long as all before it together. A table that is there never moves: readers take no lock.
+//! The cache slots of a tree's pages. A [`SlotTable`] has a fixed length and a tree grows, so there
+//! are several tables, each as long as all previous ones together. An existing table never moves,
+//! so readers take no lock.
 use sapwood_base::format::btree_page::MAX_PAGES;
 use sapwood_storage::{BufferCache, SlotTable};
 use std::sync::{Arc, OnceLock};
 
-/// The slots of the first table.
+/// The number of slots of the first table.
 const FIRST_SLOTS: u32 = 1024;
-/// Tables for all page numbers that there can be.
+/// The number of tables for all possible page numbers.
 const TABLES: usize = (MAX_PAGES / FIRST_SLOTS).ilog2() as usize + 1;
 
 /// See the module.
@@ -20,8 +21,8 @@ impl PageSlots {
         PageSlots { cache: Arc::clone(cache), tables: [const { OnceLock::new() }; TABLES] }
     }
 
-    /// The table that has the slot of `page`, and the slot's index there. REQUIRES: the page is inside the file, which
-    /// justifies the memory.
+    /// The table with the slot of `page`, and the slot's index there. REQUIRES: the page is inside
+    /// the file, which justifies the memory.
     #[inline]
     pub(crate) fn locate(&self, page: u32) -> (&SlotTable, usize) {
         let (table, first, len) = place(page);
@@ -29,7 +30,7 @@ impl PageSlots {
         (slots, (page - first) as usize)
     }
 
-    /// The same if the table exists; without it nothing of the page is cached.
+    /// [`PageSlots::locate`] without creating the table: `None` means that the page is not cached.
     fn existing(&self, page: u32) -> Option<(&SlotTable, usize)> {
         let (table, first, _) = place(page);
         Some((self.tables[table].get()?, (page - first) as usize))
@@ -39,7 +40,7 @@ impl PageSlots {
         self.existing(page).is_some_and(|(slots, index)| slots.is_cached(index))
     }
 
-    /// Forgets what `page` held. REQUIRES: no root refers to it any more.
+    /// Evicts `page`. REQUIRES: no root refers to it any more.
     pub(crate) fn remove(&self, page: u32) {
         if let Some((slots, index)) = self.existing(page) {
             slots.remove(index);

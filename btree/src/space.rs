@@ -1,22 +1,23 @@
-//! Which pages of the file are free.
+//! The free pages of the file.
 //!
-//! Large stretches are given out first, lowest first, so that a batch is written in few long writes. Single pages are
-//! used only once a quarter of the file is free: until then the file grows, which bounds its size at a third above what
-//! is in use, and keeps writes sequential.
+//! Large extents are allocated first, lowest first, so that a batch needs few long writes. Single
+//! pages are used only once a quarter of the file is free. Until then the file grows, which bounds
+//! its size at a third above the space in use and keeps writes sequential.
 use sapwood_base::format::btree_page::MAX_PAGES;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// A stretch of this many pages is worth a write of its own.
+/// An extent of this many pages is worth a write of its own.
 const LARGE_PAGES: u32 = 32;
 
-/// See the module. Pages that are not in use, but that some root may still refer to, are not free: the tree keeps them.
+/// See the module. Unused pages that some root may still refer to are not free: the tree keeps
+/// them.
 #[derive(Debug)]
 pub(crate) struct FreeSpace {
-    /// Start and length. No two touch, and none touches the end.
+    /// Start and length. No two are adjacent, and none is adjacent to the end.
     runs: BTreeMap<u32, u32>,
-    /// The starts of those with at least `LARGE_PAGES`.
+    /// The starts of the extents with at least `LARGE_PAGES`.
     large: BTreeSet<u32>,
     free: u32,
     /// All pages from here on are free and outside of the file, or cut off.
@@ -24,7 +25,7 @@ pub(crate) struct FreeSpace {
 }
 
 impl FreeSpace {
-    /// A file of `end` pages, none of them free.
+    /// Creates the free space of a file of `end` pages, none of them free.
     pub(crate) fn full(end: u32) -> FreeSpace {
         FreeSpace { runs: BTreeMap::new(), large: BTreeSet::new(), free: 0, end }
     }
@@ -34,7 +35,7 @@ impl FreeSpace {
         self.end
     }
 
-    /// The free pages below the end.
+    /// The number of free pages below the end.
     pub(crate) fn free_pages(&self) -> u32 {
         self.free
     }
@@ -43,7 +44,7 @@ impl FreeSpace {
         self.runs.iter().map(|(&start, &len)| start..start + len)
     }
 
-    /// Some pages next to each other, at most `wanted`.
+    /// Allocates at most `wanted` consecutive pages.
     pub(crate) fn allocate(&mut self, wanted: u32) -> Result<Range<u32>> {
         let start = match self.large.first() {
             Some(&start) => Some(start),
@@ -59,12 +60,12 @@ impl FreeSpace {
         }
     }
 
-    /// Exactly `count` pages next to each other.
+    /// Allocates exactly `count` consecutive pages.
     pub(crate) fn allocate_exact(&mut self, count: u32) -> Result<Range<u32>> {
         let fitting = if count >= LARGE_PAGES {
             self.large.iter().copied().find(|start| self.runs[start] >= count)
         } else {
-            // Long entries are rare: a look at some stretches is enough.
+            // Long entries are rare, so checking a few extents is enough.
             let some = self.runs.iter().take(64).find(|(_, len)| **len >= count);
             some.map(|(&start, _)| start).or_else(|| self.large.first().copied())
         };
@@ -106,7 +107,7 @@ impl FreeSpace {
         self.free += len;
     }
 
-    /// Makes pages free.
+    /// Frees pages.
     ///
     /// # Panics
     /// If one of them is free.

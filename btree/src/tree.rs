@@ -1,13 +1,14 @@
-//! The tree as its one writer has it: make it, open it, apply batches, install roots.
+//! The tree as its single writer uses it: create, open, apply batches, install roots.
 //!
 //! The steps of a batch:
-//! 1. [`Tree::apply`] takes back pages that no view needs any more, writes new pages into free places, and syncs.
-//! 2. The caller makes the root that it got durable.
-//! 3. [`Tree::install`]: new views have the new root. The pages that only the old one has become free when the last view
-//!    of it, and of all roots before it, is gone.
+//! 1. [`Tree::apply`] reclaims pages that no view needs any more, writes new pages into free
+//!    places, and syncs.
+//! 2. The caller makes the returned root durable.
+//! 3. [`Tree::install`] publishes the root to new views. The pages that only the old root has
+//!    become free when the last view of it, and of all previous roots, is dropped.
 //!
-//! Invariant: a page is free, or reachable from the installed root, from a root that a view still has, or from the root
-//! that waits to be installed; and it is written only while it is free.
+//! Invariant: a page is free, or reachable from the installed root, from the root of a view, or
+//! from the root that waits to be installed. It is written only while it is free.
 use crate::apply::{self, Outcome};
 use crate::file::TreeFile;
 use crate::load;
@@ -28,27 +29,27 @@ use std::path::Path;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Weak};
 
-/// A tree with the right to change it. There must be one per file; reading goes through [`Tree::view`].
+/// A tree with write access. There must be one per file; readers use [`Tree::view`].
 pub struct Tree {
     file: Arc<TreeFile>,
     view: TreeView,
     /// Unknown until the first change after opening.
     space: Option<FreeSpace>,
-    /// States that were installed before, the oldest first.
+    /// Previously installed states, the oldest first.
     retired: VecDeque<Retired>,
     pending: Option<Pending>,
-    /// A sync has failed: what the file holds is unknown, so nothing is written any more.
+    /// A sync has failed. The contents of the file are unknown, so nothing is written any more.
     is_poisoned: bool,
 }
 
 /// A state that is no longer the newest.
 struct Retired {
     state: Weak<State>,
-    /// What only this state and older ones have.
+    /// Pages that only this state and older ones have.
     pages: Vec<Range<u32>>,
 }
 
-/// A state that waits for its root to be durable.
+/// A state whose root is not yet durable.
 struct Pending {
     root: TreeRoot,
     written: Vec<Range<u32>>,
@@ -56,10 +57,10 @@ struct Pending {
 }
 
 impl Tree {
-    /// Makes the file of an empty tree at `path`, which must not exist, and syncs it and its name. The root to keep is
-    /// [`Tree::root`].
+    /// Creates the file of an empty tree at `path`, which must not exist, and syncs it and its
+    /// name. The caller stores [`Tree::root`].
     ///
-    /// Errors: `InvalidArgument` for a page size that cannot be, and what the file system reports.
+    /// Errors: `InvalidArgument` for an impossible page size, and any error of the file system.
     pub fn create(env: &Env, path: &Path, options: &TreeOptions, cache: &Arc<BufferCache>) -> Result<Tree> {
         let tree = Tree::create_unnamed(env, path, options, cache)?;
         if let Some(directory) = path.parent() {
@@ -68,7 +69,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// [`Tree::create`] without the sync of the name: the caller syncs the directory before it relies on the file.
+    /// [`Tree::create`] without the sync of the name. The caller syncs the directory before it
+    /// relies on the file.
     pub fn create_unnamed(
         env: &Env,
         path: &Path,
@@ -85,15 +87,17 @@ impl Tree {
         Ok(Tree::new(file, root, cache))
     }
 
-    /// Opens the tree at `path` in the state that `root` says.
+    /// Opens the tree at `path` in the state of `root`.
     ///
-    /// Errors: `Corruption` if the file is not that of the tree or too short for the root, `Unsupported` for a newer
-    /// format, and what the file system reports. Pages are checked when they are read.
+    /// Errors: `Corruption` if the file is not that of the tree or too short for the root,
+    /// `Unsupported` for a newer format, and any error of the file system. Pages are checked when
+    /// they are read.
     pub fn open(env: &Env, path: &Path, root: &TreeRoot, cache: &Arc<BufferCache>) -> Result<Tree> {
         Ok(Tree::new(open_file(env, path, root, OpenMode::ReadWrite)?, *root, cache))
     }
 
-    /// The tree at `path` in the state that `root` says, to be read alone. Asks for no right to write.
+    /// Opens the tree at `path` in the state of `root` for reading only, without requesting write
+    /// access.
     ///
     /// Errors: as of [`Tree::open`].
     pub fn open_view(env: &Env, path: &Path, root: &TreeRoot, cache: &Arc<BufferCache>) -> Result<TreeView> {
@@ -112,29 +116,31 @@ impl Tree {
         self.view.root()
     }
 
-    /// The installed state, for reading.
+    /// A view of the installed state.
     pub fn view(&self) -> TreeView {
         self.view.clone()
     }
 
-    /// Writes the tree that results from the changes, and syncs it. Readers do not see it, and after a crash it is not
-    /// there, until the root is made durable and [`Tree::install`] is called. `changes` are sorted by key, each key once.
-    /// If they change nothing, the root is the installed one.
+    /// Writes and syncs the tree that results from the changes. Until the root is made durable and
+    /// [`Tree::install`] is called, readers do not see the new tree, and a crash loses it.
+    /// `changes` are sorted by key, each key once. If they have no effect, the installed root is
+    /// returned.
     ///
-    /// Errors: `InvalidArgument` if the changes are not in order or too long, or if an earlier root waits to be
-    /// installed; `Corruption` if a page is not what was written; `NoSpace` and what else the file reports. After an
-    /// error the tree is as it was, and the call can be repeated. Only a failed sync is final: the tree is `Poisoned` for
-    /// changes from then on.
+    /// Errors: `InvalidArgument` if the changes are not in order or too long, or if an earlier root
+    /// waits to be installed; `Corruption` if a page is not what was written; `NoSpace` and any
+    /// other error of the file. After an error the tree is unchanged, and the call can be repeated.
+    /// Only a failed sync is final: further changes fail with `Poisoned`.
     pub fn apply(&mut self, changes: &[Change<'_>]) -> Result<TreeRoot> {
         apply::check(changes)?;
         let root = *self.root();
         self.change(|writer| apply::apply(writer, &root, changes))
     }
 
-    /// Fills an empty tree with sorted entries, each key once, in full pages. Otherwise like [`Tree::apply`]. Entries are
-    /// taken one by one, so there may be any number of them.
+    /// Fills an empty tree with sorted entries, each key once, in full pages. Otherwise like
+    /// [`Tree::apply`]. Entries are consumed one by one, so there may be any number of them.
     ///
-    /// Errors: those of [`Tree::apply`]; `InvalidArgument` if the tree is not empty; and those of `entries`.
+    /// Errors: those of [`Tree::apply`]; `InvalidArgument` if the tree is not empty; and those of
+    /// `entries`.
     pub fn load<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         &mut self,
         entries: impl IntoIterator<Item = Result<(K, V)>>,
@@ -197,13 +203,14 @@ impl Tree {
         Ok(root)
     }
 
-    /// The bytes of the pages that the last change wrote, until its root is installed or discarded.
+    /// The size in bytes of the pages that the last change wrote, until its root is installed or
+    /// discarded.
     pub fn pending_bytes(&self) -> u64 {
         let written = self.pending.iter().flat_map(|pending| &pending.written);
         written.map(|pages| self.file.offset(pages.end - pages.start)).sum()
     }
 
-    /// Makes pages free whose last view is gone.
+    /// Frees the pages whose last view is dropped.
     fn take_back(&mut self) -> Result<()> {
         if self.space.is_none() {
             let space = walk::free_space(&self.view)?;
@@ -215,7 +222,8 @@ impl Tree {
             if oldest.state.strong_count() > 0 && !planted::is(Bug::TreePagesReused) {
                 break;
             }
-            // Pairs with the release of the last view: its reads come before our writes.
+            // Acquire: pairs with the release of the last view, so its reads happen before our
+            // writes.
             fence(Ordering::Acquire);
             give_back(&self.file, space, &oldest.pages);
             self.retired.pop_front();
@@ -223,9 +231,9 @@ impl Tree {
         Ok(())
     }
 
-    /// Cuts off what lies behind the pages of the root, which an opening has found: a batch wrote it that came to nothing.
-    /// If a sync had failed then, the system may take the length of the file for durable, which it is not, so that only
-    /// growing anew makes it so.
+    /// Truncates bytes after the root's pages, found when the tree was opened and left by an
+    /// incomplete batch. If a sync failed at that time, the system may wrongly consider the file's
+    /// length durable. Only growing the file again makes it durable.
     fn cut_what_came_to_nothing(&self) -> Result<()> {
         let len = self.file.offset(self.root().file_pages);
         if self.file.file.len()? > len {
@@ -234,7 +242,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Makes the root of the last [`Tree::apply`] the one that new views have. Does nothing if none waits.
+    /// Publishes the root of the last [`Tree::apply`] to new views. No effect if none waits.
     ///
     /// REQUIRES: the root is durable: after a crash the tree will be opened with it or a later one.
     pub fn install(&mut self) {
@@ -245,10 +253,10 @@ impl Tree {
         }
     }
 
-    /// Gives up the root of the last [`Tree::apply`].
+    /// Discards the root of the last [`Tree::apply`].
     ///
-    /// REQUIRES: the root is not durable and never will be. If that is unknown, say because a sync of a MANIFEST has
-    /// failed, drop the tree instead and open it anew.
+    /// REQUIRES: the root is not durable and never will be. If that is unknown, say because a sync
+    /// of a MANIFEST has failed, drop the tree instead and open it again.
     pub fn discard(&mut self) {
         if let Some(pending) = self.pending.take() {
             let space = self.space.as_mut().expect("known since the change");
@@ -256,18 +264,19 @@ impl Tree {
         }
     }
 
-    /// Cuts off free pages at the end of the file, if at least `least_bytes` go; gives how many did. The cut needs no sync:
-    /// it may be lost in a crash, which does no harm. It stops at what the installed root asks for, so pages that became
-    /// free since that was made go after the next change.
+    /// Truncates free pages at the end of the file if that frees at least `least_bytes`, and
+    /// returns the number of bytes freed. The cut needs no sync, as losing it in a crash is
+    /// harmless. It keeps all pages that the installed root requires, so pages freed after that
+    /// root was made are cut after the next change.
     ///
-    /// Errors: what the file reports. Only the space is lost then.
+    /// Errors: any error of the file. Only the space is lost then.
     pub fn trim(&mut self, least_bytes: u64) -> Result<u64> {
         if self.is_poisoned {
             return Ok(0);
         }
         self.take_back()?;
         let end = self.space.as_ref().map_or(0, FreeSpace::end);
-        // An opening with the durable root asks for so many pages.
+        // Opening the durable root requires this many pages.
         let pages =
             end.max(self.root().file_pages).max(self.pending.as_ref().map_or(0, |it| it.root.file_pages));
         let len = self.file.offset(pages);
@@ -279,19 +288,20 @@ impl Tree {
         Ok(cut)
     }
 
-    /// Bytes of the file that hold nothing now and can be written.
+    /// The number of bytes of the file that are free for writing.
     ///
-    /// Errors: as of [`TreeView::verify`], if the tree was not yet changed since it was opened.
+    /// Errors: as of [`TreeView::verify`], if the tree has not changed since it was opened.
     pub fn free_bytes(&mut self) -> Result<u64> {
         self.take_back()?;
         let pages = self.space.as_ref().map_or(0, FreeSpace::free_pages);
         Ok(self.file.offset(pages))
     }
 
-    /// Checks the installed state as [`TreeView::verify`] does, and that each page that it does not reach is free once,
-    /// or kept for an older view, or part of a root that waits to be installed.
+    /// Checks the installed state as [`TreeView::verify`] does. Also checks that each page not
+    /// reached from it is free once, kept for an older view, or part of a root that waits to be
+    /// installed.
     ///
-    /// Errors: `Corruption` with the place of the first damage, and what the file reports.
+    /// Errors: `Corruption` with the place of the first damage, and any error of the file.
     pub fn verify(&self) -> Result<TreeReport> {
         let report = self.view.verify()?;
         let Some(space) = &self.space else { return Ok(report) };
@@ -311,7 +321,7 @@ impl Tree {
         for page in kept.chain(pending).cloned().flatten() {
             mark(page, "page is kept for a view and free or in use")?;
         }
-        // What lies between the end and the pages of the root was cut off since, and is free.
+        // Pages between the end and the root's pages were cut off since, and are free.
         if all.marked() != space.end() {
             return Err(self.file.corruption(0, "pages are lost: neither free nor in use"));
         }
@@ -319,7 +329,7 @@ impl Tree {
     }
 }
 
-/// The file of a tree, if it can be that of `root`.
+/// Opens the file of a tree, if it can be that of `root`.
 fn open_file(env: &Env, path: &Path, root: &TreeRoot, mode: OpenMode) -> Result<Box<dyn File>> {
     let file = env.fs().open_on_demand(path, mode)?;
     let mut header = [0; TREE_HEADER_BYTES];
@@ -333,7 +343,7 @@ fn open_file(env: &Env, path: &Path, root: &TreeRoot, mode: OpenMode) -> Result<
     Ok(file)
 }
 
-/// Pages as few ranges.
+/// Combines pages into as few ranges as possible.
 fn ranges(mut pages: Vec<u32>) -> Vec<Range<u32>> {
     pages.sort_unstable();
     let mut ranges: Vec<Range<u32>> = Vec::new();

@@ -1,35 +1,36 @@
-//! Checks a whole state of a tree: every page from the file, not from the cache.
+//! Checks a whole state of a tree. Every page is read from the file, not from the cache.
 //!
-//! What one page can tell is checked when it is read: checksum, place, generation, level, order, counts. Here the pages
-//! are put together: all keys in order with the separators between them, every page reached once, every run readable.
+//! The properties of a single page are checked when it is read: checksum, place, generation, level,
+//! order, counts. This module checks them together: all keys in order with the separators between
+//! them, every page reached once, every run readable.
 use crate::file::RunSource;
 use crate::view::TreeView;
 use crate::walk;
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, PAGE_HEADER_BYTES, Payload, TreePage};
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct TreeReport {
-    /// Entries.
+    /// The number of entries.
     pub entries: u64,
-    /// Levels.
+    /// The number of levels.
     pub height: u8,
-    /// Leaves.
+    /// The number of leaves.
     pub leaf_pages: u64,
-    /// Pages above the leaves.
+    /// The number of pages above the leaves.
     pub inner_pages: u64,
-    /// Pages of overflow runs.
+    /// The number of pages of overflow runs.
     pub overflow_pages: u64,
-    /// Pages of the file that nothing refers to, as far as the checked state knows.
+    /// The number of pages of the file that are unreferenced as far as the checked state knows.
     pub unreached_pages: u64,
-    /// How full the leaves are on average, from 0 to 1: used bytes by room for them.
+    /// The average fill of the leaves, from 0 to 1: used bytes by room for them.
     pub leaf_fill: f64,
-    /// The same for the pages above the leaves.
+    /// The average fill of the pages above the leaves.
     pub inner_fill: f64,
 }
 
-/// A page on the way down, and what comes next in it.
+/// A page on the current path, and the next position in it.
 struct Step {
     bytes: Vec<u8>,
     level: u8,
@@ -37,10 +38,10 @@ struct Step {
 }
 
 impl TreeView {
-    /// Reads the whole tree and checks it: every checksum, the order of keys and separators, the counts, that every page
-    /// is reached once, and that every overflow run can be read.
+    /// Reads and checks the whole tree: every checksum, the order of keys and separators, the
+    /// counts, that every page is reached once, and that every overflow run can be read.
     ///
-    /// Errors: `Corruption` with the place of the first damage, and what the file reports.
+    /// Errors: `Corruption` with the place of the first damage, and any error of the file.
     pub fn verify(&self) -> Result<TreeReport> {
         let reached = walk::reached(self)?;
         let root = self.root();
@@ -96,7 +97,7 @@ impl TreeView {
         Ok(Step { bytes, level, next: 0 })
     }
 
-    /// Checks the place of a key or separator in the order of all, and its run. Gives the pages of the run.
+    /// Checks the order of a key or separator, and its run. Returns the number of pages of the run.
     fn check_cell(&self, page: &TreePage<'_>, cell: usize, order: &mut Order, is_entry: bool) -> Result<u64> {
         let mut key = std::mem::take(&mut order.spare);
         key.clear();
@@ -110,7 +111,7 @@ impl TreeView {
         }
         let is_right = match order.last_is_entry {
             None => true,
-            // A separator may be the first key behind it, but not the last one before.
+            // A separator may equal the first key after it, but not the last one before.
             Some(false) if is_entry => order.last <= key,
             Some(_) => order.last < key,
         };
@@ -124,7 +125,7 @@ impl TreeView {
     }
 }
 
-/// The key or separator that was met last.
+/// The last key or separator visited.
 #[derive(Default)]
 struct Order {
     last: Vec<u8>,

@@ -1,9 +1,9 @@
 //! One state of a tree, for reading.
 //!
-//! 1. Start at the root's page; in each inner page, search the separators for the child. A state that is asked often makes
-//!    a `directory` and starts where that ends.
-//! 2. In the leaf, search the heads, then compare what ties.
-//! 3. Counting adds up the entries to the left on the way down: inner pages store them as sums.
+//! 1. A lookup starts at the root's page and searches the separators of each inner page for the
+//!    child. A frequently read state builds a `directory`, and lookups start where that ends.
+//! 2. In the leaf it searches the heads, then compares the keys that tie.
+//! 3. Counting adds up the entries to the left during the descent: inner pages store them as sums.
 //!
 //! Invariant: the pages of a view are neither changed nor reused while it lives.
 use crate::cursor::TreeCursor;
@@ -20,34 +20,34 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// One state of a tree. Clones are cheap and share it; any thread may use it. As long as one lives, the pages of that
-/// state are not reused, so a view that is kept long makes the file grow.
+/// One state of a tree. Clones are cheap and share it, and it is safe for concurrent use. The pages
+/// of the state are not reused while a clone lives, so a long-lived view makes the file grow.
 #[derive(Clone)]
 pub struct TreeView {
     pub(crate) state: Arc<State>,
 }
 
-/// Where a key is, or would be.
+/// The position of a key, present or not.
 struct Found<'g> {
     leaf: BlockRef<'g>,
     /// The first cell at or above the key.
     cell: usize,
-    /// Whether it is the key's.
+    /// Whether the cell has the key.
     is_equal: bool,
-    /// How many entries of the tree lie before the cell.
+    /// The number of entries of the tree before the cell.
     before: u64,
 }
 
-/// Keys up to this length are put together without an allocation.
+/// Keys up to this length are assembled without an allocation.
 const SHORT_KEY_BYTES: usize = 96;
 
-/// A key that is put together from where its parts are in a page.
+/// Assembles a key from its parts in a page.
 struct KeyBuffer {
     short: [u8; SHORT_KEY_BYTES],
     long: Vec<u8>,
 }
 
-/// What a key has behind its beginning, and what follows the key.
+/// The rest of a key after its beginning, and the key's payload.
 type Behind<'k, 'p> = Option<(&'k [u8], Payload<'p>)>;
 
 impl KeyBuffer {
@@ -69,7 +69,8 @@ impl KeyBuffer {
         Some((suffix.strip_prefix(beginning)?, payload))
     }
 
-    /// The same of the whole key, where the page's prefix goes beyond `beginning`.
+    /// [`KeyBuffer::of_suffix`] for the whole key, where the page's prefix extends beyond
+    /// `beginning`.
     fn of_key<'k, 'p>(&'k mut self, page: &TreePage<'p>, cell: usize, beginning: &[u8]) -> Behind<'k, 'p> {
         self.long.clear();
         page.append_key(cell, &mut self.long);
@@ -80,14 +81,15 @@ impl KeyBuffer {
 pub(crate) struct State {
     pub(crate) file: Arc<TreeFile>,
     pub(crate) root: TreeRoot,
-    /// Set once there were `descents_before_directory` descents; `None` if it would be of no use.
+    /// Set after `descents_before_directory` descents; `None` if a directory would be useless.
     directory: OnceLock<Option<Directory>>,
-    /// About how many descents there were; not counted any more once the directory is being made.
+    /// The approximate number of descents, no longer counted once the directory is being built.
     descents: AtomicU32,
 }
 
 impl State {
-    /// How many descents are worth the reading of all inner pages: a quarter of the leaves there can be, at least 64.
+    /// The number of descents that justify reading all inner pages: a quarter of the maximum number
+    /// of leaves, at least 64.
     fn descents_before_directory(&self) -> u32 {
         (self.root.file_pages / 4).max(64)
     }
@@ -111,11 +113,12 @@ impl TreeView {
     #[cold]
     fn count_descent(&self) -> Option<&Directory> {
         let state = &*self.state;
-        // Relaxed: only a count. The thread that comes to the number makes the directory, others go on without.
+        // Relaxed: only a count. The thread that reaches the number builds the directory; others
+        // continue without it.
         if state.descents.fetch_add(1, Ordering::Relaxed) + 1 != state.descents_before_directory() {
             return None;
         }
-        // What cannot be read is reported by the descent that needs it.
+        // An unreadable page is reported by the descent that needs it.
         let directory = Directory::build(self, MAX_CHILDREN).unwrap_or(None);
         state.directory.get_or_init(|| directory).as_ref()
     }
@@ -135,10 +138,11 @@ impl TreeView {
         self.len() == 0
     }
 
-    /// Hands the value of `key` to `f` where it lies, if the key is there.
+    /// Passes the value of `key` to `f`, if the key is present. Only a value in an overflow run is
+    /// copied.
     ///
-    /// Errors: `Corruption` if a page is not what was written, and what the file reports. The same holds for every
-    /// method below.
+    /// Errors: `Corruption` if a page is not what was written, and any error of the file. The same
+    /// holds for every method below.
     pub fn get_with<R>(&self, key: &[u8], f: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         let guard = crossbeam_epoch::pin();
         let Some(found) = self.descend(key, Fill::Normal, &guard)?.filter(|found| found.is_equal) else {
@@ -158,13 +162,13 @@ impl TreeView {
         self.get_with(key, <[u8]>::to_vec)
     }
 
-    /// Whether `key` is there.
+    /// Whether `key` is present.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
         let guard = crossbeam_epoch::pin();
         Ok(self.descend(key, Fill::Normal, &guard)?.is_some_and(|found| found.is_equal))
     }
 
-    /// How many keys are below `key`, which need not be there itself. Reads one page per level.
+    /// The number of keys below `key`, which need not be present. Reads one page per level.
     pub fn rank(&self, key: &[u8]) -> Result<u64> {
         Ok(self.rank_and_presence(key)?.0)
     }
@@ -175,7 +179,8 @@ impl TreeView {
         Ok(found.map_or((0, false), |found| (found.before, found.is_equal)))
     }
 
-    /// How many keys are between the bounds. Reads two pages per level, however many keys there are.
+    /// The number of keys between the bounds. Reads two pages per level, however many keys there
+    /// are.
     pub fn count(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Result<u64> {
         let from = match lower {
             Bound::Unbounded => 0,
@@ -196,8 +201,8 @@ impl TreeView {
         Ok(to.saturating_sub(from))
     }
 
-    /// Key and value of the entry that has `n` entries before it; `None` if there are not that many. Reads one page per
-    /// level.
+    /// Key and value of the entry that has `n` entries before it; `None` if there are not that
+    /// many. Reads one page per level.
     pub fn nth(&self, n: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let mut cursor = self.cursor(Bound::Unbounded, Bound::Unbounded);
         cursor.seek_to_nth(n)?;
@@ -218,11 +223,12 @@ impl TreeView {
         TreeCursor::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
     }
 
-    /// Calls `with` for the entries whose keys begin with `prefix`, in order, with the rest of the key and the value, as far
-    /// as they lie in one leaf. Cheaper than a cursor when there are few; their leaf stays where it is meanwhile, so keep
-    /// `with` short.
+    /// Calls `with` for the entries of one leaf whose keys begin with `prefix`, in order, with the
+    /// rest of the key and the value. For few entries this is cheaper than a cursor. Keep `with`
+    /// short: its leaf stays in place meanwhile.
     ///
-    /// Returns the number of these entries if there may be more; [`TreeView::prefix_behind`] goes on.
+    /// Returns the number of these entries if there may be more, for which
+    /// [`TreeView::prefix_behind`] continues.
     pub fn for_each_in_leaf(
         &self,
         prefix: &[u8],
@@ -235,23 +241,24 @@ impl TreeView {
         let mut key = KeyBuffer { short: [0; SHORT_KEY_BYTES], long: Vec::new() };
         for cell in first..page.cells() {
             let found = match beginning {
-                // All that the page stores elsewhere is in `prefix`, so nothing needs to be put together.
+                // `prefix` contains all parts that the page stores elsewhere, so the key need not
+                // be assembled.
                 Some(beginning) if beginning.len() >= size_of::<u64>() => page.behind(cell, beginning),
                 Some(beginning) => key.of_suffix(&page, cell, beginning),
                 None => key.of_key(&page, cell, prefix),
             };
             match found {
                 Some((rest, Payload::Inline(value))) => with(rest, value)?,
-                // Its key may go on in a run.
+                // Its key may continue in a run.
                 Some((_, Payload::Overflow(_))) => return Ok(Some(cell - first)),
                 None => return Ok(None),
             }
         }
-        // The next leaf may begin with more of them.
+        // The next leaf may begin with more such keys.
         Ok(Some(page.cells() - first))
     }
 
-    /// A cursor over all keys that begin with `prefix`, behind the first `done` of them.
+    /// A cursor over all keys that begin with `prefix`, after the first `done` of them.
     #[cold]
     pub fn prefix_behind(&self, prefix: &[u8], done: usize) -> Result<TreeCursor> {
         let mut cursor = self.prefix(prefix);
@@ -262,8 +269,9 @@ impl TreeView {
         Ok(cursor)
     }
 
-    /// The pages that a cursor over the keys between `lower`, which is included, and `upper` comes to, from the top down, and
-    /// whether each was in the cache before this call. Reads the inner ones, and no overflow runs; `None` is unbounded.
+    /// The pages that a cursor over the keys between `lower`, which is included, and `upper`
+    /// visits, from the top down, and whether each was in the cache before this call. Reads the
+    /// inner ones, and no overflow runs. `None` is unbounded.
     pub fn pages_between(&self, lower: Option<&[u8]>, upper: Option<&[u8]>) -> Result<Vec<(u32, bool)>> {
         let State { file, root, .. } = &*self.state;
         let guard = crossbeam_epoch::pin();
@@ -288,13 +296,14 @@ impl TreeView {
         Ok(pages)
     }
 
-    /// The memory of this tree's cache slots and of this state's directory in bytes. Pages themselves are counted by the cache.
+    /// The memory of this tree's cache slots and of this state's directory in bytes. Pages are
+    /// accounted for by the cache.
     pub fn pinned_bytes(&self) -> usize {
         let directory = self.state.directory.get().and_then(Option::as_ref);
         self.state.file.slots.memory_bytes() + directory.map_or(0, Directory::memory_bytes)
     }
 
-    /// Goes down to the leaf that `key` belongs to.
+    /// Descends to the leaf of `key`.
     fn descend<'g>(&'g self, key: &[u8], fill: Fill, guard: &'g Guard) -> Result<Option<Found<'g>>> {
         let State { file, root, .. } = &*self.state;
         let Some(top) = root.top else { return Ok(None) };
@@ -337,7 +346,7 @@ impl TreeView {
         self.state.file.child_of_key(page, key, None, self.state.root.file_pages)
     }
 
-    /// All of an overflow run.
+    /// Reads a whole overflow run.
     pub(crate) fn read_run(&self, run: &OverflowRun) -> Result<Vec<u8>> {
         self.state.file.read_run(run, run.len(), self.state.root.file_pages, RunSource::Cache)
     }

@@ -1,7 +1,8 @@
-//! Which pages a root reaches. What it does not reach is free: that is how a tree that is opened finds its free pages.
+//! Finds the pages that a root reaches. All others are free, which is how a newly opened tree finds
+//! its free pages.
 //!
-//! Reads the inner pages, level by level, and of the leaves only those that refer to overflow runs; inner pages know
-//! which.
+//! Reads the inner pages, level by level. Of the leaves it reads only those that refer to overflow
+//! runs, as recorded in the inner pages.
 use crate::space::FreeSpace;
 use crate::view::TreeView;
 use sapwood_base::Result;
@@ -17,12 +18,12 @@ pub(crate) struct PageSet {
 }
 
 impl PageSet {
-    /// The pages below `pages`, none of them marked.
+    /// An empty set over the pages below `pages`.
     pub(crate) fn new(pages: u32) -> PageSet {
         PageSet { words: vec![0; pages.div_ceil(64) as usize], pages, marked: 0 }
     }
 
-    /// Marks a page. False if it is marked already, or outside.
+    /// Marks a page. Returns false if it is already marked, or outside.
     #[must_use]
     pub(crate) fn mark(&mut self, page: u32) -> bool {
         if page >= self.pages || self.contains(page) {
@@ -41,7 +42,7 @@ impl PageSet {
         self.marked
     }
 
-    /// The stretches of pages that are not marked.
+    /// The ranges of pages that are not marked.
     fn gaps(&self) -> Vec<Range<u32>> {
         let mut gaps: Vec<Range<u32>> = Vec::new();
         for page in (0..self.pages).filter(|page| !self.contains(*page)) {
@@ -56,7 +57,8 @@ impl PageSet {
 
 /// All pages that a state reaches, the header included.
 ///
-/// Errors: `Corruption` if a page is reached twice, or if there are more or fewer than the root says.
+/// Errors: `Corruption` if a page is reached twice, or if there are more or fewer than the root
+/// says.
 pub(crate) fn reached(view: &TreeView) -> Result<PageSet> {
     let root = *view.root();
     let mut walk = Walk { view, set: PageSet::new(root.file_pages) };
@@ -130,7 +132,7 @@ impl Walk<'_> {
     }
 }
 
-/// The free pages of a state that is the only one.
+/// The free pages of a state if no other state exists.
 pub(crate) fn free_space(view: &TreeView) -> Result<FreeSpace> {
     let set = reached(view)?;
     let mut space = FreeSpace::full(view.root().file_pages);

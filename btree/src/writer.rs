@@ -1,6 +1,6 @@
-//! Writes the pages of one batch into free places, in long writes, and keeps account of them.
+//! Writes the pages of one batch into free places, in long writes, and accounts for them.
 //!
-//! Nothing that is written here can be seen until a root refers to it, so a batch that fails gives all places back.
+//! No page written here is visible until a root refers to it, so a failed batch returns all places.
 use crate::file::{RunSource, TreeFile};
 use crate::pack::{Items, NewNode, Separator};
 use crate::space::FreeSpace;
@@ -14,7 +14,7 @@ use sapwood_base::memory;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// How much is written at once.
+/// The size of one write in bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// See the module. REQUIRES: ends with `finish` or `abandon`.
@@ -22,22 +22,23 @@ pub(crate) struct PageWriter<'a> {
     pub(crate) file: &'a TreeFile,
     space: &'a mut FreeSpace,
     generation: u64,
-    /// Allocated, not yet used.
+    /// Allocated but unused pages.
     ahead: Range<u32>,
     /// Pages from `buffer_start` on that are not yet written.
     buffer: Vec<u8>,
     buffer_start: u32,
     /// All pages used so far.
     used: Vec<Range<u32>>,
-    /// References to overflow runs: one more for each in a page that was replaced and for each new run, one less for
-    /// each in a page that was written. What has one left over belongs to nobody any more.
+    /// Balance of references to overflow runs: plus one for each in a replaced page and for each
+    /// new run, minus one for each in a written page. A run whose final balance is one is no longer
+    /// referenced.
     runs: HashMap<u32, (i32, OverflowRun)>,
 }
 
-/// What a batch has written.
+/// The pages written by a batch.
 pub(crate) struct Written {
     pub(crate) pages: Vec<Range<u32>>,
-    /// Overflow runs that nothing refers to any more.
+    /// Overflow runs that are no longer referenced.
     pub(crate) left_behind: Vec<Range<u32>>,
 }
 
@@ -55,7 +56,8 @@ impl<'a> PageWriter<'a> {
         }
     }
 
-    /// A place for a page, and the memory for its bytes. Writes out what was buffered if it does not go on from there.
+    /// Allocates a page and buffer memory for its bytes. Flushes the buffer first if the page does
+    /// not follow it.
     fn place(&mut self) -> Result<u32> {
         let page_bytes = self.file.page_bytes;
         if self.buffer.len() >= WRITE_BYTES {
@@ -67,7 +69,7 @@ impl<'a> PageWriter<'a> {
         }
         let page = self.ahead.start;
         self.ahead.start += 1;
-        // Before anything can fail, so that it is given back then.
+        // Recorded before anything can fail, so that a failure returns it.
         self.note_used(page..page + 1);
         let buffered = (self.buffer.len() / page_bytes) as u32;
         if self.buffer_start + buffered != page {
@@ -87,7 +89,7 @@ impl<'a> PageWriter<'a> {
         }
     }
 
-    /// Hands what is buffered to the file.
+    /// Writes the buffer to the file.
     fn flush(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
             self.file.file.write_at(self.file.offset(self.buffer_start), &self.buffer)?;
@@ -96,8 +98,8 @@ impl<'a> PageWriter<'a> {
         Ok(())
     }
 
-    /// Writes the pages of `pages`, which are ranges of `items`. `first` separates the first page from what is before
-    /// it. With `warm` the new pages go into the cache.
+    /// Writes the pages of `pages`, which are ranges of `items`. `first` is the separator before
+    /// the first page. With `warm` the new pages enter the cache.
     pub(crate) fn write_pages(
         &mut self,
         items: &Items,
@@ -154,12 +156,13 @@ impl<'a> PageWriter<'a> {
         self.runs.entry(run.first.page).or_insert((0, run)).0 += references;
     }
 
-    /// Notes that a page with a reference to `run` is being replaced.
+    /// Records that a page with a reference to `run` is being replaced.
     pub(crate) fn take_over(&mut self, run: OverflowRun) {
         self.count_run(run, 1);
     }
 
-    /// Makes an entry ready for a leaf, or a separator for an inner page: what is too long goes into a run.
+    /// Prepares an entry for a leaf, or a separator for an inner page, by moving an overlong part
+    /// into a run.
     pub(crate) fn shorten<'k>(&mut self, key: &'k [u8], value: &'k [u8]) -> Result<(&'k [u8], Payload<'k>)> {
         let page_bytes = self.file.page_bytes;
         if key.len() + value.len() <= inline_limit(page_bytes) {
@@ -198,7 +201,7 @@ impl<'a> PageWriter<'a> {
     /// The shortest key above `left` that is not above `right`.
     pub(crate) fn separate(&mut self, left: &Cell<'_>, right: &Cell<'_>) -> Result<Separator> {
         let common = common_prefix_len(left.key, right.key);
-        // What the page keeps decides if the keys differ there, or if the shorter one is complete.
+        // The stored parts decide if the keys differ there, or if the shorter one is complete.
         let is_decided =
             common < right.key.len() && (common < left.key.len() || !left.payload.key_continues());
         if is_decided {
@@ -218,7 +221,8 @@ impl<'a> PageWriter<'a> {
         Ok(Separator { key: kept.to_vec(), overflow })
     }
 
-    /// A key with its rest. Runs are written at once, so that those of this batch can be read too.
+    /// Returns a key with its rest. Runs are written immediately, so that those of this batch can
+    /// be read too.
     pub(crate) fn whole_key(&self, cell: &Cell<'_>) -> Result<Vec<u8>> {
         let mut key = cell.key.to_vec();
         if let Payload::Overflow(run) = cell.payload {
@@ -227,7 +231,7 @@ impl<'a> PageWriter<'a> {
         Ok(key)
     }
 
-    /// A page of this batch or an older one, from the file.
+    /// Reads a page of this batch or an older one from the file.
     pub(crate) fn read_back(&mut self, child: &Child, level: u8) -> Result<Vec<u8>> {
         self.flush()?;
         let mut bytes = vec![0; self.file.page_bytes];
@@ -235,7 +239,7 @@ impl<'a> PageWriter<'a> {
         Ok(bytes)
     }
 
-    /// Writes out what is left, and gives unused places back. Nothing is synced yet.
+    /// Writes the rest and frees unused pages. Does not sync.
     pub(crate) fn finish(&mut self) -> Result<Written> {
         self.flush()?;
         self.space.release(std::mem::replace(&mut self.ahead, 0..0));
@@ -252,14 +256,14 @@ impl<'a> PageWriter<'a> {
         Ok(Written { pages: std::mem::take(&mut self.used), left_behind })
     }
 
-    /// Gives everything back.
+    /// Frees all pages of the batch.
     pub(crate) fn abandon(self) {
         self.space.release(self.ahead);
         give_back(self.file, self.space, &self.used);
     }
 }
 
-/// Makes pages free that no root refers to, and forgets what the cache has of them.
+/// Frees pages that no root refers to, and evicts them from the cache.
 pub(crate) fn give_back(file: &TreeFile, space: &mut FreeSpace, pages: &[Range<u32>]) {
     for range in pages {
         range.clone().for_each(|page| file.slots.remove(page));
