@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 pub mod options;
+pub mod held;
 pub mod version;
 pub mod flush;
 pub mod garbage;

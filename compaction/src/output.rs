@@ -1,6 +1,6 @@
 //! The writer of new tables: a sequence of files, cut by size but never between versions of one
 //! key.
-use crate::garbage::Held;
+use crate::held::Held;
 use crate::options::CompactionOptions;
 use crate::survivors::Survivor;
 use crate::version::{TableContext, TableHandle};

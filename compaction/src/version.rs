@@ -3,7 +3,7 @@
 //! Readers hold a version and see its tables unchanged; an edit creates a new version. After an
 //! edit removed a table, its file is sent to the deleter when the last version that lists it is
 //! dropped.
-use crate::garbage::{Held, Hidden};
+use crate::held::{Held, Hidden};
 use crossbeam::channel::Sender;
 use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;

@@ -399,7 +399,7 @@ impl Keyspace {
     #[doc(alias = "get_pinned")]
     #[inline]
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Slice>> {
-        self.lookup(key.as_ref(), None, |found| found.to_slice())?.transpose()
+        self.lookup(key.as_ref(), None, |found| Slice::of(&found))?.transpose()
     }
 
     /// The value of `key` as `snapshot` sees it.
@@ -418,7 +418,7 @@ impl Keyspace {
     /// ```
     pub fn get_at(&self, key: impl AsRef<[u8]>, snapshot: &Snapshot) -> Result<Option<Slice>> {
         let sequence = self.core().sequence_of(snapshot)?;
-        self.lookup(key.as_ref(), Some(sequence), |found| found.to_slice())?.transpose()
+        self.lookup(key.as_ref(), Some(sequence), |found| Slice::of(&found))?.transpose()
     }
 
     /// Calls `with` with the value of `key` in place, without a copy. Keep `with` short: memory that others have

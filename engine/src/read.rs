@@ -30,10 +30,9 @@ use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::{IndexPlace, Table};
 use sapwood_storage::BlockRef;
+pub(crate) use slice::TOGETHER;
 use super_version::{KeyspaceView, SuperVersion};
 
-/// Keys of one call that wait for memory together.
-pub(crate) const TOGETHER: usize = 32;
 /// Keys of one call that are read under one guard.
 const PINNED_TOGETHER: usize = 8 * TOGETHER;
 /// Runs that are looked at in this way.

@@ -12,7 +12,7 @@
 //! Questions are `idle`, `busy`, and `all` for a manual compaction of everything. `hides` and
 //! `holds` are the results of surveys.
 use super::{Moment, Work, gives_way, pick, pick_range};
-use crate::garbage::{Held, Hidden};
+use crate::held::{Held, Hidden};
 use crate::options::{CompactionOptions, CompactionStyle};
 use crate::version::{Run, TableContext, TableHandle, Version};
 use sapwood_base::format::manifest::{Edit, TableRecord};

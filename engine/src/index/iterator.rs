@@ -122,7 +122,7 @@ impl Hit {
         let guard = crossbeam_epoch::pin();
         let found = get_in_view(view, &self.keyspace, self.primary_key(), *sequence, &guard, &mut Nobody)?;
         match found {
-            Some(found) => found.to_slice(),
+            Some(found) => Slice::of(&found),
             None => Err(super::verify::no_row(self.primary_key())),
         }
     }

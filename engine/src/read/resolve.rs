@@ -9,9 +9,8 @@
 //! | merge | [`resolve`] continues with older versions and applies the operator | none |
 //! | range delete | [`is_seen`] also compares with the newest covering fragment | sources of fragments |
 //! | put that expires | [`has_value`] compares with the clock of the read | none |
-//! | value reference | [`Found::to_slice`] fetches the value | none |
-use super::slice::Slice;
-use sapwood_base::{Result, SequenceNumber, ValueKind};
+//! | value reference | [`Found::bytes`] fetches the value | none |
+use sapwood_base::{SequenceNumber, ValueKind};
 use sapwood_sstable::ValueRef;
 
 /// A value in place.
@@ -26,17 +25,6 @@ impl Found<'_> {
         match self {
             Found::Memtable(value) => value,
             Found::Table(value) => value,
-        }
-    }
-
-    /// The value beyond the guard that it was read under.
-    ///
-    /// Errors: `OutOfResources` if a large copy finds no memory.
-    #[inline]
-    pub(crate) fn to_slice(&self) -> Result<Slice> {
-        match self {
-            Found::Memtable(value) => Slice::of_value(value),
-            Found::Table(value) => Ok(Slice::of_block(value)),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Values without a copy where that pays.
-use super::{Found, TOGETHER};
+use super::resolve::Found;
 use sapwood_base::{Error, Result, memory};
 use sapwood_sstable::PinnedValue;
 use std::borrow::Borrow;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 /// Values up to this size are copied into the slice itself, in bytes.
 const INLINE_BYTES: usize = 46;
+/// Keys of one call that wait for memory together.
+pub(crate) const TOGETHER: usize = 32;
 /// Values up to this size are copied rather than pinned: a pin costs two atomic operations on a shared line.
 const COPY_BYTES: usize = 512;
 /// Longer copies may find no memory, which is an error then.
@@ -80,6 +82,17 @@ impl Slice {
         let copy = memory::copy(bytes)?;
         let end = u32::try_from(copy.len()).expect("within the limit of values");
         Ok(Slice(Repr::Part(Arc::new(copy), 0, end)))
+    }
+
+    /// The value beyond the guard that it was read under.
+    ///
+    /// Errors: `OutOfResources` if a large copy finds no memory.
+    #[inline]
+    pub(crate) fn of(found: &Found<'_>) -> Result<Slice> {
+        match found {
+            Found::Memtable(value) => Slice::of_value(value),
+            Found::Table(value) => Ok(Slice::of_block(value)),
+        }
     }
 
     #[inline]
@@ -167,7 +180,7 @@ impl Gathered {
                 self.bytes.extend_from_slice(found.bytes());
                 Waiting::Placed(start as u32, self.bytes.len() as u32)
             }
-            other => match other.map(|found| found.to_slice()).transpose() {
+            other => match other.map(|found| Slice::of(&found)).transpose() {
                 Ok(slice) => Waiting::Ready(slice),
                 Err(error) => {
                     self.failed.get_or_insert(error);

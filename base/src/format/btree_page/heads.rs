@@ -1,5 +1,5 @@
 //! The search of a page's column of heads, and which lines of a page a search reads.
-use super::{CELL_BYTES, HEAD_BYTES, PAGE_HEADER_BYTES};
+use super::size::{CELL_BYTES, HEAD_BYTES, PAGE_HEADER_BYTES};
 
 /// A line of a processor's cache.
 pub(super) const LINE_BYTES: usize = 64;
