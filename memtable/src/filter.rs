@@ -1,7 +1,9 @@
-//! A Bloom filter in front of misses: one word per key, so one load answers and one `fetch_or` inserts.
+//! A Bloom filter for absent keys: one word per key, so a lookup is one load and an insert one
+//! `fetch_or`.
 //!
-//! All five bits of a key lie in the same 64-bit word ("register-blocked" filter: Putze, Sanders, Singler, "Cache-,
-//! hash- and space-efficient Bloom filters", 2007). With 16 bits per key about 0.6 % of absent keys pass.
+//! All five bits of a key lie in the same 64-bit word ("register-blocked" filter: Putze, Sanders,
+//! Singler, "Cache-, hash- and space-efficient Bloom filters", 2007). With 16 bits per key about
+//! 0.6 % of absent keys pass.
 use crate::arena::prefetch;
 use sapwood_base::KeyspaceId;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +15,8 @@ pub(crate) struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// The filter in `words`, which were zero when the memtable began. There is at least one word.
+    /// Creates the filter over `words`. REQUIRES: `words` were zero when the memtable began; there
+    /// is at least one word.
     #[inline]
     pub(crate) fn new(words: &'a [AtomicU64]) -> Filter<'a> {
         Filter { words }
@@ -23,9 +26,9 @@ impl<'a> Filter<'a> {
     #[inline]
     pub(crate) fn insert(self, keyspace: KeyspaceId, hash: u64) {
         let (word, bits) = self.place(keyspace, hash);
-        // Relaxed: a reader looks for an entry only after its insert was acknowledged to it, and that
-        // acknowledgement orders this store before the reader's load. The first load saves the locked operation
-        // when a hot key is written again.
+        // Relaxed: an insert is acknowledged before a reader may rely on it, and that
+        // acknowledgement orders this store before the reader's load. The first load saves the
+        // locked operation when a hot key is written again.
         if word.load(Ordering::Relaxed) & bits != bits {
             word.fetch_or(bits, Ordering::Relaxed);
         }
@@ -39,7 +42,7 @@ impl<'a> Filter<'a> {
         word.load(Ordering::Relaxed) & bits == bits
     }
 
-    /// Asks for the key's word.
+    /// Prefetches the key's word.
     #[inline]
     pub(crate) fn prefetch(self, keyspace: KeyspaceId, hash: u64) {
         prefetch(std::ptr::from_ref(self.place(keyspace, hash).0).cast());
@@ -47,7 +50,7 @@ impl<'a> Filter<'a> {
 
     #[inline]
     fn place(self, keyspace: KeyspaceId, hash: u64) -> (&'a AtomicU64, u64) {
-        // The keyspace moves equal keys of different keyspaces to different words.
+        // The keyspace maps equal keys of different keyspaces to different words.
         let mixed = hash ^ u64::from(keyspace.0).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         // High bits choose the word, low bits the positions in it.
         let index = ((u128::from(mixed) * self.words.len() as u128) >> 64) as usize;

@@ -1,11 +1,13 @@
-//! The memtable: where a write lives between the log and the first table file.
+//! The memtable: holds writes between the log and the first table file.
 //!
-//! One [`Memtable`] is one *generation*: an [`Arena`] that holds a skiplist per keyspace, and a small filter that
-//! answers most lookups of absent keys. Writers insert in parallel, readers take no lock and touch no reference
-//! count. Nothing is ever removed; a generation is flushed as a whole and its arena goes back to the [`ArenaPool`].
+//! One [`Memtable`] is one *generation*: an [`Arena`] that holds a skiplist per keyspace, and a
+//! small filter that answers most lookups of absent keys. Writers insert in parallel. Readers take
+//! no lock and touch no reference count. Entries are never removed; a generation is flushed as a
+//! whole and its arena goes back to the [`ArenaPool`].
 //!
-//! Architecture invariant: this crate does no I/O and knows neither the log nor table files. Modules are listed in
-//! the order in which data meets them. All `unsafe` stays in `arena`, `arena/mapping` and `skiplist/node`.
+//! Architecture invariant: this crate does no I/O and depends on neither the log nor table files.
+//! Modules are listed in the order in which data meets them. All `unsafe` stays in `arena`,
+//! `arena/mapping` and `skiplist/node`.
 
 #[cfg(not(sapwood_loom))]
 mod sync;

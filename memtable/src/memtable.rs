@@ -1,10 +1,10 @@
 //! One generation of the memtable: all keyspaces of a database between two rotations.
 //!
-//! Write path: check the keyspace, ask for the filter's word, link the record into the keyspace's skiplist, mark the
-//! key in the filter. Read path: filter, then skiplist. Lists are made at the first insert of their keyspace, so
-//! a keyspace that is not written to costs nothing.
+//! Write path: check the keyspace, prefetch the filter's word, link the record into the keyspace's
+//! skiplist, mark the key in the filter. Read path: filter, then skiplist. A list is created at the
+//! first insert into its keyspace, so an unwritten keyspace costs nothing.
 //!
-//! A caller that was told of an insert (by whatever means ordered the insert before its own call) finds it.
+//! Inserts are linearizable: a read finds every insert that happened before it.
 use crate::arena::{Arena, LargeValue};
 use crate::filter::Filter;
 use crate::skiplist::node::MAX_RELATIVE;
@@ -22,16 +22,16 @@ mod lists;
 pub mod portion;
 pub mod scan;
 
-/// What an entry takes besides its key and its value, in bytes: a header, rounding, and its part of a leaf, which may be
-/// as good as empty.
+/// Overhead of an entry besides key and value, in bytes: a header, rounding, and its share of a
+/// leaf, which may be almost empty.
 pub const ENTRY_BYTES: usize = 80;
-/// Memtables above this size put every entry in order at once.
+/// Memtables above this size order every entry at once.
 const MOST_APPENDED_BYTES: usize = 512 << 20;
 
 /// Settings of memtables and of the arenas they live in.
 #[derive(Clone, Debug)]
 pub struct MemtableOptions {
-    /// The size at which a memtable asks to be rotated, in bytes. At most 31 GiB.
+    /// The size at which a memtable requests rotation, in bytes. At most 31 GiB.
     pub size_bytes: usize,
 }
 
@@ -41,53 +41,55 @@ impl Default for MemtableOptions {
     }
 }
 
-/// A sorted, concurrent, insert-only map from (keyspace, key, sequence number) to a put or a delete.
+/// A sorted, concurrent, insert-only map from (keyspace, key, sequence number) to a put or a
+/// delete.
 ///
-/// Every method may be called from any thread. When the last reference is gone the arena returns to its pool.
+/// Every method may be called from any thread. When the last reference is gone the arena returns to
+/// its pool.
 ///
-/// It takes sequence numbers from its first one on, [`Memtable::SPAN`] of them. Its entries hold the distance, so that a
-/// number, a kind and the length of a key fit into one word.
+/// A memtable accepts [`Memtable::SPAN`] sequence numbers from its first one on. An entry stores
+/// the distance from the first, so that sequence number, kind and key length fit into one word.
 pub struct Memtable {
     id: u64,
     /// No entry has a lower number.
     first: SequenceNumber,
     lists: Lists,
-    /// Keyspaces whose list exists, in order of creation. Also taken while one is made.
+    /// Keyspaces whose list exists, in order of creation. Locked while a list is created.
     created: Mutex<Vec<KeyspaceId>>,
     arena: Arena,
 }
 
-/// What a lookup found. Borrows from the memtable.
+/// The result of a lookup. Borrows from the memtable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found<'a> {
     /// Put or delete.
     pub kind: ValueKind,
-    /// When it was written.
+    /// Sequence number of the write.
     pub sequence: SequenceNumber,
     /// The value; empty for a delete.
     pub value: &'a [u8],
 }
 
 impl Memtable {
-    /// How many sequence numbers it takes, from its first one on.
+    /// Number of sequence numbers that a memtable accepts, from its first one on.
     pub const SPAN: u64 = MAX_RELATIVE.0;
 
-    /// An empty memtable in `arena`, whose first sequence number is 0.
+    /// Creates an empty memtable in `arena`, whose first sequence number is 0.
     pub fn new(id: u64, arena: Arena) -> Arc<Memtable> {
         Memtable::starting_at(SequenceNumber::ZERO, id, arena)
     }
 
-    /// An empty memtable in `arena` for entries with numbers from `first` on.
+    /// Creates an empty memtable in `arena` for sequence numbers from `first` on.
     pub fn starting_at(first: SequenceNumber, id: u64, arena: Arena) -> Arc<Memtable> {
         Arc::new(Memtable { id, first, lists: Lists::new(), created: Mutex::default(), arena })
     }
 
-    /// The first sequence number that it takes.
+    /// The first accepted sequence number.
     pub fn first_sequence(&self) -> SequenceNumber {
         self.first
     }
 
-    /// The number of an entry in the skiplist: 1 for the first one.
+    /// Relative sequence number of an entry in the skiplist: 1 for the first one.
     #[inline]
     fn relative(&self, sequence: SequenceNumber) -> Result<SequenceNumber> {
         let distance = sequence.0.wrapping_sub(self.first.0);
@@ -97,7 +99,8 @@ impl Memtable {
         Err(out_of_span(self.first, sequence))
     }
 
-    /// The relative number at which a reader at `sequence` sees the memtable: 0, below all entries, for an earlier one.
+    /// The relative number at which a reader at `sequence` reads. 0, below all entries, if
+    /// `sequence` is before the first.
     #[inline]
     fn seen_at(&self, sequence: SequenceNumber) -> SequenceNumber {
         SequenceNumber((sequence.0 + 1).saturating_sub(self.first.0))
@@ -116,12 +119,13 @@ impl Memtable {
 
     /// Inserts one entry. `hash` is `sapwood_base::key::key_hash(key)`.
     ///
-    /// Runs concurrently with everything. The pair of key and sequence number should be new in its keyspace; of two
-    /// equal ones lookups find the later. Sequence numbers of one key may arrive in any order.
+    /// Runs concurrently with everything. The pair of key and sequence number should be new in its
+    /// keyspace; of two equal pairs lookups find the later. Sequence numbers of one key may arrive
+    /// in any order.
     ///
     /// # Errors
-    /// `NoSpace` when the arena is full, `InvalidArgument` when keyspace, key, value or sequence number is out of
-    /// range. Nothing was inserted then.
+    /// `NoSpace` when the arena is full, `InvalidArgument` when keyspace, key, value or sequence
+    /// number is out of range. On an error nothing is inserted.
     pub fn insert(
         &self,
         keyspace: KeyspaceId,
@@ -140,7 +144,7 @@ impl Memtable {
         Ok(())
     }
 
-    /// The list of a keyspace, made if there is none.
+    /// The list of a keyspace, created if absent.
     #[inline]
     fn list_to_fill(&self, keyspace: KeyspaceId) -> Result<&Skiplist> {
         match self.list(keyspace) {
@@ -149,7 +153,8 @@ impl Memtable {
         }
     }
 
-    /// [`Memtable::insert`] of a value that was copied before: what is left to do does not depend on its length.
+    /// [`Memtable::insert`] of an already copied value: the remaining work does not depend on its
+    /// length.
     ///
     /// # Errors
     /// As [`Memtable::insert`].
@@ -169,7 +174,8 @@ impl Memtable {
         Ok(())
     }
 
-    /// The newest version of `key` with a sequence number `<= sequence`. `hash` as in [`Memtable::insert`].
+    /// Returns the newest version of `key` with a sequence number `<= sequence`. `hash` as in
+    /// [`Memtable::insert`].
     #[inline]
     pub fn get(
         &self,
@@ -186,30 +192,32 @@ impl Memtable {
         Some(Found { kind: record.kind(), sequence, value: record.value() })
     }
 
-    /// Whether a key with this hash may be in `keyspace`; never `false` for one that is. [`Memtable::get`] asks by itself.
+    /// Whether a key with this hash may be in `keyspace`; never `false` for a present key.
+    /// [`Memtable::get`] includes this check.
     pub fn may_contain(&self, keyspace: KeyspaceId, hash: u64) -> bool {
         self.filter().may_contain(keyspace, hash)
     }
 
-    /// Asks for the cache line that [`Memtable::get`] reads first.
+    /// Prefetches the cache line that [`Memtable::get`] reads first.
     #[inline]
     pub fn prefetch(&self, keyspace: KeyspaceId, hash: u64) {
         self.filter().prefetch(keyspace, hash);
     }
 
-    /// A cursor over all versions in `keyspace`. It keeps the memtable alive.
+    /// Returns a cursor over all versions in `keyspace`. It keeps the memtable alive.
     pub fn iter(self: &Arc<Self>, keyspace: KeyspaceId) -> MemtableIterator {
         MemtableIterator::new(Arc::clone(self), keyspace)
     }
 
-    /// A cursor over what a reader at `sequence` sees in `keyspace`: of each key the newest version up to there. However many
-    /// versions a key has, it is one step. REQUIRES: nothing with a number up to `sequence` is still to be inserted.
+    /// Returns a cursor over the state of `keyspace` at `sequence`: the newest version of each key
+    /// up to `sequence`. A key is one step, however many versions it has. REQUIRES: no entry with a
+    /// number up to `sequence` is still to be inserted.
     pub fn iter_at(self: &Arc<Self>, keyspace: KeyspaceId, sequence: SequenceNumber) -> MemtableIterator {
         MemtableIterator::seen_at(Arc::clone(self), keyspace, self.seen_at(sequence))
     }
 
-    /// Tells that the keys of `keyspace` will mostly start with `prefix`, which makes long common beginnings cheap.
-    /// Has an effect only before the keyspace's first insert.
+    /// Hint: most keys of `keyspace` will start with `prefix`, which makes long common prefixes
+    /// cheap. Has an effect only before the keyspace's first insert.
     ///
     /// # Errors
     /// As [`Memtable::insert`].
@@ -217,14 +225,14 @@ impl Memtable {
         self.create_as(keyspace, PrefixBase::new(prefix), false).map(|_| ())
     }
 
-    /// Tells that the keys of each keyspace in `previous` will mostly be like those it has there.
+    /// Hint: most keys of each keyspace will resemble its keys in `previous`.
     ///
     /// # Errors
     /// As [`Memtable::insert`].
     pub fn expect_prefixes_of(&self, previous: &Arc<Memtable>) -> Result<()> {
         for keyspace in previous.keyspaces() {
             let Some(list) = previous.list(keyspace) else { continue };
-            // Putting it in order only for this would cost more than it brings.
+            // Ordering the list only for this would cost more than it saves.
             if list.is_unsettled() {
                 continue;
             }
@@ -238,14 +246,15 @@ impl Memtable {
         Ok(())
     }
 
-    /// Tells that `keyspace` will probably be written to and not read before the memtable is flushed. Entries are put
-    /// behind each other then, and in order when an iterator is first positioned: inserts cost less, and the first
-    /// reader waits. Has an effect only before the keyspace's first insert.
+    /// Hint: `keyspace` will probably be written but not read before the memtable is flushed.
+    /// Inserts then append entries unordered, and the first positioning of an iterator orders them:
+    /// inserts cost less, and the first reader waits. Has an effect only before the keyspace's
+    /// first insert.
     ///
     /// # Errors
     /// As [`Memtable::insert`].
     pub fn expect_appends(&self, keyspace: KeyspaceId) -> Result<()> {
-        // What the entries need when they are put in order must be there then.
+        // Ordering the entries needs memory, which must be available at that time.
         if self.arena.size_bytes() > MOST_APPENDED_BYTES {
             return Ok(());
         }
@@ -257,7 +266,7 @@ impl Memtable {
         self.list(keyspace).is_some_and(Skiplist::was_read)
     }
 
-    /// What all keys of `keyspace` start with.
+    /// The common prefix of all keys of `keyspace`.
     pub fn common_prefix(self: &Arc<Self>, keyspace: KeyspaceId) -> Vec<u8> {
         use sapwood_base::iterator::InternalIterator;
         let (mut first, mut last) = (self.iter(keyspace), self.iter(keyspace));
@@ -269,32 +278,33 @@ impl Memtable {
         first.key()[..len].to_vec()
     }
 
-    /// Memory in use, in bytes. Counts whole chunks of at most 32 KiB, one per writing thread.
+    /// Memory in use, in bytes. Includes whole chunks of at most 32 KiB, one per writing thread.
     #[inline]
     pub fn size_bytes(&self) -> usize {
         self.arena.used_bytes()
     }
 
-    /// Whether `bytes` more (keys, values and about 40 bytes for each entry) stay within the size at which the
-    /// memtable is to be rotated. More is accepted, far beyond that size.
+    /// Whether `bytes` more (keys, values and about 40 bytes for each entry) stay within the
+    /// rotation size. Inserts far beyond that size are still accepted.
     #[inline]
     pub fn has_room_for(&self, bytes: usize) -> bool {
         self.size_bytes().saturating_add(bytes) <= self.arena.size_bytes()
     }
 
-    /// Memory that further entries can take before inserts fail, in bytes; far more than the size at which the memtable is
-    /// to be rotated. An entry takes its key, its value unless that is beyond 256 KiB, and at most [`ENTRY_BYTES`].
+    /// Memory that further entries can take before inserts fail, in bytes; far more than the
+    /// rotation size. An entry takes its key, its value unless that is beyond 256 KiB, and at most
+    /// [`ENTRY_BYTES`].
     pub fn room_bytes(&self) -> usize {
         self.arena.room_bytes()
     }
 
-    /// Entries in all keyspaces, all versions counted.
+    /// Number of entries in all keyspaces, counting all versions.
     pub fn entries(&self) -> u64 {
         let created = self.created.lock();
         created.iter().filter_map(|keyspace| self.list(*keyspace)).map(Skiplist::entries).sum()
     }
 
-    /// Whether nothing was inserted.
+    /// Whether the memtable has no entries.
     pub fn is_empty(&self) -> bool {
         self.entries() == 0
     }
@@ -307,13 +317,14 @@ impl Memtable {
         keyspaces.into_iter()
     }
 
-    /// Entries in one keyspace, all versions counted.
+    /// Number of entries in one keyspace, counting all versions.
     #[inline]
     pub fn entries_of(&self, keyspace: KeyspaceId) -> u64 {
         self.list(keyspace).map_or(0, Skiplist::entries)
     }
 
-    /// Memory of the records of one keyspace in the arena, in bytes. Values beyond 256 KiB are not part of it.
+    /// Memory of the records of one keyspace in the arena, in bytes. Excludes values beyond 256
+    /// KiB.
     pub fn bytes_of(&self, keyspace: KeyspaceId) -> u64 {
         self.list(keyspace).map_or(0, Skiplist::bytes)
     }
@@ -360,8 +371,8 @@ fn out_of_span(first: SequenceNumber, sequence: SequenceNumber) -> Error {
     ))
 }
 
-/// What decides the height of a new leaf. That should not be for the author of a key to choose, so the sequence number
-/// goes in.
+/// Seed for the height of a new leaf. Includes the sequence number, so that the author of a key
+/// cannot choose the height.
 #[inline]
 fn seed_of(hash: u64, sequence: SequenceNumber) -> u64 {
     let seed = (hash ^ sequence.0.rotate_left(32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -1,30 +1,39 @@
 //! An unrolled skiplist: sorted leaves of many keys, with towers over the leaves only.
 //!
-//! A leaf covers the keys from its `low` (fixed for ever) up to the `low` of its successor. Eight-byte order-
-//! preserving prefixes stand in the leaf's slots and, next to the pointer, in every link, so a search touches a leaf
-//! only when it moves there. Every key has one slot, which names the newest version; older ones hang behind it.
-//! The idea of wide nodes is from "B-skiplist" (arXiv 2507.21492), the move to the right from Lehman and Yao's
-//! B-link tree, the leaf's version word is a seqlock as Boehm describes it ("Can seqlocks get along with
-//! programming language memory models?", 2012).
+//! A leaf covers the keys from its `low` (immutable) up to the `low` of its successor. Eight-byte
+//! order-preserving prefixes are in the leaf's slots and, next to the pointer, in every link, so a
+//! search touches a leaf only when it moves there. Every key has one slot, which names the newest
+//! version; older ones are chained to it. The idea of wide nodes is from "B-skiplist" (arXiv
+//! 2507.21492), the move to the right from Lehman and Yao's B-link tree, the leaf's version word is
+//! a seqlock as Boehm describes it ("Can seqlocks get along with programming language memory
+//! models?", 2012).
 //!
-//! Searches for single keys begin where the last one nearby ended: at the thread's finger, or at the leaf that the cell of
-//! the prefix names (`shortcuts`). Both are hints, checked like any step to the right.
+//! A search for a single key begins where the last one nearby ended: at the thread's finger, or at
+//! the leaf that the cell of the prefix names (`shortcuts`). Both are hints, checked like any step
+//! to the right.
 //!
-//! Any number of threads may insert, search and scan at once. Readers never wait for each other; they repeat the read
-//! of a leaf that changed under them. Two writers exclude each other only in the same leaf.
+//! Any number of threads may insert, search and scan at once. Readers never wait for each other;
+//! they retry the read of a leaf that changed meanwhile. Two writers exclude each other only in the
+//! same leaf.
 //!
 //! Invariants:
-//! 1. Nothing is removed, and a leaf's `low` never changes. A leaf or record stays where it is as long as the arena.
-//! 2. A leaf's slots, count and level-0 link change only under its lock, and its links above that too.
-//! 3. A link only ever changes to a *closer* leaf. A writer stores the pointer before the prefix and a reader loads
-//!    them the other way round, so the leaf that a reader reaches begins at or before the prefix that it compared.
-//! 4. A leaf is linked from the bottom up: whoever reaches it at some level may use all its links up to there.
-//! 5. Slots and the level-0 link of one leaf, read between two equal even version words, belong together.
-//! 6. The versions behind a slot are ordered by sequence number, newest first; the chain grows under the leaf's lock.
-//! 7. A key's slot may move to a new leaf on the right, never elsewhere: a search that arrives too far left goes on
-//!    to the right and finds it.
-//! 8. Leaves belong to one *order* (`order`), which has one choice of prefixes. Another order can take its place: see
-//!    `reorder`. Records are shared by all orders.
+//! 1. Nothing is removed, and a leaf's `low` never changes. A leaf or record stays where it is as
+//!    long as the arena.
+//! 2. A leaf's slots, count and level-0 link change only under its lock, and its links above that
+//!    too.
+//! 3. A link only ever changes to a *closer* leaf. A writer stores the pointer before the prefix
+//!    and a reader loads them the other way round, so the leaf that a reader reaches begins at or
+//!    before the prefix that it compared.
+//! 4. A leaf is linked from the bottom up: a thread that reaches it at some level may use all its
+//!    links up to that level.
+//! 5. Slots and the level-0 link of one leaf, read between two equal even version words, are
+//!    consistent.
+//! 6. The versions of a slot are ordered by sequence number, newest first; the chain grows under
+//!    the leaf's lock.
+//! 7. A key's slot may move to a new leaf on the right, never elsewhere: a search that arrives too
+//!    far left continues to the right and finds it.
+//! 8. Leaves belong to one *order* (`order`), which has one choice of prefixes. Another order can
+//!    replace it: see `reorder`. Records are shared by all orders.
 #[cfg(not(sapwood_loom))]
 use crate::arena::LargeValue;
 use crate::sync::{AtomicU32, Mutex, Ordering, Padded, Spin, hint};
@@ -61,22 +70,23 @@ pub use prefix::PrefixBase;
 use stations::Stations;
 use std::sync::OnceLock;
 
-/// How often a list can come into another order.
+/// How often a list can be reordered.
 const REORDERS: usize = 2;
-/// A list has shortcuts from this share of the arena's size on.
+/// A list has shortcuts from this fraction of the arena's size on.
 #[cfg(not(sapwood_loom))]
 const SHORTCUTS_FROM_SHARE: u64 = 32;
-/// One sorted map from (key, sequence number) to (kind, value). Its memory is in the `Nodes` it was made with, and
-/// every call must name the same ones.
+/// A sorted map from (key, sequence number) to (kind, value). Its memory is in the `Nodes` that
+/// created it, and every call must pass the same ones.
 pub struct Skiplist {
     first: Order,
-    /// The orders that followed it, each made of all that was in the one before.
+    /// The orders that followed it, each built from all records of its predecessor.
     later: [OnceLock<Order>; REORDERS],
-    /// How many of these there are. The last one takes all searches and inserts.
+    /// How many of these exist. Searches and inserts use the last one.
     reordered: AtomicU32,
-    /// Held by who makes the next order.
+    /// Held by the thread that builds the next order.
     reordering: Mutex<()>,
-    /// The number of entries at which the list looks next whether other prefixes would suit its keys better.
+    /// Number of entries at which the list next checks whether other prefixes would suit its keys
+    /// better.
     #[cfg(not(sapwood_loom))]
     learns_at: hint::AtomicU64,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
@@ -87,7 +97,8 @@ pub struct Skiplist {
 }
 
 impl Skiplist {
-    /// An empty list whose keys are expected to start with `base`. Any key is correct; others are slower.
+    /// Creates an empty list whose keys are expected to start with `base`. Other keys are correct,
+    /// but slower.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
@@ -119,15 +130,16 @@ impl Skiplist {
         value: &[u8],
         seed: u64,
     ) -> Result<()> {
-        // The record is written before any lock is taken, so a critical section moves a few words only.
+        // The record is written before any lock is taken, so a critical section moves a few words
+        // only.
         let record = nodes.new_record(key, sequence, kind, value)?;
         self.insert_record(nodes, key, record, seed)
     }
 
-    /// [`Skiplist::insert`] of a value that has memory of its own.
+    /// [`Skiplist::insert`] of a value with its own memory.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Skiplist::insert`].
     #[cfg(not(sapwood_loom))]
     pub fn insert_large(
         &self,
@@ -148,12 +160,12 @@ impl Skiplist {
             true => self.appended.push(record),
             false => self.link(nodes, key, record, seed)?,
         }
-        // Relaxed: figures only.
+        // Relaxed: statistics only.
         self.totals.0.fetch_add((1 << 32) | record.units(), Ordering::Relaxed);
         Ok(())
     }
 
-    /// The newest version of `key` that a reader at `sequence` sees.
+    /// The newest version of `key` that is visible at `sequence`.
     #[inline]
     pub fn get<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
         match self.is_unsettled() {
@@ -172,7 +184,7 @@ impl Skiplist {
         Some(nodes.record(self.seen(nodes, newest, sequence)?))
     }
 
-    /// The newest version, of those from `newest` on, that a reader at `sequence` sees.
+    /// The newest version from `newest` on that is visible at `sequence`.
     fn seen(&self, nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumber) -> Option<RecordOffset> {
         match nearby(nodes, newest, sequence) {
             Nearby::Seen(offset) => Some(offset),
@@ -184,7 +196,7 @@ impl Skiplist {
         }
     }
 
-    /// The number of entries, all versions counted.
+    /// The number of entries, counting all versions.
     #[inline]
     pub fn entries(&self) -> u64 {
         self.totals.0.load(Ordering::Relaxed) >> 32
@@ -195,22 +207,23 @@ impl Skiplist {
         (self.totals.0.load(Ordering::Relaxed) & u64::from(u32::MAX)) * 8
     }
 
-    /// Asserts the order of all links and slots. REQUIRES: nobody inserts.
+    /// Asserts the order of all links and slots. REQUIRES: no concurrent insert.
     #[cfg(any(test, sapwood_loom))]
     pub fn verify(&self, nodes: &Nodes) {
         self.order().verify(nodes);
     }
 
-    /// Makes shortcuts with `cells` cells for prefixes up to `last`, whatever the size of the list.
+    /// Creates shortcuts with `cells` cells for prefixes up to `last`, for a list of any size.
     #[cfg(sapwood_loom)]
     pub fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
         self.order().make_shortcuts_up_to(last, cells);
     }
 
-    /// The order that searches take.
+    /// The order that searches use.
     #[inline]
     fn order(&self) -> &Order {
-        // Acquire pairs with the Release in `reorder`: who sees the number finds the order and its leaves complete.
+        // Acquire pairs with the Release in `reorder`: a thread that reads the count finds the
+        // order and its leaves complete.
         match self.reordered.load(Ordering::Acquire) {
             0 => &self.first,
             count => self.later[count as usize - 1].get().expect("an order is there before it counts"),
@@ -223,7 +236,8 @@ impl Skiplist {
         loop {
             match self.order().link(nodes, key, record, seed)? {
                 Linked::Here => {
-                    // Relaxed: whether it has an older version, in a chain that is worth it.
+                    // Relaxed: checks only whether an older version exists, in a chain that is
+                    // worth it.
                     #[cfg(not(sapwood_loom))]
                     if Stations::is_one(seed) && record.older().load(Ordering::Relaxed).is_some() {
                         self.stations.add(nodes, record.offset());
@@ -231,7 +245,7 @@ impl Skiplist {
                     return Ok(());
                 }
                 Linked::WithNewLeaf => break,
-                // The next order is being made, or was just then.
+                // The next order is being built, or has just been published.
                 Linked::Nowhere => spin.wait(),
             }
         }
@@ -243,8 +257,9 @@ impl Skiplist {
         Ok(())
     }
 
-    /// Makes the shortcuts once a list has some share of the arena: many small lists do without. While entries that were
-    /// appended are linked, in order, the last leaf says nothing about where the keys to come will be.
+    /// Creates the shortcuts once the list has some share of the arena, so that many small lists do
+    /// without. While appended entries are linked, in order, the last leaf does not predict the
+    /// positions of later keys.
     #[cfg(not(sapwood_loom))]
     fn make_shortcuts(&self, nodes: &Nodes) {
         let is_small = || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE;

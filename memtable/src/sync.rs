@@ -1,7 +1,7 @@
 //! Atomics and waiting, from the standard library or from loom.
 //!
-//! Every lock-free part of this crate takes its atomics from here, so that `--cfg sapwood_loom` runs the same functions
-//! under loom's scheduler.
+//! Every lock-free part of this crate imports its atomics from here, so that `--cfg sapwood_loom`
+//! runs the same functions under loom's scheduler.
 
 #[cfg(sapwood_loom)]
 pub(crate) use loom::sync::atomic::{Ordering, fence};
@@ -14,18 +14,20 @@ pub(crate) use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fe
 #[cfg(not(sapwood_loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-/// Atomics of hints and figures, on which no reader's safety rests. Always those of the standard library: models would
-/// only grow by them.
+/// Atomics for hints and statistics, on which no reader's safety depends. Always those of the
+/// standard library, because they would only enlarge the models.
 pub(crate) mod hint {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 }
 
-/// A value on its own pair of cache lines, because the adjacent-line prefetcher moves lines in pairs.
+/// A value on its own pair of cache lines, because the adjacent-line prefetcher moves lines in
+/// pairs.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Padded<T>(pub(crate) T);
 
-/// A wait that first spins and then gives up its time slice: the thread that is waited for may not be running.
+/// A wait that first spins and then yields its time slice, because the awaited thread may not be
+/// running.
 #[derive(Default)]
 pub(crate) struct Spin {
     #[cfg(not(sapwood_loom))]
@@ -33,7 +35,7 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Lets some time pass.
+    /// Waits briefly.
     #[cold]
     pub(crate) fn wait(&mut self) {
         #[cfg(sapwood_loom)]
@@ -50,12 +52,13 @@ impl Spin {
     }
 }
 
-/// Loom's atomics, made to interleave more.
+/// Loom's atomics with more interleavings.
 ///
-/// Loom looks for a race with the *last* access to an object only, so a thread that loads a word before it stores to it
-/// hides the loads of other threads, and the interleavings that matter to a seqlock are never tried. Here every access
-/// first fails a compare-and-swap of a companion word: loom takes that for a conflict of any two accesses, and because
-/// nothing is ever stored it orders no memory.
+/// Loom detects a race with the *last* access to an object only, so a thread that loads a word
+/// before it stores to it hides the loads of other threads, and loom never explores the
+/// interleavings that matter to a seqlock. Here every access first fails a compare-and-swap of a
+/// companion word: loom treats that as a conflict of any two accesses, and because it never stores
+/// it orders no memory.
 #[cfg(sapwood_loom)]
 #[allow(missing_docs, reason = "only models use them")]
 pub mod observed {
@@ -63,7 +66,7 @@ pub mod observed {
 
     macro_rules! observed {
         ($name:ident, $inner:ty) => {
-            /// An atomic of loom's that conflicts with itself at every access.
+            /// A loom atomic that conflicts with itself at every access.
             #[derive(Debug)]
             pub struct $name {
                 companion: loom::sync::atomic::AtomicU8,
@@ -72,7 +75,7 @@ pub mod observed {
 
             #[allow(dead_code, reason = "every width has the same operations")]
             impl $name {
-                /// As of the standard library, here and below.
+                /// As in the standard library, here and below.
                 pub fn new(value: $inner) -> $name {
                     let companion = loom::sync::atomic::AtomicU8::new(0);
                     $name { companion, word: loom::sync::atomic::$name::new(value) }

@@ -1,8 +1,9 @@
-//! Who owns which part of an arena: positions only, no memory.
+//! Ownership of the parts of an arena: positions only, no memory.
 //!
-//! The shared `tail` is advanced a chunk at a time; a chunk belongs to a *lane*, and a thread always uses the same
-//! lane, so that most allocations touch a line no other thread touches. A lane is one word, `[end:32 | cursor:32]`,
-//! changed by compare-and-swap: two threads that share a lane are correct, merely slower.
+//! The shared `tail` is advanced a chunk at a time; a chunk belongs to a *lane*, and a thread
+//! always uses the same lane, so that most allocations touch a line no other thread touches. A lane
+//! is one word, `[end:32 | cursor:32]`, changed by compare-and-swap: two threads that share a lane
+//! are correct, merely slower.
 use crate::sync::{AtomicU64, Ordering, Padded};
 
 /// The allocator. All positions and lengths are in units of eight bytes.
@@ -17,10 +18,10 @@ pub struct Bump {
 }
 
 impl Bump {
-    /// An allocator of the units `start..end`, handed to lanes in chunks of `chunk` units.
+    /// Creates an allocator of the units `start..end`, handed to lanes in chunks of `chunk` units.
     ///
-    /// `lanes` is a power of two; `start` and `chunk` are multiples of eight units, so that chunks start on cache
-    /// lines; `end` fits in 32 bits.
+    /// `lanes` is a power of two; `start` and `chunk` are multiples of eight units, so that chunks
+    /// start on cache lines; `end` fits in 32 bits.
     pub fn new(start: u64, end: u64, chunk: u32, lanes: usize) -> Bump {
         assert!(lanes.is_power_of_two() && start <= end && end <= u64::from(u32::MAX));
         assert!(start.is_multiple_of(8) && chunk.is_multiple_of(8) && chunk > 0);
@@ -28,7 +29,7 @@ impl Bump {
         Bump { tail: Padded(AtomicU64::new(start)), end, start, chunk, lanes }
     }
 
-    /// Takes everything back. REQUIRES: nobody uses what was allocated.
+    /// Reclaims all units. REQUIRES: no allocation is in use.
     pub fn reset(&self) {
         // Relaxed: the arena changes hands through the pool's mutex, which orders these stores.
         for lane in &self.lanes {
@@ -37,16 +38,17 @@ impl Bump {
         self.tail.0.store(self.start, Ordering::Relaxed);
     }
 
-    /// Units handed to lanes so far: at most one chunk per lane in use more than was allocated.
+    /// Units handed to lanes so far. Exceeds the allocated units by at most one chunk per lane in
+    /// use.
     #[inline]
     pub fn used(&self) -> u64 {
-        // Relaxed: a figure; nothing is read on the strength of it.
+        // Relaxed: a statistic; no other access depends on it.
         self.tail.0.load(Ordering::Relaxed) - self.start
     }
 
     /// Units that no lane owns yet.
     pub fn left(&self) -> u64 {
-        // Relaxed: a figure, as above.
+        // Relaxed: a statistic, as above.
         self.end - self.tail.0.load(Ordering::Relaxed)
     }
 
@@ -55,12 +57,13 @@ impl Bump {
         self.tail.0.load(Ordering::Relaxed)
     }
 
-    /// Allocates `units` aligned to `align` units (a power of two, at most 8). `None` when the arena is full.
+    /// Allocates `units` aligned to `align` units (a power of two, at most 8). `None` when the
+    /// arena is full.
     #[inline]
     pub fn allocate(&self, units: u32, align: u32, lane: usize) -> Option<u32> {
         let lane = &self.lanes[lane & (self.lanes.len() - 1)].0;
-        // Relaxed throughout: positions carry no data. What is written to a position is published by the link or
-        // slot that later names it.
+        // Relaxed throughout: positions carry no data. The link or slot that later names a position
+        // publishes its bytes.
         let mut state = lane.load(Ordering::Relaxed);
         loop {
             let (cursor, end) = (state as u32, (state >> 32) as u32);
@@ -78,18 +81,18 @@ impl Bump {
 
     #[cold]
     fn refill(&self, lane: &AtomicU64, units: u32) -> Option<u32> {
-        // Long allocations bypass the chunk: they would throw away too much of the one in use.
+        // Long allocations bypass the chunk, because they would waste too much of the one in use.
         if units > self.chunk / 16 {
             return self.advance(units);
         }
         let Some(start) = self.advance(self.chunk) else { return self.advance(units) };
         let state = (u64::from(start + self.chunk) << 32) | u64::from(start + units);
-        // What is left of the lane's former chunk is given up: less than one sixteenth of it.
+        // Abandons the rest of the lane's former chunk: less than one sixteenth of it.
         lane.store(state, Ordering::Relaxed);
         Some(start)
     }
 
-    /// Advances the tail by `units`, rounded up so that it stays on a cache line.
+    /// Advances the tail by `units`, rounded up so that the tail stays on a cache line.
     fn advance(&self, units: u32) -> Option<u32> {
         let units = u64::from(units).next_multiple_of(8);
         let mut tail = self.tail.0.load(Ordering::Relaxed);

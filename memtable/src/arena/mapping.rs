@@ -1,4 +1,5 @@
-//! One anonymous mapping: address space reserved once, touched as the memtable grows, kept for the next one.
+//! One anonymous mapping: address space reserved once, touched as the memtable grows, kept for the
+//! next one.
 use crate::arena::bump::Bump;
 use crate::arena::memory::UNIT_BYTES;
 use memmap2::{MmapMut, MmapOptions};
@@ -10,9 +11,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Mappings start on a huge page.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// Where huge pages are not asked for, memory is given back in units of this: whole pages on every machine that we know of.
+/// Unit of release for mappings without huge pages: whole pages on every known machine.
 const SMALL_PAGES_BYTES: usize = 64 << 10;
-/// Offsets are 32 bits of eight-byte units. Where addresses are that short, a mapping takes half of them at most.
+/// Offsets are 32 bits of eight-byte units. On 32-bit targets a mapping takes at most half of the
+/// address space.
 const LARGEST_BYTES: usize = match (u32::MAX as usize).checked_mul(UNIT_BYTES) {
     Some(bytes) => bytes,
     None => isize::MAX as usize / UNIT_BYTES * UNIT_BYTES,
@@ -24,25 +26,25 @@ const SLACK_BYTES: [usize; 4] = [1 << 30, 256 << 20, 64 << 20, 16 << 20];
 pub(super) struct Mapping {
     map: MmapMut,
     base: NonNull<u8>,
-    /// Bytes that may be used from `base` on.
+    /// Usable bytes from `base` on.
     #[cfg_attr(not(unix), expect(dead_code, reason = "memory is given back on Unix only"))]
     capacity_bytes: usize,
     filter_bytes: usize,
-    /// In what units memory is given back.
+    /// Unit in which memory is released.
     page_bytes: usize,
     pub(super) bump: Bump,
-    /// The most bytes from `base` on that were ever touched and not given back.
+    /// The most bytes from `base` on that were ever touched and not released.
     touched_bytes: AtomicUsize,
 }
 
-// SAFETY: `base` points into `map`, which lives as long as `self`; the memory is reached only through atomics or
-// through allocations that the bump allocator handed to one owner.
+// SAFETY: `base` points into `map`, which lives as long as `self`; the memory is reached only
+// through atomics or through allocations that the bump allocator handed to one owner.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    /// Maps room for `size_bytes` of entries, their filter and slack.
+    /// Maps space for `size_bytes` of entries, their filter and slack.
     pub(super) fn new(size_bytes: usize) -> Result<Mapping> {
         // Sixteen bits for every 96 bytes of entries, in whole cache lines.
         let filter_bytes = (size_bytes / 48).next_multiple_of(64).max(64);
@@ -68,9 +70,11 @@ impl Mapping {
     fn over(mut map: MmapMut, capacity_bytes: usize, filter_bytes: usize, size_bytes: usize) -> Mapping {
         let start = map.as_mut_ptr();
         let skip = start.align_offset(HUGE_PAGE_BYTES);
-        // SAFETY: the mapping is one huge page longer than `capacity_bytes`, so `skip` stays inside it.
+        // SAFETY: the mapping is one huge page longer than `capacity_bytes`, so `skip` stays inside
+        // it.
         let base = unsafe { NonNull::new_unchecked(start.add(skip)) };
-        // Small memtables would pay two mebibytes of memory for nothing. Advice may be refused; it only costs speed.
+        // For a small memtable a huge page would waste up to two mebibytes. Advice may be refused;
+        // it only costs speed.
         let is_huge = size_bytes >= HUGE_PAGE_BYTES / 2;
         #[cfg(target_os = "linux")]
         if is_huge {
@@ -78,7 +82,7 @@ impl Mapping {
         }
         let units = |bytes: usize| (bytes / UNIT_BYTES) as u64;
         let chunk_bytes = (size_bytes / 256).clamp(4 << 10, 32 << 10).next_multiple_of(64);
-        // Asked once: the answer is read from files of the system.
+        // Computed once: the answer is read from system files.
         static LANES: OnceLock<usize> = OnceLock::new();
         let lanes = *LANES.get_or_init(|| {
             std::thread::available_parallelism().map_or(8, usize::from).clamp(2, 64).next_power_of_two()
@@ -103,8 +107,9 @@ impl Mapping {
     /// The words of the filter, at the very start.
     #[inline]
     pub(super) fn filter_words(&self) -> &[AtomicU64] {
-        // SAFETY: the first `filter_bytes` are inside the mapping, aligned, initialised (by the system or by their
-        // last user), never handed out by `bump`, and only ever reached as atomics.
+        // SAFETY: the first `filter_bytes` are inside the mapping, aligned, initialised (by the
+        // system or by their last user), never handed out by `bump`, and only ever reached as
+        // atomics.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.filter_bytes / 8) }
     }
 
@@ -113,13 +118,14 @@ impl Mapping {
         self.map.len()
     }
 
-    /// Memory that was touched and not given back, in bytes.
+    /// Memory that was touched and not released, in bytes.
     pub(super) fn resident_bytes(&self) -> usize {
         let in_use = self.bump.high_water() as usize * UNIT_BYTES;
         self.touched_bytes.load(Ordering::Relaxed).max(in_use)
     }
 
-    /// Touches the first `bytes`, so that no writer meets a page fault. Does nothing where the system cannot.
+    /// Touches the first `bytes`, so that no writer takes a page fault. Does nothing where the
+    /// system lacks support.
     pub(super) fn populate(&self, bytes: usize) {
         #[cfg(target_os = "linux")]
         {
@@ -132,9 +138,9 @@ impl Mapping {
         let _ = bytes;
     }
 
-    /// Makes the mapping ready for its next user, and gives back what was touched beyond `keep_bytes`.
+    /// Prepares the mapping for its next user, and releases memory touched beyond `keep_bytes`.
     ///
-    /// REQUIRES: nobody uses what was allocated.
+    /// REQUIRES: no allocation is in use.
     pub(super) fn recycle(&self, keep_bytes: usize) {
         for word in self.filter_words() {
             // Relaxed: the next user gets the mapping through the pool's mutex.
@@ -153,8 +159,9 @@ impl Mapping {
         {
             let skip = self.base.as_ptr() as usize - self.map.as_ptr() as usize;
             let to = to.next_multiple_of(self.page_bytes).min(self.capacity_bytes);
-            // SAFETY: the range lies inside the mapping and behind the filter, and by the contract of `recycle`
-            // no reference into it exists; the pages read as zeros afterwards, which is as good as old bytes.
+            // SAFETY: the range lies inside the mapping and after the filter, and by the contract
+            // of `recycle` no reference into it exists; the pages read as zeros afterwards, which
+            // is as valid as old bytes.
             unsafe {
                 self.map
                     .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, skip + from, to - from)

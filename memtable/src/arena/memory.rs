@@ -8,17 +8,17 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// What one step of an offset means.
+/// Bytes per step of an offset.
 pub(crate) const UNIT_BYTES: usize = 8;
-/// Values longer than this get a heap allocation of their own.
+/// Values longer than this get their own heap allocation.
 pub(crate) const EXTERNAL_VALUE_BYTES: usize = 256 << 10;
 
-/// A copy of a value that is too large for an arena: beyond 256 KiB.
+/// A heap copy of a value that is too large for an arena: beyond 256 KiB.
 #[derive(Debug)]
 pub struct LargeValue(Vec<u8>);
 
 impl LargeValue {
-    /// Whether a value of so many bytes is one.
+    /// Whether a value of `len` bytes is stored outside the arena.
     #[inline]
     pub fn is_one(len: usize) -> bool {
         len > EXTERNAL_VALUE_BYTES
@@ -27,7 +27,7 @@ impl LargeValue {
     /// Copies `value`.
     ///
     /// # Errors
-    /// `OutOfResources` when there is no memory for it.
+    /// `OutOfResources` when memory is exhausted.
     pub fn copy(value: &[u8]) -> Result<LargeValue> {
         buffer::copy(value).map(LargeValue)
     }
@@ -38,7 +38,7 @@ impl LargeValue {
     }
 }
 
-/// The memory of one memtable. Goes back to its [`ArenaPool`] when dropped.
+/// The memory of one memtable. Returns to its [`ArenaPool`] when dropped.
 pub struct Arena {
     base: NonNull<u8>,
     mapping: Arc<Mapping>,
@@ -60,7 +60,7 @@ impl Arena {
         Arena { base, mapping, size_bytes, external, external_bytes, pool }
     }
 
-    /// The size at which a memtable in this arena asks to be rotated, in bytes.
+    /// The size at which a memtable in this arena requests rotation, in bytes.
     #[inline]
     pub fn size_bytes(&self) -> usize {
         self.size_bytes
@@ -72,7 +72,7 @@ impl Arena {
         self.mapping.bump.used() as usize * UNIT_BYTES + self.external_bytes.load(Ordering::Relaxed)
     }
 
-    /// Memory that can still be handed out, in bytes. Values outside the arena need none of it.
+    /// Memory that can still be handed out, in bytes. Values outside the arena consume none of it.
     pub fn room_bytes(&self) -> usize {
         self.mapping.bump.left() as usize * UNIT_BYTES
     }
@@ -83,7 +83,7 @@ impl Arena {
         self.mapping.filter_words()
     }
 
-    /// Allocates `bytes` aligned to `align` units; the offset, in units, is never zero.
+    /// Allocates `bytes` aligned to `align` units. The returned offset, in units, is never zero.
     #[inline]
     pub(crate) fn allocate(&self, bytes: usize, align: u32) -> Result<u32> {
         debug_assert!(bytes <= 1 << 30);
@@ -99,14 +99,14 @@ impl Arena {
         )
     }
 
-    /// The address of `offset`. Valid for what was allocated there, as long as the arena lives.
+    /// The address of `offset`. Valid for the allocation there, as long as the arena lives.
     #[inline]
     pub(crate) fn pointer(&self, offset: u32) -> *mut u8 {
         // SAFETY: offsets come from `allocate` (or name the start), so they lie inside the mapping.
         unsafe { self.base.as_ptr().add(offset as usize * UNIT_BYTES) }
     }
 
-    /// Takes a value on the heap; the address is valid as long as the arena lives.
+    /// Takes ownership of a heap value. The returned address is valid as long as the arena lives.
     pub(crate) fn store_external(&self, value: LargeValue) -> *const u8 {
         let (address, len) = (value.0.as_ptr(), value.0.len());
         self.external.lock().push(value.0);
@@ -121,7 +121,7 @@ impl Drop for Arena {
     }
 }
 
-/// Asks the processor to fetch the cache line at `address`, which need not be valid.
+/// Prefetches the cache line at `address`, which need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -133,7 +133,7 @@ pub(crate) fn prefetch(address: *const u8) {
     let _ = address;
 }
 
-/// The allocation lane of this thread: threads are numbered as they come.
+/// The allocation lane of this thread: threads are numbered in order of arrival.
 #[inline]
 fn lane() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);

@@ -1,7 +1,9 @@
-//! The arenas of one database: taken at rotation, given back when the last reader of a memtable is gone.
+//! The arenas of one database: taken at rotation, returned when the last reader of a memtable is
+//! gone.
 //!
-//! Mappings are reused, because unmapping costs every core a TLB shoot-down and mapping costs page faults. Only those go
-//! that come back when there are more than the database needs: cursors had kept memtables from being dropped.
+//! Mappings are reused, because unmapping costs every core a TLB shoot-down and mapping costs page
+//! faults. A returned mapping is unmapped only if the pool holds more than the database needs,
+//! which happens when cursors have kept memtables alive.
 use crate::arena::mapping::Mapping;
 use crate::arena::memory::Arena;
 use crate::memtable::MemtableOptions;
@@ -12,7 +14,7 @@ use std::sync::{Arc, Weak};
 /// A source of [`Arena`]s. Cheap to share; every method may be called from any thread.
 pub struct ArenaPool {
     options: MemtableOptions,
-    /// How many mappings there may be before those that come back are given up.
+    /// Limit of mappings above which a returned one is unmapped.
     most: usize,
     state: Mutex<State>,
 }
@@ -25,20 +27,22 @@ struct State {
 }
 
 impl ArenaPool {
-    /// An empty pool of arenas for memtables with these options. It keeps every arena that comes back.
+    /// Creates an empty pool of arenas for memtables with these options. It keeps every returned
+    /// arena.
     pub fn new(options: MemtableOptions) -> Arc<ArenaPool> {
         ArenaPool::keeping(options, usize::MAX)
     }
 
-    /// [`ArenaPool::new`], which gives up the arenas that come back when there are more than `most`.
+    /// [`ArenaPool::new`] with a limit: unmaps a returned arena when more than `most` exist.
     pub fn keeping(options: MemtableOptions, most: usize) -> Arc<ArenaPool> {
         Arc::new(ArenaPool { options, most, state: Mutex::default() })
     }
 
-    /// An idle arena, or a new one.
+    /// Returns an idle arena, or a new one.
     ///
     /// # Errors
-    /// `NoSpace` when the system grants no address space, `InvalidArgument` when the memtable size is too large.
+    /// `NoSpace` when the system grants no address space, `InvalidArgument` when the memtable size
+    /// is too large.
     pub fn take(self: &Arc<Self>) -> Result<Arena> {
         let idle = self.state.lock().idle.pop();
         let mapping = match idle {
@@ -48,8 +52,8 @@ impl ArenaPool {
         Ok(Arena::new(mapping, self.options.size_bytes, Arc::clone(self)))
     }
 
-    /// Makes sure that `count` arenas lie idle with their memory already touched. For a background thread: it takes
-    /// about a quarter of a millisecond per mebibyte.
+    /// Ensures that `count` arenas are idle with their memory already touched. Call it on a
+    /// background thread: it takes about a quarter of a millisecond per mebibyte.
     ///
     /// # Errors
     /// As [`ArenaPool::take`].
@@ -62,14 +66,14 @@ impl ArenaPool {
         Ok(())
     }
 
-    /// Unmaps idle arenas until at most `keep` are left.
+    /// Unmaps idle arenas until at most `keep` remain.
     pub fn trim(&self, keep: usize) {
         let surplus = {
             let mut state = self.state.lock();
             let keep = keep.min(state.idle.len());
             state.idle.split_off(keep)
         };
-        // Unmapping takes long, so it happens outside the lock.
+        // Unmapping is slow, so it happens outside the lock.
         drop(surplus);
         self.state.lock().all.retain(|mapping| mapping.strong_count() > 0);
     }
@@ -84,12 +88,12 @@ impl ArenaPool {
         self.sum(Mapping::reserved_bytes)
     }
 
-    /// Memory of all arenas, idle and in use, in bytes. Values outside arenas are not part of it.
+    /// Memory of all arenas, idle and in use, in bytes. Excludes values outside arenas.
     pub fn bytes_resident(&self) -> usize {
         self.sum(Mapping::resident_bytes)
     }
 
-    /// The options that the pool was made with.
+    /// The options of the pool.
     pub fn options(&self) -> &MemtableOptions {
         &self.options
     }
@@ -107,16 +111,16 @@ impl ArenaPool {
         self.state.lock().all.iter().filter_map(Weak::upgrade).map(|mapping| of(&mapping)).sum()
     }
 
-    /// Takes back the mapping of an arena that nobody uses any more.
+    /// Takes back the mapping of an arena that is no longer in use.
     pub(super) fn give_back(&self, mapping: Arc<Mapping>) {
-        // A quarter more than the usual size is kept: memtables overshoot a little.
+        // Keeps a quarter more than the usual size, because memtables overshoot a little.
         mapping.recycle(self.options.size_bytes + self.options.size_bytes / 4);
         let mut state = self.state.lock();
         let there = state.all.iter().filter(|mapping| mapping.strong_count() > 0).count();
         if there <= self.most {
             return state.idle.push(mapping);
         }
-        // Unmapping takes long, so it happens outside the lock.
+        // Unmapping is slow, so it happens outside the lock.
         drop(state);
         drop(mapping);
     }

@@ -1,4 +1,4 @@
-//! The memtable's cursor as the rest of the engine sees it.
+//! The memtable's cursor as seen by the rest of the engine.
 use crate::memtable::Memtable;
 use crate::skiplist::Skiplist;
 use crate::skiplist::cursor::Cursor;
@@ -6,10 +6,11 @@ use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
-/// A cursor over all versions of one keyspace. Keeps its memtable alive, and with it everything it lends out.
+/// A cursor over all versions of one keyspace. Keeps its memtable alive, and with it all borrowed
+/// entries.
 ///
-/// Entries that were in the memtable when the cursor was positioned are met exactly once, in order; entries that
-/// come later may be met. A move fails only if entries that are not in order yet cannot be put in order.
+/// Returns each entry that was in the memtable when the cursor was positioned exactly once, in
+/// order; may return later entries. A move fails only if ordering unordered entries fails.
 pub struct MemtableIterator {
     cursor: Cursor,
     keyspace: KeyspaceId,
@@ -21,8 +22,8 @@ impl MemtableIterator {
         MemtableIterator { cursor: Cursor::default(), keyspace, memtable }
     }
 
-    /// The same, but of each key it meets the newest version that a reader at `sequence`, a relative number, sees, and no
-    /// other.
+    /// As `new`, but returns only the newest version of each key that is visible at `sequence`, a
+    /// relative number.
     pub(super) fn seen_at(
         memtable: Arc<Memtable>,
         keyspace: KeyspaceId,
@@ -31,7 +32,8 @@ impl MemtableIterator {
         MemtableIterator { cursor: Cursor::seen_at(sequence), keyspace, memtable }
     }
 
-    /// Runs `position` in the keyspace's list, which may have come into being since the last call, once it is in order.
+    /// Orders the keyspace's list, which may have been created since the last call, then runs
+    /// `position` in it.
     fn position(
         &mut self,
         position: impl FnOnce(&mut Cursor, &Skiplist, &crate::arena::Arena),

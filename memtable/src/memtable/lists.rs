@@ -1,8 +1,9 @@
-//! The skiplists of a memtable, by the number of their keyspace.
+//! The skiplists of a memtable, by keyspace number.
 //!
-//! A number is never given out twice, so that few keyspaces may have high numbers, and what a damaged MANIFEST says may
-//! be any. Memory therefore follows the keyspaces that are written to, not their numbers. The first ones, beyond which
-//! most databases never get, are in one array; the others in a tree of three levels.
+//! Numbers are never reused, so a database with few keyspaces may have high numbers, and a damaged
+//! MANIFEST may contain any number. Memory therefore is proportional to the written keyspaces, not
+//! to their numbers. The first numbers, which suffice for most databases, are in one array; the
+//! others in a tree of three levels.
 use crate::skiplist::Skiplist;
 use sapwood_base::KeyspaceId;
 use sapwood_base::key::MAX_KEYSPACES;
@@ -10,13 +11,13 @@ use std::sync::OnceLock;
 
 /// Keyspaces below this number are found with one load.
 const NEAR: usize = 64;
-/// Slots of a table in the tree.
+/// Slots per table of the tree.
 const FANOUT: usize = 128;
 
 const _: () = assert!(MAX_KEYSPACES as usize <= FANOUT * FANOUT * FANOUT);
 
 type Table<T> = Box<[OnceLock<T>]>;
-/// Where the list of one keyspace goes.
+/// Place of the list of one keyspace.
 pub(super) type Slot = OnceLock<Box<Skiplist>>;
 
 /// The lists. Every method may be called from any thread.
@@ -29,7 +30,7 @@ fn table<T>(slots: usize) -> Table<T> {
     (0..slots).map(|_| OnceLock::new()).collect()
 }
 
-/// The way of a number through the tree.
+/// Path of a number through the tree.
 fn way(number: usize) -> [usize; 3] {
     [number / (FANOUT * FANOUT), number / FANOUT % FANOUT, number % FANOUT]
 }
@@ -39,7 +40,7 @@ impl Lists {
         Lists { near: table(NEAR), far: OnceLock::new() }
     }
 
-    /// The list of a keyspace, if it has been made.
+    /// The list of a keyspace, if it exists.
     #[inline]
     pub(super) fn get(&self, keyspace: KeyspaceId) -> Option<&Skiplist> {
         let number = keyspace.0 as usize;
@@ -55,7 +56,7 @@ impl Lists {
         slots[bottom].get().map(|list| &**list)
     }
 
-    /// The place of the list of a keyspace. `None` if no keyspace has such a number.
+    /// The slot of a keyspace. `None` if the number is out of range.
     pub(super) fn slot(&self, keyspace: KeyspaceId) -> Option<&Slot> {
         if keyspace.0 >= MAX_KEYSPACES {
             return None;

@@ -1,5 +1,5 @@
-//! Filling a memtable that nobody uses yet, such as at recovery: several times as fast as inserting, because records
-//! are written in the order in which they come and sorted by eight bytes each.
+//! Bulk loading of a memtable that is not in use yet, such as at recovery. Several times as fast as
+//! inserting, because records are written in arrival order and sorted by eight bytes each.
 use super::Memtable;
 use crate::arena::EXTERNAL_VALUE_BYTES;
 use crate::skiplist::node::{KeyValue, Space};
@@ -8,22 +8,22 @@ use sapwood_base::key::{MAX_KEYSPACES, common_prefix_len, key_hash};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
-/// Entries that are in the memtable's memory and not visible yet: see [`Memtable::publish`].
+/// Entries in the memtable's memory that are not visible yet: see [`Memtable::publish`].
 ///
 /// One thread fills a portion; many portions of one memtable may be filled at the same time.
 pub struct Portion {
     memtable: Arc<Memtable>,
     keyspaces: Vec<OfKeyspace>,
-    /// Entries that the first keyspace has room for from the start.
+    /// Entries for which the first keyspace reserves room.
     expected: usize,
 }
 
 struct OfKeyspace {
     id: KeyspaceId,
-    /// What all keys begin with.
+    /// Common prefix of all keys.
     common: Vec<u8>,
     staged: Vec<Staged>,
-    /// Hashes of keys that the filter does not know yet.
+    /// Hashes of keys not yet in the filter.
     hashes: Vec<u64>,
 }
 
@@ -35,23 +35,22 @@ impl OfKeyspace {
     }
 }
 
-/// How far ahead of their use words of the filter are asked for.
+/// Prefetch distance for words of the filter.
 const AHEAD: usize = 16;
 
-/// A piece of a memtable's memory that nobody knows yet: bytes can be read into it, and become entries where they
-/// stand.
+/// A private piece of a memtable's memory: bytes can be read into it, and become entries in place.
 ///
-/// What was made an entry, or skipped, is no longer part of it.
+/// Bytes that became an entry, or were skipped, leave the block.
 pub struct Block {
     memtable: Arc<Memtable>,
     space: Space,
 }
 
 impl Block {
-    /// Larger values cannot become entries where they stand.
+    /// Larger values cannot become entries in place.
     pub const MAX_VALUE_BYTES: usize = EXTERNAL_VALUE_BYTES;
 
-    /// `bytes` of memory of `memtable`, with any content.
+    /// Allocates `bytes` of memory of `memtable`, with any content.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
@@ -65,7 +64,7 @@ impl Block {
         self.memtable.arena.space_mut(&mut self.space)
     }
 
-    /// Gives up the first `bytes`, a multiple of eight.
+    /// Discards the first `bytes`, a multiple of eight.
     #[inline]
     pub fn skip(&mut self, bytes: usize) {
         self.space.split_to(bytes);
@@ -73,12 +72,12 @@ impl Block {
 }
 
 impl Portion {
-    /// An empty portion of `memtable`, in which about `expected` entries will be.
+    /// Creates an empty portion of `memtable` for about `expected` entries.
     pub fn new(memtable: &Arc<Memtable>, expected: usize) -> Portion {
         Portion { memtable: memtable.clone(), keyspaces: Vec::new(), expected }
     }
 
-    /// Adds one entry; arguments and errors as of [`Memtable::insert`].
+    /// Adds one entry; arguments and errors as for [`Memtable::insert`].
     pub fn add(
         &mut self,
         keyspace: KeyspaceId,
@@ -95,13 +94,14 @@ impl Portion {
         Ok(())
     }
 
-    /// Adds one entry whose key and value stand `at` a place in the first `bytes`, a multiple of eight, of `block`.
-    /// They become the entry's memory; `block` goes on behind them. Errors as of [`Memtable::insert`]; then nothing
-    /// has changed.
+    /// Adds one entry whose key and value are at `at` in the first `bytes`, a multiple of eight, of
+    /// `block`. These bytes become the entry's memory; `block` keeps the rest. Errors as for
+    /// [`Memtable::insert`]; on an error nothing has changed.
     ///
     /// # Panics
-    /// If the key begins within the first sixteen bytes or the value ends behind `bytes`, if the value is larger than
-    /// [`Block::MAX_VALUE_BYTES`], or if the block belongs to another memtable.
+    /// If the key begins within the first sixteen bytes or the value ends after `bytes`, if the
+    /// value is larger than [`Block::MAX_VALUE_BYTES`], or if the block belongs to another
+    /// memtable.
     pub fn adopt(
         &mut self,
         block: &mut Block,
@@ -122,7 +122,7 @@ impl Portion {
         Ok(())
     }
 
-    /// Where the entries of a keyspace are that now gets `key`.
+    /// The place of the entries of a keyspace that receives `key`.
     #[inline]
     fn of(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<usize> {
         let at = match self.keyspaces.iter().rposition(|of| of.id == keyspace) {
@@ -150,7 +150,8 @@ impl Portion {
         self.keyspaces.iter().all(|of| of.hashes.is_empty())
     }
 
-    /// Prepares what was added, which [`Memtable::publish`] would otherwise do alone for all portions.
+    /// Inserts the added keys into the filter, so that [`Memtable::publish`] need not do this for
+    /// all portions by itself.
     pub fn prepare(&mut self) {
         let filter = self.memtable.filter();
         for of in &mut self.keyspaces {
@@ -166,11 +167,11 @@ impl Portion {
 }
 
 impl Memtable {
-    /// Makes the entries of portions visible. With `threads` above one, several threads of the present `rayon` pool
-    /// work on it.
+    /// Publishes the entries of portions. With `threads` above one, several threads of the current
+    /// `rayon` pool share the work.
     ///
-    /// REQUIRES: nobody else uses the memtable meanwhile, except to fill other portions. Fastest when the memtable
-    /// was empty.
+    /// REQUIRES: no concurrent use of the memtable, except to fill other portions. Fastest when the
+    /// memtable was empty.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full. Some of the entries are visible then.
@@ -248,7 +249,8 @@ mod tests {
             .collect()
     }
 
-    /// The bytes of an entry as a log might hold it, in whole units, and where key and value stand in them.
+    /// The bytes of an entry as a log might store it, in whole units, and the positions of key and
+    /// value.
     fn in_place((_, key, sequence, _, value): &Entry) -> (Vec<u8>, KeyValue) {
         let key_at = 16 + (*sequence % 11) as usize;
         let mut bytes = [&vec![0xEE; key_at], key.as_slice(), value].concat();
@@ -265,7 +267,7 @@ mod tests {
             let (bulk, single) = (take(1), take(2));
             let prefix = ["", "user:profile:", "k"][seed as usize % 3];
             let mut entries = random_entries(&mut random, prefix, [0, 1, 40, 5000][seed as usize % 4], 1);
-            // Recovery sees log order; portions are also right in any other.
+            // Recovery has log order; portions accept any other order.
             if seed % 2 == 0 {
                 random.shuffle(&mut entries);
             }
@@ -299,7 +301,7 @@ mod tests {
             let later = portions.split_off(portions.len() - portions.len().min(random.usize(..2)));
             let threads = if random.bool() { 1 } else { 3 };
             bulk.publish(portions, threads).unwrap();
-            // What comes second meets lists that are not empty.
+            // The second batch finds lists that are not empty.
             bulk.publish(later, threads).unwrap();
             entries.iter().for_each(|entry| insert(&single, entry));
             for entry in random_entries(&mut random, prefix, 3000, 100_000) {

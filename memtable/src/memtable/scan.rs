@@ -1,11 +1,12 @@
-//! One way through a keyspace of a memtable, for who has the memtable anyway: what it meets is lent by the memtable and
-//! not by the position, so that it can be kept while the scan goes on.
+//! A forward scan of a keyspace for callers that hold the memtable. Its entries borrow from the
+//! memtable and not from the position, so that they outlive the next step.
 use super::Memtable;
 use crate::skiplist::Skiplist;
 use crate::skiplist::cursor::Cursor;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 
-/// All versions in one keyspace, keys ascending, the newest version of a key first. See [`Memtable::scan`].
+/// Iterates over all versions in one keyspace, keys ascending, the newest version of a key first.
+/// See [`Memtable::scan`].
 pub struct Scan<'m> {
     cursor: Cursor,
     list: Option<&'m Skiplist>,
@@ -17,7 +18,7 @@ pub struct Scan<'m> {
 pub struct Scanned<'m> {
     /// The key.
     pub key: &'m [u8],
-    /// When it was written.
+    /// Sequence number of the write.
     pub sequence: SequenceNumber,
     /// Put or delete.
     pub kind: ValueKind,
@@ -26,10 +27,11 @@ pub struct Scanned<'m> {
 }
 
 impl Memtable {
-    /// Scans `keyspace` from its first entry on. Meets what is there now; of what comes later it may meet some.
+    /// Scans `keyspace` from its first entry on. Returns all present entries; may return later
+    /// ones.
     ///
     /// # Errors
-    /// `NoSpace` if entries that are not in order yet cannot be put in order.
+    /// `NoSpace` if the arena has no room to order unordered entries.
     pub fn scan(&self, keyspace: KeyspaceId) -> Result<Scan<'_>> {
         let mut cursor = Cursor::default();
         let list = self.list(keyspace);

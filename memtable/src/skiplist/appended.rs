@@ -1,15 +1,18 @@
-//! Entries that are put behind each other first, and into the leaves when somebody wants to see them in order.
+//! Entries that are appended first, and moved into the leaves when a reader needs them in order.
 //!
-//! Finding its place is most of what an insert costs. A list that nobody reads before it is flushed, as those of secondary
-//! indexes often are, need not pay that at every insert: the records wait in a stack (each names the one before it in the
-//! cell where a linked record names its older version), and the first reader sorts and links all of them. From then on
-//! inserts find their place themselves, so that readers beside writers wait once and not again.
+//! The search for its place is most of the cost of an insert. A list that is not read before its
+//! flush, as is common for secondary indexes, can skip it: records are pushed onto a stack (each
+//! names its predecessor in the cell where a linked record names its older version), and the first
+//! reader sorts and links all of them. From then on inserts link their records directly, so a
+//! reader concurrent with writers waits only once.
 //!
 //! Invariants:
-//! 1. A record is in the stack, among those that could not be linked, or linked; [`Appended::last`] is `None` only if
-//!    all that were appended are linked. So who was told of an insert and finds `None` finds the entry in the leaves.
-//! 2. Only the holder of `rest` links what was appended, and only it may walk the stack. Anybody may append meanwhile.
-//! 3. Versions of one key are linked in the order in which they were appended, which is roughly that of their sequence
+//! 1. A record is in the stack, among those that could not be linked, or linked; [`Appended::last`]
+//!    is `None` only if all appended records are linked. So if an insert happened before a read of
+//!    `None`, the reader finds the entry in the leaves.
+//! 2. Only the holder of `rest` links appended records, and only it may walk the stack. Any thread
+//!    may append meanwhile.
+//! 3. Versions of one key are linked in append order, which is roughly the order of their sequence
 //!    numbers, and exactly so for one writer.
 use super::leaf::{RecordCell, RecordOffset};
 use super::node::{Nodes, Record};
@@ -20,45 +23,46 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
 use std::sync::PoisonError;
 
-/// Bytes of a key that are compared when records are sorted. Behind them the order only decides how far neighbours lie
-/// apart when they are linked.
+/// Bytes of a key that the sort of records compares. Beyond them the order only affects how far
+/// apart neighbours are when they are linked.
 const SORTED_BYTES: usize = 256;
-/// Records are asked for this many before they are linked.
+/// Prefetch distance of records that are linked.
 const LOOKAHEAD: usize = 8;
 
-/// What a list has that is in no leaf yet.
+/// The entries of a list that are in no leaf yet.
 #[derive(Default)]
 pub(super) struct Appended {
-    /// The last record that was appended. Not on a line that every insert writes, since every reader looks at it.
+    /// The last appended record. Not on a line that every insert writes, since every reader loads
+    /// it.
     last: Padded<RecordCell>,
-    /// Whether inserts append. A hint: entries are found whatever the writers did.
+    /// Whether inserts append. A hint: readers find entries in either state.
     is_on: hint::AtomicBool,
-    /// Whether somebody has looked at the list in order.
+    /// Whether a reader has needed the list in order.
     was_read: hint::AtomicBool,
     rest: Mutex<Rest>,
 }
 
-/// What is known while records are taken from the stack.
+/// State of taking records from the stack.
 #[derive(Default)]
 struct Rest {
-    /// The stack from here on downwards was taken.
+    /// The stack was taken from this record downwards.
     taken: Option<RecordOffset>,
-    /// Records that were taken and, because the arena was full, not linked; in order.
+    /// Records that were taken but not linked, because the arena was full; in order.
     unlinked: Vec<RecordOffset>,
 }
 
-/// A record on its way into the leaves.
+/// A record that is about to be linked.
 #[derive(Clone, Copy)]
 struct Waiting {
-    /// The eight bytes of the key that are compared now.
+    /// The eight bytes of the key that the current pass compares.
     word: u64,
-    /// The place among those that were appended.
+    /// Position among the appended records.
     place: u32,
     record: RecordOffset,
 }
 
 impl Appended {
-    /// Asks inserts to append. REQUIRES: nobody uses the list yet.
+    /// Makes inserts append. REQUIRES: the list is not in use yet.
     pub(super) fn turn_on(&self) {
         // Relaxed: a hint.
         self.is_on.store(true, Ordering::Relaxed);
@@ -72,19 +76,20 @@ impl Appended {
     /// Whether some entries are in no leaf.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
-        // Acquire pairs with the fence that the cut in `settle_appended` relies on: who finds nothing here finds all that
-        // was appended in the leaves.
+        // Acquire pairs with the fence that the cut in `settle_appended` relies on: a reader that
+        // loads `None` finds all appended records in the leaves.
         self.last.0.load(Ordering::Acquire).is_some()
     }
 
-    /// Puts a record that is linked nowhere on top of the stack.
+    /// Pushes an unlinked record onto the stack.
     #[inline]
     pub(super) fn push(&self, record: Record<'_>) {
         let mut before = self.last.0.load(Ordering::Relaxed);
         loop {
             record.older().store(before, Ordering::Relaxed);
-            // Release: publishes the record and its link; pairs with the Acquire in `take`. Those below are published
-            // too, since what replaces a Release store of theirs continues it.
+            // Release: publishes the record and its link; pairs with the Acquire in `take`. The
+            // records below are published too, since this compare-and-swap continues their release
+            // sequence.
             match self.last.0.compare_exchange(before, Some(record.offset()), Ordering::Release) {
                 Ok(()) => return,
                 Err(actual) => before = actual,
@@ -93,19 +98,20 @@ impl Appended {
     }
 
     fn lock(&self) -> MutexGuard<'_, Rest> {
-        // A panic elsewhere leaves nothing half done that matters more than the panic.
+        // A panicked holder leaves no partial state that matters more than the panic.
         self.rest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Rest {
-    /// The records that were appended since the last time, sorted; `top` is the last of them.
+    /// Returns the records appended since the last call, sorted; `top` is the last of them.
     fn take(&mut self, nodes: &Nodes, base: &PrefixBase, top: RecordOffset) -> Vec<Waiting> {
         let mut waiting = Vec::new();
         let mut at = Some(top);
         while let Some(offset) = at.filter(|offset| Some(*offset) != self.taken) {
             let record = nodes.record(offset);
-            // Relaxed: the Acquire load of `top` has this too. Only the holder of the lock changes it from here on.
+            // Relaxed: the Acquire load of `top` covers this too. From here on only the holder of
+            // the lock changes it.
             at = record.older().load(Ordering::Relaxed);
             record.older().store(None, Ordering::Relaxed);
             waiting.push(Waiting { word: base.prefix_of(record.key()), place: 0, record: offset });
@@ -121,8 +127,8 @@ impl Rest {
     }
 }
 
-/// Sorts by words, and where these are equal by those that follow, from byte `at` of the keys on. Comparing whole keys
-/// would be a cache miss for each comparison.
+/// Sorts by words, and where these are equal by the following words, from byte `at` of the keys on.
+/// Comparing whole keys would be a cache miss per comparison.
 fn sort(nodes: &Nodes, waiting: &mut [Waiting], at: usize) {
     waiting.sort_unstable_by_key(|entry| (entry.word, entry.place));
     if at >= SORTED_BYTES {
@@ -142,7 +148,8 @@ fn sort(nodes: &Nodes, waiting: &mut [Waiting], at: usize) {
 }
 
 impl Skiplist {
-    /// Asks inserts not to look for their place until somebody reads the list. REQUIRES: nobody uses the list yet.
+    /// Lets inserts skip the search until the first ordered read. REQUIRES: the list is not in use
+    /// yet.
     pub fn expect_appends(&self) {
         self.appended.turn_on();
     }
@@ -153,25 +160,25 @@ impl Skiplist {
         self.appended.is_any()
     }
 
-    /// Notes that somebody looks at the list in order.
+    /// Records that the list was read in order.
     #[inline]
     pub fn mark_read(&self) {
-        // Relaxed: a hint. Stored once, so that readers do not take the line from each other.
+        // Relaxed: a hint. Stored once, so that readers do not contend for the line.
         if !self.was_read() {
             self.appended.was_read.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether anybody has.
+    /// Whether the list was read in order.
     #[inline]
     pub fn was_read(&self) -> bool {
         self.appended.was_read.load(Ordering::Relaxed)
     }
 
-    /// Sees to it that all entries whose inserts the caller was told of are in order. Cheap if they are.
+    /// Orders all entries whose inserts happened before the call. Cheap if they are ordered.
     ///
     /// # Errors
-    /// `NoSpace` when the arena is full. Nothing is lost, and the next call tries again.
+    /// `NoSpace` when the arena is full. No entry is lost, and the next call retries.
     #[inline]
     pub fn settle(&self, nodes: &Nodes) -> Result<()> {
         match self.appended.is_any() {
@@ -184,14 +191,15 @@ impl Skiplist {
     fn settle_appended(&self, nodes: &Nodes) -> Result<()> {
         let appended = &self.appended;
         let mut rest = appended.lock();
-        // Relaxed: a hint. Writers that have not seen it yet append a little more.
+        // Relaxed: a hint. Writers that have not observed it yet append a few more records.
         appended.is_on.store(false, Ordering::Relaxed);
         // Acquire: pairs with the Release of `push`.
         while let Some(top) = appended.last.0.load(Ordering::Acquire) {
-            // Relaxed: the last record was linked under a leaf's lock, and the release fence of `LeafBody::lock` stands
-            // before this. It pairs with the Acquire in `is_any`: who finds nothing there sees the order that was linked
-            // into, the leaves before the last one as they became, and that one's version odd or later, so it waits for
-            // the rest.
+            // Relaxed: the last record was linked under a leaf's lock, and the release fence of
+            // `LeafBody::lock` precedes this. It pairs with the Acquire in `is_any`: a reader that
+            // loads `None` there sees the order that was linked into, the result in the leaves
+            // before the last one, and the last leaf's version odd or later, so it waits for the
+            // rest.
             let cut = || appended.last.0.compare_exchange(Some(top), None, Ordering::Relaxed).is_ok();
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
             waiting.extend(rest.take(nodes, &self.order().base, top).iter().map(|entry| entry.record));
@@ -207,7 +215,7 @@ impl Skiplist {
                     return Err(error);
                 }
             }
-            // If it fails, more was appended.
+            // On failure, more was appended.
             if cut() {
                 rest.taken = None;
             } else if planted::is(Bug::AppendLeftOut) {
@@ -222,7 +230,7 @@ impl Skiplist {
         self.link(nodes, record.key(), record, seed ^ (seed >> 32))
     }
 
-    /// [`Skiplist::get`] while some entries are not in order: looks at each of these.
+    /// [`Skiplist::get`] while some entries are unordered: checks each of these.
     #[cold]
     pub(super) fn get_unsettled<'a>(
         &self,
@@ -288,7 +296,8 @@ mod tests {
         entries
     }
 
-    /// Keys that differ early, late, beyond what is sorted, or in their length alone, and some with many versions.
+    /// Keys that differ early, late, beyond the sorted bytes, or in their length alone, and some
+    /// with many versions.
     fn key(random: &mut fastrand::Rng) -> Vec<u8> {
         let number = random.u64(..300);
         match random.u32(..6) {
@@ -314,7 +323,7 @@ mod tests {
                     list.settle(&arena).unwrap();
                 }
                 assert_eq!(list.is_unsettled(), (2..1200).contains(&sequence), "seed {seed}");
-                // Now and then somewhat out of order, as concurrent writers append.
+                // Occasionally out of order, as concurrent writers append.
                 let sequence = if sequence % 10 < 2 { sequence ^ 1 } else { sequence };
                 let key = key(&mut random);
                 insert(&list, &arena, &key, sequence);
@@ -341,7 +350,7 @@ mod tests {
         for sequence in 1..=40_000 {
             insert(&list, &arena, b"a key of more than eight bytes", sequence);
         }
-        // In another order this would walk through the versions for each of them.
+        // In another order each record would walk through the versions.
         list.settle(&arena).unwrap();
         let sequences: Vec<u64> = entries(&list, &arena).into_iter().map(|entry| entry.1).collect();
         assert_eq!(sequences, (1..=40_000).rev().collect::<Vec<_>>());
@@ -362,8 +371,8 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(list.settle(&arena).unwrap_err().kind(), ErrorKind::NoSpace);
             assert!(list.is_unsettled());
-            // Some are linked, some were taken and are not; and one is appended behind them, as by a writer that does
-            // not know yet.
+            // Some are linked, some are taken but not linked, and one is appended after them, as by
+            // a writer with a stale hint.
             for i in (0..count).step_by(371) {
                 let found =
                     list.get(&arena, &key(i), SequenceNumber(1 << 40)).map(|record| record.sequence().0);

@@ -1,9 +1,9 @@
-//! Filling an empty list with many entries at once: records first, in any order and by many threads, then all leaves
-//! from left to right, each range of keys by a thread, and the links last.
+//! Bulk loading of an empty list: records first, in any order and by many threads, then all leaves
+//! from left to right, each range of keys by one thread, and the links last.
 //!
-//! An insert at a random place spends most of its time on the way there. Here nobody searches: the prefixes are
-//! sorted, records are looked at again only where prefixes are equal (a look in another order than that of the arena
-//! is a cache miss), and every leaf is written once.
+//! An insert at a random place spends most of its time on the search. Bulk loading does not search:
+//! it sorts the prefixes, reads records again only where prefixes are equal (a read out of arena
+//! order is a cache miss), and writes every leaf once.
 use super::leaf::RecordOffset;
 use super::leaves::{FILLED_SLOTS, Leaves, link_all};
 use super::node::{KeyValue, Nodes, Record, Space};
@@ -14,12 +14,12 @@ use rayon::prelude::*;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::cmp::Reverse;
 
-/// Fewer entries are not worth several threads.
+/// Fewer entries do not justify several threads.
 const PARALLEL_ENTRIES: usize = if cfg!(test) { 256 } else { 16 << 10 };
-/// Prefixes of each run that are looked at to find ranges of the same size.
+/// Sampled prefixes per run, to find ranges of equal size.
 const SAMPLES_PER_RUN: usize = 32;
 
-/// A record that is in the arena and in no list yet.
+/// A record in the arena that is in no list yet.
 #[derive(Clone, Copy)]
 pub struct Staged {
     prefix: u64,
@@ -31,7 +31,7 @@ pub struct Staged {
 const _: () = assert!(size_of::<Staged>() == 16);
 
 impl Staged {
-    /// Writes a record. `base` is what prefixes are taken behind.
+    /// Writes a record. Its prefix is computed by `base`.
     #[inline]
     pub fn write(
         nodes: &Nodes,
@@ -44,7 +44,8 @@ impl Staged {
         Ok(Staged::of(base, nodes.new_record(key, sequence, kind, value)?))
     }
 
-    /// Makes a record of a key and a value that stand in the arena already: see [`Nodes::adopt_record`].
+    /// Makes a record from a key and a value that are already in the arena: see
+    /// [`Nodes::adopt_record`].
     #[inline]
     pub fn adopt(
         nodes: &Nodes,
@@ -62,7 +63,7 @@ impl Staged {
         Staged { prefix: base.prefix_of(record.key()), record: record.offset(), units: record.units() as u32 }
     }
 
-    /// What it is sorted by first.
+    /// Primary sort key.
     #[inline]
     pub fn prefix(&self) -> u64 {
         self.prefix
@@ -70,10 +71,10 @@ impl Staged {
 }
 
 impl Skiplist {
-    /// Makes records visible; each of `runs` holds any number of them in any order. REQUIRES: nobody else uses the list
-    /// meanwhile. On an error some are visible.
+    /// Publishes records; each of `runs` holds any number of them in any order. REQUIRES: no
+    /// concurrent use of the list. On an error some are visible.
     ///
-    /// With `threads` above one, several of them from the present thread pool work on it.
+    /// With `threads` above one, several threads of the current pool share the work.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
@@ -99,7 +100,7 @@ impl Skiplist {
             return self.link_sorted(nodes, &sorted(nodes, runs.concat()));
         }
         let ranges: Vec<(Leaves, u64)> = match parallel {
-            // A few more ranges than threads, because one thread may come late.
+            // A few more ranges than threads, because one thread may be late.
             true => {
                 let bounds = split(&runs, threads * 4);
                 let parts: Vec<Vec<Vec<Staged>>> =
@@ -138,7 +139,7 @@ impl Skiplist {
         Ok(())
     }
 
-    /// Links records one by one; neighbours share the way through the list.
+    /// Links records one by one; neighbours share the path through the list.
     fn link_sorted(&self, nodes: &Nodes, staged: &[Staged]) -> Result<()> {
         for entry in staged {
             let record = nodes.record(entry.record);
@@ -150,7 +151,7 @@ impl Skiplist {
     }
 }
 
-/// Prefixes, ascending, that part `runs` into at most `ranges` ranges of about the same size.
+/// Prefixes, ascending, that split `runs` into at most `ranges` ranges of about equal size.
 fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
     let mut samples: Vec<u64> = runs
         .iter()
@@ -162,12 +163,13 @@ fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
     bounds
 }
 
-/// The records of `run` by range: those below the first of `bounds`, from each bound on, and from the last one on.
+/// Partitions the records of `run`: those below the first of `bounds`, from each bound on, and from
+/// the last one on.
 fn distribute(run: &[Staged], bounds: &[u64]) -> Vec<Vec<Staged>> {
     let even = run.len() / (bounds.len() + 1);
     let mut parts: Vec<_> = (0..=bounds.len()).map(|_| Vec::with_capacity(even + even / 2 + 1)).collect();
     for entry in run {
-        // Without branches that depend on the key: which range it is cannot be foreseen.
+        // Branch-free in the key, because the range is unpredictable.
         let range = bounds.iter().map(|bound| usize::from(*bound <= entry.prefix)).sum::<usize>();
         parts[range].push(*entry);
     }
@@ -186,7 +188,8 @@ fn sorted(nodes: &Nodes, mut staged: Vec<Staged>) -> Vec<Staged> {
     staged
 }
 
-/// Writes leaves of sorted records from left to right. Returns what is to be added to the list's totals, too.
+/// Writes leaves of sorted records from left to right. Also returns the increment of the list's
+/// totals.
 fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Leaves, u64)> {
     let mut leaves = Leaves::default();
     let mut totals = 0;
@@ -195,7 +198,7 @@ fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Leaves, u64)> {
     for entry in staged {
         totals += (1 << 32) | u64::from(entry.units);
         match last.filter(|last| last.prefix == entry.prefix).map(|last| nodes.record(last.record)) {
-            // Relaxed: nobody else uses the list yet.
+            // Relaxed: the list is not in use yet.
             Some(newer) if newer.key() == nodes.record(entry.record).key() => {
                 newer.older().store(Some(entry.record), Ordering::Relaxed);
             }

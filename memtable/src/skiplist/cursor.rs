@@ -1,9 +1,10 @@
 //! A position in a skiplist: scans in both directions over all versions.
 //!
-//! The cursor copies the slots of one leaf at a time, as they were between two equal versions, and then walks its own
-//! copy. What was in the list when the cursor was positioned is met exactly once and in order; what comes later may or
-//! may not be met. Going right it takes the successor from the same copy, so keys that a split moved meanwhile are not
-//! met twice. Going left it searches the leaf before the low key of the current one.
+//! The cursor copies the slots of one leaf at a time, consistent between two equal version words,
+//! and then walks its own copy. It returns the entries that were in the list when it was positioned
+//! exactly once and in order; it may return later ones. A move to the right takes the successor
+//! from the same copy, so keys that a split moved meanwhile are not returned twice. A move to the
+//! left searches the leaf before the low key of the current one.
 use crate::skiplist::leaf::{LEAF_SLOTS, LeafOffset, RecordOffset};
 use crate::skiplist::node::{Leaf, Nodes, Record};
 use crate::skiplist::order::Order;
@@ -11,10 +12,10 @@ use crate::skiplist::{Skiplist, leaf::LeafBody};
 use crate::sync::{Ordering, Spin};
 use sapwood_base::SequenceNumber;
 
-/// Records are asked for this many slots ahead: about as many misses as a core keeps in flight.
+/// Prefetch distance in slots: about as many misses as a core keeps in flight.
 const LOOKAHEAD: usize = 8;
 
-/// A position. Every call names the list and the nodes that it is in.
+/// A position. Every call passes its list and nodes.
 pub struct Cursor {
     slots: [Option<RecordOffset>; LEAF_SLOTS],
     len: usize,
@@ -22,18 +23,19 @@ pub struct Cursor {
     leaf: Option<LeafOffset>,
     next: Option<LeafOffset>,
     current: Option<RecordOffset>,
-    /// Versions newer than `current`, newest first, when the chain was walked to go back. Empty: not known.
+    /// Versions newer than `current`, newest first, collected from the chain to move backwards.
+    /// Empty: not known.
     newer: Vec<RecordOffset>,
-    /// If set, only the newest version that a reader at this number sees is met of each key.
+    /// If set, each key is returned only in the newest version that is visible at this number.
     seen_at: Option<SequenceNumber>,
 }
 
-/// What to look for when a leaf is copied.
+/// The target of a leaf copy.
 #[derive(Clone, Copy)]
 enum Target<'k> {
     /// This leaf, from its first slot.
     Leaf,
-    /// The leaf with the last key; behind its last slot.
+    /// The leaf with the last key; past its last slot.
     Last,
     /// The first key not smaller than this, with its prefix.
     AtLeast(u64, &'k [u8]),
@@ -57,8 +59,8 @@ impl Default for Cursor {
 }
 
 impl Cursor {
-    /// A cursor that meets one version of each key, the newest that a reader at `sequence` sees, and no key of which that
-    /// sees nothing. However many versions a key has, it is one step.
+    /// Creates a cursor that returns the newest version of each key that is visible at `sequence`,
+    /// and skips keys without one. A key is one step, however many versions it has.
     pub fn seen_at(sequence: SequenceNumber) -> Cursor {
         Cursor { seen_at: Some(sequence), ..Cursor::default() }
     }
@@ -88,7 +90,7 @@ impl Cursor {
         self.seen_at.is_none() && self.slots[self.index] != self.current
     }
 
-    /// Stands nowhere.
+    /// Unpositions the cursor.
     pub fn clear(&mut self) {
         self.current = None;
         self.leaf = None;
@@ -133,14 +135,15 @@ impl Cursor {
         self.settle_backward(list, nodes);
     }
 
-    /// Moves on if that is possible without another leaf. Otherwise the cursor is behind the last slot.
+    /// Moves forward if that is possible without another leaf. Otherwise the cursor is past the
+    /// last slot.
     #[inline]
     pub fn next_within_leaf(&mut self, nodes: &Nodes) -> bool {
         let Some(current) = self.current else { return false };
         if let Some(sequence) = self.seen_at {
             return self.next_seen_within_leaf(nodes, sequence);
         }
-        // Acquire pairs with the release store of whoever chained the older version.
+        // Acquire pairs with the release store that chained the older version.
         if let Some(older) = nodes.record(current).older().load(Ordering::Acquire) {
             self.newer.clear();
             self.current = Some(older);
@@ -170,7 +173,7 @@ impl Cursor {
                     return true;
                 }
                 Nearby::None => {}
-                // Left to `settle_forward`, which has the list.
+                // Left to `settle_forward`, which has access to the list.
                 Nearby::Far(_) => return false,
             }
         }
@@ -181,7 +184,7 @@ impl Cursor {
         self.settle_forward(list, nodes);
     }
 
-    /// Moves back if that is possible without another leaf. Otherwise the cursor has not moved.
+    /// Moves backward if that is possible without another leaf. Otherwise the cursor has not moved.
     #[inline]
     pub fn prev_within_leaf(&mut self, nodes: &Nodes) -> bool {
         let Some(current) = self.current else { return false };
@@ -218,7 +221,7 @@ impl Cursor {
                     return true;
                 }
                 Nearby::None => self.index = slot,
-                // Left to `settle_backward`, which has the list.
+                // Left to `settle_backward`, which has access to the list.
                 Nearby::Far(_) => return false,
             }
         }
@@ -230,7 +233,7 @@ impl Cursor {
         self.settle_backward(list, nodes);
     }
 
-    /// Asks for the record that is `LOOKAHEAD` slots on, in the next leaf if need be.
+    /// Prefetches the record `LOOKAHEAD` slots ahead, in the next leaf if necessary.
     #[inline]
     fn prefetch_ahead(&self, nodes: &Nodes) {
         let ahead = self.index + LOOKAHEAD;
@@ -239,21 +242,22 @@ impl Cursor {
                 nodes.prefetch_record(record);
             }
         } else if let Some(next) = self.next
-            // The next leaf may change before it is copied; any record that it names does for a guess.
+            // The next leaf may change before it is copied; any record that it names suffices for a
+            // guess.
             && let Some(record) = nodes.leaf(next).record((ahead - self.len) % LEAF_SLOTS)
         {
             nodes.prefetch_record(record);
         }
     }
 
-    /// Goes to the newest version in slot `index`, in the next leaf if need be.
+    /// Moves to the newest version in slot `index`, in the next leaf if necessary.
     fn settle_forward(&mut self, list: &Skiplist, nodes: &Nodes) {
         self.newer.clear();
         loop {
             while self.index >= self.len {
                 let Some(next) = self.next else { return self.clear() };
-                // The leaf may be one of an order that has been replaced since. It has all that was there when the cursor
-                // was positioned, and so have those to its right.
+                // The leaf may belong to a replaced order. It and the leaves to its right still
+                // have all entries that were present when the cursor was positioned.
                 self.copy(list.order(), nodes, nodes.leaf(next), Target::Leaf);
             }
             let newest = self.slots[self.index];
@@ -274,7 +278,7 @@ impl Cursor {
         }
     }
 
-    /// Goes to the oldest version in the slot before `index`, in the previous leaf if need be.
+    /// Moves to the oldest version in the slot before `index`, in the previous leaf if necessary.
     fn settle_backward(&mut self, list: &Skiplist, nodes: &Nodes) {
         loop {
             while self.index == 0 {
@@ -295,7 +299,7 @@ impl Cursor {
         self.enter_previous_slot(nodes);
     }
 
-    /// Goes to the oldest version in the slot before `index`. REQUIRES: there is one.
+    /// Moves to the oldest version in the slot before `index`. REQUIRES: such a slot exists.
     #[inline]
     fn enter_previous_slot(&mut self, nodes: &Nodes) {
         self.index -= 1;
@@ -306,7 +310,7 @@ impl Cursor {
         }
         self.newer.clear();
         self.current = self.slots[self.index];
-        // Most keys have one version, and then there is no chain to collect.
+        // Most keys have one version, and thus no chain to collect.
         if let Some(newest) = self.current
             && nodes.record(newest).older().load(Ordering::Acquire).is_some()
         {
@@ -315,7 +319,7 @@ impl Cursor {
         }
     }
 
-    /// Collects the versions from `from` up to, and without, `until`.
+    /// Collects the versions from `from` up to, but excluding, `until`.
     fn walk_chain(&mut self, nodes: &Nodes, from: Option<RecordOffset>, until: Option<RecordOffset>) {
         let mut version = from;
         while version != until
@@ -333,8 +337,8 @@ impl Cursor {
         self.copy(order, nodes, leaf, Target::Before(prefix, key));
     }
 
-    /// Copies the leaf in which `target` is, which is `leaf` or one to its right. What is looked for by key must be looked
-    /// for in the order that the leaf is part of.
+    /// Copies the leaf that contains `target`: `leaf` or one to its right. REQUIRES: a target with
+    /// a key is searched in the order that owns the leaf.
     fn copy<'a>(&mut self, order: &Order, nodes: &'a Nodes, mut leaf: Leaf<'a>, target: Target<'_>) {
         let mut spin = Spin::default();
         loop {
@@ -376,19 +380,19 @@ impl Cursor {
     }
 }
 
-/// Where the version is that a reader sees.
+/// Location of the version that a reader sees.
 pub(super) enum Nearby {
     Seen(RecordOffset),
-    /// It sees none.
+    /// No version is visible.
     None,
-    /// Behind this one, which it does not see, and some others.
+    /// After this one, which is not visible, and some others.
     Far(RecordOffset),
 }
 
-/// Versions that are looked at one by one.
+/// Versions that are checked one by one.
 const NEARBY: usize = 16;
 
-/// The newest version from `newest` on that a reader at `sequence` sees, if it is among the first.
+/// The newest version from `newest` on that is visible at `sequence`, if it is among the first.
 #[inline]
 pub(super) fn nearby(nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumber) -> Nearby {
     let mut offset = newest;
@@ -397,7 +401,7 @@ pub(super) fn nearby(nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumb
         if record.sequence() <= sequence {
             return Nearby::Seen(offset);
         }
-        // Acquire pairs with the release store of whoever chained the older version.
+        // Acquire pairs with the release store that chained the older version.
         match record.older().load(Ordering::Acquire) {
             Some(older) => offset = older,
             None => return Nearby::None,

@@ -1,5 +1,6 @@
-//! Fingers: each thread remembers the leaf of its last insert into a list, so that keys which arrive in order skip
-//! the search. A finger is a hint; the caller checks that the key belongs to the leaf.
+//! Fingers: each thread remembers the leaf of its last insert into a list, so that keys that arrive
+//! in order skip the search. A finger is a hint; the caller checks that the key belongs to the
+//! leaf.
 use crate::skiplist::leaf::LeafOffset;
 
 #[cfg(not(sapwood_loom))]
@@ -8,14 +9,16 @@ mod thread_local_fingers {
     use std::cell::Cell;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    /// Lists that a thread writes in turn (rows and indexes of a batch) should not push each other out.
+    /// Lists that a thread writes in turn (rows and indexes of a batch) should not evict each
+    /// other.
     const FINGERS: usize = 16;
 
     thread_local! {
         static LAST: [Cell<(u64, Option<LeafOffset>)>; FINGERS] = const { [const { Cell::new((0, None)) }; FINGERS] };
     }
 
-    /// A number for a new list. Never reused, so a finger cannot point into a recycled arena.
+    /// Returns the identity of a new list. Never reused, so a finger cannot point into a recycled
+    /// arena.
     pub(in crate::skiplist) fn next_identity() -> u64 {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         NEXT.fetch_add(1, Ordering::Relaxed)
@@ -31,7 +34,7 @@ mod thread_local_fingers {
     /// Remembers the leaf of an insert.
     #[inline]
     pub(in crate::skiplist) fn set(identity: u64, leaf: LeafOffset) {
-        // A thread that is being torn down has no fingers; it searches.
+        // A thread in teardown has no fingers; it searches.
         let _ = LAST.try_with(|last| last[identity as usize % FINGERS].set((identity, Some(leaf))));
     }
 }

@@ -1,6 +1,8 @@
-//! The leaf and its protocol: version word, slots, links. Shared by the arena and by the loom models.
+//! The leaf and its protocol: version word, slots, links. Shared by the arena and by the loom
+//! models.
 //!
-//! Layout in the arena, 64-byte aligned (a tower of up to four links keeps a leaf within seven cache lines):
+//! Layout in the arena, 64-byte aligned (a tower of up to four links keeps a leaf within seven
+//! cache lines):
 //!
 //! ```text
 //!   0 u64 version (odd: locked)   8 u16 count   10 u8 height   11 u8 ascending   12 u32 low record
@@ -10,21 +12,22 @@
 //!
 //! Slots from `count` on have the prefix `u64::MAX`, so counting smaller prefixes needs no `count`.
 //!
-//! A leaf may be frozen: readers go on, and writers are told to look for their place elsewhere.
+//! A leaf may be frozen: readers continue, and writers must search in another order.
 use crate::skiplist::node::Leaf;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence, hint};
 use sapwood_base::planted::{self, Bug};
 use std::num::NonZeroU32;
 
-/// Keys per leaf. Models use few, so that they split soon.
+/// Keys per leaf. Models use few, so that splits happen early.
 pub const LEAF_SLOTS: usize = if cfg!(sapwood_loom) { 2 } else { 30 };
-/// The highest tower. With one leaf in four going up, 4^12 leaves are more than an arena can hold.
+/// The highest tower. With one leaf in four promoted, 4^12 leaves are more than an arena can hold.
 pub const MAX_HEIGHT: usize = if cfg!(sapwood_loom) { 2 } else { 12 };
 
-/// The version of a frozen leaf: even, so that readers take what they see, and beyond what locking counts up to.
+/// The version of a frozen leaf: even, so that readers accept their reads, and above any version
+/// that locking reaches.
 const FROZEN: u64 = u64::MAX - 1;
 
-/// Names a complete leaf. Only `node` makes new ones.
+/// Names a complete leaf. Only `node` creates offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct LeafOffset(NonZeroU32);
@@ -42,7 +45,7 @@ impl LeafOffset {
     }
 }
 
-/// Names a complete record. Only `node` makes new ones.
+/// Names a complete record. Only `node` creates offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct RecordOffset(NonZeroU32);
@@ -60,13 +63,13 @@ impl RecordOffset {
     }
 }
 
-/// A shared place for the name of a record.
+/// A shared cell that names a record.
 #[derive(Default)]
 #[repr(transparent)]
 pub struct RecordCell(AtomicU32);
 
 impl RecordCell {
-    /// A cell with this content.
+    /// Creates a cell with this content.
     pub(super) fn new(record: Option<RecordOffset>) -> RecordCell {
         RecordCell(AtomicU32::new(record.map_or(0, RecordOffset::get)))
     }
@@ -77,13 +80,14 @@ impl RecordCell {
         NonZeroU32::new(self.0.load(order)).map(RecordOffset)
     }
 
-    /// Names another record.
+    /// Stores another record.
     #[inline]
     pub fn store(&self, record: Option<RecordOffset>, order: Ordering) {
         self.0.store(record.map_or(0, RecordOffset::get), order);
     }
 
-    /// Names `new` if it names `current`, with `success` as the order of that; else tells, relaxed, what it names.
+    /// Stores `new` if the cell names `current`, with the ordering `success`; otherwise returns the
+    /// current content, loaded relaxed.
     #[inline]
     pub fn compare_exchange(
         &self,
@@ -97,7 +101,8 @@ impl RecordCell {
     }
 }
 
-/// The next leaf at one level, and the prefix of its low key so that a search need not touch it.
+/// The next leaf at one level, and the prefix of its low key so that a search need not read that
+/// leaf.
 #[repr(C)]
 pub struct Link {
     prefix: AtomicU64,
@@ -105,7 +110,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The link at the end of a level: no key's prefix is larger.
+    /// The link at the end of a level: no key has a larger prefix.
     pub(super) fn end() -> Link {
         Link { prefix: AtomicU64::new(u64::MAX), next: AtomicU32::new(0) }
     }
@@ -113,8 +118,8 @@ impl Link {
     /// The prefix of the next leaf's low key. Load it *before* [`Link::next`].
     #[inline]
     pub fn prefix(&self) -> u64 {
-        // Acquire pairs with the release store of the prefix in `set`: the pointer loaded afterwards is at least as
-        // new as this prefix.
+        // Acquire pairs with the release store of the prefix in `set`: the pointer loaded
+        // afterwards is at least as new as this prefix.
         self.prefix.load(Ordering::Acquire)
     }
 
@@ -125,7 +130,8 @@ impl Link {
         NonZeroU32::new(self.next.load(Ordering::Acquire)).map(LeafOffset)
     }
 
-    /// Changes to a closer leaf. REQUIRES: the leaf of this link is locked, or nobody reaches this link yet.
+    /// Changes to a closer leaf. REQUIRES: the leaf of this link is locked, or this link is
+    /// unreachable.
     #[inline]
     pub fn set(&self, prefix: u64, next: Option<LeafOffset>) {
         // Pointer first: see invariant 3 of the skiplist.
@@ -140,7 +146,7 @@ pub struct LeafBody {
     version: AtomicU64,
     count: AtomicU16,
     height: u8,
-    /// Whether the last insert was at the end.
+    /// Whether the last insert appended at the end.
     ascending: hint::AtomicU8,
     low_record: Option<RecordOffset>,
     low_prefix: u64,
@@ -152,7 +158,7 @@ pub struct LeafBody {
 const _: () = assert!(size_of::<LeafBody>() == 384 && size_of::<Link>() == 16);
 
 impl LeafBody {
-    /// A leaf with these slots, at most [`LEAF_SLOTS`] of them.
+    /// Creates a leaf with these slots, at most [`LEAF_SLOTS`] of them.
     pub(super) fn new(
         height: usize,
         low_prefix: u64,
@@ -192,24 +198,24 @@ impl LeafBody {
         self.low_prefix
     }
 
-    /// Begins a read without the lock. `None` while a writer is at work.
+    /// Begins a read without the lock. `None` while a writer holds it.
     #[inline]
     pub fn begin_read(&self) -> Option<u64> {
-        // Acquire pairs with the release store of the last writer's unlock: its changes are visible.
+        // Acquire pairs with the release store of the last writer's unlock: its changes are
+        // visible.
         let version = self.version.load(Ordering::Acquire);
         version.is_multiple_of(2).then_some(version)
     }
 
-    /// Whether all that was read since [`LeafBody::begin_read`] belongs together.
+    /// Whether all reads since [`LeafBody::begin_read`] are consistent.
     #[inline]
     pub fn unchanged_since(&self, version: u64) -> bool {
-        // The fence pairs with the release fence in `lock`: if a read above saw a store of a later writer, the
-        // load below sees that writer's odd version or a later one.
+        // The fence pairs with the release fence in `lock`: if a read above saw a store of a later
+        // writer, the load below sees that writer's odd version or a later one.
         fence(Ordering::Acquire);
         self.version.load(Ordering::Relaxed) == version || planted::is(Bug::TornLeaf)
     }
 
-    /// Slots in use.
     #[inline]
     pub fn count(&self) -> usize {
         // Relaxed, here and in the next two: under the lock, or validated by `unchanged_since`.
@@ -225,30 +231,31 @@ impl LeafBody {
     /// The number of slots whose prefix is smaller.
     #[inline]
     pub fn slots_below(&self, prefix: u64) -> usize {
-        // No early end: independent loads overlap their cache misses, and there is nothing to mispredict.
+        // No early exit: independent loads overlap their cache misses, and no branch is
+        // mispredicted.
         self.prefixes.iter().map(|slot| usize::from(slot.load(Ordering::Relaxed) < prefix)).sum()
     }
 
     /// The newest version of the key in a slot; `None` only in a torn read.
     #[inline]
     pub fn record(&self, slot: usize) -> Option<RecordOffset> {
-        // Acquire pairs with the release store in `replace` and the release fence in `lock`: the record is complete
-        // even if this read turns out to be torn.
+        // Acquire pairs with the release store in `replace` and the release fence in `lock`: the
+        // record is complete even if this read turns out to be torn.
         self.records[slot].load(Ordering::Acquire)
     }
 
-    /// Whether the last insert was at the end.
+    /// Whether the last insert appended at the end.
     pub fn ascending(&self) -> bool {
         // Relaxed, here and in the store: a hint about arrival order, used under the lock.
         self.ascending.load(Ordering::Relaxed) != 0
     }
 
-    /// Notes whether the last insert was at the end.
+    /// Records whether the last insert appended at the end.
     pub fn set_ascending(&self, ascending: bool) {
         self.ascending.store(u8::from(ascending), Ordering::Relaxed);
     }
 
-    /// Waits for the lock; `None` if the leaf is frozen.
+    /// Acquires the lock; `None` if the leaf is frozen.
     fn lock(&self) -> Option<u64> {
         let mut spin = Spin::default();
         loop {
@@ -256,15 +263,17 @@ impl LeafBody {
             if version == FROZEN {
                 return None;
             }
-            // Acquire pairs with the release store in `unlock`: this writer continues where the last one stopped.
+            // Acquire pairs with the release store in `unlock`: this writer sees the last writer's
+            // changes.
             if version.is_multiple_of(2)
                 && self
                     .version
                     .compare_exchange_weak(version, version + 1, Ordering::Acquire, Ordering::Relaxed)
                     .is_ok()
             {
-                // Pairs with the fence in `unchanged_since`, and makes records that were written before the lock
-                // was taken complete for whoever meets them through a relaxed slot store.
+                // Pairs with the fence in `unchanged_since`, and makes records that were written
+                // before the lock was taken complete for every reader that reaches them through a
+                // relaxed slot store.
                 fence(Ordering::Release);
                 return Some(version);
             }
@@ -272,7 +281,8 @@ impl LeafBody {
         }
     }
 
-    /// Lets writers in again. `version` is what [`LockedLeaf::freeze`] gave. REQUIRES: the leaf is frozen.
+    /// Admits writers again. `version` is the value that [`LockedLeaf::freeze`] returned. REQUIRES:
+    /// the leaf is frozen.
     pub(super) fn thaw(&self, version: u64) {
         self.unlock(version);
     }
@@ -290,14 +300,15 @@ pub struct LockedLeaf<'a> {
 }
 
 impl<'a> LockedLeaf<'a> {
-    /// Waits for the lock of `leaf`; `None` if it is frozen.
+    /// Acquires the lock of `leaf`; `None` if it is frozen.
     #[inline]
     pub fn lock(leaf: Leaf<'a>) -> Option<LockedLeaf<'a>> {
         let version = leaf.lock()?;
         Some(LockedLeaf { leaf, version })
     }
 
-    /// Gives the lock back and keeps other writers out, until [`LeafBody::thaw`] is called with what this returns.
+    /// Releases the lock and blocks other writers, until [`LeafBody::thaw`] is called with the
+    /// returned version.
     pub(super) fn freeze(self) -> u64 {
         let version = self.version;
         // Release, as in `unlock`.
@@ -312,7 +323,7 @@ impl<'a> LockedLeaf<'a> {
         self.leaf
     }
 
-    /// Puts a key into slot `index` and moves the later ones on. REQUIRES: a slot is free.
+    /// Inserts a key at slot `index` and shifts the later ones. REQUIRES: a slot is free.
     #[inline]
     pub fn insert_slot(&self, index: usize, prefix: u64, record: RecordOffset) {
         let leaf = &self.leaf;
@@ -330,10 +341,11 @@ impl<'a> LockedLeaf<'a> {
         leaf.set_ascending(index == count);
     }
 
-    /// Names another record as the newest version of slot `index`.
+    /// Stores another record as the newest version of slot `index`.
     #[inline]
     pub fn replace(&self, index: usize, record: RecordOffset) {
-        // Release pairs with the acquire load in `record`: the chain behind it was linked after the lock was taken.
+        // Release pairs with the acquire load in `record`: its chain was linked after the lock was
+        // taken.
         self.leaf.records[index].store(Some(record), Ordering::Release);
     }
 

@@ -1,7 +1,9 @@
-//! Leaves and records for loom: the same interface as the arena's `node`, in tables instead of raw memory.
+//! Leaves and records for loom: the same interface as the arena's `node`, in tables instead of raw
+//! memory.
 //!
-//! The protocol (`leaf`, `skiplist`, `cursor`) is the real one. Every node carries a witness, written when the node is
-//! made and read when it is used, so that loom reports whoever reaches a node that was not published to it.
+//! The protocol (`leaf`, `skiplist`, `cursor`) is the real one. Every node carries a witness,
+//! written when the node is made and read when it is used, so that loom reports a thread that
+//! reaches a node that was not published to it.
 use crate::skiplist::leaf::{LeafBody, LeafOffset, Link, RecordCell, RecordOffset};
 use loom::cell::UnsafeCell;
 use sapwood_base::{Error, ErrorKind, Result, SequenceNumber, ValueKind};
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const CAPACITY: usize = 16;
 
-/// Tells loom when a node is written and when it is read.
+/// Reports writes and reads of a node to loom.
 struct Witness(UnsafeCell<()>);
 
 // SAFETY: the cell holds nothing; loom reports accesses that are not ordered.
@@ -36,7 +38,7 @@ impl Witness {
 struct Table<T> {
     // Boxed twice: loom's threads have stacks of a few kilobytes.
     nodes: Box<[OnceLock<Box<T>>]>,
-    // An atomic of the standard library: taking a number is not part of what is modelled.
+    // An atomic of the standard library: the assignment of numbers is not modelled.
     count: AtomicU32,
 }
 
@@ -100,13 +102,13 @@ impl<'a> Record<'a> {
         &self.node.older
     }
 
-    /// When it was written.
+    /// Sequence number of the write.
     pub fn sequence(self) -> SequenceNumber {
         self.node.witness.read();
         self.node.sequence
     }
 
-    /// What it does to its key.
+    /// Put or delete.
     pub fn kind(self) -> ValueKind {
         self.node.witness.read();
         self.node.kind
@@ -166,7 +168,7 @@ impl<'a> Leaf<'a> {
         &self.node.tower[0]
     }
 
-    /// Nothing to do in a model.
+    /// No-op in a model.
     pub fn prefetch(self) {}
 }
 
@@ -209,9 +211,9 @@ impl Nodes {
         Leaf { offset, node: self.leaves.get(offset.get()) }
     }
 
-    /// Nothing to do in a model.
+    /// No-op in a model.
     pub fn prefetch_record(&self, _offset: RecordOffset) {}
 
-    /// Nothing to do in a model.
+    /// No-op in a model.
     pub fn prefetch_leaf(&self, _offset: LeafOffset) {}
 }

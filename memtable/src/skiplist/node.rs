@@ -8,11 +8,11 @@
 //! 16 key, then the value, or its address when it is too large for the arena
 //! ```
 //!
-//! The sequence number is relative to the memtable's first one, see [`Memtable`](crate::Memtable). Everything in the
-//! skiplist works with relative numbers.
+//! The sequence number is relative to the memtable's first one, see [`Memtable`](crate::Memtable).
+//! The whole skiplist uses relative numbers.
 //!
-//! Invariant: a [`LeafOffset`] or [`RecordOffset`] is made here, after the node was written, and is used only with
-//! the arena that it came from.
+//! Invariant: a [`LeafOffset`] or [`RecordOffset`] is created here, after the node was written, and
+//! is used only with its own arena.
 use crate::arena::{Arena, EXTERNAL_VALUE_BYTES, LargeValue, UNIT_BYTES, prefetch};
 use crate::skiplist::leaf::{LeafBody, LeafOffset, Link, RecordCell, RecordOffset};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
@@ -52,8 +52,8 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     #[inline]
     fn header(self) -> &'a RecordHeader {
-        // SAFETY: a `RecordOffset` names a complete record, which stays as long as the arena, and of which nothing
-        // but the atomic `older` changes.
+        // SAFETY: a `RecordOffset` names a complete record, which stays as long as the arena, and
+        // of which nothing but the atomic `older` changes.
         unsafe { self.address.cast().as_ref() }
     }
 
@@ -69,13 +69,13 @@ impl<'a> Record<'a> {
         &self.header().older
     }
 
-    /// When it was written: a relative number.
+    /// Sequence number of the write, relative.
     #[inline]
     pub fn sequence(self) -> SequenceNumber {
         SequenceNumber(self.header().packed >> (KIND_BITS + KEY_BITS))
     }
 
-    /// What it does to its key.
+    /// Put or delete.
     #[inline]
     pub fn kind(self) -> ValueKind {
         let number = (self.header().packed & ((1 << KIND_BITS) - 1)) as u8;
@@ -90,7 +90,8 @@ impl<'a> Record<'a> {
     /// The user key.
     #[inline]
     pub fn key(self) -> &'a [u8] {
-        // SAFETY: `key_len` bytes behind the header were written before the record got its name and never change.
+        // SAFETY: `key_len` bytes after the header were written before the record got its name and
+        // never change.
         unsafe { std::slice::from_raw_parts(self.address.as_ptr().add(HEADER_BYTES), self.key_len()) }
     }
 
@@ -98,8 +99,9 @@ impl<'a> Record<'a> {
     #[inline]
     pub fn value(self) -> &'a [u8] {
         let len = self.header().value_len as usize;
-        // SAFETY: the key is followed by the value or, if that is long, by its address, which the arena keeps valid
-        // as long as it lives; both were written before the record got its name and never change.
+        // SAFETY: the key is followed by the value or, if that is long, by its address, which the
+        // arena keeps valid as long as it lives; both were written before the record got its name
+        // and never change.
         unsafe {
             let behind_key = self.address.as_ptr().add(HEADER_BYTES + self.key_len());
             let start = if len > EXTERNAL_VALUE_BYTES {
@@ -133,8 +135,8 @@ impl Deref for Leaf<'_> {
 
     #[inline]
     fn deref(&self) -> &LeafBody {
-        // SAFETY: a `LeafOffset` names a complete leaf, which stays as long as the arena, and of which nothing but
-        // the atomics change.
+        // SAFETY: a `LeafOffset` names a complete leaf, which stays as long as the arena, and of
+        // which nothing but the atomics change.
         unsafe { self.address.as_ref() }
     }
 }
@@ -149,11 +151,12 @@ impl<'a> Leaf<'a> {
     /// The link at `level`.
     ///
     /// # Safety
-    /// `level` is below the height of the leaf. (Looking at the height here would cost a cache miss per visit.)
+    /// `level` is below the height of the leaf. (Checking the height here would cost a cache miss
+    /// per visit.)
     #[inline]
     pub unsafe fn link(self, level: usize) -> &'a Link {
         debug_assert!(level < self.height());
-        // SAFETY: the tower of `height` links lies directly behind the body and was written with it.
+        // SAFETY: the tower of `height` links directly follows the body and was written with it.
         unsafe { self.address.add(1).cast::<Link>().add(level).as_ref() }
     }
 
@@ -164,7 +167,7 @@ impl<'a> Leaf<'a> {
         unsafe { self.link(0) }
     }
 
-    /// Asks for the lines that a search in this leaf reads.
+    /// Prefetches the lines that a search in this leaf reads.
     #[inline]
     pub fn prefetch(self) {
         let start = self.address.as_ptr().cast::<u8>();
@@ -174,20 +177,20 @@ impl<'a> Leaf<'a> {
     }
 }
 
-/// Bytes of the arena that have one owner, and no name that anybody else could know. Like names, it is used only with
-/// the arena that it came from.
+/// Bytes of the arena with one owner, and unreachable for other threads. Like offsets, used only
+/// with its own arena.
 pub struct Space {
     offset: u32,
     bytes: usize,
 }
 
 impl Space {
-    /// Its length.
+    /// Length in bytes.
     pub fn len(&self) -> usize {
         self.bytes
     }
 
-    /// Cuts off the first `bytes`, a multiple of eight and at most all.
+    /// Splits off the first `bytes`, a multiple of eight and at most all.
     pub fn split_to(&mut self, bytes: usize) -> Space {
         assert!(bytes.is_multiple_of(UNIT_BYTES) && bytes <= self.bytes, "cut outside of the space");
         let front = Space { offset: self.offset, bytes };
@@ -197,10 +200,11 @@ impl Space {
     }
 }
 
-/// Where a key, with its value directly behind it, stands in a piece of memory.
+/// Position of a key, directly followed by its value, in a piece of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyValue {
-    /// The first byte of the key: not among the first sixteen, where the record's header will be.
+    /// The first byte of the key: not among the first sixteen, which the record's header
+    /// overwrites.
     pub key_at: usize,
     /// Bytes of the key.
     pub key_len: usize,
@@ -209,7 +213,7 @@ pub struct KeyValue {
 }
 
 impl Arena {
-    /// Takes `bytes` for an owner of their own. They hold anything.
+    /// Allocates `bytes` for exclusive use. Their content is arbitrary.
     pub fn new_space(&self, bytes: usize) -> Result<Space> {
         let bytes = bytes.next_multiple_of(UNIT_BYTES);
         Ok(Space { offset: self.allocate(bytes, 1)?, bytes })
@@ -218,15 +222,15 @@ impl Arena {
     /// The bytes of `space`.
     #[inline]
     pub fn space_mut<'a>(&'a self, space: &'a mut Space) -> &'a mut [u8] {
-        // SAFETY: the bytes were allocated and are initialised (by the system or by an earlier use of the mapping),
-        // and whoever holds the only reference to their only owner is alone with them.
+        // SAFETY: the bytes were allocated and are initialised (by the system or by an earlier use
+        // of the mapping), and the exclusive reference to their only owner gives exclusive access.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(space.offset), space.bytes) }
     }
 
-    /// Makes a record where its key and value stand already.
+    /// Makes a record from a key and a value in place.
     ///
     /// # Panics
-    /// If they do not stand inside of `space`, or are too large for a record without an external value.
+    /// If they are not inside `space`, or are too large for a record without an external value.
     #[inline]
     pub fn adopt_record(
         &self,
@@ -243,8 +247,8 @@ impl Arena {
         let lengths_and_kind = ((key_len as u64) << KIND_BITS) | kind as u64;
         let packed = (sequence.0 << (KIND_BITS + KEY_BITS)) | lengths_and_kind;
         let header = RecordHeader { older: RecordCell::new(None), value_len: value_len as u32, packed };
-        // SAFETY: `space` is owned and given up here, so nobody else can reach its bytes; they are aligned to eight,
-        // and what is read and written lies inside of them, as was just asserted.
+        // SAFETY: `space` is owned and consumed here, so no other thread can reach its bytes; they
+        // are aligned to eight, and all reads and writes are inside them, as was just asserted.
         unsafe {
             address.add(HEADER_BYTES).copy_from(address.add(key_at), key_len + value_len);
             address.cast::<RecordHeader>().write(header);
@@ -271,7 +275,7 @@ impl Arena {
         self.write_record(key, sequence, kind, value, value.len())
     }
 
-    /// Allocates and writes a record that no one sees yet, with a value that has memory of its own.
+    /// Allocates and writes a record that is not visible yet, with a value that has its own memory.
     ///
     /// # Errors
     /// As [`Arena::new_record`].
@@ -290,7 +294,7 @@ impl Arena {
         self.write_record(key, sequence, kind, &address, len)
     }
 
-    /// Writes a record with `stored` behind the key, for a value of `value_len` bytes.
+    /// Writes a record with `stored` after the key, for a value of `value_len` bytes.
     #[inline]
     fn write_record(
         &self,
@@ -305,7 +309,8 @@ impl Arena {
         let lengths_and_kind = ((key.len() as u64) << KIND_BITS) | kind as u64;
         let packed = (sequence.0 << (KIND_BITS + KEY_BITS)) | lengths_and_kind;
         let header = RecordHeader { older: RecordCell::new(None), value_len: value_len as u32, packed };
-        // SAFETY: the allocation is ours alone, aligned to eight bytes, and as long as what is written.
+        // SAFETY: the allocation is ours alone, aligned to eight bytes, and as long as the written
+        // bytes.
         unsafe {
             address.cast::<RecordHeader>().write(header);
             let behind_header = address.add(HEADER_BYTES);
@@ -335,7 +340,8 @@ impl Arena {
         let align = (align_of::<LeafBody>() / UNIT_BYTES) as u32;
         let offset = self.allocate(size_of::<LeafBody>() + height * size_of::<Link>(), align)?;
         let address = self.pointer(offset).cast::<LeafBody>();
-        // SAFETY: the allocation is ours alone, aligned for a leaf, and has room for the body and `height` links.
+        // SAFETY: the allocation is ours alone, aligned for a leaf, and has room for the body and
+        // `height` links.
         unsafe {
             address.write(LeafBody::new(height, low_prefix, low, slots));
             for level in 0..height {
@@ -354,7 +360,7 @@ impl Arena {
         Leaf { offset, address, arena: PhantomData }
     }
 
-    /// Asks for the lines of a record that a scan reads first.
+    /// Prefetches the lines of a record that a scan reads first.
     #[inline]
     pub fn prefetch_record(&self, offset: RecordOffset) {
         let address = self.pointer(offset.get());
@@ -362,7 +368,7 @@ impl Arena {
         prefetch(address.wrapping_add(LINE_BYTES));
     }
 
-    /// Asks for a leaf.
+    /// Prefetches a leaf.
     #[inline]
     pub fn prefetch_leaf(&self, offset: LeafOffset) {
         let leaf = self.leaf(offset);

@@ -1,7 +1,7 @@
 //! An order: the leaves of a list with their links, by one choice of prefixes.
 //!
-//! All that finds a place among the records is here, for one list at one time; what a list is beyond that, and how it comes
-//! from one order to the next, is in `skiplist` and `reorder`.
+//! This file has the searches among the records of one list in one order. The rest of the list, and
+//! the change from one order to the next, are in `skiplist` and `reorder`.
 use super::PrefixBase;
 use super::finger;
 use super::leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
@@ -12,46 +12,46 @@ use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
 use std::sync::OnceLock;
 
-/// How many leaves to the right of a cell's leaf a shortcut looks.
+/// How many leaves to the right of a cell's leaf a shortcut checks.
 const SHORTCUT_STEPS: usize = 3;
-/// One cell for so many bytes of the arena: two or three for a leaf of small entries.
+/// Arena bytes per cell: two or three cells for a leaf of small entries.
 #[cfg(not(sapwood_loom))]
 const SHORTCUT_EVERY_BYTES: usize = 1024;
 
-/// Leaves in order. Every call must name the nodes that it was made with.
+/// Leaves in order. Every call must pass the nodes that created it.
 pub(super) struct Order {
     pub(super) base: PrefixBase,
     pub(super) head: LeafOffset,
     /// Levels in use; searches start here. Grows only.
     pub(super) levels: hint::AtomicU32,
-    /// Tells the orders of one process apart, for the fingers of threads.
+    /// Distinguishes the orders of one process, for the fingers of threads.
     identity: u64,
-    /// Made once the list is large enough to profit.
+    /// Created once the list is large enough to profit.
     shortcuts: OnceLock<Shortcuts>,
 }
 
-/// What became of a record that was to be linked.
+/// Outcome of linking a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Linked {
-    /// It is visible.
+    /// The record is visible.
     Here,
-    /// It is visible, and there is a leaf more.
+    /// The record is visible, in a list with one more leaf.
     WithNewLeaf,
-    /// It is not: another order takes the place of this one.
+    /// The record is not linked: another order replaces this one.
     Nowhere,
 }
 
-/// Where a key is, or would be, in a leaf.
+/// Position of a key in a leaf, or its insertion point.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// The first slot whose key is not smaller.
+    /// The first slot whose key is not smaller than it.
     pub(super) index: usize,
-    /// The newest version, when the key is there.
+    /// The newest version, if the key is present.
     newest: Option<RecordOffset>,
 }
 
 impl Order {
-    /// No leaf but the head.
+    /// Creates an order with only the head leaf.
     pub(super) fn new(nodes: &Nodes, base: PrefixBase) -> Result<Order> {
         let head = nodes.new_leaf(MAX_HEIGHT, 0, None, &[])?;
         Ok(Order {
@@ -63,7 +63,7 @@ impl Order {
         })
     }
 
-    /// Asserts the order of all links and slots. REQUIRES: nobody inserts.
+    /// Asserts the order of all links and slots. REQUIRES: no concurrent insert.
     #[cfg(any(test, sapwood_loom))]
     pub(super) fn verify(&self, nodes: &Nodes) {
         let low_key = |leaf: Leaf<'_>| leaf.low_record().map(|low| nodes.record(low).key().to_vec());
@@ -113,8 +113,8 @@ impl Order {
         }
     }
 
-    /// A leaf that begins at or before `key`, by the shortcut of its cell or through the towers; and whether it was the
-    /// shortcut.
+    /// Returns a leaf that begins at or before `key`, by the shortcut of its cell or through the
+    /// towers; and whether it was the shortcut.
     #[inline]
     fn find<'a>(
         &self,
@@ -131,7 +131,7 @@ impl Order {
         (leaf, false)
     }
 
-    /// The leaf of `key`, if it is the cell's or a little to the right of it.
+    /// The leaf of `key`, if it is the cell's leaf or a few to the right of it.
     #[inline]
     fn shortcut<'a>(&self, nodes: &'a Nodes, cell: &Cell<'_>, prefix: u64, key: &[u8]) -> Option<Leaf<'a>> {
         let offset = cell.leaf()?;
@@ -150,7 +150,8 @@ impl Order {
         None
     }
 
-    /// Makes `leaf`, in which a writer found its key, the leaf of the cell if it serves more keys than the present one.
+    /// Stores `leaf`, in which a writer found its key, in the cell if it serves more keys than the
+    /// present one.
     #[inline]
     fn note(&self, nodes: &Nodes, cell: &Cell<'_>, leaf: Leaf<'_>, was_found: bool) {
         let Some(present) = cell.leaf() else {
@@ -163,7 +164,8 @@ impl Order {
             return;
         }
         let low = leaf.low_prefix();
-        // The last leaf that begins at or before the cell serves it best; while none is known, the first one.
+        // The last leaf that begins at or before the cell serves it best; until one is known, the
+        // first leaf in it.
         if low <= cell.start() || !was_found && low < nodes.leaf(present).low_prefix() {
             cell.set(leaf.offset());
         } else if !was_found {
@@ -171,19 +173,20 @@ impl Order {
         }
     }
 
-    /// Makes the shortcuts, if there are none, for prefixes between the present least and greatest one.
+    /// Creates the shortcuts, if absent, for prefixes between the present least and greatest one.
     #[cfg(not(sapwood_loom))]
     #[cold]
     pub(super) fn make_shortcuts(&self, nodes: &Nodes) {
         let mut last = nodes.leaf(self.head);
-        // Relaxed: any height that once was serves.
+        // Relaxed: any former height suffices.
         for level in (0..self.levels.load(Ordering::Relaxed) as usize).rev() {
-            // SAFETY: `last` is the head, which has all levels, or was reached by a link of this or a higher level.
+            // SAFETY: `last` is the head, which has all levels, or was reached by a link of this or
+            // a higher level.
             while let Some(next) = unsafe { last.link(level) }.next() {
                 last = nodes.leaf(next);
             }
         }
-        // The head of an order that was made of another one has no keys at first.
+        // The head of an order that was built from another one is empty at first.
         let head = nodes.leaf(self.head);
         let first = match head.count() {
             0 => head.next_link().prefix(),
@@ -196,20 +199,20 @@ impl Order {
         }
     }
 
-    /// Whether there are shortcuts.
+    /// Whether shortcuts exist.
     #[cfg(not(sapwood_loom))]
     #[inline]
     pub(super) fn has_shortcuts(&self) -> bool {
         self.shortcuts.get().is_some()
     }
 
-    /// Makes shortcuts with `cells` cells for prefixes up to `last`, whatever the size of the list.
+    /// Creates shortcuts with `cells` cells for prefixes up to `last`, for a list of any size.
     #[cfg(sapwood_loom)]
     pub(super) fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
         self.shortcuts.get_or_init(|| Shortcuts::new(0, last, cells));
     }
 
-    /// Whether a leaf begins at or before `key`. The caller looks at its other end.
+    /// Whether a leaf begins at or before `key`. The caller checks its other end.
     #[inline]
     fn begins_at_or_before(&self, nodes: &Nodes, leaf: Leaf<'_>, prefix: u64, key: &[u8]) -> bool {
         let low_prefix = leaf.low_prefix();
@@ -219,7 +222,8 @@ impl Order {
         leaf.low_record().is_none_or(|low| nodes.record(low).key() <= key)
     }
 
-    /// The last leaf that is linked at level `floor` or above and begins at or before `key` (`STRICT`: before it).
+    /// The last leaf that is linked at level `floor` or above and begins at or before `key`
+    /// (`STRICT`: before it).
     #[inline]
     pub(super) fn descend<'a, const STRICT: bool>(
         &self,
@@ -233,7 +237,8 @@ impl Order {
         let mut level = (self.levels.load(Ordering::Relaxed) as usize).max(floor + 1);
         while level > floor {
             level -= 1;
-            // SAFETY: `leaf` is the head, which has all levels, or was reached by a link of this or a higher level.
+            // SAFETY: `leaf` is the head, which has all levels, or was reached by a link of this or
+            // a higher level.
             while let Some(next) = self.right_of::<STRICT>(nodes, unsafe { leaf.link(level) }, prefix, key) {
                 leaf = next;
             }
@@ -241,7 +246,7 @@ impl Order {
         leaf
     }
 
-    /// The leaf behind `link`, when it begins at or before `key` (`STRICT`: before it).
+    /// The target of `link`, if it begins at or before `key` (`STRICT`: before it).
     #[inline]
     pub(super) fn right_of<'a, const STRICT: bool>(
         &self,
@@ -265,7 +270,8 @@ impl Order {
         Some(next)
     }
 
-    /// Finds `key` among the slots of `leaf`. Meaningful only if the leaf is locked or did not change meanwhile.
+    /// Finds `key` among the slots of `leaf`. Meaningful only if the leaf is locked or did not
+    /// change meanwhile.
     #[inline]
     pub(super) fn place(&self, nodes: &Nodes, leaf: Leaf<'_>, prefix: u64, key: &[u8]) -> Place {
         let mut index = leaf.slots_below(prefix);
@@ -279,7 +285,7 @@ impl Order {
         }
         while index < end {
             let middle = index.midpoint(end);
-            // An empty slot below the count is a torn read, which the caller is about to notice.
+            // An empty slot below the count is a torn read, which the caller will detect.
             let Some(newest) = leaf.record(middle) else { break };
             match nodes.record(newest).key().cmp(key) {
                 std::cmp::Ordering::Less => index = middle + 1,
@@ -290,7 +296,7 @@ impl Order {
         Place { index, newest: None }
     }
 
-    /// Makes `record` visible.
+    /// Publishes `record`.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full; nothing has changed then.
@@ -336,8 +342,8 @@ impl Order {
         Ok(Linked::WithNewLeaf)
     }
 
-    /// Splits a full leaf and inserts `record`, whose slot would be `index`. Returns the new leaf, which is linked at
-    /// level 0.
+    /// Splits a full leaf and inserts `record`, whose slot would be `index`. Returns the new leaf,
+    /// which is linked at level 0.
     fn split<'a>(
         &self,
         nodes: &'a Nodes,
@@ -348,8 +354,9 @@ impl Order {
         seed: u64,
     ) -> Result<Leaf<'a>> {
         let leaf = locked.leaf();
-        // When the last key came at the end and this one does too, keys arrive in order: the leaf stays full. The mark
-        // is spent by this, so a later descending run before the new leaf splits in halves and not into single keys.
+        // If both the previous key and this one are at the end, keys arrive in order: the leaf
+        // stays full. This consumes the mark, so a later descending run before the new leaf splits
+        // into halves and not into single keys.
         let in_order = index == LEAF_SLOTS && leaf.ascending();
         let from = if in_order { LEAF_SLOTS } else { LEAF_SLOTS / 2 };
         let stays_left = index <= from && !in_order;
@@ -392,7 +399,7 @@ impl Order {
         for level in 1..height {
             let mut before = self.descend::<true>(nodes, prefix, key, level);
             loop {
-                // A frozen leaf's links do not change, and nobody who searches from now on comes by.
+                // A frozen leaf's links do not change, and no later search reaches it.
                 let Some(_locked) = LockedLeaf::lock(before) else { return };
                 // SAFETY: `before` is the head or was reached by a link of this or a higher level.
                 let link = unsafe { before.link(level) };
@@ -400,21 +407,21 @@ impl Order {
                     before = next;
                     continue;
                 }
-                // SAFETY: `level` is below the leaf's height. No one else uses this link yet: the leaf is not
-                // linked at this level.
+                // SAFETY: `level` is below the leaf's height. No other thread uses this link yet:
+                // the leaf is not linked at this level.
                 unsafe { leaf.link(level) }.set(link.prefix(), link.next());
                 link.set(prefix, Some(leaf.offset()));
                 break;
             }
         }
-        // Relaxed: only where searches start; links order themselves.
+        // Relaxed: affects only where searches start; links order themselves.
         if height > 1 && self.levels.load(Ordering::Relaxed) < height as u32 {
             self.levels.fetch_max(height as u32, Ordering::Relaxed);
         }
     }
 
-    /// The leaf of this thread's last insert, when `key` belongs there too. The caller checks the upper end again
-    /// under the lock.
+    /// The leaf of this thread's last insert, if `key` belongs there too. The caller rechecks the
+    /// upper end under the lock.
     fn finger<'a>(&self, nodes: &'a Nodes, prefix: u64, key: &[u8]) -> Option<Leaf<'a>> {
         let leaf = nodes.leaf(finger::get(self.identity)?);
         if !self.begins_at_or_before(nodes, leaf, prefix, key) {
@@ -427,7 +434,7 @@ impl Order {
     }
 }
 
-/// Puts `record` into the versions behind slot `index`, whose newest is `newest`.
+/// Inserts `record` into the versions of slot `index`, whose newest is `newest`.
 fn chain(nodes: &Nodes, locked: &LockedLeaf<'_>, index: usize, newest: Record<'_>, record: Record<'_>) {
     let sequence = record.sequence();
     if sequence >= newest.sequence() {
@@ -444,7 +451,8 @@ fn chain(nodes: &Nodes, locked: &LockedLeaf<'_>, index: usize, newest: Record<'_
             Some(older) if older.sequence() > sequence => newer = older,
             _ => {
                 record.older().store(older, Ordering::Relaxed);
-                // Release pairs with the acquire loads of readers that walk the chain without the lock.
+                // Release pairs with the acquire loads of readers that walk the chain without the
+                // lock.
                 newer.older().store(Some(record.offset()), Ordering::Release);
                 return;
             }

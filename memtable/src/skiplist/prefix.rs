@@ -1,10 +1,13 @@
-//! The eight bytes that stand for a key in searches, and how to choose them for the keys at hand.
+//! The eight-byte number that represents a key in searches, and the choice of an encoding for the
+//! keys at hand.
 //!
-//! Searches compare numbers, and shortcuts take them for evenly spread. The first eight bytes of a key serve for keys
-//! drawn evenly. Keys that begin alike are told apart behind what they share. Digits and letters leave most values of a
-//! byte unused, so numbers made of their bytes crowd together; these become numbers with as many digits as the key has
-//! letters, in which each place counts only the letters that occur there. What all keys have at a place, such as a
-//! separator, takes no room then. Where that does not help either, numbers are by rank among samples.
+//! Searches compare these numbers, and shortcuts assume that they are evenly distributed. The first
+//! eight bytes suffice for evenly distributed keys. Keys with a common prefix need the bytes after
+//! it. Digits and letters leave most values of a byte unused, so numbers made of their bytes
+//! cluster; such keys are encoded in a mixed radix with one digit per letter, in which each place
+//! counts only the letters that occur there. A place with one value in all keys, such as a
+//! separator, then takes no room. Where that does not help either, the number is the rank among
+//! samples.
 #![cfg_attr(sapwood_loom, allow(dead_code, reason = "in models the prefixes are given"))]
 use letters::Letters;
 use samples::Samples;
@@ -13,18 +16,20 @@ use sapwood_base::key::{common_prefix_len, key_prefix};
 mod letters;
 mod samples;
 
-/// Fewer keys than this say little about those to come.
+/// Fewer keys than this do not predict later ones.
 const LEAST_SAMPLE: usize = 64;
-/// Keys among which forms are compared.
+/// Keys among which encodings are compared.
 const COMPARED: usize = 512;
-/// Fewer samples do not make ranks worth their price.
+/// Fewer samples do not justify the cost of ranks.
 const LEAST_RANKED: usize = 1024;
-/// One in so many keys at either end of a sample may begin differently from the others.
+/// One in this many keys at either end of a sample may have another prefix.
 const STRAYS: usize = 32;
-/// Bytes at the end of what all keys share that stay part of the number: a counter's next ones will differ there.
+/// Trailing bytes of the common prefix that stay part of the number: the next values of a counter
+/// will differ there.
 const SLACK_BYTES: usize = 4;
 
-/// How keys become numbers: behind the bytes that most keys of a list start with, in one of three forms.
+/// The encoding of keys as numbers: the bytes after the common prefix of most keys of a list, in
+/// one of three forms.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixBase {
     base: Box<[u8]>,
@@ -41,12 +46,12 @@ enum Form {
 }
 
 impl PrefixBase {
-    /// Eight bytes behind `base`.
+    /// Encodes the eight bytes after `base`.
     pub fn new(base: &[u8]) -> PrefixBase {
         PrefixBase { base: base.into(), form: Form::Bytes }
     }
 
-    /// Whether numbers are the first eight bytes.
+    /// Whether numbers are the first eight bytes of keys.
     pub fn is_plain(&self) -> bool {
         self.base.is_empty() && matches!(self.form, Form::Bytes)
     }
@@ -68,23 +73,23 @@ impl PrefixBase {
         }
     }
 
-    /// Whether keys like those of `sample`, which ascends, become numbers that are spread about as well as they can be. True
-    /// of a sample that is too small to tell.
+    /// Whether this encoding distributes keys like the ascending `sample` about as evenly as
+    /// possible. True for a sample that is too small to decide.
     pub(super) fn suits(&self, sample: &[&[u8]]) -> bool {
         sample.len() < LEAST_SAMPLE || self.spread_of(sample) > sample.len() / 2
     }
 
-    /// What suits keys like those of `sample`, which ascends, much better than `self` does, if anything does. For some keys
-    /// nothing does that is made of fewer than a thousand.
+    /// Returns an encoding that suits keys like the ascending `sample` much better than `self`, or
+    /// `None`. For some keys only one made of at least a thousand keys is better.
     pub(super) fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixBase> {
-        // A few tell which form it is; ranks are better the more samples there are.
+        // A small sample decides between the forms; ranks improve with more samples.
         let some: Vec<&[u8]> = sample.iter().step_by((sample.len() / COMPARED).max(1)).copied().collect();
         if self.suits(&some) {
             return None;
         }
         let mut best = None;
         let mut enough = 2 * self.spread_of(&some);
-        // From the cheapest to the dearest; what costs more must be clearly better.
+        // In order of cost; a more expensive one must be clearly better.
         let candidates = [
             Some(PrefixBase::default()),
             Some(PrefixBase::of_shared(sample)),
@@ -94,7 +99,7 @@ impl PrefixBase {
         for candidate in candidates.into_iter().flatten() {
             let spread = candidate.spread_of(&some);
             if spread >= enough {
-                // More than what serves well is not to be had.
+                // Capped, because a spread beyond a good one is unattainable.
                 enough = spread + spread.min(some.len() / 2);
                 best = Some(candidate);
             }
@@ -102,8 +107,8 @@ impl PrefixBase {
         best
     }
 
-    /// In how many of twice as many cells as there are keys in the sample one of them falls, where cells part the stretch
-    /// between the first and the last evenly: about four fifths of the keys if they are drawn evenly.
+    /// Number of occupied cells when the range of the sample is cut into twice as many equal cells
+    /// as it has keys: about four fifths of the keys if they are evenly distributed.
     fn spread_of(&self, sample: &[&[u8]]) -> usize {
         let (Some(first), Some(last)) = (sample.first(), sample.last()) else { return 0 };
         let (first, last) = (self.prefix_of(first), self.prefix_of(last));
@@ -116,20 +121,20 @@ impl PrefixBase {
         spread
     }
 
-    /// Eight bytes behind what the keys of `sample` share.
+    /// Encodes the eight bytes after the common prefix of `sample`.
     fn of_shared(sample: &[&[u8]]) -> PrefixBase {
         let shared = shared(sample);
         PrefixBase::new(&shared[..begin(shared)])
     }
 
-    /// The letters behind what the keys of `sample` share.
+    /// Encodes the letters after the common prefix of `sample`.
     fn of_letters(sample: &[&[u8]]) -> PrefixBase {
         let base = &shared(sample)[..begin(shared(sample))];
         let letters = Letters::of(&behind(base, sample));
         PrefixBase { base: base.into(), form: Form::Letters(Box::new(letters)) }
     }
 
-    /// The rank among the keys of `sample`, if these are enough.
+    /// Encodes the rank among the keys of `sample`, if these suffice.
     fn of_samples(sample: &[&[u8]]) -> Option<PrefixBase> {
         if sample.len() < LEAST_RANKED {
             return None;
@@ -145,7 +150,7 @@ fn behind<'a>(base: &[u8], sample: &[&'a [u8]]) -> Vec<&'a [u8]> {
     sample.iter().filter_map(|key| key.strip_prefix(base)).collect()
 }
 
-/// What the keys of `sample` begin with, a few at both ends left out.
+/// The common prefix of `sample`, ignoring a few keys at both ends.
 fn shared<'a>(sample: &[&'a [u8]]) -> &'a [u8] {
     let strays = sample.len() / STRAYS;
     match sample[strays..sample.len() - strays] {
@@ -154,7 +159,7 @@ fn shared<'a>(sample: &[&'a [u8]]) -> &'a [u8] {
     }
 }
 
-/// Where numbers begin, if `shared` is what keys share.
+/// Where numbers begin, if `shared` is the common prefix.
 fn begin(shared: &[u8]) -> usize {
     let is_counter = |byte: &u8| *byte == 0 || byte.is_ascii_digit();
     let slack = shared.iter().rev().take(SLACK_BYTES).take_while(|byte| is_counter(byte)).count();
@@ -203,7 +208,7 @@ mod tests {
         key
     }
 
-    /// With the form that suits them best.
+    /// With their best form.
     const KINDS: [(&str, Draw, &str); 10] = [
         ("even", |random| random.u64(..).to_be_bytes().to_vec(), "plain"),
         ("counter", |random| random.u64(..100_000).to_be_bytes().to_vec(), "plain"),
@@ -243,7 +248,7 @@ mod tests {
             assert_eq!(form, best, "{name}: {chosen:?}");
             if let Some(chosen) = chosen {
                 assert!(chosen.better_for(&keys).is_none(), "{name}: a choice stays");
-                // Keys that nobody has seen are spread, too.
+                // Keys outside the sample are spread, too.
                 let others = draw(kind, 500, &mut fastrand::Rng::with_seed(8));
                 let others: Vec<&[u8]> = others.iter().map(Vec::as_slice).collect();
                 assert!(
@@ -261,7 +266,8 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(8);
         for round in 0..100 {
             let (name, kind, _) = KINDS[round % KINDS.len()];
-            // Those that are learned from and others: of other kinds, cut, continued, changed in one byte.
+            // The learned keys and others: of other kinds, truncated, extended, changed in one
+            // byte.
             let change = |mut key: Vec<u8>, random: &mut fastrand::Rng| {
                 let at = random.usize(..=key.len());
                 match random.u32(..7) {

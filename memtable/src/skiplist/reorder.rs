@@ -1,17 +1,21 @@
-//! How a list comes into another order, while it is written and read: its records in new leaves, by other prefixes.
+//! Reorders a list during concurrent writes and reads: its records in new leaves, by other
+//! prefixes.
 //!
-//! A list cannot know what its keys will share before it has some. So it looks at itself when it has a few thousand
-//! entries, and some times more, and where prefixes of another choice would tell the keys apart much better, it is made
-//! anew with those. That takes about as long as a hundred inserts for each thousand entries, and is done at sizes that
-//! grow eightfold.
+//! A list cannot know the common parts of its keys before it has some. So it samples its keys at a
+//! few thousand entries, and some times later. If another encoding would distinguish the keys much
+//! better, the list is rebuilt with it. That takes about as long as a hundred inserts for each
+//! thousand entries, and happens at sizes that grow eightfold.
 //!
-//! 1. All leaves are frozen, from left to right, and what they name is noted. A writer that comes to a frozen leaf waits
-//!    for the next order; it has changed nothing. Readers go on in the leaves of the old one.
-//! 2. New leaves are written for the same records. (Older versions hang behind the records, so they come along.)
-//! 3. The new order is shown. Who was told of an insert into it sees it, since that writer did; a reader that began before
-//!    may finish in the old one, which has all that it was told of, and stays as it is for ever.
+//! 1. All leaves are frozen, from left to right, and their records collected. A writer that reaches
+//!    a frozen leaf waits for the next order; it has changed nothing. Readers continue in the
+//!    leaves of the old order.
+//! 2. New leaves are written for the same records. (Older versions are chained to the records, so
+//!    they are included.)
+//! 3. The new order is published. An insert into it that happened before a read is visible to that
+//!    read, because the writer saw the new order. A reader that began before may finish in the old
+//!    order, which has every insert that happened before that read, and never changes again.
 //!
-//! If the arena is full, the leaves of the old order are thawed and nothing has happened.
+//! If the arena is full, the leaves of the old order are thawed and the list is unchanged.
 use super::leaf::LockedLeaf;
 use super::leaves::{FILLED_SLOTS, Leaves, link_all};
 use super::node::Nodes;
@@ -20,37 +24,38 @@ use super::{PrefixBase, Skiplist};
 use crate::sync::Ordering;
 use sapwood_base::Result;
 
-/// Entries from which on a list looks at its keys.
+/// Number of entries at which a list first samples its keys.
 #[cfg(not(sapwood_loom))]
 pub(super) const LEARNS_FROM: u64 = 2048;
-/// It looks again when it has so many times as many.
+/// Growth factor between samplings.
 #[cfg(not(sapwood_loom))]
 const LEARNS_AGAIN: u64 = 8;
-/// Keys that say whether the prefixes suit a list.
+/// Sample size for the check of the current prefixes.
 #[cfg(not(sapwood_loom))]
 pub(super) const FEW_KEYS: usize = 128;
-/// Keys that are looked at if they do not.
+/// Sample size for the choice of others.
 #[cfg(not(sapwood_loom))]
 const MANY_KEYS: usize = 4000;
-/// Of so many keys one is looked at, at most: what is kept of them should be small beside the list.
+/// At most one in this many keys is sampled, so that the samples kept are small relative to the
+/// list.
 #[cfg(not(sapwood_loom))]
 const KEYS_FOR_ONE: u64 = 8;
 
-/// How many keys of a list with so many entries tell which prefixes are the best for it.
+/// Sample size for the choice of prefixes in a list with this many entries.
 #[cfg(not(sapwood_loom))]
 pub(super) fn many_keys(entries: u64) -> usize {
     (entries / KEYS_FOR_ONE).min(MANY_KEYS as u64) as usize
 }
 
 impl Skiplist {
-    /// Puts all entries into new leaves, by the prefixes of `base`. False if the list has been reordered as often as it can
-    /// be, or somebody else is about to.
+    /// Moves all entries into new leaves, by the prefixes of `base`. Returns false if the list has
+    /// been reordered the maximum number of times, or another thread is reordering it.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full; the list is unchanged then.
     pub fn reorder(&self, nodes: &Nodes, base: PrefixBase) -> Result<bool> {
         let Ok(_only) = self.reordering.try_lock() else { return Ok(false) };
-        // Relaxed: it changes under the lock only.
+        // Relaxed: changes under the lock only.
         let count = self.reordered.load(Ordering::Relaxed);
         let Some(place) = self.later.get(count as usize) else { return Ok(false) };
         let old = self.order();
@@ -60,7 +65,8 @@ impl Skiplist {
             let leaf = nodes.leaf(offset);
             let locked = LockedLeaf::lock(leaf).expect("leaves are frozen once, by the holder of the lock");
             records.extend((0..leaf.count()).filter_map(|slot| leaf.record(slot)));
-            // What a split moves to the right is met there: under the lock, the link names the leaf that has it.
+            // Keys that a split moves to the right are found there: under the lock, the link names
+            // their leaf.
             at = leaf.next_link().next();
             frozen.push((leaf, locked.freeze()));
         }
@@ -92,17 +98,17 @@ impl Skiplist {
         }
     }
 
-    /// Whether the list has come into another order than its first.
+    /// Whether the list was reordered.
     #[cfg(all(test, not(sapwood_loom)))]
     pub fn was_reordered(&self) -> bool {
         self.reordered.load(Ordering::Relaxed) > 0
     }
 
-    /// Comes into another order if the list has grown enough to look, and would gain by it.
+    /// Reorders the list if it has grown enough to check, and would benefit.
     #[cfg(not(sapwood_loom))]
     #[inline]
     pub(super) fn learn(&self, nodes: &Nodes) {
-        // Relaxed: a figure. Who changes it has a look.
+        // Relaxed: a hint. The thread that changes it does the check.
         let at = self.learns_at.load(Ordering::Relaxed);
         if self.entries() >= at && !self.is_unsettled() {
             self.learn_now(nodes, at);
@@ -112,31 +118,31 @@ impl Skiplist {
     #[cfg(not(sapwood_loom))]
     #[cold]
     fn learn_now(&self, nodes: &Nodes, at: u64) {
-        // After as many looks as there can be orders it is left as it is.
+        // After as many checks as there can be orders the list stays as it is.
         let next = match at.saturating_mul(LEARNS_AGAIN) {
             next if next <= LEARNS_FROM * LEARNS_AGAIN.pow(super::REORDERS as u32 - 1) => next,
             _ => u64::MAX,
         };
         let exchanged = self.learns_at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
-        // A list that was large when it was first looked at, because it was built or put in order late, would keep its writers
-        // waiting for too long.
+        // If the list was already large at its first check, because it was built or ordered late,
+        // reordering would block its writers for too long.
         if exchanged.is_ok()
             && self.entries() < at * LEARNS_AGAIN
             && let Some(base) = self.better(nodes, &self.order().base)
         {
-            // The list is as good as it was where there is no room for another order.
+            // If the arena has no room for another order, the list remains valid.
             let _ = self.reorder(nodes, base);
         }
     }
 
-    /// The prefixes that suit the keys of a list like this one; `None` if it is small.
+    /// Returns the prefixes that suit the keys of a list like this one; `None` if it is small.
     #[cfg(not(sapwood_loom))]
     pub fn learned(&self, nodes: &Nodes) -> Option<PrefixBase> {
         let is_large = self.entries() >= LEARNS_FROM;
         is_large.then(|| self.better(nodes, &PrefixBase::default()).unwrap_or_default())
     }
 
-    /// What suits the keys much better than `base`.
+    /// Returns prefixes that suit the keys much better than `base`.
     #[cfg(not(sapwood_loom))]
     fn better(&self, nodes: &Nodes, base: &PrefixBase) -> Option<PrefixBase> {
         match base.suits(&self.sample(nodes, FEW_KEYS)) {
@@ -145,16 +151,17 @@ impl Skiplist {
         }
     }
 
-    /// About `wanted` keys from all over the list, or a few times as many, in order.
+    /// Samples about `wanted` keys from the whole list, or a few times as many, in order.
     #[cfg(not(sapwood_loom))]
     fn sample<'a>(&self, nodes: &'a Nodes, wanted: usize) -> Vec<&'a [u8]> {
         let order = self.order();
         let mut leaves = Vec::new();
-        // Relaxed: any height that once was serves.
+        // Relaxed: any former height suffices.
         for level in (0..order.levels.load(Ordering::Relaxed) as usize).rev() {
             leaves.clear();
             leaves.push(nodes.leaf(order.head));
-            // SAFETY: the leaf is the head, which has all levels, or was reached by a link of this level.
+            // SAFETY: the leaf is the head, which has all levels, or was reached by a link of this
+            // level.
             while let Some(next) = unsafe { leaves[leaves.len() - 1].link(level) }.next() {
                 leaves.push(nodes.leaf(next));
             }
@@ -165,7 +172,7 @@ impl Skiplist {
         let of_leaf = wanted.div_ceil(leaves.len());
         let mut keys = Vec::with_capacity(wanted + leaves.len());
         for leaf in leaves {
-            // A leaf that changes meanwhile may give a key twice, or not the one that was meant.
+            // A concurrently changing leaf may return a key twice, or another key.
             let slots = (0..leaf.count()).step_by((leaf.count() / of_leaf).max(1)).take(of_leaf);
             keys.extend(slots.filter_map(|slot| leaf.record(slot)).map(|record| nodes.record(record).key()));
         }
@@ -246,7 +253,7 @@ mod tests {
         assert_eq!(keys(&list, &arena, false), expected(0..10 * LEARNS_FROM));
         assert_eq!(keys(&list, &arena, true), expected(0..10 * LEARNS_FROM));
 
-        // Ranks need more samples than a list has when it first looks.
+        // Ranks need more samples than a list has at its first check.
         let paths = Skiplist::new(&arena, PrefixBase::default()).unwrap();
         let words = ["usr", "share", "lib", "a", "index", "2026", "x", "data"];
         let path = |number: u64| -> Vec<u8> {
@@ -313,13 +320,13 @@ mod tests {
         met_backward.reverse();
         assert_eq!(met, expected(0..1000));
         assert_eq!(met_backward, expected(0..1000));
-        // An overwrite in the new order is found, and the old version behind it.
+        // An overwrite in the new order is found, and the old version after it.
         let key = decimal(17);
         insert(&list, &arena, &key, 5000);
         let sequence = |at| list.get(&arena, &key, SequenceNumber(at)).map(|record| record.sequence().0);
         assert_eq!([sequence(4999), sequence(5000)], [Some(17), Some(5000)]);
         assert_eq!(list.entries(), 1001);
-        // As often as there are places, and no further.
+        // As often as there are places, and no more.
         assert!(list.reorder(&arena, PrefixBase::default()).unwrap());
         assert!(!list.reorder(&arena, PrefixBase::new(b"account/")).unwrap());
         list.verify(&arena);
@@ -341,7 +348,7 @@ mod tests {
             let error = list.reorder(&arena, PrefixBase::new(b"account/")).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NoSpace);
         }
-        // Writers are let in again.
+        // Writers are admitted again.
         list.link(&arena, b"late", room, 1).unwrap();
         list.verify(&arena);
         let keys = keys(&list, &arena, false);

@@ -1,26 +1,28 @@
-//! Shortcuts: which leaf was last found for a stretch of prefixes, so that most searches need not go down the towers.
+//! Shortcuts: the leaf last found for an interval of prefixes, so that most searches skip the
+//! towers.
 //!
-//! A search through the towers of a large list waits for memory three or four times, each time for a line that the one
-//! before named. Here the prefix alone tells where to look: the stretch between the least and the greatest prefix is cut
-//! into cells of equal width, and each cell names a leaf, from which the key is a few leaves to the right at most. As with
-//! fingers this is a hint: the caller checks that the leaf begins at or before the key, which the right end makes a
-//! search by itself, and whoever finds no such leaf goes down the towers.
+//! A search through the towers of a large list takes three or four dependent cache misses. A
+//! shortcut needs the prefix alone: the interval between the least and the greatest prefix is cut
+//! into cells of equal width, and each cell names a leaf, from which the key is at most a few
+//! leaves to the right. Like a finger this is a hint: the caller checks that the leaf begins at or
+//! before the key, which makes the search to the right correct, and falls back to the towers if it
+//! finds no such leaf.
 //!
-//! Keys that are not spread evenly crowd into few cells. A cell whose leaf is far from its keys is closed, so that such
-//! keys do not pay for the attempt.
+//! Unevenly distributed keys cluster in few cells. A cell whose leaf is far from its keys is
+//! closed, so that such keys do not pay for the attempt.
 //!
 //! Only writers change cells, and only when they learned something: a read writes nothing.
 use crate::skiplist::leaf::LeafOffset;
 use crate::sync::{AtomicU32, Ordering};
 use std::num::NonZeroU32;
 
-/// What a closed cell holds. No leaf is there: offsets end below it.
+/// The content of a closed cell. Not a valid leaf: offsets end below it.
 const CLOSED: u32 = u32::MAX;
 
 /// The cells of one list.
 pub(super) struct Shortcuts {
     first: u64,
-    /// A cell is two to this power wide.
+    /// Log2 of the width of a cell.
     shift: u32,
     cells: Box<[AtomicU32]>,
 }
@@ -32,7 +34,7 @@ pub(super) struct Cell<'a> {
 }
 
 impl Shortcuts {
-    /// At most `cells` cells, a power of two, for prefixes from `first` to `last`.
+    /// Creates at most `cells` cells, a power of two, for prefixes from `first` to `last`.
     pub(super) fn new(first: u64, last: u64, cells: usize) -> Shortcuts {
         let width = u64::BITS - (last - first).leading_zeros();
         let shift = width.saturating_sub(cells.ilog2());
@@ -40,7 +42,7 @@ impl Shortcuts {
         Shortcuts { first, shift, cells: (0..cells).map(|_| AtomicU32::new(0)).collect() }
     }
 
-    /// The cell of `prefix`, if it lies where prefixes were when the cells were made.
+    /// The cell of `prefix`, if it is in the range for which the cells were created.
     #[inline]
     pub(super) fn cell(&self, prefix: u64) -> Option<Cell<'_>> {
         let number = prefix.checked_sub(self.first)? >> self.shift;
@@ -66,20 +68,20 @@ impl Cell<'_> {
         }
     }
 
-    /// Whether nobody should look here any more.
+    /// Whether the cell is closed.
     #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.leaf.load(Ordering::Relaxed) == CLOSED
     }
 
-    /// Names another leaf.
+    /// Stores another leaf.
     #[inline]
     pub(super) fn set(&self, leaf: LeafOffset) {
-        // Release: whoever finds the name finds the leaf complete, as this thread did.
+        // Release: a thread that loads the offset finds the leaf complete, as this thread did.
         self.leaf.store(leaf.get(), Ordering::Release);
     }
 
-    /// Ends the use of this cell.
+    /// Closes this cell.
     pub(super) fn close(&self) {
         self.leaf.store(CLOSED, Ordering::Relaxed);
     }

@@ -1,9 +1,10 @@
-//! Stations: places in the chains of keys with very many versions, so that a reader of an old state need not pass over
-//! all that was written since.
+//! Stations: entry points into the chains of keys with very many versions, so that a reader of an
+//! old state can skip most newer versions.
 //!
-//! One version in some dozens is a station, by a number that is as good as random, once its key has some already. Who
-//! looks for a version far down the chain begins at the last station before it. A station says nothing that the chain does
-//! not say, so it does not matter which ones there are: nothing is removed from a chain, and its order never changes.
+//! Once a key has some versions, one in some dozens of later ones becomes a station, chosen
+//! pseudo-randomly. A search for a version far down the chain begins at the last station before it.
+//! A station has no information beyond the chain, so any set of stations is correct: nothing is
+//! removed from a chain, and its order never changes.
 use super::leaf::RecordOffset;
 use super::node::Nodes;
 use crate::sync::Ordering;
@@ -12,17 +13,18 @@ use sapwood_base::SequenceNumber;
 use sapwood_base::key::key_hash;
 use std::collections::HashMap;
 
-/// One version in so many is a station.
+/// One version in this many is a station.
 const EVERY: usize = 64;
 
-/// The stations of a list, by the hash of their key; those of one hash by sequence number.
+/// The stations of a list, by the hash of their key; stations of one hash are sorted by sequence
+/// number.
 #[derive(Default)]
 pub(super) struct Stations {
     of_key: Mutex<HashMap<u64, Vec<(SequenceNumber, RecordOffset)>>>,
 }
 
 impl Stations {
-    /// Whether a version with this random number is one.
+    /// Whether a version with this random number becomes a station.
     #[inline]
     pub(super) fn is_one(seed: u64) -> bool {
         (seed >> 40).is_multiple_of(EVERY as u64)
@@ -36,8 +38,8 @@ impl Stations {
         insert(self.of_key.lock().entry(hash).or_default(), record.sequence(), offset);
     }
 
-    /// The newest version behind `offset`, which a reader at `sequence` does not see, that it does see; and how many were
-    /// looked at.
+    /// Returns the newest version after `offset` that is visible at `sequence`, and how many were
+    /// checked. `offset` itself is not visible.
     #[cold]
     pub(super) fn search(
         &self,
@@ -49,7 +51,7 @@ impl Stations {
         let hash = key_hash(key);
         if let Some(stations) = self.of_key.lock().get(&hash) {
             let at = stations.partition_point(|(number, _)| *number <= sequence);
-            // Of two keys with one hash, the other one's stations are no use.
+            // If two keys share a hash, the stations of the other key do not apply.
             if let Some((number, station)) = stations.get(at)
                 && *number < nodes.record(offset).sequence()
                 && nodes.record(*station).key() == key
@@ -58,7 +60,7 @@ impl Stations {
             }
         }
         let mut steps = 0;
-        // A chain that was made in another way, by a recovery, has none at first.
+        // A chain that was built differently, by a recovery, has no stations at first.
         let mut missing = Vec::new();
         loop {
             let record = nodes.record(offset);
@@ -69,7 +71,7 @@ impl Stations {
             if steps % (4 * EVERY) == 0 {
                 missing.push((record.sequence(), offset));
             }
-            // Acquire pairs with the release store of whoever chained the older version.
+            // Acquire pairs with the release store that chained the older version.
             match record.older().load(Ordering::Acquire) {
                 Some(older) => offset = older,
                 None => break,
@@ -122,7 +124,7 @@ mod tests {
             assert_eq!(record.map(|record| record.offset()), found);
             assert!(steps < 2000, "{steps} versions looked at");
 
-            // A scan meets it as one entry.
+            // A scan returns it as one entry.
             let mut cursor = Cursor::seen_at(sequence);
             let mut forward = Vec::new();
             cursor.seek_to_first(&list, &arena);

@@ -1,15 +1,16 @@
-//! Numbers of letters: each place of a key counts only the bytes that occur there.
+//! Mixed-radix numbers of letters: each place of a key counts only the bytes that occur there.
 
-/// A number of letters ends where it is above this: room for the differences among more keys than fit into memory.
+/// A number of letters ends once its range exceeds this: enough to distinguish more keys than fit
+/// into memory.
 const ENOUGH: u128 = 1 << 48;
-/// Members of an alphabet that is not worth its table.
+/// An alphabet with more members is not worth a table.
 const MANY: usize = 200;
 
-/// A number of letters.
+/// A mixed-radix encoding.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Letters {
     alphabets: Vec<Alphabet>,
-    /// For each place: which alphabet, and what one letter further is worth. Descending.
+    /// For each place: its alphabet, and the weight of one letter. Descending.
     places: Vec<(u8, u64)>,
 }
 
@@ -17,19 +18,19 @@ pub(super) struct Letters {
 #[derive(Clone, Debug, PartialEq)]
 struct Alphabet {
     members: usize,
-    /// For each byte, twice the members below it, and one more if it is a member itself.
+    /// For each byte, twice the number of members below it, plus one if it is a member itself.
     ranks: Box<[u16]>,
 }
 
 impl Letters {
-    /// The letters of keys like these.
+    /// Derives the encoding from these keys.
     pub(super) fn of(keys: &[&[u8]]) -> Letters {
         let mut letters = Letters { alphabets: Vec::new(), places: Vec::new() };
         let mut product = 1u128;
         for place in 0.. {
             let alphabet = Alphabet::of(keys.iter().filter_map(|key| key.get(place).copied()));
             product *= alphabet.members as u128;
-            // None has so many bytes, or the number would not fit.
+            // No key has so many bytes, or the number would not fit.
             if alphabet.members == 0 || product > 1 << u64::BITS {
                 break;
             }
@@ -39,7 +40,7 @@ impl Letters {
                 letters.alphabets.len() - 1
             });
             letters.places.push((at as u8, 0));
-            // What all keys have at a place makes the product no larger.
+            // A place with one value in all keys leaves the product unchanged.
             if product > ENOUGH || letters.places.len() == usize::from(u8::MAX) {
                 break;
             }
@@ -47,7 +48,7 @@ impl Letters {
         let mut worth = 1;
         for (alphabet, of_place) in letters.places.iter_mut().rev() {
             *of_place = worth;
-            // The product of all may be two to the 64, and is not used.
+            // The full product may be 2^64; it is not used.
             worth = worth.wrapping_mul(letters.alphabets[usize::from(*alphabet)].members as u64);
         }
         letters
@@ -60,7 +61,8 @@ impl Letters {
             let rank = self.alphabets[usize::from(*alphabet)].ranks[usize::from(*byte)];
             let below = u64::from(rank / 2);
             if rank.is_multiple_of(2) {
-                // Not a member: behind all keys with the member below, and not behind any with the one above.
+                // Not a member: above all keys with the member below, and not above any with the
+                // next member.
                 return number.saturating_add(worth.saturating_mul(below));
             }
             number += worth * below;
@@ -70,7 +72,8 @@ impl Letters {
 }
 
 impl Alphabet {
-    /// The alphabet of a place where these bytes stand: whole classes of them, because others will come.
+    /// The alphabet of a place with these bytes: whole classes of them, because other members will
+    /// follow.
     fn of(bytes: impl Iterator<Item = u8>) -> Alphabet {
         let mut seen = [false; 256];
         bytes.for_each(|byte| seen[usize::from(byte)] = true);
@@ -82,7 +85,7 @@ impl Alphabet {
         };
         let is_hexadecimal = is_any(b'0'..=b'9') && count > 1;
         for (first, last) in [(b'a', b'z'), (b'A', b'Z')] {
-            // What stands at a place in all keys and is no digit is part of their form.
+            // A byte that is the same in all keys and is no digit is part of their format.
             if is_any(first..=last) && count > 1 {
                 let is_beyond = is_any(first + 6..=last);
                 add(first..=if is_hexadecimal && !is_beyond { first + 5 } else { last });

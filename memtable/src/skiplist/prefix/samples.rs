@@ -1,62 +1,64 @@
-//! Numbers by rank among sampled keys, for keys such as paths: many begin alike, and nowhere do they differ in much.
+//! Numbers by rank among sampled keys, for keys such as paths: many share a prefix, and no place
+//! distinguishes many.
 //!
-//! The samples part all keys into buckets, which will have about as many keys each. A number begins with that of the
-//! bucket. Behind it are the bytes in which keys of the bucket can differ at all, behind what the samples on both sides
-//! share, stretched so that the lower sample has the least number of the bucket and the upper one about the greatest.
+//! The samples split all keys into buckets of about equal size. A number begins with the bucket's
+//! number. It continues with the bytes in which keys of the bucket can differ, after the common
+//! prefix of the samples on both sides, scaled so that the lower sample has the least number of the
+//! bucket and the upper one about the greatest.
 //!
-//! The bucket is found in a tree over the samples, eight bytes deeper at each step.
+//! A tree over the samples finds the bucket, eight bytes deeper at each step.
 use sapwood_base::key::{common_prefix_len, key_prefix};
 
-/// Bits of the number of a bucket.
+/// Bits of a bucket number.
 const BUCKET_BITS: u32 = 12;
-/// Samples that are kept, so that the buckets can be numbered.
+/// Maximum of samples, so that bucket numbers fit.
 const MOST_SAMPLES: usize = (1 << BUCKET_BITS) - 1;
-/// Bytes of a sample that are kept behind what tells it from its neighbours.
+/// Bytes of a sample that are kept after the first that distinguishes it from its neighbours.
 const TOLD_APART_BYTES: usize = 16;
-/// Bytes of a sample that are kept at all.
+/// Maximum length of a kept sample.
 const MOST_BYTES: usize = 512;
-/// Bytes that a step of the tree compares.
+/// Bytes compared per step of the tree.
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// Samples in order, as buckets.
 #[derive(Clone, Debug)]
 pub(super) struct Samples {
     samples: Vec<Box<[u8]>>,
-    /// Those below the first sample, between each and the next, and from the last one on.
+    /// The keys below the first sample, between each and the next, and from the last one on.
     buckets: Vec<Bucket>,
-    /// The first one is where every search begins.
+    /// Every search begins at the first one.
     nodes: Vec<Node>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
-    /// Bytes that all its keys share.
+    /// Length of the common prefix of its keys.
     skipped: u32,
-    /// What it takes to stretch the words of its keys to 64 bits.
+    /// Left shift that scales the words of its keys to 64 bits.
     shift: u32,
     /// The least word.
     least: u64,
 }
 
-/// Samples that begin alike, parted by their next eight bytes.
+/// Samples with a common prefix, split by their next eight bytes.
 #[derive(Clone, Debug, Default)]
 struct Node {
     words: Vec<u64>,
-    /// One for each word, and one for the end.
+    /// One per word, and one for the end.
     branches: Vec<Branch>,
 }
 
 /// The samples with one word.
 #[derive(Clone, Copy, Debug)]
 struct Branch {
-    /// How many samples are below all of them.
+    /// How many samples are below this group.
     below: u32,
-    /// The node that parts them further; 0 if there is just one.
+    /// The node that splits them further; 0 if there is just one.
     node: u32,
 }
 
 impl Samples {
-    /// `None` if too few of `keys`, which ascend, can be told apart.
+    /// Returns `None` if too few of the ascending `keys` are distinguishable.
     pub(super) fn of(keys: &[&[u8]]) -> Option<Samples> {
         let kept = |i: usize| {
             let alike = |other: usize| keys.get(other).map_or(0, |other| common_prefix_len(other, keys[i]));
@@ -80,13 +82,13 @@ impl Samples {
         };
         let buckets = (0..=samples.len()).map(bucket).collect();
         let mut nodes = vec![Node::default()];
-        // Each with the samples that it parts, and the bytes that they share.
+        // Nodes to fill, with their samples and the length of the common prefix.
         let mut open = vec![(0, 0..samples.len(), 0)];
         while let Some((node, range, skipped)) = open.pop() {
             let mut at = range.start;
             for alike in samples[range].chunk_by(|a, b| word(a, skipped) == word(b, skipped)) {
                 let mut branch = Branch { below: at as u32, node: 0 };
-                // Nothing but zeros tells those apart that have no bytes left: one of them will do.
+                // Exhausted samples differ only in trailing zeros: one of them suffices.
                 if alike.len() > 1 && alike.iter().any(|sample| sample.len() > skipped + WORD_BYTES) {
                     branch.node = nodes.len() as u32;
                     nodes.push(Node::default());
@@ -106,12 +108,13 @@ impl Samples {
         let number = self.bucket_of(key);
         let bucket = self.buckets[number];
         let word = word(key, bucket.skipped as usize).saturating_sub(bucket.least);
-        // More than there should be is possible where keys end in zeros.
+        // Keys that end in zeros may exceed the range.
         let stretched = if word.leading_zeros() < bucket.shift { u64::MAX } else { word << bucket.shift };
         (number as u64) << (u64::BITS - BUCKET_BITS) | stretched >> BUCKET_BITS
     }
 
-    /// How many samples are not above `key`. (Keys and samples are taken to go on in zeros, which keeps the order.)
+    /// How many samples are `<= key`. (Keys and samples are treated as if padded with zeros, which
+    /// preserves the order.)
     #[inline]
     fn bucket_of(&self, key: &[u8]) -> usize {
         let mut node = &self.nodes[0];
@@ -135,7 +138,7 @@ impl Samples {
     }
 }
 
-/// Eight bytes of `key` behind those that are skipped.
+/// Eight bytes of `key` after the skipped ones.
 #[inline]
 fn word(key: &[u8], skipped: usize) -> u64 {
     key.get(skipped..).map_or(0, key_prefix)
