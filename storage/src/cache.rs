@@ -1,15 +1,17 @@
-//! The buffer cache that all files of a database (or of several) share.
+//! The buffer cache shared by all files of one or several databases.
 //!
-//! There is no hash table. The reader of a file owns a [`SlotTable`] with one slot per block, and a slot says where the
-//! block is. A hit loads the slot, computes an address, and is done: no lock, no reference count, no
-//! read-modify-write, and no store to shared memory once a block is known to be in use. Misses cost a read anyway; they
-//! take one lock and decide what goes (`keeper`).
+//! There is no hash table. The reader of a file owns a [`SlotTable`] with one slot per block, and a
+//! slot says where the block is. A hit loads the slot and computes an address: no lock, no
+//! reference count, no read-modify-write, and no store to shared memory once a block is known to be
+//! in use. A miss costs a read anyway; it takes one lock and chooses the victim (`keeper`).
 //!
-//! A block that was taken out of its slot may still be read by whoever found it there. So its frame is reused only
-//! after every epoch guard of that time is gone, and, for those who need it longer, after the last [`PinnedBlock`].
+//! A block that left its slot may still be in use by readers that found it there. So its frame is
+//! reused only after every epoch guard of that time is gone, and, if it is pinned, after the last
+//! [`PinnedBlock`].
 //!
-//! Invariants: a frame is in at most one slot; it is freed by exactly one party; the bytes of a frame do not change
-//! between `publish` and its release. Slabs never hold more memory than the capacity, except while it is being lowered.
+//! Invariants: a frame is in at most one slot; it is freed by exactly one party; the bytes of a
+//! frame do not change between `publish` and its release. Slabs never hold more memory than the
+//! capacity, except while it is being lowered.
 use crate::sync::{Condvar, Mutex};
 use crossbeam::utils::CachePadded;
 use crossbeam_epoch::Guard;
@@ -40,31 +42,32 @@ use frames::Frames;
 use keeper::Keeper;
 use slot::Slot;
 
-/// What a loaded block means to the cache.
+/// Caching policy for a loaded block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// It is kept, and stays longer if it is used again.
+    /// Cached, and kept longer if it is used again.
     Normal,
-    /// It is part of a long scan: it is kept for a short while, whatever its use.
+    /// Part of a long scan: cached for a short while, regardless of its use.
     Scan,
-    /// It is not kept, and neither is the use counted: for work in the background, and scans that are not to disturb.
+    /// Not cached, and the use is not counted: for background work, and scans that must not disturb
+    /// the cache.
     None,
 }
 
-/// Counts since the cache was made, and what it holds.
+/// Counts since the creation of the cache, and its contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
     /// Lookups that found their block. Slightly low when more than 64 threads look up at once.
     pub hits: u64,
-    /// Blocks that had to be loaded, and were.
+    /// Blocks that were absent and were loaded.
     pub misses: u64,
     /// Blocks that were put into the cache.
     pub inserts: u64,
-    /// Blocks that were taken out to make room.
+    /// Blocks that were evicted to make room.
     pub evictions: u64,
-    /// Blocks that could not be kept because there was no room at that moment.
+    /// Blocks that were not cached for lack of room at that moment.
     pub refused: u64,
-    /// Bytes of all blocks held, those that wait for their last readers included.
+    /// Bytes of all blocks held, including those that wait for their last readers.
     pub used_bytes: usize,
     /// The capacity in bytes.
     pub capacity_bytes: usize,
@@ -72,23 +75,25 @@ pub struct CacheStats {
 
 /// A cache of immutable blocks, shared by any number of [`SlotTable`]s and threads. See the module.
 ///
-/// Its memory goes back to the system when the last reference is dropped, whatever other threads do; pinned blocks keep
-/// theirs. What threads have left to be freed when an epoch ends refers to the cache weakly: a thread that has read once
-/// and then waits for other work, or one that stays in an epoch for long, keeps nothing.
+/// Its memory returns to the system when the last reference is dropped, whatever other threads do;
+/// pinned blocks keep their memory. Deferred calls of threads refer to the cache weakly: a thread
+/// that has read once and then waits for other work, or one that stays in an epoch for long, keeps
+/// no memory.
 pub struct BufferCache {
     hits: HitCounter,
     shared: Arc<Shared>,
 }
 
-/// What blocks live in. Held by the cache and its tables; for itself it lives on for as long as blocks are pinned.
+/// The memory of the blocks. Held by the cache and its tables; outlives them while blocks are
+/// pinned.
 struct Shared {
     frames: Frames,
     capacity_bytes: AtomicUsize,
     budget: Mutex<Budget>,
     next_table: AtomicU32,
     keeper: CachePadded<Mutex<Keeper>>,
-    /// Where threads wait for a load by another one, spread by the slot's index: not by its address, which no simulated
-    /// run repeats.
+    /// Where threads wait for a load by another thread, spread by the slot's index and not by its
+    /// address, which differs between simulated runs.
     waiting: [CachePadded<(Mutex<()>, Condvar)>; WAITING_ROOMS],
     /// For [`Bug::CacheKeyWithoutFile`].
     #[cfg(feature = "planted")]
@@ -97,24 +102,26 @@ struct Shared {
 
 const WAITING_ROOMS: usize = 16;
 
-/// What the capacity follows from.
+/// Inputs of the capacity.
 struct Budget {
-    /// Bytes for blocks and for what is charged.
+    /// Bytes for blocks and charges.
     bytes: usize,
-    /// Bytes that others hold.
+    /// Bytes charged by other components.
     charged_bytes: usize,
 }
 
 impl Budget {
-    /// What is left for blocks. An eighth stays whatever is charged: without any cache every read would be a miss.
+    /// The remainder for blocks. An eighth stays regardless of charges: without any cache every
+    /// read would be a miss.
     fn capacity_bytes(&self) -> usize {
         self.bytes.saturating_sub(self.charged_bytes).max(self.bytes / 8)
     }
 }
 
 impl BufferCache {
-    /// A cache of at most `capacity_bytes` of memory for blocks, in slabs of 256 KiB. With 0 nothing is kept and every
-    /// load gives an owned block. Fails if that much address space cannot be had.
+    /// Creates a cache of at most `capacity_bytes` of memory for blocks, in slabs of 256 KiB. With
+    /// 0 nothing is cached and every load returns an owned block. Fails if that much address space
+    /// is unavailable.
     pub fn new(capacity_bytes: usize) -> Result<Arc<BufferCache>> {
         let frames = Frames::reserve(capacity_bytes)?;
         // A loom build has no frames.
@@ -133,21 +140,21 @@ impl BufferCache {
         Ok(Arc::new(BufferCache { hits: HitCounter::new(), shared: Arc::new(shared) }))
     }
 
-    /// Slots for a file of `count` blocks, all absent.
+    /// Creates slots for a file of `count` blocks, all absent.
     pub fn slots(self: &Arc<Self>, count: usize) -> SlotTable {
-        // Relaxed: the numbers need only differ.
+        // Relaxed: the numbers only need to differ.
         let number = self.shared.next_table.fetch_add(1, Ordering::Relaxed);
         SlotTable::new(Arc::clone(self), count, number)
     }
 
-    /// What blocks may take, in bytes: the capacity that was set, less what is charged.
+    /// Limit of memory for blocks, in bytes: the configured capacity, less charges.
     pub fn capacity_bytes(&self) -> usize {
         self.shared.capacity_bytes()
     }
 
-    /// Changes the capacity, of which charges are a part. A smaller one evicts at once; memory goes back to the system
-    /// as soon as readers and pins let go. Growth ends at the address space that was reserved at first: the first
-    /// capacity and 64 GiB more.
+    /// Changes the capacity, which includes charges. A smaller one evicts at once; memory returns
+    /// to the system as soon as readers and pins release it. Growth ends at the initially reserved
+    /// address space: the first capacity and 64 GiB more.
     pub fn set_capacity_bytes(&self, capacity_bytes: usize) {
         self.change_budget(|budget| {
             budget.bytes = capacity_bytes;
@@ -155,9 +162,9 @@ impl BufferCache {
         });
     }
 
-    /// Takes `bytes` from the capacity for something that is kept elsewhere, such as the index of an open table, until
-    /// [`BufferCache::discharge`] gives them back. An eighth of the capacity stays for blocks. The cache follows in steps
-    /// of a 64th, since each step evicts and forgets which blocks were evicted lately.
+    /// Charges `bytes` to the capacity for data kept elsewhere, such as the index of an open table,
+    /// until [`BufferCache::discharge`]. An eighth of the capacity stays for blocks. The cache
+    /// follows in steps of a 64th, since each step evicts and clears the ghost table.
     pub fn charge(&self, bytes: usize) {
         self.change_budget(|budget| {
             budget.charged_bytes += bytes;
@@ -165,7 +172,7 @@ impl BufferCache {
         });
     }
 
-    /// Ends a charge of so many bytes.
+    /// Ends a charge of `bytes`.
     pub fn discharge(&self, bytes: usize) {
         self.change_budget(|budget| {
             debug_assert!(bytes <= budget.charged_bytes, "only what was charged");
@@ -178,10 +185,10 @@ impl BufferCache {
         budget.capacity_bytes().abs_diff(self.capacity_bytes()) > budget.bytes / 64
     }
 
-    /// Changes the budget, and the size of the cache if `change` says so.
+    /// Changes the budget, and resizes the cache if `change` returns true.
     ///
-    /// To pin an epoch and to flush run what others deferred: the end of a table perhaps, which gives its charge back. So
-    /// neither may happen under the lock.
+    /// Pinning an epoch and flushing run deferred calls, possibly the drop of a table, which calls
+    /// `discharge`. So neither may happen under the lock.
     fn change_budget(&self, change: impl FnOnce(&mut Budget) -> bool) {
         let guard = crossbeam_epoch::pin();
         let mut budget = self.shared.budget.lock();
@@ -192,23 +199,25 @@ impl BufferCache {
         }
     }
 
-    /// Bytes of all blocks held, those that wait for their last readers included. Zero when all tables and pins are
-    /// gone and every guard of that time too.
+    /// Bytes of all blocks held, including those that wait for their last readers. Zero when all
+    /// tables, pins and guards of that time are gone.
     pub fn used_bytes(&self) -> usize {
         self.shared.keeper.lock().used_bytes()
     }
 
-    /// All memory that the cache holds, bookkeeping included, in bytes. The slots are counted by their tables.
+    /// All memory of the cache, including bookkeeping, in bytes. Excludes the slots, which their
+    /// tables count.
     pub fn memory_bytes(&self) -> usize {
         self.shared.keeper.lock().memory_bytes()
     }
 
-    /// A weak reference to the memory, to be asked after the end of the cache.
+    /// Returns a weak reference to the memory, usable after the end of the cache.
     pub fn remains(&self) -> CacheRemains {
         CacheRemains(Arc::downgrade(&self.shared))
     }
 
-    /// Counts since the cache was made. Takes the lock of the misses, so not for every operation.
+    /// Counts since the creation of the cache. Takes the lock of the misses, so do not call it for
+    /// every operation.
     pub fn stats(&self) -> CacheStats {
         let keeper = self.shared.keeper.lock();
         CacheStats {
@@ -223,11 +232,12 @@ impl BufferCache {
     }
 }
 
-/// Tells whether the memory of a cache is still there, without keeping it: see [`BufferCache::remains`].
+/// Reports whether the memory of a cache still exists, without keeping it: see
+/// [`BufferCache::remains`].
 pub struct CacheRemains(std::sync::Weak<Shared>);
 
 impl CacheRemains {
-    /// The memory that is still there, in bytes; `None` when all is given back.
+    /// The remaining memory, in bytes; `None` when all is released.
     pub fn memory_bytes(&self) -> Option<usize> {
         self.0.upgrade().map(|shared| shared.keeper.lock().memory_bytes())
     }
@@ -240,7 +250,7 @@ impl Drop for BufferCache {
 }
 
 impl Shared {
-    /// Slots that tables with as many blocks have already, or `fresh` ones.
+    /// Returns the existing slots of a table with as many blocks, or `fresh` ones.
     fn shared_slots(&self, fresh: impl FnOnce() -> Arc<[Slot]>) -> Arc<[Slot]> {
         let fresh = fresh();
         #[cfg(feature = "planted")]
@@ -255,11 +265,11 @@ impl Shared {
     }
 
     fn capacity_bytes(&self) -> usize {
-        // Relaxed: a setting; decisions are taken under the keeper's lock.
+        // Relaxed: a setting; decisions are made under the keeper's lock.
         self.capacity_bytes.load(Ordering::Relaxed)
     }
 
-    /// REQUIRES: the lock of the budget, so that of two sizes the later one stays.
+    /// REQUIRES: the lock of the budget, so that of two sizes the later one prevails.
     fn resize(self: &Arc<Self>, capacity_bytes: usize, guard: &Guard) {
         if cfg!(sapwood_loom) {
             return;
@@ -276,7 +286,7 @@ impl Shared {
         self.retire_later(&evicted, guard);
     }
 
-    /// A frame for a block of `len` bytes that is about to be loaded.
+    /// Allocates a frame for a block of `len` bytes that is about to be loaded.
     fn allocate(self: &Arc<Self>, len: usize, guard: &Guard) -> Option<u32> {
         let mut evicted = Vec::new();
         let (unit, hurry) = {
@@ -286,13 +296,14 @@ impl Shared {
         };
         self.retire_later(&evicted, guard);
         if hurry {
-            // Hands this thread's deferred calls to all and runs those whose time has come.
+            // Makes this thread's deferred calls available to all threads and runs those that are
+            // due.
             guard.flush();
         }
         unit
     }
 
-    /// Retires frames that left their slots, once nobody can be reading them any more.
+    /// Retires frames that left their slots, once no thread can be reading them.
     fn retire_later(self: &Arc<Self>, evicted: &[u32], guard: &Guard) {
         for &unit in evicted {
             if planted::is(Bug::CacheOutlivesClose) {
@@ -300,7 +311,7 @@ impl Shared {
                 guard.defer(move || shared.retire(unit));
                 continue;
             }
-            // Weak: the thread may not come here again for long, and the cache may be gone before.
+            // Weak: this thread may not return here for long, and the cache may end first.
             let shared = Arc::downgrade(self);
             guard.defer(move || {
                 if let Some(shared) = shared.upgrade() {
@@ -310,8 +321,8 @@ impl Shared {
         }
     }
 
-    /// REQUIRES: the frame is in limbo and nobody can find it or read it under a guard; or the cache was abandoned, which
-    /// has retired it already.
+    /// REQUIRES: the frame is in limbo and no thread can find it or read it under a guard; or the
+    /// cache was abandoned, which has retired it already.
     fn retire(self: &Arc<Self>, unit: u32) {
         let mut keeper = self.keeper.lock();
         if !keeper.is_abandoned() {
@@ -319,20 +330,21 @@ impl Shared {
         }
     }
 
-    /// REQUIRES: the frame is in limbo and nobody can find it or read it under a guard.
+    /// REQUIRES: the frame is in limbo and no thread can find it or read it under a guard.
     fn retire_under(self: &Arc<Self>, keeper: &mut Keeper, unit: u32) {
         if self.frames.pins(unit).retire() {
             self.free_under(keeper, unit);
         } else {
-            // The last pin frees the frame, for which it needs the lock that is ours, and drops this count, which keeps
-            // the frames mapped for it.
+            // The last pin frees the frame, for which it needs the lock held here, and drops this
+            // count, which keeps the frames mapped until then.
             keeper.leave_to_pins(unit);
             std::mem::forget(Arc::clone(self));
         }
     }
 
-    /// Retires every frame and gives all memory back, except for pinned frames: the cache and its tables are gone, so
-    /// nobody can find a frame any more, and nobody reads one under a guard, since that borrows a table.
+    /// Retires every frame and releases all memory, except for pinned frames. The cache and its
+    /// tables are gone, so no thread can find a frame, and none reads one under a guard, since that
+    /// borrows a table.
     fn abandon(self: &Arc<Self>) {
         let mut keeper = self.keeper.lock();
         for unit in keeper.abandon() {
@@ -342,7 +354,7 @@ impl Shared {
         self.decommit(superfluous);
     }
 
-    /// REQUIRES: nobody knows the frame but the caller.
+    /// REQUIRES: the frame is known only to the caller.
     fn free(&self, unit: u32) {
         self.free_under(&mut self.keeper.lock(), unit);
     }
@@ -350,7 +362,7 @@ impl Shared {
     fn free_under(&self, keeper: &mut Keeper, unit: u32) {
         self.frames.pins(unit).reset();
         let superfluous = keeper.free(unit);
-        // Under the lock, so that the slab cannot be in use again.
+        // Under the lock, so that the slab cannot be reused meanwhile.
         self.decommit(superfluous);
     }
 
@@ -372,10 +384,10 @@ impl Shared {
         }
     }
 
-    /// Wakes those who wait for a slot at `index` of its table, which is no longer loading.
+    /// Wakes the threads that wait for a slot at `index` of its table, which is no longer loading.
     fn wake(&self, index: usize) {
         let (mutex, condition) = self.waiting_room(index);
-        // Whoever saw the slot loading waits before this lock is granted.
+        // A thread that saw the slot loading waits before this lock is granted.
         drop(mutex.lock());
         condition.notify_all();
     }
@@ -387,7 +399,7 @@ impl fmt::Debug for BufferCache {
     }
 }
 
-/// Counts hits in cells that threads do not share, without read-modify-writes.
+/// Counts hits in per-thread cells, without read-modify-writes.
 struct HitCounter {
     cells: [CachePadded<AtomicU64>; HIT_CELLS],
 }
@@ -395,7 +407,7 @@ struct HitCounter {
 const HIT_CELLS: usize = 64;
 
 thread_local! {
-    /// The cell of this thread; out of range until it has one.
+    /// The cell of this thread; out of range until assigned.
     static HIT_CELL: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
@@ -410,7 +422,8 @@ impl HitCounter {
         if cell >= HIT_CELLS {
             cell = choose_hit_cell();
         }
-        // Relaxed, and a load and a store: two threads that share a cell may lose a count, which statistics bear.
+        // Relaxed, and a load and a store: two threads that share a cell may lose a count, which is
+        // acceptable for statistics.
         let count = self.cells[cell].load(Ordering::Relaxed);
         self.cells[cell].store(count.wrapping_add(1), Ordering::Relaxed);
     }
@@ -423,7 +436,7 @@ impl HitCounter {
 #[cold]
 fn choose_hit_cell() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    // Relaxed: the numbers need only differ.
+    // Relaxed: the numbers only need to differ.
     let cell = NEXT.fetch_add(1, Ordering::Relaxed) % HIT_CELLS;
     HIT_CELL.set(cell);
     cell

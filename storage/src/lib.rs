@@ -1,7 +1,8 @@
-//! Sapwood's only door to the operating system, and the buffer cache that stands behind it.
+//! Sapwood's only access to the operating system, and the buffer cache above it.
 //!
-//! Everything above takes an [`Env`] and thereby files, clock, randomness and threads; tests hand in a simulated one.
-//! This crate knows neither levels nor keyspaces. Modules are listed in the order in which data meets them.
+//! All other crates take an [`Env`] and thereby files, clock, randomness and threads; tests pass a
+//! simulated one. This crate knows neither levels nor keyspaces. Modules are listed in the order in
+//! which data meets them.
 #![deny(unsafe_code)]
 
 pub mod env;

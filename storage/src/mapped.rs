@@ -1,8 +1,8 @@
 //! A file mapped into memory for shared writing, with every page resident.
 //!
-//! A store that has retired is in the page cache and so survives the death of the process; [`MappedFile::sync_range`]
-//! makes it survive a power loss. The file must keep its length while it is mapped: a touch beyond the end of the
-//! file kills the process.
+//! A retired store is in the page cache and so survives the death of the process;
+//! [`MappedFile::sync_range`] makes it survive a power loss. The file must keep its length while it
+//! is mapped: an access beyond the end of the file kills the process.
 #![allow(unsafe_code)]
 #[cfg(feature = "sim")]
 use crate::sim::SimMapping;
@@ -12,10 +12,10 @@ use sapwood_base::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A shared, writable mapping of the first bytes of a file. Unmapped when dropped; not synced then.
+/// A shared, writable mapping of the first bytes of a file. Dropping it unmaps without a sync.
 ///
-/// It hands out no `&mut [u8]`: many threads write disjoint ranges at once, and keeping them disjoint is the
-/// caller's part of the contract.
+/// It returns no `&mut [u8]`: many threads write disjoint ranges at once, and the caller must keep
+/// them disjoint.
 pub struct MappedFile {
     map: Map,
     path: PathBuf,
@@ -28,8 +28,9 @@ enum Map {
 }
 
 impl MappedFile {
-    /// Maps the first `len` bytes of `file` and makes every page present and writable, so that no later store waits
-    /// for the disk or meets a full one. REQUIRES: `file` has at least `len` allocated bytes.
+    /// Maps the first `len` bytes of `file` and makes every page present and writable, so that no
+    /// later store waits for the disk or finds it full. REQUIRES: `file` has at least `len`
+    /// allocated bytes.
     pub(crate) fn new(file: &std::fs::File, path: &Path, len: usize) -> Result<MappedFile> {
         let map = memmap2::MmapOptions::new()
             .len(len)
@@ -40,15 +41,16 @@ impl MappedFile {
         Ok(MappedFile { map: Map::Machine(map), path: path.to_path_buf() })
     }
 
-    /// One of a simulated machine.
+    /// A mapping of a simulated machine.
     #[cfg(feature = "sim")]
     pub(crate) fn simulated(mapping: SimMapping, path: &Path) -> MappedFile {
         MappedFile { map: Map::Simulated(mapping), path: path.to_path_buf() }
     }
 
-    /// Makes every page writable without a fault again, where the system can be asked for it (Linux 5.14). When dirty
-    /// pages are written out, by a sync or in time, the next store to each faults and may wait for the journal of the
-    /// file system. Takes about a millisecond per 32 MiB if no page needs it.
+    /// Makes every page writable without a fault again, where the system supports it (Linux 5.14).
+    /// When dirty pages are written out, by a sync or in time, the next store to each faults and
+    /// may wait for the journal of the file system. Takes about a millisecond per 32 MiB if no page
+    /// needs it.
     pub fn refresh(&self) -> bool {
         match &self.map {
             Map::Machine(map) => touch_all(map).is_ok(),
@@ -89,8 +91,9 @@ impl MappedFile {
     pub unsafe fn write(&self, offset: usize, bytes: &[u8]) {
         self.check(offset, bytes.len());
         match &self.map {
-            // SAFETY: the range is inside the mapping (checked), it is ours alone (the caller's promise), and `bytes`
-            // cannot overlap it because no slice of a mapping is handed out.
+            // SAFETY: the range is inside the mapping (checked), it is exclusive (the caller's
+            // promise), and `bytes` cannot overlap it because no method returns a slice of a
+            // mapping.
             Map::Machine(map) => unsafe {
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), map.as_mut_ptr().add(offset), bytes.len());
             },
@@ -99,8 +102,9 @@ impl MappedFile {
         }
     }
 
-    /// Makes the stores to a range survive a power loss (`msync` of the pages that cover it). Stores that run at the
-    /// same time may or may not be included. A failed sync must not be retried.
+    /// Makes the stores to a range survive a power loss (`msync` of the pages that cover it).
+    /// Stores that run at the same time may or may not be included. A failed sync must not be
+    /// retried.
     pub fn sync_range(&self, offset: usize, len: usize) -> Result<()> {
         self.check(offset, len);
         match &self.map {
@@ -133,14 +137,14 @@ fn touch_all(_map: &MmapRaw) -> io::Result<()> {
 fn populate(map: &MmapRaw) -> io::Result<()> {
     match touch_all(map) {
         Ok(()) => return Ok(()),
-        // At a store it would be a signal that ends the process.
+        // A later store would raise a signal that ends the process.
         Err(error) if is_refused_page(&error) => return Err(error),
-        // Not offered by this kernel or sandbox.
+        // Not supported by this kernel or sandbox.
         Err(_) => {}
     }
-    // Store to each page what it holds already. 4 KiB is the smallest page of any machine.
+    // Stores to each page its present content. 4 KiB is the smallest page of any machine.
     for offset in (0..map.len()).step_by(4096) {
-        // SAFETY: `offset` is inside the mapping, and nobody else has the mapping yet.
+        // SAFETY: `offset` is inside the mapping, and no other thread has the mapping yet.
         unsafe {
             let byte = map.as_mut_ptr().add(offset);
             byte.write_volatile(byte.read_volatile());
@@ -149,7 +153,7 @@ fn populate(map: &MmapRaw) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the system cannot give a page: it has no memory, or the file has no such page.
+/// Whether the system cannot provide a page: it has no memory, or the file has no such page.
 #[cfg(target_os = "linux")]
 fn is_refused_page(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -211,7 +215,7 @@ mod tests {
         assert_eq!(fs.open_handles(), 0);
     }
 
-    /// It was touched by a store, and the signal ended the process.
+    /// A store touched it, and the signal ended the process.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_page_that_the_system_cannot_give_is_an_error() {

@@ -1,16 +1,19 @@
-//! A simulated machine: a file system in memory that knows what a crash may take, and a clock that tests drive.
+//! A simulated machine: a file system in memory that tracks which changes a crash may lose, and a
+//! clock that tests drive.
 //!
-//! Each file and directory has a cached state, which calls see, and a durable one, which a power loss leaves; between
-//! them lie *atoms*, the smallest changes that persist or do not: one 512-byte sector, one length, one name. A sync
-//! makes the atoms of its one file or directory durable, nothing else does. A crash may keep any subset of the atoms:
-//! more than any one real file system loses, so that what survives here survives on all of them.
+//! Each file and directory has a cached state, visible to calls, and a durable one, which survives
+//! a power loss. Between them are *atoms*, the smallest changes that persist or do not: one
+//! 512-byte sector, one length, one name. Only a sync makes atoms durable, those of its one file or
+//! directory. A crash may keep any subset of the atoms: more than any one real file system loses,
+//! so that data that survives here survives on all of them.
 //!
-//! [`SimFs::crash`] and [`SimFs::kill`] leave the old file system as it is and give a new one, so a test can crash the
-//! same moment in many ways; [`SimFs::crash_images`] lists them. [`SimFs::watch`] looks at every change from both sides
-//! and takes such moments while a program runs. [`SimFs::crash_at`] stops the world at a chosen operation.
-//! [`SimFs::fail`] makes calls fail or lie, by rules that have a text form, and [`SimFs::set_personality`] makes the
-//! device behave like a certain real file system. Shared mappings are there if [`SimFs::set_has_mappings`] says so;
-//! `map_shared` is a call that can fail in any case, for want of memory above all.
+//! [`SimFs::crash`] and [`SimFs::kill`] leave the old file system unchanged and return a new one,
+//! so a test can crash the same moment in many ways; [`SimFs::crash_images`] lists them.
+//! [`SimFs::watch`] calls back before and after every change and can crash at such moments while a
+//! program runs. [`SimFs::crash_at`] stops the world at a chosen operation. [`SimFs::fail`] makes
+//! calls fail or misbehave, by rules that have a text form, and [`SimFs::set_personality`] makes
+//! the device behave like a certain real file system. Shared mappings are available after
+//! [`SimFs::set_has_mappings`]; `map_shared` can fail in any case, mostly for lack of memory.
 //!
 //! A program that keeps its own files through [`FileSystem`] can be tested the same way:
 //!
@@ -84,11 +87,11 @@ pub struct SimFs {
     world: Arc<Mutex<World>>,
     group: Arc<FileGroup>,
     user: Option<User>,
-    /// The one directory that it is of, if it was made by [`FileSystem::hold`].
+    /// The directory of this handle, if it was made by [`FileSystem::hold`].
     held: Option<Held>,
 }
 
-/// A directory that is held, and the path that it had then.
+/// A held directory, and its path at that time.
 #[derive(Clone)]
 struct Held {
     number: InodeNumber,
@@ -102,7 +105,7 @@ impl Default for SimFs {
 }
 
 impl SimFs {
-    /// An empty file system: only the root directory exists.
+    /// Creates an empty file system: only the root directory exists.
     pub fn new() -> SimFs {
         SimFs::of(World::new())
     }
@@ -116,7 +119,8 @@ impl SimFs {
         }
     }
 
-    /// The same file system for a user of its own: what is opened through it counts as that user's.
+    /// Returns the same file system for a separate user: handles opened through it count as that
+    /// user's.
     pub fn for_user(&self) -> (SimFs, User) {
         let user = User::default();
         (SimFs { user: Some(user.clone()), ..self.clone() }, user)
@@ -128,16 +132,16 @@ impl SimFs {
         }
     }
 
-    /// Everything that outlives the process: so without files that have lost all their names, whose atoms nobody can
-    /// ever see.
+    /// Copies everything that outlives the process: excludes files that have lost all their names,
+    /// whose atoms can never be visible again.
     fn copy(&self) -> World {
         self.world.lock().killed()
     }
 
-    /// What a power loss at this moment may leave, chosen by `seed`: no atom, every atom, a beginning of each file's
-    /// and directory's atoms, or any subset. The same seed gives the same choice. Seed 0 keeps nothing and seed 1 all.
-    /// Handles of this file system do not work on the new one; its locks are free and its faults, limits and watcher
-    /// gone.
+    /// Returns the file system after a power loss at this moment, chosen by `seed`: no atom, every
+    /// atom, a prefix of each file's and directory's atoms, or any subset. The same seed makes the
+    /// same choice. Seed 0 keeps nothing and seed 1 all. Handles of this file system do not work on
+    /// the new one; its locks are free and its faults, limits and watcher gone.
     pub fn crash(&self, seed: u64) -> SimFs {
         let world = self.copy();
         let pending = world.pending();
@@ -145,8 +149,9 @@ impl SimFs {
         SimFs::of(world.crashed(&pending, kept, underlay))
     }
 
-    /// What a power loss at this moment leaves if exactly the atoms for which `survives` says so persist. It is asked
-    /// once per atom, object by object, in the order in which the atoms of an object arose.
+    /// Returns the file system after a power loss at this moment that keeps exactly the atoms for
+    /// which `survives` returns true. It is called once per atom, object by object, in order of
+    /// origin within an object.
     pub fn crash_with(&self, survives: impl FnMut(&Atom) -> bool) -> SimFs {
         let world = self.copy();
         let pending = world.pending();
@@ -154,10 +159,10 @@ impl SimFs {
         SimFs::of(world.crashed(&pending, kept, Underlay::Zeros))
     }
 
-    /// What a power loss at this moment leaves by this choice.
+    /// Returns the file system after a power loss at this moment by this choice.
     ///
     /// # Panics
-    /// If the choice was made for another number of atoms: then the run that it comes from was not repeated.
+    /// If the choice was made for another number of atoms: then its run was not repeated exactly.
     pub fn crash_by(&self, choice: &CrashChoice) -> SimFs {
         let world = self.copy();
         let pending = world.pending();
@@ -167,38 +172,38 @@ impl SimFs {
         SimFs::of(world.crashed(&pending, choice.choose(&pending), choice.underlay))
     }
 
-    /// Up to `limit` different states that a power loss at this moment can leave, with the choice that
-    /// [`SimFs::crash_by`] makes each of again: all subsets of up to 12 atoms, otherwise those in which file systems
-    /// are known to differ, and random ones. That nothing persists and that everything does come first; of the others
-    /// `seed` decides order and selection. No two have the same [`SimFs::image_hash`]. This file system may change
-    /// while they are looked at.
+    /// Returns up to `limit` different states after a power loss at this moment, each with the
+    /// choice that reproduces it in [`SimFs::crash_by`]: all subsets of up to 12 atoms, otherwise
+    /// those in which file systems are known to differ, and random ones. The empty and the full
+    /// choice come first; `seed` decides order and selection of the others. No two have the same
+    /// [`SimFs::image_hash`]. This file system may change during the iteration.
     pub fn crash_images(&self, seed: u64, limit: usize) -> CrashImages {
         CrashImages::new(self.copy(), seed, limit)
     }
 
-    /// What the death of the process at this moment leaves: all that was written, synced or not. What was not synced
-    /// can still be lost to a later crash. Costs one reference count per file, whatever its size; the two share
-    /// their bytes until either changes them.
+    /// Returns the file system after the death of the process at this moment: all writes, synced or
+    /// not. A later crash can still lose unsynced ones. Costs one reference count per file,
+    /// whatever its size; the two share their bytes until either changes them.
     pub fn kill(&self) -> SimFs {
         SimFs::of(self.copy())
     }
 
-    /// All atoms that a power loss could take now, in the order in which they arose.
+    /// All atoms that a power loss could lose now, in order of origin.
     pub fn atoms(&self) -> Vec<Atom> {
         let pending = self.copy().pending();
         (0..pending.len()).map(|place| pending.at(place).clone()).collect()
     }
 
-    /// A hash of all names and contents, as calls see them and as a power loss leaves them if it keeps no atom. Equal
-    /// file systems have equal hashes, however they came about; what was hashed before and not changed since is not
-    /// hashed again.
+    /// A hash of all names and contents, as calls see them and as a power loss leaves them if it
+    /// keeps no atom. Equal file systems have equal hashes, whatever their history. Unchanged
+    /// content is not hashed again.
     pub fn image_hash(&self) -> u64 {
         self.world.lock().hash()
     }
 
-    /// Has `watcher` called before and after every changing call from now on, in the thread that makes the call, with
-    /// the file system standing still. It replaces the one before. Of the file system it must use nothing but
-    /// [`Moment::image`]: other calls would wait for themselves.
+    /// Has `watcher` called before and after every changing call from now on, in the thread that
+    /// makes the call, while the file system stands still. Replaces the previous one. Of the file
+    /// system it must use nothing but [`Moment::image`]: other calls would deadlock.
     pub fn watch(&self, watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
         self.world.lock().watcher = Some(Box::new(watcher));
     }
@@ -206,7 +211,7 @@ impl SimFs {
     /// Ends [`SimFs::watch`].
     pub fn unwatch(&self) {
         let watcher = self.world.lock().watcher.take();
-        // What it owns may be this file system.
+        // It may own this file system.
         drop(watcher);
     }
 
@@ -215,29 +220,29 @@ impl SimFs {
         self.world.lock().operations()
     }
 
-    /// Stops the world before the changing operation with this number (counted as [`SimFs::operations`] counts): it
-    /// and every later call of any kind fail, and nothing more is applied. Then look at [`SimFs::crash`].
+    /// Stops the world before the changing operation with this number (counted as by
+    /// [`SimFs::operations`]): it and every later call of any kind fail, and nothing more is
+    /// applied. Then use [`SimFs::crash`].
     pub fn crash_at(&self, operation: u64) {
         self.world.lock().crash_at(operation);
     }
 
-    /// Whether [`SimFs::crash_at`] has struck.
+    /// Whether [`SimFs::crash_at`] has taken effect.
     pub fn has_crashed(&self) -> bool {
         self.world.lock().has_crashed()
     }
 
-    /// Says what kind of file system it is from now on, also after kills and crashes.
+    /// Sets the kind of file system from now on, also after kills and crashes.
     pub fn set_personality(&self, personality: Personality) {
         self.world.lock().personality = personality;
     }
 
-    /// What kind of file system it is.
+    /// The kind of file system.
     pub fn personality(&self) -> Personality {
         self.world.lock().personality
     }
 
-    /// Makes calls fail, or do something else than they say, from now on. Of several rules that befall a call the
-    /// first counts.
+    /// Makes calls fail or misbehave from now on. If several rules match a call, the first applies.
     pub fn fail(&self, rule: FaultRule) {
         self.world.lock().faults.add(rule);
     }
@@ -247,27 +252,28 @@ impl SimFs {
         plan.0.iter().for_each(|rule| self.fail(rule.clone()));
     }
 
-    /// Forgets all fault rules. What they did stays done.
+    /// Removes all fault rules. Their effects remain.
     pub fn clear_faults(&self) {
         self.world.lock().faults.clear();
     }
 
-    /// How many calls met a fault.
+    /// Number of calls that met a fault.
     pub fn faults_met(&self) -> u64 {
         self.world.lock().faults.log().len() as u64
     }
 
-    /// The faults that calls have met, in order.
+    /// The faults of calls so far, in order.
     pub fn faults_log(&self) -> Vec<FaultMet> {
         self.world.lock().faults.log().to_vec()
     }
 
-    /// How many calls of this kind were made: for a sweep that lets each of them fail once.
+    /// Number of calls of this kind: for a sweep that fails each of them once.
     pub fn calls(&self, operation: Operation) -> u64 {
         self.world.lock().calls(operation)
     }
 
-    /// Sets the machine's time of day forward, or back, by so many seconds. The time that passes is not touched.
+    /// Sets the machine's time of day forward, or back, by `seconds`, without affecting elapsed
+    /// time.
     pub fn jump_clock(&self, seconds: i64) {
         self.world.lock().clock.jump(seconds.saturating_mul(1_000_000_000));
     }
@@ -276,32 +282,33 @@ impl SimFs {
         Arc::clone(&self.world.lock().clock)
     }
 
-    /// Limits the bytes that files can take, in whole pages of 4 KiB; `None` for no limit. A lower limit than what is
-    /// taken only stops growth.
+    /// Limits the bytes of files, in whole pages of 4 KiB; `None` for no limit. A limit below the
+    /// current use only stops growth.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         let mut world = self.world.lock();
         (world.capacity_bytes, world.is_quota) = (capacity_bytes, false);
     }
 
-    /// [`SimFs::set_capacity_bytes`] for a limit that is a quota: writes beyond it fail with `EDQUOT`.
+    /// [`SimFs::set_capacity_bytes`] for a limit that is a quota: writes beyond it fail with
+    /// `EDQUOT`.
     pub fn set_quota_bytes(&self, quota_bytes: u64) {
         let mut world = self.world.lock();
         (world.capacity_bytes, world.is_quota) = (Some(quota_bytes), true);
     }
 
-    /// Makes relative paths begin in this directory from now on; in the root at first.
+    /// Resolves relative paths against this directory from now on; initially against the root.
     pub fn set_working_directory(&self, directory: impl AsRef<Path>) {
         self.world.lock().working_directory = directory.as_ref().to_path_buf();
     }
 
-    /// Says whether files can be mapped; at first they cannot. A mapping counts as an open file. A store into one is a
-    /// place to crash at, and durable once its page is synced.
+    /// Enables mappings of files; initially they are disabled. A mapping counts as an open file. A
+    /// store into one is a crash point, and durable once its page is synced.
     pub fn set_has_mappings(&self, has_mappings: bool) {
         self.world.lock().has_mappings = has_mappings;
     }
 
-    /// Limits how many files and locks can be open at once; `None` for no limit. Calls that need one more fail as if the
-    /// process had too many files open (`EMFILE`).
+    /// Limits how many files and locks can be open at once; `None` for no limit. Further calls fail
+    /// as if the process had too many files open (`EMFILE`).
     pub fn set_handle_limit(&self, handles: Option<usize>) {
         self.world.lock().handle_limit = handles;
     }
@@ -323,7 +330,8 @@ impl SimFs {
         file.damage(offset..offset + 1, |_, byte| byte ^ mask);
     }
 
-    /// The content of a file. Counts as no operation and works after a crash, for looking at what is left.
+    /// Returns the content of a file. Counts as no operation and works after a crash, to inspect
+    /// the result.
     pub fn read_file(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let world = self.world.lock();
         let missing = || Error::io("open", path.as_ref(), std::io::ErrorKind::NotFound.into());
@@ -333,8 +341,8 @@ impl SimFs {
         Ok(bytes)
     }
 
-    /// Makes a file with this content, or replaces the content of one, durable at once. Its directory must exist.
-    /// Counts as no operation and meets no fault.
+    /// Creates a file with this content, or replaces the content of one, durable at once. Its
+    /// directory must exist. Counts as no operation and meets no fault.
     pub fn write_file(&self, path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
         self.world.lock().put_file(path.as_ref(), bytes)
     }
@@ -344,17 +352,17 @@ impl SimFs {
         self.world.lock().files()
     }
 
-    /// How many locks are held.
+    /// Number of held locks.
     pub fn held_locks(&self) -> usize {
         self.world.lock().held_locks()
     }
 
-    /// How many file handles are open.
+    /// Number of open file handles.
     pub fn open_handles(&self) -> usize {
         self.world.lock().open_handles()
     }
 
-    /// Locks a file, if there is one, and the directory that `path` lies in.
+    /// Locks a file, if there is one, and the directory of `path`.
     fn take_lock(
         &self,
         world: &mut World,
@@ -380,7 +388,7 @@ impl SimFs {
         Ok(lock)
     }
 
-    /// What calls with `path` mean: of a held directory, the path that it has now.
+    /// Resolves `path`: in a held directory, against its present path.
     fn resolve<'p>(&self, world: &World, path: &'p Path) -> Result<Cow<'p, Path>> {
         let Some(held) = &self.held else { return Ok(Cow::Borrowed(path)) };
         let Ok(rest) = path.strip_prefix(&held.path) else {
@@ -422,7 +430,7 @@ impl fmt::Debug for SimFs {
 }
 
 impl FileSystem for SimFs {
-    /// In the root, where relative paths begin unless a test says otherwise, they stay as they are.
+    /// With the working directory at the root, the default, paths stay unchanged.
     fn absolute(&self, path: &Path) -> Result<PathBuf> {
         let world = self.world.lock();
         let is_root = world.working_directory == Path::new("/");
@@ -568,7 +576,7 @@ impl FileSystem for SimFs {
         let number = world.look_up_file(place)?;
         let file = world.file(number).expect("looked up as a file");
         check_mappable(path, file.len(), len)?;
-        // Never a store that needs room.
+        // A store into a mapping must never need room.
         if !world.has_mappings || file.missing_bytes(0, len as u64) > 0 {
             return Ok(None);
         }
@@ -592,7 +600,7 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// Only a handle for writing may change the file.
+    /// Fails unless the handle is open for writing.
     fn check_writable(&self) -> Result<()> {
         match self.mode {
             OpenMode::Read => {
@@ -700,7 +708,7 @@ impl SimMapping {
 
 struct SimLock {
     world: Arc<Mutex<World>>,
-    /// What is locked.
+    /// The locked inodes.
     numbers: Vec<InodeNumber>,
     user: Option<User>,
 }
@@ -709,7 +717,7 @@ impl LockGuard for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
-        // One that got nothing may be dropped by whoever uses the world.
+        // A lock without inodes may be dropped while its thread uses the world.
         if self.numbers.is_empty() {
             return;
         }

@@ -1,9 +1,9 @@
-//! What threads meet at: locks and conditions of everything above the operating system, and the atomics of the
-//! lock-free parts.
+//! Synchronization of threads: locks and conditions of all components above the operating system,
+//! and the atomics of the lock-free parts.
 //!
-//! Without the feature `sim` these are parking_lot's, and the functions do nothing. With it, a thread of a
-//! `sim::Schedule` gives its turn away before it takes a lock, while it waits, and wherever
-//! [`step`] says so; every other thread finds what it would without the feature.
+//! Without the feature `sim` these are parking_lot's, and the functions do nothing. With it, a
+//! thread of a `sim::Schedule` yields its turn before it takes a lock, while it waits, and at every
+//! [`step`]; for other threads nothing changes.
 #[cfg(feature = "sim")]
 mod scheduled;
 
@@ -19,15 +19,15 @@ pub use scheduled::{Condvar, Mutex, MutexGuard};
 
 use crossbeam::channel::Receiver;
 
-/// A place between two steps of a lock-free protocol, where a schedule may let another thread go on.
+/// A place between two steps of a lock-free protocol, where a schedule may switch threads.
 #[inline]
 pub fn step() {
     #[cfg(feature = "sim")]
     crate::sim::schedule::step();
 }
 
-/// Called by a thread that spins: lets others go on first. False if no schedule decides that, and the caller has to
-/// wait in another way.
+/// Called by a spinning thread: lets others go first. Returns false if no schedule is active, and
+/// the caller has to wait in another way.
 #[inline]
 pub fn give_turn() -> bool {
     #[cfg(feature = "sim")]

@@ -1,4 +1,4 @@
-//! What a lookup gives out: a block borrowed under an epoch guard, or pinned beyond it.
+//! The result of a lookup: a block borrowed under an epoch guard, or pinned beyond it.
 #![allow(unsafe_code)]
 use super::Shared;
 use super::frames::{FrameBase, prefetch_line};
@@ -7,12 +7,13 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-/// The bytes of a block, good for as long as the epoch guard and the slot table it came from.
+/// The bytes of a block, valid as long as its epoch guard and slot table.
 #[derive(Clone)]
 pub enum BlockRef<'g> {
-    /// A frame of the cache. The guard keeps it from being reused.
+    /// A frame of the cache. The guard prevents its reuse.
     Cached(CachedBlock<'g>),
-    /// A block that is not in the cache: too long for it, not wanted in it, or met when there was no room.
+    /// A block outside the cache: too long, excluded by the policy, or loaded when there was no
+    /// room.
     Owned(Arc<[u8]>),
 }
 
@@ -24,8 +25,8 @@ pub struct CachedBlock<'g> {
 }
 
 impl<'g> CachedBlock<'g> {
-    /// REQUIRES: `bytes` is a frame of `cache` from its first byte on, found in a slot under a guard that lives
-    /// throughout `'g`.
+    /// REQUIRES: `bytes` is a frame of `cache` from its first byte on, found in a slot under a
+    /// guard that lives throughout `'g`.
     #[inline]
     pub(super) fn new(bytes: &'g [u8], cache: &'g Arc<Shared>) -> CachedBlock<'g> {
         CachedBlock { bytes, cache }
@@ -33,7 +34,8 @@ impl<'g> CachedBlock<'g> {
 }
 
 impl BlockRef<'_> {
-    /// Keeps the block beyond the guard. One atomic addition, or a copy of the reference count of an owned block.
+    /// Keeps the block beyond the guard. One atomic addition, or a copy of the reference count of
+    /// an owned block.
     #[inline]
     pub fn pin(&self) -> PinnedBlock {
         match self {
@@ -50,7 +52,7 @@ impl BlockRef<'_> {
         }
     }
 
-    /// Asks for the cache line with the byte at `offset`. Any `offset` is allowed.
+    /// Prefetches the cache line of the byte at `offset`. Any `offset` is allowed.
     #[inline]
     pub fn prefetch(&self, offset: usize) {
         prefetch_line(self.as_ptr().wrapping_add(offset));
@@ -80,8 +82,8 @@ impl fmt::Debug for BlockRef<'_> {
     }
 }
 
-/// The bytes of a block, good for as long as this lives: beyond guards, tables, and the cache's own handle. A frame
-/// that is pinned is not evicted, so keep pins short or few.
+/// The bytes of a block, valid as long as this lives: beyond guards, tables, and the cache's own
+/// handle. A pinned frame is not evicted, so keep pins short or few.
 #[derive(Clone)]
 pub struct PinnedBlock(Pinned);
 
@@ -93,8 +95,9 @@ enum Pinned {
 
 struct FramePin {
     bytes: NonNull<[u8]>,
-    /// Alive because a pinned frame is in a slot (the table keeps the cache), in limbo (the cache is alive: when it goes it
-    /// retires all frames in limbo) or retired (the retiring party left one strong count for the last pin to drop).
+    /// Alive because a pinned frame is in a slot (the table keeps the cache), in limbo (the cache
+    /// is alive: when it goes it retires all frames in limbo) or retired (the retiring party left
+    /// one strong count for the last pin to drop).
     cache: NonNull<Shared>,
 }
 
@@ -125,17 +128,18 @@ impl Drop for FramePin {
     fn drop(&mut self) {
         let unit = self.unit();
         if self.cache().frames.pins(unit).unpin() {
-            // SAFETY: `unpin` said that the frame was retired while pinned and that we are the last. Who retired it
-            // left the strong count that this takes; `cache` came from such an Arc.
+            // SAFETY: `unpin` reported that the frame was retired while pinned and that this is the
+            // last pin. The retiring party left the strong count that this takes; `cache` came from
+            // such an Arc.
             let cache = unsafe { Arc::from_raw(self.cache.as_ptr().cast_const()) };
             cache.free(unit);
         }
-        // Otherwise the cache may be gone by now.
+        // Otherwise the cache may already be gone.
     }
 }
 
 impl PinnedBlock {
-    /// A block of its own memory, outside every cache.
+    /// Creates a block with its own memory, outside every cache.
     pub fn from_bytes(bytes: Arc<[u8]>) -> PinnedBlock {
         PinnedBlock(Pinned::Owned(bytes))
     }

@@ -1,8 +1,9 @@
-//! The memory of what was evicted lately: fingerprints only.
+//! Recent evictions, as fingerprints only.
 //!
-//! A block that comes back while its fingerprint is here was evicted too early and goes straight to the main queue.
-//! A set-associative table of (fingerprint, time) pairs, time counted in insertions, so that forgetting costs nothing:
-//! an entry older than the table's capacity is not there.
+//! A block that returns while its fingerprint is here was evicted too early and goes straight to
+//! the main queue. A set-associative table of (fingerprint, time) pairs, with time counted in
+//! insertions, so that expiry costs nothing: an entry older than the table's capacity is treated as
+//! absent.
 
 const WAYS: usize = 4;
 
@@ -10,9 +11,9 @@ const WAYS: usize = 4;
 pub(super) struct Ghost {
     /// `fingerprint << 32 | time`; zero is an entry that was never used.
     entries: Vec<u64>,
-    /// How many insertions an entry outlives.
+    /// Lifetime of an entry in insertions.
     capacity: u32,
-    /// Starts at the capacity, so that time zero is long ago.
+    /// Starts at the capacity, so that time zero has expired.
     now: u32,
 }
 
@@ -45,7 +46,7 @@ impl Ghost {
         self.entries[oldest] = (hash & !u64::from(u32::MAX)) | u64::from(now);
     }
 
-    /// Whether the block with this hash is remembered; if so it is forgotten.
+    /// Whether the block with this hash is remembered; if so, removes it.
     pub(super) fn take(&mut self, hash: u64) -> bool {
         let set = self.set_of(hash);
         for i in set..set + WAYS {

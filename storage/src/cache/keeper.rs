@@ -1,8 +1,9 @@
-//! What stays and what goes: S3-FIFO over the frames. Everything here happens under one lock that only misses take.
+//! The eviction policy: S3-FIFO over the frames. Runs under one lock that only misses take.
 //!
-//! Source: Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache eviction", SOSP 2023. Newcomers
-//! wait in a small queue (a tenth of the bytes); those used again before they reach its end move to the main queue,
-//! the others leave and only their fingerprints stay. The main queue gives a block another round per use.
+//! Source: Yang, Zhang, Qiu, Yue, Vigfusson, "FIFO queues are all you need for cache eviction",
+//! SOSP 2023. Newcomers wait in a small queue (a tenth of the bytes); those used again before they
+//! reach its end move to the main queue, the others are evicted and only their fingerprints stay.
+//! In the main queue each use of a block earns it another round.
 use super::frames::{Frames, SLAB_BYTES};
 use super::ghost::Ghost;
 use super::slabs::{Class, NOWHERE, Place, Slabs};
@@ -14,11 +15,11 @@ use std::sync::Arc;
 
 /// Uses that a newcomer needs to move to the main queue.
 const USES_TO_STAY: u8 = 1;
-/// After so many frames that were spared in one search, the next one without a pin goes in any case.
+/// After this many spared frames in one search, the next unpinned one is evicted in any case.
 const MOST_SPARED: usize = 512;
-/// What is kept free for frames in limbo, at least, unless it is more than a quarter of the capacity.
+/// Minimum reserve for frames in limbo, unless it exceeds a quarter of the capacity.
 const LEAST_RESERVE_BYTES: usize = 1 << 20;
-/// The usual block size, to size the ghost table.
+/// The usual block size, for sizing the ghost table.
 const USUAL_BLOCK_BYTES: usize = 4096;
 
 /// A queue of frames, linked through their `previous` and `next`.
@@ -30,7 +31,7 @@ struct Queue {
 
 const EMPTY_QUEUE: Queue = Queue { newest: NOWHERE, oldest: NOWHERE, bytes: 0 };
 
-/// Counts since the cache was made.
+/// Counts since the creation of the cache.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Counts {
     pub(super) misses: u64,
@@ -51,7 +52,7 @@ pub(super) struct Keeper {
     resident_bytes: usize,
     /// The limit of `resident_bytes`; the rest of the capacity is for frames in limbo.
     resident_limit: usize,
-    /// The cache is gone: nothing is allocated any more.
+    /// The cache is gone: no frame is allocated any more.
     is_abandoned: bool,
     pub(super) counts: Counts,
 }
@@ -72,23 +73,24 @@ impl Keeper {
         }
     }
 
-    /// Bytes of all frames that are not free, frames that wait for their last readers included.
+    /// Bytes of all frames that are not free, including frames that wait for their last readers.
     pub(super) fn used_bytes(&self) -> usize {
         self.used_bytes
     }
 
-    /// Memory that the cache holds: slabs and what is known about them, in bytes.
+    /// Memory of the cache: slabs and their bookkeeping, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.slabs.committed() * SLAB_BYTES + self.slabs.memory_bytes() + self.ghost.memory_bytes()
     }
 
-    /// Frames that wait for their last readers take so much that evicting ahead is in danger of stalling.
+    /// Whether frames that wait for their last readers take so much that evicting ahead is in
+    /// danger of stalling.
     pub(super) fn limbo_is_large(&self, capacity_bytes: usize) -> bool {
         self.used_bytes - self.resident_bytes > (capacity_bytes.saturating_sub(self.resident_limit)) / 4
     }
 
-    /// A frame for a block of `len` bytes, evicting into `evicted` where needed: the caller retires those. `None` if
-    /// there is no room at the moment.
+    /// Allocates a frame for a block of `len` bytes, evicting into `evicted` as necessary: the
+    /// caller retires those frames. `None` if there is no room at the moment.
     pub(super) fn allocate(&mut self, len: usize, frames: &Frames, evicted: &mut Vec<u32>) -> Option<u32> {
         let class = Class::of(len);
         let cost = class.cost_bytes();
@@ -106,9 +108,10 @@ impl Keeper {
         let mut unit = self.slabs.allocate(class, &mut superfluous);
         superfluous.into_iter().for_each(|slab| frames.decommit(slab));
         if unit.is_none() {
-            // If frames of this class are on their way, patience is enough, and so it is if slabs are that were drained
-            // before: while a reader stays, each of them would be emptied for nothing. Otherwise other classes hold all
-            // slabs, or this one holds them with frames that nobody evicts because the total is below the limit.
+            // If frames of this class, or enough slabs drained earlier, are about to become free,
+            // wait for them: while a reader stays, draining more would empty slabs for nothing.
+            // Otherwise other classes hold all slabs, or this class holds them with frames that are
+            // not evicted because the total is below the limit.
             for _ in 0..class.slabs() {
                 let is_pending = self.slabs.soon_empty() >= class.slabs();
                 if self.slabs.has_limbo(class) || is_pending && !planted::is(Bug::DrainedForNothing) {
@@ -155,8 +158,8 @@ impl Keeper {
         self.counts.inserts += 1;
     }
 
-    /// Frees a frame: one whose load failed, or one in limbo that nobody uses any more. Returns the slabs to
-    /// decommit, if some have become superfluous.
+    /// Frees a frame whose load failed, or one in limbo that is no longer in use. Returns the slabs
+    /// to decommit, if some have become superfluous.
     #[must_use]
     pub(super) fn free(&mut self, unit: u32) -> Range<usize> {
         let cost = self.slabs.class_of(unit).cost_bytes();
@@ -167,7 +170,7 @@ impl Keeper {
         self.slabs.free(unit)
     }
 
-    /// Takes a frame out of its slot and its queue; it is in limbo then.
+    /// Takes a frame out of its slot and its queue, into limbo.
     pub(super) fn unlink(&mut self, unit: u32) {
         self.dequeue(unit);
         let frame = self.slabs.frame_mut(unit);
@@ -187,8 +190,8 @@ impl Keeper {
         self.is_abandoned
     }
 
-    /// Notes that the cache is gone; nobody allocates or finds a frame from now on. Returns the frames that are to be
-    /// retired.
+    /// Marks the cache as gone; from now on no thread allocates or finds a frame. Returns the
+    /// frames to be retired.
     pub(super) fn abandon(&mut self) -> Vec<u32> {
         self.is_abandoned = true;
         self.ghost = Ghost::new(0);
@@ -198,7 +201,7 @@ impl Keeper {
         self.slabs.units_in(|place| place == Place::Limbo)
     }
 
-    /// No slab may hold memory any more but for frames that are in use. Returns slabs to decommit.
+    /// Limits slab memory to frames that are in use. Returns slabs to decommit.
     #[must_use]
     pub(super) fn give_up_slabs(&mut self) -> Vec<usize> {
         self.slabs.set_limit(0)
@@ -216,7 +219,8 @@ impl Keeper {
         self.resident_limit = resident_limit(reserved_slabs, capacity_bytes);
         self.ghost = Ghost::new(self.resident_limit / USUAL_BLOCK_BYTES);
         let superfluous = self.slabs.set_limit(slab_limit(capacity_bytes));
-        // Whole slabs first: single evictions would leave every slab sparse, and then most of it would go as well.
+        // Whole slabs first: single evictions would leave every slab sparse, and then most of it
+        // would be evicted too.
         while self.slabs.is_over_limit() {
             let Some(drained) = self.slabs.drain(None, |_| false) else { break };
             self.evict_all(drained, frames, evicted);
@@ -243,11 +247,11 @@ impl Keeper {
         self.counts.evictions += 1;
     }
 
-    /// Evicts the block that is worth least. False if every block is pinned, or there is none.
+    /// Evicts the least valuable block. Returns false if every block is pinned, or there is none.
     fn evict_one(&mut self, frames: &Frames, evicted: &mut Vec<u32>) -> bool {
         let mut spared = 0;
         let mut pinned = 0;
-        // Blocks in use by iterators are few; more than this and the cache is full of them.
+        // Blocks in use by iterators are few; beyond this number the cache is full of them.
         while pinned <= MOST_SPARED {
             let from_small = self.main.oldest == NOWHERE || self.small.bytes > self.resident_limit / 10;
             let (place, unit) = match (from_small, self.small.oldest) {
@@ -260,7 +264,8 @@ impl Keeper {
             let frame = self.slabs.frame(unit);
             let slot = &frame.owner.as_ref().expect("a frame in a queue has an owner")[frame.index as usize];
             let uses = slot.uses();
-            // Evicting a pinned block frees nothing, and who pins it will likely ask again.
+            // Evicting a pinned block frees nothing, and the pinning caller will likely request it
+            // again.
             if frames.pins(unit).is_pinned() {
                 pinned += 1;
                 self.requeue(unit);
@@ -328,20 +333,22 @@ impl Keeper {
     }
 }
 
-/// A hash that names a block to the ghost table.
+/// A hash that identifies a block in the ghost table.
 fn block_hash(table: u32, index: u32) -> u64 {
     checksum::checksum64(&index.to_le_bytes(), u64::from(table))
 }
 
-/// How many slabs the capacity pays for. A capacity below one slab gets one, so that small caches work too.
+/// Number of slabs that the capacity covers. A capacity below one slab gets one, so that small
+/// caches work too.
 fn slab_limit(capacity_bytes: usize) -> usize {
     if capacity_bytes == 0 { 0 } else { (capacity_bytes / SLAB_BYTES).max(1) }
 }
 
-/// The bytes that slots may hold: all but a reserve for frames that wait for their last readers.
+/// Limit of bytes in slots: all but a reserve for frames that wait for their last readers.
 fn resident_limit(reserved_slabs: usize, capacity_bytes: usize) -> usize {
     let bytes = slab_limit(capacity_bytes).min(reserved_slabs) * SLAB_BYTES;
-    // A thread that is interrupted under a guard holds up reuse for milliseconds, whatever the size of the cache.
+    // A thread that is preempted under a guard delays reuse for milliseconds, whatever the size of
+    // the cache.
     let reserve = (bytes / 32).max(LEAST_RESERVE_BYTES.min(bytes / 4));
     (bytes - reserve).min(capacity_bytes)
 }

@@ -1,8 +1,9 @@
 //! Models of the lock-free parts: slots, pins, and the life of a frame between them.
 //!
-//! Run with `RUSTFLAGS="--cfg sapwood_loom" cargo test --release -p sapwood-storage --lib models`. The frame is one cell, of
-//! which loom reports every access that races; the epoch is a count of readers under a lock, which gives the one
-//! promise that the cache needs: what is done after waiting comes after the ends of all guards of that time.
+//! Run with `RUSTFLAGS="--cfg sapwood_loom" cargo test --release -p sapwood-storage --lib models`.
+//! The frame is one cell, and loom reports every racing access to it. The epoch is a count of
+//! readers under a lock, which provides the one guarantee that the cache needs: the ends of all
+//! guards of that time happen before the work done after waiting.
 #![allow(unsafe_code)]
 use super::pin::PinCount;
 use super::slot::{Begin, Slot};
@@ -57,15 +58,15 @@ impl World {
         *self.guards.lock().unwrap() -= 1;
     }
 
-    /// The frame goes to its next user.
+    /// Passes the frame to its next user.
     fn free(&self) {
         *self.freed.lock().unwrap() += 1;
         self.pins.reset();
         self.write(NEW);
     }
 
-    /// Takes the block out of its slot, and retires the frame if all guards of that time are gone already. Otherwise
-    /// `end` does, later.
+    /// Takes the block out of its slot, and retires the frame if all guards of that time are
+    /// already gone. Otherwise `end` retires it later.
     fn evict(&self) {
         self.slot.clear();
         let is_quiet = *self.guards.lock().unwrap() == 0;
@@ -92,7 +93,8 @@ impl World {
     }
 }
 
-/// All interleavings with up to three preemptions, which find what there is to find; more would take hours.
+/// All interleavings with up to three preemptions, which suffice to find the known bugs; more would
+/// take hours.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     #[cfg(feature = "planted")]
     if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
@@ -228,7 +230,8 @@ fn the_table_is_dropped_while_pins_go() {
                 }
             })
         };
-        // As the drop of a slot table: no guard is left, a frame without pins is freed without being retired.
+        // Like the drop of a slot table: no guard is left, so a frame without pins is freed without
+        // being retired.
         world.slot.clear();
         if !world.pins.is_pinned() || world.pins.retire() {
             world.free();

@@ -1,10 +1,12 @@
-//! Which frames are free, and what is known about those that are not. Plain data, used under the keeper's lock.
+//! Allocation and state of frames. Plain data, used under the keeper's lock.
 //!
-//! A slab belongs to one size class at a time; when its last frame is freed any class may take it. If one class starves
-//! while others hold every slab, the keeper *drains* a slab: it takes no new frames until it is empty.
+//! A slab belongs to one size class at a time; when its last frame is freed any class may take it.
+//! If one class starves while others hold every slab, the keeper *drains* a slab: it allocates no
+//! new frames until it is empty.
 //!
-//! A frame above the size of a slab is a *row*: slabs that lie one behind the other, of which the first stands for all. Rows
-//! take fresh address space, of which there is far more than memory, so no slab has to move for them.
+//! A frame above the size of a slab is a *row*: consecutive slabs, of which the first represents
+//! all. Rows take fresh address space, of which there is far more than memory, so no slab has to
+//! move for them.
 use super::frames::{SLAB_BYTES, UNIT_BYTES, UNITS_PER_PIN, UNITS_PER_SLAB};
 use super::slot::{MAX_LEN, Slot};
 use std::collections::VecDeque;
@@ -14,11 +16,11 @@ use std::sync::Arc;
 /// The longest block that gets a frame, in bytes.
 pub(super) const MAX_FRAME_BYTES: usize = 4 << 20;
 const CLASSES: usize = 42;
-/// Frame sizes in units: steps of 512 bytes up to 8 KiB, then four steps per doubling up to 64 KiB, parts of a slab, and
-/// whole slabs.
+/// Frame sizes in units: steps of 512 bytes up to 8 KiB, then four steps per doubling up to 64 KiB,
+/// parts of a slab, and whole slabs.
 ///
-/// The steps of the shorter ones have an odd number of cache lines. Were 4 KiB blocks 4 KiB apart, the first lines of
-/// all of them would fight for one set of the processor's first cache.
+/// The shorter sizes are an odd number of cache lines. If 4 KiB blocks were 4 KiB apart, the first
+/// lines of all of them would compete for one set of the L1 cache.
 const CLASS_UNITS: [u32; CLASSES] = [
     9,
     17,
@@ -87,23 +89,23 @@ impl Class {
         CLASS_UNITS[usize::from(self.0)] as usize
     }
 
-    /// How many frames a slab holds, or the slabs of a row.
+    /// Frames per slab, or per row.
     fn frames_per_slab(self) -> usize {
         (UNITS_PER_SLAB / self.units()).max(1)
     }
 
-    /// How many slabs a frame lies in: one, unless it is a row.
+    /// Slabs per frame: one, unless it is a row.
     pub(super) fn slabs(self) -> usize {
         self.units().div_ceil(UNITS_PER_SLAB)
     }
 
-    /// What a frame costs: its share of a slab, the slab's unusable rest included.
+    /// Cost of a frame: its share of a slab, including the slab's unusable rest.
     pub(super) fn cost_bytes(self) -> usize {
         self.slabs() * SLAB_BYTES / self.frames_per_slab()
     }
 }
 
-/// What a frame is doing.
+/// State of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// In its slab's free set.
@@ -120,13 +122,13 @@ pub(super) enum Place {
     Retired,
 }
 
-/// What the keeper knows about one frame.
+/// The keeper's state of one frame.
 pub(super) struct Frame {
     pub(super) place: Place,
     /// Neighbours in the queue: units, or `NOWHERE`.
     pub(super) previous: u32,
     pub(super) next: u32,
-    /// The slots of the table whose block this is, while `Small` or `Main`.
+    /// The slots of the table that owns this block, while `Small` or `Main`.
     pub(super) owner: Option<Arc<[Slot]>>,
     /// The block's index in `owner`.
     pub(super) index: u32,
@@ -139,10 +141,10 @@ struct Slab {
     /// One bit per frame.
     free: [u64; MOST_FRAMES_PER_SLAB / 64],
     free_count: usize,
-    /// Frames that are in limbo, and that no pin keeps there.
+    /// Frames in limbo that no pin keeps there.
     leaving_count: usize,
     frames: Vec<Frame>,
-    /// Where it stands in its class's list of slabs with free frames, or `NOWHERE`.
+    /// Position in its class's list of slabs with free frames, or `NOWHERE`.
     available_position: u32,
     draining: bool,
 }
@@ -151,13 +153,13 @@ struct Slab {
 pub(super) struct Slabs {
     /// All slabs that were ever used. Slab `i` begins at unit `i * UNITS_PER_SLAB`.
     slabs: Vec<Slab>,
-    /// How many slabs there can be at all.
+    /// Maximum number of slabs.
     reserved: usize,
-    /// How many slabs may hold memory.
+    /// Maximum number of slabs with memory.
     limit: usize,
-    /// How many slabs hold memory.
+    /// Number of slabs with memory.
     committed: usize,
-    /// Slabs without frames in use that hold memory, and those that do not.
+    /// Slabs without frames in use: those that hold memory, and those that do not.
     empty: Vec<u32>,
     decommitted: Vec<u32>,
     /// The same for rows, by class.
@@ -167,7 +169,7 @@ pub(super) struct Slabs {
     draining: VecDeque<u32>,
     /// Frames in limbo, per class.
     limbo: [usize; CLASSES],
-    /// Where the search for a slab to drain goes on.
+    /// Where the search for a slab to drain continues.
     hand: usize,
 }
 
@@ -211,18 +213,19 @@ impl Slabs {
         self.slabs[unit as usize / UNITS_PER_SLAB].class
     }
 
-    /// How many slabs hold memory.
+    /// Number of slabs with memory.
     pub(super) fn committed(&self) -> usize {
         self.committed
     }
 
-    /// The memory that the knowledge about the frames takes, in bytes.
+    /// Memory of the bookkeeping, in bytes.
     pub(super) fn memory_bytes(&self) -> usize {
         self.slabs.iter().map(|slab| size_of::<Slab>() + slab.frames.capacity() * size_of::<Frame>()).sum()
     }
 
-    /// A free frame, `Loading` now; `None` if the class has none and no slab is to be had. Slabs without frames that gave
-    /// way to it are added to `superfluous`: the caller decommits those.
+    /// Allocates a frame, now `Loading`; `None` if the class has none and no slab is available.
+    /// Adds empty slabs that gave up their memory for it to `superfluous`: the caller decommits
+    /// those.
     pub(super) fn allocate(&mut self, class: Class, superfluous: &mut Vec<usize>) -> Option<u32> {
         if self.available[usize::from(class.0)].is_empty() {
             let slab = self.take_slabs(class, superfluous)?;
@@ -244,16 +247,16 @@ impl Slabs {
         Some((index as usize * UNITS_PER_SLAB + frame * class.units()) as u32)
     }
 
-    /// A free frame of a class of at most twice the size, from a slab that has one.
+    /// Allocates a frame of a class of at most twice the size, from a slab that has a free one.
     pub(super) fn allocate_larger(&mut self, class: Class) -> Option<u32> {
         let larger = (class.0 + 1..CLASSES as u8).map(Class);
         let mut affordable = larger.take_while(|larger| larger.units() <= 2 * class.units());
         let larger = affordable.find(|larger| !self.available[usize::from(larger.0)].is_empty())?;
-        // It is there already, so nothing has to give way.
+        // The frame is free already, so no slab has to give up memory.
         self.allocate(larger, &mut Vec::new())
     }
 
-    /// A slab for a class, or a row, that holds memory and no frame.
+    /// Returns a slab for a class, or a row, with memory and without frames.
     fn take_slabs(&mut self, class: Class, superfluous: &mut Vec<usize>) -> Option<u32> {
         let count = class.slabs();
         let empty = if count == 1 { &mut self.empty } else { &mut self.empty_rows[usize::from(class.0)] };
@@ -274,7 +277,8 @@ impl Slabs {
         Some(slab)
     }
 
-    /// The place of one slab without memory. Rows without memory are taken apart when there is no other.
+    /// Returns the place of one slab without memory. Splits rows without memory if there is no
+    /// other.
     fn take_address(&mut self) -> Option<u32> {
         if let Some(slab) = self.decommitted.pop().or_else(|| self.fresh(1)) {
             return Some(slab);
@@ -286,7 +290,7 @@ impl Slabs {
         self.decommitted.pop()
     }
 
-    /// Slabs that were never used, one behind the other.
+    /// Returns consecutive slabs that were never used.
     fn fresh(&mut self, count: usize) -> Option<u32> {
         let first = self.slabs.len();
         if first + count > self.reserved {
@@ -304,7 +308,7 @@ impl Slabs {
         Some(first as u32)
     }
 
-    /// Takes a slab or a row without frames out of those that hold memory.
+    /// Removes an empty slab or row from those that hold memory.
     fn give_up_empty(&mut self) -> Option<Range<usize>> {
         if let Some(slab) = self.empty.pop() {
             self.committed -= 1;
@@ -359,7 +363,7 @@ impl Slabs {
         }
     }
 
-    /// The frames in such a place.
+    /// The frames whose place satisfies `is_wanted`.
     pub(super) fn units_in(&self, is_wanted: impl Fn(Place) -> bool) -> Vec<u32> {
         let mut units = Vec::new();
         for (index, slab) in self.slabs.iter().enumerate() {
@@ -370,7 +374,7 @@ impl Slabs {
         units
     }
 
-    /// Notes that a frame has left its slot.
+    /// Moves a frame that has left its slot to limbo.
     pub(super) fn enter_limbo(&mut self, unit: u32) {
         let class = self.class_of(unit);
         self.limbo[usize::from(class.0)] += 1;
@@ -378,7 +382,7 @@ impl Slabs {
         self.frame_mut(unit).place = Place::Limbo;
     }
 
-    /// Notes that a frame in limbo stays there until its last pin is gone.
+    /// Leaves a frame in limbo until its last pin is gone.
     pub(super) fn leave_to_pins(&mut self, unit: u32) {
         let class = self.class_of(unit);
         self.limbo[usize::from(class.0)] -= 1;
@@ -386,7 +390,8 @@ impl Slabs {
         self.frame_mut(unit).place = Place::Retired;
     }
 
-    /// Frees a frame that is not in a slot. Returns the slabs to decommit, if some have become superfluous.
+    /// Frees a frame that is not in a slot. Returns the slabs to decommit, if some have become
+    /// superfluous.
     #[must_use]
     pub(super) fn free(&mut self, unit: u32) -> Range<usize> {
         let (index, frame) = self.locate(unit);
@@ -439,7 +444,8 @@ impl Slabs {
         self.limbo[usize::from(class.0)] > 0
     }
 
-    /// Sets how many slabs may hold memory. Returns slabs to decommit; more follow as frames are freed.
+    /// Sets how many slabs may hold memory. Returns slabs to decommit; more follow as frames are
+    /// freed.
     #[must_use]
     pub(super) fn set_limit(&mut self, limit: usize) -> Vec<usize> {
         self.limit = limit.min(self.reserved);
@@ -451,31 +457,33 @@ impl Slabs {
         superfluous
     }
 
-    /// Whether slabs hold more memory than they may, beyond those that are being drained.
+    /// Whether slabs hold more memory than the limit, not counting those being drained.
     pub(super) fn is_over_limit(&self) -> bool {
         let draining: usize = self.draining.iter().map(|slab| self.slabs[*slab as usize].class.slabs()).sum();
         self.committed - draining > self.limit
     }
 
-    /// How many slabs will be without frames as soon as the readers of now are gone, whatever class they have.
+    /// How many slabs of any class will be empty as soon as the current readers are gone.
     pub(super) fn soon_empty(&self) -> usize {
         let slabs = self.draining.iter().map(|slab| &self.slabs[*slab as usize]);
         let leaving = slabs.filter(|slab| slab.leaving_count + slab.free_count == slab.frames.len());
         leaving.map(|slab| slab.class.slabs()).sum()
     }
 
-    /// Chooses a slab with few frames in use, of another class than `wanted`, stops allocating from it, and returns
-    /// the units of its frames that are in slots: the caller evicts them. `None` if there is none to choose. A slab with a
-    /// frame that `is_pinned` would take long, so it is chosen only if `wanted` is `None`.
+    /// Chooses a slab with few frames in use, of a class other than `wanted`, stops allocating from
+    /// it, and returns the units of its frames that are in slots: the caller evicts them. `None` if
+    /// there is no candidate. A slab with a frame that `is_pinned` would take long, so it is chosen
+    /// only if `wanted` is `None`.
     pub(super) fn drain(
         &mut self,
         wanted: Option<Class>,
         is_pinned: impl Fn(u32) -> bool,
     ) -> Option<Vec<u32>> {
-        /// How many slabs are compared.
+        /// Number of compared slabs.
         const LOOK_AT: usize = 16;
         if wanted.is_some() && self.draining.len() > self.committed / 64 {
-            // A slab with a pinned frame may take long. Let it serve its class again, and be chosen another time.
+            // A slab with a pinned frame may take long. Return it to its class, to be chosen
+            // another time.
             let oldest = self.draining.pop_front().expect("counted above");
             let slab = &mut self.slabs[oldest as usize];
             slab.draining = false;
@@ -493,7 +501,7 @@ impl Slabs {
             if slab.draining || used == 0 || Some(slab.class) == wanted {
                 continue;
             }
-            // In bytes, so that classes compare.
+            // In bytes, so that classes are comparable.
             candidates.push((used * slab.class.cost_bytes(), self.hand));
         }
         candidates.sort_unstable();
@@ -583,7 +591,7 @@ mod tests {
             (0..3 * 3).map(|_| slabs.allocate(Class::of(80 << 10), &mut superfluous).unwrap()).collect();
         assert_eq!((slabs.committed(), superfluous.len()), (8, 0));
         assert_eq!(slabs.allocate(Class::of(80 << 10), &mut superfluous), None);
-        // The row has no frame any more: its memory goes to others, and its place is used again.
+        // The row has no frame any more: its memory goes to other slabs, and its place is reused.
         assert_eq!(slabs.free(first), 0..0);
         slabs.allocate(Class::of(200 << 10), &mut superfluous).unwrap();
         assert_eq!((slabs.committed(), superfluous.len()), (4, 5));
@@ -591,7 +599,7 @@ mod tests {
         single.into_iter().for_each(|unit| drop(slabs.free(unit)));
         assert_eq!(slabs.allocate(row, &mut superfluous), Some(first));
         assert_eq!((slabs.committed(), superfluous.len()), (8, 1));
-        // Lowered: a row goes as a whole.
+        // After lowering the limit, a row goes as a whole.
         assert_eq!(slabs.set_limit(0).len(), 2);
         assert_eq!(slabs.free(first).len(), 5);
     }

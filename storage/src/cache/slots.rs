@@ -1,4 +1,5 @@
-//! The translation slots of one file: the way from a block's index to its bytes, and the loading of absent blocks.
+//! The translation slots of one file: from a block's index to its bytes, and the loading of absent
+//! blocks.
 #![allow(unsafe_code)]
 use super::block::{BlockRef, CachedBlock};
 use super::frames::{FrameBase, prefetch_line};
@@ -14,17 +15,19 @@ use std::sync::Arc;
 
 /// The translation slots of one file, eight bytes per block.
 ///
-/// The file's reader owns it. Dropping it takes the file's blocks out of the cache; pinned ones go when their last pin
-/// does. The length of the block at an index must be the same whenever it is loaded.
+/// The file's reader owns it. Dropping it removes the file's blocks from the cache; pinned ones
+/// leave with their last pin. The length of the block at an index must be the same whenever it is
+/// loaded.
 ///
-/// Every `guard` must come from [`crossbeam_epoch::pin`]: frames are reclaimed through that collector.
+/// Every `guard` must come from [`crossbeam_epoch::pin`]: frames are reclaimed through that
+/// collector.
 pub struct SlotTable {
     slots: Arc<[Slot]>,
     base: FrameBase,
     cache: Arc<BufferCache>,
-    /// That of the cache, one step nearer.
+    /// The cache's own, with one indirection less.
     shared: Arc<Shared>,
-    /// Tells the tables of a cache apart.
+    /// Distinguishes the tables of a cache.
     number: u32,
 }
 
@@ -48,12 +51,13 @@ impl SlotTable {
         self.slots.is_empty()
     }
 
-    /// The cache that the blocks live in.
+    /// The cache of the blocks.
     pub fn cache(&self) -> &Arc<BufferCache> {
         &self.cache
     }
 
-    /// The block at `index` if it is in memory: two loads, an addition, and a store while the block is new.
+    /// Returns the block at `index` if it is in memory: two loads, an addition, and a store while
+    /// the block is new.
     ///
     /// # Panics
     /// If `index` is not below `len()`.
@@ -70,8 +74,8 @@ impl SlotTable {
         Some(self.frame_block(unit, len, guard))
     }
 
-    /// [`SlotTable::get`] for who does not use the block as readers do: it stays in the cache no longer for that, and nothing
-    /// is counted.
+    /// [`SlotTable::get`] without counting a use: does not extend the block's stay in the cache,
+    /// and updates no statistics.
     #[inline]
     fn peek<'g>(&'g self, index: usize, guard: &'g Guard) -> Option<BlockRef<'g>> {
         let (unit, len) = self.slots[index].frame()?;
@@ -81,18 +85,21 @@ impl SlotTable {
     /// REQUIRES: a slot of this table held the frame, with this length, after `guard` was pinned.
     #[inline(always)]
     fn frame_block<'g>(&'g self, unit: u32, len: usize, _guard: &'g Guard) -> BlockRef<'g> {
-        // SAFETY: the slot held this frame after `guard` was pinned, with this length, which never changes for a
-        // slot. Whoever takes a frame out of its slot lets it be reused only after all guards of that time are gone,
-        // and `'g` ends before `guard`. The table, and so the cache, lives throughout `'g`.
+        // SAFETY: the slot held this frame after `guard` was pinned, with this length, which never
+        // changes for a slot. A frame that left its slot is reused only after all guards of that
+        // time are gone, and `'g` ends before `guard`. The table, and so the cache, lives
+        // throughout `'g`.
         let bytes = unsafe { self.base.bytes(unit, len) };
         BlockRef::Cached(CachedBlock::new(bytes, &self.shared))
     }
 
-    /// The block at `index`; if it is not in memory, `load` fills a buffer of `len` bytes and checks it.
+    /// Returns the block at `index`; if it is not in memory, `load` fills a buffer of `len` bytes
+    /// and checks it.
     ///
-    /// Of many threads that miss the same block one loads and the others wait; if its `load` fails it gets the error,
-    /// nothing is kept, and the next one tries. With [`Fill::None`], for a block longer than 4 MiB, or when there is
-    /// no room, everyone loads for itself. `load` must not ask for the same block.
+    /// If several threads miss the same block, one loads and the others wait. If its `load` fails,
+    /// it returns the error, nothing is cached, and the next thread tries. With [`Fill::None`], for
+    /// a block longer than 4 MiB, or when there is no room, every thread loads for itself. `load`
+    /// must not request the same block.
     ///
     /// # Panics
     /// If `index` is not below `len()`, or if the block had another length before.
@@ -141,17 +148,19 @@ impl SlotTable {
         }
         let claim = Claim { table: self, index };
         let Some(frame) = FreshFrame::allocate(&self.shared, len, guard) else {
-            // Those who wait would not find the block in the cache afterwards: let them load as well.
+            // The waiting threads would not find the block in the cache afterwards: let them load
+            // as well.
             drop(claim);
             return self.load_unkept(len, load);
         };
-        // SAFETY: the frame was handed to us alone and is at least `len` bytes; the slice ends with the call.
+        // SAFETY: the frame is exclusively ours and at least `len` bytes; the slice ends with the
+        // call.
         load(unsafe { self.shared.frames.bytes_mut(frame.unit, len) })?;
         let unit = claim.publish(frame, len, fill, true);
         Ok(self.frame_block(unit, len, guard))
     }
 
-    /// A miss that stays one.
+    /// A miss that is not cached.
     #[cold]
     fn load_unkept<'g>(
         &self,
@@ -163,7 +172,8 @@ impl SlotTable {
         Ok(block)
     }
 
-    /// Puts a block that is at hand into the cache, as a newcomer. Does nothing if it is there or there is no room.
+    /// Inserts an available block into the cache, as a newcomer. Does nothing if it is present or
+    /// there is no room.
     ///
     /// # Panics
     /// If `index` is not below `len()`, or if the block had another length before.
@@ -174,16 +184,17 @@ impl SlotTable {
         }
         let claim = Claim { table: self, index };
         if let Some(frame) = FreshFrame::allocate(&self.shared, bytes.len(), &crossbeam_epoch::pin()) {
-            // SAFETY: the frame was handed to us alone and is at least as long as `bytes`.
+            // SAFETY: the frame is exclusively ours and at least as long as `bytes`.
             unsafe { self.shared.frames.bytes_mut(frame.unit, bytes.len()) }.copy_from_slice(bytes);
             claim.publish(frame, bytes.len(), Fill::Normal, false);
         }
     }
 
-    /// Takes the block at `index` out of the cache, if it is there: for files whose places are written anew with other
-    /// bytes. Whoever found the block before keeps it as long as guard or pin live.
+    /// Removes the block at `index` from the cache, if it is present: for files whose places are
+    /// overwritten with other bytes. Readers that found the block before keep it as long as their
+    /// guard or pin lives.
     ///
-    /// REQUIRES: nobody asks for the old block any more, so that it is not being loaded now.
+    /// REQUIRES: the old block is no longer requested, so that it is not being loaded now.
     ///
     /// # Panics
     /// If `index` is not below `len()`.
@@ -194,7 +205,7 @@ impl SlotTable {
         }
         let unit = {
             let mut keeper = self.shared.keeper.lock();
-            // Looked at again under the lock: only its holders take frames out of their slots.
+            // Checked again under the lock: only its holders take frames out of their slots.
             let Some((unit, _)) = slot.frame() else { return };
             keeper.unlink(unit);
             unit
@@ -211,13 +222,13 @@ impl SlotTable {
         self.slots[index].frame().is_some()
     }
 
-    /// Asks the processor for the line of a slot, ahead of `get`. Any `index` is allowed.
+    /// Prefetches the line of a slot, ahead of `get`. Any `index` is allowed.
     #[inline]
     pub fn prefetch(&self, index: usize) {
         prefetch_line(self.slots.as_ptr().wrapping_add(index).cast());
     }
 
-    /// Asks the processor for the first `bytes` of the block at `index` if it is in memory: the step between
+    /// Prefetches the first `bytes` of the block at `index` if it is in memory: the step between
     /// `prefetch` and `get`. Any `index` is allowed.
     #[inline]
     pub fn prefetch_block(&self, index: usize, bytes: usize) {
@@ -238,7 +249,7 @@ impl SlotTable {
 
 impl Drop for SlotTable {
     fn drop(&mut self) {
-        // In portions, so that misses of other tables need not wait for long.
+        // In portions, so that misses of other tables do not wait long.
         for slots in self.slots.chunks(256) {
             let mut pinned = Vec::new();
             let mut superfluous = Vec::new();
@@ -246,8 +257,8 @@ impl Drop for SlotTable {
             for slot in slots {
                 let Some((unit, _)) = slot.frame() else { continue };
                 keeper.unlink(unit);
-                // Borrows of the table have ended, so nobody reads the frame through its slot, and a frame without
-                // pins stays without.
+                // Borrows of the table have ended, so no thread reads the frame through its slot,
+                // and an unpinned frame stays unpinned.
                 if self.shared.frames.pins(unit).is_pinned() {
                     pinned.push(unit);
                 } else {
@@ -269,7 +280,7 @@ impl fmt::Debug for SlotTable {
     }
 }
 
-/// Longer blocks may find no memory, which is an error then.
+/// For a longer block a lack of memory is an error.
 const SMALL_BYTES: usize = 64 << 10;
 
 fn load_owned<'g>(len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Result<BlockRef<'g>> {
@@ -281,7 +292,7 @@ fn load_owned<'g>(len: usize, load: impl FnOnce(&mut [u8]) -> Result<()>) -> Res
     Ok(BlockRef::Owned(bytes))
 }
 
-/// The right to load one block. Dropped without `publish` it gives the right to the next one.
+/// The right to load one block. Dropped without `publish`, it passes to the next thread.
 struct Claim<'a> {
     table: &'a SlotTable,
     index: usize,
@@ -310,7 +321,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A frame on its way into a slot. Dropped on the way it is free again.
+/// A frame on its way into a slot. Freed if dropped before.
 struct FreshFrame<'a> {
     cache: &'a Shared,
     unit: u32,

@@ -1,11 +1,11 @@
-//! Tests of the whole cache: what a lookup gives, what stays, what is accounted, and threads under pressure.
+//! Tests of the whole cache: lookup results, eviction, accounting, and threads under pressure.
 #![allow(clippy::disallowed_methods, reason = "tests start plain threads and take plain times")]
 use super::*;
 use crossbeam_epoch as epoch;
 use sapwood_base::{Error, ErrorKind};
 use std::sync::atomic::AtomicUsize;
 
-/// Fills a block with bytes that tell table and index.
+/// Fills a block with bytes that identify table and index.
 fn fill_block(table: u64, index: usize, block: &mut [u8]) {
     let mut random = fastrand::Rng::with_seed(table << 32 | index as u64);
     random.fill(block);
@@ -87,7 +87,7 @@ fn what_is_not_to_be_kept_is_not_counted_either() {
     let guard = epoch::pin();
     load(&slots, 0, 4096, Fill::Normal, &guard);
     let before = cache.stats();
-    // From the cache if it is there.
+    // From the cache if it is present.
     assert!(load(&slots, 0, 4096, Fill::None, &guard).is_cached());
     assert!(!load(&slots, 1, 4096, Fill::None, &guard).is_cached());
     assert_eq!(cache.stats(), before);
@@ -169,7 +169,7 @@ fn one_thread_loads_and_the_others_wait() {
                 let guard = epoch::pin();
                 let result = slots.get_or_load(0, 4096, Fill::Normal, &guard, |bytes| {
                     std::thread::sleep(std::time::Duration::from_millis(5));
-                    // The first one fails: another must take over.
+                    // The first load fails: another thread must take over.
                     if loads.fetch_add(1, Ordering::Relaxed) == 0 {
                         return Err(Error::new(ErrorKind::Io, "cannot read"));
                     }
@@ -214,7 +214,7 @@ fn pinned_blocks_stay_while_others_are_evicted() {
     let cache = BufferCache::new(1 << 20).unwrap();
     let slots = cache.slots(2000);
     let pinned = load(&slots, 0, 4096, Fill::Normal, &epoch::pin()).pin();
-    // Guards of other tests may delay the reuse of frames, and then blocks are not kept.
+    // Guards of other tests may delay the reuse of frames, and then blocks are not cached.
     for round in 0.. {
         for index in 1..2000 {
             check_block(0, index, &load(&slots, index, 4096, Fill::Normal, &epoch::pin()));
@@ -292,7 +292,7 @@ fn what_was_deferred_may_give_charges_back() {
         }
         done.send(()).unwrap();
     });
-    // A thread that waits for itself waits for ever.
+    // A thread that waits for itself waits forever.
     is_done
         .recv_timeout(std::time::Duration::from_secs(100))
         .expect("the lock of the budget is free when calls run");
@@ -307,7 +307,7 @@ fn charges_make_the_cache_smaller_and_their_end_larger() {
             load(&slots, index, 4096, Fill::Normal, &epoch::pin());
         }
     };
-    // Small charges add up, although none of them is worth a step.
+    // Small charges add up, although none of them justifies a step.
     for _ in 0..100 {
         cache.charge(100 << 10);
     }
@@ -320,7 +320,7 @@ fn charges_make_the_cache_smaller_and_their_end_larger() {
     assert_eq!(cache.capacity_bytes(), 2 << 20);
     load_all();
     assert!(cache.stats().evictions > 0);
-    // A new capacity knows of the charges.
+    // A new capacity takes the charges into account.
     cache.set_capacity_bytes(64 << 20);
     assert_eq!(cache.capacity_bytes(), (64 << 20) - (32 << 20) - ((100 * 100) << 10));
     cache.discharge(32 << 20);
@@ -367,8 +367,8 @@ fn threads_under_pressure_read_right_bytes_and_everything_is_given_back() {
                 let mut random = fastrand::Rng::with_seed(seed);
                 let mut pins = Vec::new();
                 for round in 0..60_000 {
-                    // How often blocks are evicted is up to the scheduler: a thread that is interrupted under a guard
-                    // delays all reuse, and then nothing is kept.
+                    // The number of evictions depends on the scheduler: a thread that is preempted
+                    // under a guard delays all reuse, and then nothing is cached.
                     if round > 6_000 && round % 64 == 0 && cache.stats().evictions > 500 {
                         break;
                     }
@@ -457,7 +457,7 @@ fn long_blocks_are_kept_too() {
     wait_until_unused(&cache);
 }
 
-/// Blocks of all lengths come, are evicted for each other, and are what they were.
+/// Blocks of all lengths are loaded, evict each other, and keep their content.
 #[test]
 fn short_and_long_blocks_share_a_small_cache() {
     let cache = BufferCache::new(8 << 20).unwrap();
@@ -480,8 +480,8 @@ fn short_and_long_blocks_share_a_small_cache() {
     wait_until_unused(&cache);
 }
 
-/// Another size than the cache is full of, while a reader stays: what such a miss empties comes to use only when the reader
-/// is gone, so one part is enough.
+/// A size other than the one that fills the cache, while a reader stays: slabs emptied by such a
+/// miss become usable only when the reader is gone, so one part is enough.
 #[test]
 fn a_reader_that_stays_does_not_empty_the_cache_for_another_size() {
     let cache = BufferCache::new(64 << 20).unwrap();
@@ -496,10 +496,10 @@ fn a_reader_that_stays_does_not_empty_the_cache_for_another_size() {
         load(&others, index, 16 << 10, Fill::Normal, &epoch::pin());
     }
     let (after, new) = (kept(&blocks), kept(&others));
-    // Each block of 16 KiB that is kept takes the place of about four, and one part more was emptied.
+    // Each cached block of 16 KiB replaces about four, and one more part was emptied.
     assert!(before - after <= 5 * new + 2 * 64 + 64, "{before} were there, {after} are, for {new} others");
     drop(reader);
-    // The epoch is that of the process, and other tests may stay in it for a while.
+    // The epoch is process-wide, and other tests may stay in it for a while.
     for _ in 0..10_000 {
         for index in 0..400 {
             load(&others, index, 16 << 10, Fill::Normal, &epoch::pin());
@@ -512,7 +512,8 @@ fn a_reader_that_stays_does_not_empty_the_cache_for_another_size() {
     panic!("{} of 400 are kept without a reader", kept(&others));
 }
 
-/// The frames of a cache are given back with its last handle, whoever has left what to be done later.
+/// The frames of a cache are released with its last handle, regardless of deferred calls of other
+/// threads.
 #[test]
 fn nothing_but_pins_outlives_the_cache() {
     let reader = epoch::pin();
@@ -540,7 +541,7 @@ fn nothing_but_pins_outlives_the_cache() {
     }
     assert!(shared.upgrade().is_none(), "nothing pins it, and a reader is still there");
     drop(reader);
-    // What was left to be done finds nothing.
+    // The deferred calls find nothing.
     for _ in 0..100 {
         epoch::pin().flush();
     }

@@ -1,16 +1,18 @@
 //! Status words that a `fork` marks in the child, and whether a child may begin again.
 //!
-//! A child has the memory of its parent, but none of its other threads: locks that those held stay taken, and work that
-//! those did stands still. A mapped file is shared even for writing. So a child must not go on with what it inherited.
-//! `pthread_atfork` runs a handler in the child, which sets [`FORKED`] in every status word of the process. A status
-//! that callers load anyway then says so, without a system call per operation.
+//! A child has the memory of its parent, but none of its other threads: locks held by those stay
+//! taken, and their work stands still. A mapped file is shared even for writing. So a child must
+//! not continue with inherited state. `pthread_atfork` runs a handler in the child, which sets
+//! [`FORKED`] in every status word of the process. Callers load their status anyway, so the check
+//! needs no system call per operation.
 //!
-//! Nor can such a child begin with new locks of its own: threads that wait are kept in tables of the whole process (those
-//! of `parking_lot`), where the parent's threads stay for ever, and so may the locks of the tables. A [`Running`] counts
-//! what uses them. A child of a process without any is as good as its parent.
+//! Nor can such a child begin with new locks of its own: waiting threads are kept in process-wide
+//! tables (those of `parking_lot`), where the parent's threads stay forever, and the locks of the
+//! tables may stay taken too. A [`Running`] counts the users of these tables. A child of a process
+//! without any is as good as its parent.
 //!
-//! The handler only loads and stores atomics, as the child of a process with threads must. The words are therefore kept
-//! in a list that only grows: a word whose owner has ended is used again.
+//! The handler only loads and stores atomics, as required of the child of a process with threads.
+//! The words are therefore kept in a list that only grows: a word without an owner is reused.
 //!
 //! Children of `vfork`, of `posix_spawn` and of a raw `clone` do not run handlers.
 #![allow(unsafe_code)]
@@ -52,11 +54,11 @@ pub struct StatusWord {
 }
 
 impl StatusWord {
-    /// A word with `status`.
+    /// Creates a word with `status`.
     pub fn new(status: u8) -> StatusWord {
         install_handler();
         let free = nodes().find(|node| {
-            // Acquire: pairs with the Release of the owner before.
+            // Acquire: pairs with the Release of the previous owner.
             node.has_owner.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok()
         });
         if let Some(node) = free {
@@ -72,7 +74,7 @@ impl StatusWord {
         loop {
             node.next.store(newest, Ordering::Relaxed);
             let own = std::ptr::from_ref(node).cast_mut();
-            // Release: the node is whole before the list leads to it.
+            // Release: the node is complete before the list leads to it.
             match NEWEST.compare_exchange_weak(newest, own, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => return StatusWord { node },
                 Err(found) => newest = found,
@@ -109,18 +111,19 @@ impl Drop for StatusWord {
     }
 }
 
-/// How many [`Running`] there are.
+/// Number of [`Running`] values.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether this process was forked from one that had a [`Running`], or is a descendant of such a child.
+/// Whether this process was forked from one that had a [`Running`], or is a descendant of such a
+/// child.
 static ORPHANED: AtomicBool = AtomicBool::new(false);
 
-/// Something that has threads and takes locks, until it is dropped.
+/// A component with threads and locks, until it is dropped.
 #[derive(Debug)]
 pub struct Running(());
 
 impl Running {
-    /// Errors: `Unsupported` in a child that was forked from something that ran.
+    /// Errors: `Unsupported` in a child, or its descendant, of a process with a [`Running`].
     pub fn begin() -> Result<Running> {
         install_handler();
         if ORPHANED.load(Ordering::Relaxed) {
@@ -129,7 +132,8 @@ impl Running {
                            program in the child (exec)";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        // Relaxed: nothing is read on the strength of it. The child's copy of the memory has it as it stood.
+        // Relaxed: no other access depends on it. The child's copy of the memory has its value at
+        // the fork.
         RUNNING.fetch_add(1, Ordering::Relaxed);
         Ok(Running(()))
     }
@@ -155,15 +159,15 @@ extern "C" fn mark_all() {
     }
 }
 
-/// Makes every later `fork` of the process run [`mark_all`]. If the system has no room for the handler, a child is not
-/// marked.
+/// Makes every later `fork` of the process run [`mark_all`]. If the system has no room for the
+/// handler, a child is not marked.
 fn install_handler() {
     #[cfg(all(unix, not(miri)))]
     {
         static INSTALLED: std::sync::Once = std::sync::Once::new();
         INSTALLED.call_once(|| {
-            // SAFETY: the handler only touches atomics in memory that is never freed, so it may run between a fork and
-            // whatever the child does next.
+            // SAFETY: the handler only touches atomics in memory that is never freed, so it may run
+            // between a fork and the child's next action.
             let _ = unsafe { libc::pthread_atfork(None, None, Some(mark_all)) };
         });
     }

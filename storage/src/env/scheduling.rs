@@ -1,13 +1,14 @@
-//! What a thread asks of the Linux scheduler. Wishes only: every failure is ignored.
+//! Requests of a thread to the Linux scheduler. Advisory: every failure is ignored.
 //!
-//! Since Linux 6.12 an ordinary thread may ask for its own time slice: a short one gets its turn earlier after
-//! waking and gives it back earlier, without more processor time in total.
+//! Since Linux 6.12 an ordinary thread may request its own time slice: a short one runs earlier
+//! after waking and ends earlier, without more processor time in total.
 #![allow(unsafe_code)]
 use super::ThreadClass;
 
-/// The shortest slice that the kernel grants is 100 microseconds; this leaves room for one commit group.
+/// The shortest slice that the kernel grants is 100 microseconds; this leaves room for one commit
+/// group.
 const LATENCY_SLICE_NS: u64 = 500_000;
-/// How much nicer a background thread is than the thread that started it.
+/// Nice increment of a background thread relative to the thread that started it.
 const BACKGROUND_NICE: i32 = 5;
 
 /// The first version of the kernel's `struct sched_attr`, which all later kernels accept.
@@ -24,17 +25,18 @@ struct Attributes {
     period_ns: u64,
 }
 
-/// Asks for `class` for the calling thread.
+/// Requests `class` for the calling thread.
 pub(super) fn ask(class: ThreadClass) {
     let size = size_of::<Attributes>() as libc::c_uint;
     let mut attributes = Attributes::default();
-    // SAFETY: the kernel writes at most `size` bytes to the struct that the pointer names; 0 is the calling thread.
+    // SAFETY: the kernel writes at most `size` bytes to the struct that the pointer names; 0 is the
+    // calling thread.
     let got = unsafe {
         libc::syscall(libc::SYS_sched_getattr, 0 as libc::pid_t, &raw mut attributes, size, 0 as libc::c_uint)
     };
     let ordinary = [libc::SCHED_OTHER as u32, libc::SCHED_BATCH as u32].contains(&attributes.policy);
     if got != 0 || !ordinary {
-        // A thread that was made real-time or idle from outside keeps what it was given.
+        // A thread that was made real-time or idle from outside keeps its class.
         return;
     }
     attributes.size = size;
@@ -49,7 +51,8 @@ pub(super) fn ask(class: ThreadClass) {
             attributes.nice = (attributes.nice + BACKGROUND_NICE).min(19);
         }
     }
-    // SAFETY: the kernel reads `size` bytes of the struct that the pointer names; 0 is the calling thread.
+    // SAFETY: the kernel reads `size` bytes of the struct that the pointer names; 0 is the calling
+    // thread.
     unsafe {
         libc::syscall(libc::SYS_sched_setattr, 0 as libc::pid_t, &raw const attributes, 0 as libc::c_uint);
     }

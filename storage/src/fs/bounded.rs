@@ -1,15 +1,16 @@
-//! A bounded number of open files, however many there are.
+//! A bounded number of open descriptors for any number of files.
 //!
-//! A database has thousands of tables, a process some hundred descriptors. What [`FileSystem::open_on_demand`] gives is a
-//! file whose descriptor is there while it is used: it opens again where it has to, and the ones that were not used lately
-//! are closed for it. Blocks in the cache need no descriptor, so only reads that go to the disk meet any of this.
+//! A database has thousands of tables, a process some hundred descriptors.
+//! [`FileSystem::open_on_demand`] returns a file whose descriptor is open while it is used: the
+//! file is reopened when necessary, and descriptors that were not used lately are closed. Blocks in
+//! the cache need no descriptor, so only reads that go to the disk are affected.
 //!
-//! All databases on one machine share its descriptors: a [`FileGroup`] bounds them together and each database by itself.
-//! Calls that find no descriptor left all the same, because the rest of the process has them, close files that are not in
-//! use and try again; only when there are none does the error get out.
+//! All databases on one machine share its descriptors: a [`FileGroup`] bounds them together and
+//! each database by itself. If a call finds no descriptor because the rest of the process uses
+//! them, it closes idle files and retries; the error is returned only when no idle file is left.
 //!
-//! Invariants: a file with writes that were not synced stays open, since a sync through another descriptor may not report
-//! what became of them. A file that is opened again is the one that it was: its identity is compared.
+//! Invariants: a file with unsynced writes stays open, since a sync through another descriptor may
+//! not report their failure. A reopened file is the same one: its identity is compared.
 use super::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use crate::sync::Mutex;
 use sapwood_base::planted::{self, Bug};
@@ -19,9 +20,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-/// At least so many idle files are closed when a call has found no descriptor.
+/// Minimum number of idle files to close when a call has found no descriptor.
 const CLOSED_AT_ONCE: usize = 8;
-/// How often a call that finds no descriptor closes files and tries again: others may be quicker to take what it freed.
+/// How often a call that finds no descriptor closes files and retries: other threads may take the
+/// freed descriptors first.
 const ATTEMPTS: usize = 32;
 
 /// The files on demand of all databases that share the descriptors of one machine.
@@ -32,7 +34,7 @@ pub struct FileGroup {
 }
 
 impl FileGroup {
-    /// A group of at most `most` open files.
+    /// Creates a group of at most `most` open files.
     pub fn new(most: usize) -> Arc<FileGroup> {
         Arc::new(FileGroup {
             most: AtomicUsize::new(most.max(1)),
@@ -41,29 +43,29 @@ impl FileGroup {
         })
     }
 
-    /// Changes how many files may be open. What is open beyond that closes as others are opened.
+    /// Changes how many files may be open. Excess files close as others are opened.
     pub fn set_most(&self, most: usize) {
         // Relaxed: a setting.
         self.most.store(most.max(1), Ordering::Relaxed);
     }
 
-    /// How many files may be open.
+    /// Maximum number of open files.
     pub fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 
-    /// Files that are open on demand, of all databases.
+    /// Number of files open on demand, of all databases.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// The pool with the most open files: it can spare one best.
+    /// The pool with the most open files: it can best spare one.
     fn largest(&self) -> Option<Arc<Pool>> {
         let pools: Vec<Arc<Pool>> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
         pools.into_iter().rev().max_by_key(|pool| pool.count.load(Ordering::Relaxed))
     }
 
-    /// Closes an idle file of any database. False if there is none.
+    /// Closes an idle file of any database. Returns false if there is none.
     fn close_one(&self) -> bool {
         if self.largest().is_some_and(|pool| pool.close_one()) {
             return true;
@@ -72,22 +74,22 @@ impl FileGroup {
         pools.iter().any(|pool| pool.close_one())
     }
 
-    /// Closes some idle files after a call has found no descriptor. False if there is none.
+    /// Closes some idle files after a call has found no descriptor. Returns false if there is none.
     fn relieve(&self) -> bool {
         let wanted = CLOSED_AT_ONCE.max(self.open() / 8);
         (0..wanted).filter(|_| self.close_one()).count() > 0
     }
 }
 
-/// A file system for one database, whose files on demand are bounded. Everything else goes to the one below; calls that
-/// need a descriptor and find none close files on demand first.
+/// A file system for one database, with a bounded number of files on demand. Passes everything else
+/// to the one below; calls that need a descriptor and find none close files on demand first.
 pub struct BoundedFileSystem {
     fs: Arc<dyn FileSystem>,
     pool: Arc<Pool>,
 }
 
 impl BoundedFileSystem {
-    /// At most `most` open files on demand, and no more than the group has room for.
+    /// Allows at most `most` open files on demand, and no more than the group has room for.
     pub fn new(fs: Arc<dyn FileSystem>, most: usize) -> BoundedFileSystem {
         let group = fs.file_group();
         let pool = Arc::new(Pool {
@@ -105,16 +107,17 @@ impl BoundedFileSystem {
         BoundedFileSystem { fs, pool }
     }
 
-    /// From now on no file on demand is opened, neither for the first time nor again: that is an error of kind `Closed`.
-    /// What is open is read further.
+    /// Refuses to open files on demand from now on, including reopening, with an error of kind
+    /// `Closed`. Open files remain readable.
     ///
-    /// For the end of a database: its readers go on, but its directory may be another one's by now.
+    /// For the end of a database: its readers continue, but its directory may already belong to
+    /// another one.
     pub fn end_opening(&self) {
         // Release: pairs with the Acquire in `Pool::open`.
         self.pool.has_ended.store(true, Ordering::Release);
     }
 
-    /// Files on demand that are open now.
+    /// Number of files on demand that are open now.
     pub fn open_files(&self) -> usize {
         self.pool.count.load(Ordering::Relaxed)
     }
@@ -125,19 +128,20 @@ struct Pool {
     fs: Arc<dyn FileSystem>,
     group: Arc<FileGroup>,
     most: usize,
-    /// Open files, and those that are being opened.
+    /// Open files, including those being opened.
     count: AtomicUsize,
     /// No file is opened any more.
     has_ended: AtomicBool,
-    /// The open files, in the order in which they are looked at: a clock.
+    /// The open files, in clock order.
     ring: Mutex<VecDeque<Arc<Shared>>>,
 }
 
 impl Pool {
-    /// Counts one more file, after making room for it. In use or not, a file may always be opened: readers that all hold
-    /// one are no reason to refuse the next.
+    /// Counts one more file, after making room for it. A file may always be opened, even if all
+    /// others are in use: readers that all hold one are no reason to refuse the next.
     fn reserve(&self) {
-        // Relaxed: a count that no other memory depends on. Two that come at once may both go one beyond the bound.
+        // Relaxed: a count that no other memory depends on. Two concurrent calls may both exceed
+        // the bound by one.
         self.count.fetch_add(1, Ordering::Relaxed);
         self.group.open.fetch_add(1, Ordering::Relaxed);
         if planted::is(Bug::FilesStayOpen) {
@@ -146,7 +150,7 @@ impl Pool {
         self.shrink();
     }
 
-    /// Closes what is open beyond the bounds.
+    /// Closes files beyond the bounds.
     fn shrink(&self) {
         while self.count.load(Ordering::Relaxed) > self.most && self.close_one() {}
         while self.group.open() > self.group.most() && self.group.close_one() {}
@@ -157,10 +161,11 @@ impl Pool {
         self.group.open.fetch_sub(files, Ordering::Relaxed);
     }
 
-    /// Closes the file that was not used for longest, about. False if each is in use or has unsynced writes.
+    /// Closes the approximately least recently used file. Returns false if each is in use or has
+    /// unsynced writes.
     fn close_one(&self) -> bool {
         let mut ring = self.ring.lock();
-        // Two rounds: the first takes the marks of use away.
+        // Two rounds: the first clears the marks of use.
         for _ in 0..2 * ring.len() {
             let Some(file) = ring.pop_front() else { break };
             match file.try_close() {
@@ -176,17 +181,18 @@ impl Pool {
         false
     }
 
-    /// Puts a file that was opened into the clock.
+    /// Inserts an opened file into the clock.
     fn enter(&self, file: &Arc<Shared>) {
         let mut ring = self.ring.lock();
-        // Those whose handles were dropped are left behind there, as a search for each would take long.
+        // Files whose handles were dropped stay in the clock, as a search for each would be slow.
         if ring.len() > 2 * self.count.load(Ordering::Relaxed) + 64 {
             ring.retain(|file| Arc::strong_count(file) > 1);
         }
         ring.push_back(Arc::clone(file));
     }
 
-    /// Opens and counts a file, if `accept` does not refuse it. Errors: `Closed` if no file is opened any more.
+    /// Opens and counts a file, unless `accept` refuses it. Errors: `Closed` if no file is opened
+    /// any more.
     fn open<R>(
         &self,
         path: &Path,
@@ -197,7 +203,8 @@ impl Pool {
         let has_ended = || self.has_ended.load(Ordering::Acquire);
         let ended =
             || Err(Error::new(ErrorKind::Closed, "the database is closed, and opens no file").in_file(path));
-        // Asked first, since another file may be closed to make room; and last, since an end may have come meanwhile.
+        // Checked first, since another file may be closed to make room; and last, since the end may
+        // have come meanwhile.
         if has_ended() {
             return ended();
         }
@@ -224,7 +231,7 @@ impl Pool {
     }
 }
 
-/// What came of an attempt to close a file.
+/// Result of an attempt to close a file.
 enum Closing {
     Closed,
     /// In use, used lately, or with unsynced writes.
@@ -233,29 +240,31 @@ enum Closing {
     Gone,
 }
 
-/// A file that is open now and then.
+/// A file that is open at times.
 struct Shared {
     path: PathBuf,
     mode: OpenMode,
     identity: Option<FileIdentity>,
-    /// The open file. Copies are made under the lock alone, so a count of one under the lock is ours.
+    /// The open file. Copies are made under the lock alone, so a count of one under the lock means
+    /// no other user.
     cell: Mutex<Option<Arc<dyn File>>>,
-    /// Used since the clock came by.
+    /// Used since the last visit of the clock.
     was_used: AtomicBool,
-    /// Written to, and not synced since.
+    /// Written and not synced since.
     is_unsynced: AtomicBool,
 }
 
 impl Shared {
-    /// Closes the file if nobody uses it and nothing is unsynced. Takes the mark of use away otherwise.
+    /// Closes the file if it is not in use and has no unsynced writes. Otherwise clears the mark of
+    /// use.
     fn try_close(&self) -> Closing {
         // Relaxed: a hint.
         let was_used = self.was_used.swap(false, Ordering::Relaxed);
-        // A file that is being opened is in use; to wait for it could be to wait for ourselves.
+        // A file that is being opened is in use; waiting for it could deadlock with this thread.
         let Some(mut cell) = self.cell.try_lock() else { return Closing::InUse };
         match &*cell {
             None => Closing::Gone,
-            // Acquire: pairs with the Release of a writer, which has the file in use until then.
+            // Acquire: pairs with the Release of a writer, which keeps the file in use until then.
             Some(file)
                 if was_used || Arc::strong_count(file) > 1 || self.is_unsynced.load(Ordering::Acquire) =>
             {
@@ -324,16 +333,17 @@ impl FileOnDemand {
     fn change<R>(&self, change: impl FnOnce(&dyn File) -> Result<R>) -> Result<R> {
         let file = self.file()?;
         let result = change(&*file);
-        // Also after an error: a part may have been written. Set before the file is given back, and after the change, so
-        // that a sync that began before does not take it away. Release: see `try_close`.
+        // Also after an error: a part may have been written. Set before the file is released, and
+        // after the change, so that a sync that began before does not clear it. Release: see
+        // `try_close`.
         self.shared.is_unsynced.store(true, Ordering::Release);
         result
     }
 
     fn sync(&self, sync: impl FnOnce(&dyn File) -> Result<()>) -> Result<()> {
         let file = self.file()?;
-        // Changes that end from here on set it again. After a failed sync it stays set: nothing is ever closed then that
-        // another sync should have reported.
+        // Changes that end after this set it again. After a failed sync it stays set, so that no
+        // file is closed while another sync should still report.
         let was_unsynced = self.shared.is_unsynced.swap(false, Ordering::AcqRel);
         sync(&*file).inspect_err(|_| {
             self.shared.is_unsynced.fetch_or(was_unsynced, Ordering::Release);
@@ -383,7 +393,7 @@ impl File for FileOnDemand {
     }
 
     fn prefetch(&self, offset: u64, len: u64) {
-        // A hint: what cannot be opened now is reported by the read.
+        // A hint: the read reports a failure to open.
         if let Ok(file) = self.file() {
             file.prefetch(offset, len);
         }
@@ -464,7 +474,8 @@ impl FileSystem for BoundedFileSystem {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
-        // Only a directory that could not be opened is tried again: of kind `OutOfResources` is no failed sync.
+        // Retries only a directory that could not be opened: a failed sync never has the kind
+        // `OutOfResources`.
         self.pool.with_descriptor(|| self.fs.sync_directory(path))
     }
 
@@ -520,7 +531,7 @@ mod tests {
                 assert!(sim.open_handles() <= 5, "{} are open", sim.open_handles());
             }
         }
-        // What is used again and again stays open.
+        // Files in repeated use stay open.
         let opened = sim.calls(Operation::Open);
         for file in &files[..50] {
             byte(&**file).unwrap();
@@ -569,13 +580,13 @@ mod tests {
         let sim = with_files(40);
         let fs = BoundedFileSystem::new(Arc::new(sim.clone()), 100);
         let files: Vec<_> = (0..30).map(|i| fs.open_on_demand(&name(i), OpenMode::Read).unwrap()).collect();
-        // The rest of the process takes what there is.
+        // The rest of the process uses all remaining descriptors.
         sim.set_handle_limit(Some(sim.open_handles()));
         let plain = fs.open(&name(35), OpenMode::Read).unwrap();
         let new = fs.create_new(Path::new("/new")).unwrap();
         files.iter().enumerate().for_each(|(i, file)| assert_eq!(byte(&**file).unwrap(), i as u8));
         assert!(sim.open_handles() <= 30);
-        // Less than nothing is left: the error says what to do, and passes.
+        // No descriptor is left: the error says what to do, and passes.
         drop((plain, new));
         sim.set_handle_limit(Some(0));
         let error = fs.open(&name(36), OpenMode::Read).err().unwrap();
@@ -612,7 +623,7 @@ mod tests {
         let opened = sim.calls(Operation::Open);
         let table = fs.open_on_demand(&name(1), OpenMode::Read).unwrap();
         byte(&*table).unwrap();
-        // A failed sync is the last word on it.
+        // A failed sync is final.
         sim.fail(FaultRule::new(Operation::Sync, Fault::Io));
         assert!(tree.sync_data().is_err());
         sim.clear_faults();
@@ -658,7 +669,7 @@ mod tests {
                 });
             }
         });
-        // Each thread may have gone one beyond.
+        // Each thread may have exceeded the bound by one.
         assert!(sim.open_handles() <= 3 + 4);
         drop(files);
         assert_eq!((sim.open_handles(), fs.file_group().open()), (0, 0));

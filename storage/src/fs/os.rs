@@ -1,9 +1,10 @@
 //! The operating system's file system.
 //!
-//! Files are created with mode 0600 and directories with 0700; a symbolic link in the place of a file is refused.
-//! Calls that a signal interrupts are repeated, except those on names (renaming, linking, removal): local file systems
-//! do not interrupt them, and where one can be, a second attempt could meet the first one's effect.
-//! What only some systems have (folder syncs, `flock`, shared mappings that never allocate) has a plain fallback.
+//! Files are created with mode 0600 and directories with 0700; a symbolic link in the place of a
+//! file is refused. Calls that a signal interrupts are retried, except those on names (renaming,
+//! linking, removal): local file systems do not interrupt them, and where one can be interrupted, a
+//! retry could find the effect of the first attempt. Features of only some systems (folder syncs,
+//! `flock`, shared mappings that never allocate) have a plain fallback.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
@@ -20,12 +21,12 @@ use std::sync::{Arc, OnceLock};
 mod held;
 mod lock;
 
-/// The file system of the machine. Has no state of its own.
+/// The file system of the machine. Stateless.
 #[derive(Clone, Debug, Default)]
 pub struct OsFileSystem(());
 
 impl OsFileSystem {
-    /// The file system of the machine.
+    /// Returns the file system of the machine.
     pub fn new() -> OsFileSystem {
         OsFileSystem(())
     }
@@ -50,13 +51,13 @@ impl FileSystem for OsFileSystem {
     fn file_group(&self) -> Arc<FileGroup> {
         static GROUP: OnceLock<Arc<FileGroup>> = OnceLock::new();
         let group = GROUP.get_or_init(|| FileGroup::new(usize::MAX));
-        // Asked each time: a process may change its limit.
+        // Read each time: a process may change its limit.
         group.set_most(files_for_us(descriptor_limit()));
         Arc::clone(group)
     }
 
     fn exists(&self, path: &Path) -> Result<bool> {
-        // A dangling symbolic link exists: a file of that name cannot be created.
+        // A dangling symbolic link counts as existing: a file of that name cannot be created.
         match std::fs::symlink_metadata(path) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -108,7 +109,8 @@ impl FileSystem for OsFileSystem {
     }
 
     fn sync_directory(&self, path: &Path) -> Result<()> {
-        // Windows has no handle of a directory that can be flushed; its file systems log such changes themselves.
+        // Windows has no handle of a directory that can be flushed; its file systems log such
+        // changes themselves.
         #[cfg(unix)]
         {
             // The parent of a relative name is the empty path, which means the current directory.
@@ -139,7 +141,7 @@ impl FileSystem for OsFileSystem {
         }
         #[cfg(not(unix))]
         {
-            // Unknown: a full disk is met as an error of the write then.
+            // Unknown: a full disk appears as an error of the write.
             let _ = path;
             Ok(Space { available: u64::MAX, total: u64::MAX })
         }
@@ -162,7 +164,8 @@ fn rename_new_at(
     use rustix::io::Errno;
     let (directory, from, to) = (directory.as_fd(), from.as_ref(), to.as_ref());
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
-        // Not offered by this file system, kernel or sandbox: looking first has to do.
+        // Not supported by this file system, kernel or sandbox: fall back to a check before the
+        // rename.
         Err(Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::OPNOTSUPP) => {
             match rustix::fs::statat(directory, to, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => Err(Errno::EXIST),
@@ -174,7 +177,7 @@ fn rename_new_at(
     }
 }
 
-/// Whether the system says so of what is no plain file, in a way that the standard library has no name for.
+/// Whether the error means "not a plain file" by a code that the standard library has no name for.
 #[cfg(unix)]
 pub(super) fn means_no_file(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -196,18 +199,19 @@ fn space_of(space: &rustix::fs::StatVfs) -> Space {
     }
 }
 
-/// Syncs the names in a directory. A file system that has no such call keeps names in another way, or not at all.
+/// Syncs the names in a directory. A file system without such a call stores names in another way,
+/// or not at all.
 #[cfg(unix)]
 fn sync_directory(directory: &std::fs::File, path: &Path) -> Result<()> {
     use rustix::io::Errno;
     let says = |error: &io::Error, codes: &[Errno]| {
         codes.iter().any(|code| Some(code.raw_os_error()) == error.raw_os_error())
     };
-    // Not `fsync`: on Apple's systems that leaves the names in the cache of the drive.
+    // Not `fsync`: on Apple's systems that leaves the names in the drive's cache.
     match directory.sync_all() {
         Ok(()) => Ok(()),
         Err(error) if says(&error, &[Errno::INVAL, Errno::OPNOTSUPP, Errno::NOTSUP]) => Ok(()),
-        // Whatever the cause of a failed sync is, it is no scarcity that passes.
+        // A failed sync is never a transient shortage, whatever its cause.
         Err(error) => {
             Err(Error::new(sapwood_base::ErrorKind::Io, format!("cannot sync directory: {error}"))
                 .in_file(path))
@@ -215,7 +219,8 @@ fn sync_directory(directory: &std::fs::File, path: &Path) -> Result<()> {
     }
 }
 
-/// Whether a file of `file_len` bytes has what is to be mapped. Whoever maps it has seen to that: a shorter one was cut.
+/// Checks that a file of `file_len` bytes covers the mapping. The caller has ensured this: a
+/// shorter file was truncated.
 pub(crate) fn check_mappable(path: &Path, file_len: u64, len: usize) -> Result<()> {
     match len {
         0 => Err(Error::invalid_argument("cannot map nothing").in_file(path)),
@@ -244,10 +249,11 @@ fn overwrites_in_place(file: &std::fs::File, metadata: &std::fs::Metadata, len: 
     metadata.blocks().saturating_mul(512) >= len as u64 && is_overwritten_in_place(file)
 }
 
-/// Whether blocks of the file that were written once stay its own.
+/// Whether blocks of the file stay allocated once they are written.
 ///
-/// A file system that copies on write allocates again when a page that was written back is stored to once more, and
-/// tells of a full disk by a signal that kills the process. So only file systems known to overwrite in place count.
+/// A copy-on-write file system allocates again when a written-back page is stored to once more, and
+/// reports a full disk by a signal that kills the process. So only file systems known to overwrite
+/// in place count.
 #[cfg(target_os = "linux")]
 fn is_overwritten_in_place(file: &std::fs::File) -> bool {
     const EXT4: u64 = 0xEF53;
@@ -256,7 +262,8 @@ fn is_overwritten_in_place(file: &std::fs::File) -> bool {
     // Containers. Writes go to the upper layer, in practice one of the three above.
     const OVERLAY: u64 = 0x794C_7630;
     rustix::fs::fstatfs(file).is_ok_and(|stat| {
-        // The kernel's magic numbers have 32 bits; the field is signed and as wide as a pointer on some machines.
+        // The kernel's magic numbers have 32 bits; the field is signed and as wide as a pointer on
+        // some machines.
         [EXT4, XFS, TMPFS, OVERLAY].contains(&(stat.f_type as u64 & 0xFFFF_FFFF))
     })
 }
@@ -271,9 +278,9 @@ enum Access {
     Read,
     ReadWrite,
     CreateNew,
-    /// Created if missing, never cut.
+    /// Created if missing, never truncated.
     Lock,
-    /// A directory, to hold, lock or sync it.
+    /// A directory, to hold, lock or sync.
     #[cfg_attr(not(unix), allow(dead_code, reason = "only Unix can open a directory"))]
     Directory,
 }
@@ -303,12 +310,13 @@ fn open_at(
     let (directory, path) = (directory.as_fd(), path.as_ref());
     let flags = OFlags::CLOEXEC
         | match access {
-            // A pipe in the place of a file is found out by its content, and must not keep its reader waiting.
+            // A pipe in the place of a file is detected by its content, and must not block its
+            // reader.
             Access::Read => OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK,
             Access::ReadWrite => OFlags::RDWR | OFlags::NOFOLLOW,
             Access::CreateNew => OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW,
             Access::Lock => OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW,
-            // The database's directory itself may be a symbolic link: the user named it.
+            // The database's directory itself may be a symbolic link: the user chose it.
             Access::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
         };
     loop {
@@ -369,15 +377,17 @@ impl File for OsFile {
         Ok(())
     }
 
-    /// A page. Linux keeps what one call wrote to ext4 or XFS in one folio, and takes all of that for changed when a byte
-    /// of a mapping is: of a file that was filled by the MiB each sync wrote a MiB (measured on Linux 6.18). By pages,
-    /// filling takes 36 ms for 32 MiB instead of 14.
+    /// A page. Linux keeps the bytes of one write call to ext4 or XFS in one folio, and marks the
+    /// whole folio dirty when a byte of a mapping changes: in a file filled by the MiB each sync
+    /// wrote a MiB (measured on Linux 6.18). By pages, filling takes 36 ms for 32 MiB instead of
+    /// 14.
     fn zeros_per_write(&self) -> usize {
         4096
     }
 
-    /// Blocks that are allocated but were never written read as zeros. To write one, ext4 and XFS change its mark and keep
-    /// room for that; a store into a mapping needs nothing else. Files in memory have no such marks.
+    /// Allocated but unwritten blocks read as zeros. To write one, ext4 and XFS change its mark and
+    /// reserve room for that; a store into a mapping needs nothing else. Files in memory have no
+    /// such marks.
     #[cfg(target_os = "linux")]
     fn allocate(&self, len: u64) -> Result<bool> {
         use rustix::io::Errno;
@@ -387,7 +397,8 @@ impl File for OsFile {
         let allocate = || rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, len);
         match rustix::io::retry_on_intr(allocate) {
             Ok(()) => Ok(true),
-            // Ext4 without extents, layers that do not hand it on, and sandboxes that refuse the call.
+            // Ext4 without extents, layers that do not pass it on, and sandboxes that refuse the
+            // call.
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::ACCESS) => Ok(false),
             Err(error) => Err(self.failed("allocate", 0, error.into())),
         }
@@ -423,7 +434,7 @@ impl File for OsFile {
 
     #[cfg(target_os = "linux")]
     fn prefetch(&self, offset: u64, len: u64) {
-        // To the system a length of zero means the rest of the file.
+        // For the system a length of zero means the rest of the file.
         if let Some(len) = std::num::NonZeroU64::new(len) {
             let _ = rustix::fs::fadvise(&self.file, offset, Some(len), rustix::fs::Advice::WillNeed);
         }
@@ -450,19 +461,19 @@ fn write_some(file: &std::fs::File, offset: u64, bytes: &[u8]) -> io::Result<usi
     std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
 }
 
-/// Descriptors that are asked for at most: more than any number of tables needs.
+/// Maximum of requested descriptors: more than any number of tables needs.
 #[cfg(unix)]
 const MOST_DESCRIPTORS: u64 = 1 << 20;
 
-/// How many descriptors this process may have. A soft limit is there to protect programs that know no better, so it is
-/// raised to the hard one.
+/// Returns the descriptor limit of this process. The soft limit protects programs that are unaware
+/// of it, so it is raised to the hard one.
 #[cfg(unix)]
 fn descriptor_limit() -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let soft = limit.current.unwrap_or(MOST_DESCRIPTORS);
     let hard = limit.maximum.unwrap_or(MOST_DESCRIPTORS).min(MOST_DESCRIPTORS);
-    // macOS names no hard limit and refuses more than this.
+    // macOS reports no hard limit and refuses more than this.
     for wanted in [hard, hard.min(10_240)] {
         let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
         if wanted > soft && setrlimit(Resource::Nofile, raised).is_ok() {
@@ -474,12 +485,12 @@ fn descriptor_limit() -> usize {
 
 #[cfg(not(unix))]
 fn descriptor_limit() -> usize {
-    // Windows has no such limit that a program meets before it runs out of memory.
+    // Windows has no such limit that a program reaches before it runs out of memory.
     16_384
 }
 
-/// How many of so many descriptors may be files on demand. The rest is for the application, and for the files that are
-/// written.
+/// How many of `descriptors` may be files on demand. The rest is for the application, and for files
+/// being written.
 fn files_for_us(descriptors: usize) -> usize {
     const MOST: usize = 1 << 16;
     let others = (descriptors / 2).clamp(24, 1024);
@@ -583,7 +594,7 @@ mod tests {
         let fs = OsFileSystem::new();
         let path = folder.path().join("LOCK");
         let lock = fs.lock(&path).unwrap();
-        // What a process that is being started has, until it runs its program.
+        // The descriptors of a starting process, before it runs its program.
         let handles: Vec<_> = std::fs::read_dir("/proc/self/fd").map_or(Vec::new(), |entries| {
             entries.map(|entry| entry.unwrap().path()).filter(|path| is_in(path, folder.path())).collect()
         });
@@ -598,7 +609,7 @@ mod tests {
         drop(copies);
     }
 
-    /// Whether a descriptor's link leads into `folder`.
+    /// Whether a descriptor's link points into `folder`.
     #[cfg(unix)]
     fn is_in(link: &Path, folder: &Path) -> bool {
         std::fs::read_link(link).is_ok_and(|target| target.starts_with(folder))
@@ -666,17 +677,17 @@ mod tests {
         assert_eq!(names, [PathBuf::from("c"), PathBuf::from("d")]);
         assert_eq!(fs.list(&path).unwrap(), [PathBuf::from("a")]);
         assert_eq!(std::fs::read(away.join("c")).unwrap(), b"second");
-        // A lock is one on the directory that is held, by any name.
+        // A lock is one on the held directory, by any name.
         let lock = held.lock(&path.join("LOCK")).unwrap();
         assert_eq!(fs.lock(&away.join("LOCK")).err().unwrap().kind(), ErrorKind::Locked);
         drop(fs.lock(&path.join("LOCK")).unwrap());
         drop(lock);
-        // The name means another directory, which is left alone.
+        // The name refers to another directory, which is left alone.
         std::fs::remove_file(path.join("a")).unwrap();
         std::fs::remove_file(path.join("LOCK")).unwrap();
         assert!(held.remove_dir(&path).is_err());
         assert!(path.exists());
-        // What lies elsewhere cannot be reached at all.
+        // Paths outside cannot be reached at all.
         for outside in [folder.path(), &away, &away.join("c"), &path.join("../away/c"), Path::new("c")] {
             let error = held.open(outside, OpenMode::Read).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
@@ -706,10 +717,11 @@ mod tests {
         let file = fs.create_new(&path).unwrap();
         fill_zeros(&*file, 0, (1 << 20) + 4096).unwrap();
         assert_eq!(file.len().unwrap(), (1 << 20) + 4096);
-        // The folder for temporary files may lie on a file system that copies on write.
+        // The folder for temporary files may be on a copy-on-write file system.
         let Some(map) = fs.map_shared(&path, 1 << 20).unwrap() else { return };
         assert_eq!(map.len(), 1 << 20);
-        // SAFETY: this thread is the only one that has the mapping, and no slice is alive during the stores.
+        // SAFETY: this thread is the only one that has the mapping, and no slice is alive during
+        // the stores.
         unsafe {
             map.write(5000, b"stored");
         }
@@ -731,14 +743,15 @@ mod tests {
         let fs = OsFileSystem::new();
         let path = folder.path().join("a");
         let file = fs.create_new(&path).unwrap();
-        // The folder for temporary files may lie on a file system that copies on write.
+        // The folder for temporary files may be on a copy-on-write file system.
         if !file.allocate(1 << 20).unwrap() {
             assert_eq!(file.len().unwrap(), 0);
             return;
         }
         assert_eq!(file.len().unwrap(), 1 << 20);
         let map = fs.map_shared(&path, 1 << 20).unwrap().expect("allocated, so it can be mapped");
-        // SAFETY: this thread is the only one that has the mapping, and no slice is alive during the store.
+        // SAFETY: this thread is the only one that has the mapping, and no slice is alive during
+        // the store.
         unsafe { map.write(5000, b"stored") };
         map.sync_range(5000, 6).unwrap();
         let mut bytes = vec![9u8; 1 << 20];

@@ -4,26 +4,27 @@ use std::ffi::OsString;
 /// A sector persists as a whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
 
-/// One change that is not durable yet, as a crash is asked about it.
+/// One change that is not durable yet; a crash decides whether it persists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Atom {
-    /// The file or directory that is changed, by a number that stays the same over renamings and crashes.
+    /// The changed file or directory, by a number that is stable across renamings and crashes.
     pub inode: u64,
-    /// The position among the atoms of that file or directory, and how many there are.
+    /// The position among the atoms of that file or directory.
     pub position: usize,
-    /// How many atoms that file or directory has.
+    /// The number of atoms of that file or directory.
     pub count: usize,
-    /// When it arose: later calls have larger numbers, the atoms of one call share one. Goes on over kills.
+    /// Time of the change: later calls have larger numbers, the atoms of one call share one.
+    /// Continues across kills.
     pub age: u64,
-    /// What changes.
+    /// The kind of change.
     pub kind: AtomKind,
 }
 
-/// What an [`Atom`] changes.
+/// The kind of change of an [`Atom`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AtomKind {
-    /// The 512 bytes at this offset, as they were after one write. Of two atoms of one sector the later holds the
-    /// earlier's bytes too.
+    /// The 512 bytes at this offset, as they were after one write. The later of two atoms of one
+    /// sector includes the earlier one's bytes.
     Sector(u64),
     /// The file grows to this length because of a write.
     Grow(u64),
@@ -31,14 +32,14 @@ pub enum AtomKind {
     SetLen(u64),
     /// A name for a file or directory with this number.
     Link(OsString, u64),
-    /// A name goes.
+    /// A name is removed.
     Unlink(OsString),
     /// A name becomes another one: one change, never half of it.
     Rename(OsString, OsString),
 }
 
 impl AtomKind {
-    /// Whether it is content. Names and lengths are not.
+    /// Whether it is content, as opposed to a name or length.
     pub fn is_data(&self) -> bool {
         matches!(self, AtomKind::Sector(_))
     }

@@ -1,13 +1,16 @@
-//! What one crash keeps, with a name: a failing test prints it, and the same crash can be made again.
+//! Named choices of atoms that one crash keeps: a failing test prints its choice, and the same
+//! crash can be repeated.
 use super::atom::Atom;
 use super::crash::{self, Pending};
 use super::underlay::Underlay;
 use std::fmt;
 use std::ops::Range;
 
-/// Which atoms a power loss keeps, and what lies under lengths that persisted without their bytes.
+/// The atoms that a power loss keeps, and the content under lengths that persisted without their
+/// bytes.
 ///
-/// Atoms are meant by their place in [`SimFs::atoms`](super::SimFs::atoms). The text form is short and has no spaces:
+/// Atoms are identified by their place in [`SimFs::atoms`](super::SimFs::atoms). The text form is
+/// short and has no spaces:
 ///
 /// | text | keeps |
 /// |---|---|
@@ -19,8 +22,8 @@ use std::ops::Range;
 /// | `some50:9` | each with 50 % probability, by seed 9 |
 /// | `starts:9` | a beginning of each file's and directory's atoms, by seed 9 |
 ///
-/// Behind it may come `/` and the number of atoms that it was made for, and `+` and an [`Underlay`]:
-/// `prefix17/40+removed5`.
+/// Optional suffixes: `/` and the number of atoms that it was made for, then `+` and an
+/// [`Underlay`]: `prefix17/40+removed5`.
 ///
 /// ```
 /// # use sapwood_storage::sim::CrashChoice;
@@ -53,22 +56,22 @@ impl CrashChoice {
         CrashChoice { keep, atoms: None, underlay: Underlay::Zeros }
     }
 
-    /// Nothing that was not synced.
+    /// Keeps only synced state.
     pub fn none() -> CrashChoice {
         CrashChoice::of(Keep::None)
     }
 
-    /// Everything.
+    /// Keeps everything.
     pub fn all() -> CrashChoice {
         CrashChoice::of(Keep::All)
     }
 
-    /// The first `count` atoms.
+    /// Keeps the first `count` atoms.
     pub fn prefix(count: usize) -> CrashChoice {
         CrashChoice::of(Keep::Prefix(count))
     }
 
-    /// The atoms at whose places `kept` is true: for making a choice smaller, atom by atom.
+    /// Keeps the atoms at whose places `kept` is true: for shrinking a choice, atom by atom.
     pub fn of_kept(kept: &[bool]) -> CrashChoice {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for place in (0..kept.len()).filter(|place| kept[*place]) {
@@ -80,26 +83,27 @@ impl CrashChoice {
         CrashChoice { keep: Keep::Set(ranges), atoms: Some(kept.len()), underlay: Underlay::Zeros }
     }
 
-    /// The same atoms on other ground.
+    /// The same atoms with another underlay.
     pub fn over(mut self, underlay: Underlay) -> CrashChoice {
         self.underlay = underlay;
         self
     }
 
-    /// What lies under lengths that persisted without their bytes.
+    /// The content under lengths that persisted without their bytes.
     pub fn underlay(&self) -> Underlay {
         self.underlay
     }
 
-    /// Whether it was made for a moment with as many atoms as these.
+    /// Whether it was made for a moment with as many atoms as `atoms`.
     pub fn fits(&self, atoms: &[Atom]) -> bool {
         self.atoms.is_none_or(|count| count == atoms.len())
     }
 
-    /// For each of `atoms`, which are all of a moment as [`SimFs::atoms`](super::SimFs::atoms) gives them, whether
-    /// it is kept. What a [`Personality`](super::Personality) makes of it is not regarded.
+    /// For each of `atoms`, which are all of a moment as [`SimFs::atoms`](super::SimFs::atoms)
+    /// returns them, whether it is kept. Ignores the effect of a
+    /// [`Personality`](super::Personality).
     pub fn kept(&self, atoms: &[Atom]) -> Vec<bool> {
-        // The other order is by object; ages tell how to come back.
+        // The other order is by object; ages determine the way back.
         let mut by_object = atoms.to_vec();
         by_object.sort_by_key(|atom| (atom.inode, atom.position));
         let pending = Pending::new(by_object);
@@ -107,7 +111,7 @@ impl CrashChoice {
         pending.by_age.iter().map(|index| kept[*index]).collect()
     }
 
-    /// What is kept, in the order of `pending.atoms`.
+    /// The kept atoms, in the order of `pending.atoms`.
     pub(super) fn choose(&self, pending: &Pending) -> Vec<bool> {
         let random = |seed| fastrand::Rng::with_seed(seed);
         let mut kept = vec![false; pending.len()];

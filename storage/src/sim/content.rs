@@ -1,8 +1,8 @@
 //! The bytes of a file: pages that copies share until one is written.
 //!
-//! A page is 4 KiB and 64 of them are a chunk; both are shared by reference counts, so a copy of a file costs one
-//! count per 256 KiB, and a store after it copies one chunk's table and one page. Pages and chunks remember their
-//! hash, so hashing what was hashed before costs as little.
+//! A page is 4 KiB and 64 of them are a chunk; both are shared by reference counts, so a copy of a
+//! file costs one count per 256 KiB, and a store after it copies one chunk's table and one page.
+//! Pages and chunks cache their hash, so rehashing costs as little.
 use super::atom::SECTOR_BYTES;
 use sapwood_base::checksum::checksum64;
 use std::collections::BTreeMap;
@@ -11,22 +11,23 @@ use std::sync::{Arc, LazyLock};
 
 /// The size of a page, and the unit of space.
 pub(super) const PAGE_BYTES: u64 = 4096;
-/// How many pages share a table.
+/// Pages per table.
 const CHUNK_PAGES: u64 = 64;
 
 /// The bytes of one sector.
 pub(super) type Sector = Arc<[u8; SECTOR_BYTES as usize]>;
 
-/// Files are made of zeros first, so their sectors are worth sharing.
+/// New files consist of zeros, so their sectors are worth sharing.
 static ZERO_SECTOR: LazyLock<Sector> = LazyLock::new(|| Arc::new([0; SECTOR_BYTES as usize]));
 
-/// A hash that is computed when it is asked for, once. Zero is "not known", so a true zero is computed each time.
+/// A hash that is computed once, on demand. Zero means "not known", so a true zero is computed each
+/// time.
 #[derive(Default)]
 struct KnownHash(AtomicU64);
 
 impl KnownHash {
     fn get(&self, compute: impl FnOnce() -> u64) -> u64 {
-        // Relaxed: whoever computes it gets the same number.
+        // Relaxed: every thread computes the same number.
         match self.0.load(Ordering::Relaxed) {
             0 => {
                 let hash = compute();
@@ -42,7 +43,7 @@ impl KnownHash {
     }
 }
 
-/// The hash of something that lies at this index.
+/// The hash of an element at this index.
 fn placed(index: u64, hash: u64) -> u64 {
     checksum64(&hash.to_le_bytes(), index)
 }
@@ -57,7 +58,7 @@ impl Page {
         Page { bytes: [0; PAGE_BYTES as usize], hash: KnownHash::default() }
     }
 
-    /// Zero for a page of zeros, so that it counts as much as one that was never written.
+    /// Zero for a page of zeros, so that it equals a page that was never written.
     fn hash(&self) -> u64 {
         self.hash.get(|| match self.bytes.iter().all(|byte| *byte == 0) {
             true => 0,
@@ -67,7 +68,7 @@ impl Page {
 }
 
 impl Clone for Page {
-    /// For writing, so the hash is not taken along.
+    /// For writing, so the hash is not copied.
     fn clone(&self) -> Page {
         Page { bytes: self.bytes, hash: KnownHash::default() }
     }
@@ -94,14 +95,14 @@ impl Chunk {
 }
 
 impl Clone for Chunk {
-    /// For writing, so the hash is not taken along.
+    /// For writing, so the hash is not copied.
     fn clone(&self) -> Chunk {
         Chunk { pages: self.pages.clone(), hash: KnownHash::default() }
     }
 }
 
-/// A length and the pages that were written; a page that was not holds zeros. Bytes behind the length are zero too,
-/// except inside a call.
+/// A length and the written pages; an unwritten page reads as zeros. Bytes after the length are
+/// zero too, except inside a call.
 #[derive(Clone, Default)]
 pub(super) struct Content {
     len: u64,
@@ -114,12 +115,12 @@ impl Content {
         self.len
     }
 
-    /// The space it takes in bytes.
+    /// Allocated space in bytes.
     pub(super) fn allocated_bytes(&self) -> u64 {
         self.page_count * PAGE_BYTES
     }
 
-    /// How much space a write of this range would take in addition.
+    /// Additional space that a write of this range needs.
     pub(super) fn missing_bytes(&self, offset: u64, len: u64) -> u64 {
         let pages = offset / PAGE_BYTES..(offset + len).div_ceil(PAGE_BYTES);
         pages.filter(|page| self.page(*page).is_none()).count() as u64 * PAGE_BYTES
@@ -136,7 +137,7 @@ impl Content {
         len
     }
 
-    /// Copies bytes out, also from behind the end of the file.
+    /// Copies bytes out, including those after the end of the file.
     pub(super) fn read_beyond(&self, offset: u64, buffer: &mut [u8]) {
         for (offset, range) in split(offset, buffer.len(), PAGE_BYTES) {
             let start = (offset % PAGE_BYTES) as usize;
@@ -166,18 +167,18 @@ impl Content {
         }
     }
 
-    /// The file has at least this length.
+    /// Makes the file at least this long.
     pub(super) fn grow(&mut self, len: u64) {
         self.len = self.len.max(len);
     }
 
-    /// The file has this length; what lies behind it is gone.
+    /// Sets the length; bytes after it are dropped.
     pub(super) fn set_len(&mut self, len: u64) {
         self.len = len;
         self.cut();
     }
 
-    /// Drops what lies behind the end.
+    /// Drops the bytes after the end.
     pub(super) fn cut(&mut self) {
         let first_gone = self.len.div_ceil(PAGE_BYTES);
         for chunk in self.chunks.split_off(&first_gone.div_ceil(CHUNK_PAGES)).values() {
@@ -211,7 +212,7 @@ impl Content {
         }
     }
 
-    /// How many pages no other content shares, itself or with their chunk.
+    /// Number of pages that no other content shares, directly or by their chunk.
     #[cfg(test)]
     pub(super) fn own_pages(&self) -> usize {
         let own = self.chunks.values().filter(|chunk| Arc::strong_count(chunk) == 1);
@@ -226,7 +227,8 @@ impl Content {
     }
 }
 
-/// Cuts a range of `len` bytes at `offset` where multiples of `unit` lie: pairs of offset and range in the buffer.
+/// Splits a range of `len` bytes at `offset` at multiples of `unit`: pairs of offset and range in
+/// the buffer.
 pub(super) fn split(
     offset: u64,
     len: usize,

@@ -1,12 +1,12 @@
-//! Which atoms survive a crash, by seed; and all atoms of a moment, in both orders in which they are asked for.
+//! Choices of surviving atoms by seed, and all atoms of a moment in both orders.
 use super::atom::Atom;
 use super::underlay::Underlay;
 
 /// The atoms of a moment.
 pub(super) struct Pending {
-    /// Object by object, each one's in the order in which they arose.
+    /// Grouped by object, and within an object in order of origin.
     pub(super) atoms: Vec<Atom>,
-    /// The indices of `atoms` in the order in which they arose: those of one call lie side by side.
+    /// The indices of `atoms` in order of origin: those of one call are adjacent.
     pub(super) by_age: Vec<usize>,
 }
 
@@ -21,7 +21,7 @@ impl Pending {
         self.atoms.len()
     }
 
-    /// The atom at this place of the order in which they arose.
+    /// The atom at this place in order of origin.
     pub(super) fn at(&self, place: usize) -> &Atom {
         &self.atoms[self.by_age[place]]
     }
@@ -30,13 +30,14 @@ impl Pending {
 enum Choice {
     None,
     All,
-    /// The atoms of each file and directory up to a place of its own.
+    /// The atoms of each file and directory up to an individual place.
     Beginnings,
     /// Each atom with this probability.
     Some(f64),
 }
 
-/// A choice that depends on nothing but the seed and the atoms. Seed 0 keeps nothing, seed 1 everything.
+/// A choice that depends on nothing but the seed and the atoms. Seed 0 keeps nothing, seed 1
+/// everything.
 pub(super) fn by_seed(seed: u64, pending: &Pending) -> (Vec<bool>, Underlay) {
     let mut random = fastrand::Rng::with_seed(seed);
     let choice = match seed {
@@ -61,7 +62,7 @@ pub(super) fn by_seed(seed: u64, pending: &Pending) -> (Vec<bool>, Underlay) {
     (kept, underlay)
 }
 
-/// The atoms of each file and directory up to a place of its own.
+/// The atoms of each file and directory up to an individual place.
 pub(super) fn beginnings(random: &mut fastrand::Rng, pending: &Pending) -> Vec<bool> {
     let mut keep_until = 0;
     let keep = pending.atoms.iter().map(|atom| {

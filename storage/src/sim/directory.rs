@@ -1,4 +1,5 @@
-//! One directory: names that calls see, names that a power loss leaves, and the atoms between the two.
+//! One directory: the names visible to calls, the names after a power loss, and the atoms between
+//! the two.
 use super::atom::AtomKind;
 use super::world::InodeNumber;
 use std::collections::BTreeMap;
@@ -31,7 +32,7 @@ impl NameAtom {
                 names.remove(name);
             }
             NameAtom::Rename(from, to, number) => {
-                // The old name may mean another file by now, if what came between was lost.
+                // The old name may refer to another file by now, if intermediate changes were lost.
                 if names.get(from) == Some(number) {
                     names.remove(from);
                 }
@@ -46,9 +47,9 @@ impl NameAtom {
 pub(super) struct SimDirectory {
     durable: Names,
     cached: Names,
-    /// With the age of each.
+    /// Each with its age.
     pending: Vec<(u64, NameAtom)>,
-    /// Whether a failed sync has made names that no later one brings to disk.
+    /// Whether a failed sync has left names that no later sync makes durable.
     has_diverged: bool,
 }
 
@@ -66,7 +67,7 @@ impl SimDirectory {
         self.durable.iter().map(|(name, number)| (name, *number))
     }
 
-    /// Whether every crash leaves what calls see.
+    /// Whether every crash leaves the visible state.
     pub(super) fn is_clean(&self) -> bool {
         self.pending.is_empty() && !self.has_diverged
     }
@@ -101,12 +102,12 @@ impl SimDirectory {
         }
     }
 
-    /// When the last change that is not durable was made.
+    /// Age of the last change that is not durable.
     pub(super) fn last_age(&self) -> Option<u64> {
         self.pending.last().map(|(age, _)| *age)
     }
 
-    /// When a file last got a name that is not durable.
+    /// Age of the last name of a file that is not durable.
     pub(super) fn linked_at(&self, number: InodeNumber) -> Option<u64> {
         let link =
             |(_, atom): &&(u64, NameAtom)| matches!(atom, NameAtom::Link(_, linked) if *linked == number);
@@ -121,7 +122,7 @@ impl SimDirectory {
         }
     }
 
-    /// Makes the last name that a file got durable, and what happened to that name before.
+    /// Makes the last name of a file durable, and the earlier changes of that name.
     pub(super) fn sync_link(&mut self, number: InodeNumber) {
         let link = self
             .pending
@@ -155,7 +156,7 @@ impl SimDirectory {
         self.pending.iter().map(|(age, atom)| (*age, atom.kind()))
     }
 
-    /// Whatever a name meant in some state that is still possible.
+    /// All inodes of a name in any state that is still possible.
     pub(super) fn reachable(&self) -> impl Iterator<Item = InodeNumber> + '_ {
         let pending = self.pending.iter().filter_map(|(_, atom)| match atom {
             NameAtom::Link(_, number) | NameAtom::Rename(_, _, number) => Some(*number),

@@ -1,4 +1,5 @@
-//! One file: what calls see, what a power loss leaves, and the atoms between the two.
+//! One file: the content visible to calls, the content after a power loss, and the atoms between
+//! the two.
 use super::atom::{AtomKind, SECTOR_BYTES};
 use super::content::{Content, PAGE_BYTES, Sector, split};
 use super::personality::FsyncFailure;
@@ -7,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// More unsynced states of one sector than these are not kept: the newest takes the place of the one before. That
-/// only leaves out some crash states, and keeps a log of small records from taking 512 bytes for each.
+/// Limit of unsynced states of one sector: beyond it, the newest replaces the one before. That only
+/// omits some crash states, and a log of small records does not take 512 bytes for each.
 const MOST_VERSIONS: usize = 4;
 
 #[derive(Clone)]
@@ -45,13 +46,14 @@ impl DataAtom {
 pub(super) struct SimInodeFile {
     durable: Content,
     cached: Content,
-    /// With the age of each.
+    /// Each with its age.
     pending: Vec<(u64, DataAtom)>,
-    /// Where in `pending` the states of a sector are, since the last change of the length that may cut.
+    /// Positions in `pending` of the states of a sector, since the last change of the length that
+    /// may truncate.
     versions: HashMap<u64, Vec<usize>>,
-    /// Whether something was written that no later sync brings to disk.
+    /// Whether a write exists that no later sync makes durable.
     has_diverged: bool,
-    /// Whether a sync has failed of which only the next one tells.
+    /// Whether a sync has failed that only the next one reports.
     owes_error: bool,
 }
 
@@ -72,17 +74,17 @@ impl SimInodeFile {
         self.cached.read(offset, buffer)
     }
 
-    /// What calls see.
+    /// The content visible to calls.
     pub(super) fn cached(&self) -> &Content {
         &self.cached
     }
 
-    /// What a power loss leaves if it keeps no atom.
+    /// The content after a power loss that keeps no atom.
     pub(super) fn durable(&self) -> &Content {
         &self.durable
     }
 
-    /// Whether every crash leaves what calls see.
+    /// Whether every crash leaves the visible state.
     pub(super) fn is_clean(&self) -> bool {
         self.pending.is_empty() && !self.has_diverged
     }
@@ -106,18 +108,18 @@ impl SimInodeFile {
         self.extend(offset + bytes.len() as u64, age);
     }
 
-    /// A write that no sync makes durable. Its length becomes so.
+    /// A write that no sync makes durable, though its length becomes durable.
     pub(super) fn write_lost(&mut self, offset: u64, bytes: &[u8], age: u64) {
         self.cached.store(offset, bytes);
         self.has_diverged = true;
         self.extend(offset + bytes.len() as u64, age);
     }
 
-    /// The file has at least this length, because of a write.
+    /// Makes the file at least this long, because of a write.
     pub(super) fn extend(&mut self, end: u64, age: u64) {
         if end > self.cached.len() {
             self.cached.grow(end);
-            // Growth step by step, as records are appended, is one atom per sector at most.
+            // Incremental growth, as by appended records, is at most one atom per sector.
             match self.pending.last_mut() {
                 Some((_, DataAtom::Grow(len))) if *len / SECTOR_BYTES == end / SECTOR_BYTES => *len = end,
                 _ => self.pending.push((age, DataAtom::Grow(end))),
@@ -128,7 +130,7 @@ impl SimInodeFile {
     pub(super) fn set_len(&mut self, len: u64, age: u64) {
         self.cached.set_len(len);
         self.pending.push((age, DataAtom::SetLen(len)));
-        // A state from before the cut must not be replaced by one from after it.
+        // A state from after the truncation must not replace one from before it.
         self.versions.clear();
     }
 
@@ -141,7 +143,7 @@ impl SimInodeFile {
             }
             self.durable.cut();
         } else {
-            // All atoms together are what calls see, and a copy shares its pages.
+            // All atoms together are the visible content, and a copy shares its pages.
             self.pending.clear();
             self.durable = self.cached.clone();
         }
@@ -160,18 +162,19 @@ impl SimInodeFile {
         self.durable.cut();
     }
 
-    /// When the length was last changed without being durable.
+    /// Age of the last change of the length that is not durable.
     pub(super) fn last_length_age(&self) -> Option<u64> {
         self.pending.iter().rev().find(|(_, atom)| !atom.kind().is_data()).map(|(age, _)| *age)
     }
 
-    /// Makes the lengths up to this age durable, with the bytes below them that are new since the last sync.
+    /// Makes the lengths up to this age durable, with the bytes below them that are new since the
+    /// last sync.
     pub(super) fn sync_lengths_until(&mut self, age: u64) {
         let last = self.pending.iter().rposition(|(own, atom)| *own <= age && !atom.kind().is_data());
         let Some(last) = last else { return };
         let mut rest = self.pending.split_off(last + 1);
         let first_new = match self.pending.iter().any(|(_, atom)| matches!(atom, DataAtom::SetLen(_))) {
-            // What lay before the cut and what lies there now cannot be told apart by offset.
+            // The offset does not distinguish bytes before the truncation from later ones.
             true => 0,
             false => self.durable.len().next_multiple_of(SECTOR_BYTES),
         };
@@ -183,11 +186,11 @@ impl SimInodeFile {
         }
         self.pending = old;
         self.pending.append(&mut rest);
-        // Places have changed. More versions of a sector than usual do no harm.
+        // Positions have changed. More versions of a sector than usual do no harm.
         self.versions.clear();
     }
 
-    /// A sync fails. Whether the call says so.
+    /// Fails a sync. Returns whether the call reports it.
     pub(super) fn fail_sync(&mut self, failure: FsyncFailure) -> bool {
         match failure {
             FsyncFailure::Ext4 => self.lose_pending(),
@@ -209,13 +212,13 @@ impl SimInodeFile {
         true
     }
 
-    /// Whether an earlier sync has failed of which nothing was said yet; now it is.
+    /// Returns whether an earlier sync failed without a report, and marks it as reported.
     pub(super) fn take_owed_error(&mut self) -> bool {
         std::mem::take(&mut self.owes_error)
     }
 
-    /// Reads what a place held before: what is durable, if that is something else, or the bytes of another file, or
-    /// zeros.
+    /// Reads the earlier content of a place: the durable bytes, if they differ, or the bytes of
+    /// another file, or zeros.
     pub(super) fn read_stale(&self, offset: u64, buffer: &mut [u8], other: Option<&Content>) -> usize {
         let count = self.cached.read(offset, buffer);
         let mut before = vec![0; count];
@@ -230,7 +233,7 @@ impl SimInodeFile {
         count
     }
 
-    /// Forgets that the atoms have to be made durable; reads go on to see them.
+    /// Forgets that the atoms have to be made durable; reads still see them.
     pub(super) fn lose_pending(&mut self) {
         self.versions.clear();
         self.has_diverged |= !self.pending.is_empty();
@@ -242,9 +245,8 @@ impl SimInodeFile {
         self.pending.iter().map(|(age, atom)| (*age, atom.kind()))
     }
 
-    /// The file after a power loss that kept the atoms at whose positions `kept` is true. Where the file has grown
-    /// over sectors of which nothing persisted lies what
-    /// `ground` says, or zeros.
+    /// The file after a power loss that kept the atoms at whose positions `kept` is true. Where the
+    /// file has grown over sectors of which nothing persisted, its content is `ground`, or zeros.
     pub(super) fn crashed(&self, kept: &[bool], ground: Option<&Ground<'_>>) -> SimInodeFile {
         let mut content = self.durable.clone();
         // New sectors, and whether any version of them has persisted.
@@ -255,7 +257,7 @@ impl SimInodeFile {
                 DataAtom::Sector { offset, .. } if ground.is_some() && *offset >= first_new => {
                     *new.entry(*offset).or_default() |= *kept;
                 }
-                // A length that was set leaves a hole, which reads as zeros on every file system.
+                // Setting a length leaves a hole, which reads as zeros on every file system.
                 DataAtom::SetLen(_) => new.clear(),
                 DataAtom::Sector { .. } | DataAtom::Grow(_) => {}
             }
@@ -275,7 +277,8 @@ impl SimInodeFile {
         SimInodeFile { durable: content.clone(), cached: content, ..SimInodeFile::default() }
     }
 
-    /// Changes bytes in every state of the file: `change` gets the offset and the byte of each in the range.
+    /// Changes bytes in every state of the file: `change` receives the offset and the byte of each
+    /// in the range.
     pub(super) fn damage(&mut self, range: Range<u64>, change: impl Fn(u64, u8) -> u8) {
         for content in [&mut self.durable, &mut self.cached] {
             let range = range.start..range.end.min(content.len());

@@ -1,8 +1,9 @@
-//! The crash states worth looking at, of all that one moment can end in.
+//! Selection of the crash states of a moment that are worth checking.
 //!
-//! Up to twelve atoms all subsets are tried. Beyond that it is the states in which file systems are known to differ
-//! (after Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014): every prefix, all but one, one alone,
-//! one file or directory ahead of or behind all others, a call that was carried out in part; and random subsets.
+//! Up to twelve atoms, all subsets are tried. Beyond that, the states in which file systems are
+//! known to differ (after Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014):
+//! every prefix, all but one, one alone, one file or directory ahead of or after all others, a
+//! partially executed call; and random subsets.
 use super::SimFs;
 use super::choice::{CrashChoice, Keep};
 use super::crash::Pending;
@@ -11,12 +12,12 @@ use super::world::World;
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
-/// Up to how many atoms every subset is tried.
+/// Maximum number of atoms for which every subset is tried.
 const EXHAUSTIVE_ATOMS: usize = 12;
-/// How many random subsets there are of each kind.
+/// Number of random subsets of each kind.
 const RANDOM_SUBSETS: usize = 32;
 
-/// Different states that a power loss can leave. See [`SimFs::crash_images`].
+/// Different states after a power loss. See [`SimFs::crash_images`].
 pub struct CrashImages {
     world: World,
     pending: Pending,
@@ -62,7 +63,7 @@ impl Iterator for CrashImages {
     }
 }
 
-/// Nothing and all first, the others in random order.
+/// The empty and the full subset first, the others in random order.
 fn every_subset(pending: &Pending, random: &mut fastrand::Rng) -> Vec<CrashChoice> {
     let count = pending.len();
     let mut masks: Vec<u32> = (1..(1u32 << count).saturating_sub(1)).collect();
@@ -74,8 +75,8 @@ fn every_subset(pending: &Pending, random: &mut fastrand::Rng) -> Vec<CrashChoic
     [CrashChoice::none(), CrashChoice::all()].into_iter().chain(masks.into_iter().map(subset)).collect()
 }
 
-/// Nothing and all first, then the kinds of subsets in turn, each in random order, so that a beginning of the list
-/// has some of each.
+/// The empty and the full subset first, then the kinds of subsets in turn, each in random order, so
+/// that a prefix of the list has some of each.
 fn chosen_subsets(pending: &Pending, limit: usize, random: &mut fastrand::Rng) -> Vec<CrashChoice> {
     let count = pending.len();
     let of = |keep| CrashChoice { keep, ..CrashChoice::none() };
@@ -106,7 +107,7 @@ fn chosen_subsets(pending: &Pending, limit: usize, random: &mut fastrand::Rng) -
     choices
 }
 
-/// Places in random order: all of them, or `most` that lie spread over the range.
+/// Places in random order: all of them, or `most` that are spread over the range.
 fn places(range: Range<usize>, most: usize, random: &mut fastrand::Rng) -> std::vec::IntoIter<usize> {
     let mut places: Vec<usize> = match range.len() > most {
         false => range.collect(),
@@ -120,8 +121,8 @@ fn places(range: Range<usize>, most: usize, random: &mut fastrand::Rng) -> std::
     places.into_iter()
 }
 
-/// All that came before the call to which the atom at `place` belongs, and of the call itself the atoms from there
-/// on. `None` if that is the whole call. (The beginning of a call is a prefix already.)
+/// All atoms before the call of the atom at `place`, and those of the call itself from there on.
+/// `None` if that is the whole call. (The beginning of a call is already a prefix.)
 fn torn_call(pending: &Pending, place: usize) -> Option<Vec<Range<usize>>> {
     let age = pending.at(place).age;
     let start = pending.by_age.partition_point(|index| pending.atoms[*index].age < age);

@@ -1,6 +1,6 @@
-//! A clock that moves only when asked, and numbers that a seed decides. Threads are real, so a run repeats itself
-//! exactly only as long as one thread asks; the manual machine sees to that by starting none, and the scheduled one by
-//! letting one at a time go on.
+//! A clock that moves only on request, and random numbers from a seed. Threads are real, so a run
+//! is reproducible only while one thread uses it; the manual machine ensures that by starting none,
+//! and the scheduled one by running one at a time.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
@@ -12,9 +12,9 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a look at the clock takes.
+/// The time that reading the clock takes.
 const LOOK_NS: u64 = 1_000;
-/// The real time that a sleep takes at most, so that loops that wait in steps do not eat the processor.
+/// Maximum real time of a sleep, so that loops that wait in steps do not busy-wait.
 const LONGEST_SLEEP: Duration = Duration::from_micros(100);
 
 /// See the module.
@@ -31,12 +31,12 @@ impl SimMachine {
         SimMachine { clock, random, starts_threads: true, schedule: None }
     }
 
-    /// A machine for one thread.
+    /// Creates a machine for one thread.
     pub(crate) fn manual(seed: u64, clock: Arc<SimClock>) -> SimMachine {
         SimMachine { starts_threads: false, ..SimMachine::new(seed, clock) }
     }
 
-    /// A machine whose threads belong to a schedule.
+    /// Creates a machine whose threads belong to a schedule.
     pub(crate) fn scheduled(seed: u64, clock: Arc<SimClock>, schedule: Schedule) -> SimMachine {
         SimMachine { schedule: Some(schedule), ..SimMachine::new(seed, clock) }
     }

@@ -1,8 +1,8 @@
-//! What kinds of file systems promise beyond the contract, and how their syncs fail.
+//! Guarantees of file system kinds beyond the contract, and their behaviour on failed syncs.
 //!
-//! The weakest file system is the one to test on: what survives there survives everywhere. The others are for finding
-//! out which real one a failure needs. Sources: the documentation of ext4 and Btrfs; Rebello et al., "Can
-//! Applications Recover from fsync Failures?", USENIX ATC 2020.
+//! The weakest file system is the one to test on: a state that survives there survives everywhere.
+//! The others serve to find out which real one a failure needs. Sources: the documentation of ext4
+//! and Btrfs; Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020.
 use super::atom::{AtomKind, SECTOR_BYTES};
 use super::crash::Pending;
 use std::fmt;
@@ -10,15 +10,16 @@ use std::fmt;
 /// Which changes a power loss can tear apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Personality {
-    /// Any subset of the atoms may persist, and grown files may show what their sectors held before.
+    /// Any subset of the atoms may persist, and grown files may show the former content of their
+    /// sectors.
     #[default]
     Weakest,
-    /// Like ext4 with `data=ordered`: names and lengths persist in the order in which they arose, across all files
-    /// and directories, and a length not without the new sectors below it. A sync of a file that is new or has grown
-    /// makes all names and lengths up to its own durable.
+    /// Like ext4 with `data=ordered`: names and lengths persist in order of origin, across all
+    /// files and directories, and a length not without the new sectors below it. A sync of a file
+    /// that is new or has grown makes all names and lengths up to its own durable.
     Ordered,
-    /// Like Btrfs: as [`Personality::Ordered`] except that renamings may be late, also later than everything that
-    /// came after; and a sync of a new file persists that one name only.
+    /// Like Btrfs: as [`Personality::Ordered`] except that renamings may be late, even later than
+    /// all subsequent changes; and a sync of a new file persists that one name only.
     Btrfs,
 }
 
@@ -26,8 +27,8 @@ impl Personality {
     /// All of them.
     pub const ALL: [Personality; 3] = [Personality::Weakest, Personality::Ordered, Personality::Btrfs];
 
-    /// Makes of a choice of atoms one that this file system can leave. `durable_len` gives the length of a file that
-    /// a power loss leaves if it keeps no atom.
+    /// Restricts a choice of atoms to one that this file system can leave. `durable_len` returns
+    /// the length of a file after a power loss that keeps no atom.
     pub(super) fn admit(self, pending: &Pending, kept: &mut [bool], durable_len: impl Fn(u64) -> u64) {
         if self == Personality::Weakest {
             return;
@@ -83,17 +84,18 @@ impl std::str::FromStr for Personality {
     }
 }
 
-/// What a file system does when a sync fails. In all cases the error comes once, the next sync succeeds, and after a
-/// crash the old bytes are there.
+/// Behaviour of a file system on a failed sync. In all cases the error is returned once, the next
+/// sync succeeds, and after a crash the old bytes are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FsyncFailure {
-    /// Reads go on to see the new bytes.
+    /// Reads still see the new bytes.
     Ext4,
-    /// The sync that fails says nothing; the next one of the file returns the error. (`data=journal`.)
+    /// The failing sync reports success; the next one of the file returns the error.
+    /// (`data=journal`.)
     Ext4Late,
     /// As `Ext4`, but the length is safe: the file has grown, over zeros.
     Xfs,
-    /// Reads see the old bytes again, at once.
+    /// Reads see the old bytes again immediately.
     Btrfs,
 }
 

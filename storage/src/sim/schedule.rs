@@ -1,21 +1,23 @@
-//! Schedules of threads that a seed decides: the threads are real, but one at a time has the turn.
+//! Seeded schedules of threads: the threads are real, but one at a time has the turn.
 //!
-//! A thread of a schedule is started by [`Env::spawn`](crate::Env::spawn) on the schedule's machine. It gives its turn
-//! away before every lock (and so before every call of the simulated file system, which is behind one), while it waits
-//! for a lock, a condition, a message, a thread or a time, when it spins, and at every
-//! [`step`](crate::sync::step). To whom, the seed says: by a random walk, by one that rarely changes threads, or by
-//! priorities that change at a few random moments. The last is the idea of Burckhardt, Kothari, Musuvathi, Nagarakatte,
-//! "A randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010 (PCT).
+//! [`Env::spawn`](crate::Env::spawn) on the schedule's machine starts a thread of the schedule. It
+//! yields its turn before every lock (and so before every call of the simulated file system, which
+//! takes one), while it waits for a lock, a condition, a message, a thread or a time, when it
+//! spins, and at every [`step`](crate::sync::step). The seed decides which thread is next: by a
+//! random walk, by a policy that rarely changes threads, or by priorities that change at a few
+//! random moments. The last is the idea of Burckhardt, Kothari, Musuvathi, Nagarakatte, "A
+//! randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010 (PCT).
 //!
-//! Time passes with every turn, and goes on to the next time somebody waits for when nobody can run; now and then it does
-//! so early, so that every wait may end before what it waits for.
+//! Time advances with every turn, and jumps to the next awaited time when no thread can run. It
+//! occasionally jumps early, so that every wait may end before its event.
 //!
-//! What happens between two of these places is one step: neither the order of single atomic operations nor that of
-//! memory accesses varies, and what a memtable does is never interrupted. The loom models are there for that.
+//! The code between two of these places is one step: the order of single atomic operations and
+//! memory accesses does not vary, and memtable code is never interrupted. The loom models cover
+//! that.
 //!
-//! Invariants: between two turns nobody runs but the thread that has it, also while a thread ends, until the last of
-//! its thread-local values is gone; so all that is done follows from the seed. Threads that are started in other ways
-//! are not part of the schedule and may not block.
+//! Invariants: between two turns no thread runs but the one that has it, also while a thread ends,
+//! until the last of its thread-local values is gone; so the seed determines the whole run. Threads
+//! that are started in other ways are not part of the schedule and may not block.
 #![allow(
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
@@ -32,23 +34,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle, ThreadId};
 use std::time::Duration;
 
-/// Turns after which a schedule counts as one that does not end.
+/// Turns after which a schedule counts as hung.
 const MOST_TURNS: u64 = 2_000_000;
 /// The time that a turn takes.
 const TURN_NS: u64 = 200;
-/// One in so many turns lets the time go on to the next time that somebody waits for.
+/// One in this many turns jumps to the next awaited time.
 const EARLY: u32 = 100;
-/// How often a channel is looked at.
+/// Polling interval of a channel.
 const LOOK: Duration = Duration::from_millis(1);
-/// A schedule that rarely changes threads does so at one in so many places.
+/// A policy that rarely changes threads does so at one in this many places.
 const RARELY: u32 = 12;
-/// Who is ready and has had no turn for so many goes on, whatever the policy. Without it a thread of low priority that
-/// holds a lock would starve behind those that wake from time to time, and who wants the lock behind it.
+/// A ready thread without a turn for this many turns runs next, whatever the policy. Without this a
+/// thread of low priority that holds a lock would starve while others wake from time to time, and
+/// so would the threads that wait for the lock.
 const PATIENCE: u64 = 20_000;
-/// Priorities change within so many turns.
+/// Priorities change within this many turns.
 const CHANGES_WITHIN: u64 = 6_000;
 
-/// The threads of one simulated machine, and whose turn it is. Clones are the same schedule.
+/// The threads of one simulated machine, and the current turn. Clones are the same schedule.
 #[derive(Clone)]
 pub struct Schedule {
     inner: Arc<Inner>,
@@ -66,26 +69,27 @@ struct State {
     policy: Policy,
     threads: Vec<Thread>,
     by_id: HashMap<ThreadId, usize>,
-    /// Threads that are not to be started: how many pass first, and how many are refused then.
+    /// Thread starts to refuse: how many pass first, and how many are refused then.
     refused: (u64, u64),
     /// The name of threads whose work takes no time. See [`Schedule::keep_punctual`].
     punctual: Option<String>,
-    /// Who has the turn.
+    /// The thread that has the turn.
     turn: Option<usize>,
     turns: u64,
-    /// Hash of whose turns there were.
+    /// Hash of the sequence of turns.
     trace: u64,
-    /// Why nobody will ever have the turn again, though not all have ended.
+    /// Why no thread will ever have the turn again, though not all have ended.
     stuck: Option<String>,
     panic: Option<String>,
 }
 
 enum Policy {
-    /// Anybody at every place.
+    /// Any thread at every place.
     Walk,
     /// The same thread, mostly.
     Rarely,
-    /// The one of highest priority; at these turns the one that has the turn gets the lowest.
+    /// The ready thread of highest priority; at these turns the thread that has the turn gets the
+    /// lowest.
     Priorities(Vec<u64>),
 }
 
@@ -101,7 +105,7 @@ struct Thread {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Status {
     Ready,
-    /// Spins: others first.
+    /// Spins: other threads go first.
     GivesWay,
     WaitsForLock(usize),
     WaitsForNotice(usize, Option<Duration>),
@@ -120,8 +124,8 @@ impl Status {
     }
 }
 
-/// All schedules with threads, by number. Not in the threads themselves: what thread-local values do when a thread ends
-/// is part of the schedule too, and a value that needs no destructor is there until the very end.
+/// All schedules with threads, by number. Not in thread-local values, whose destructors are part of
+/// the schedule too; a number needs no destructor and remains until the very end.
 static SCHEDULES: Mutex<Vec<Arc<Inner>>> = Mutex::new(Vec::new());
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -151,17 +155,17 @@ impl Schedule {
             stuck: None,
             panic: None,
         };
-        // Relaxed: the numbers need only differ.
+        // Relaxed: the numbers only need to differ.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let inner = Inner { number, clock, state: Mutex::new(state), ended: Condvar::new() };
         Schedule { inner: Arc::new(inner) }
     }
 
-    /// Runs `task` as the first thread of the schedule, and waits until all its threads have ended. Called once, by a
-    /// thread outside of the schedule.
+    /// Runs `task` as the first thread of the schedule, and waits until all its threads have ended.
+    /// Called once, by a thread outside of the schedule.
     ///
-    /// Errors: a text, if a thread panicked (the first that did), or if no thread can ever go on; what waits then waits
-    /// until the process ends.
+    /// Errors: a text, if a thread panicked (the first that did), or if no thread can ever
+    /// continue; blocked threads then wait until the process ends.
     pub fn run(&self, task: impl FnOnce() + Send + 'static) -> Result<(), String> {
         lock(&SCHEDULES).push(Arc::clone(&self.inner));
         let handle = self.inner.spawn("main", Box::new(task)).map_err(|error| error.to_string())?;
@@ -177,7 +181,7 @@ impl Schedule {
         };
         if state.stuck.is_none() {
             drop(state);
-            // What it panicked with is noted already.
+            // Its panic is already recorded.
             let _ = handle.join();
             lock(&SCHEDULES).retain(|inner| inner.number != self.inner.number);
         }
@@ -194,16 +198,17 @@ impl Schedule {
         self.inner.state().trace
     }
 
-    /// Lets `pass` threads be started, and refuses as many as `count` behind them, as a system at its limit does
-    /// (`EAGAIN`).
+    /// Admits `pass` thread starts, then refuses `count`, like a system at its limit (`EAGAIN`).
     pub fn refuse_threads(&self, pass: u64, count: u64) {
         self.inner.state().refused = (pass, count);
     }
 
-    /// Lets no time go on early while a thread of this name works, or waits for anything but a time.
+    /// Suppresses early jumps of time while a thread of this name works, or waits for anything but
+    /// a time.
     ///
-    /// A promise about such a thread's work is one for a machine on which it gets its turns. While all others that
-    /// could go on wait too, time goes on as ever: what holds the thread up for long shows.
+    /// A guarantee about such a thread's work assumes a machine on which it gets its turns. When
+    /// all other runnable threads wait too, time still advances, so a long delay of the thread
+    /// shows.
     pub fn keep_punctual(&self, name: &str) {
         self.inner.state().punctual = Some(name.to_owned());
     }
@@ -271,7 +276,8 @@ impl Inner {
         };
         let inner = Arc::clone(self);
         let thread_name = name.to_owned();
-        // The outer thread keeps the turn until the inner one is gone for good, thread-local values included.
+        // The outer thread keeps the turn until the inner one is completely gone, including
+        // thread-local values.
         let handle = Builder::new().name(name.to_owned()).spawn(move || {
             let own = Arc::clone(&inner);
             let body = move || {
@@ -310,7 +316,7 @@ impl Inner {
         self.pass_on(&mut state);
     }
 
-    /// Gives the turn away and waits until it comes back.
+    /// Yields the turn and waits until it returns.
     fn hand_over(&self, number: usize, status: Status) {
         let mut state = self.state();
         state.threads[number].status = status;
@@ -330,7 +336,7 @@ impl Inner {
         state
     }
 
-    /// Chooses who is next.
+    /// Chooses the next thread.
     fn pass_on(&self, state: &mut State) {
         let before = state.turn.take();
         state.turns += 1;
@@ -383,12 +389,12 @@ impl Inner {
 }
 
 impl State {
-    /// The earliest time that somebody waits for.
+    /// The earliest awaited time.
     fn next_time(&self) -> Option<Duration> {
         self.threads.iter().filter_map(|thread| thread.status.until()).min()
     }
 
-    /// Whether a thread that is to be punctual has something to do.
+    /// Whether a punctual thread has work to do.
     fn is_punctual_at_work(&self) -> bool {
         let Some(name) = &self.punctual else { return false };
         let is_at_work = |thread: &Thread| thread.status != Status::Ended && thread.status.until().is_none();
@@ -411,7 +417,8 @@ impl State {
         }
     }
 
-    /// Who has waited for longer than anybody should; it goes before all others from now on.
+    /// The ready thread that has waited beyond the limit, if any; from now on it has the highest
+    /// priority.
     fn starving(&mut self, ready: &[usize]) -> Option<usize> {
         let first = ready.iter().copied().min_by_key(|at| self.threads[*at].last_turn)?;
         if self.turns - self.threads[first].last_turn <= PATIENCE {
@@ -447,7 +454,7 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     text.unwrap_or_else(|| "a value that is not text".to_owned())
 }
 
-/// The schedule of this thread and its number there.
+/// The schedule of this thread and the thread's number in it.
 fn current() -> Option<(Arc<Inner>, usize)> {
     let (schedule, thread) = CURRENT.get();
     if schedule == 0 {
@@ -518,7 +525,7 @@ pub(crate) fn released(place: usize) {
     }
 }
 
-/// Waits for [`notify`], at most so long.
+/// Waits for [`notify`], at most for `limit`.
 pub(crate) fn wait_for_notice(place: usize, limit: Option<Duration>) {
     if let Some((inner, thread)) = current() {
         let until = limit.map(|limit| inner.clock.advance(0) + limit);
@@ -526,7 +533,7 @@ pub(crate) fn wait_for_notice(place: usize, limit: Option<Duration>) {
     }
 }
 
-/// Wakes those who wait at a place, or one of them, whom the seed chooses.
+/// Wakes the threads that wait at a place, or one of them, chosen by the seed.
 #[inline]
 pub(crate) fn notify(place: usize, all: bool) {
     if is_scheduled()
@@ -545,7 +552,7 @@ pub(crate) fn notify(place: usize, all: bool) {
     }
 }
 
-/// Waits for this long.
+/// Waits for `duration`.
 pub(crate) fn sleep(duration: Duration) {
     if let Some((inner, thread)) = current() {
         let until = inner.clock.advance(0) + duration;
@@ -553,7 +560,8 @@ pub(crate) fn sleep(duration: Duration) {
     }
 }
 
-/// Waits for the end of a thread of the same schedule. What is left of any other is short, and is not waited for here.
+/// Waits for the end of a thread of the same schedule. The remaining work of any other thread is
+/// short, so this does not wait for it.
 pub(crate) fn wait_for_thread(id: ThreadId) {
     let Some((inner, thread)) = current() else { return };
     let (other, has_ended) = {

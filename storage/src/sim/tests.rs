@@ -1,4 +1,5 @@
-//! Tests of the simulated file system: what survives what, and that it agrees with the real one.
+//! Tests of the simulated file system: which changes survive which crash, and agreement with the
+//! real one.
 use super::*;
 mod faults;
 mod images;
@@ -36,7 +37,7 @@ fn what_is_synced_survives_every_crash() {
         let bytes = fs.crash(seed).read_file(path("a")).unwrap();
         assert!((3000..=4000).contains(&bytes.len()));
         assert_eq!(bytes[..1000], [1; 1000]);
-        // Sectors are whole: the ones inside both writes are of one colour.
+        // Sectors are whole: those inside both writes have one colour.
         for sector in bytes[1024..2560].chunks(512) {
             assert!(sector == [1; 512] || sector == [2; 512], "{sector:?}");
         }
@@ -93,7 +94,7 @@ fn a_sector_holds_the_bytes_of_earlier_writes_to_it() {
             assert_eq!(written % 20, 0);
             assert!(bytes[written..].iter().all(|byte| *byte == 0));
         }
-        // If the sector was lost the file may still have grown, over whatever lay there.
+        // If the sector was lost the file may still have grown, over arbitrary content.
     }
     let atoms = fs.atoms();
     assert!(atoms.len() < 20, "{atoms:?}");
@@ -107,7 +108,7 @@ fn lost_growth_hides_the_bytes_and_lost_bytes_read_as_zeros() {
     file.write_at(0, &[5; 600]).unwrap();
     let without_growth = fs.crash_with(|atom| !matches!(atom.kind, AtomKind::Grow(_)));
     assert_eq!(without_growth.read_file(path("a")).unwrap(), b"");
-    // Bytes behind the end do not come back.
+    // Bytes after the end do not return.
     let handle = without_growth.open(&path("a"), OpenMode::ReadWrite).unwrap();
     handle.set_len(10).unwrap();
     assert_eq!(without_growth.read_file(path("a")).unwrap(), [0; 10]);
@@ -126,7 +127,7 @@ fn a_killed_process_loses_nothing_but_a_later_crash_may() {
     assert_eq!(after.read_file(path("a")).unwrap(), b"written");
     drop(after.lock(&path("LOCK")).unwrap());
     assert!(!after.crash(0).exists(&path("a")).unwrap());
-    // The two worlds do not share what comes later.
+    // The two worlds do not share later changes.
     file.write_at(0, b"changed").unwrap();
     assert_eq!(after.read_file(path("a")).unwrap(), b"written");
     drop(lock);
@@ -246,7 +247,7 @@ fn the_clock_moves_when_asked_and_randomness_repeats() {
     assert!(after.now() > Duration::ZERO);
 }
 
-/// The same random calls on both file systems give the same results.
+/// The same random calls on both file systems return the same results.
 #[test]
 fn it_agrees_with_the_real_file_system() {
     for seed in 0..20 {
@@ -275,7 +276,7 @@ fn it_agrees_with_the_real_file_system() {
                         2 | 3 => ok(fs.create_new(&a).map(|file| opened.push(file))),
                         4 => ok(fs.open(&a, OpenMode::ReadWrite).map(|file| opened.push(file))),
                         5 => ok(fs.remove_file(&a)),
-                        // Both in one directory, as the contract has it.
+                        // Both in one directory, as the contract requires.
                         6 if a.parent() == b.parent() => ok(fs.rename(&a, &b)),
                         7 => ok(fs.hard_link(&a, &b)),
                         8 => {

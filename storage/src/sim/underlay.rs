@@ -1,5 +1,5 @@
-//! What lies under a length that persisted without its bytes: a file system that writes the length first shows
-//! whatever the new sectors held before.
+//! Content under a length that persisted without its bytes: a file system that writes the length
+//! first shows the former content of the new sectors.
 use super::atom::SECTOR_BYTES;
 use super::content::Content;
 use super::world::InodeNumber;
@@ -7,7 +7,8 @@ use sapwood_base::checksum::place_seed;
 use std::collections::VecDeque;
 use std::fmt;
 
-/// What the sectors of a grown file hold if the growth persisted and they did not. A crash has one for all files.
+/// Content of the sectors of a grown file if the growth persisted and they did not. A crash has one
+/// for all files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum Underlay {
     /// Zeros, as nearly all file systems promise.
@@ -15,8 +16,8 @@ pub enum Underlay {
     Zeros,
     /// Random bytes, by this seed.
     Random(u32),
-    /// Bytes of a file that was removed before, by this seed: at the same offset or at another one. Zeros where no
-    /// file was removed or its bytes do not reach.
+    /// Bytes of a previously removed file, by this seed: at the same offset or at another one.
+    /// Zeros where no file was removed or its bytes do not reach.
     Removed(u32),
 }
 
@@ -61,12 +62,12 @@ impl std::str::FromStr for Underlay {
 /// An [`Underlay`] that is not zeros, for one file.
 pub(super) struct Ground<'w> {
     random: fastrand::Rng,
-    /// The removed file, and how much earlier in it the bytes lie.
+    /// The removed file, and how much earlier in it the bytes are.
     removed: Option<(&'w Content, u64)>,
 }
 
 impl<'w> Ground<'w> {
-    /// `None` if the file lies on zeros.
+    /// Returns `None` if the underlay of the file is zeros.
     pub(super) fn new(
         underlay: Underlay,
         inode: InodeNumber,
@@ -79,7 +80,7 @@ impl<'w> Ground<'w> {
             Underlay::Removed(seed) => {
                 let mut random = seeded(seed);
                 let content = removed.get(random.usize(..removed.len().max(1)))?;
-                // Bytes at the place where they would be valid are the ones that deceive.
+                // Bytes at the place where they would be valid are the most deceptive.
                 let sectors = content.len() / SECTOR_BYTES;
                 let shift = if random.bool() { 0 } else { random.u64(..=sectors) * SECTOR_BYTES };
                 Some(Ground { random, removed: Some((content, shift)) })
@@ -94,7 +95,7 @@ impl<'w> Ground<'w> {
                 content.read(offset + shift, &mut sector);
             }
             None => {
-                // The same sector gets the same bytes, whatever else was lost.
+                // The same sector gets the same bytes, regardless of other losses.
                 let seed = place_seed(self.random.get_seed(), offset);
                 fastrand::Rng::with_seed(seed).fill(&mut sector);
             }

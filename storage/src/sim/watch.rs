@@ -1,35 +1,35 @@
-//! A function that looks on: it is told of every changing call, before and after, and can take the file system as it
-//! is at that moment.
+//! A callback before and after every changing call, which can copy the file system at that moment.
 use super::SimFs;
 use super::operation::Operation;
 use super::world::World;
 use std::fmt;
 use std::path::Path;
 
-/// What watches a file system.
+/// A callback that watches a file system.
 pub(super) type Watcher = Box<dyn FnMut(&Moment<'_>) + Send>;
 
 /// The moment just before or just after a changing call.
 pub struct Moment<'w> {
     /// The number of the call, as [`SimFs::operations`] counts and [`SimFs::crash_at`] takes it.
     pub number: u64,
-    /// What kind of call it is.
+    /// The kind of call.
     pub operation: Operation,
-    /// What is changed; the old name if a name becomes another one, the new one if a name is added.
+    /// The changed path; for a renaming the old name, for a link the new one.
     pub path: &'w Path,
-    /// The other name, of a renaming the new one and of a link the old one.
+    /// The other name: for a renaming the new one, for a link the old one.
     pub other: Option<&'w Path>,
-    /// Whether the call has been carried out. Before it has, a file that is to be removed is still there.
+    /// Whether the call has been executed. Before that, a file to be removed is still there.
     pub after: bool,
-    /// After the call: whether it has failed. It may have changed something even so.
+    /// After the call: whether it has failed. Even then it may have changed something.
     pub failed: bool,
     pub(super) world: &'w World,
 }
 
 impl Moment<'_> {
-    /// The whole file system at this moment, as an independent one: with everything that is not durable yet, without
-    /// locks, handles, watcher and faults. It shares its bytes with the original until either changes them, so it
-    /// costs about one reference count per file. Take crashes from it, now or later, in this thread or another.
+    /// The whole file system at this moment, as an independent copy: with everything that is not
+    /// durable yet, without locks, handles, watcher and faults. It shares its bytes with the
+    /// original until either changes them, so it costs about one reference count per file. Take
+    /// crashes from it, now or later, in this thread or another.
     pub fn image(&self) -> SimFs {
         SimFs::of(self.world.killed())
     }

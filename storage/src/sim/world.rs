@@ -1,4 +1,4 @@
-//! All files and directories, and what is to befall them.
+//! All files and directories, and their pending faults.
 use super::atom::{Atom, AtomKind, SECTOR_BYTES};
 use super::clock::SimClock;
 use super::content::Content;
@@ -19,11 +19,11 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// Names a file or directory for all times.
+/// Names a file or directory permanently.
 pub(super) type InodeNumber = u64;
 
 const ROOT: InodeNumber = 0;
-/// Of how many removed files the bytes are remembered.
+/// Number of removed files whose bytes are kept.
 const REMOVED_FILES: usize = 8;
 
 #[derive(Clone)]
@@ -34,21 +34,22 @@ enum Inode {
 
 /// See the module.
 pub(super) struct World {
-    /// Shared with the worlds that were taken from this one, each until either changes it.
+    /// Shared with copies of this world, each until either changes it.
     inodes: BTreeMap<InodeNumber, Arc<Inode>>,
     next_number: InodeNumber,
-    /// The contents of files that are gone, the last ones.
+    /// The contents of the last removed files.
     removed: VecDeque<Content>,
-    /// The age of the atoms that arise now: one more with each changing call. Goes on in worlds taken from this one.
+    /// The age of new atoms: incremented by each changing call. Continues in copies of this world.
     age: u64,
     pub(super) personality: Personality,
-    /// Of the machine, if one uses the file system.
+    /// The machine's clock, if one uses the file system.
     pub(super) clock: Arc<SimClock>,
-    /// How many calls of each kind were made.
+    /// Number of calls of each kind.
     calls: BTreeMap<Operation, u64>,
     /// Open handles per file; a file without a name lives as long as it has one.
     handles: BTreeMap<InodeNumber, usize>,
-    /// Files and directories that are locked, and by how many handles if they share; 0 if one has it alone.
+    /// Locked files and directories, with the number of handles that share the lock; 0 if one is
+    /// exclusive.
     locked: BTreeMap<InodeNumber, usize>,
     operations: u64,
     crash_at: Option<u64>,
@@ -56,12 +57,12 @@ pub(super) struct World {
     pub(super) watcher: Option<Watcher>,
     pub(super) faults: Faults,
     pub(super) capacity_bytes: Option<u64>,
-    /// Whether it is a quota, not the device, that the bytes are limited by.
+    /// Whether the limit of bytes is a quota instead of the device's size.
     pub(super) is_quota: bool,
     /// Whether files can be mapped.
     pub(super) has_mappings: bool,
     pub(super) handle_limit: Option<usize>,
-    /// Where relative paths begin.
+    /// Base of relative paths.
     pub(super) working_directory: PathBuf,
 }
 
@@ -95,7 +96,8 @@ impl World {
         }
     }
 
-    /// A world with these files and directories and otherwise only what outlives a process.
+    /// Creates a world with these files and directories and otherwise only the state that outlives
+    /// a process.
     fn successor(&self, inodes: BTreeMap<InodeNumber, Arc<Inode>>) -> World {
         let mut world = World {
             inodes,
@@ -111,10 +113,10 @@ impl World {
         world
     }
 
-    // ---- what befalls ----
+    // ---- faults ----
 
-    /// Begins a call that changes nothing: it fails if the world has stopped, or if a rule says so. Otherwise it may
-    /// have to heed a fault that is no error.
+    /// Begins a call that changes nothing: it fails if the world has stopped, or if a rule says so.
+    /// Otherwise returns a fault to apply that is no error.
     pub(super) fn begin(&mut self, operation: Operation, path: &Path) -> Result<Option<Fault>> {
         self.check_alive(operation, path)?;
         match self.meet(operation, path, self.operations) {
@@ -123,7 +125,7 @@ impl World {
         }
     }
 
-    /// Counts the call and finds out what befalls it.
+    /// Counts the call and returns its fault.
     fn meet(&mut self, operation: Operation, path: &Path, number: u64) -> Option<Fault> {
         *self.calls.entry(operation).or_default() += 1;
         let needs_handle = Fault::TooManyOpen.applies_to(operation);
@@ -150,8 +152,9 @@ impl World {
         self.calls.get(&operation).copied().unwrap_or(0)
     }
 
-    /// Carries out a call that changes something, unless the world has stopped or stops here; tells the watcher.
-    /// `apply` gets the fault that the call meets, if there is one. `other` is the second name of a call with two.
+    /// Executes a call that changes something, unless the world has stopped or stops here; notifies
+    /// the watcher. `apply` receives the fault of the call, if there is one. `other` is the second
+    /// name of a call with two.
     pub(super) fn change<T>(
         &mut self,
         operation: Operation,
@@ -171,7 +174,7 @@ impl World {
         result
     }
 
-    /// A store into a mapping: a place to crash at, as a write is, but no call, so that nothing befalls it.
+    /// A store into a mapping: a crash point like a write, but no call, so that no fault applies.
     pub(super) fn store(&mut self, number: InodeNumber, path: &Path, offset: u64, bytes: &[u8]) {
         self.has_crashed |= self.crash_at == Some(self.operations);
         if self.has_crashed {
@@ -186,7 +189,7 @@ impl World {
         self.tell(operation, Operation::Write, path, None, Some(false));
     }
 
-    /// [`World::change`] for calls that an error simply keeps from happening.
+    /// [`World::change`] for calls that an error simply prevents.
     pub(super) fn change_names<T>(
         &mut self,
         operation: Operation,
@@ -220,7 +223,7 @@ impl World {
         other: Option<&Path>,
         failed: Option<bool>,
     ) {
-        // Out of the world while it looks at the world.
+        // Taken out of the world while it inspects the world.
         let Some(mut watcher) = self.watcher.take() else { return };
         let (after, failed) = (failed.is_some(), failed == Some(true));
         watcher(&Moment { number, operation, path, other, after, failed, world: self });
@@ -240,7 +243,7 @@ impl World {
     }
 
     pub(super) fn crash_at(&mut self, operation: u64) {
-        // A place that was passed already would never be met.
+        // A number that has already passed would never match.
         self.has_crashed = operation < self.operations;
         self.crash_at = Some(operation);
     }
@@ -249,8 +252,8 @@ impl World {
         self.has_crashed
     }
 
-    /// What a power loss leaves that keeps the atoms of `pending`, which are all that there are, for which `kept` is
-    /// true.
+    /// The world after a power loss that keeps exactly the atoms for which `kept` is true.
+    /// `pending` has all atoms.
     pub(super) fn crashed(&self, pending: &Pending, mut kept: Vec<bool>, underlay: Underlay) -> World {
         debug_assert_eq!(pending.len(), kept.len());
         let durable_len = |number| self.file(number).map_or(0, |file| file.durable().len());
@@ -276,7 +279,7 @@ impl World {
         self.successor(inodes)
     }
 
-    /// What the end of the process leaves; also simply a copy of everything that is on the device.
+    /// The world after the end of the process; also a copy of everything on the device.
     pub(super) fn killed(&self) -> World {
         self.successor(self.inodes.clone())
     }
@@ -300,8 +303,8 @@ impl World {
         Pending::new(atoms)
     }
 
-    /// A hash of all names and contents, as calls see them and as a power loss leaves them if it keeps no atom. Two
-    /// worlds in which all that is the same have the same hash, however they came about.
+    /// A hash of all names and contents, as calls see them and as a power loss leaves them if it
+    /// keeps no atom. Two worlds equal in these have the same hash, whatever their history.
     pub(super) fn hash(&self) -> u64 {
         self.hash_of(ROOT, &mut HashMap::new())
     }
@@ -311,7 +314,8 @@ impl World {
             return *hash;
         }
         let hash = match self.inodes.get(&number).map(|inode| &**inode) {
-            // A name that was made durable before the file got one of another kind: no crash state has it.
+            // A name that was made durable before the file got one of another kind: no crash state
+            // has it.
             None => 0,
             Some(Inode::File(file)) => {
                 let hashes = [file.cached().hash(), file.durable().hash()];
@@ -335,7 +339,7 @@ impl World {
         hash
     }
 
-    /// Drops what no name, no handle and no crash can reach.
+    /// Drops inodes that no name, no handle and no crash can reach.
     fn collect_garbage(&mut self) {
         let mut reached = BTreeSet::from([ROOT]);
         let mut to_visit = vec![ROOT];
@@ -355,7 +359,7 @@ impl World {
             if let Some(Inode::File(file)) = inode.as_deref()
                 && file.len() > 0
             {
-                // Its sectors are free now and still hold its bytes.
+                // Its sectors are free now and still contain its bytes.
                 self.removed.push_back(file.cached().clone());
             }
         }
@@ -366,7 +370,7 @@ impl World {
 
     pub(super) fn look_up(&self, path: &Path) -> Option<InodeNumber> {
         let mut way = vec![ROOT];
-        // An absolute path takes the place of the working directory.
+        // An absolute path replaces the working directory.
         let path = self.working_directory.join(path);
         for component in path.components() {
             match component {
@@ -398,7 +402,7 @@ impl World {
         }
     }
 
-    /// The path of a directory that has one.
+    /// The path of a directory, if it has one.
     pub(super) fn path_of(&self, number: InodeNumber) -> Option<PathBuf> {
         let mut to_visit = vec![(PathBuf::from("/"), ROOT)];
         while let Some((path, visited)) = to_visit.pop() {
@@ -411,7 +415,7 @@ impl World {
         None
     }
 
-    /// The directory that holds `path`, and the last name of it.
+    /// The directory that contains `path`, and the last name of `path`.
     fn parent<'p>(&self, action: &str, path: &'p Path) -> Result<(InodeNumber, &'p OsStr)> {
         let name = path.file_name().ok_or_else(|| missing(action, path))?;
         let parent =
@@ -443,7 +447,7 @@ impl World {
         }
     }
 
-    /// How many pages of a file no other world shares.
+    /// Number of pages of a file that no other world shares.
     #[cfg(test)]
     pub(super) fn own_pages(&self, number: InodeNumber) -> usize {
         let is_shared = Arc::strong_count(&self.inodes[&number]) > 1;
@@ -457,7 +461,7 @@ impl World {
         }
     }
 
-    /// Writes to a file that is open, as the fault has it.
+    /// Writes to an open file, subject to the fault.
     pub(super) fn write(
         &mut self,
         number: InodeNumber,
@@ -482,7 +486,8 @@ impl World {
             Some(Fault::LostWrite) => file.write_lost(offset, bytes, age),
             Some(Fault::Misdirect(sectors)) => {
                 let distance = i64::from(sectors) * SECTOR_BYTES as i64;
-                // There is nothing before the beginning: it lands as far behind its place then.
+                // No place exists before the beginning: the write lands as far after its place
+                // instead.
                 let target = offset.checked_add_signed(distance).unwrap_or(offset + distance.unsigned_abs());
                 file.write(target, bytes, age);
                 file.extend(end, age);
@@ -506,21 +511,21 @@ impl World {
         }
     }
 
-    /// A write that another file gets: the next one that has bytes.
+    /// A write that reaches another file: the next one that has bytes.
     fn write_elsewhere(&mut self, number: InodeNumber, offset: u64, bytes: &[u8]) {
         let has_bytes = |other: &InodeNumber| self.file(*other).is_some_and(|file| file.len() > 0);
         let later = self.inodes.range(number + 1..).map(|(other, _)| *other);
         let others = later.chain(self.inodes.range(..number).map(|(other, _)| *other));
         let Some(victim) = others.into_iter().find(has_bytes) else { return };
         let file = self.file_mut(victim).expect("found as a file");
-        // The same place if the file has it, and some place otherwise.
+        // The same place if the file has it, and another place otherwise.
         let start =
             if offset < file.len() { offset } else { offset % file.len() / SECTOR_BYTES * SECTOR_BYTES };
         let end = file.len().min(start + bytes.len() as u64);
         file.damage(start..end, |offset, _| bytes[(offset - start) as usize]);
     }
 
-    /// Reads from a file that is open, as the fault has it.
+    /// Reads from an open file, subject to the fault.
     pub(super) fn read(
         &mut self,
         number: InodeNumber,
@@ -550,7 +555,7 @@ impl World {
         }
     }
 
-    /// What a fault does to the medium below a range of a file.
+    /// Applies a fault to the medium below a range of a file.
     fn damage(&mut self, number: InodeNumber, range: std::ops::Range<u64>, fault: Fault) {
         let Some(len) = range.end.checked_sub(range.start).filter(|len| *len > 0) else { return };
         let file = self.file_mut(number).expect("an open file stays");
@@ -569,7 +574,7 @@ impl World {
         }
     }
 
-    /// Sets the length of a file that is open.
+    /// Sets the length of an open file.
     pub(super) fn set_len(&mut self, number: InodeNumber, len: u64) {
         let age = self.age;
         self.file_mut(number).expect("an open file stays").set_len(len, age);
@@ -602,7 +607,7 @@ impl World {
         let age = self.age;
         let directory = self.directory_mut(parent);
         let number = directory.get(from_name).ok_or_else(|| missing("rename", from))?;
-        // Two names of one file: POSIX leaves both.
+        // Two names of one file: POSIX keeps both.
         if directory.get(to_name) != Some(number) {
             directory.rename(from_name, to_name, number, age);
         }
@@ -690,7 +695,8 @@ impl World {
         Ok(())
     }
 
-    /// Makes all names and lengths up to this age durable, in all files and directories, as a journal does.
+    /// Makes all names and lengths up to this age durable, in all files and directories, as a
+    /// journal does.
     fn commit_until(&mut self, age: u64) {
         let concerned = |inode: &Inode| match inode {
             Inode::File(file) => file.last_length_age().is_some(),
@@ -704,7 +710,8 @@ impl World {
         }
     }
 
-    /// Makes a file that is open durable, or a range of it, with as much else as the file system takes along.
+    /// Makes an open file durable, or a range of it, with the additional changes that the file
+    /// system includes.
     pub(super) fn sync_file(&mut self, number: InodeNumber, range: Option<Range<u64>>) {
         let directories = || {
             self.inodes.values().filter_map(|inode| match &**inode {
@@ -740,7 +747,7 @@ impl World {
         }
     }
 
-    /// A sync of a file that is open, or of a range of it, or of one that owes an error.
+    /// Syncs an open file, or a range of it; fails if the fault says so or the file owes an error.
     pub(super) fn sync_or_fail(
         &mut self,
         number: InodeNumber,
@@ -760,7 +767,8 @@ impl World {
                 true
             }
             Some(Fault::SyncFailure(failure)) => file.fail_sync(failure),
-            // The kernel drops the bytes, or believes them written: a second sync succeeds without them.
+            // The kernel drops the bytes, or treats them as written: a second sync succeeds without
+            // them.
             Some(_) => file.fail_sync(FsyncFailure::Ext4),
         };
         match fault {
@@ -769,7 +777,7 @@ impl World {
         }
     }
 
-    /// A sync of a directory has failed: what it should have made durable will not become so by another one.
+    /// Fails a sync of a directory: no later sync makes its pending changes durable.
     pub(super) fn fail_sync_directory(&mut self, path: &Path) {
         if let Some(number) = self.look_up(path).filter(|&number| self.directory(number).is_some()) {
             self.directory_mut(number).lose_pending();
@@ -820,7 +828,7 @@ impl World {
         }
     }
 
-    /// False if it is locked already, in a way that does not allow this.
+    /// Returns false if it is locked already, in a way that does not allow this.
     pub(super) fn lock(&mut self, number: InodeNumber, shared: bool) -> bool {
         match self.locked.get_mut(&number) {
             None => {
@@ -842,7 +850,7 @@ impl World {
         }
     }
 
-    /// The space that files with a name or a handle take, in bytes.
+    /// The space of files with a name or a handle, in bytes.
     pub(super) fn used_bytes(&self) -> u64 {
         let mut alive: BTreeSet<InodeNumber> = self.handles.keys().copied().collect();
         for inode in self.inodes.values() {
@@ -853,7 +861,7 @@ impl World {
         alive.iter().filter_map(|number| self.file(*number)).map(SimInodeFile::allocated_bytes).sum()
     }
 
-    /// Whether there is room for a write.
+    /// Checks that there is room for a write.
     pub(super) fn check_space(&self, number: InodeNumber, offset: u64, len: u64, path: &Path) -> Result<()> {
         let Some(capacity) = self.capacity_bytes else { return Ok(()) };
         let missing = self.file(number).map_or(0, |file| file.missing_bytes(offset, len));

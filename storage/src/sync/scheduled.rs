@@ -1,7 +1,8 @@
-//! A mutex and a condition variable that a schedule sees: parking_lot's for all other threads.
+//! A mutex and a condition variable that a schedule controls: parking_lot's for all other threads.
 //!
-//! A thread of a schedule never blocks the operating system's thread here: it tries, and gives its turn away until who
-//! holds the lock lets it go. So a lock may be held while another thread has the turn.
+//! A thread of a schedule never blocks the operating system's thread here: it tries the lock, and
+//! yields its turn until the holder releases it. So a lock may be held while another thread has the
+//! turn.
 use crate::sim::schedule;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -14,12 +15,12 @@ pub struct Mutex<T> {
 }
 
 impl<T> Mutex<T> {
-    /// A mutex that is free.
+    /// Creates a free mutex.
     pub const fn new(value: T) -> Mutex<T> {
         Mutex { inner: parking_lot::Mutex::new(value) }
     }
 
-    /// Waits for the lock and takes it.
+    /// Acquires the lock, waiting if necessary.
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         if schedule::is_scheduled() {
@@ -29,7 +30,7 @@ impl<T> Mutex<T> {
         MutexGuard { mutex: self, inner: Some(self.inner.lock()) }
     }
 
-    /// Takes the lock if it is free now.
+    /// Acquires the lock if it is free now.
     #[inline]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         if schedule::is_scheduled() {
@@ -47,7 +48,7 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// What tells this mutex from others while it is borrowed.
+    /// Identifies this mutex while it is borrowed.
     fn place(&self) -> usize {
         std::ptr::from_ref(&self.inner).addr()
     }
@@ -59,10 +60,10 @@ impl<T> fmt::Debug for Mutex<T> {
     }
 }
 
-/// A lock that is held.
+/// A held lock.
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// Always there, except within a wait.
+    /// Always present, except within a wait.
     inner: Option<parking_lot::MutexGuard<'a, T>>,
 }
 
@@ -95,16 +96,16 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
-/// A condition to wait for.
+/// A condition variable.
 #[derive(Default)]
 pub struct Condvar {
     inner: parking_lot::Condvar,
-    /// An address of its own also where the other field has none.
+    /// Ensures a distinct address even if the other field has none.
     _place: u8,
 }
 
 impl Condvar {
-    /// A condition that nobody waits for.
+    /// Creates a condition without waiting threads.
     pub const fn new() -> Condvar {
         Condvar { inner: parking_lot::Condvar::new(), _place: 0 }
     }
@@ -126,19 +127,19 @@ impl Condvar {
     }
 
     fn wait_in_turn<T>(&self, guard: &mut MutexGuard<'_, T>, limit: Option<Duration>) {
-        // Nobody else has the turn between these two, so no notification is missed.
+        // No other thread has the turn between these two, so no notification is missed.
         guard.release();
         schedule::wait_for_notice(self.place(), limit);
         guard.inner = Some(guard.mutex.lock_in_turn());
     }
 
-    /// Wakes one who waits.
+    /// Wakes one waiting thread.
     pub fn notify_one(&self) {
         schedule::notify(self.place(), false);
         self.inner.notify_one();
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         schedule::notify(self.place(), true);
         self.inner.notify_all();

@@ -1,8 +1,9 @@
-//! One directory, held by a handle: every call is relative to the handle and not to the directory's name.
+//! One directory, held by a handle: every call is relative to the handle and not to the directory's
+//! name.
 //!
-//! So a changed working directory, a renamed or replaced directory, and a link on the way to it that is turned elsewhere
-//! change nothing: the files stay those of the directory that was opened. The path serves messages, and the removal of
-//! the directory itself, which only its name can do.
+//! So the files stay those of the opened directory, even if the working directory changes, the
+//! directory is renamed or replaced, or a link on its path is redirected. The path serves messages,
+//! and the removal of the directory itself, which only its name can do.
 use super::{Access, OsFile, OsFileSystem, lock, map, open, open_at, space_of, sync_directory};
 use crate::fs::bounded::FileGroup;
 use crate::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
@@ -18,11 +19,11 @@ use std::sync::Arc;
 /// See the module.
 pub(super) struct HeldDirectory {
     handle: std::fs::File,
-    /// Under which it was opened.
+    /// The path at opening.
     path: PathBuf,
 }
 
-/// What a path names.
+/// The target of a path.
 enum Place<'p> {
     Itself,
     Entry(&'p OsStr),
@@ -61,7 +62,7 @@ impl HeldDirectory {
         open_at(&self.handle, self.entry(path)?, access).map_err(|error| self.failed(action, path, error))
     }
 
-    /// The error of a call on a name. A name is missing also where the directory itself is gone.
+    /// The error of a call on a name. A name is missing also if the directory itself is gone.
     #[cold]
     fn failed(&self, action: &str, path: &Path, error: impl Into<io::Error>) -> Error {
         let error = error.into();
@@ -149,7 +150,8 @@ impl FileSystem for HeldDirectory {
         }
     }
 
-    /// Of the directory itself, removes the name that it was opened under, if that still means it.
+    /// For the directory itself, removes the name that it was opened under, if that still refers to
+    /// it.
     fn remove_dir(&self, path: &Path) -> Result<()> {
         let removed = match self.place(path)? {
             Place::Entry(name) => rustix::fs::unlinkat(&self.handle, name, AtFlags::REMOVEDIR),

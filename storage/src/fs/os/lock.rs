@@ -1,9 +1,9 @@
-//! Who has a directory: an advisory lock on the directory itself and on a file in it.
+//! Ownership of a directory: an advisory lock on the directory itself and on a file in it.
 //!
-//! The lock on the directory holds whatever becomes of the file's name. The lock on the file serves where a directory
-//! cannot be locked (NFS makes locks of ranges out of these, which need a handle for writing), and programs that know
-//! nothing of the other one. After it was taken the name is looked up again: a lock on a file that has lost its name
-//! keeps nobody out.
+//! The lock on the directory holds regardless of the file's name. The lock on the file serves where
+//! a directory cannot be locked (NFS turns these locks into locks of ranges, which need a handle
+//! for writing), and programs that check only the file. After it was taken the name is looked up
+//! again: a lock on a file that has lost its name excludes no other process.
 use super::{Access, LockGuard, open};
 use parking_lot::Mutex;
 use sapwood_base::{Error, ErrorKind, Result};
@@ -11,20 +11,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// What tells directories apart.
+/// Identifies a directory.
 #[cfg(unix)]
 type Key = (u64, u64);
 #[cfg(not(unix))]
 type Key = std::path::PathBuf;
 
-/// The directories that this process has locked. `flock` alone would do on a local disk; over NFS it becomes a lock of
-/// the whole process, which a second handle would pass.
+/// The directories that this process has locked. `flock` alone would suffice on a local disk; over
+/// NFS it becomes a lock of the whole process, which does not exclude a second handle.
 static HELD: Mutex<BTreeMap<Key, Holders>> = Mutex::new(BTreeMap::new());
 
 struct Holders {
-    /// The process that they are handles of. A child that was forked inherits the map but not the locks.
+    /// The process that owns the handles. A forked child inherits the map but not the locks.
     process: u32,
-    /// `None`: one handle, which shares with no other.
+    /// `None`: one exclusive handle.
     sharing: Option<usize>,
 }
 
@@ -79,10 +79,10 @@ impl Drop for Registered {
     }
 }
 
-/// Unlocked when it is dropped, unless in a child of the process that took it: the two share one lock, which stays the
-/// parent's.
+/// Unlocked when dropped, unless in a child of the process that took it: the two share one lock,
+/// which stays the parent's.
 struct OsLock {
-    /// What is locked: the file, the directory.
+    /// The locked files: the file, the directory.
     files: Vec<std::fs::File>,
     registered: Registered,
 }
@@ -92,8 +92,9 @@ impl Drop for OsLock {
         if !self.registered.is_ours() {
             return;
         }
-        // First the lock, then the entry: who finds the entry free must find the lock free. Closing is not enough: a
-        // process that is being started by another thread has a copy of the handle until it runs its program.
+        // First the lock, then the entry: if the entry is free, the lock must be free too. Closing
+        // is not enough: a process that another thread is starting has a copy of the handle until
+        // it runs its program.
         for file in self.files.drain(..) {
             unlock(&file);
         }
@@ -135,7 +136,7 @@ mod unix {
         Ok((open(parent.unwrap_or(Path::new(".")), Access::Directory).map_err(failed)?, name))
     }
 
-    /// Locks `directory`, and the file `name` in it, which is made if it is missing.
+    /// Locks `directory`, and the file `name` in it, which is created if missing.
     pub(in super::super) fn exclusive_in(
         directory: &File,
         name: &OsStr,
@@ -162,7 +163,7 @@ mod unix {
         let metadata = directory.metadata().map_err(failed)?;
         let registered = Registered::take((metadata.dev(), metadata.ino()), way, path)?;
         let mut lock = OsLock { files: Vec::new(), registered };
-        // A handle of its own: a lock belongs to what was opened.
+        // A separate handle: a lock belongs to the opened handle.
         let own = open_at(directory, ".", Access::Directory).map_err(failed)?;
         match try_lock(&own, way) {
             Ok(true) => lock.files.push(own),
@@ -171,7 +172,7 @@ mod unix {
                     "another process has the database open, or its directory locked; close it first";
                 return Err(Error::new(ErrorKind::Locked, message).in_file(path));
             }
-            // Not offered here: the file alone has to do.
+            // Not supported here: the lock on the file alone must suffice.
             Err(_) => {}
         }
         Ok(lock)
@@ -189,14 +190,14 @@ mod unix {
             match try_lock(&file, way) {
                 Ok(true) => {}
                 Ok(false) => return Err(refused("another process", path)),
-                // A reader may be refused what it needs no right for.
+                // A reader may be refused a right that it does not need.
                 Err(_) if way == Way::Shared => return Ok(None),
                 Err(error) => return Err(failed(error)),
             }
             let locked = file.metadata().map_err(failed)?;
             match retry_on_intr(|| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)) {
                 Ok(named) if identity(&named) == (locked.dev(), locked.ino()) => return Ok(Some(file)),
-                // The owner before has removed it, or somebody has put another in its place.
+                // The previous owner has removed it, or another file has replaced it.
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(failed(error.into())),
             }
@@ -213,7 +214,7 @@ mod unix {
         matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
     }
 
-    /// False if somebody else has it.
+    /// Returns false if another handle holds it.
     fn try_lock(file: &File, way: Way) -> io::Result<bool> {
         use rustix::fs::{FlockOperation, flock};
         let operation = match way {
@@ -228,7 +229,7 @@ mod unix {
     }
 
     pub(super) fn unlock(file: &File) {
-        // If it fails, closing does what it can.
+        // On failure, closing releases it as far as possible.
         let _ = rustix::fs::flock(file, rustix::fs::FlockOperation::Unlock);
     }
 }

@@ -1,7 +1,7 @@
-//! Tests of every fault, of the rules that bring them, and of their text.
+//! Tests of every fault, of the rules that cause them, and of their text.
 use super::*;
 
-/// A file of 4 sectors of different bytes that are durable, and another one.
+/// Creates a file of 4 durable sectors of different bytes, and another one.
 fn four_sectors() -> (SimFs, Box<dyn File>) {
     let fs = sim();
     fs.write_file(path("a"), &[[1; 512], [2; 512], [3; 512], [4; 512]].concat()).unwrap();
@@ -64,7 +64,7 @@ fn a_mapping_fails_for_want_of_memory_and_handles() {
     assert_eq!(fs.calls(Operation::Map), 7);
 }
 
-/// The system's layer repeats calls that a signal interrupts, so only those on names can tell of it.
+/// The system's layer retries calls that a signal interrupts, so only calls on names can report it.
 #[test]
 fn interruptions_reach_only_calls_that_are_not_repeated() {
     let (fs, file) = four_sectors();

@@ -1,4 +1,4 @@
-//! Tests of crash states, their choices, and the hash that tells them apart.
+//! Tests of crash states, their choices, and the hash that distinguishes them.
 use super::*;
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ fn state(fs: &SimFs) -> BTreeMap<PathBuf, Vec<u8>> {
     fs.files().into_iter().map(|file| (file.clone(), fs.read_file(&file).unwrap())).collect()
 }
 
-/// Calls that the seed decides, on few files.
+/// Makes calls chosen by the seed, on few files.
 fn work(fs: &SimFs, seed: u64, calls: usize) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut files: Vec<Box<dyn File>> = Vec::new();
@@ -141,7 +141,7 @@ fn the_hash_is_of_names_and_contents_only() {
     }
     let hash = fs.image_hash();
     assert_ne!(hash, base);
-    // The same bytes by another way, with other files in between.
+    // The same bytes by another path, with other files in between.
     let file = other.create_new(&path("b")).unwrap();
     file.write_at(0, b"z").unwrap();
     assert_ne!(other.image_hash(), hash);
@@ -152,7 +152,7 @@ fn the_hash_is_of_names_and_contents_only() {
     assert_ne!(other.image_hash(), hash, "what calls see counts");
     handle.write_at(5000, &[1; 7]).unwrap();
     assert_eq!(other.image_hash(), hash);
-    // Zeros that were written are worth as much as zeros that were not.
+    // Written zeros equal unwritten ones.
     let [written, hole] = [sim(), sim()];
     written.write_file(path("a"), &[0; 500_000]).unwrap();
     let file = hole.create_new(&path("a")).unwrap();
@@ -160,7 +160,7 @@ fn the_hash_is_of_names_and_contents_only() {
     file.sync_all().unwrap();
     hole.sync_directory(Path::new("/db")).unwrap();
     assert_eq!(written.image_hash(), hole.image_hash());
-    // Pages that change places do not cancel out.
+    // Swapped pages do not cancel out.
     let [one, two] = [sim(), sim()];
     one.write_file(path("a"), &[[1; 4096], [2; 4096]].concat()).unwrap();
     two.write_file(path("a"), &[[2; 4096], [1; 4096]].concat()).unwrap();
@@ -184,7 +184,7 @@ fn damage_and_lengths_change_the_hash() {
     assert_ne!(fs.image_hash(), image.image_hash());
 }
 
-/// A growth without its bytes shows zeros, noise or what was there before, as the choice says.
+/// Growth without its bytes shows zeros, noise or former content, according to the choice.
 #[test]
 fn lost_bytes_lie_over_what_the_choice_says() {
     let fs = sim();
@@ -225,7 +225,7 @@ fn lost_bytes_lie_over_what_the_choice_says() {
     assert_eq!(kinds, BTreeSet::from(["0", "171", "random"].map(str::to_owned)));
 }
 
-/// A hole has no sectors of its own, and so nothing can shine through.
+/// A hole has no sectors of its own, so no former content can appear.
 #[test]
 fn a_hole_reads_as_zeros_after_every_crash() {
     let fs = sim();

@@ -1,4 +1,4 @@
-//! Tests of what each kind of file system keeps, and of how its syncs fail.
+//! Tests of the changes that each kind of file system keeps, and of its failed syncs.
 use super::*;
 
 fn of(personality: Personality) -> SimFs {
@@ -75,7 +75,7 @@ fn a_sync_of_a_new_file_keeps_its_name_only_where_promised() {
         file.sync_data().unwrap();
         let after = fs.crash(0);
         assert_eq!(has(&after, "a"), personality != Personality::Weakest, "{personality}");
-        // The journal holds everything up to the length of the file; a tree log only the file.
+        // The journal persists everything up to the length of the file; a tree log only the file.
         assert_eq!(has(&after, "other"), personality == Personality::Ordered);
         assert_eq!(has(&after, "later"), personality == Personality::Ordered);
         if has(&after, "a") {
@@ -84,7 +84,8 @@ fn a_sync_of_a_new_file_keeps_its_name_only_where_promised() {
     }
 }
 
-/// The name of a removed file that a new one takes over: what persists early must not be undone by what is older.
+/// A new file takes over the name of a removed one: older changes must not undo what persisted
+/// early.
 #[test]
 fn a_name_that_was_synced_with_its_file_stays() {
     for personality in [Personality::Ordered, Personality::Btrfs] {
@@ -100,7 +101,8 @@ fn a_name_that_was_synced_with_its_file_stays() {
     }
 }
 
-/// Random work: the states of the stronger file systems are states of the weakest one, and what was synced is there.
+/// Random work: the states of the stronger file systems are states of the weakest one, and synced
+/// data is there.
 #[test]
 fn stronger_file_systems_leave_states_of_the_weakest() {
     for personality in [Personality::Ordered, Personality::Btrfs] {
@@ -117,7 +119,7 @@ fn stronger_file_systems_leave_states_of_the_weakest() {
                         synced = fs.read_file(path("a")).unwrap();
                     }
                     1 => {
-                        // A journal that another file's sync writes takes this one's lengths along.
+                        // A journal that another file's sync writes includes this one's lengths.
                         let other = fs.create_new(&path(&format!("f{}", random.u64(..)))).unwrap();
                         other.sync_all().unwrap();
                     }
@@ -131,7 +133,7 @@ fn stronger_file_systems_leave_states_of_the_weakest() {
             for (choice, image) in fs.crash_images(seed, 60) {
                 let bytes = image.read_file(path("a")).unwrap();
                 assert!(bytes.starts_with(&synced), "{personality} seed {seed} {choice}");
-                // Appended only: no sector is bare, though the end of one that was there before can be.
+                // Only appended: no sector is uncovered, though the end of an earlier one can be.
                 for (left, full) in bytes.chunks(512).zip(full.chunks(512)) {
                     let there = left.iter().zip(full).take_while(|(left, full)| left == full).count();
                     assert!(there > 0, "{personality} seed {seed} {choice}");

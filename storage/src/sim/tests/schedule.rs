@@ -1,4 +1,5 @@
-//! Schedules: they repeat themselves, differ between seeds, and end with a reason where threads cannot go on.
+//! Schedules: they are reproducible, differ between seeds, and end with a reason where threads are
+//! stuck.
 use crate::env::{Env, ThreadClass};
 use crate::sync::{Condvar, Mutex, step};
 use std::collections::BTreeSet;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Runs `body` on three threads; the outcome, and the hash of the turns.
+/// Runs `body` on three threads; returns the outcome, and the hash of the turns.
 fn on_three(seed: u64, body: impl Fn(usize, &Env) + Send + Sync + 'static) -> (Result<(), String>, u64) {
     let (env, _, schedule) = Env::sim_scheduled(seed);
     let body = Arc::new(body);
@@ -108,8 +109,8 @@ fn a_wait_ends_with_a_notice_or_in_time() {
     }
 }
 
-/// How long the first thread takes for a hundred steps beside two that sleep for a second. With `waits` it needs a lock
-/// that one of them sleeps with.
+/// Returns the time that the first thread takes for a hundred steps beside two that sleep for a
+/// second. With `waits` it needs a lock that one of them holds while it sleeps.
 fn time_of_steps(seed: u64, is_punctual: bool, waits: bool) -> Duration {
     let (env, _, schedule) = Env::sim_scheduled(seed);
     if is_punctual {

@@ -1,8 +1,8 @@
-//! Tests of the watcher and of the copies that it takes.
+//! Tests of the watcher and of its copies.
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// All moments as text, and what the watcher gives for each.
+/// All moments as text, and the watcher's result for each.
 fn record<T: Send + 'static>(
     fs: &SimFs,
     mut look: impl FnMut(&Moment<'_>) -> T + Send + 'static,
@@ -62,7 +62,8 @@ fn an_image_is_the_moment_and_stays_it() {
     assert_eq!(after_write.atoms().len(), 3);
     assert_eq!(after_write.crash(0).read_file(path("a")).unwrap(), b"");
     assert_eq!(moments[3].1.crash(0).read_file(path("a")).unwrap(), [1; 600]);
-    // It is an ordinary file system, and changing it reaches neither the original nor another image.
+    // It is an ordinary file system, and changing it affects neither the original nor another
+    // image.
     let changed = after_write.open(&path("a"), OpenMode::ReadWrite).unwrap();
     changed.write_at(0, &[9; 600]).unwrap();
     assert_eq!(content(2).unwrap(), Some(1));
