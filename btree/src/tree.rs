@@ -306,7 +306,7 @@ impl Tree {
         let report = self.view.verify()?;
         let Some(space) = &self.space else { return Ok(report) };
         let reached = walk::reached(&self.view)?;
-        let mut all = PageSet::new(space.end().max(self.root().file_pages));
+        let mut all = PageSet::new(space.end().max(self.root().file_pages))?;
         let mut mark = |page: u32, message: &str| {
             if all.mark(page) { Ok(()) } else { Err(self.file.corruption(page, message)) }
         };

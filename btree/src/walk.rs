@@ -7,6 +7,7 @@ use crate::space::FreeSpace;
 use crate::view::TreeView;
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, OverflowRun, Payload, TreePage};
+use sapwood_base::memory;
 use sapwood_storage::Fill;
 use std::ops::Range;
 
@@ -19,8 +20,11 @@ pub(crate) struct PageSet {
 
 impl PageSet {
     /// An empty set over the pages below `pages`.
-    pub(crate) fn new(pages: u32) -> PageSet {
-        PageSet { words: vec![0; pages.div_ceil(64) as usize], pages, marked: 0 }
+    ///
+    /// Errors: `OutOfResources` if there is no memory for one bit per page.
+    pub(crate) fn new(pages: u32) -> Result<PageSet> {
+        let words = memory::filled(0, pages.div_ceil(64) as usize)?;
+        Ok(PageSet { words, pages, marked: 0 })
     }
 
     /// Marks a page. Returns false if it is already marked, or outside.
@@ -61,7 +65,7 @@ impl PageSet {
 /// says.
 pub(crate) fn reached(view: &TreeView) -> Result<PageSet> {
     let root = *view.root();
-    let mut walk = Walk { view, set: PageSet::new(root.file_pages) };
+    let mut walk = Walk { view, set: PageSet::new(root.file_pages)? };
     assert!(walk.set.mark(0), "the header is the first");
     let mut here: Vec<Child> = root.top.into_iter().collect();
     let mut leaves = Vec::new();

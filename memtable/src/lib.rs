@@ -14,6 +14,8 @@ mod sync;
 #[cfg(sapwood_loom)]
 pub mod sync;
 #[cfg(not(sapwood_loom))]
+mod options;
+#[cfg(not(sapwood_loom))]
 mod memtable;
 #[cfg(not(sapwood_loom))]
 mod filter;
@@ -35,6 +37,8 @@ pub use memtable::portion::{Block, Portion};
 #[cfg(not(sapwood_loom))]
 pub use memtable::scan::{Scan, Scanned};
 #[cfg(not(sapwood_loom))]
-pub use memtable::{ENTRY_BYTES, Found, Memtable, MemtableOptions};
+pub use memtable::{ENTRY_BYTES, Found, Memtable};
+#[cfg(not(sapwood_loom))]
+pub use options::MemtableOptions;
 #[cfg(not(sapwood_loom))]
 pub use skiplist::node::KeyValue;

@@ -28,19 +28,6 @@ pub const ENTRY_BYTES: usize = 80;
 /// Memtables above this size order every entry at once.
 const MOST_APPENDED_BYTES: usize = 512 << 20;
 
-/// Settings of memtables and of the arenas they live in.
-#[derive(Clone, Debug)]
-pub struct MemtableOptions {
-    /// The size at which a memtable requests rotation, in bytes. At most 31 GiB.
-    pub size_bytes: usize,
-}
-
-impl Default for MemtableOptions {
-    fn default() -> MemtableOptions {
-        MemtableOptions { size_bytes: 128 << 20 }
-    }
-}
-
 /// A sorted, concurrent, insert-only map from (keyspace, key, sequence number) to a put or a
 /// delete.
 ///
@@ -383,6 +370,7 @@ fn seed_of(hash: u64, sequence: SequenceNumber) -> u64 {
 mod tests {
     use super::*;
     use crate::arena::ArenaPool;
+    use crate::options::MemtableOptions;
     use sapwood_base::ErrorKind;
     use sapwood_base::iterator::InternalIterator;
     use sapwood_base::key::key_hash;

@@ -1,5 +1,6 @@
 //! All integration tests in one binary, one module per subject.
 mod model;
+mod modules;
 mod kill;
 mod crash;
 mod faults;

@@ -6,7 +6,7 @@
 //! which happens when cursors have kept memtables alive.
 use crate::arena::mapping::Mapping;
 use crate::arena::memory::Arena;
-use crate::memtable::MemtableOptions;
+use crate::options::MemtableOptions;
 use parking_lot::Mutex;
 use sapwood_base::Result;
 use std::sync::{Arc, Weak};

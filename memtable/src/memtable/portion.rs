@@ -211,7 +211,7 @@ impl Memtable {
 mod tests {
     use super::*;
     use crate::arena::ArenaPool;
-    use crate::memtable::MemtableOptions;
+    use crate::options::MemtableOptions;
     use sapwood_base::ErrorKind;
     use sapwood_base::iterator::InternalIterator;
     use sapwood_base::key::key_hash;

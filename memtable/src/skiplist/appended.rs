@@ -87,7 +87,7 @@ impl Appended {
         let mut before = self.last.0.load(Ordering::Relaxed);
         loop {
             record.older().store(before, Ordering::Relaxed);
-            // Release: publishes the record and its link; pairs with the Acquire in `take`. The
+            // Release: publishes the record and its link; pairs with the Acquire in `settle_appended`. The
             // records below are published too, since this compare-and-swap continues their release
             // sequence.
             match self.last.0.compare_exchange(before, Some(record.offset()), Ordering::Release) {
@@ -263,7 +263,7 @@ impl Skiplist {
 mod tests {
     use super::*;
     use crate::arena::{Arena, ArenaPool};
-    use crate::memtable::MemtableOptions;
+    use crate::options::MemtableOptions;
     use crate::skiplist::cursor::Cursor;
     use sapwood_base::{ErrorKind, ValueKind};
     use std::cmp::Reverse;

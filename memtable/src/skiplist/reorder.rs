@@ -186,7 +186,7 @@ impl Skiplist {
 mod tests {
     use super::*;
     use crate::arena::{Arena, ArenaPool};
-    use crate::memtable::MemtableOptions;
+    use crate::options::MemtableOptions;
     use crate::skiplist::cursor::Cursor;
     use sapwood_base::{ErrorKind, SequenceNumber, ValueKind};
     use std::sync::atomic::AtomicUsize;

@@ -95,7 +95,7 @@ fn insert(stations: &mut Vec<(SequenceNumber, RecordOffset)>, number: SequenceNu
 #[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use crate::arena::ArenaPool;
-    use crate::memtable::MemtableOptions;
+    use crate::options::MemtableOptions;
     use crate::skiplist::cursor::Cursor;
     use crate::skiplist::{PrefixBase, Skiplist};
     use sapwood_base::{SequenceNumber, ValueKind};

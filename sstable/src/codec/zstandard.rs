@@ -42,11 +42,14 @@ pub(super) fn decompress(payload: &[u8], image: &mut [u8]) -> Result<Option<usiz
 /// may be twice as long. The decoder needs its output to stay in place, so each attempt starts from
 /// the beginning.
 pub(super) fn decompress_grown(payload: &[u8], mut room: usize, len: usize) -> Result<Option<Vec<u8>>> {
-    Ok(with_context(|context| {
+    with_context(|context| {
         loop {
-            let mut image = vec![0; room.min(len)];
+            let mut image = match memory::filled(0, room.min(len)) {
+                Ok(image) => image,
+                Err(error) => return Some(Err(error)),
+            };
             match context.decompress(&mut image[..], payload) {
-                Ok(found) => return (found == len).then_some(image),
+                Ok(found) => return (found == len).then_some(Ok(image)),
                 Err(DESTINATION_TOO_SMALL) if room < len => {
                     #[cfg(feature = "sim")]
                     crate::fuzzing::note_output(room);
@@ -55,7 +58,8 @@ pub(super) fn decompress_grown(payload: &[u8], mut room: usize, len: usize) -> R
                 Err(_) => return None,
             }
         }
-    }))
+    })
+    .transpose()
 }
 
 fn with_context<T>(run: impl FnOnce(&mut DCtx<'static>) -> Option<T>) -> Option<T> {
