@@ -1,5 +1,6 @@
 //! The database: opening, closing, and what concerns all keyspaces.
-use crate::background::{self, Background};
+use crate::background::state::Background;
+use crate::background::{self, sweep};
 use crate::index::build;
 use crate::index::options::IndexOptions;
 use crate::keyspace::{Keyspace, KeyspaceOptions, KeyspaceState};
@@ -679,7 +680,7 @@ impl Db {
         core.flush()?;
         let _idle = core.background.idle_now();
         background::wait_for_work(core, true)?;
-        background::wait_for_files(core);
+        sweep::wait_for_files(core);
         Ok(())
     }
 
@@ -765,7 +766,7 @@ impl Db {
     #[cfg(feature = "sim")]
     pub fn log_sleeps(&self) -> Result<std::time::Duration> {
         self.inner.core.check_open()?;
-        Ok(background::log_sleeps(&self.inner.core))
+        Ok(background::log::log_sleeps(&self.inner.core))
     }
 
     /// Reads every table and checks everything that reads and compactions take for granted: that runs are in order of

@@ -5,7 +5,10 @@
 use super::catalog::{announce_indexes, keyspace_view, keyspace_views};
 use super::place::{Place, missing};
 use super::{DbBuilder, DbOptions};
-use crate::background::{self, Background, Call, FLUSH};
+use crate::background::attempt::FLUSH;
+use crate::background::pause::Call;
+use crate::background::state::Background;
+use crate::background::{compactions, sweep};
 use crate::index::hooks::KeyLocks;
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::snapshot::{Snapshot, SnapshotList};
@@ -623,7 +626,7 @@ impl Core {
                 self.wal.claim_replayed();
                 match self.flush() {
                     Ok(()) => {
-                        background::finish_small_compactions(self);
+                        compactions::finish_small_compactions(self);
                         // What they met is told like what the flush meets: it is the last chance.
                         self.check_not_poisoned()
                     }
@@ -686,7 +689,7 @@ impl Core {
         // (Blocks go with the last handle: evicted before, they would wait for readers of other databases.)
         self.arenas.trim(0);
         // Tables that the last versions let go are removed now rather than at the next opening.
-        background::remove_obsolete(self);
+        sweep::remove_obsolete(self);
         self.lock.lock().take();
         self.running.lock().take();
     }

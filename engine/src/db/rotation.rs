@@ -2,7 +2,8 @@
 //!
 //! A rotation is a point in the log, so that every operation is in the generation that its position says.
 use super::core::Core;
-use crate::background::{self, FLUSH};
+use crate::background;
+use crate::background::attempt::FLUSH;
 use crate::read::super_version::{Generation, SuperVersion};
 use crate::wal::SEGMENTS_MAX;
 use crate::write::stall::STEP;

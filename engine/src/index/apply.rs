@@ -8,6 +8,7 @@
 //!    the new root. So a crash leaves an entry in a run or in the tree, and a pause waits for one slice.
 //! 4. In the end, what is free at the end of the file is cut off, if that is worth it.
 use super::state::{IndexEntry, Phase, TreeFile, TreeState};
+use crate::background::compactions;
 use crate::db::Core;
 use crate::read::resolve::has_value;
 use crate::read::super_version::KeyspaceView;
@@ -78,7 +79,7 @@ pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
         return Ok(());
     };
     match picker::pick_range(space.state.id, &space.version, None, None, &core.snapshots.numbers()) {
-        Some(compaction) => crate::background::run_compaction(core, &space.version, compaction, true),
+        Some(compaction) => compactions::run_compaction(core, &space.version, compaction, true),
         None => Ok(()),
     }
 }
@@ -193,7 +194,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             None => return Ok(()),
         }
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
-        let is_urgent_elsewhere = crate::background::gives_way_to_others(core, id);
+        let is_urgent_elsewhere = compactions::gives_way_to_others(core, id);
         if manual {
             core.background.wait_while_paused()?;
         } else if is_urgent_elsewhere || driven || core.background.should_yield() {

@@ -1,0 +1,127 @@
+//! Syncs of the log by the clock, for commits with `Durability::Periodic`.
+//!
+//! A commit that is published looks whether a sync will begin within its interval, and otherwise sets
+//! the time for one. The thread that syncs takes that time back before it looks at the published
+//! position. Only databases with such commits have the thread; until it runs, and on a machine without
+//! threads, the step of the log does its work.
+use super::attempt::guarded;
+use super::state::{Background, LOOK_UP, UNARMED};
+use crate::db::Core;
+use sapwood_base::Result;
+use sapwood_base::planted::{self, Bug};
+use sapwood_storage::env::ThreadClass;
+use std::sync::Weak;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
+
+/// The longest sleep of the thread that syncs, however long its interval is.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+
+impl Background {
+    /// Makes a sync begin within `every` from now, for a commit that ends at `end` and is published.
+    #[inline]
+    pub(crate) fn sync_within(&self, core: &Core, every: Duration, end: u64) {
+        let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX - 1);
+        // Pairs with the fence in `take_due_sync`: either the sync to come sees what this commit has published, or this
+        // sees that no sync is to come.
+        fence(Ordering::SeqCst);
+        if self.armed.load(Ordering::Relaxed) > every {
+            self.arm(core, every, end);
+        }
+    }
+
+    #[cold]
+    fn arm(&self, core: &Core, every: u64, end: u64) {
+        if core.wal.durable() >= end {
+            return;
+        }
+        let due = core.options.env.now().saturating_add(Duration::from_nanos(every));
+        let has_thread = {
+            let mut state = self.state.lock();
+            if state.sync_due.is_none_or(|known| due < known) {
+                state.sync_due = Some(due);
+            }
+            // The time of a commit that armed it before counts for this one: it lies in the past.
+            self.armed.fetch_min(every, Ordering::Relaxed);
+            state.has_sync_thread
+        };
+        if has_thread || self.start_sync_thread(core) {
+            self.wake_sync.notify_one();
+        } else {
+            // Scarcity of threads that passes: the log thread syncs meanwhile, between its other work.
+            self.wake_log();
+        }
+    }
+
+    /// Starts the thread that syncs by the clock, which only databases with such commits have. Making segments, on the log
+    /// thread, may take longer than the interval. False if it cannot be started.
+    fn start_sync_thread(&self, core: &Core) -> bool {
+        let env = &core.options.env;
+        let Some(core) = self.core.get().and_then(Weak::upgrade).filter(|_| env.starts_threads()) else {
+            return false;
+        };
+        {
+            let mut state = self.state.lock();
+            if state.shutdown || state.has_sync_thread || state.starts_sync_thread {
+                return state.has_sync_thread;
+            }
+            state.starts_sync_thread = true;
+        }
+        let spawned = env.spawn("sapwood-sync", ThreadClass::Latency, move || sync_loop(&core));
+        let has_thread = spawned.is_ok();
+        self.threads.lock().extend(spawned);
+        let mut state = self.state.lock();
+        state.has_sync_thread = has_thread;
+        state.starts_sync_thread = false;
+        drop(state);
+        self.changed.notify_all();
+        has_thread
+    }
+
+    /// Whether a sync by the clock is due. The caller then syncs all that is published from now on.
+    fn take_due_sync(&self, now: Duration) -> bool {
+        let mut state = self.state.lock();
+        if state.sync_due.is_none_or(|due| now < due) {
+            return false;
+        }
+        state.sync_due = None;
+        self.armed.store(UNARMED, Ordering::Relaxed);
+        drop(state);
+        // Pairs with the fence in `sync_within`.
+        fence(Ordering::SeqCst);
+        true
+    }
+}
+
+fn sync_loop(core: &Core) {
+    let background = &core.background;
+    loop {
+        guarded(core, "sync of the log", || sync_step(core));
+        let now = core.options.env.now();
+        let mut state = background.state.lock();
+        if state.shutdown {
+            return;
+        }
+        let wait = state.sync_due.map_or(LONGEST_SLEEP, |due| due.saturating_sub(now).min(LONGEST_SLEEP));
+        if !wait.is_zero() {
+            let wait = if planted::is(Bug::PeriodicRounded) { LOOK_UP } else { wait };
+            background.wake_sync.wait_for(&mut state, wait);
+        }
+    }
+}
+
+/// Syncs the log if that is due by the clock. True if it did.
+pub(super) fn sync_step(core: &Core) -> Result<bool> {
+    // A poisoned log takes no sync, and one that was due is not due again.
+    if !core.background.take_due_sync(core.options.env.now()) || core.check_not_poisoned().is_err() {
+        return Ok(false);
+    }
+    if planted::is(Bug::PeriodicAfterSegments) {
+        core.wal.provision_ahead()?;
+    }
+    core.sync_by_the_clock()?;
+    if planted::is(Bug::PeriodicForgotten) {
+        core.background.take_due_sync(Duration::MAX);
+    }
+    Ok(true)
+}

@@ -1,0 +1,143 @@
+//! The state that the threads of background work share with callers, and their condition variables.
+//!
+//! `pause.rs`, `turns.rs`, `attempt.rs` and `periodic.rs` add the methods of their stories to
+//! [`Background`]. Its mutex is held for a look or a note: no step runs under it.
+use crate::db::Core;
+use sapwood_base::KeyspaceId;
+use sapwood_storage::env::JoinHandle;
+use sapwood_storage::sync::{Condvar, Mutex};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{OnceLock, Weak};
+use std::thread::ThreadId;
+use std::time::Duration;
+
+/// How often an idle thread looks up.
+pub(super) const LOOK_UP: Duration = Duration::from_millis(250);
+/// No commit waits for a sync by the clock.
+pub(super) const UNARMED: u64 = u64::MAX;
+
+/// The threads, and the state and the signals that drive them.
+pub(crate) struct Background {
+    pub(super) state: Mutex<State>,
+    pub(super) wake_flush: Condvar,
+    pub(super) wake_compaction: Condvar,
+    pub(super) wake_log: Condvar,
+    pub(super) wake_sync: Condvar,
+    pub(super) wake_rest: Condvar,
+    /// Notified after every step.
+    pub(crate) changed: Condvar,
+    /// Ends a compaction step early.
+    pub(crate) stop: AtomicBool,
+    /// The shortest interval, in nanoseconds, of the commits that wait for a sync by the clock: a commit from now on with
+    /// this interval or a longer one is covered by `State::sync_due`. [`UNARMED`] if there are none.
+    pub(super) armed: AtomicU64,
+    /// The database of a thread that is started later.
+    pub(super) core: OnceLock<Weak<Core>>,
+    pub(super) threads: Mutex<Vec<JoinHandle>>,
+}
+
+/// Behind the mutex of [`Background`].
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) shutdown: bool,
+    /// A close is under way: nothing may be paused.
+    pub(super) closing: bool,
+    /// The threads that paused background work, one entry for each pause.
+    pub(super) paused: Vec<ThreadId>,
+    pub(super) flush_wanted: bool,
+    pub(super) compaction_wanted: bool,
+    pub(super) log_wanted: bool,
+    /// Since compactions meet a scarcity: how many looks for work go by between two tries, and how many are still to.
+    pub(super) compaction_retry: Option<(u32, u32)>,
+    /// Keyspaces with a compaction under way.
+    pub(super) busy: HashSet<KeyspaceId>,
+    /// How many steps of compaction went to others since a keyspace had its last one.
+    pub(super) waiting: HashMap<KeyspaceId, u32>,
+    /// The threads of flushes and compactions under way.
+    pub(super) workers: Vec<ThreadId>,
+    /// The threads of calls that work on the database, see [`Background::enter`].
+    pub(super) callers: Vec<ThreadId>,
+    /// Steps that met a scarcity, by kind: how often in a row.
+    pub(super) failures: HashMap<&'static str, u32>,
+    /// When a write first met the present pause.
+    pub(super) writes_paused_since: Option<Duration>,
+    /// Calls that wait for the work of an idle database, see [`Background::idle_now`].
+    pub(super) settling: usize,
+    /// Published position when the database was last seen busy, and when that was.
+    pub(super) last_write: (u64, Duration),
+    /// When the log is to be synced by the clock; `None` if no commit waits for it.
+    pub(super) sync_due: Option<Duration>,
+    /// Whether the thread that syncs by the clock runs. Until then the log thread does that.
+    pub(super) has_sync_thread: bool,
+    /// It is being started: `shut_down` waits until it knows of it.
+    pub(super) starts_sync_thread: bool,
+}
+
+impl Default for Background {
+    fn default() -> Background {
+        Background {
+            state: Mutex::default(),
+            wake_flush: Condvar::new(),
+            wake_compaction: Condvar::new(),
+            wake_log: Condvar::new(),
+            wake_sync: Condvar::new(),
+            wake_rest: Condvar::new(),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+            armed: AtomicU64::new(UNARMED),
+            core: OnceLock::new(),
+            threads: Mutex::default(),
+        }
+    }
+}
+
+impl Background {
+    pub(super) fn notify_all(&self) {
+        self.wake_flush.notify_all();
+        self.wake_compaction.notify_all();
+        self.wake_log.notify_all();
+        self.wake_sync.notify_all();
+        self.wake_rest.notify_all();
+        self.changed.notify_all();
+    }
+
+    /// Asks for a look at immutable memtables.
+    pub(crate) fn wake_flush(&self) {
+        self.state.lock().flush_wanted = true;
+        self.wake_flush.notify_one();
+    }
+
+    /// Asks for a look at the shape of the tree.
+    pub(crate) fn wake_compaction(&self) {
+        self.state.lock().compaction_wanted = true;
+        self.wake_compaction.notify_all();
+    }
+
+    /// Asks for log segments ahead of need.
+    pub(crate) fn wake_log(&self) {
+        self.state.lock().log_wanted = true;
+        self.wake_log.notify_one();
+    }
+
+    /// Makes background work take the database for idle until the guard is dropped.
+    pub(crate) fn idle_now(&self) -> IdleNow<'_> {
+        self.state.lock().settling += 1;
+        IdleNow { background: self }
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.state.lock().shutdown
+    }
+}
+
+/// See [`Background::idle_now`].
+pub(crate) struct IdleNow<'a> {
+    background: &'a Background,
+}
+
+impl Drop for IdleNow<'_> {
+    fn drop(&mut self) {
+        self.background.state.lock().settling -= 1;
+    }
+}
