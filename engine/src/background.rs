@@ -289,6 +289,8 @@ pub(crate) fn compact_range(
         Some(space) => merge_range(core, space, lower, upper),
         None => Ok(()),
     };
+    // It keeps the tables that were replaced, and so their files.
+    drop(view);
     core.background.end();
     core.background.release(keyspace);
     wait_for_files(core);

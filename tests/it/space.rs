@@ -1,6 +1,7 @@
 //! Space: how much a range takes, and that what nobody can read any more gives its own back.
 use sapwood::{BackgroundStep, Env};
 use sapwood_tests::harness::builder;
+use std::path::PathBuf;
 
 #[test]
 fn the_size_of_a_range_is_told_without_opening_what_lies_inside() {
@@ -47,4 +48,20 @@ fn what_a_compaction_has_taken_is_not_counted_twice() {
         }
     }
     assert!(cut > 8, "no compaction stopped half way");
+}
+
+#[test]
+fn a_compaction_returns_when_the_files_that_it_replaced_are_gone() {
+    let (env, fs) = Env::sim_manual(3);
+    let db = builder("db", &env).open().unwrap();
+    let keyspace = db.default_keyspace();
+    for round in 0..3u8 {
+        (0..400u32).for_each(|row| keyspace.put(row.to_be_bytes(), [round; 100]).unwrap());
+        db.flush().unwrap();
+    }
+    db.compact().unwrap();
+    let listed: usize =
+        db.stats().keyspaces.iter().flat_map(|space| &space.levels).map(|level| level.files).sum();
+    let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "sst");
+    assert_eq!(fs.files().iter().filter(|path| is_table(path)).count(), listed);
 }
