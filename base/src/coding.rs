@@ -1,7 +1,8 @@
-//! Little-endian integers, varints and length-prefixed bytes; a decoder that cannot leave its input.
+//! Little-endian integers, varints and length-prefixed bytes, and a decoder that cannot leave its
+//! input.
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest varint of a `u64`, in bytes.
+/// The maximum length of a varint of a `u64`, in bytes.
 pub const MAX_VARINT_BYTES: usize = 10;
 
 /// Appends `value` in LEB128.
@@ -27,9 +28,9 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Reads from the front of a byte slice; every read is checked against what is left.
+/// Reads from the front of a byte slice. Every read is checked against the remaining length.
 ///
-/// Errors carry no file: the caller, who knows it, adds it with [`Error::at`].
+/// Errors carry no file. The caller adds it with [`Error::at`].
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     input: &'a [u8],
@@ -42,27 +43,27 @@ fn short(position: usize, what: &str) -> Error {
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder at the start of `input`.
+    /// Creates a decoder at the start of `input`.
     pub fn new(input: &'a [u8]) -> Decoder<'a> {
         Decoder { input, position: 0 }
     }
 
-    /// How many bytes were read.
+    /// The number of bytes read so far.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// How many bytes are left.
+    /// The number of bytes left.
     pub fn remaining(&self) -> usize {
         self.input.len() - self.position
     }
 
-    /// Whether everything was read.
+    /// Whether all bytes were read.
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0
     }
 
-    /// The next `len` bytes.
+    /// Reads the next `len` bytes.
     #[inline]
     pub fn bytes(&mut self, len: usize) -> Result<&'a [u8]> {
         let bytes =
@@ -71,31 +72,31 @@ impl<'a> Decoder<'a> {
         Ok(bytes)
     }
 
-    /// The next byte.
+    /// Reads the next byte.
     #[inline]
     pub fn u8(&mut self) -> Result<u8> {
         Ok(self.bytes(1)?[0])
     }
 
-    /// The next two bytes, little-endian.
+    /// Reads the next two bytes, little-endian.
     #[inline]
     pub fn u16(&mut self) -> Result<u16> {
         Ok(u16::from_le_bytes(self.bytes(2)?.try_into().expect("two bytes")))
     }
 
-    /// The next four bytes, little-endian.
+    /// Reads the next four bytes, little-endian.
     #[inline]
     pub fn u32(&mut self) -> Result<u32> {
         Ok(u32::from_le_bytes(self.bytes(4)?.try_into().expect("four bytes")))
     }
 
-    /// The next eight bytes, little-endian.
+    /// Reads the next eight bytes, little-endian.
     #[inline]
     pub fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_le_bytes(self.bytes(8)?.try_into().expect("eight bytes")))
     }
 
-    /// A varint of at most 64 bits, in its shortest form.
+    /// Reads a varint of at most 64 bits, in its shortest form.
     #[inline]
     pub fn varint(&mut self) -> Result<u64> {
         let mut value = 0u64;
@@ -116,7 +117,7 @@ impl<'a> Decoder<'a> {
         Err(Error::new(ErrorKind::Corruption, format!("malformed varint (position {})", self.position)))
     }
 
-    /// A varint length, then that many bytes.
+    /// Reads a varint length, then that many bytes.
     #[inline]
     pub fn length_prefixed(&mut self) -> Result<&'a [u8]> {
         let len = self.varint()?;
@@ -125,19 +126,19 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, which a layout has checked.
+/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, as checked by a layout.
 #[inline]
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
 }
 
-/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, which a layout has checked.
+/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, as checked by a layout.
 #[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, which a layout has checked.
+/// The little-endian number at `at`. REQUIRES: it lies inside `bytes`, as checked by a layout.
 #[inline]
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))

@@ -1,6 +1,7 @@
 //! One error type through all layers.
 //!
-//! [`ErrorKind`] tells a program what to do; the message tells a person what happened; file and offset say where.
+//! [`ErrorKind`] is for a program's decisions, the message is for a person, and file and offset
+//! locate the failure.
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,29 +10,31 @@ use std::sync::Arc;
 /// The result of every fallible operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a program can do about an [`Error`].
+/// The kind of an [`Error`], for a program that handles it.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// The operating system reported an error that has no kind of its own here.
+    /// The operating system reported an error that has no other kind here.
     Io,
-    /// The device or the quota is full. Reads go on; writes resume when there is room.
+    /// The device or the quota is full. Reads continue; writes resume when there is room.
     NoSpace,
-    /// The process or the system has no file descriptor, thread or memory left for the call. Nothing is lost or closed by
-    /// it: the same call succeeds once others have been given back. The message names the limit.
+    /// The process or the system has no file descriptor, thread or memory left for the call.
+    /// Nothing is lost or closed: the same call succeeds once such resources are released. The
+    /// message names the limit.
     OutOfResources,
-    /// Bytes on disk are not what was written. The error names the file and the offset.
+    /// Bytes on disk differ from those written. The error names the file and the offset.
     Corruption,
-    /// Another process, or another handle of this one, has the database open.
+    /// Another process, or another handle of this process, has the database open.
     Locked,
-    /// An earlier failure (a failed sync, a panicked background thread) closed the write path. Reopen the database.
+    /// An earlier failure (a failed sync, a panicked background thread) closed the write path.
+    /// Reopen the database.
     Poisoned,
     /// An argument is outside its documented range.
     InvalidArgument,
-    /// The files were written by a newer format, or the platform lacks something that was asked for.
+    /// The files were written by a newer format, or the platform lacks a requested feature.
     Unsupported,
-    /// The database is closed, or the keyspace or the index was dropped: the message says which. A handle that says so
-    /// once says so for ever.
+    /// The database is closed, or the keyspace or the index was dropped; the message says which.
+    /// The state is permanent: a handle that returns this once returns it forever.
     Closed,
     /// Background work is paused, and the call would have waited for it.
     Paused,
@@ -39,13 +42,14 @@ pub enum ErrorKind {
     ReadOnly,
     /// The directory holds no database, or the keyspace does not exist.
     NotFound,
-    /// Two transactions touched the same keys; run the loser again. No call of this version gives it.
+    /// Two transactions touched the same keys; retry the loser. No call of this version returns it.
     Conflict,
-    /// A lock was not granted in time. No call of this version gives it.
+    /// A lock was not granted in time. No call of this version returns it.
     Timeout,
-    /// The index is being built, or must be built anew, or needs its extractor: the message says which.
+    /// The index is being built, or must be rebuilt, or needs its extractor; the message says
+    /// which.
     IndexUnavailable,
-    /// Another row has the index key already, and the index is unique.
+    /// The index is unique and another row already has the index key.
     UniqueViolation,
 }
 
@@ -60,15 +64,15 @@ struct Inner {
 
 /// An error with its kind, a message for a person, and file and offset where they apply.
 ///
-/// `Display` prints all of it in one line: message, file, offset, and what the operating system said. So a chain of
-/// sources does not say it again; [`Error::io_error`] gives the operating system's error itself. `Clone` copies the
-/// message, which is cheap beside what led to it.
+/// `Display` prints one line: message, file, offset, and the text of the operating system's error.
+/// The chain of sources does not repeat that text; [`Error::io_error`] returns the operating
+/// system's error itself. `Clone` copies the message, which is cheap compared with the failure.
 // One pointer wide, so that `Result<Option<…>>` on hot paths stays small.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
 impl Error {
-    /// An error of `kind` with a message that says what to do.
+    /// Creates an error of `kind` with a message that says what to do.
     #[cold]
     #[doc(hidden)]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
@@ -82,21 +86,22 @@ impl Error {
         Error::new(ErrorKind::Corruption, message).at(file, offset)
     }
 
-    /// An argument outside its documented range.
+    /// An argument is outside its documented range.
     #[cold]
     #[doc(hidden)]
     pub fn invalid_argument(message: impl Into<String>) -> Error {
         Error::new(ErrorKind::InvalidArgument, message)
     }
 
-    /// An operating-system error met while doing `action` (a verb phrase such as "sync") to `file`.
+    /// An operating-system error during `action` (a verb phrase such as "sync") on `file`.
     #[cold]
     #[doc(hidden)]
     pub fn io(action: &str, file: impl AsRef<Path>, source: io::Error) -> Error {
         Error::system(action, source).in_file(file)
     }
 
-    /// An operating-system error met while doing `action`, which concerns no file: "start a thread", "map 2 MiB".
+    /// An operating-system error during `action`, which concerns no file: "start a thread", "map 2
+    /// MiB".
     #[cold]
     #[doc(hidden)]
     pub fn system(action: &str, source: io::Error) -> Error {
@@ -125,19 +130,19 @@ impl Error {
         self
     }
 
-    /// The same error with its message put behind `context`.
+    /// The same error with `context` prefixed to its message.
     #[doc(hidden)]
     pub fn context(mut self, context: &str) -> Error {
         self.0.message = format!("{context}: {}", self.0.message);
         self
     }
 
-    /// What a program can do about it.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The file that is concerned, if one is.
+    /// The file concerned, if any.
     pub fn file(&self) -> Option<&Path> {
         self.0.file.as_deref()
     }
@@ -153,25 +158,26 @@ impl Error {
             || matches!(self.0.kind, ErrorKind::Conflict | ErrorKind::Timeout | ErrorKind::Locked)
     }
 
-    /// Whether the cause is a scarcity that passes: of room on the device, descriptors, threads or memory. Work in the
-    /// background waits and repeats its step after such an error; any other one is final.
+    /// Whether the cause is a temporary shortage of device space, descriptors, threads or memory.
+    /// Background work waits and retries its step after such an error; any other error is final.
     pub fn is_scarcity(&self) -> bool {
         matches!(self.0.kind, ErrorKind::NoSpace | ErrorKind::OutOfResources)
     }
 
-    /// The operating system's error that led to this one, if one did. Its text is a part of this one's.
+    /// The operating system's error that caused this one, if any. `Display` includes its text.
     pub fn io_error(&self) -> Option<&io::Error> {
         self.0.system.as_deref()
     }
 
-    /// A copy for a second receiver: `clone` by its earlier name.
+    /// A copy for a second receiver: the earlier name of `clone`.
     #[doc(hidden)]
     pub fn duplicate(&self) -> Error {
         self.clone()
     }
 }
 
-/// The advice for an error of a resource that is used up, other than room on a device; `None` for other errors.
+/// The advice for an error of an exhausted resource other than device space; `None` for other
+/// errors.
 fn scarce_resource(error: &io::Error) -> Option<&'static str> {
     const FILES: &str =
         " (no file descriptor is left: raise the limit, RLIMIT_NOFILE, or lower max_open_files)";
@@ -187,13 +193,13 @@ fn scarce_resource(error: &io::Error) -> Option<&'static str> {
         (Some(4), _) if cfg!(windows) => Some(FILES),
         (Some(1450), _) if cfg!(windows) => Some(MEMORY),
         (_, io::ErrorKind::OutOfMemory) => Some(MEMORY),
-        // EAGAIN of a start of a thread, of `mmap` and `madvise`.
+        // EAGAIN from starting a thread, from `mmap` and from `madvise`.
         (_, io::ErrorKind::WouldBlock) => Some(THREADS),
         _ => None,
     }
 }
 
-// Nothing in it ever changes.
+// The error is immutable.
 impl std::panic::UnwindSafe for Error {}
 impl std::panic::RefUnwindSafe for Error {}
 
@@ -222,7 +228,8 @@ impl fmt::Debug for Error {
 
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // `Display` has the text of the system's error; what that one was caused by is new.
+        // `Display` includes the text of the system's error, so the chain continues with the cause
+        // of that one.
         self.0.system.as_ref().and_then(|system| system.source())
     }
 }

@@ -1,7 +1,7 @@
 #![doc = include_str!("format/FORMAT.md")]
 //!
-//! The modules below hold the bytes; the crates that use them hold the algorithms (when to cut a block, when to
-//! rotate a log).
+//! The modules below define the bytes. The crates that use them define the algorithms (when to cut
+//! a block, when to rotate a log).
 
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,26 +20,29 @@ pub mod footer;
 pub mod btree_page;
 pub mod btree_root;
 
-/// The version of the on-disk format that this code writes, and the only one that it reads. Version 1 was never released.
+/// The version of the on-disk format that this code writes, and the only one that it reads. Version
+/// 1 was never released.
 pub const FORMAT_VERSION: u32 = 2;
 
-/// Whether a field, property or edit of this number may be passed over by who does not know it: bit 6 says so. All others
-/// make what they stand in unreadable, for what was written cannot be understood without them.
+/// Whether a reader may skip an unknown field, property or edit with this number: bit 6 is set. Any
+/// other unknown number makes the enclosing structure unreadable, because its contents cannot be
+/// understood without it.
 pub(crate) fn is_optional(identifier: u64) -> bool {
     identifier & 64 != 0
 }
 
-/// A field that must be understood and is not.
+/// The error for an unknown field that is not optional.
 #[cold]
 pub(crate) fn unknown_field(what: &str, identifier: u64) -> Error {
     let message = format!("{what} has field {identifier}, which this release does not know: use a newer one");
     Error::new(ErrorKind::Unsupported, message)
 }
 
-/// Hands the fields that follow in `decoder`, each an identifier and bytes, to `known`, which returns whether it knows the
-/// identifier. Identifiers ascend.
+/// Passes each field that follows in `decoder`, an identifier and bytes, to `known`, which returns
+/// whether it knows the identifier. Identifiers ascend.
 ///
-/// Errors: `Unsupported` for an unknown field that is not optional, `Corruption` for a list that none is.
+/// Errors: `Unsupported` for an unknown field that is not optional, `Corruption` for a malformed
+/// list.
 pub(crate) fn fields<'a>(
     decoder: &mut Decoder<'a>,
     what: &str,
@@ -60,9 +63,10 @@ pub(crate) fn fields<'a>(
     Ok(())
 }
 
-/// Checks the version that a file of kind `what` has.
+/// Checks the version of a file of kind `what`.
 ///
-/// Errors: `Unsupported` for another version, `Corruption` for one that nothing writes.
+/// Errors: `Unsupported` for another version, `Corruption` for one that no version of the engine
+/// writes.
 pub(crate) fn check_version(what: &str, version: u32) -> Result<()> {
     let (kind, message) = match version {
         FORMAT_VERSION => return Ok(()),

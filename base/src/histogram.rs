@@ -1,13 +1,16 @@
-//! A latency histogram: the engine's metrics and `db_bench` count into it.
+//! A latency histogram, used by the engine's metrics and by `db_bench`.
 //!
-//! The bucket limits are those that people know from RocksDB's reports (1, 2, 3, 4, 6, 10, 15, 22, 34, …): each
-//! limit is the one before times 1.5, cut to its two leading digits, so that a percentile read from it is off by a
-//! sixth at most and a table of it stays readable. Bucket `b` counts values in `(limit[b - 1], limit[b]]`.
+//! The bucket limits are those of RocksDB's reports (1, 2, 3, 4, 6, 10, 15, 22, 34, …): each limit
+//! is the one before times 1.5, cut to its two leading digits. So a percentile read from it is off
+//! by a sixth at most, and a table of it stays readable. Bucket `b` counts values in
+//! `(limit[b - 1], limit[b]]`.
 //!
-//! A histogram belongs to one thread; threads have one each and [`Histogram::merge`] adds them up.
+//! A histogram belongs to one thread. Each thread has its own, and [`Histogram::merge`] adds them
+//! up.
 use std::fmt;
 
-/// Number of buckets; the limit of the last one is the largest `u64` that the rule of growth reaches.
+/// Number of buckets; the limit of the last one is the largest `u64` that the rule of growth
+/// reaches.
 const BUCKETS: usize = 109;
 
 /// The largest value of every bucket.
@@ -16,10 +19,10 @@ const LIMITS: [u64; BUCKETS] = limits();
 /// For every bit length of a value (0 to 64), the first bucket that can hold such a value.
 const FIRST_BUCKET: [u8; 65] = first_buckets();
 
-/// Counts values of any unit, and answers averages and percentiles.
+/// Counts values of any unit; returns averages and percentiles.
 ///
-/// One record costs a few nanoseconds: the bit length of the value finds the first bucket, at most two more are
-/// looked at.
+/// One record costs a few nanoseconds: the bit length of the value selects the first bucket, and at
+/// most two more are examined.
 #[derive(Clone, Debug)]
 pub struct Histogram {
     count: u64,
@@ -37,7 +40,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// An empty histogram.
+    /// Creates an empty histogram.
     pub const fn new() -> Histogram {
         Histogram { count: 0, sum: 0, sum_of_squares: 0, min: u64::MAX, max: 0, buckets: [0; BUCKETS] }
     }
@@ -48,13 +51,14 @@ impl Histogram {
         self.buckets[bucket_of(value)] += 1;
         self.count += 1;
         self.sum += u128::from(value);
-        // A square of the largest value fills 128 bits, so the second of such values must not wrap around.
+        // A square of the largest value fills 128 bits, so adding a second one must not wrap
+        // around.
         self.sum_of_squares = self.sum_of_squares.saturating_add(u128::from(value) * u128::from(value));
         self.min = self.min.min(value);
         self.max = self.max.max(value);
     }
 
-    /// Adds everything that `other` has counted.
+    /// Adds all values counted by `other`.
     pub fn merge(&mut self, other: &Histogram) {
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
             *bucket += more;
@@ -66,12 +70,12 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// Forgets everything.
+    /// Resets the histogram to empty.
     pub fn clear(&mut self) {
         *self = Histogram::new();
     }
 
-    /// How many values were counted.
+    /// The number of values counted.
     pub fn count(&self) -> u64 {
         self.count
     }
@@ -113,7 +117,8 @@ impl Histogram {
 
     /// The value that `percent` (0 to 100) of all values do not exceed; 0 if nothing was counted.
     ///
-    /// Values are taken as spread evenly inside their bucket, and the answer never leaves `[min, max]`.
+    /// Assumes that values are spread evenly inside their bucket. The result never leaves
+    /// `[min, max]`.
     pub fn percentile(&self, percent: f64) -> f64 {
         let threshold = self.count as f64 * (percent / 100.0);
         let mut below = 0u64;
@@ -129,8 +134,8 @@ impl Histogram {
         self.max as f64
     }
 
-    /// The buckets that hold something, smallest values first: lower bound (exclusive), upper bound (inclusive),
-    /// count.
+    /// The non-empty buckets, smallest values first: lower bound (exclusive), upper bound
+    /// (inclusive), count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
         self.buckets.iter().enumerate().filter(|(_, count)| **count > 0).map(|(bucket, &count)| {
             let (left, right) = bounds(bucket);
@@ -138,10 +143,11 @@ impl Histogram {
         })
     }
 
-    /// The report with every value divided by 1000: counted in nanoseconds, shown in microseconds.
+    /// The report with every value divided by 1000: counted in nanoseconds, printed in
+    /// microseconds.
     ///
-    /// Same lines as [`fmt::Display`]; the whole numbers in it (minimum, maximum, bucket limits) get three decimals,
-    /// since operations of this engine take less than one microsecond.
+    /// Same lines as [`fmt::Display`]. The whole numbers in it (minimum, maximum, bucket limits)
+    /// get three decimals, since operations of this engine take less than one microsecond.
     pub fn thousandths(&self) -> impl fmt::Display + '_ {
         Thousandths(self)
     }
@@ -182,7 +188,7 @@ impl Histogram {
         let mut cumulative = 0;
         for (left, right, count) in self.buckets() {
             cumulative += count;
-            // Twenty marks stand for all values.
+            // Twenty marks represent all values.
             let marks = "#".repeat((percent_of(count) / 5.0 + 0.5) as usize);
             writeln!(
                 f,
@@ -221,7 +227,8 @@ fn bounds(bucket: usize) -> (u64, u64) {
     (if bucket == 0 { 0 } else { LIMITS[bucket - 1] }, LIMITS[bucket])
 }
 
-/// The first bucket whose limit is `>= value`; values beyond the last limit go into the last bucket.
+/// The first bucket whose limit is `>= value`; values beyond the last limit go into the last
+/// bucket.
 #[inline]
 fn bucket_of(value: u64) -> usize {
     let mut bucket = usize::from(FIRST_BUCKET[(u64::BITS - value.leading_zeros()) as usize]);
@@ -235,7 +242,8 @@ const fn limits() -> [u64; BUCKETS] {
     let mut limits = [0; BUCKETS];
     limits[0] = 1;
     limits[1] = 2;
-    // The exact value grows by 1.5 and the limits are cut from it, so that the cutting does not add up.
+    // The exact value grows by 1.5 and each limit is cut from it, so that rounding does not
+    // accumulate.
     let mut exact = 2.0f64;
     let mut bucket = 2;
     while bucket < BUCKETS {
@@ -275,7 +283,7 @@ mod tests {
     fn limits_grow_by_half_and_have_two_digits() {
         assert_eq!(LIMITS[..16], [1, 2, 3, 4, 6, 10, 15, 22, 34, 51, 76, 110, 170, 250, 380, 580]);
         assert!(LIMITS.windows(2).all(|pair| pair[0] < pair[1]));
-        // One more step of the rule would leave 64 bits.
+        // One more step of the rule would exceed 64 bits.
         assert!(LIMITS[BUCKETS - 1] as f64 * 1.5 * 1.1 > u64::MAX as f64);
     }
 
@@ -305,7 +313,8 @@ mod tests {
         assert_eq!(histogram.average(), 15.5);
         // Squares: 1 + 4 + 4 + 9 + 25 + 25 + 36 + 10000 = 10104; 10104 / 8 - 15.5^2 = 1022.75.
         assert!((histogram.standard_deviation() - 1022.75f64.sqrt()).abs() < 1e-9);
-        // Buckets: [0,1] 1, (1,2] 2, (2,3] 1, (4,6] 3, (76,110] 1. The 4th of 8 values ends bucket (2,3].
+        // Buckets: [0,1] 1, (1,2] 2, (2,3] 1, (4,6] 3, (76,110] 1. The 4th of 8 values ends bucket
+        // (2,3].
         assert_eq!(histogram.median(), 3.0);
         // The 6th value is two thirds into (4,6].
         assert!((histogram.percentile(75.0) - (4.0 + 2.0 * 2.0 / 3.0)).abs() < 1e-9);

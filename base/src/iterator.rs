@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 pub mod merging;
 
-/// The keys that a scan may meet: from `lower` on, and below `upper`. `None` is no limit. Cheap to clone: every source of
-/// a scan has one.
+/// The keys that a scan may visit: from `lower` on, and below `upper`. `None` is no limit. Cheap to
+/// clone, because every source of a scan has a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyRange {
-    /// The smallest key that belongs to it.
+    /// The smallest key in the range.
     pub lower: Option<Arc<[u8]>>,
-    /// The smallest key above it.
+    /// The smallest key above the range.
     pub upper: Option<Arc<[u8]>>,
 }
 
 impl KeyRange {
-    /// The range with these bounds. No key lies between a key and the same key with a zero byte behind it, so bounds of
-    /// every kind can be put into this form.
+    /// The range with these bounds. No key lies between a key and the same key followed by a zero
+    /// byte, so bounds of every kind have this form.
     pub fn new(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> KeyRange {
         let after = |key: &[u8]| Some([key, &[0]].concat().into());
         KeyRange {
@@ -36,7 +36,7 @@ impl KeyRange {
         }
     }
 
-    /// Whether no key belongs to it.
+    /// Whether no key belongs to the range.
     pub fn is_empty(&self) -> bool {
         match (&self.lower, &self.upper) {
             (Some(lower), Some(upper)) => lower >= upper,
@@ -45,24 +45,25 @@ impl KeyRange {
         }
     }
 
-    /// Whether `key` lies below it.
+    /// Whether `key` lies below the range.
     #[inline(always)]
     pub fn is_below(&self, key: &[u8]) -> bool {
         self.lower.as_deref().is_some_and(|lower| key < lower)
     }
 
-    /// Whether `key` lies above it.
+    /// Whether `key` lies above the range.
     #[inline(always)]
     pub fn is_above(&self, key: &[u8]) -> bool {
         self.upper.as_deref().is_some_and(|upper| key >= upper)
     }
 }
 
-/// A cursor over entries in internal order: user key ascending, then sequence number *descending*, so the newest
-/// version of a key comes first.
+/// A cursor over entries in internal order: user key ascending, then sequence number *descending*,
+/// so the newest version of a key comes first.
 ///
-/// A fresh iterator is not positioned. `key`, `sequence`, `kind` and `value` may be called only while `valid`;
-/// their borrows end at the next move. After an error the iterator is not valid until it is positioned anew.
+/// A fresh iterator is not positioned. `key`, `sequence`, `kind` and `value` may be called only
+/// while `valid`; their borrows end at the next move. After an error the iterator is invalid until
+/// it is positioned again.
 pub trait InternalIterator {
     /// Whether the iterator stands on an entry.
     fn valid(&self) -> bool;
@@ -74,9 +75,9 @@ pub trait InternalIterator {
     fn seek(&mut self, target: &[u8]) -> Result<()>;
     /// Moves to the last entry whose user key is `< target` (the oldest version of that key).
     fn seek_before(&mut self, target: &[u8]) -> Result<()>;
-    /// Moves one entry on. REQUIRES: `valid`.
+    /// Moves to the next entry. REQUIRES: `valid`.
     fn next(&mut self) -> Result<()>;
-    /// Moves one entry back. REQUIRES: `valid`.
+    /// Moves to the previous entry. REQUIRES: `valid`.
     fn prev(&mut self) -> Result<()>;
     /// The user key.
     fn key(&self) -> &[u8];
@@ -86,27 +87,29 @@ pub trait InternalIterator {
     fn kind(&self) -> ValueKind;
     /// The value; empty for a tombstone.
     fn value(&self) -> &[u8];
-    /// Whether the entry that follows may be another version of the current key; `false` is certain. REQUIRES:
-    /// `valid`.
+    /// Whether the next entry may be another version of the current key; `false` is certain.
+    /// REQUIRES: `valid`.
     fn may_repeat_after(&self) -> bool {
         true
     }
-    /// As [`InternalIterator::may_repeat_after`], for the entry before.
+    /// Like [`InternalIterator::may_repeat_after`], for the previous entry.
     fn may_repeat_before(&self) -> bool {
         true
     }
-    /// How many of the next moves on lead to *plain* entries: puts that `bound` sees, each the newest version of a key
-    /// below `limit` (if there is one). 0 is always right; an answer costs less than that many moves. REQUIRES:
-    /// `valid`.
+    /// How many of the next forward moves lead to *plain* entries: puts visible at `bound`, each
+    /// the newest version of a key below `limit` (if there is one). 0 is always correct. The call
+    /// costs less than that many moves. REQUIRES: `valid`.
     fn plain_ahead(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
         0
     }
-    /// As [`InternalIterator::plain_ahead`], for moves back and keys above `limit`; the entries are the only versions
-    /// of their keys. REQUIRES: no other version of the current key comes before it.
+    /// Like [`InternalIterator::plain_ahead`], for backward moves and keys above `limit`; the
+    /// entries are the only versions of their keys. REQUIRES: no other version of the current key
+    /// comes before it.
     fn plain_behind(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
         0
     }
-    /// Makes a move that [`InternalIterator::plain_ahead`] counted; who never counts one is never asked.
+    /// Makes a move that [`InternalIterator::plain_ahead`] counted. Never called on an iterator
+    /// that counts none.
     fn next_plain(&mut self) {}
     /// Makes a move that [`InternalIterator::plain_behind`] counted.
     fn prev_plain(&mut self) {}

@@ -7,14 +7,16 @@ pub const MAX_KEY_BYTES: usize = 64 << 10;
 /// The longest value in bytes.
 pub const MAX_VALUE_BYTES: usize = 1 << 30;
 
-/// Numbers of keyspaces lie below this. They index arrays, so a wrong one must not ask for all memory.
+/// Numbers of keyspaces are below this. They index arrays, so a wrong number must not allocate all
+/// memory.
 pub const MAX_KEYSPACES: u32 = 1 << 20;
 
-/// What an entry does to its key. The numbers are on disk; the spare ones are named so that no one reuses them.
+/// The effect of an entry on its key. The numbers are on disk; the reserved ones are named so that
+/// they are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ValueKind {
-    /// The key is gone: a tombstone.
+    /// The key is deleted: a tombstone.
     Delete = 0,
     /// The key has this value.
     Put = 1,
@@ -31,8 +33,8 @@ impl ValueKind {
         }
     }
 
-    /// The error of an entry whose kind this version does not know. Numbers below 16 fit into a memtable's entries; 7 to 15
-    /// are free.
+    /// The error for an entry whose kind this version does not know. Numbers below 16 fit into a
+    /// memtable's entries; 7 to 15 are free.
     #[cold]
     pub fn unknown(byte: u8) -> Error {
         let what = match byte {
@@ -77,7 +79,8 @@ number!(
 );
 
 impl FileNumber {
-    /// The largest number that a file can have: far above what is ever handed out, and counting on from it is safe.
+    /// The largest number that a file can have. It is far above any number that is allocated, so
+    /// counting on from it is safe.
     pub const MAX: FileNumber = FileNumber(1 << 62);
 }
 
@@ -89,7 +92,8 @@ number!(
 
 /// The first eight bytes of `key` as a big-endian number, short keys padded with zeros.
 ///
-/// Order-preserving: `key_prefix(a) < key_prefix(b)` implies `a < b`; equal prefixes decide nothing.
+/// Order-preserving: `key_prefix(a) < key_prefix(b)` implies `a < b`; equal prefixes decide
+/// nothing.
 #[inline]
 pub fn key_prefix(key: &[u8]) -> u64 {
     if let Some(head) = key.first_chunk::<8>() {
@@ -100,8 +104,8 @@ pub fn key_prefix(key: &[u8]) -> u64 {
     u64::from_be_bytes(padded)
 }
 
-/// The first four bytes of `key` as a big-endian number, short keys padded with zeros. Order-preserving as
-/// [`key_prefix`] is.
+/// The first four bytes of `key` as a big-endian number, short keys padded with zeros.
+/// Order-preserving like [`key_prefix`].
 #[inline]
 pub fn key_head(key: &[u8]) -> u32 {
     if let Some(head) = key.first_chunk::<4>() {
@@ -120,7 +124,7 @@ pub fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
     fn ends_are_equal<const N: usize>(a: &[u8], b: &[u8]) -> bool {
         a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
     }
-    /// Apart, as callers rather have longer prefixes. REQUIRES: lengths from 1 to 3.
+    /// Not inlined, because most callers have longer prefixes. REQUIRES: lengths from 1 to 3.
     #[inline(never)]
     fn few_are_equal(a: &[u8], b: &[u8]) -> bool {
         match (a, b) {
@@ -140,7 +144,7 @@ pub fn begins_with(key: &[u8], prefix: &[u8]) -> bool {
     }
 }
 
-/// The number of leading bytes that `a` and `b` share.
+/// The length of the common prefix of `a` and `b`.
 #[inline]
 pub fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
     let limit = a.len().min(b.len());
@@ -160,13 +164,15 @@ pub fn common_prefix_len(a: &[u8], b: &[u8]) -> usize {
     i
 }
 
-/// The hash of a user key: XXH3-64. Computed once per operation; memtable filter, table filters and block tags use it.
+/// The hash of a user key: XXH3-64. Computed once per operation; memtable filter, table filters and
+/// block tags use it.
 #[inline]
 pub fn key_hash(key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key)
 }
 
-/// The smallest byte string greater than every string that starts with `prefix`, or `None` if there is none.
+/// The smallest byte string greater than every string that starts with `prefix`, or `None` if there
+/// is none.
 pub fn prefix_successor(prefix: &[u8]) -> Option<Vec<u8>> {
     let end = prefix.iter().rposition(|byte| *byte != 0xFF)?;
     let mut successor = prefix[..=end].to_vec();

@@ -1,7 +1,7 @@
-//! The vocabulary of Sapwood and every byte it puts on disk.
+//! The vocabulary of Sapwood and every byte it writes to disk.
 //!
-//! Architecture invariant: this crate never does I/O, starts no thread, reads no clock; every function is
-//! deterministic. Modules are listed in the order in which data meets them.
+//! Architecture invariant: this crate never does I/O, starts no thread, reads no clock; every
+//! function is deterministic. Modules are listed in the order in which data passes through them.
 #![forbid(unsafe_code)]
 
 pub mod error;

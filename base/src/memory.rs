@@ -1,15 +1,16 @@
-//! Buffers whose length follows from a value, a file or a setting. Without memory for one there is an error; the standard
-//! library would end the process.
+//! Buffers whose length depends on a value, a file or a setting. If there is no memory for one, the
+//! functions here return an error; the standard library would abort the process.
 //!
-//! Small buffers are not worth an error each. So no mapping takes the last [`ROOM_BYTES`] of what the process may use, and no
-//! work begins without them: see [`check_room`].
+//! Small buffers do not return such errors. Instead, no mapping takes the last [`ROOM_BYTES`] that
+//! the process may use, and no work begins unless they are available: see [`check_room`].
 use crate::planted::{self, Bug};
 use crate::{Error, ErrorKind, Result};
 
 /// Memory and address space that are left for small allocations.
 pub const ROOM_BYTES: usize = 8 << 20;
 
-/// Checks that the process may use `bytes` more of memory and address space. Others may take them meanwhile.
+/// Checks that the process may use `bytes` more of memory and address space. Other threads and
+/// processes may take them meanwhile.
 pub fn check_room(bytes: usize) -> std::io::Result<()> {
     if planted::is(Bug::NoRoomLeft) {
         return Ok(());
@@ -17,10 +18,10 @@ pub fn check_room(bytes: usize) -> std::io::Result<()> {
     memmap2::MmapOptions::new().len(bytes).map_anon().map(drop)
 }
 
-/// Makes room for `more` further elements.
+/// Reserves room for `more` further elements.
 ///
 /// # Errors
-/// `OutOfResources` when there is no memory for them.
+/// `OutOfResources` if there is no memory for them.
 #[inline]
 pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<()> {
     match buffer.try_reserve(more) {
@@ -32,7 +33,7 @@ pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<()> {
 /// `len` copies of `element`.
 ///
 /// # Errors
-/// As of [`reserve`].
+/// Those of [`reserve`].
 pub fn filled<T: Clone>(element: T, len: usize) -> Result<Vec<T>> {
     let mut buffer = Vec::new();
     resize(&mut buffer, len, element).map(|()| buffer)
@@ -41,7 +42,7 @@ pub fn filled<T: Clone>(element: T, len: usize) -> Result<Vec<T>> {
 /// Changes the length of `buffer`; new elements are copies of `element`.
 ///
 /// # Errors
-/// As of [`reserve`].
+/// Those of [`reserve`].
 pub fn resize<T: Clone>(buffer: &mut Vec<T>, len: usize, element: T) -> Result<()> {
     if len > buffer.len() && buffer.try_reserve_exact(len - buffer.len()).is_err() {
         return Err(none_for(len.saturating_mul(size_of::<T>())));
@@ -53,7 +54,7 @@ pub fn resize<T: Clone>(buffer: &mut Vec<T>, len: usize, element: T) -> Result<(
 /// A copy of `bytes`.
 ///
 /// # Errors
-/// As of [`reserve`].
+/// Those of [`reserve`].
 pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut copy = Vec::new();
     if copy.try_reserve_exact(bytes.len()).is_err() {
@@ -63,10 +64,10 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(copy)
 }
 
-/// Checks that `bytes` could be allocated now, for what is going to allocate them in many pieces.
+/// Checks that `bytes` could be allocated now, for code that allocates them in many pieces.
 ///
 /// # Errors
-/// As of [`reserve`].
+/// Those of [`reserve`].
 pub fn check(bytes: usize) -> Result<()> {
     reserve(&mut Vec::<u8>::new(), bytes)
 }

@@ -1,11 +1,13 @@
-//! Byte strings that sort as the values in them do: numbers, strings, tuples, options, descending values.
+//! Byte strings that sort like the values that they encode: numbers, strings, tuples, options,
+//! descending values.
 //!
-//! Keys are compared bytewise, so a key or an index key that is a number or has several parts must be written in such
-//! a way that bytes compare as the parts do. [`Ordered`] writes, [`FromOrdered`] reads. The byte map is in `FORMAT.md`.
+//! Keys are compared bytewise. So a key or an index key that is a number or has several parts must
+//! be encoded such that its bytes compare like its parts. [`Ordered`] writes, [`FromOrdered`]
+//! reads. The byte map is in `FORMAT.md`.
 //!
-//! Invariants, for every type here: `a < b` as values exactly if `a < b` as bytes; no encoding is the beginning of
-//! another one of the same type, so encodings can follow each other; a value has one encoding, and any other bytes
-//! are an error.
+//! Invariants, for every type here: `a < b` as values exactly if `a < b` as bytes; no encoding is a
+//! prefix of another one of the same type, so encodings can be concatenated; a value has one
+//! encoding, and any other bytes are an error.
 //!
 //! ```
 //! use sapwood_base::ordered::{FromOrdered, Ordered};
@@ -27,14 +29,14 @@ pub mod composite;
 mod number;
 mod tuple;
 
-/// A value that can be written as bytes that sort as the values do.
+/// A value with an order-preserving encoding: the bytes sort like the values.
 ///
 /// * Integers of all widths, signed and unsigned, `bool` and `char`, in their natural order.
-/// * `f32` and `f64` in the total order of IEEE 754 (`f64::total_cmp`): negative NaN, negative infinity, negative
-///   numbers, -0, +0, positive numbers, infinity, positive NaN. All bits come back. Whoever wants -0 and +0 to be the
-///   same key adds `0.0` before writing.
-/// * `str`, `String`, `[u8]` and `Vec<u8>` bytewise, so a string sorts before those that it is the beginning of. An
-///   array `[u8; N]` takes exactly `N` bytes.
+/// * `f32` and `f64` in the total order of IEEE 754 (`f64::total_cmp`): negative NaN, negative
+///   infinity, negative numbers, -0, +0, positive numbers, infinity, positive NaN. All bits are
+///   preserved. To make -0 and +0 the same key, add `0.0` before writing.
+/// * `str`, `String`, `[u8]` and `Vec<u8>` bytewise, so a string sorts before the strings that it
+///   is a prefix of. An array `[u8; N]` takes exactly `N` bytes.
 /// * `Option`: `None` comes before every `Some`.
 /// * [`std::cmp::Reverse`]: the opposite order.
 /// * Tuples of up to eight: by the first element, then by the second, and so on.
@@ -50,14 +52,14 @@ pub trait Ordered {
     }
 }
 
-/// A value that can be read back from what [`Ordered`] wrote.
+/// A value that can be decoded from the encoding of [`Ordered`].
 pub trait FromOrdered: Sized {
-    /// Reads one value from the front of what is left.
+    /// Reads one value from the front of the remaining input.
     ///
     /// Errors: `Corruption` for anything that [`Ordered::put_ordered`] does not write.
     fn read_ordered(reader: &mut OrderedReader<'_>) -> Result<Self>;
 
-    /// The value in `bytes`, which must end with it.
+    /// Decodes the value in `bytes`, which must end with it.
     ///
     /// Errors: `Corruption` for anything that [`Ordered::to_ordered`] does not write.
     fn from_ordered(bytes: &[u8]) -> Result<Self> {
@@ -85,29 +87,29 @@ fn corrupt(position: usize, what: &str) -> Error {
 }
 
 impl<'a> OrderedReader<'a> {
-    /// A reader at the start of `input`.
+    /// Creates a reader at the start of `input`.
     pub fn new(input: &'a [u8]) -> OrderedReader<'a> {
         OrderedReader { input, position: 0, mask: 0 }
     }
 
-    /// The next value.
+    /// Reads the next value.
     ///
     /// Errors: `Corruption` for anything that is not the encoding of a `T`.
     pub fn read<T: FromOrdered>(&mut self) -> Result<T> {
         T::read_ordered(self)
     }
 
-    /// How many bytes were read.
+    /// The number of bytes read so far.
     pub fn position(&self) -> usize {
         self.position
     }
 
-    /// How many bytes are left.
+    /// The number of bytes left.
     pub fn remaining(&self) -> usize {
         self.input.len() - self.position
     }
 
-    /// Whether everything was read.
+    /// Whether all bytes were read.
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0
     }

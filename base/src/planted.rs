@@ -1,17 +1,19 @@
-//! Planted bugs: classic mistakes of storage engines that the test programs put into this one, one at a time, to learn
-//! whether the tests notice.
+//! Planted bugs: classic mistakes of storage engines. The test programs plant them, one at a time,
+//! to measure whether the tests detect them.
 //!
-//! Each [`Bug`] is a line or two in the crate where the mistake belongs, behind [`is`]. Without the feature `planted`,
-//! which no crate turns on by default, [`is`] is the constant `false` and the line is gone: the last assertion of this
-//! file is evaluated by the compiler. With the feature it reads one word. This crate reads no environment: a test
-//! program decides what to plant, and says so with `plant` before it opens a database.
+//! Each [`Bug`] is a line or two in the crate where the mistake belongs, guarded by [`is`]. Without
+//! the feature `planted`, which no crate turns on by default, [`is`] is the constant `false` and
+//! the line is removed: the compiler evaluates the last assertion of this file. With the feature,
+//! [`is`] reads one word. This crate reads no environment: a test program selects the bug and calls
+//! `plant` before it opens a database.
 //!
-//! Numbers such as B15 name a class and a real bug of it, in the order of the table of `tests/README.md`.
+//! Numbers such as B15 name a class and a real bug of it, in the order of the table of
+//! `tests/README.md`.
 
 #[cfg(not(feature = "planted"))]
 use crate::key::KeyspaceId;
 
-/// Makes the enum, its names, and what is said of each.
+/// Generates the enum, the names, and the descriptions.
 macro_rules! bugs {
     ($($variant:ident, $name:literal, $class:literal, $what:literal;)*) => {
         /// A classic mistake that can be planted.
@@ -25,17 +27,17 @@ macro_rules! bugs {
             /// All of them.
             pub const ALL: &[Bug] = &[$(Bug::$variant,)*];
 
-            /// The name that test programs take, in kebab case.
+            /// The name that test programs accept, in kebab case.
             pub const fn name(self) -> &'static str {
                 match self { $(Bug::$variant => $name,)* }
             }
 
-            /// Its class, and where it was met: `B15 (RocksDB 7.7)`.
+            /// Its class, and where it was observed: `B15 (RocksDB 7.7)`.
             pub const fn class(self) -> &'static str {
                 match self { $(Bug::$variant => $class,)* }
             }
 
-            /// What it does wrong.
+            /// The description of the mistake.
             pub const fn what(self) -> &'static str {
                 match self { $(Bug::$variant => $what,)* }
             }
@@ -118,7 +120,7 @@ bugs! {
     RecycledBeforeEdit, "recycled-before-edit", "C32 (VelesDB #898)",
         "log segments are recycled before the MANIFEST says that they are not needed";
 
-    // D. Sequence numbers, file numbers, what recovery starts at.
+    // D. Sequence numbers, file numbers, the start of recovery.
     PositionsReused, "positions-reused", "D33 (Typhon #712)",
         "positions that a crash took are handed out again after it";
     SequenceRestarts, "sequence-restarts", "D33 (measured beside us)",
@@ -371,20 +373,20 @@ pub const fn any() -> bool {
     false
 }
 
-/// Remembers nothing in this build.
+/// Stores nothing in this build.
 #[cfg(not(feature = "planted"))]
 #[derive(Default)]
 pub struct Rows;
 
 #[cfg(not(feature = "planted"))]
 impl Rows {
-    /// Nothing.
+    /// Always `None`.
     #[inline(always)]
     pub const fn recall(&self, _keyspace: KeyspaceId, _key: &[u8]) -> Option<&'static [u8]> {
         None
     }
 
-    /// Remembers nothing.
+    /// Does nothing.
     #[inline(always)]
     pub const fn remember(&self, _keyspace: KeyspaceId, _key: &[u8], _value: &[u8]) {}
 }
@@ -396,11 +398,11 @@ pub struct Buffer;
 
 #[cfg(not(feature = "planted"))]
 impl Buffer {
-    /// Keeps nothing.
+    /// Does nothing.
     #[inline(always)]
     pub const fn push(&self, _offset: u64, _bytes: &[u8]) {}
 
-    /// Nothing.
+    /// Always empty.
     #[inline(always)]
     pub const fn take(&self) -> [(u64, Vec<u8>); 0] {
         []
@@ -431,19 +433,19 @@ mod switched {
         PLANTED.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
 
-    /// Plants `bug` in this process, for good. To be called before a database is opened.
+    /// Plants `bug` in this process permanently. Must be called before a database is opened.
     pub fn plant(bug: Bug) {
         PLANTED[bug as usize / 64].fetch_or(1 << (bug as u8 % 64), Ordering::Relaxed);
     }
 
     type Key = (u32, Vec<u8>);
 
-    /// Values by keyspace and key; for good, as readers borrow them.
+    /// Values by keyspace and key. They are never freed, because readers borrow them.
     #[derive(Default)]
     pub struct Rows(Mutex<BTreeMap<Key, &'static [u8]>>);
 
     impl Rows {
-        /// The value that was remembered for a key.
+        /// The value remembered for a key.
         pub fn recall(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&'static [u8]> {
             self.0.lock().expect("nothing panics here").get(&(keyspace.0, key.to_vec())).copied()
         }
@@ -455,24 +457,24 @@ mod switched {
         }
     }
 
-    /// Writes that are held back, with their offsets.
+    /// Delayed writes, with their offsets.
     #[derive(Default)]
     pub struct Buffer(Mutex<Vec<(u64, Vec<u8>)>>);
 
     impl Buffer {
-        /// Holds a write back.
+        /// Delays a write.
         pub fn push(&self, offset: u64, bytes: &[u8]) {
             self.0.lock().expect("nothing panics here").push((offset, bytes.to_vec()));
         }
 
-        /// All that was held back, in order.
+        /// Removes and returns all delayed writes, in order.
         pub fn take(&self) -> Vec<(u64, Vec<u8>)> {
             std::mem::take(&mut self.0.lock().expect("nothing panics here"))
         }
     }
 }
 
-/// What stands behind `if planted::is(…)` is gone from every build without the feature.
+/// Code guarded by `if planted::is(…)` is absent from every build without the feature.
 #[cfg(not(feature = "planted"))]
 const _: () = assert!(!is(Bug::DirectoryNotSynced));
 

@@ -1,10 +1,12 @@
-//! Binary search over numbers, for sorted data that is not a slice: columns of a block, lines of an index.
+//! Binary search over numbers, for sorted data that is not a slice: columns of a block, lines of an
+//! index.
 
 use std::ops::Range;
 
-/// The first number from `low` to below `high` for which `less` is false; `high` if there is none.
+/// The first number in `low..high` for which `less` is false; `high` if there is none.
 ///
-/// `less` holds up to some number and not from there on; otherwise the result is some number of the range.
+/// `less` must be true up to some number and false from there on; otherwise the result is some
+/// number of the range.
 #[inline]
 pub fn partition(mut low: usize, high: usize, less: impl Fn(usize) -> bool) -> usize {
     let mut len = high - low;
@@ -20,23 +22,23 @@ pub fn partition(mut low: usize, high: usize, less: impl Fn(usize) -> bool) -> u
     low
 }
 
-/// Where to look for a number in an ascending sequence: its stretch from the first to the last is cut into cells of equal
-/// width, about as many as there are numbers. Numbers that are spread evenly need a comparison or two then, and none
-/// needs more than halving does.
+/// Narrows the search for a number in an ascending sequence. The stretch from the first to the last
+/// is cut into cells of equal width, about as many as there are numbers. Evenly spread numbers then
+/// need one or two comparisons, and no distribution needs more than bisection.
 pub struct Cells {
-    /// How many numbers lie below the beginning of each cell, and all of them at the end.
+    /// The count of numbers below the beginning of each cell, then the count of all.
     below: Vec<u32>,
-    /// Where the first cell begins.
+    /// The beginning of the first cell.
     start: u64,
-    /// A cell is two to this power wide.
+    /// The base-2 logarithm of a cell's width.
     shift: u32,
 }
 
 impl Cells {
-    /// Of `numbers`, which ascend, with up to two to the power of `finer` times as many cells.
+    /// Builds cells for `numbers`, which ascend: up to 2^`finer` times as many cells as numbers.
     ///
     /// # Panics
-    /// If there are 2^32 of them.
+    /// If there are 2^32 numbers.
     pub fn new(
         numbers: impl DoubleEndedIterator<Item = u64> + ExactSizeIterator + Clone,
         finer: u32,
@@ -49,14 +51,15 @@ impl Cells {
         let mut below = Vec::with_capacity((width >> shift) as usize + 2);
         for (i, number) in numbers.enumerate() {
             let cell = (number.saturating_sub(start) >> shift) as usize;
-            // Of the numbers of one cell the first tells.
+            // Only the first number of each cell is recorded.
             below.resize(below.len().max(cell + 1), i as u32);
         }
         below.push(len);
         Cells { below, start, shift }
     }
 
-    /// The numbers among which `number` belongs: those before are below it, those from the end on above it.
+    /// The range of indexes that may hold `number`: all numbers before the range are below it, all
+    /// from the end on above it.
     #[inline]
     pub fn stretch(&self, number: u64) -> Range<usize> {
         let Some(distance) = number.checked_sub(self.start) else { return 0..0 };
@@ -69,7 +72,7 @@ impl Cells {
         }
     }
 
-    /// The memory it takes, in bytes.
+    /// The memory in use, in bytes.
     pub fn memory_bytes(&self) -> usize {
         size_of_val(self.below.as_slice())
     }
@@ -110,7 +113,7 @@ mod tests {
             }
             assert!(cells.memory_bytes() <= 4 * (4 * len + 8));
         }
-        // Spread evenly, there is little to compare.
+        // Evenly spread numbers need few comparisons.
         let even: Vec<u64> = (0..1000).map(|i| i << 50).collect();
         let cells = Cells::new(even.iter().copied(), 0);
         assert!(even.iter().all(|number| cells.stretch(*number).len() <= 2));

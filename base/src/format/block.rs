@@ -1,16 +1,17 @@
 //! The data block: the entries of one stretch of a table, split into columns.
 //!
-//! A *raw image* is a header, then one section per column (tags, heads, ends, sequence numbers, kinds, key suffixes,
-//! values); the byte map is in `FORMAT.md`. A column that is constant over the block is not there. The image is used
-//! as it is: an uncompressed block is the same bytes on disk and in the cache, and nothing is decoded for a lookup.
+//! A *raw image* is a header, then one section per column (tags, heads, ends, sequence numbers,
+//! kinds, key suffixes, values); the byte map is in `FORMAT.md`. A column that is constant over the
+//! block is absent. The image is used as it is: an uncompressed block has the same bytes on disk
+//! and in the cache, and a lookup decodes nothing.
 //!
-//! A *stored block* is a payload (the image, or its compressed form), padding, and an eight-byte trailer whose
-//! checksum is seeded with the file and the offset. The sections of a table (filter, index, properties) are stored in
-//! the same way.
+//! A *stored block* is a payload (the image, or its compressed form), padding, and an eight-byte
+//! trailer whose checksum is seeded with the file and the offset. The sections of a table (filter,
+//! index, properties) are stored in the same way.
 //!
-//! Invariant: [`BlockLayout::parse`] checks every offset and every end once; after that no accessor can leave the
-//! image. [`BlockLayout::of_validated`] skips the checks and is for images that went through `parse` when they were
-//! loaded.
+//! Invariant: [`BlockLayout::parse`] checks every offset and every end once; after that no accessor
+//! can leave the image. [`BlockLayout::of_validated`] skips the checks. It is for images that
+//! passed `parse` when they were loaded.
 use crate::checksum::{checksum32, place_seed};
 use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,13 +30,15 @@ pub const BLOCK_HEADER_BYTES: usize = 32;
 pub const BLOCK_TRAILER_BYTES: usize = 8;
 /// The most entries in one block.
 pub const MAX_BLOCK_ENTRIES: usize = u16::MAX as usize;
-/// The longest raw image: the largest single entry, and room for the small entries that a block may start with.
+/// The maximum length of a raw image: the largest single entry, and room for the small entries that
+/// a block may start with.
 pub const MAX_BLOCK_BYTES: usize = MAX_VALUE_BYTES + MAX_KEY_BYTES + (1 << 20);
-/// A compressed payload may not announce more than this many raw bytes per byte, unless the image is small.
+/// The maximum number of raw bytes that a compressed payload may declare per byte, unless the image
+/// is small.
 pub const MAX_COMPRESSION_RATIO: usize = 1024;
 /// Images up to this length are exempt from [`MAX_COMPRESSION_RATIO`].
 pub const SMALL_IMAGE_BYTES: usize = 64 << 10;
-/// Tags are padded with zeros to a multiple of this, so that they can be compared in whole vectors.
+/// Tags are padded with zeros to a multiple of this, so that a search compares whole vectors.
 pub const TAG_GROUP: usize = 16;
 
 const FIXED_SUFFIX: u8 = 1;
@@ -45,11 +48,11 @@ const WIDE_KEY_ENDS: u8 = 8;
 const WIDE_VALUE_ENDS: u8 = 16;
 const KNOWN_FLAGS: u8 = 31;
 
-/// How a payload is compressed. The numbers are on disk.
+/// The compression of a payload. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CodecId {
-    /// As it is.
+    /// Uncompressed.
     None = 0,
     /// An LZ4 block.
     Lz4 = 1,
@@ -57,7 +60,7 @@ pub enum CodecId {
     Zstd = 2,
 }
 
-/// What a stored block holds. The numbers are on disk.
+/// The content of a stored block. The numbers are on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum StoredKind {
@@ -82,8 +85,8 @@ pub fn tag_of(hash: u64) -> u8 {
     (hash >> 56) as u8
 }
 
-/// Ends the stored block that begins at `start` of `out`, whose payload is already there: appends `padding` zeros and
-/// the trailer. `offset` is where the block will lie in `file`.
+/// Ends the stored block that begins at `start` of `out` and whose payload is already there:
+/// appends `padding` zeros and the trailer. `offset` is the future position of the block in `file`.
 pub fn seal(
     out: &mut Vec<u8>,
     start: usize,
@@ -127,8 +130,8 @@ pub fn unseal(stored: &[u8], kind: StoredKind, file: FileNumber, offset: u64) ->
     Ok((codec, len))
 }
 
-/// Where the columns of one raw image are. Plain numbers: the image is passed to every accessor, so that a layout can
-/// be kept beside a pinned image.
+/// The positions of the columns of one raw image. Plain numbers: every accessor takes the image, so
+/// that a layout can be kept beside a pinned image.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockLayout {
     count: u32,
@@ -152,10 +155,10 @@ fn padded_tags(count: usize) -> usize {
 }
 
 impl BlockLayout {
-    /// Checks the whole image (which may be followed by padding and a trailer) and returns its layout.
+    /// Checks the whole image (padding and a trailer may follow) and returns its layout.
     ///
-    /// Costs a pass over the ends and kinds; done once, when an image is loaded. Order, tags and heads are guarded by
-    /// the checksum and checked only by a table's `verify`.
+    /// Costs one pass over the ends and kinds, once per load of an image. Order, tags and heads are
+    /// protected by the checksum and checked only by a table's `verify`.
     pub fn parse(image: &[u8]) -> Result<BlockLayout> {
         let Some(header) = image.first_chunk::<BLOCK_HEADER_BYTES>() else {
             return Err(corrupt("block is shorter than its header"));
@@ -220,10 +223,11 @@ impl BlockLayout {
         Ok(layout)
     }
 
-    /// The layout of an image that went through [`BlockLayout::parse`] before; reads the header only.
+    /// The layout of an image that passed [`BlockLayout::parse`] before. Reads the header only.
     ///
     /// # Panics
-    /// If `image` is shorter than a header; the accessors may panic on an image that was never parsed.
+    /// If `image` is shorter than a header. The accessors may panic on an image that was never
+    /// parsed.
     #[inline]
     pub fn of_validated(image: &[u8]) -> BlockLayout {
         BlockLayout::from_header(image.first_chunk().expect("a validated image has a header"))
@@ -242,7 +246,7 @@ impl BlockLayout {
                 2
             }
         };
-        // Small numbers: a count below 2^16 times widths of at most 255.
+        // These are small numbers: a count below 2^16 times widths of at most 255.
         let key_ends = (BLOCK_HEADER_BYTES + padded_tags(count as usize)) as u32 + 4 * count;
         let value_ends = key_ends + count * end_width(FIXED_SUFFIX, WIDE_KEY_ENDS);
         let sequences = value_ends + count * end_width(FIXED_VALUE, WIDE_VALUE_ENDS);
@@ -282,13 +286,13 @@ impl BlockLayout {
         image[BLOCK_HEADER_BYTES + i]
     }
 
-    /// The first four suffix bytes of entry `i`, as [`key_head`] gives them.
+    /// The first four suffix bytes of entry `i`, as returned by [`key_head`].
     #[inline]
     pub fn head(&self, image: &[u8], i: usize) -> u32 {
         u32_at(image, BLOCK_HEADER_BYTES + padded_tags(self.count as usize) + 4 * i)
     }
 
-    /// The bytes that all keys of the block begin with.
+    /// The prefix that all keys of the block share.
     #[inline]
     pub fn lcp<'a>(&self, image: &'a [u8]) -> &'a [u8] {
         &image[(self.keys - self.lcp_len) as usize..self.keys as usize]
@@ -313,7 +317,7 @@ impl BlockLayout {
         &image[start..end]
     }
 
-    /// Where the suffix of entry `i` lies in the image: start and end.
+    /// The byte range of the suffix of entry `i` in the image: start and end.
     #[inline]
     pub fn suffix_range(&self, image: &[u8], i: usize) -> (usize, usize) {
         let keys = self.keys as usize;
@@ -325,7 +329,7 @@ impl BlockLayout {
         (keys + start, keys + end)
     }
 
-    /// Where the value of entry `i` lies in the image: start and end.
+    /// The byte range of the value of entry `i` in the image: start and end.
     #[inline]
     pub fn value_range(&self, image: &[u8], i: usize) -> (usize, usize) {
         let values = self.values as usize;
@@ -344,8 +348,9 @@ impl BlockLayout {
         &image[start..end]
     }
 
-    /// About where the key's suffix of entry `i` begins and where its value lies, from the header alone: exactly if all are of
-    /// one length, and else as if they were.
+    /// The start of the key suffix and the byte range of the value of entry `i`, from the header
+    /// alone. Exact for suffixes and values of fixed length; otherwise an estimate that assumes
+    /// equal lengths.
     #[inline]
     pub fn about(&self, image: &[u8], i: usize) -> (usize, Range<usize>) {
         let (keys, values, count) = (self.keys as usize, self.values as usize, self.count as usize);
@@ -360,7 +365,7 @@ impl BlockLayout {
         (suffix, values + i * value_len..values + (i + 1) * value_len)
     }
 
-    /// Where the sequence number of entry `i` lies in the image, if it lies there.
+    /// The offset of the sequence number of entry `i` in the image, if it is stored there.
     #[inline]
     pub fn sequence_offset(&self, i: usize) -> usize {
         self.sequences as usize + usize::from(self.sequence_width) * i
@@ -388,12 +393,12 @@ impl BlockLayout {
         }
         match image[self.kinds as usize + i] {
             0 => ValueKind::Delete,
-            // Parsing has refused every other number.
+            // `parse` has rejected every other number.
             _ => ValueKind::Put,
         }
     }
 
-    /// Whether it is known without a look at each that every entry is a put that `bound` sees.
+    /// Whether the header alone proves that every entry is a put visible at `bound`.
     #[inline]
     pub fn shows_all(&self, bound: SequenceNumber) -> bool {
         let most = match self.sequence_width {
@@ -407,7 +412,7 @@ impl BlockLayout {
         self.flags & ALL_PUT != 0 && last.is_some_and(|last| last <= bound.0)
     }
 
-    /// Whether entry `i` is a put that `bound` sees.
+    /// Whether entry `i` is a put visible at `bound`.
     #[inline(always)]
     pub fn shows(&self, image: &[u8], i: usize, bound: SequenceNumber) -> bool {
         self.kind(image, i) == ValueKind::Put && self.sequence(image, i) <= bound
@@ -425,14 +430,15 @@ impl BlockLayout {
         }
     }
 
-    /// The number of leading entries whose user key is `< target`, which is the slot of the first one `>= target`.
+    /// The number of leading entries whose user key is `< target`, which is the slot of the first
+    /// one `>= target`.
     pub fn lower_bound(&self, image: &[u8], target: &[u8]) -> usize {
         let lcp = self.lcp(image);
         let shared = &target[..target.len().min(lcp.len())];
         match shared.cmp(&lcp[..shared.len()]) {
             Ordering::Less => return 0,
             Ordering::Greater => return self.count(),
-            // A target that ends inside the common prefix lies before every key.
+            // A target that ends inside the common prefix sorts before every key.
             Ordering::Equal if shared.len() < lcp.len() => return 0,
             Ordering::Equal => {}
         }
@@ -456,7 +462,7 @@ struct Staged {
     kind: u8,
 }
 
-/// Collects the entries of one block and writes the raw image. Keeps its memory from block to block.
+/// Collects the entries of one block and writes the raw image. Reuses its memory across blocks.
 #[derive(Default)]
 pub struct BlockEncoder {
     entries: Vec<Staged>,
@@ -486,7 +492,7 @@ impl BlockEncoder {
         self.entries.is_empty()
     }
 
-    /// The bytes of all keys and values so far.
+    /// The total length of all keys and values so far, in bytes.
     #[inline]
     pub fn payload_bytes(&self) -> usize {
         self.keys.len() + self.value_bytes
@@ -510,15 +516,18 @@ impl BlockEncoder {
         SequenceNumber(self.entries.last().expect("an entry was pushed").sequence)
     }
 
-    /// An upper bound of the image's length if an entry of this shape were pushed: a few additions.
+    /// An upper bound of the image's length after a push of an entry of this shape. Costs a few
+    /// additions.
     #[inline]
     pub fn len_bound_with(&self, key_len: usize, value_len: usize) -> usize {
-        // Tag, head, two wide ends, a wide sequence number, a kind; keys lose a common prefix that is stored once.
+        // Tag, head, two wide ends, a wide sequence number, a kind. The common prefix of the keys
+        // is stored once.
         let count = self.entries.len() + 1;
         BLOCK_HEADER_BYTES + TAG_GROUP + count * 22 + self.payload_bytes() + key_len + value_len
     }
 
-    /// The exact length of the image if this entry were pushed. REQUIRES: `key` is not below the last key.
+    /// The exact length of the image after a push of this entry. REQUIRES: `key` is not below the
+    /// last key.
     pub fn len_with(&self, key: &[u8], sequence: SequenceNumber, kind: ValueKind, value_len: usize) -> usize {
         let count = self.entries.len() + 1;
         let (first, low, high) = if self.is_empty() {
@@ -547,8 +556,8 @@ impl BlockEncoder {
         self.values.extend_from_slice(value);
     }
 
-    /// Adds an entry whose value the caller keeps, for [`BlockEncoder::encode_with_value`]. REQUIRES: empty, and no
-    /// further entry is pushed to this block.
+    /// Adds an entry whose value the caller keeps, for [`BlockEncoder::encode_with_value`].
+    /// REQUIRES: empty, and no further entry is pushed to this block.
     #[inline]
     pub fn push_without_value(
         &mut self,
@@ -582,7 +591,7 @@ impl BlockEncoder {
         });
     }
 
-    /// An upper bound of what [`BlockEncoder::encode`] appends.
+    /// An upper bound of the length that [`BlockEncoder::encode`] appends.
     #[inline]
     pub fn encoded_len_bound(&self) -> usize {
         self.len_bound_with(0, 0)
@@ -593,7 +602,7 @@ impl BlockEncoder {
         self.encode_with_value(out, &self.values)
     }
 
-    /// As [`BlockEncoder::encode`], with the value of [`BlockEncoder::push_without_value`].
+    /// Like [`BlockEncoder::encode`], with the value of [`BlockEncoder::push_without_value`].
     pub fn encode_with_value(&self, out: &mut Vec<u8>, values: &[u8]) -> usize {
         assert!(
             !self.is_empty() && values.len() == self.value_bytes,
@@ -612,7 +621,8 @@ impl BlockEncoder {
         );
         let lcp = shape.lcp_len;
         let start = out.len();
-        // Everything but the values is written in place; the values, most of the block, are appended once.
+        // All columns but the values are written in place. The values, most of the block, are
+        // appended once.
         out.reserve(shape.raw_len);
         out.resize(start + shape.values, 0);
         let (header, columns) = out[start..].split_at_mut(BLOCK_HEADER_BYTES);
@@ -679,7 +689,7 @@ impl BlockEncoder {
         shape.raw_len
     }
 
-    /// Forgets all entries.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.entries.clear();
         self.keys.clear();
@@ -722,7 +732,8 @@ struct Shape {
     raw_len: usize,
 }
 
-/// The sections of a block with these totals. `fixed_key_len` is the length of all keys if they have the same.
+/// The sections of a block with these totals. `fixed_key_len` is the length of all keys if it is
+/// the same.
 #[expect(clippy::too_many_arguments, reason = "the totals of a block, passed once from each of two places")]
 fn shape(
     count: usize,
@@ -840,7 +851,7 @@ mod tests {
     fn every_entry_shows_where_all_are_said_to() {
         let put = ValueKind::Put;
         let mut blocks = samples();
-        // Numbers of every width, up to the largest that each holds and up to the last there is.
+        // Spans of every width, up to the largest that each holds and up to the largest of all.
         for span in [0, 1, 255, 256, 65535, 65536, u64::from(u32::MAX), 1 << 32] {
             for first in [0, 9, SequenceNumber::MAX.0 - span] {
                 let entry = |key: &[u8], sequence| (key.to_vec(), sequence, put, vec![]);
@@ -860,7 +871,7 @@ mod tests {
             for bound in [0, last.saturating_sub(1), last, last.saturating_add(1), u64::MAX] {
                 shows(bound);
             }
-            // Where it would be of use, it says so.
+            // In the useful case, `shows_all` is true.
             let first = entries.iter().map(|entry| entry.1).min().unwrap();
             let is_near = last - first <= u64::from(u32::MAX);
             let are_puts = entries.iter().all(|entry| entry.2 == put);

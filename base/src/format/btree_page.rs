@@ -1,15 +1,17 @@
 //! The pages of a B+ tree: leaves, inner pages, and pages of overflow runs.
 //!
-//! A page is used as it is on disk: it is checked once, by [`TreePage::parse`], when it comes into memory, and every
-//! lookup after that works on the image. The byte map is in `FORMAT.md`. Keys are cut three ways: the prefix that all
-//! keys of a page share is stored once, the next eight bytes of each key stand in a column of numbers that a search
-//! compares, and keys of inner pages are only as long as they must be to separate two children.
+//! A page in memory has the same bytes as on disk. [`TreePage::parse`] checks it once when it is
+//! loaded, and every later lookup works on the image. The byte map is in `FORMAT.md`. Keys are cut
+//! three ways: the prefix that all keys of a page share is stored once, the next eight bytes of
+//! each key stand in a column of numbers that a search compares, and keys of inner pages are only
+//! as long as they must be to separate two children.
 //!
-//! An entry that is too long for a page keeps the beginning of its key there; the rest of its key and its value are in
-//! an *overflow run*, pages of their own next to each other. Comparing with such a key may need the run, which this
-//! crate cannot read: searches ask their caller for it.
+//! An entry that is too long for a page keeps the beginning of its key there. The rest of its key
+//! and its value are in an *overflow run*: adjacent pages of its own. A comparison with such a key
+//! may need the run, which this crate cannot read, so searches take a callback that reads it.
 //!
-//! Invariant: what [`TreePage::parse`] let pass can be read with [`TreePage::of_validated`] without leaving the image.
+//! Invariant: a page that passed [`TreePage::parse`] can be read with [`TreePage::of_validated`]
+//! without leaving the image.
 use crate::checksum::{checksum64, place_seed};
 use crate::coding::{u16_at, u32_at, u64_at};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,17 +33,18 @@ pub use size::{
 
 /// In the column of suffix lengths: the payload is the reference to an overflow run.
 const IN_OVERFLOW: u16 = 1 << 15;
-/// In a child's page number: somewhere below there are overflow runs.
+/// In a child's page number: the subtree has overflow runs.
 const HAS_OVERFLOW: u32 = 1 << 31;
 
 const LEAF: u8 = 1;
 const INNER: u8 = 2;
 const OVERFLOW: u8 = 3;
 
-/// Where a page is, and which of the pages that were ever written there it must be.
+/// The position of a page, and which of the pages ever written there it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PagePointer {
-    /// The number of the page: its offset in the file divided by the page size. Page 0 is the file's header.
+    /// The number of the page: its offset in the file divided by the page size. Page 0 is the
+    /// file's header.
     pub page: u32,
     /// The low half of the generation that wrote the page.
     pub generation: u32,
@@ -50,38 +53,38 @@ pub struct PagePointer {
 /// One child of an inner page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// Where it is.
+    /// The position of the child.
     pub pointer: PagePointer,
-    /// How many entries lie below it; at least one.
+    /// The number of entries below it; at least one.
     pub entries: u64,
     /// Whether a leaf below it refers to an overflow run.
     pub has_overflow: bool,
 }
 
-/// The end of an entry that is too long for its page: the rest of the key, then the value, from the first payload byte
-/// of the first page on.
+/// The end of an entry that is too long for its page: the rest of the key, then the value, starting
+/// at the first payload byte of the first page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OverflowRun {
     /// The first page of the run.
     pub first: PagePointer,
-    /// How many bytes of the key are in the run.
+    /// The number of bytes of the key in the run.
     pub key_rest_bytes: u32,
-    /// How many bytes the value has.
+    /// The length of the value in bytes.
     pub value_bytes: u32,
 }
 
 impl OverflowRun {
-    /// How many bytes the run holds.
+    /// The number of bytes in the run.
     pub fn len(&self) -> usize {
         self.key_rest_bytes as usize + self.value_bytes as usize
     }
 
-    /// Whether the run holds nothing; there are no such runs on disk.
+    /// Whether the run is empty; no such runs are on disk.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many pages the run has.
+    /// The number of pages of the run.
     pub fn pages(&self, page_bytes: usize) -> u32 {
         self.len().div_ceil(page_bytes - PAGE_HEADER_BYTES) as u32
     }
@@ -104,7 +107,7 @@ impl OverflowRun {
     }
 }
 
-/// What follows the key of an entry.
+/// The part of an entry after its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload<'a> {
     /// The key is complete and this is the value.
@@ -114,7 +117,7 @@ pub enum Payload<'a> {
 }
 
 impl Payload<'_> {
-    /// The bytes that it takes in a page.
+    /// The number of bytes that the payload takes in a page.
     pub fn stored_len(&self) -> usize {
         match self {
             Payload::Inline(value) => value.len(),
@@ -122,28 +125,28 @@ impl Payload<'_> {
         }
     }
 
-    /// Whether the key goes on in a run.
+    /// Whether the key continues in a run.
     pub fn key_continues(&self) -> bool {
         matches!(self, Payload::Overflow(run) if run.key_rest_bytes > 0)
     }
 }
 
-/// An entry on its way into a page.
+/// An entry to be written into a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell<'a> {
-    /// The key, or as much of it as is kept in the page.
+    /// The key, or the part of it that is kept in the page.
     pub key: &'a [u8],
-    /// What follows the key. In an inner page the value is empty.
+    /// The part after the key. In an inner page the value is empty.
     pub payload: Payload<'a>,
 }
 
-/// How long the shared prefix may be at most, because of this cell. A key that goes on in a run keeps a whole head in
-/// the page, otherwise the zeros behind a short one would misplace it.
+/// The maximum length of the shared prefix that this cell permits. A key that continues in a run
+/// keeps a whole head in the page; otherwise the zero padding of a short head would misplace it.
 fn prefix_cap(cell: &Cell<'_>) -> usize {
     if cell.payload.key_continues() { cell.key.len() - HEAD_BYTES } else { cell.key.len() }
 }
 
-/// Tells how long the page of some cells will be, one cell after the other.
+/// Computes the length of a page incrementally, cell by cell.
 #[derive(Debug)]
 pub struct PageSizer<'a> {
     per_cell: usize,
@@ -155,7 +158,7 @@ pub struct PageSizer<'a> {
 }
 
 impl<'a> PageSizer<'a> {
-    /// For a leaf.
+    /// A sizer for a leaf.
     pub fn leaf() -> PageSizer<'a> {
         PageSizer {
             per_cell: CELL_BYTES,
@@ -167,7 +170,7 @@ impl<'a> PageSizer<'a> {
         }
     }
 
-    /// For an inner page, which has one child without a cell.
+    /// A sizer for an inner page, which has one child without a cell.
     pub fn inner() -> PageSizer<'a> {
         PageSizer {
             per_cell: CELL_BYTES + CHILD_BYTES,
@@ -176,22 +179,23 @@ impl<'a> PageSizer<'a> {
         }
     }
 
-    /// The length of the page of the cells so far, in bytes.
+    /// The length of the page with the cells so far, in bytes.
     pub fn len(&self) -> usize {
         self.len + self.prefix + self.rests
     }
 
-    /// Whether there is no cell yet.
+    /// Whether no cell was added yet.
     pub fn is_empty(&self) -> bool {
         self.key_lens.is_empty()
     }
 
-    /// What a cell of the page takes outside of the columns and its payload, in bytes.
+    /// The bytes that a cell takes outside of the columns and its payload.
     pub fn rest_len(&self, cell: &Cell<'_>) -> usize {
         rest_len(cell.key.len(), self.prefix)
     }
 
-    /// Adds a cell if the page stays at or below `limit` bytes. REQUIRES: cells come in ascending order.
+    /// Adds a cell if the page stays at or below `limit` bytes. REQUIRES: cells come in ascending
+    /// order.
     pub fn try_add(&mut self, cell: &Cell<'a>, limit: usize) -> bool {
         let mut prefix = prefix_cap(cell);
         if !self.key_lens.is_empty() {
@@ -217,16 +221,16 @@ impl<'a> PageSizer<'a> {
     }
 }
 
-/// How much of a key stands neither in the prefix nor in the head.
+/// The length of the part of a key that is neither in the prefix nor in the head.
 fn rest_len(key_len: usize, prefix: usize) -> usize {
     (key_len - prefix).saturating_sub(HEAD_BYTES)
 }
 
-/// Writes a page into `out`, whose length is the page size, and seals it. Level 0 is a leaf: no children; above, there
-/// is one child more than cells.
+/// Writes a page into `out`, whose length is the page size, and seals it. Level 0 is a leaf without
+/// children; a page above has one child more than cells.
 ///
 /// # Panics
-/// If the cells do not fit: [`PageSizer`] tells before.
+/// If the cells do not fit, which [`PageSizer`] checks beforehand.
 pub fn encode_page(
     out: &mut [u8],
     tree: u64,
@@ -295,7 +299,7 @@ pub fn encode_page(
 /// Writes one page of an overflow run into `out`, whose length is the page size, and seals it.
 ///
 /// # Panics
-/// If `payload` is empty or does not fit behind the header.
+/// If `payload` is empty or does not fit after the header.
 pub fn encode_overflow_page(out: &mut [u8], tree: u64, page: u32, generation: u64, payload: &[u8]) {
     assert!(!payload.is_empty(), "an overflow page holds something");
     out.fill(0);
@@ -334,7 +338,7 @@ impl Header {
         out[..8].copy_from_slice(&checksum.to_le_bytes());
     }
 
-    /// Checks what all kinds of pages have in common.
+    /// Checks the parts common to all kinds of pages.
     fn open(bytes: &[u8], tree: u64, pointer: PagePointer) -> Result<Header> {
         if !is_page_size(bytes.len()) {
             return Err(corrupt("a page has a length that pages do not have"));
@@ -371,7 +375,7 @@ fn corrupt(message: &str) -> Error {
     Error::new(ErrorKind::Corruption, message)
 }
 
-/// The payload of a page of an overflow run, after checks.
+/// Checks a page of an overflow run and returns its payload.
 ///
 /// Errors: `Corruption`, without file and offset, if it is not the page that `pointer` means.
 pub fn parse_overflow_page(bytes: &[u8], tree: u64, pointer: PagePointer) -> Result<&[u8]> {
@@ -382,13 +386,13 @@ pub fn parse_overflow_page(bytes: &[u8], tree: u64, pointer: PagePointer) -> Res
     Ok(overflow_payload(bytes))
 }
 
-/// The payload of a page that went through [`parse_overflow_page`].
+/// The payload of a page that passed [`parse_overflow_page`].
 pub fn overflow_payload(bytes: &[u8]) -> &[u8] {
     &bytes[PAGE_HEADER_BYTES..u32_at(bytes, 28) as usize]
 }
 
-/// Whether a page that was checked when it was loaded is the one that `pointer` means, at that level. Overflow pages
-/// have no level: `None`.
+/// Whether a page that was checked when it was loaded is the one that `pointer` means, at that
+/// level. Overflow pages have no level: `None`.
 #[inline]
 pub fn is_page(bytes: &[u8], pointer: PagePointer, level: Option<u8>) -> bool {
     let kind_fits = match level {
@@ -399,7 +403,8 @@ pub fn is_page(bytes: &[u8], pointer: PagePointer, level: Option<u8>) -> bool {
     kind_fits && u32_at(bytes, 8) == pointer.generation && u32_at(bytes, 16) == pointer.page
 }
 
-/// Reads the rest of a key from its overflow run. Called only to compare with a key whose beginning is the same.
+/// Reads the rest of a key from its overflow run. Called only for a comparison with a key whose
+/// beginning is the same.
 pub type KeyRest<'r> = dyn FnMut(&OverflowRun) -> Result<Vec<u8>> + 'r;
 
 /// A leaf or an inner page.
@@ -413,10 +418,10 @@ pub struct TreePage<'a> {
 }
 
 impl<'a> TreePage<'a> {
-    /// The page in `bytes`, which went through [`TreePage::parse`] when it was loaded.
+    /// The page in `bytes`, which passed [`TreePage::parse`] when it was loaded.
     ///
     /// # Panics
-    /// Perhaps, here or later, if it did not.
+    /// This call or a later one may panic if the page did not pass.
     #[inline]
     pub fn of_validated(bytes: &'a [u8]) -> TreePage<'a> {
         let cells = usize::from(u16_at(bytes, 22));
@@ -427,8 +432,8 @@ impl<'a> TreePage<'a> {
 
     /// Checks the page and everything in it that can be checked without other pages.
     ///
-    /// Errors: `Corruption`, without file and offset, if it is not the page that `pointer` means at `level`, if it does
-    /// not have `entries` entries, or if it is malformed.
+    /// Errors: `Corruption`, without file and offset, if it is not the page that `pointer` means at
+    /// `level`, if it does not have `entries` entries, or if it is malformed.
     pub fn parse(
         bytes: &'a [u8],
         tree: u64,
@@ -511,7 +516,7 @@ impl<'a> TreePage<'a> {
         Ok(())
     }
 
-    /// Whether key `i` may be above the one before it, as far as this page can tell.
+    /// Whether key `i` may be above the key before it, as far as this page alone decides.
     fn may_follow(&self, i: usize) -> bool {
         match self.head(i - 1).cmp(&self.head(i)) {
             Ordering::Less => return true,
@@ -527,7 +532,8 @@ impl<'a> TreePage<'a> {
         match lower[..common].cmp(&upper[..common]) {
             Ordering::Less => true,
             Ordering::Greater => false,
-            // One is the beginning of the other; if it goes on in a run, this page cannot tell.
+            // One is a prefix of the other. If it continues in a run, this page cannot decide the
+            // order.
             Ordering::Equal if lower.len() <= upper.len() && self.payload(i - 1).key_continues() => true,
             Ordering::Equal if upper.len() <= lower.len() && self.payload(i).key_continues() => true,
             Ordering::Equal => lower.len() < upper.len(),
@@ -561,18 +567,18 @@ impl<'a> TreePage<'a> {
         u64_at(self.bytes, 8)
     }
 
-    /// The bytes that are in use, header included.
+    /// The number of bytes in use, header included.
     pub fn used_bytes(&self) -> usize {
         u32_at(self.bytes, 28) as usize
     }
 
-    /// The beginning that all keys of the page share.
+    /// The prefix that all keys of the page share.
     #[inline]
     pub fn prefix(&self) -> &'a [u8] {
         &self.bytes[self.prefix_at..self.heap_at]
     }
 
-    /// How many entries there are in this page and below it.
+    /// The number of entries in this page and below it.
     #[inline]
     pub fn entries(&self) -> u64 {
         match self.children {
@@ -581,7 +587,8 @@ impl<'a> TreePage<'a> {
         }
     }
 
-    /// How many entries lie below the children before child `i`. REQUIRES: an inner page, `i <= children()`.
+    /// The number of entries below the children before child `i`. REQUIRES: an inner page,
+    /// `i <= children()`.
     #[inline]
     pub fn entries_before(&self, i: usize) -> u64 {
         if i == 0 { 0 } else { self.entries_through(i - 1) }
@@ -609,7 +616,8 @@ impl<'a> TreePage<'a> {
         }
     }
 
-    /// The child that holds entry `n` of this subtree, and which one it is there; `None` if there is none.
+    /// The child that holds entry `n` of this subtree, and the number of the entry in it; `None` if
+    /// there is none.
     pub fn child_of_entry(&self, n: u64) -> Option<(usize, u64)> {
         if n >= self.entries() {
             return None;
@@ -643,15 +651,16 @@ impl<'a> TreePage<'a> {
         usize::from(self.suffix_word(i) & !IN_OVERFLOW)
     }
 
-    /// What is stored of cell `i` outside of the columns.
+    /// The bytes of cell `i` outside of the columns.
     #[inline]
     fn stored(&self, i: usize) -> &'a [u8] {
         let start = if i == 0 { 0 } else { usize::from(self.end(i - 1)) };
         &self.bytes[self.heap_at + start..self.heap_at + usize::from(self.end(i))]
     }
 
-    /// Where a search reads that finds its key behind `share` of the others, beside what [`leaf_bytes_near`] says: in a leaf
-    /// what is stored of the cells there, in an inner page the columns.
+    /// Byte offsets that a search reads, besides those of [`leaf_bytes_near`], if its key is at
+    /// relative position `share`: in a leaf the stored cells near that position, in an inner page
+    /// the columns.
     #[inline]
     pub fn bytes_near(&self, share: f32) -> [usize; 5] {
         if self.children == 0 {
@@ -676,25 +685,25 @@ impl<'a> TreePage<'a> {
         ]
     }
 
-    /// The suffix of key `i` behind its head.
+    /// The suffix of key `i` after its head.
     #[inline]
     fn suffix_rest(&self, i: usize) -> &'a [u8] {
         &self.stored(i)[..self.suffix_len(i).saturating_sub(HEAD_BYTES)]
     }
 
-    /// Appends key `i`, or as much of it as the page keeps. REQUIRES: `i < cells()`.
+    /// Appends key `i`, or the part of it that the page keeps. REQUIRES: `i < cells()`.
     #[inline]
     pub fn append_key(&self, i: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix());
         self.append_suffix(i, out);
     }
 
-    /// Appends what follows the prefix in key `i`. REQUIRES: `i < cells()`.
+    /// Appends the suffix of key `i`, the part after the prefix. REQUIRES: `i < cells()`.
     #[inline]
     pub fn append_suffix(&self, i: usize, out: &mut Vec<u8>) {
         let len = self.suffix_len(i);
         let head = self.head(i).to_be_bytes();
-        // Always whole: a copy of known length is one instruction.
+        // The head is always copied whole: a copy of known length is one instruction.
         out.extend_from_slice(&head);
         if len > HEAD_BYTES {
             out.extend_from_slice(&self.stored(i)[..len - HEAD_BYTES]);
@@ -703,8 +712,8 @@ impl<'a> TreePage<'a> {
         }
     }
 
-    /// Copies what follows the prefix in key `i` to the beginning of `out`, and gives its length; `None` if it is longer than
-    /// `out`. REQUIRES: `i < cells()`.
+    /// Copies the suffix of key `i` to the beginning of `out` and returns its length; `None` if it
+    /// is longer than `out`. REQUIRES: `i < cells()`.
     #[inline]
     pub fn copy_suffix<const N: usize>(&self, i: usize, out: &mut [u8; N]) -> Option<usize> {
         const { assert!(N >= HEAD_BYTES) };
@@ -716,8 +725,9 @@ impl<'a> TreePage<'a> {
         Some(len)
     }
 
-    /// What key `i` has behind the prefix and `beginning`, which is at least a head long, and what follows the key; `None` if
-    /// it does not go on like that. Of a key that goes on in a run, only the head is compared. REQUIRES: `i < cells()`.
+    /// The part of key `i` after the prefix and `beginning`, and the key's payload; `None` if the
+    /// suffix does not start with `beginning`. `beginning` is at least a head long. For a key that
+    /// continues in a run, only the head is compared. REQUIRES: `i < cells()`.
     #[inline]
     pub fn behind(&self, i: usize, beginning: &[u8]) -> Option<(&'a [u8], Payload<'a>)> {
         let (head, rest) = beginning.split_first_chunk::<HEAD_BYTES>()?;
@@ -733,7 +743,7 @@ impl<'a> TreePage<'a> {
         begins_with(own, rest).then(|| (&own[rest.len()..], Payload::Inline(payload)))
     }
 
-    /// What follows key `i`. REQUIRES: `i < cells()`.
+    /// The payload of key `i`. REQUIRES: `i < cells()`.
     #[inline]
     pub fn payload(&self, i: usize) -> Payload<'a> {
         let word = self.suffix_word(i);
@@ -746,8 +756,8 @@ impl<'a> TreePage<'a> {
         }
     }
 
-    /// About which share of the entries below child `i` lies before `key`, if keys are even between the separators at its
-    /// sides.
+    /// The estimated share of the entries below child `i` that sort before `key`, assuming keys
+    /// evenly spaced between the adjacent separators.
     #[inline]
     pub fn share_below(&self, i: usize, key: &[u8]) -> Option<f32> {
         if i == 0 || i >= self.cells || !begins_with(key, self.prefix()) {
@@ -767,7 +777,7 @@ impl<'a> TreePage<'a> {
         self.lower_bound_near(key, None, key_rest)
     }
 
-    /// [`TreePage::lower_bound`] when about which share of the keys lies before `key` is known.
+    /// [`TreePage::lower_bound`] with an estimate of the share of the keys that sort before `key`.
     #[inline]
     pub fn lower_bound_near(
         &self,
@@ -777,7 +787,8 @@ impl<'a> TreePage<'a> {
     ) -> Result<(usize, bool)> {
         let prefix = self.prefix();
         if !begins_with(key, prefix) {
-            // A key that ends inside the prefix is below all others, as the comparison says too.
+            // A key that ends inside the prefix is below all others, which agrees with the
+            // comparison.
             return Ok((if key < prefix { 0 } else { self.cells }, false));
         }
         let suffix = &key[prefix.len()..];
@@ -804,7 +815,8 @@ impl<'a> TreePage<'a> {
         Ok((low, false))
     }
 
-    /// The child below which `key` belongs, which is about that behind `share` of them. REQUIRES: an inner page.
+    /// The child whose subtree covers `key`. `share` estimates the share of the children before it.
+    /// REQUIRES: an inner page.
     ///
     /// Errors: those of `key_rest`.
     #[inline]
@@ -826,12 +838,12 @@ impl<'a> TreePage<'a> {
         if word & IN_OVERFLOW != 0 {
             return compare_long(own, &OverflowRun::decode(payload), other, key_rest);
         }
-        // Mostly a prefix is looked for, and there.
+        // Most searches look for a prefix that is present.
         Ok(if begins_with(own, other) { own.len().cmp(&other.len()) } else { own.cmp(other) })
     }
 }
 
-/// Compares what a page has of a key that refers to `run` with `other`.
+/// Compares the part in the page of a key that refers to `run` with `other`.
 #[cold]
 fn compare_long(own: &[u8], run: &OverflowRun, other: &[u8], key_rest: &mut KeyRest<'_>) -> Result<Ordering> {
     if run.key_rest_bytes == 0 {

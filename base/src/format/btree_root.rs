@@ -1,7 +1,8 @@
-//! The root of a B+ tree, which a MANIFEST keeps, and the header of the tree's file.
+//! The root of a B+ tree, kept in a MANIFEST, and the header of the tree's file.
 //!
-//! A root is all that there is to know about one state of a tree: pages never change while a root refers to them. Which
-//! pages are free is not stored; it follows from the root, because what it does not reach is free.
+//! A root describes one state of a tree completely: pages never change while a root refers to them.
+//! The set of free pages is not stored. It follows from the root: a page that the root does not
+//! reach is free.
 use super::FORMAT_VERSION;
 use super::btree_page::{Child, MAX_PAGES, MAX_TREE_HEIGHT, PagePointer, is_page_size};
 use crate::checksum::{checksum64, place_seed};
@@ -9,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The length of an encoded root in bytes.
 pub const TREE_ROOT_BYTES: usize = 64;
-/// The length of what the first page of a file holds, in bytes; the rest of the page is zero.
+/// The length in bytes of the header in the first page of a file; the rest of the page is zero.
 pub const TREE_HEADER_BYTES: usize = 40;
 
 /// The first eight bytes of the file of every tree.
@@ -27,11 +28,11 @@ pub struct TreeRoot {
     pub height: u8,
     /// The topmost page, with the number of all entries; `None` if the tree is empty.
     pub top: Option<Child>,
-    /// Grows with every state.
+    /// Increases with every state.
     pub generation: u64,
-    /// How many pages the file must have, its header included.
+    /// The number of pages that the file must have, its header included.
     pub file_pages: u32,
-    /// How many of them are in use, the header included.
+    /// The number of pages in use, the header included.
     pub used_pages: u32,
 }
 
@@ -46,7 +47,7 @@ impl TreeRoot {
         self.top.map_or(0, |top| top.entries)
     }
 
-    /// The bytes that the file must have.
+    /// The length that the file must have, in bytes.
     pub fn file_bytes(&self) -> u64 {
         u64::from(self.file_pages) * u64::from(self.page_bytes)
     }
@@ -74,8 +75,8 @@ impl TreeRoot {
 
     /// The root in `bytes`.
     ///
-    /// Errors: `Unsupported` for a newer format, `Corruption` for anything that [`TreeRoot::encode`] does not write;
-    /// both without a file.
+    /// Errors: `Unsupported` for a newer format, `Corruption` for anything that
+    /// [`TreeRoot::encode`] does not write; both without a file.
     pub fn decode(bytes: &[u8]) -> Result<TreeRoot> {
         let Ok(bytes) = <&[u8; TREE_ROOT_BYTES]>::try_from(bytes) else {
             return Err(corrupt("root of a tree has another length"));

@@ -1,26 +1,30 @@
-//! The names of the files of a database. A name that does not match the grammar is not ours and is never touched.
+//! The names of the files of a database. A name that does not match the grammar is foreign and is
+//! never touched.
 use crate::key::FileNumber;
 
-/// Nobody else begins a name so: it is proof enough of whose file it is.
+/// No other program uses this prefix, so the name alone proves that the file is ours.
 const UNFINISHED: &str = "sapwood-new-";
 
-/// What a file of the database holds.
+/// The content of a file of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileName {
     /// `LOCK`: held by the process that has the database open.
     Lock,
-    /// `UNSYNCED`: empty; a sync of the log has failed, so what reads show of it may not be on the disk.
+    /// `UNSYNCED`: empty. A sync of the log has failed, so the data that reads show from it may not
+    /// be on the disk.
     Unsynced,
     /// `MANIFEST-000005`: the history of version edits.
     Manifest(FileNumber),
-    /// `000123.wal`: a slot of the log. Its header, not its number, says which part of the log it holds.
+    /// `000123.wal`: a slot of the log. Its header, not its number, says which part of the log it
+    /// holds.
     Log(FileNumber),
     /// `000124.sst`: a sorted table.
     Table(FileNumber),
     /// `000125.tree`: the B+ tree of an index.
     Tree(FileNumber),
-    /// `sapwood-new-000126.sst`: a file that is being written. It gets the name behind `sapwood-new-` when it is complete
-    /// and synced, so what has that name and not the beginning or the end that belongs to it is not of this engine.
+    /// `sapwood-new-000126.sst`: a file that is being written. It is renamed to the part after
+    /// `sapwood-new-` when it is complete and synced. So a file with a final name that lacks the
+    /// beginning or the end of its kind is not of this engine.
     Unfinished(Kind, FileNumber),
 }
 
@@ -62,7 +66,8 @@ impl FileName {
         }
     }
 
-    /// The name of the file while it is written; `None` for one that is empty or has none.
+    /// The name of the file while it is written; `None` for `LOCK`, `UNSYNCED` and unfinished
+    /// files.
     pub fn unfinished(self) -> Option<FileName> {
         let (kind, number) = match self {
             FileName::Lock | FileName::Unsynced | FileName::Unfinished(..) => return None,
@@ -74,7 +79,7 @@ impl FileName {
         Some(FileName::Unfinished(kind, number))
     }
 
-    /// The number in the name, for those that have one.
+    /// The number in the name, if it has one.
     pub fn number(self) -> Option<FileNumber> {
         match self {
             FileName::Lock | FileName::Unsynced => None,
@@ -86,7 +91,7 @@ impl FileName {
         }
     }
 
-    /// The file that `name` stands for, or `None` if it is not ours.
+    /// The file that `name` stands for, or `None` for a foreign name.
     pub fn parse(name: &str) -> Option<FileName> {
         let parsed = if name == "LOCK" {
             FileName::Lock

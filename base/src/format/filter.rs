@@ -1,4 +1,4 @@
-//! The filter section of a table: which filter it is, its parameters, and its bits.
+//! The filter section of a table: the algorithm, its parameters, and its bits.
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -13,9 +13,10 @@ pub const MAX_PROBES: u32 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum FilterId {
-    /// Bits are the lines of a blocked Bloom filter.
+    /// The bits are the lines of a blocked Bloom filter.
     Blocked = 1,
-    /// Bits are what the `bloomfilter` crate writes, its own header included; items are key hashes.
+    /// The bits are the output of the `bloomfilter` crate, its header included; items are key
+    /// hashes.
     Standard = 2,
 }
 
@@ -24,7 +25,7 @@ pub enum FilterId {
 pub struct FilterSection<'a> {
     /// The algorithm.
     pub id: FilterId,
-    /// How many bits each key sets.
+    /// The number of bits that each key sets.
     pub probes: u32,
     /// The filter's own bytes.
     pub bits: &'a [u8],

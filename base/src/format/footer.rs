@@ -1,7 +1,7 @@
-//! The footer of a table: the last bytes of the file, which say where the sections are.
+//! The footer of a table: the last bytes of the file, which locate the sections.
 //!
-//! Its length, and the places of magic, checksum, version and features, are the same in every version, so that an
-//! older program can tell "newer" from "damaged".
+//! Its length, and the offsets of magic, checksum, version and features, are the same in every
+//! version, so that an older program can distinguish "newer" from "damaged".
 use crate::checksum::{checksum32, place_seed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FORMAT_VERSION;
@@ -17,17 +17,18 @@ pub const TABLE_MAGIC: [u8; 8] = *b"SAPWTABL";
 const KNOWN_FEATURES: u32 = 0;
 const CHECKED_BYTES: usize = 84;
 
-/// The place of a section: a stored block at `offset`, `len` bytes with its trailer. A length of 0: there is none.
+/// The place of a section: a stored block at `offset`, `len` bytes with its trailer. A length of 0
+/// means that it is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SectionHandle {
-    /// Where it begins in the file.
+    /// The offset of its first byte in the file.
     pub offset: u64,
     /// Its length in bytes, trailer included.
     pub len: u64,
 }
 
 impl SectionHandle {
-    /// Where it ends in the file.
+    /// The offset of its end in the file.
     pub fn end(&self) -> u64 {
         if planted::is(Bug::UncheckedAdd) {
             return self.offset.wrapping_add(self.len);
@@ -47,7 +48,7 @@ pub struct TableFooter {
     pub index: SectionHandle,
     /// The properties.
     pub properties: SectionHandle,
-    /// The database that the table was written for; 0 if that was not said.
+    /// The database that the table was written for; 0 if it was not recorded.
     pub database: u64,
 }
 
@@ -77,7 +78,8 @@ impl TableFooter {
         out
     }
 
-    /// Decodes the last bytes of table `file`, which is `file_len` bytes long, and checks that its sections fill it.
+    /// Decodes the last bytes of table `file`, which is `file_len` bytes long, and checks that its
+    /// sections fill it.
     pub fn decode(bytes: &[u8; FOOTER_BYTES], file: FileNumber, file_len: u64) -> Result<TableFooter> {
         let corrupt = |what: &str| Error::new(ErrorKind::Corruption, what);
         let u64_at = |i: usize| u64::from_le_bytes(bytes.as_chunks().0[i]);

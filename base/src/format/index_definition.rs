@@ -1,8 +1,9 @@
-//! What a secondary index is: its name, its keyspace, where its keys come from, and how it is kept.
+//! The definition of a secondary index: its name, its keyspace, the source of its keys, and its
+//! maintenance.
 //!
-//! A definition stands in the MANIFEST, so a database knows its indexes when nobody has named them yet. A [`Builtin`]
-//! extractor is persisted in full and needs no code; of a custom one the version is kept, which tells that the code has
-//! changed. The byte map is in `FORMAT.md`.
+//! Definitions stand in the MANIFEST, so a database knows its indexes before the application names
+//! them. A [`Builtin`] extractor is persisted in full and needs no code. For a custom one only the
+//! version is persisted; it reveals that the code has changed. The byte map is in `FORMAT.md`.
 use crate::coding::{Decoder, put_bytes, put_varint};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyspaceId, MAX_KEY_BYTES, MAX_KEYSPACES, MAX_VALUE_BYTES};
@@ -20,9 +21,9 @@ pub const MAX_POINTER_TOKENS: usize = 32;
 pub struct IndexDefinition {
     /// Its name, 1 to 255 bytes, unique in its keyspace.
     pub name: String,
-    /// The keyspace whose rows it has.
+    /// The keyspace whose rows it indexes.
     pub keyspace: KeyspaceId,
-    /// Where its keys come from.
+    /// The source of its keys.
     pub extractor: ExtractorSpec,
     /// Whether two rows may not have the same index key.
     pub unique: bool,
@@ -30,31 +31,33 @@ pub struct IndexDefinition {
     pub maintenance: Maintenance,
 }
 
-/// Where index keys come from.
+/// The source of index keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExtractorSpec {
     /// Code of the application.
     Custom {
-        /// Chosen by the application: another number means that the code gives other keys, so the index is built anew.
+        /// Chosen by the application. A different number means that the code produces other keys,
+        /// so the index is rebuilt.
         version: u64,
     },
     /// A part of key or value.
     Builtin(Builtin),
 }
 
-/// An extractor that needs no code: one field of a row is its index key, another one may be its covering bytes.
+/// An extractor that needs no code: one field of a row is its index key, another one may be its
+/// covering bytes.
 ///
-/// Total: a row that does not have the field, or has something else there, gets no entry.
+/// Total: a row without the field, or with a value of another type there, gets no entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Builtin {
-    /// What becomes the index key. A JSON array gives one for each element.
+    /// The source of the index key. A JSON array yields one key per element.
     pub key: Field,
-    /// How it becomes one.
+    /// The conversion into an index key.
     pub kind: KeyKind,
-    /// What is stored beside the key; of JSON, the text of the value as it stands. A row without it gets an entry with
-    /// no covering bytes.
+    /// The covering bytes, stored beside the key. For JSON, the text of the value as it stands. A
+    /// row without the field gets an entry with no covering bytes.
     pub covering: Option<Field>,
 }
 
@@ -64,7 +67,7 @@ pub struct Builtin {
 pub struct Field {
     /// Which half of the row.
     pub part: RowPart,
-    /// Where in it.
+    /// The place inside that half.
     pub place: Place,
 }
 
@@ -77,35 +80,37 @@ pub enum RowPart {
     Value,
 }
 
-/// Where in a half of a row a field is.
+/// The place of a field in a half of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
-    /// All of it.
+    /// All of the half.
     Whole,
     /// A fixed place.
     Range {
         /// The first byte.
         offset: u32,
-        /// How many bytes; all that follow if `None`.
+        /// The number of bytes; all that follow if `None`.
         len: Option<u32>,
     },
     /// Between separators.
     Separated {
         /// The byte between two fields.
         separator: u8,
-        /// Which one, counted from 0.
+        /// The number of the field, counted from 0.
         number: u32,
     },
-    /// A JSON pointer (RFC 6901) such as `/address/city` into JSON text. Of a name that is there twice, the first counts.
+    /// A JSON pointer (RFC 6901) such as `/address/city` into JSON text. If a name occurs twice,
+    /// the first counts.
     Pointer(String),
 }
 
-/// How a field becomes an index key. All but [`KeyKind::Bytes`] become what `sapwood::ordered` writes for the value.
+/// How a field becomes an index key. All kinds but [`KeyKind::Bytes`] use the encoding of
+/// `sapwood::ordered` for the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyKind {
-    /// The bytes as they are; of JSON, the content of a string, unescaped.
+    /// The bytes as they are; for JSON, the unescaped content of a string.
     Bytes,
     /// A binary integer, which must have exactly this length. Not for JSON.
     FixedInteger {
@@ -113,10 +118,11 @@ pub enum KeyKind {
         bytes: u8,
         /// Whether it is in two's complement.
         signed: bool,
-        /// Whether its first byte is the highest.
+        /// Whether the most significant byte comes first.
         big_endian: bool,
     },
-    /// A decimal integer as text, such as `-12`, or a JSON number without fraction and exponent, as an `i64`.
+    /// A decimal integer as text, such as `-12`, or a JSON number without fraction and exponent, as
+    /// an `i64`.
     Decimal,
     /// A decimal number as text, or a JSON number, as a finite `f64`; -0 becomes 0.
     Float,
@@ -129,18 +135,18 @@ pub enum KeyKind {
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Maintenance {
-    /// A write reads nothing; stale entries are recognised by queries, and cleaned by flushes and compactions.
+    /// A write reads nothing. Queries recognise stale entries; flushes and compactions clean them.
     #[default]
     Deferred = 0,
-    /// A write reads the old row and removes its entries. So it must not be lost while a later one stays, and is
-    /// in the log whatever durability was asked for.
+    /// A write reads the old row and removes its entries. So it must not be lost while a later
+    /// write survives, and it is logged whatever durability the caller requested.
     Strict = 1,
     /// The application promises that rows with keys are neither changed nor removed.
     InsertOnly = 2,
 }
 
 impl IndexDefinition {
-    /// A definition of all its parts.
+    /// Creates a definition from all its parts.
     #[doc(hidden)]
     pub fn new(
         name: impl Into<String>,
@@ -164,7 +170,7 @@ impl Field {
         Field { part: RowPart::Value, place: Place::Whole }
     }
 
-    /// `len` bytes at `offset` of it.
+    /// `len` bytes at `offset` of the field's half.
     pub fn range(self, offset: u32, len: u32) -> Field {
         Field { place: Place::Range { offset, len: Some(len) }, ..self }
     }
@@ -179,7 +185,7 @@ impl Field {
         Field { place: Place::Separated { separator, number }, ..self }
     }
 
-    /// What the JSON pointer `pointer` points to.
+    /// The value that the JSON pointer `pointer` points to.
     pub fn pointer(self, pointer: impl Into<String>) -> Field {
         Field { place: Place::Pointer(pointer.into()), ..self }
     }
@@ -225,7 +231,7 @@ impl Builtin {
         Builtin { covering: Some(field), ..self }
     }
 
-    /// Checks that it can be used.
+    /// Checks that the extractor is valid.
     ///
     /// Errors: `InvalidArgument`.
     pub fn validate(&self) -> Result<()> {
@@ -266,7 +272,7 @@ const SIGNED: u8 = 1;
 const BIG_ENDIAN: u8 = 2;
 
 impl IndexDefinition {
-    /// Checks that it can be used.
+    /// Checks that the definition is valid.
     ///
     /// Errors: `InvalidArgument`.
     pub fn validate(&self) -> Result<()> {
@@ -279,7 +285,7 @@ impl IndexDefinition {
         }
     }
 
-    /// The bytes for a MANIFEST. REQUIRES: [`IndexDefinition::validate`] is content.
+    /// The bytes for a MANIFEST. REQUIRES: [`IndexDefinition::validate`] succeeds.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut body = Vec::new();
@@ -302,8 +308,8 @@ impl IndexDefinition {
 
     /// The definition in `bytes`.
     ///
-    /// Errors: `Unsupported` for what only a newer version can have written, `Corruption` for what none writes; both
-    /// without a file.
+    /// Errors: `Unsupported` for bytes that only a newer version can have written, `Corruption` for
+    /// bytes that no version writes; both without a file.
     pub fn decode(bytes: &[u8]) -> Result<IndexDefinition> {
         let mut fields = Decoder::new(bytes);
         let mut last = 0;

@@ -9,8 +9,8 @@
 //! 16  payload, zeros to the next multiple of 8
 //! ```
 //!
-//! A position counts units of eight bytes and is never reused, so bytes of an earlier life of a recycled segment
-//! never validate.
+//! A position counts units of eight bytes and is never reused, so bytes from an earlier use of a
+//! recycled segment never validate.
 use crate::checksum::{checksum32, checksum64, place_seed};
 use crate::error::{Error, ErrorKind};
 use crate::planted::{self, Bug};
@@ -22,17 +22,18 @@ pub const UNIT_BYTES: usize = 8;
 /// The longest payload in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = (2 << 30) - HEADER_BYTES;
 
-/// Reserved, a flag: 16 bytes of seal (AES-GCM or the like) stand between payload and the next unit.
+/// Reserved, a flag: 16 bytes of seal (AES-GCM or the like) stand between payload and the next
+/// unit.
 pub const SEALED: u8 = 0x80;
 
-/// What a record is.
+/// The kind of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RecordKind {
     /// A write batch (`write_batch`).
     Batch = 1,
-    /// Room that was reserved but holds no bytes: operations that asked for no log. The checksum covers the header
-    /// alone.
+    /// Room that was reserved but holds no bytes, for operations that requested no log. The
+    /// checksum covers the header alone.
     Skip = 2,
     /// Eight bytes: everything below this position was synced when the record was written.
     SyncMark = 3,
@@ -40,26 +41,27 @@ pub enum RecordKind {
     Rotate = 4,
     /// A version edit (`manifest`); only in a MANIFEST.
     Edit = 5,
-    /// Room for the payload of a large batch, which is written while later records are published already. The checksum
-    /// covers the header alone.
+    /// Room for the payload of a large batch, which is written while later records are already
+    /// published. The checksum covers the header alone.
     Body = 10,
-    /// A write batch whose payload stands in the room of an earlier [`RecordKind::Body`]: see [`Distant`].
+    /// A write batch whose payload stands in the room of an earlier [`RecordKind::Body`]: see
+    /// [`Distant`].
     Distant = 11,
     /// Reserved: a transaction that may still commit or roll back.
     Prepare = 6,
     /// Reserved: the outcome of a prepared transaction.
     TransactionEnd = 7,
-    /// Reserved: values that stand apart from their keys.
+    /// Reserved: values stored apart from their keys.
     Values = 8,
-    /// Reserved: tables that were made elsewhere.
+    /// Reserved: tables made elsewhere.
     Ingest = 9,
 }
 
-/// The payload of a [`RecordKind::Distant`] record, which may be followed by zeros.
+/// The payload of a [`RecordKind::Distant`] record; zeros may follow it.
 ///
 /// ```text
 ///  0  u64 position of the body record
-///  8  u32 bytes of the batch, which begins behind the header of the body
+///  8  u32 bytes of the batch, which begins after the header of the body
 /// 12  u32 0
 /// 16  u64 XXH3-64 of the batch, seeded with (database, position of the body)
 /// ```
@@ -92,7 +94,7 @@ impl Distant {
         bytes
     }
 
-    /// Reads the payload of the record at `position`; `None` if it leads to no earlier room.
+    /// Reads the payload of the record at `position`; `None` if it does not refer to earlier room.
     pub fn decode(payload: &[u8], position: u64) -> Option<Distant> {
         let words = payload.first_chunk::<{ Distant::BYTES }>()?.as_chunks::<8>().0;
         let [body, payload_bytes, checksum] = [0, 1, 2].map(|at| u64::from_le_bytes(words[at]));
@@ -105,14 +107,14 @@ impl Distant {
         })
     }
 
-    /// Whether these are the bytes of the batch.
+    /// Whether `payload` has the bytes of the batch.
     pub fn verify(&self, payload: &[u8], database: u64) -> bool {
         *self == Distant::new(payload, database, self.body)
     }
 }
 
 impl RecordKind {
-    /// Whether the checksum covers no more than the header.
+    /// Whether the checksum covers the header alone.
     pub fn is_header_alone(self) -> bool {
         matches!(self, RecordKind::Skip | RecordKind::Body)
     }
@@ -138,13 +140,13 @@ impl RecordKind {
 /// A parsed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Bytes of payload (for [`RecordKind::Skip`] and [`RecordKind::Body`]: bytes to pass over).
+    /// Bytes of payload (for [`RecordKind::Skip`] and [`RecordKind::Body`]: bytes to skip).
     pub payload_bytes: u32,
-    /// What the record is.
+    /// The kind of the record.
     pub kind: RecordKind,
     /// Operations in the batch, saturated at 65535.
     pub operations: u16,
-    /// None is known; [`SEALED`] is reserved.
+    /// No flag is known; [`SEALED`] is reserved.
     pub flags: u8,
     checksum: u32,
 }
@@ -161,8 +163,9 @@ fn seed(database: u64, position: u64, payload_bytes: u32) -> u64 {
     place_seed(database, position) ^ u64::from(payload_bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Fills in the header of `record`, whose payload starts at byte 16. For [`RecordKind::Skip`] and [`RecordKind::Body`]
-/// `record` is the header alone and `payload_bytes` the room behind it.
+/// Fills in the header of `record`, whose payload starts at byte 16. For [`RecordKind::Skip`] and
+/// [`RecordKind::Body`] `record` is the header alone and `payload_bytes` the length of the room
+/// after it.
 #[inline]
 pub fn seal(
     record: &mut [u8],
@@ -173,7 +176,7 @@ pub fn seal(
     operations: usize,
 ) {
     debug_assert!(kind.is_header_alone() || record.len() == HEADER_BYTES + payload_bytes as usize);
-    // Stored as words: small slices would be copied by calls.
+    // Stored as words: small slices would be copied by function calls.
     let operations = u64::from(operations.min(0xFFFF) as u16);
     let facts = u64::from(position as u32) | u64::from(kind as u8) << 32 | operations << 48;
     let (words, _) = record.as_chunks_mut::<8>();
@@ -183,7 +186,8 @@ pub fn seal(
     words[0] = (u64::from(payload_bytes) | u64::from(sum) << 32).to_le_bytes();
 }
 
-/// Parses a header that claims to stand at `position`; `None` if it is not one. The payload is not yet checked.
+/// Parses a header claimed to stand at `position`; `None` if it is not one. The payload is not yet
+/// checked.
 #[inline]
 pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordHeader> {
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -198,7 +202,7 @@ pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordH
 }
 
 impl RecordHeader {
-    /// The bytes that the checksum covers, counted from the start of the record.
+    /// The number of bytes that the checksum covers, from the start of the record.
     pub fn covered_bytes(&self) -> usize {
         match self.kind {
             kind if kind.is_header_alone() => HEADER_BYTES,

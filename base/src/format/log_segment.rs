@@ -1,23 +1,24 @@
 //! The header of a log segment.
 //!
 //! ```text
-//!  0 u64 magic "SAPWLOG1"    8 u32 format version   12 u32 units of data (data starts at byte 4096)
+//!  0 u64 magic "SAPWLOG1"    8 u32 format version   12 u32 units of data (from byte 4096 on)
 //! 16 u64 base position      24 u64 database          32 u64 file number
 //! 40 u64 durable position when the header was written (0 if nothing was synced)
 //! 48 u32 bytes of fields    52 fields: varint identifier, byte string; none so far; then zeros
 //! 504 u64 XXH3-64 over bytes 0..504
 //! ```
 //!
-//! It fills one sector, which a medium writes whole or not at all.
+//! It fills one sector, which a medium writes atomically.
 //!
-//! A file of zeros is one whose creation was cut short. The log is one stream of bytes: a record that
-//! does not fit into the rest of a segment goes on in the segment whose base position follows.
+//! A file of zeros is one whose creation was interrupted. The log is one stream of bytes: a record
+//! that does not fit into the rest of a segment continues in the segment with the next base
+//! position.
 use crate::checksum::checksum64;
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sequence::SequenceNumber;
 
-/// Where the data of a segment starts, in bytes.
+/// The offset of the data in a segment, in bytes.
 pub const DATA_OFFSET: usize = 4096;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 512;
@@ -35,11 +36,11 @@ pub struct SegmentHeader {
     pub data_units: u32,
     /// The position of the first unit of data.
     pub base_position: u64,
-    /// The identity of the database that wrote it.
+    /// The identity of the database that wrote the segment.
     pub database: u64,
     /// The number in the file's name.
     pub file_number: u64,
-    /// Everything below was synced when the header was written.
+    /// All positions below were synced when the header was written.
     pub durable_position: u64,
 }
 
@@ -59,7 +60,8 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Parses a header; `Ok(None)` for a file that was never used. Errors carry no file: the caller adds it.
+    /// Parses a header; `Ok(None)` for a file that was never used. Errors carry no file: the caller
+    /// adds it.
     pub fn decode(bytes: &[u8; HEADER_BYTES]) -> Result<Option<SegmentHeader>> {
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(None);

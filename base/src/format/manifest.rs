@@ -4,8 +4,9 @@
 //! edit:  field*          field:  varint tag   varint length   bytes
 //! ```
 //!
-//! One record is applied as a whole or not at all. The first record of a MANIFEST is a snapshot of the full state.
-//! A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can add both kinds.
+//! One record is applied atomically. The first record of a MANIFEST is a snapshot of the full
+//! state. A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can
+//! add both kinds.
 use super::btree_root::{TREE_ROOT_BYTES, TreeRoot};
 use super::index_definition::IndexDefinition;
 use crate::coding::{Decoder, put_bytes, put_varint};
@@ -36,7 +37,7 @@ pub struct TableRecord {
     pub file_bytes: u64,
     /// Entries in the file.
     pub entries: u64,
-    /// How many of them are tombstones.
+    /// The number of tombstones among them.
     pub tombstones: u64,
     /// The smallest user key in the file.
     pub smallest: Vec<u8>,
@@ -46,7 +47,8 @@ pub struct TableRecord {
     pub min_sequence: SequenceNumber,
     /// The largest sequence number in the file.
     pub max_sequence: SequenceNumber,
-    /// If set, entries with a user key below are no longer part of the run: a compaction has taken them.
+    /// If set, entries with a user key below it no longer belong to the run: a compaction has taken
+    /// them.
     pub lower: Option<Vec<u8>>,
 }
 
@@ -57,19 +59,21 @@ pub enum Edit {
     NextFile(FileNumber),
     /// The log is needed from this position on; everything below is in tables.
     LogStart(u64),
-    /// A stretch of log from an earlier opening. Complete and synced, unless [`Edit::LogSynced`] says otherwise.
+    /// A stretch of log from an earlier opening. Complete and synced, unless [`Edit::LogSynced`]
+    /// says otherwise.
     LogClosed {
         /// First position.
         start: u64,
         /// Position after the last record.
         end: u64,
     },
-    /// The log of the present opening starts here; its end is found by reading.
+    /// The log of the present opening starts here. Recovery finds its end by reading.
     LogOpened(u64),
-    /// Closed stretches are synced below this position; what they hold above may go in a power loss, like the end of the
-    /// open one. Without it they are synced as a whole. Concerns the stretches that were closed before.
+    /// Closed stretches are synced below this position; their contents above it may be lost in a
+    /// power loss, like the end of the open one. Without this edit they are synced as a whole.
+    /// Concerns the stretches that were closed before.
     LogSynced(u64),
-    /// A keyspace came to be.
+    /// A keyspace was created.
     KeyspaceCreated {
         /// Its identity.
         id: KeyspaceId,
@@ -78,7 +82,7 @@ pub enum Edit {
         /// Its options, `key=value;…`.
         options: String,
     },
-    /// A keyspace and all its tables are gone.
+    /// A keyspace and all its tables were dropped.
     KeyspaceDropped(KeyspaceId),
     /// A table joins the version.
     TableAdded(TableRecord),
@@ -95,29 +99,29 @@ pub enum Edit {
     },
     /// The next keyspace gets at least this number.
     NextKeyspace(u32),
-    /// A secondary index came to be. It is not complete before an [`Edit::IndexReady`].
+    /// A secondary index was created. It is not complete before an [`Edit::IndexReady`].
     IndexCreated {
-        /// Where its entries are: numbers of indexes and keyspaces are out of one row.
+        /// The keyspace of its entries: indexes and keyspaces share one sequence of numbers.
         id: KeyspaceId,
-        /// What it is.
+        /// Its definition.
         definition: IndexDefinition,
     },
-    /// An index with its tables and its tree is gone.
+    /// An index was dropped with its tables and its tree.
     IndexDropped(KeyspaceId),
     /// An index is complete.
     IndexReady {
-        /// Which.
+        /// The index.
         id: KeyspaceId,
-        /// Every row from here on was written together with its entries.
+        /// Every row from this number on was written together with its entries.
         start: SequenceNumber,
-        /// Its tree has the entries of all rows up to here. States before are not to be read.
+        /// Its tree has the entries of all rows up to this number. Earlier states must not be read.
         through: SequenceNumber,
     },
-    /// An index has missed something and must be built anew.
+    /// An index has missed writes and must be rebuilt.
     IndexOutdated(KeyspaceId),
     /// The state of an index's tree.
     IndexTree {
-        /// Which index.
+        /// The index.
         id: KeyspaceId,
         /// The file of the tree.
         file: FileNumber,
@@ -127,7 +131,7 @@ pub enum Edit {
 }
 
 impl Edit {
-    /// The file that leaves its version, if this edit takes one away.
+    /// The file that this edit removes from its version, if any.
     pub fn removed_file(&self) -> Option<FileNumber> {
         match self {
             Edit::TableRemoved { file, .. } => Some(*file),
@@ -147,7 +151,7 @@ pub fn encode_header(database: u64) -> [u8; HEADER_BYTES] {
     bytes
 }
 
-/// The database that a MANIFEST with this header belongs to. Errors carry no file: the caller adds it.
+/// The database of a MANIFEST with this header. Errors carry no file: the caller adds it.
 pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<u64> {
     let mut decoder = Decoder::new(bytes);
     if decoder.u64()? != MAGIC {
@@ -177,7 +181,7 @@ const INDEX_READY: u64 = 12;
 const INDEX_OUTDATED: u64 = 13;
 const INDEX_TREE: u64 = 14;
 const LOG_SYNCED: u64 = 15;
-/// The field of an added table whose entries begin at a key.
+/// The field with the lower bound of an added table.
 const LOWER_BOUND: u64 = 1;
 
 /// Encodes the fields of one edit.
@@ -293,7 +297,7 @@ fn file(decoder: &mut Decoder<'_>) -> Result<FileNumber> {
     }
 }
 
-/// A position of the log; one past the last is one, too.
+/// A position of the log; the end position, one past the last, is valid too.
 fn position(decoder: &mut Decoder<'_>) -> Result<u64> {
     match decoder.varint()? {
         position if position <= SequenceNumber::MAX.0 + 1 => Ok(position),
@@ -301,7 +305,8 @@ fn position(decoder: &mut Decoder<'_>) -> Result<u64> {
     }
 }
 
-/// A table whose bounds or numbers contradict each other would be searched wrongly, or not at all.
+/// Checks a table. If its bounds or numbers contradict each other, searches would be wrong or would
+/// miss it.
 fn table(table: TableRecord) -> Result<TableRecord> {
     let sound = table.smallest <= table.largest
         && table.lower.as_ref().is_none_or(|lower| *lower <= table.largest)
@@ -314,7 +319,7 @@ fn table(table: TableRecord) -> Result<TableRecord> {
     Err(Error::new(ErrorKind::Corruption, format!("what is said of table {} contradicts itself", table.file)))
 }
 
-/// The fields of an added table; of those only the lower bound is known.
+/// The fields of an added table; only the lower bound is known.
 fn lower_bound(decoder: &mut Decoder<'_>) -> Result<Option<Vec<u8>>> {
     let mut lower = None;
     super::fields(decoder, "table in a MANIFEST", |identifier, bytes| {
@@ -349,8 +354,8 @@ fn text(decoder: &mut Decoder<'_>) -> Result<String> {
         .map_err(|_| Error::new(ErrorKind::Corruption, "text is not UTF-8"))
 }
 
-/// The fields of one edit, decoded one by one: an edit may be long, and who reads it need not hold all of it. Errors carry
-/// no file: the caller adds it. Nothing comes after an error.
+/// The fields of one edit, decoded one by one: an edit may be long, and a reader need not hold all
+/// of it. Errors carry no file: the caller adds it. Iteration ends after an error.
 #[derive(Clone, Debug)]
 pub struct Edits<'a> {
     fields: Decoder<'a>,
@@ -363,7 +368,7 @@ impl<'a> Edits<'a> {
         Edits { fields: Decoder::new(payload), failed: false }
     }
 
-    /// The next field; `None` for one that a later version may add.
+    /// The next field; `None` for an optional field of a later version.
     fn field(&mut self) -> Result<Option<Edit>> {
         let tag = self.fields.varint()?;
         edit(tag, self.fields.length_prefixed()?)
@@ -451,7 +456,7 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
         tag if super::is_optional(tag) => return Ok(None),
         tag => return Err(super::unknown_field("edit of a MANIFEST", tag)),
     };
-    // Those of an added table have been read.
+    // The fields of an added table were read above.
     super::fields(&mut body, "part of a MANIFEST", |_, _| Ok(false))?;
     Ok(Some(edit))
 }

@@ -1,4 +1,5 @@
-//! The properties section of a table: what it holds, in numbers, and its smallest and largest key.
+//! The properties section of a table: counts and sizes of its content, and its smallest and largest
+//! key.
 //!
 //! A list of (identifier, bytes). Unknown ones with bit 6 are kept; others are refused.
 use crate::coding::{Decoder, put_bytes, put_varint, varint_len};
@@ -17,7 +18,7 @@ const MIN_SEQUENCE: u64 = 8;
 const MAX_SEQUENCE: u64 = 9;
 const USER_KEYS: u64 = 10;
 
-/// What a table holds.
+/// The properties of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableProperties {
     /// The keyspace that the table belongs to.
@@ -28,9 +29,9 @@ pub struct TableProperties {
     pub tombstones: u64,
     /// The number of different user keys.
     pub user_keys: u64,
-    /// The bytes of all keys.
+    /// The total length of all keys in bytes.
     pub raw_key_bytes: u64,
-    /// The bytes of all values.
+    /// The total length of all values in bytes.
     pub raw_value_bytes: u64,
     /// The smallest user key; empty in an empty table.
     pub smallest_key: Vec<u8>,

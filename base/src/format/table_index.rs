@@ -1,10 +1,12 @@
-//! The index section of a table: where each data block is and which keys it can hold.
+//! The index section of a table: the place and the possible keys of each data block.
 //!
-//! Block `i` has a *separator*: the shortest string that is above the last key of block `i - 1` and not above the
-//! first key of block `i`. The separator of block 0 is empty. A block that begins with the user key its predecessor
-//! ended with is *continued* and has that whole key as separator. The byte map is in `FORMAT.md`.
+//! Block `i` has a *separator*: the shortest string that is above the last key of block `i - 1` and
+//! not above the first key of block `i`. The separator of block 0 is empty. A block whose first
+//! user key is the last user key of its predecessor is *continued*, and its separator is that whole
+//! key. The byte map is in `FORMAT.md`.
 //!
-//! Invariant: a decoded index has ascending separators and offsets, and no block beyond the data section.
+//! Invariant: a decoded index has ascending separators and offsets, and no block beyond the data
+//! section.
 use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::{BLOCK_TRAILER_BYTES, MAX_BLOCK_BYTES, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES};
@@ -25,15 +27,15 @@ fn corrupt(what: &str) -> Error {
 /// The columns of an index, block by block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableIndexColumns {
-    /// The bytes that all separators but the first begin with; they are left out of `heap`.
+    /// The prefix that all separators but the first share; `heap` leaves it out.
     pub prefix: Vec<u8>,
-    /// Where each separator ends in `heap`; it begins where the one before ends.
+    /// The end of each separator in `heap`; it begins at the end of the one before.
     pub ends: Vec<u32>,
     /// The separators, back to back.
     pub heap: Vec<u8>,
     /// The offset of each block in units of [`OFFSET_UNIT_BYTES`].
     pub offsets: Vec<u32>,
-    /// The length of each raw image, 0 for one that is stored as it is. Empty if that goes for all of them.
+    /// The length of each raw image, 0 for one that is stored as it is. Empty if all of them are.
     pub raw_lengths: Vec<u32>,
     /// The numbers of the continued blocks, ascending.
     pub continued: Vec<u32>,
@@ -42,8 +44,9 @@ pub struct TableIndexColumns {
 }
 
 impl TableIndexColumns {
-    /// Adds a block. `separator` is complete; [`TableIndexColumns::encode`] takes the common prefix out.
-    /// `raw_len` is 0 for an image stored as it is. REQUIRES: `offset` is a multiple of the unit and fits.
+    /// Adds a block. `separator` is complete; [`TableIndexColumns::encode`] removes the common
+    /// prefix. `raw_len` is 0 for an image stored as it is. REQUIRES: `offset` is a multiple of the
+    /// unit and fits.
     pub fn push(&mut self, separator: &[u8], offset: u64, raw_len: u32, continued: bool) -> Result<()> {
         let too_large = || Error::invalid_argument("table is too large for its index: cut it earlier");
         let block = u32::try_from(self.offsets.len()).map_err(|_| too_large())?;
@@ -76,7 +79,7 @@ impl TableIndexColumns {
         &self.heap[start..self.ends[block] as usize]
     }
 
-    /// About how long the encoded section is.
+    /// An estimate of the length of the encoded section.
     pub fn encoded_len_bound(&self) -> usize {
         HEADER_BYTES + 4 * (self.ends.len() + self.offsets.len() + self.raw_lengths.len()) + self.heap.len()
     }
@@ -85,7 +88,8 @@ impl TableIndexColumns {
     pub fn encode(&self, out: &mut Vec<u8>) {
         assert!(self.prefix.is_empty(), "an index is encoded from complete separators");
         let count = self.block_count();
-        // Separators ascend, so what the second and the last share, all between them share.
+        // Separators ascend, so the common prefix of the second and the last is that of all between
+        // them.
         let prefix_len = if count < 2 {
             0
         } else {
@@ -173,7 +177,8 @@ impl TableIndexColumns {
         for block in 1..self.block_count() {
             let is_continued = continued.next_if_eq(&(block as u32)).is_some();
             let (before, this) = (self.separator(block - 1), self.separator(block));
-            // Block 1 may have nothing left of its separator but the prefix of all, or be continued with an empty key.
+            // The separator of block 1 may be just the common prefix, or block 1 may be continued
+            // with an empty key.
             if before > this || (before == this && block > 1 && !is_continued) {
                 return Err(corrupt("separators of the table index are not ascending"));
             }

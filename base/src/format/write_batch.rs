@@ -1,12 +1,13 @@
 //! The payload of a batch record: operations in the order in which they take effect.
 //!
 //! ```text
-//! operation: u8 kind   varint keyspace   varint key length   [put: varint value length]   key   [put: value]
+//! operation: u8 kind   varint keyspace   varint key length   [put: varint value length]   key
+//!            [put: value]
 //! padding:   u8 0xFF   the rest of the payload is ignored
 //! ```
 //!
-//! Operation `i` of a record at position `p` has sequence number `p + i`, so a record takes at least as many units
-//! as it has operations; padding makes up the difference for many tiny ones.
+//! Operation `i` of a record at position `p` has sequence number `p + i`, so a record takes at
+//! least as many units as it has operations; padding makes up the difference for many tiny ones.
 use super::log_record::{HEADER_BYTES, UNIT_BYTES};
 use crate::coding::{Decoder, put_varint, varint_len};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +31,7 @@ pub struct Operation<'a> {
 
 /// Appends one operation.
 ///
-/// Errors: `OutOfResources` when there is no memory for it; then `out` stays as it was.
+/// Errors: `OutOfResources` if there is no memory for it; `out` is then unchanged.
 #[inline]
 pub fn put_operation(
     out: &mut Vec<u8>,
@@ -53,13 +54,14 @@ pub fn put_operation(
     Ok(())
 }
 
-/// The bytes that [`put_operation`] appends.
+/// The number of bytes that [`put_operation`] appends.
 pub fn operation_bytes(kind: ValueKind, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> usize {
     let value_part = if kind == ValueKind::Put { varint_len(value.len() as u64) + value.len() } else { 0 };
     1 + varint_len(u64::from(keyspace.0)) + varint_len(key.len() as u64) + key.len() + value_part
 }
 
-/// Pads `record` (header room and payload) so that it takes at least as many units as it has operations.
+/// Pads `record` (header room and payload) so that it takes at least as many units as it has
+/// operations.
 #[inline]
 pub fn pad_for_sequences(record: &mut Vec<u8>, operations: usize) {
     let least = operations * UNIT_BYTES;
@@ -83,7 +85,7 @@ impl<'a> Operations<'a> {
         Operations { decoder: Decoder::new(payload), failed: false }
     }
 
-    /// Bytes of the payload that the operations so far took.
+    /// The number of payload bytes that the operations so far took.
     #[inline]
     pub fn position(&self) -> usize {
         self.decoder.position()

@@ -1,9 +1,9 @@
 //! The merge of several sorted inputs into one, for reads and for compaction.
 //!
-//! A binary heap of input numbers, compared by an eight-byte key prefix that is kept beside them, so most
-//! comparisons are one integer comparison and touch no input. The heap replaces its top in place: an input that
-//! keeps winning (long stretches from one run are the rule) costs two comparisons per entry, and none over stretches
-//! that it knows to lie before the next input.
+//! A binary heap of input numbers, each with an eight-byte prefix of its current key, so most
+//! comparisons are one integer comparison and touch no input. The heap replaces its top in place.
+//! An input that keeps winning (long stretches from one run are the rule) costs two comparisons per
+//! entry, and none over stretches known to lie before the next input.
 use super::InternalIterator;
 use crate::error::Result;
 use crate::key::{ValueKind, key_prefix};
@@ -18,37 +18,37 @@ enum Direction {
 
 /// Yields the entries of all inputs in internal order.
 ///
-/// Two inputs never hold the same (key, sequence number), except through a recovered log, where both entries are
-/// equal; then the input listed first comes first.
+/// Two inputs never hold the same (key, sequence number), except through a recovered log, where
+/// both entries are equal; then the input listed first comes first.
 pub struct MergingIterator<I> {
     inputs: Vec<I>,
     /// Valid inputs; the root is the current one.
     heap: Vec<Place>,
     direction: Direction,
-    /// How many entries in a row the root has given.
+    /// The number of consecutive entries returned from the root.
     streak: u32,
 }
 
 /// An input in the heap.
 #[derive(Clone, Copy)]
 struct Place {
-    /// That of its current key.
+    /// The prefix of the input's current key.
     prefix: u64,
     input: u32,
 }
 
-/// After so many entries in a row from one input it is worth a search how far it goes on alone: what came so often
-/// from one input mostly goes on for longer than the search takes.
+/// After this many consecutive entries from one input, a search for the end of its stretch pays
+/// off: such a stretch mostly continues for longer than the search takes.
 const STREAK: u32 = 4;
 
 impl<I: InternalIterator> MergingIterator<I> {
-    /// A merge over `inputs`, not positioned yet.
+    /// Creates a merge over `inputs`, not positioned yet.
     pub fn new(inputs: Vec<I>) -> MergingIterator<I> {
         let count = inputs.len();
         MergingIterator { inputs, heap: Vec::with_capacity(count), direction: Direction::Forward, streak: 0 }
     }
 
-    /// Stands nowhere.
+    /// Makes the iterator unpositioned.
     pub fn clear(&mut self) {
         self.heap.clear();
     }
@@ -130,13 +130,14 @@ impl<I: InternalIterator> MergingIterator<I> {
         Ok(())
     }
 
-    /// Takes the moved root to its place, or out of the heap.
+    /// Restores the heap order after a move of the root; removes the root if it is exhausted.
     #[inline(always)]
     fn settle_root(&mut self) {
         let root = self.root();
         let input = &self.inputs[root];
         if input.valid() {
-            // With no other input to compare it with, its prefix is not looked at before the next positioning.
+            // A single input needs no comparison, so its prefix is not read before the next
+            // positioning.
             if self.heap.len() == 1 {
                 return;
             }
@@ -154,7 +155,7 @@ impl<I: InternalIterator> MergingIterator<I> {
         self.streak = if self.root() == root { self.streak + 1 } else { 0 };
     }
 
-    /// The input that comes next in the direction of travel, once the root has gone past it.
+    /// The next input in the direction of travel once the root has passed it.
     #[inline(never)]
     fn runner_up(&self) -> Option<&I> {
         let second = match self.heap.as_slice() {
@@ -174,14 +175,14 @@ impl<I: InternalIterator> MergingIterator<I> {
     /// Whether another input may stand on the current key.
     #[inline]
     fn is_shared(&self) -> bool {
-        // The next in order is one of the root's children.
+        // The next input in order is one of the root's children.
         let prefix = |at: usize| self.heap.get(at).map(|place| place.prefix);
         let others = [prefix(1), prefix(2)];
         others[0].is_some() && others.contains(&prefix(0))
     }
 
-    /// Turns round: places every input at its first entry after (forward) or last entry before (backward) the
-    /// current one.
+    /// Reverses the direction: places every input at its first entry after (forward) or last entry
+    /// before (backward) the current one.
     fn turn(&mut self, direction: Direction) -> Result<()> {
         let current = self.current();
         let key = current.key().to_vec();
@@ -305,13 +306,13 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
             return 0;
         }
         let other = self.runner_up().map(|input| input.key());
-        // `None` is below every key.
+        // `None` sorts below every key.
         self.current().plain_behind(bound, limit.max(other))
     }
 
     #[inline(always)]
     fn next_plain(&mut self) {
-        // The root stays the root.
+        // The root remains the root.
         let root = self.root();
         self.inputs[root].next_plain();
     }

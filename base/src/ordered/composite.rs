@@ -1,22 +1,24 @@
-//! Byte strings that can be followed by something else and still sort: escaped, then ended by a zero byte.
+//! Byte strings that sort correctly even when other bytes follow them: escaped, then ended by a
+//! zero byte.
 //!
 //! ```text
 //! byte 00 -> 01 01      byte 01 -> 01 02      every other byte -> itself      end -> 00
 //! ```
 //!
-//! Escaped bytes hold no zero byte, so the end is where the first one stands: a split is one search for it, and it needs
-//! no look at what follows. (The more usual `00 -> 00 FF`, ended by `00 00`, takes a byte more for every string, and the
-//! entries of an index are short.) Strings without the bytes 00 and 01 are copied as they are.
+//! Escaped bytes hold no zero byte, so the first zero byte is the end: a split is one search for it
+//! and never inspects the bytes after it. (The more usual `00 -> 00 FF`, ended by `00 00`, takes
+//! one more byte per string, and the entries of an index are short.) Strings without the bytes 00
+//! and 01 are copied as they are.
 //!
-//! The key of an entry of an index is a *composite*: the index key, escaped and ended, then the primary key as it is.
-//! Composites sort by index key, then by primary key.
+//! The key of an entry of an index is a *composite*: the index key, escaped and ended, then the
+//! primary key as it is. Composites sort by index key, then by primary key.
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::prefix_successor;
 use std::borrow::Cow;
 
 /// Ends an escaped string.
 pub(crate) const END: u8 = 0;
-/// Stands before an escaped byte, and is the lowest byte that an escaped string can go on with.
+/// Precedes an escaped byte. It is the lowest byte that can continue an escaped string.
 pub(crate) const ESCAPE: u8 = 1;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -28,7 +30,7 @@ fn has_byte_below(word: u64, bound: u64) -> bool {
     word.wrapping_sub(ONES * bound) & !word & HIGHS != 0
 }
 
-/// The length of the longest beginning of `bytes` without a byte below `bound`.
+/// The length of the longest prefix of `bytes` without a byte below `bound`.
 #[inline]
 fn len_without(bytes: &[u8], bound: u8) -> usize {
     let mut at = 0;
@@ -83,18 +85,19 @@ pub fn composite_len(index_key: &[u8], primary_key: &[u8]) -> usize {
     escaped_len(index_key) + 1 + primary_key.len()
 }
 
-/// The key of an entry, taken apart.
+/// The key of an entry, split into its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Composite<'a> {
-    /// The index key as it stands in the composite. Two of them compare as the index keys do.
+    /// The index key as it stands in the composite. Two escaped index keys compare like the index
+    /// keys.
     pub escaped_index_key: &'a [u8],
     /// The primary key.
     pub primary_key: &'a [u8],
 }
 
 impl<'a> Composite<'a> {
-    /// Takes `bytes` apart. Looks only for the end of the index key; whether it is escaped properly is found when it
-    /// is asked for.
+    /// Splits `bytes`. Only searches for the end of the index key; a wrong escape in it is detected
+    /// when it is decoded.
     ///
     /// Errors: `Corruption` if there is no end.
     #[inline]
@@ -108,16 +111,16 @@ impl<'a> Composite<'a> {
 
     /// The index key; a copy only if there is something to unescape.
     ///
-    /// Errors: `Corruption` for what [`put_escaped`] does not write.
+    /// Errors: `Corruption` for bytes that [`put_escaped`] does not write.
     #[inline]
     pub fn index_key(&self) -> Result<Cow<'a, [u8]>> {
         unescape(self.escaped_index_key)
     }
 }
 
-/// What [`put_escaped`] made `escaped` of; a copy only if there is something to unescape.
+/// The inverse of [`put_escaped`]; a copy only if there is something to unescape.
 ///
-/// Errors: `Corruption` for what it does not write.
+/// Errors: `Corruption` for bytes that it does not write.
 #[inline]
 pub fn unescape(escaped: &[u8]) -> Result<Cow<'_, [u8]>> {
     if len_without(escaped, ESCAPE + 1) == escaped.len() {
@@ -128,9 +131,9 @@ pub fn unescape(escaped: &[u8]) -> Result<Cow<'_, [u8]>> {
     Ok(Cow::Owned(out))
 }
 
-/// Appends what [`put_escaped`] made `escaped` of.
+/// Appends the bytes that [`put_escaped`] encoded as `escaped`.
 ///
-/// Errors: `Corruption` for what it does not write; then `out` has the part before it.
+/// Errors: `Corruption` for bytes that it does not write; `out` then has the part before the error.
 #[inline]
 pub fn put_unescaped(out: &mut Vec<u8>, escaped: &[u8]) -> Result<()> {
     put_unescaped_masked(out, escaped, 0)
@@ -159,35 +162,35 @@ pub(crate) fn put_unescaped_masked(out: &mut Vec<u8>, escaped: &[u8], mask: u8) 
     Ok(())
 }
 
-/// Appends the lower bound of all entries whose index key is `index_key` or above it.
+/// Appends the lower bound of all entries whose index key is at or above `index_key`.
 #[inline]
 pub fn put_bound_at(out: &mut Vec<u8>, index_key: &[u8]) {
     put_escaped(out, index_key);
     end_bound_at(out);
 }
 
-/// Makes an escaped index key what [`put_bound_at`] writes.
+/// Completes an escaped index key to the bound that [`put_bound_at`] writes.
 #[inline]
 pub fn end_bound_at(out: &mut Vec<u8>) {
     out.push(END);
 }
 
-/// Makes an escaped index key what [`put_bound_after`] writes.
+/// Completes an escaped index key to the bound that [`put_bound_after`] writes.
 #[inline]
 pub fn end_bound_after(out: &mut Vec<u8>) {
     out.push(END + 1);
 }
 
-/// Appends the lower bound of all entries whose index key is above `index_key`; the entries with `index_key` itself are
-/// below it.
+/// Appends the lower bound of all entries whose index key is above `index_key`; the entries with
+/// `index_key` itself are below it.
 #[inline]
 pub fn put_bound_after(out: &mut Vec<u8>, index_key: &[u8]) {
     put_escaped(out, index_key);
     end_bound_after(out);
 }
 
-/// The lower bound of all entries whose index key is above all that start with `prefix`; `None` if there can be none.
-/// Its counterpart below is [`put_escaped`].
+/// The lower bound of all entries whose index key is above all that start with `prefix`; `None` if
+/// there can be none. The lower bound of those that start with `prefix` is [`put_escaped`].
 pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut escaped = Vec::with_capacity(prefix.len());
     put_escaped(&mut escaped, prefix);
@@ -209,7 +212,7 @@ mod tests {
         out
     }
 
-    /// All strings of up to `most` bytes out of a few that matter, in order.
+    /// All strings of up to `most` bytes from a few significant bytes, in order.
     fn strings(most: usize) -> Vec<Vec<u8>> {
         let mut all = vec![Vec::new()];
         let mut from = 0;

@@ -1,4 +1,5 @@
-//! Numbers: big-endian, so that bytes compare as they do; signed ones and floats moved so that negative ones come first.
+//! Numbers: big-endian, so that bytes compare like them. Signed ones and floats are transformed so
+//! that negative ones come first.
 use super::{FromOrdered, Ordered, OrderedReader, corrupt};
 use crate::error::Result;
 
@@ -19,7 +20,7 @@ macro_rules! unsigned {
     )*};
 }
 
-/// The sign bit of two's complement is inverted: then negative numbers have the lower bytes.
+/// The sign bit of two's complement is inverted, so negative numbers have the lower bytes.
 macro_rules! signed {
     ($($number:ty as $bits:ty),*) => {$(
         impl Ordered for $number {
@@ -37,7 +38,8 @@ macro_rules! signed {
     )*};
 }
 
-/// Floats are sign and magnitude: of positive ones the sign is inverted, of negative ones every bit.
+/// Floats are sign and magnitude: the sign of positive ones is inverted, and every bit of negative
+/// ones.
 macro_rules! float {
     ($($number:ty as $bits:ty),*) => {$(
         impl Ordered for $number {

@@ -1,9 +1,10 @@
-//! Every type against the order of its values: golden bytes, generated pairs, and bytes that nobody wrote.
+//! Every type against the order of its values: golden bytes, generated pairs, and bytes that no
+//! encoder wrote.
 use super::*;
 use std::cmp::Ordering;
 use std::fmt::Debug;
 
-/// Numbers without a pattern, the same ones in every run (SplitMix64).
+/// Pseudo-random numbers, the same in every run (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -19,7 +20,7 @@ impl Numbers {
         self.next() % bound
     }
 
-    /// Any number of bits, mostly near an edge.
+    /// A number with any bit length, mostly near an edge.
     fn edgy(&mut self) -> u64 {
         let near = self.below(3).wrapping_sub(1);
         match self.below(4) {
@@ -47,7 +48,7 @@ impl Numbers {
     }
 }
 
-/// Checks all invariants on `count` values: order, no encoding the beginning of another, every value back.
+/// Checks all invariants on `count` values: order, prefix freedom, round trip.
 fn check<T: Ordered + FromOrdered + Debug>(
     count: usize,
     mut value: impl FnMut(&mut Numbers) -> T,

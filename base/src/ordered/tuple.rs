@@ -1,4 +1,5 @@
-//! Tuples: their elements one after the other. That is enough, since no encoding is the beginning of another one.
+//! Tuples: their elements, concatenated. That suffices, since no encoding is a prefix of another
+//! one.
 use super::{FromOrdered, Ordered, OrderedReader};
 use crate::error::Result;
 
@@ -28,7 +29,7 @@ tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
 tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);
 
-/// Nothing, in no bytes.
+/// The empty tuple takes no bytes.
 impl Ordered for () {
     fn put_ordered(&self, _out: &mut Vec<u8>) {}
 }

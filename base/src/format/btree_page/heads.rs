@@ -1,16 +1,17 @@
-//! The search of a page's column of heads, and which lines of a page a search reads.
+//! The search in a page's column of heads, and the cache lines of a page that a search reads.
 use super::size::{CELL_BYTES, HEAD_BYTES, PAGE_HEADER_BYTES};
 
-/// A line of a processor's cache.
+/// The length of a cache line in bytes.
 pub(super) const LINE_BYTES: usize = 64;
-/// Up to so many heads are searched by halving alone: they are in a few cache lines.
+/// Up to this many heads are searched by bisection alone: they are in a few cache lines.
 pub(super) const HALVED_HEADS: usize = 24;
-/// How far from the place that even keys would have the search begins, in heads: a cache line of them.
+/// The first step of the gallop from the interpolated position, in heads: a cache line of them.
 const GALLOP_HEADS: usize = 8;
 
-/// Where in a leaf of `cells` cells a search reads that finds its key behind `share` of the others: the header, the place
-/// of the prefix, and the columns. To be asked for at once, before even the header is there. Of keys that are even
-/// otherwise, the place differs by some half of a root of their number, which is what the lines of heads are for.
+/// Byte offsets that a search in a leaf of `cells` cells reads if its key is at relative position
+/// `share`: the header, the position of the prefix, and the columns. For prefetching all of them at
+/// once, before even the header is loaded. With evenly distributed keys the position deviates by
+/// about half the square root of their number; the extra lines of heads cover that.
 #[inline]
 pub fn leaf_bytes_near(cells: usize, share: f32) -> [usize; 8] {
     let near = (share * cells as f32) as usize;
@@ -27,11 +28,13 @@ pub fn leaf_bytes_near(cells: usize, share: f32) -> [usize; 8] {
     ]
 }
 
-/// How many of `heads`, which ascend, are below `head`. `share`, if it is known, is about that number as a share of all.
+/// The number of `heads`, which ascend, that are below `head`. `share`, if known, estimates that
+/// number as a share of all.
 ///
-/// Begins where the head would be if heads were as far from each other as in an even distribution, and doubles its steps
-/// from there. Halving misses the cache at almost every step of a page that was not read lately; this does at two or three
-/// if keys are even, and takes twice as many steps as halving if they are not at all.
+/// An interpolation search: starts at the position of `head` in an even distribution and gallops
+/// from there with doubling steps. Bisection misses the cache at almost every step of a page that
+/// was not read lately. This search misses two or three times if keys are even, and takes twice as
+/// many steps as bisection if they are not even at all.
 #[inline]
 pub(super) fn heads_below(heads: &[[u8; HEAD_BYTES]], head: u64, share: Option<f32>) -> usize {
     let at = |i: usize| u64::from_le_bytes(heads[i]);
@@ -39,7 +42,7 @@ pub(super) fn heads_below(heads: &[[u8; HEAD_BYTES]], head: u64, share: Option<f
     if high > HALVED_HEADS {
         let share = share.unwrap_or_else(|| {
             let (first, last) = (at(0), at(high - 1));
-            // Of equal ones it is not a number, which becomes 0.
+            // If all heads are equal this is NaN, which the cast turns into 0.
             head.saturating_sub(first) as f32 / last.saturating_sub(first) as f32
         });
         let guess = ((share * (high - 1) as f32) as usize).min(high - 1);

@@ -1,4 +1,4 @@
-//! Pages as bytes: golden ones, searches against sorted keys, and bytes that are no page.
+//! Pages as bytes: golden pages, searches against sorted keys, and bytes that form no page.
 use super::*;
 
 const TREE: u64 = 0x1122_3344_5566_7788;
@@ -86,7 +86,8 @@ fn an_inner_page_finds_children_by_key_and_by_number() {
         assert_eq!(page.child_of_entry(n), Some(expected));
     }
     assert_eq!(page.child_of_entry(15), None);
-    // Another number of entries than the parent says, another level, another generation, another tree.
+    // A number of entries that differs from the parent's, another level, another generation,
+    // another tree.
     assert!(TreePage::parse(&bytes, TREE, POINTER, 2, 14).is_err());
     assert!(TreePage::parse(&bytes, TREE, POINTER, 1, 15).is_err());
     assert!(TreePage::parse(&bytes, TREE, PagePointer { generation: 3, ..POINTER }, 2, 15).is_err());
@@ -211,9 +212,9 @@ fn malformed_pages_are_errors_though_their_checksum_is_right() {
         (32 + 7, b"c"),                  // order of heads
         (32, &[1]),                      // padding of a head
         (ends, &[9, 0]),                 // ends out of order
-        (ends + 4, &[255, 255]),         // end behind the page
+        (ends + 4, &[255, 255]),         // end beyond the page
         (suffixes, &[10, 0]),            // suffix longer than its cell
-        (suffixes + 4, &[7, 0x80]),      // a key that goes on keeps its head
+        (suffixes + 4, &[7, 0x80]),      // a key that continues keeps its head
         (reference, &[0, 0, 0, 0]),      // run at page 0
         (reference + 8, &[0, 0, 2, 0]),  // a key longer than keys are
         (reference + 12, &[0, 0, 0, 2]), // a value longer than values are
