@@ -1,7 +1,9 @@
-//! The machine a database runs on: files, clock, randomness and threads behind one cloneable handle.
+//! The machine a database runs on: files, clock, randomness and threads behind one cloneable
+//! handle.
 //!
-//! Nothing above this crate touches the operating system in another way, so a simulated machine can stand in for the
-//! real one and a test can replay it. Every handle is cheap to clone and shares the same machine.
+//! The crates above this one access the operating system only through it, so a simulated machine
+//! can replace the real one and a test can replay it. Every handle is cheap to clone and shares the
+//! same machine.
 use crate::fs::FileSystem;
 use crate::fs::os::OsFileSystem;
 use sapwood_base::memory::ROOM_BYTES;
@@ -15,21 +17,21 @@ mod os;
 #[cfg(target_os = "linux")]
 mod scheduling;
 
-/// What a thread is for, so that the scheduler can be told.
+/// The purpose of a thread, as a hint for the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreadClass {
-    /// Someone waits for it: it should run soon after it wakes, for short times.
+    /// Other threads wait for it: it should run soon after it wakes, for short times.
     Latency,
-    /// Throughput work such as compaction: it should give way to everything else.
+    /// Throughput work such as compaction: it should yield to everything else.
     Background,
 }
 
-/// Memory and address space that a thread takes at its start: stacks, and what it allocates first.
+/// Memory and address space that a thread takes at its start: stacks and its first allocations.
 pub(crate) const THREAD_BYTES: usize = 4 << 20;
 /// The work of a thread.
 pub(crate) type Task = Box<dyn FnOnce() + Send + 'static>;
 
-/// Clock, randomness and threads: what an [`Env`] asks beside its file system.
+/// Clock, randomness and threads: the services of an [`Env`] besides its file system.
 pub(crate) trait Machine: Send + Sync {
     fn now(&self) -> Duration;
     fn unix_time(&self) -> Duration;
@@ -42,11 +44,12 @@ pub(crate) trait Machine: Send + Sync {
         task: Task,
     ) -> std::io::Result<std::thread::JoinHandle<()>>;
     fn parallelism(&self) -> usize;
-    /// Whether `spawn` is of use; otherwise whoever drives the machine does the background work as well.
+    /// Whether `spawn` can be used. If not, the driver of the machine does the background work as
+    /// well.
     fn starts_threads(&self) -> bool {
         true
     }
-    /// Whether threads may come from elsewhere too.
+    /// Whether threads may also come from elsewhere.
     fn allows_pools(&self) -> bool {
         true
     }
@@ -65,7 +68,8 @@ impl Env {
         Env { fs: Arc::new(OsFileSystem::new()), machine: Arc::new(os::OsMachine::new()) }
     }
 
-    /// A simulated machine and its file system, which is empty. `seed` decides its random numbers.
+    /// A simulated machine and its file system, which is empty. `seed` determines its random
+    /// numbers.
     #[cfg(feature = "sim")]
     pub fn sim(seed: u64) -> (Env, crate::sim::SimFs) {
         let fs = crate::sim::SimFs::new();
@@ -76,9 +80,9 @@ impl Env {
         (env, fs)
     }
 
-    /// [`Env::sim`] without threads: a database on it does its background work when it is asked to, and when it would
-    /// have to wait for it, on the caller's thread and in an order that `seed` decides. So a run follows from its
-    /// seed. Sleeping only moves the clock.
+    /// [`Env::sim`] without threads. A database on it does its background work on the caller's
+    /// thread, when the caller requests it or would have to wait for it, in an order determined by
+    /// `seed`. So a run is reproducible from its seed. Sleeping only moves the clock.
     #[cfg(feature = "sim")]
     pub fn sim_manual(seed: u64) -> (Env, crate::sim::SimFs) {
         let fs = crate::sim::SimFs::new();
@@ -89,8 +93,9 @@ impl Env {
         (env, fs)
     }
 
-    /// [`Env::sim`] on which `seed` also decides which thread goes on, and when: see [`crate::sim::Schedule`], whose
-    /// [`run`](crate::sim::Schedule::run) starts the first thread; all others have to be started by [`Env::spawn`].
+    /// [`Env::sim`] on which `seed` also determines which thread runs, and when: see
+    /// [`crate::sim::Schedule`], whose [`run`](crate::sim::Schedule::run) starts the first thread;
+    /// all others must be started by [`Env::spawn`].
     #[cfg(feature = "sim")]
     pub fn sim_scheduled(seed: u64) -> (Env, crate::sim::SimFs, crate::sim::Schedule) {
         let fs = crate::sim::SimFs::new();
@@ -129,7 +134,7 @@ impl Env {
         self.machine.random_u64()
     }
 
-    /// Starts a named thread. The scheduling class is a wish that the system may ignore.
+    /// Starts a named thread. The scheduling class is a hint that the system may ignore.
     pub fn spawn<F>(&self, name: &str, class: ThreadClass, f: F) -> Result<JoinHandle>
     where
         F: FnOnce() + Send + 'static,
@@ -140,15 +145,16 @@ impl Env {
         }
     }
 
-    /// Checks that there is memory for the small allocations of a piece of work that begins, and for `bytes` beside them:
-    /// see [`FileSystem::check_memory`].
+    /// Checks that there is memory for the small allocations of a new piece of work, and for
+    /// `bytes` besides them: see [`FileSystem::check_memory`].
     ///
     /// Errors: `OutOfResources`.
     pub fn check_memory(&self, bytes: usize) -> Result<()> {
         self.fs.check_memory(ROOM_BYTES.saturating_add(bytes))
     }
 
-    /// Checks that `count` threads that another library starts find memory: see [`Env::spawn`].
+    /// Checks that there is memory for `count` threads that another library starts: see
+    /// [`Env::spawn`].
     ///
     /// Errors: `OutOfResources`.
     pub fn check_threads(&self, count: usize) -> Result<()> {
@@ -160,12 +166,13 @@ impl Env {
         self.machine.starts_threads()
     }
 
-    /// Whether threads may also be started in other ways than by [`Env::spawn`], such as pools of other libraries.
+    /// Whether threads may also be started by means other than [`Env::spawn`], such as pools of
+    /// other libraries.
     pub fn allows_pools(&self) -> bool {
         self.machine.allows_pools()
     }
 
-    /// How many threads can run at once; at least 1.
+    /// The number of threads that can run at once; at least 1.
     pub fn parallelism(&self) -> usize {
         self.machine.parallelism()
     }
@@ -177,14 +184,15 @@ impl fmt::Debug for Env {
     }
 }
 
-/// The right to wait for a thread. Dropping it lets the thread run on.
+/// The right to join a thread. Dropping it detaches the thread.
 #[derive(Debug)]
 pub struct JoinHandle {
     inner: std::thread::JoinHandle<()>,
 }
 
 impl JoinHandle {
-    /// Waits for the end of the thread. [`ErrorKind::Poisoned`] with the panic's message if it panicked.
+    /// Waits for the end of the thread. Returns [`ErrorKind::Poisoned`] with the panic's message if
+    /// it panicked.
     pub fn join(self) -> Result<()> {
         let name = self.inner.thread().name().unwrap_or("unnamed").to_owned();
         #[cfg(feature = "sim")]

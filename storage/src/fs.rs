@@ -1,9 +1,11 @@
-//! The file-system contract: what every implementation gives and what a crash may take.
+//! The file-system contract: the guarantees of every implementation and the possible losses in a
+//! crash.
 //!
-//! *Process crash* (`kill -9`): bytes that `append`, `write_at` or a store into a [`MappedFile`] have returned from
-//! survive. *Power loss*: bytes survive once `sync_data` or `sync_all` of their file has returned; a file's name
-//! survives once [`FileSystem::sync_directory`] has returned after its creation, renaming or removal. Anything not
-//! synced may be there, or not, in any order, in units of 512-byte sectors.
+//! *Process crash* (`kill -9`): bytes survive once `append`, `write_at` or a store into a
+//! [`MappedFile`] has returned. *Power loss*: bytes survive once `sync_data` or `sync_all` of their
+//! file has returned; a file's name survives once [`FileSystem::sync_directory`] has returned after
+//! its creation, renaming or removal. Anything not synced may or may not survive, in any order, in
+//! units of 512-byte sectors.
 use sapwood_base::{Error, Result, memory};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ pub mod bounded;
 
 use bounded::FileGroup;
 
-/// How [`FileSystem::open`] opens a file that exists.
+/// How [`FileSystem::open`] opens an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
     /// For `read_at` only.
@@ -24,14 +26,15 @@ pub enum OpenMode {
     ReadWrite,
 }
 
-/// One open file. Methods take `&self`: positions are explicit, so any number of threads may read and write.
+/// One open file. Methods take `&self`: positions are explicit, so any number of threads may read
+/// and write.
 pub trait File: Send + Sync {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
     /// Writes all of `bytes` at `offset`, extending the file where needed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()>;
-    /// Makes written bytes (and the length needed to read them) survive a power loss. A failed sync must not be
-    /// retried: the kernel may have dropped the bytes already.
+    /// Makes written bytes (and the length needed to read them) survive a power loss. A failed sync
+    /// must not be retried: the kernel may have dropped the bytes already.
     fn sync_data(&self) -> Result<()>;
     /// `sync_data` and all metadata.
     fn sync_all(&self) -> Result<()>;
@@ -43,28 +46,29 @@ pub trait File: Send + Sync {
     fn is_empty(&self) -> Result<bool> {
         Ok(self.len()? == 0)
     }
-    /// The path it was opened under, for messages.
+    /// The path under which it was opened, for messages.
     fn path(&self) -> &Path;
-    /// Asks for the bytes to be read ahead of use. A hint: may do nothing.
+    /// Prefetches the bytes. A hint: may do nothing.
     fn prefetch(&self, _offset: u64, _len: u64) {}
-    /// Reserves room for the first `len` bytes; what was not written there reads as zeros. True if writes into that
-    /// room, through a mapping too, need no other: they cannot meet a full disk. False, and nothing done, where the file
-    /// system does not promise that; then only written zeros are room. Survives a power loss once the file was synced.
+    /// Reserves space for the first `len` bytes; unwritten bytes there read as zeros. Returns true
+    /// if writes into that space, through a mapping too, need no further allocation: they cannot
+    /// meet a full disk. Returns false, without any effect, where the file system does not promise
+    /// that; then only written zeros reserve space. Survives a power loss once the file was synced.
     fn allocate(&self, _len: u64) -> Result<bool> {
         Ok(false)
     }
-    /// Bytes that [`fill_zeros`] should hand over at a time.
+    /// The number of bytes that [`fill_zeros`] should write at a time.
     fn zeros_per_write(&self) -> usize {
         ZEROS_PER_WRITE
     }
 
-    /// What tells the file from all others of the machine that exist at the same time, whatever its name; `None` where the
-    /// system has nothing of the kind.
+    /// Distinguishes the file from all others of the machine that exist at the same time, whatever
+    /// its name; `None` where the system has no such identity.
     fn identity(&self) -> Result<Option<FileIdentity>> {
         Ok(None)
     }
 
-    /// Fills `buffer` from `offset`; a file that ends before is a corruption error at that offset.
+    /// Fills `buffer` from `offset`. A file that ends before is a corruption error at that offset.
     fn read_exact_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
         let mut done = 0;
         while done < buffer.len() {
@@ -106,27 +110,31 @@ pub trait LockGuard: Send + Sync {}
 
 /// A file system. Object-safe; the engine holds one `Arc<dyn FileSystem>`.
 pub trait FileSystem: Send + Sync {
-    /// The path from the root to what `path` names now, whatever the working directory becomes later. Links are not
-    /// followed; the path need not exist.
+    /// The absolute path of the present target of `path`, independent of later changes of the
+    /// working directory. Links are not followed; the path need not exist.
     fn absolute(&self, path: &Path) -> Result<PathBuf> {
         std::path::absolute(path).map_err(|error| Error::io("make absolute the path of", path, error))
     }
-    /// A file system for the one directory that has the name `directory` now. It takes the paths `directory` and
-    /// `directory/name`, and keeps to that directory when the name, or a link on the way to it, comes to mean another
-    /// one. `None` where a directory can only be named, which is the default.
+    /// A file system for the one directory that has the name `directory` now. It accepts the paths
+    /// `directory` and `directory/name`, and stays with that directory if the name, or a link on
+    /// the way to it, later leads to another one. `None`, the default, where a directory can only
+    /// be named.
     fn hold(&self, _directory: &Path) -> Result<Option<Arc<dyn FileSystem>>> {
         Ok(None)
     }
-    /// Creates a file that must not exist (mode 0600, no symbolic links followed), open for reading and writing.
+    /// Creates a file that must not exist (mode 0600, no symbolic links followed), open for reading
+    /// and writing.
     fn create_new(&self, path: &Path) -> Result<Box<dyn File>>;
-    /// Opens a file that exists.
+    /// Opens an existing file.
     fn open(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>>;
-    /// Opens a file that exists and is used now and then for long. Its descriptor may be closed between two calls and
-    /// opened again by its name, which must lead to the same file as long as the handle lives: see [`bounded`].
+    /// Opens an existing file that is used occasionally over a long time. Its descriptor may be
+    /// closed between two calls and reopened by name, which must lead to the same file as long as
+    /// the handle lives: see [`bounded`].
     fn open_on_demand(&self, path: &Path, mode: OpenMode) -> Result<Box<dyn File>> {
         self.open(path, mode)
     }
-    /// The databases that share this machine's descriptors. A bound is looked up where there is one.
+    /// The databases that share this machine's descriptors, with the present descriptor limit where
+    /// there is one.
     fn file_group(&self) -> Arc<FileGroup> {
         FileGroup::new(usize::MAX)
     }
@@ -136,14 +144,14 @@ pub trait FileSystem: Send + Sync {
     fn file_len(&self, path: &Path) -> Result<u64>;
     /// Renames within a directory, replacing the target if there is one.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
-    /// Renames within a directory, unless the target exists: that is an error, and nothing changes.
+    /// Renames within a directory. If the target exists, returns an error and changes nothing.
     fn rename_new(&self, from: &Path, to: &Path) -> Result<()> {
         if self.exists(to)? {
             return Err(Error::io("rename", to, std::io::ErrorKind::AlreadyExists.into()));
         }
         self.rename(from, to)
     }
-    /// Makes a second name for a file.
+    /// Creates a second name for a file.
     fn hard_link(&self, from: &Path, to: &Path) -> Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> Result<()>;
@@ -155,27 +163,30 @@ pub trait FileSystem: Send + Sync {
     fn list(&self, path: &Path) -> Result<Vec<PathBuf>>;
     /// Makes creations, renamings and removals in a directory survive a power loss.
     ///
-    /// Errors: [`OutOfResources`](sapwood_base::ErrorKind::OutOfResources) only if no sync was begun; any other one is
-    /// that of a sync, and what it was to save may be lost.
+    /// Errors: [`OutOfResources`](sapwood_base::ErrorKind::OutOfResources) only if no sync was
+    /// begun. Any other error is that of a sync, and the changes may be lost.
     fn sync_directory(&self, path: &Path) -> Result<()>;
-    /// Takes the exclusive lock on `path`, creating the file if needed, and on the directory that it lies in where
-    /// that can be locked: so a lock file that is removed or replaced while it is held lets no second owner in.
-    /// [`sapwood_base::ErrorKind::Locked`] if another process or another handle of this process holds either lock.
+    /// Acquires the exclusive lock on `path`, creating the file if needed, and on its directory
+    /// where that can be locked: so a lock file that is removed or replaced while it is held admits
+    /// no second owner. Returns [`sapwood_base::ErrorKind::Locked`] if another process or another
+    /// handle of this process holds either lock.
     fn lock(&self, path: &Path) -> Result<Box<dyn LockGuard>>;
-    /// Takes a lock that others may share, on `path` if such a file can be read, and on the directory that it lies in
-    /// where that can be locked. Changes nothing on disk. `None` if there was nothing to lock. Errors: as
+    /// Acquires a shared lock on `path` if such a file can be read, and on its directory where that
+    /// can be locked. Changes nothing on disk. `None` if there was nothing to lock. Errors: as
     /// [`FileSystem::lock`], if an exclusive lock is held.
     fn lock_shared(&self, path: &Path) -> Result<Option<Box<dyn LockGuard>>> {
-        // Without shared locks one reader at a time is what is safe.
+        // Without shared locks only one reader at a time is safe.
         if self.exists(path)? { self.lock(path).map(Some) } else { Ok(None) }
     }
     /// Free space under `path`.
     fn space(&self, path: &Path) -> Result<Space>;
-    /// Maps `len` bytes of an existing, fully allocated file for shared writing, with every page resident, or
-    /// `None` where this file system has no coherent shared mappings (then the caller uses `write_at`).
+    /// Maps `len` bytes of an existing, fully allocated file for shared writing, with every page
+    /// resident, or `None` where this file system has no coherent shared mappings (then the caller
+    /// uses `write_at`).
     fn map_shared(&self, path: &Path, len: usize) -> Result<Option<MappedFile>>;
-    /// Checks that the process may use `bytes` more of memory and address space, for work that allocates in many small
-    /// pieces: without memory for one of those the standard library ends the process. Others may take it meanwhile.
+    /// Checks that the process may use `bytes` more of memory and address space, for work that
+    /// allocates in many small pieces: if one of those fails, the standard library ends the
+    /// process. Other threads and processes may take the memory meanwhile.
     ///
     /// Errors: `OutOfResources`.
     fn check_memory(&self, bytes: usize) -> Result<()> {
@@ -183,8 +194,8 @@ pub trait FileSystem: Send + Sync {
     }
 }
 
-/// Whether an error of opening or reading means that the name stands for no plain file: there is none, or it is a
-/// directory, a symbolic link, a pipe or a device.
+/// Whether an error of opening or reading means that the name stands for no plain file: there is
+/// none, or it is a directory, a symbolic link, a pipe or a device.
 pub fn is_no_file(error: &Error) -> bool {
     error.io_error().is_some_and(|source| {
         use std::io::ErrorKind::{IsADirectory, NotFound, NotSeekable};
@@ -192,11 +203,12 @@ pub fn is_no_file(error: &Error) -> bool {
     })
 }
 
-/// Bytes that [`fill_zeros`] hands over at a time, unless a file asks for fewer.
+/// The number of bytes that [`fill_zeros`] writes at a time, unless a file requests fewer.
 const ZEROS_PER_WRITE: usize = 1 << 20;
 
-/// Writes zeros from `from` up to `to` and syncs, so that the file's space is really allocated: a later store into a
-/// mapping of it cannot meet a full disk. On an error the file keeps what was written.
+/// Writes zeros from `from` up to `to` and syncs, so that the file's space is really allocated: a
+/// later store into a mapping of it cannot meet a full disk. On an error the bytes already written
+/// remain.
 pub fn fill_zeros(file: &dyn File, from: u64, to: u64) -> Result<()> {
     let longest = to.saturating_sub(from).min(file.zeros_per_write() as u64) as usize;
     let zeros = vec![0u8; longest];

@@ -33,8 +33,8 @@ impl Machine for OsMachine {
     }
 
     fn random_u64(&self) -> u64 {
-        // Every `RandomState` has its own SipHash key, which stems from the system's randomness, so the hash of
-        // nothing is a fresh number.
+        // Every `RandomState` has its own SipHash key, derived from the system's randomness, so the
+        // hash of nothing is a fresh number.
         std::collections::hash_map::RandomState::new().build_hasher().finish()
     }
 
@@ -44,7 +44,7 @@ impl Machine for OsMachine {
         class: ThreadClass,
         task: Task,
     ) -> std::io::Result<std::thread::JoinHandle<()>> {
-        // A thread without memory for the stack of its signal handlers ends the process.
+        // A thread that finds no memory for the stack of its signal handlers ends the process.
         check_room(ROOM_BYTES + THREAD_BYTES)?;
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
             ask_scheduler(class);

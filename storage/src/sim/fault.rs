@@ -1,7 +1,7 @@
-//! Calls that fail, or lie, because a test says so.
+//! Fault injection: calls that fail, or lie, at a test's request.
 //!
-//! A [`FaultRule`] says which calls meet a [`Fault`]; a [`FaultPlan`] is several rules. All three have a text form, so
-//! that a failing test can print what it did and a person can try it again.
+//! A [`FaultRule`] selects the calls that meet a [`Fault`]; a [`FaultPlan`] is several rules. All
+//! three have a text form, so that a failing test can print its plan and a person can replay it.
 use super::operation::Operation;
 use super::personality::FsyncFailure;
 use sapwood_base::Error;
@@ -9,17 +9,18 @@ use sapwood_base::checksum::place_seed;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// What befalls a call: an error, or a success that is none. Which calls can meet which is [`Fault::applies_to`].
+/// The effect on a call: an error, or a false success. [`Fault::applies_to`] lists the calls that
+/// can meet each.
 ///
-/// A sync of a file or directory that fails with an error also loses what it should have made durable, while reads
-/// still see it, as kernels do.
+/// A sync of a file or directory that fails with an error also loses the changes that it should
+/// have made durable, while reads still see them, as in kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// The device reports an error (`EIO`). Text: `eio`.
     Io,
     /// There is no space (`ENOSPC`).
     NoSpace,
-    /// The quota is used up (`EDQUOT`).
+    /// The quota is exhausted (`EDQUOT`).
     Quota,
     /// The process has too many files open (`EMFILE`).
     TooManyOpen,
@@ -31,8 +32,8 @@ pub enum Fault {
     AccessDenied,
     /// The file system has become read-only, as after an error of its device (`EROFS`).
     ReadOnly,
-    /// A signal came (`EINTR`). Only for calls that the operating system's layer does not repeat: those on names,
-    /// where a second attempt could meet the first one's effect.
+    /// A signal interrupted the call (`EINTR`). Only for calls that the operating-system layer does
+    /// not retry: those on names, where a retry could meet the effect of the first attempt.
     Interrupted,
     /// The file would exceed a limit of the process or the file system (`EFBIG`).
     FileTooLarge,
@@ -40,36 +41,39 @@ pub enum Fault {
     Stale,
     /// The read returns at most this many bytes, as if the file ended there. Text: `short-read:7`.
     ShortRead(u32),
-    /// The write stops after this many bytes for want of space.
+    /// The write stops after this many bytes for lack of space.
     ShortWrite(u32),
-    /// The write stops after this many bytes with an error of the device.
+    /// The write stops after this many bytes with a device error.
     TornWrite(u32),
-    /// The read returns one bit wrong; the next one does not. Bits are counted modulo what is read.
+    /// The read returns one wrong bit; the next read does not. Bits are counted modulo the length
+    /// read.
     FlipRead(u32),
-    /// A bit of what is read or was just written is wrong from now on.
+    /// One bit of the bytes read or just written is permanently wrong.
     FlipMedium(u32),
-    /// A sector of what is read or was just written holds zeros from now on. Counted modulo what there is.
+    /// One sector of the bytes read or just written permanently holds zeros. Counted modulo the
+    /// number of sectors.
     ZeroSector(u32),
-    /// The write lands this many sectors further on, or earlier, and succeeds.
+    /// The write lands this many sectors later, or earlier, and succeeds.
     Misdirect(i32),
-    /// The write lands in another file, and succeeds. (The next one by age that is not empty.)
+    /// The write lands in another file, the next one by age that is not empty, and succeeds.
     MisdirectFile,
-    /// The write succeeds and is seen, but no sync makes it durable.
+    /// The write succeeds and is visible, but no sync makes it durable.
     LostWrite,
-    /// The read returns what the place held before: the bytes as of the last sync, or of a removed file, or zeros.
+    /// The read returns the previous content of the place: the bytes as of the last sync, or of a
+    /// removed file, or zeros.
     StaleRead,
-    /// The call fails although it has been carried out; a sync has made everything durable.
+    /// The call fails although it was carried out; a sync has made everything durable.
     ErrorButApplied,
     /// The call succeeds, but takes this many milliseconds of the machine's clock.
     Latency(u32),
     /// The call succeeds, and the time of day jumps by this many seconds.
     ClockJump(i32),
-    /// The sync fails in the way of a certain file system.
+    /// The sync fails like that of a certain file system.
     SyncFailure(FsyncFailure),
 }
 
 impl Fault {
-    /// All errors that calls return without anything having happened.
+    /// All errors that calls return without any effect.
     pub const ERRORS: [Fault; 11] = [
         Fault::Io,
         Fault::NoSpace,
@@ -84,8 +88,8 @@ impl Fault {
         Fault::Stale,
     ];
 
-    /// Whether real calls of this kind meet it. Rules with errors work on other calls too; rules with other effects
-    /// (and [`Fault::Interrupted`]) pass by the calls that cannot meet them.
+    /// Whether real calls of this kind can meet it. Rules with errors work on other calls too;
+    /// rules with other effects (and [`Fault::Interrupted`]) skip the calls that cannot meet them.
     pub fn applies_to(self, operation: Operation) -> bool {
         use Operation::*;
         match self {
@@ -94,7 +98,7 @@ impl Fault {
             Fault::NoSpace | Fault::Quota => {
                 operation.is_change() && !matches!(operation, Remove | RemoveDirectory)
             }
-            // The layer of the operating system opens the file that it maps.
+            // The operating-system layer opens the file that it maps.
             Fault::TooManyOpen | Fault::TooManyOpenSystem => {
                 matches!(operation, Create | Open | Lock | List | SyncDirectory | Map)
             }
@@ -116,12 +120,13 @@ impl Fault {
         }
     }
 
-    /// Whether the call fails before it has begun: what it is for, a sync for instance, can be tried again.
+    /// Whether the call fails before it has begun, so that its work, for instance a sync, can be
+    /// retried.
     pub(super) fn comes_first(self) -> bool {
         matches!(self, Fault::TooManyOpen | Fault::TooManyOpenSystem | Fault::NoMemory)
     }
 
-    /// Whether it is nothing but an error.
+    /// Whether the fault is a plain error.
     pub fn is_error(self) -> bool {
         Fault::ERRORS.contains(&self)
     }
@@ -130,7 +135,7 @@ impl Fault {
         self.applies_to(operation) || (self.is_error() && self != Fault::Interrupted)
     }
 
-    /// The error of a call on `path` that meets it.
+    /// The error of a call on `path` that meets the fault.
     pub(super) fn error(self, operation: Operation, path: &Path) -> Error {
         operation.failed(path, self.cause())
     }
@@ -233,9 +238,10 @@ impl std::str::FromStr for Fault {
     }
 }
 
-/// Which calls meet a fault: by default the next one of its kind, once.
+/// Selects the calls that meet a fault: by default the next one of its kind, once.
 ///
-/// As text: the kind of call or `any`; then, each behind a comma, what restricts it; then `=` and the fault.
+/// As text: the kind of call or `any`; then the restrictions, each after a comma; then `=` and the
+/// fault.
 ///
 /// ```
 /// # use sapwood_storage::sim::{Fault, FaultRule, Operation};
@@ -253,7 +259,7 @@ pub struct FaultRule {
     times: u64,
     /// One in how many calls, and the seed.
     chance: Option<(u32, u64)>,
-    /// How many calls were drawn for.
+    /// The number of random draws so far.
     drawn: u64,
 }
 
@@ -263,7 +269,7 @@ impl FaultRule {
         FaultRule { operation: Some(operation), ..FaultRule::any(fault) }
     }
 
-    /// The next call of any kind that can meet the fault does.
+    /// The next call of any kind that can meet the fault meets it.
     pub fn any(fault: Fault) -> FaultRule {
         FaultRule { operation: None, fault, path_contains: None, skip: 0, times: 1, chance: None, drawn: 0 }
     }
@@ -274,25 +280,26 @@ impl FaultRule {
         self
     }
 
-    /// Befalls `count` calls in a row instead of one.
+    /// Affects `count` calls in a row instead of one.
     pub fn times(mut self, count: u64) -> FaultRule {
         self.times = count;
         self
     }
 
-    /// Befalls every call from then on.
+    /// Affects every call from then on.
     pub fn sticky(self) -> FaultRule {
         self.times(u64::MAX)
     }
 
-    /// Befalls one in `calls` calls, at random by `seed`; as often as it comes, unless [`FaultRule::times`] limits it
-    /// afterwards.
+    /// Affects one in `calls` calls, at random by `seed`. Unlimited, unless [`FaultRule::times`]
+    /// limits it afterwards.
     pub fn one_in(mut self, calls: u32, seed: u64) -> FaultRule {
         self.chance = Some((calls.max(1), seed));
         self.sticky()
     }
 
-    /// Concerns only calls whose path contains `text`. For the text form it must hold no comma, `=` or `+`.
+    /// Restricts the rule to calls whose path contains `text`. For the text form it must hold no
+    /// comma, `=` or `+`.
     pub fn on(mut self, text: impl Into<String>) -> FaultRule {
         self.path_contains = Some(text.into());
         self
@@ -304,7 +311,7 @@ impl FaultRule {
             && self.path_contains.as_ref().is_none_or(|text| path.to_string_lossy().contains(text))
     }
 
-    /// Whether it befalls this call, which it concerns.
+    /// Whether the fault affects this call, to which the rule applies.
     fn strikes(&mut self) -> bool {
         if self.skip > 0 {
             self.skip -= 1;
@@ -401,13 +408,14 @@ impl std::str::FromStr for FaultPlan {
 /// A fault that a call has met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultMet {
-    /// How many changing operations had been begun before the call, which is its own number if it is one.
+    /// The number of changing operations begun before the call, which is the call's own number if
+    /// it is one.
     pub number: u64,
     /// The kind of call.
     pub operation: Operation,
     /// The path of the call.
     pub path: PathBuf,
-    /// What befell it.
+    /// The fault.
     pub fault: Fault,
 }
 
@@ -437,7 +445,8 @@ impl Faults {
         &self.log
     }
 
-    /// The fault that befalls this call, if a rule says so. Rules that come too late for a call have seen it too.
+    /// The fault of this call, if a rule selects one. Later rules observe the call too, even if an
+    /// earlier one matched.
     pub(super) fn meet(&mut self, operation: Operation, path: &Path, number: u64) -> Option<Fault> {
         let mut fault = None;
         for rule in &mut self.rules {

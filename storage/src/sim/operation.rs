@@ -67,7 +67,7 @@ impl Operation {
         Operation::CheckMemory,
     ];
 
-    /// Whether it changes what is on disk, and so counts as a place to crash at.
+    /// Whether it changes the content of the disk, and so counts as a crash point.
     pub fn is_change(self) -> bool {
         use Operation::*;
         !matches!(self, Open | LookUp | Read | List | Space | Map | CheckMemory)
