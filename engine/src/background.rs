@@ -1,17 +1,16 @@
 //! Background work: flush, compaction, log provisioning, removal of files.
 //!
-//! Each kind of work is a function that does one step and says whether there was something to do;
-//! the threads here only call them in loops. A flush never waits behind a compaction: it has its own
-//! thread. On a machine without threads the same functions are called by the driver of the database,
-//! one step at a time, and by calls that would otherwise wait: see [`give_way`].
+//! Each kind of work is a function that does one step and returns whether there was something to
+//! do; the threads here only call them in loops. A flush has its own thread, so it never waits for
+//! a compaction. On a machine without threads the driver of the database calls the same functions,
+//! one step at a time, and so do calls that would otherwise wait: see [`give_way`].
 //!
-//! Each file beside this one knows only files that stand before it in this list, and none knows this
-//! one:
+//! Each file of this folder depends only on files before it in this list, and none on this file:
 //!
-//! 1. `state.rs`: the state that all share.
-//! 2. `pause.rs`: pauses, and the work and the calls that they stop. `turns.rs`: the keyspace that a
-//!    compaction works on.
-//! 3. `attempt.rs`: one attempt at a step, and a scarcity that it meets.
+//! 1. `state.rs`: the shared state.
+//! 2. `pause.rs`: pauses, and the work and the calls that they stop. `turns.rs`: the keyspace that
+//!    a compaction works on.
+//! 3. `attempt.rs`: one attempt at a step, and retries after a scarcity.
 //! 4. `periodic.rs`: syncs by the clock, and their thread.
 //! 5. `log.rs`, `flush.rs`, `compactions.rs`, `sweep.rs`: the steps.
 pub(crate) mod state;
@@ -39,10 +38,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use sweep::{RELEASE_TURNS, SWEEP_ENDS, sweep_step, wait_for_files};
 
-/// No write for this long makes a database idle.
+/// A database without writes for this long is idle.
 const IDLE: Duration = Duration::from_secs(1);
-/// On a machine without threads: how many turns in a row may find nothing to do before a wait is hopeless. A step that
-/// meets a full disk counts as nothing.
+/// On a machine without threads: number of consecutive turns without work after which a wait is
+/// hopeless. A step that meets a full disk counts as no work.
 const FRUITLESS_MAX: u32 = 1000;
 
 /// A kind of background work.
@@ -52,7 +51,8 @@ pub enum BackgroundStep {
     Flush,
     /// Runs the most urgent compaction, or the next part of it.
     Compaction,
-    /// Syncs the log if that is due by the clock, or an opening has left it to do; makes log segments ahead of need.
+    /// Syncs the log if that is due by the clock, or left to do by an opening; provisions log
+    /// segments ahead of need.
     Log,
     /// Removes the files of tables that have no reader any more.
     Sweep,
@@ -72,7 +72,8 @@ impl Background {
         if !env.starts_threads() {
             return Ok(());
         }
-        // Each is noted at once: if a later one cannot be started, those before are still ended.
+        // Each thread is recorded at once: if a later one cannot be started, the earlier ones are
+        // still ended.
         let spawn = |name, class, body: Box<dyn FnOnce() + Send>| -> Result<()> {
             let thread = env.spawn(name, class, body)?;
             core.background.threads.lock().push(thread);
@@ -90,7 +91,7 @@ impl Background {
                     break;
                 }
                 shared.background.begin_removal();
-                // What cannot be removed now is removed as an orphan at the next opening.
+                // A file that cannot be removed now is removed as an orphan at the next opening.
                 let _ = shared.context.fs.remove_file(&shared.context.path(file));
                 shared.background.end();
             }
@@ -139,7 +140,7 @@ fn flush_loop(core: &Core) {
             state.flush_wanted = false;
             continue;
         }
-        // Bounded, so that a flush that met a full disk is tried again.
+        // Bounded, so that a flush that met a full disk is retried.
         background.wake_flush.wait_for(&mut state, LOOK_UP);
     }
 }
@@ -167,8 +168,9 @@ fn compaction_loop(core: &Core) {
         if run_step(core, BackgroundStep::Compaction) {
             continue;
         }
-        // Replaced versions hold files on the disk, and where there are no reads nothing else turns the collector. It serves
-        // the whole process, so where a schedule is to repeat itself it must not decide when files go.
+        // Replaced versions retain files on the disk, and without reads nothing else advances the
+        // collector. It serves the whole process, so if a schedule must be reproducible, it must
+        // not decide when files are removed.
         if core.options.env.allows_pools() {
             core.view.release_retired(RELEASE_TURNS);
         }
@@ -203,15 +205,15 @@ pub(crate) fn run_step(core: &Core, step: BackgroundStep) -> bool {
     }
 }
 
-/// One step of any kind that has something to do; the machine's random numbers say where to look first. False if
-/// nothing is due.
+/// One step of any kind that has something to do. The machine's random numbers select the kind to
+/// check first. False if nothing is due.
 fn any_step(core: &Core) -> bool {
     let first = core.options.env.random_u64() as usize;
     let kinds = BackgroundStep::ALL;
     (0..kinds.len()).any(|i| run_step(core, kinds[(first % kinds.len() + i) % kinds.len()]))
 }
 
-/// Whether no write came for a while, or a caller wants it to look so.
+/// Whether no write came for a while, or a caller requests the work of an idle database.
 fn is_idle(core: &Core) -> bool {
     let (published, now) = (core.wal.published(), core.options.env.now());
     let mut state = core.background.state.lock();
@@ -224,10 +226,10 @@ fn is_idle(core: &Core) -> bool {
     core.options.advanced.idle_compaction && now.saturating_sub(state.last_write.1) >= IDLE
 }
 
-/// Waits until all memtables but the active one are in tables and no compaction is due or under way; with `idle`, also
-/// none of those that wait for a database without writes.
+/// Waits until all memtables but the active one are in tables and no compaction is due or under
+/// way; with `idle`, also no compaction that waits for a database without writes.
 pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
-    // Only a scarcity that is met from now on counts.
+    // Only a scarcity met from now on counts.
     core.clear_no_space(FLUSH);
     core.clear_no_space(COMPACTION);
     core.background.retry_now();
@@ -241,7 +243,7 @@ pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
     })
 }
 
-/// Waits until `done`, which is asked again after every step.
+/// Waits until `done` returns true. It is called again after every step.
 pub(crate) fn wait_until(core: &Core, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let background = &core.background;
     let mut fruitless = 0;
@@ -259,12 +261,12 @@ pub(crate) fn wait_until(core: &Core, mut done: impl FnMut() -> Result<bool>) ->
         if state.shutdown {
             return Err(closed());
         }
-        // A step may end between the question and the wait, so the wait is bounded.
+        // A step may end between the call of `done` and the wait, so the wait is bounded.
         background.changed.wait_for(&mut state, Duration::from_millis(20));
     }
 }
 
-/// Lets background work happen: a short sleep, or one step of it on a machine without threads.
+/// Lets background work proceed: a short sleep, or one step of it on a machine without threads.
 pub(crate) fn give_way(core: &Core) {
     if !core.options.env.starts_threads() {
         any_step(core);
@@ -289,7 +291,7 @@ pub(crate) fn compact_range(
         Some(space) => merge_range(core, space, lower, upper),
         None => Ok(()),
     };
-    // It keeps the tables that were replaced, and so their files.
+    // The view retains the replaced tables, and so their files.
     drop(view);
     core.background.end();
     core.background.release(keyspace);

@@ -1,4 +1,4 @@
-//! The database: opening, closing, and what concerns all keyspaces.
+//! The database: opening, closing, and operations that concern all keyspaces.
 use crate::background::state::Background;
 use crate::background::{self, sweep};
 use crate::index::build;
@@ -36,7 +36,7 @@ pub(crate) struct DbOptions {
     /// Bytes of a log segment.
     pub(crate) segment_bytes: usize,
     pub(crate) advanced: AdvancedOptions,
-    /// Indexes that the application has named: keyspace, name, what it is.
+    /// Indexes named by the application: keyspace, name, options.
     pub(crate) indexes: Vec<(String, String, IndexOptions)>,
     pub(crate) env: sapwood_storage::env::Env,
 }
@@ -55,13 +55,19 @@ pub struct DbBuilder {
 }
 
 impl DbBuilder {
-    /// Bytes of memory that the database takes; 512 MiB if not set, at least 4 MiB. They are for memtables (a twelfth each, at
-    /// most 128 MiB; three, and one whose readers leave), the pages of the log that stays mapped until they are flushed (two
-    /// thirds of three, and some segments that are ready for what follows), what flushes and compactions work with (a seventh), and the cache, which has the rest, at least an
-    /// eighth. The indexes and filters of open tables come out of the cache's part; they take about 2 % of the data.
+    /// Memory budget in bytes; 512 MiB if not set, at least 4 MiB. It is divided as follows:
     ///
-    /// On top come memtables that were flushed and that open cursors still read, and what a single batch is larger than a
-    /// memtable. [`Db::memory`] tells what is in use. Sizes set by [`DbBuilder::advanced`] count instead of these.
+    /// | part | share |
+    /// |---|---|
+    /// | memtables: three, and one that its readers are leaving | a twelfth each, at most 128 MiB |
+    /// | log pages, mapped until flushed | two thirds of three memtables, and some spare segments |
+    /// | working memory of flushes and compactions | a seventh |
+    /// | cache | the rest, at least an eighth |
+    ///
+    /// The indexes and filters of open tables come out of the cache's part; they take about 2 % of
+    /// the data. Flushed memtables that open cursors still read are not included, nor is the excess
+    /// of a single batch over the size of a memtable. [`Db::memory`] returns the memory in use.
+    /// Sizes set by [`DbBuilder::advanced`] take precedence.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -75,7 +81,7 @@ impl DbBuilder {
         self
     }
 
-    /// What a write survives unless it says otherwise; [`Durability::Buffered`] if not set.
+    /// Default durability of a write; [`Durability::Buffered`] if not set.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -93,7 +99,8 @@ impl DbBuilder {
         self
     }
 
-    /// Makes the database if there is none (the default); otherwise that is an error.
+    /// Creates the database if there is none (the default). If false, a missing database is an
+    /// error.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -124,9 +131,9 @@ impl DbBuilder {
         self
     }
 
-    /// Opens for reading only: no byte on disk changes, and nothing needs to be writable. Any number of handles and
-    /// processes may have the database open so at the same time, but none while it is open for writing. Writes are an
-    /// error.
+    /// Opens for reading only: no byte on disk changes, and nothing needs to be writable. Any
+    /// number of handles and processes may have the database open in this way at the same time, but
+    /// none while it is open for writing. Writes return an error.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -146,17 +153,19 @@ impl DbBuilder {
         self
     }
 
-    /// Names an index: with this call alone, at every opening, the index `name` of a keyspace is there and has its
-    /// extractor. One that is missing, has another definition or version, or missed rows is built by [`DbBuilder::open`],
-    /// on the caller's thread; that of a keyspace that does not exist yet is made by the [`Db::keyspace`] that makes the
-    /// keyspace. [`Keyspace::index`] gives the handle. A read-only opening makes nothing.
+    /// Declares an index. With this call alone, at every opening, the index `name` of a keyspace
+    /// exists and has its extractor. [`DbBuilder::open`] builds an index that is missing, has
+    /// another definition or version, or missed rows, on the caller's thread. If the keyspace does
+    /// not exist yet, the [`Db::keyspace`] call that creates it also creates the index.
+    /// [`Keyspace::index`] returns the handle. A read-only opening creates nothing.
     ///
-    /// [`Keyspace::create_index`] does the same for a single index after the opening. That is later: an index of code
-    /// that has no extractor when recovered rows are flushed has to be built from the rows.
+    /// [`Keyspace::create_index`] does the same for a single index after the opening. That is
+    /// later: if an index of code has no extractor when recovered rows are flushed, it must be
+    /// built from the rows.
     ///
-    /// Whoever names one index of a keyspace names all that are code: `open` gives an error of kind
-    /// [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) if one is left out. Otherwise the first write to the
-    /// keyspace would give it.
+    /// If one index of a keyspace is named, all its indexes of code must be named. `open` returns
+    /// an error of kind [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) if one is left
+    /// out; otherwise the first write to the keyspace would return it.
     ///
     /// ```
     /// use sapwood::{Db, IndexOptions, Result};
@@ -187,22 +196,26 @@ impl DbBuilder {
         self
     }
 
-    /// Opens the database; replays the log of an unclean end. What is found may be in the system's memory only, as it was
-    /// when it was written without a sync: it is synced in the background, and before any commit that asks for a sync is
-    /// acknowledged. [`Db::sync`] waits for it.
+    /// Opens the database, and replays the log after an unclean end. Recovered data may be in the
+    /// system's memory only, if it was written without a sync. It is synced in the background, and
+    /// before any commit that requests a sync is acknowledged. [`Db::sync`] waits for it.
     ///
-    /// If the log holds more than the memtables of `memory_budget`, the opening flushes on its way. An index that is not
-    /// named by [`DbBuilder::index`] misses these rows, and [`Keyspace::create_index`] builds it again.
+    /// If the log exceeds the memtables of `memory_budget`, the opening flushes in between. An
+    /// index that is not named by [`DbBuilder::index`] misses these rows, and
+    /// [`Keyspace::create_index`] rebuilds it.
     ///
-    /// Errors: `Locked` if it is open elsewhere, `NotFound` if there is none to open, `InvalidArgument` for a setting
-    /// out of range or a directory that holds something else, `Unsupported` for a newer format, `Corruption` with
-    /// file and offset for damage, `OutOfResources` if a thread cannot be started. No data has changed then, and nothing
-    /// of the opening runs on. With [`DbBuilder::index`]: those of [`Keyspace::create_index`] if an index has to be
-    /// built and cannot be, and `IndexUnavailable` if one is left out. The database opens without naming indexes then.
+    /// Errors: `Locked` if it is open elsewhere, `NotFound` if there is none to open,
+    /// `InvalidArgument` for a setting out of range or a directory that holds something else,
+    /// `Unsupported` for a newer format, `Corruption` with file and offset for damage,
+    /// `OutOfResources` if a thread cannot be started. No data has changed then, and nothing of the
+    /// opening runs on. With [`DbBuilder::index`]: the errors of [`Keyspace::create_index`] if an
+    /// index has to be built and cannot be, and `IndexUnavailable` if one is left out. The database
+    /// opens without naming indexes then.
     ///
-    /// A directory that holds something else is one without a MANIFEST of this engine and with any file that is not left of a
-    /// creation that was cut short, but for what systems put into directories on their own (`lost+found`, `.DS_Store`,
-    /// `.gitkeep` and the like). Strange files beside a database are left alone.
+    /// A directory holds something else if it has no MANIFEST of this engine and contains any file
+    /// other than leftovers of an interrupted creation and files that systems put into directories
+    /// on their own (`lost+found`, `.DS_Store`, `.gitkeep` and the like). Foreign files beside a
+    /// database are left alone.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -228,13 +241,14 @@ impl DbBuilder {
             indexes: self.indexes.clone(),
             env,
         };
-        // Whatever is wrong with them is said before anything on disk changes.
+        // Invalid index options are reported before anything on disk changes.
         for (_, name, options) in &self.indexes {
             options.definition(name, KeyspaceId(0))?;
             options.extractor()?;
         }
         let (core, rest) = Core::open(&self, options, cache_bytes)?;
-        // There is no handle yet whose drop would close the database: a close flushes, and needs threads for it.
+        // No handle exists yet whose drop would close the database: a close flushes, and needs
+        // threads for it.
         if let Err(error) = self.begin(&core, rest) {
             core.abandon();
             return Err(error);
@@ -248,7 +262,8 @@ impl DbBuilder {
         Ok(db)
     }
 
-    /// The second half of an opening: extractors, threads, the rest of the log, the keyspace that every database has.
+    /// The second half of an opening: extractors, threads, the rest of the log, the default
+    /// keyspace.
     fn begin(&self, core: &Arc<Core>, rest: Option<Rest>) -> Result<()> {
         for (keyspace, name, options) in &self.indexes {
             build::attach(core, keyspace, name, options)?;
@@ -261,8 +276,8 @@ impl DbBuilder {
             core.replay_rest(rest)?;
         }
         if core.manifest_state(|state| state.by_name(DEFAULT_KEYSPACE).is_none()) {
-            // The first segment of the log takes the disk a tenth of a second or more. Nobody expects that of a
-            // write; if it cannot be made, the first write says so.
+            // Allocating the first log segment takes the disk a tenth of a second or more, which
+            // the first write should not pay. If the allocation fails, the first write reports it.
             if core.options.env.starts_threads()
                 && let Err(error) = core.wal.prepare_rotation()
             {
@@ -277,22 +292,24 @@ impl DbBuilder {
 
 /// A database. Cheap to clone, usable from any thread.
 ///
-/// # What keeps it open
-/// *Handles* do: [`Db`], [`Keyspace`], [`Index`](crate::Index), [`WriteBatch`], [`Commit`](crate::Commit). The database is
-/// closed by [`Db::close`], or when the last handle is dropped.
+/// # Lifetime
+/// *Handles* do: [`Db`], [`Keyspace`], [`Index`](crate::Index), [`WriteBatch`],
+/// [`Commit`](crate::Commit). The database is closed by [`Db::close`], or when the last handle is
+/// dropped.
 ///
 /// *Readers* never do: [`Iter`](crate::Iter), [`IndexIter`](crate::IndexIter), [`Hit`](crate::Hit),
-/// [`Cursor`](crate::Cursor), [`IndexCursor`](crate::IndexCursor), [`Snapshot`], [`Slice`](crate::Slice). Each reads one
-/// state, and keeps what it needs of it in memory, and the files that it has open. When the database is closed it goes on
-/// with that. Where it comes to something that it does not have, such as a table that was not opened before, it gives
-/// an error of kind [`Closed`](crate::ErrorKind::Closed), never other data. A snapshot holds nothing, so nothing can be
-/// read at it any more.
+/// [`Cursor`](crate::Cursor), [`IndexCursor`](crate::IndexCursor), [`Snapshot`],
+/// [`Slice`](crate::Slice). Each reads one state, and retains the memory and the open files that it
+/// needs for that. After the database is closed, a reader continues with what it retains. If it
+/// needs anything else, such as a table that was not opened before, it returns an error of kind
+/// [`Closed`](crate::ErrorKind::Closed), never other data. A snapshot retains nothing, so no read
+/// at it is possible any more.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<DbInner>,
 }
 
-/// Background work is paused as long as this lives: see [`Db::pause_guard`]. It does not keep the database open.
+/// Pauses background work while it lives: see [`Db::pause_guard`]. Does not keep the database open.
 #[must_use = "background work goes on when the guard is dropped"]
 pub struct PauseGuard {
     core: Arc<Core>,
@@ -312,17 +329,18 @@ impl fmt::Debug for PauseGuard {
     }
 }
 
-/// What handles share. Dropping the last one closes the database.
+/// State shared by all handles. Dropping the last one closes the database.
 pub(crate) struct DbInner {
     pub(crate) core: Arc<Core>,
 }
 
 impl Drop for DbInner {
     fn drop(&mut self) {
-        // Who wants to know of errors calls `close`.
+        // Errors are discarded here; `close` returns them.
         let closed = self.core.close();
         if closed.is_err() && self.core.is_forked() {
-            // What it holds is the parent's: in the child no lock is sure to be free, and no thread ends.
+            // The resources belong to the parent: in the child no lock is sure to be free, and no
+            // thread ends.
             std::mem::forget(Arc::clone(&self.core));
         }
     }
@@ -359,7 +377,7 @@ impl Db {
         }
     }
 
-    /// Opens the database in `path` with default settings, making it if there is none.
+    /// Opens the database in `path` with default settings, and creates it if there is none.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -373,11 +391,13 @@ impl Db {
         Db::builder(path).open()
     }
 
-    /// Removes a database's files, and its directory if nothing else is in it. Files that the database cannot prove to be
-    /// its own stay, whatever they are called. A path that does not exist, or an empty directory, is no error.
+    /// Removes a database's files, and its directory if nothing else is in it. Files that the
+    /// database cannot prove to be its own stay, regardless of their names. A path that does not
+    /// exist, or an empty directory, is no error.
     ///
-    /// Errors: `Locked` if the database is open, `NotFound` for a directory with files and no database,
-    /// `InvalidArgument` for the database of another engine. The directory is left alone then.
+    /// Errors: `Locked` if the database is open, `NotFound` for a directory with files and no
+    /// database, `InvalidArgument` for the database of another engine. The directory is left alone
+    /// then.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -400,8 +420,9 @@ impl Db {
         place::destroy(options.env.fs(), path.as_ref())
     }
 
-    /// The absolute path that the directory had when the database was opened. A directory that is renamed, or replaced by
-    /// another one, while the database is open stays the database's (on Unix): the path is for messages then.
+    /// The absolute path of the directory at the time of opening. If the directory is renamed or
+    /// replaced while the database is open, the database keeps using the original one (on Unix);
+    /// the path then only serves messages.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -414,7 +435,8 @@ impl Db {
         &self.inner.core.context.directory
     }
 
-    /// The keyspace `name`, made with `options` if there is none. Options of one that exists are not changed.
+    /// The keyspace `name`, created with `options` if there is none. Options of an existing one are
+    /// not changed.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -448,8 +470,8 @@ impl Db {
         Ok(Keyspace::new(&self.inner, &state))
     }
 
-    /// The keyspace that every database has, `"default"`. In a read-only database that was never opened for writing
-    /// it is missing, and reads of it say so.
+    /// The keyspace that every database has, `"default"`. In a read-only database that was never
+    /// opened for writing it is missing, and reads of it return an error.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -490,14 +512,14 @@ impl Db {
         core.check_open()?;
         let mut names: Vec<String> =
             core.manifest_state(|state| state.named().map(|entry| entry.state.name.clone()).collect());
-        // Again, since a close in between takes the state away.
+        // Checked again, since a concurrent close takes the state away.
         core.check_open()?;
         names.sort();
         Ok(names)
     }
 
-    /// Drops a keyspace with all its data, durably. Handles of it give errors from then on; snapshots no longer see
-    /// it; cursors that are open go on.
+    /// Drops a keyspace with all its data, durably. Its handles return errors from then on,
+    /// snapshots no longer see it, and open cursors continue.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -538,7 +560,7 @@ impl Db {
         WriteBatch::new(&self.inner)
     }
 
-    /// The present state, to be read as long as the snapshot lives.
+    /// A snapshot of the present state, readable as long as the snapshot lives.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -557,8 +579,8 @@ impl Db {
         self.inner.core.snapshot()
     }
 
-    /// Makes everything acknowledged so far survive a power loss. (What was written with [`Durability::None`] is not
-    /// in the log; [`Db::flush`] saves it.)
+    /// Makes everything acknowledged so far survive a power loss. (Writes with [`Durability::None`]
+    /// are not in the log; [`Db::flush`] saves them.)
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -633,7 +655,8 @@ impl Db {
         self.default_keyspace().compact_range(range)
     }
 
-    /// Waits until no flush and no compaction is due or under way. With compaction switched off, waits for flushes.
+    /// Waits until no flush and no compaction is due or under way. With compaction switched off,
+    /// waits for flushes.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -652,16 +675,22 @@ impl Db {
         background::wait_for_work(core, false)
     }
 
-    /// Writes the memtable out and does now what a database without writes does by and by. Newer runs are merged into the
-    /// last level where that is worth it: where they come to a tenth of what has to be written again for them, or hide or
-    /// hold garbage of a tenth of it (deleted and overwritten rows count by what they take in the tables below). Smaller ones
-    /// are merged among themselves. Deltas go into the trees of indexes. Waits for the end of it, and for the files of replaced
-    /// tables to be removed. So afterwards less than a tenth of the space is garbage, unless snapshots or cursors need it;
-    /// [`Db::compact`] gives all of it back. With compaction switched off, only flushes.
+    /// Flushes the memtable and performs now the compactions that an idle database performs
+    /// gradually. Waits until they end and until the files of replaced tables are removed.
     ///
-    /// Meant for a pause between loading and reading; beside writers it merges again and again what they add.
+    /// * Newer runs are merged into the last level if they amount to a tenth of the data that must
+    ///   be rewritten for them, or if they hide or hold garbage of a tenth of it. Deleted and
+    ///   overwritten rows count by their size in the tables below.
+    /// * Smaller runs are merged among themselves.
+    /// * Deltas are merged into the trees of indexes.
     ///
-    /// Errors: those of [`Db::flush`], and what stopped background work.
+    /// Afterwards less than a tenth of the space is garbage, unless snapshots or cursors need it;
+    /// [`Db::compact`] reclaims all of it. With compaction switched off, only flushes.
+    ///
+    /// Meant for a pause between loading and reading; with concurrent writers it repeatedly merges
+    /// what they add.
+    ///
+    /// Errors: those of [`Db::flush`], and the error that stopped background work.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -684,8 +713,8 @@ impl Db {
         Ok(())
     }
 
-    /// [`Db::pause_background`] until the guard is dropped, on whatever way that is. Pauses add up: work goes on when the
-    /// last one has ended.
+    /// [`Db::pause_background`] until the guard is dropped, on any path. Pauses nest: work resumes
+    /// when the last one has ended.
     ///
     /// ```
     /// # fn main() -> sapwood::Result<()> {
@@ -702,18 +731,19 @@ impl Db {
         Ok(PauseGuard { core: self.inner.core.clone() })
     }
 
-    /// Stops flushes and compactions, waiting for the end of those under way, or of their present slice: also of those
-    /// that run on callers' threads, which go on after [`Db::resume_background`]. When this returns, no table and no
-    /// tree is written, and no obsolete one is removed: a copy of the directory has each file that the
-    /// pause began with. Writes go on until memtables are full. Then they wait for half a second at
-    /// most, and return an error of kind `Paused`.
+    /// Stops flushes and compactions, and waits for the end of those under way or of their present
+    /// slice. This includes those on callers' threads, which resume after
+    /// [`Db::resume_background`]. When this returns, no table and no tree is written, and no
+    /// obsolete one is removed: a copy of the directory has each file that existed when the pause
+    /// began. Writes continue until memtables are full. Then they wait for half a second at most,
+    /// and return an error of kind `Paused`.
     ///
-    /// Calls that flushes or compactions have to serve ([`Db::flush`], [`Db::compact`], [`Db::settle`],
+    /// Calls that need flushes or compactions ([`Db::flush`], [`Db::compact`], [`Db::settle`],
     /// [`Db::wait_for_background`], [`Keyspace::compact_range`], [`Keyspace::create_index`],
-    /// [`Index::rebuild`](crate::Index::rebuild)) wait for half a second at most too, then return an error of kind
-    /// `Paused`; at once if their own thread has paused the work.
+    /// [`Index::rebuild`](crate::Index::rebuild)) also wait for half a second at most, then return
+    /// an error of kind `Paused`. If their own thread has paused the work, they return it at once.
     ///
-    /// [`Db::resume_background`] has to follow on every way out; [`Db::pause_guard`] sees to that.
+    /// [`Db::resume_background`] must follow on every path; [`Db::pause_guard`] ensures that.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -730,7 +760,7 @@ impl Db {
         self.inner.core.background.pause()
     }
 
-    /// Takes one [`Db::pause_background`] back.
+    /// Reverts one [`Db::pause_background`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -745,33 +775,36 @@ impl Db {
         self.inner.core.resume();
     }
 
-    /// Does one step of background work on the caller's thread, for a database on a machine that starts no threads
-    /// ([`Env::sim_manual`](crate::Env::sim_manual)). False if there was nothing to do, or background
-    /// work is paused. Errors of the step surface as they do from threads: in [`Db::health`] and the next write.
+    /// Does one step of background work on the caller's thread, for a database on a machine that
+    /// starts no threads ([`Env::sim_manual`](crate::Env::sim_manual)). False if there was nothing
+    /// to do, or background work is paused. Errors of the step surface as they do from threads: in
+    /// [`Db::health`] and the next write.
     #[cfg(feature = "sim")]
     pub fn background_step(&self, step: background::BackgroundStep) -> Result<bool> {
         self.inner.core.check_open()?;
         Ok(background::run_step(&self.inner.core, step))
     }
 
-    /// Makes writers pay as if compaction were behind by `debt` at least: 1 for a level 0 of twice the runs that start a
-    /// compaction.
+    /// Makes writers pay as if the compaction debt were `debt` at least: 1 for a level 0 of twice
+    /// the runs that start a compaction.
     #[cfg(feature = "sim")]
     pub fn pretend_debt(&self, debt: f64) {
         self.inner.core.stall.pretend_debt(debt);
     }
 
-    /// How long the thread that does [`BackgroundStep::Log`](background::BackgroundStep::Log) would sleep before its next
-    /// step, for whoever drives a machine that starts no threads. Asking takes the wish for a step at once back.
+    /// How long the thread that does [`BackgroundStep::Log`](background::BackgroundStep::Log) would
+    /// sleep before its next step, for a driver of a machine that starts no threads. The call
+    /// clears a pending request for an immediate step.
     #[cfg(feature = "sim")]
     pub fn log_sleeps(&self) -> Result<std::time::Duration> {
         self.inner.core.check_open()?;
         Ok(background::log::log_sleeps(&self.inner.core))
     }
 
-    /// Reads every table and checks everything that reads and compactions take for granted: that runs are in order of
-    /// age and their tables lie apart, that bounds, counts and sequence numbers of the MANIFEST are true, and that of
-    /// every key newer runs hold newer versions. For tests; takes as long as reading the database.
+    /// Reads every table and checks the invariants that reads and compactions rely on: runs are in
+    /// order of age and their tables do not overlap; bounds, counts and sequence numbers of the
+    /// MANIFEST are true; of every key newer runs hold newer versions. For tests; takes as long as
+    /// reading the database.
     ///
     /// Errors: `Corruption` that names the file.
     #[cfg(feature = "sim")]
@@ -780,7 +813,7 @@ impl Db {
         crate::structure::check(&self.inner.core)
     }
 
-    /// Weak references to what the database holds, to be asked after its end. For tests.
+    /// Weak references to the database's resources, to be checked after its end. For tests.
     #[cfg(feature = "sim")]
     pub fn remains(&self) -> crate::Remains {
         crate::Remains::of(&self.inner.core)
@@ -818,7 +851,7 @@ impl Db {
         stats::memory(&self.inner.core)
     }
 
-    /// Whether the database takes writes.
+    /// Whether the database accepts writes.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -837,8 +870,9 @@ impl Db {
         self.inner.core.health()
     }
 
-    /// Flushes, syncs and closes. Other handles of the database give errors of kind `Closed` from then on. Errors of
-    /// the last flush are reported; the log still holds what was acknowledged. A second call does nothing.
+    /// Flushes, syncs and closes. Other handles of the database return errors of kind `Closed` from
+    /// then on. Errors of the last flush are reported; the log still holds everything acknowledged.
+    /// A second call does nothing.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -1,9 +1,10 @@
-//! The MANIFEST: the history of version edits, and the state that they add up to.
+//! The MANIFEST: the history of version edits, and the resulting state.
 //!
-//! Every opening writes a new MANIFEST that starts with a snapshot of the state, and so does one that has grown to
-//! several times that size. The switch needs no pointer file: the new MANIFEST is written and synced, then the older
-//! ones are removed and the directory is synced, and only then the first edit is appended. So if a newer and an
-//! older one exist, either both say the same, or the newer is torn and the older is right.
+//! Every opening writes a new MANIFEST that starts with a snapshot of the state. A MANIFEST that
+//! has grown to several times that size is also replaced. The switch needs no pointer file: the new
+//! MANIFEST is written and synced, then the older ones are removed and the directory is synced, and
+//! only then the first edit is appended. So if a newer and an older one exist, either both hold the
+//! same state, or the newer is torn and the older is right.
 use crate::db::place::{Proof, proof};
 use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
@@ -24,7 +25,7 @@ mod keyspaces;
 
 pub(crate) use keyspaces::Keyspaces;
 
-/// A MANIFEST is written anew when it has this many bytes and is four times its snapshot.
+/// A MANIFEST is rewritten when it has this many bytes and is four times its snapshot.
 const REWRITE_BYTES: u64 = 1 << 20;
 
 /// A keyspace in the state, or the internal one that has the entries of an index.
@@ -35,30 +36,31 @@ pub(crate) struct KeyspaceEntry {
     pub(crate) index: Option<IndexEntry>,
 }
 
-/// What the edits add up to.
+/// The state that results from the edits.
 #[derive(Clone, Default)]
 pub(crate) struct ManifestState {
     pub(crate) next_file: u64,
     pub(crate) next_keyspace: u32,
-    /// The log is needed from here on.
+    /// Position from which the log is needed.
     pub(crate) log_start: u64,
     /// Complete stretches of log, in order.
     pub(crate) log_closed: Vec<(u64, u64)>,
     /// If set, closed stretches are synced below this position only.
     pub(crate) log_synced: Option<u64>,
-    /// Where the log of the last opening starts.
+    /// Start of the log of the last opening.
     pub(crate) log_opened: u64,
     pub(crate) keyspaces: Keyspaces,
 }
 
 impl ManifestState {
-    /// Whether what the log holds at `position` is needed: there it is closed, or still open, and not below its start.
+    /// Whether the log at `position` is needed: not below its start, and in a closed or the open
+    /// stretch.
     pub(crate) fn needs_log_at(&self, position: u64) -> bool {
         let is_closed = || self.log_closed.iter().any(|(start, end)| (*start..*end).contains(&position));
         position >= self.log_start && (position >= self.log_opened || is_closed())
     }
 
-    /// Drops what is said of stretches that are not needed any more.
+    /// Drops the entries of stretches that are not needed any more.
     pub(crate) fn forget_log(&mut self) {
         let start = self.log_start;
         self.log_closed.retain(|(_, end)| *end > start);
@@ -66,8 +68,8 @@ impl ManifestState {
         self.log_synced = self.log_synced.filter(|synced| *synced < last);
     }
 
-    /// Below this position the log that is needed was synced as a whole: what does not validate there is damage. Above, the
-    /// first record that does not validate may be the end of the log.
+    /// Below this position the needed log was synced as a whole: an invalid record there is damage.
+    /// Above, the first invalid record may be the end of the log.
     pub(crate) fn log_surely_synced(&self) -> u64 {
         let opened = self.log_opened.max(self.log_start);
         self.log_synced.map_or(opened, |synced| synced.max(self.log_start).min(opened))
@@ -172,9 +174,9 @@ impl ManifestState {
         Ok(())
     }
 
-    /// The second half: the tables among `edits`, when all of a record were applied.
+    /// The second half: the tables among `edits`, after all edits of a record were applied.
     fn finish(&mut self, edits: &[Edit], handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
-        // Replaying a stretch twice, or one that lies in another, would bring the same operations back twice.
+        // Overlapping stretches would replay the same operations twice.
         let ends = self.log_closed.iter().map(|(_, end)| *end);
         let starts = self.log_closed.iter().skip(1).map(|(start, _)| *start).chain([self.log_opened]);
         if ends.zip(starts).any(|(end, next)| end > next) {
@@ -200,7 +202,7 @@ impl ManifestState {
         Ok(())
     }
 
-    /// The edits that make this state out of nothing.
+    /// The edits that create this state from an empty one.
     pub(crate) fn snapshot(&self) -> Vec<Edit> {
         let mut edits = vec![
             Edit::NextFile(FileNumber(self.next_file)),
@@ -238,7 +240,8 @@ impl ManifestState {
         edits
     }
 
-    /// A table that two keyspaces list, which would be removed with the first of them. A version knows its own only.
+    /// A table that two keyspaces list: dropping the first of them would remove it. A version
+    /// covers its own keyspace only.
     fn file_in_two_keyspaces(&self) -> Option<FileNumber> {
         let mut listed = HashSet::new();
         let tables = self.keyspaces.values().flat_map(|entry| entry.version.tables());
@@ -265,7 +268,7 @@ impl ManifestState {
         self.keyspaces.owned_by(owner).filter_map(|id| self.keyspaces.get(&id)?.index.as_ref())
     }
 
-    /// An index by the name that it has in its keyspace.
+    /// An index by its name within its keyspace.
     pub(crate) fn index_by_name(&self, owner: KeyspaceId, name: &str) -> Option<&IndexEntry> {
         self.indexes_of(owner).find(|index| index.state.definition.name == name)
     }
@@ -284,7 +287,7 @@ pub(crate) struct Manifest {
     database: u64,
     number: FileNumber,
     file: Box<dyn File>,
-    /// Where the next record goes, in bytes.
+    /// Offset of the next record, in bytes.
     end: u64,
     snapshot_bytes: u64,
     /// Set when a sync failed: nothing may be appended any more.
@@ -296,8 +299,9 @@ fn position_of(offset: u64) -> u64 {
     offset / UNIT_BYTES as u64
 }
 
-/// What the records of a MANIFEST are sealed for, in place of the database alone. Blocks of a new file that were not
-/// written before a crash may hold those of a file that was removed: an older MANIFEST's must not validate there.
+/// The seed of the records of a MANIFEST, in place of the database alone. After a crash, unwritten
+/// blocks of a new file may hold those of a removed file: records of an older MANIFEST must not
+/// validate there.
 pub(crate) fn owner(database: u64, number: FileNumber) -> u64 {
     database.wrapping_add(number.0)
 }
@@ -324,8 +328,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The first half of a switch. On an error the new file is gone again; if it cannot be removed, the error is of
-    /// kind `Poisoned`: an edit to the old MANIFEST could then be passed over by the next opening.
+    /// The first half of a switch. On an error the new file is removed again; if that fails, the
+    /// error is of kind `Poisoned`: the next opening could then miss an edit to the old MANIFEST.
     fn write_new(context: &Arc<TableContext>, database: u64, mut state: ManifestState) -> Result<Manifest> {
         let number = context.allocate_name(FileName::Manifest)?;
         state.next_file = state.next_file.max(context.next_file.load(std::sync::atomic::Ordering::Relaxed));
@@ -338,20 +342,21 @@ impl Manifest {
             true => Ok(()),
             false => context.sync_directory(),
         };
-        // The name comes last: what has it is a whole MANIFEST, so one without our magic number is somebody else's.
+        // The file is renamed last: a file with the name is a whole MANIFEST, so one without our
+        // magic number is foreign.
         let path = context.path(FileName::Manifest(number));
         let named = || {
             file.write_at(0, &bytes)?;
             sync()?;
             context.finish_file(FileName::Manifest(number))?;
             sync_name()?;
-            // For messages.
+            // For the path in messages.
             context.fs.open(&path, OpenMode::ReadWrite)
         };
         let file = match named() {
             Ok(file) => file,
             Err(error) => {
-                // One that stays under this name is removed by the next opening.
+                // The next opening removes a file that stays under this name.
                 let _ = context.fs.remove_file(&unfinished);
                 return match context.fs.exists(&path) {
                     Ok(true) if context.fs.remove_file(&path).is_ok() => Err(error),
@@ -365,7 +370,7 @@ impl Manifest {
         Ok(Manifest { context, database, number, file, end, snapshot_bytes: end, failed: false, state })
     }
 
-    /// The second half: nothing may be appended before the older ones are durably gone.
+    /// The second half: nothing may be appended before the older ones are durably removed.
     fn retire_older(&self) -> Result<()> {
         let (fs, directory) = (&*self.context.fs, &self.context.directory);
         for name in list(fs, directory)? {
@@ -382,8 +387,8 @@ impl Manifest {
 
     /// Appends one edit durably, then applies it to the state.
     ///
-    /// On an error of the write nothing has changed, and the call can be tried again. After an error of the sync
-    /// nothing can be appended any more.
+    /// After an error of the write nothing has changed, and the call can be retried. After an error
+    /// of the sync nothing can be appended any more.
     pub(crate) fn append(
         &mut self,
         mut edits: Vec<Edit>,
@@ -397,7 +402,8 @@ impl Manifest {
         }
         let next_file = self.context.next_file.load(std::sync::atomic::Ordering::Relaxed);
         edits.push(Edit::NextFile(FileNumber(next_file)));
-        // Applied first: an edit that does not fit must not reach the disk. One that does not reach it is taken back.
+        // Applied first, so that an edit that does not fit never reaches the disk. If the write
+        // fails, the edit is undone.
         let undo = Undo::new(&self.state, &edits);
         let written = self.state.apply(&edits, handles).and_then(|()| self.write(&edits));
         if written.is_err() {
@@ -429,25 +435,27 @@ impl Manifest {
         Ok(())
     }
 
-    /// Writes a sync mark behind the last edit, where the next edit will overwrite it. It is not synced: if it is
-    /// there, the edits before it were, so that a damaged last edit is not taken for one that a crash cut short.
+    /// Writes a sync mark after the last edit, where the next edit will overwrite it. It is not
+    /// synced: if it exists, the edits before it were synced, so a damaged last edit is not taken
+    /// for a torn one.
     fn bear_witness(&self) {
         let mut mark = [0; RECORD_HEADER_BYTES + UNIT_BYTES];
         mark[RECORD_HEADER_BYTES..].copy_from_slice(&position_of(self.end).to_le_bytes());
         let position = position_of(self.end);
         let owner = owner(self.database, self.number);
         log_record::seal(&mut mark, UNIT_BYTES as u32, owner, position, RecordKind::SyncMark, 0);
-        // Without it, opening is only less sure of itself.
+        // Without it, the next opening only has less evidence.
         let _ = self.file.write_at(self.end, &mark);
     }
 }
 
-/// Whatever the cause, a full disk too: the edit may or may not be on disk, so nobody may act as if it were not.
+/// Whatever the cause, even a full disk: the edit may or may not be on disk, so no caller may
+/// assume that it is not.
 fn closed_for_good(error: Error) -> Error {
     Error::new(ErrorKind::Poisoned, format!("the MANIFEST is closed for good; reopen the database ({error})"))
 }
 
-/// What was read of a MANIFEST.
+/// The content of a MANIFEST.
 pub(crate) struct Loaded {
     pub(crate) database: u64,
     pub(crate) state: ManifestState,
@@ -459,7 +467,8 @@ pub(crate) fn list(fs: &dyn FileSystem, directory: &Path) -> Result<Vec<FileName
     Ok(names.iter().filter_map(|path| FileName::parse(path.file_name()?.to_str()?)).collect())
 }
 
-/// Reads the current MANIFEST; `None` if there is no database, or only one whose creation was cut short.
+/// Reads the current MANIFEST; `None` if there is no database, or only an interrupted creation of
+/// one.
 pub(crate) fn load(context: &Arc<TableContext>, names: &[FileName]) -> Result<Option<Loaded>> {
     let mut numbers: Vec<FileNumber> = names
         .iter()
@@ -482,7 +491,8 @@ pub(crate) fn load(context: &Arc<TableContext>, names: &[FileName]) -> Result<Op
     match newest_error {
         None => Ok(None),
         Some(error) => {
-            // The first MANIFEST is written before anything else, so a torn one alone is a creation cut short.
+            // The first MANIFEST is written before anything else, so a torn one alone is an
+            // interrupted creation.
             let alone = names.iter().all(|name| {
                 matches!(name, FileName::Lock | FileName::Manifest(_) | FileName::Unfinished(..))
             });
@@ -491,14 +501,15 @@ pub(crate) fn load(context: &Arc<TableContext>, names: &[FileName]) -> Result<Op
     }
 }
 
-/// What a MANIFEST says of files.
+/// The files named by a MANIFEST.
 pub(crate) struct ListedFiles {
     pub(crate) database: u64,
     /// The tables that it lists, and all trees that it has named.
     pub(crate) files: HashSet<FileName>,
 }
 
-/// The files that MANIFEST `number` lists, as far as it can be read; `None` if its header is damaged.
+/// The files that MANIFEST `number` lists, as far as it can be read; `None` if its header is
+/// damaged.
 pub(crate) fn listed_files(
     fs: &dyn FileSystem,
     path: &Path,
@@ -535,7 +546,7 @@ pub(crate) fn listed_files(
 }
 
 enum Failure {
-    /// The snapshot at the start is not there: an older MANIFEST counts, if there is one.
+    /// The snapshot at the start is missing: an older MANIFEST counts, if there is one.
     Torn(Error),
     Fatal(Error),
 }
@@ -543,7 +554,7 @@ enum Failure {
 fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
     let path = context.directory.join(FileName::Manifest(number).format());
     let read = || -> Result<Option<Vec<u8>>> {
-        // Whoever else has such files may have large ones, or no files at all.
+        // Foreign files of such names may be large, or not regular files at all.
         if proof(&*context.fs, &context.directory, FileName::Manifest(number), None)? != Proof::Ours {
             return Ok(None);
         }
@@ -558,7 +569,7 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
     }
 }
 
-/// The state that the bytes of a MANIFEST add up to. `path` is for messages.
+/// The state that results from the bytes of a MANIFEST. `path` is for messages.
 fn replay(
     context: &Arc<TableContext>,
     path: &Path,
@@ -580,7 +591,8 @@ fn replay(
     while offset < bytes.len() {
         let Some((kind, payload)) = record_at(bytes, offset, owner) else {
             let error = Error::corruption(path, offset as u64, "MANIFEST record is damaged");
-            // Each edit was synced before anything was written behind it, so only the last record can be torn.
+            // Each edit was synced before anything was appended after it, so only the last record
+            // can be torn.
             let later = (offset / UNIT_BYTES + 1..bytes.len() / UNIT_BYTES)
                 .any(|unit| record_at(bytes, unit * UNIT_BYTES, owner).is_some());
             if later {
@@ -610,9 +622,9 @@ fn replay(
     Ok(Loaded { database, state })
 }
 
-/// Applies the edit in the payload of a record. After an error the state is good for nothing.
+/// Applies the edit in the payload of a record. After an error the state is unusable.
 fn apply_record(context: &Arc<TableContext>, state: &mut ManifestState, payload: &[u8]) -> Result<()> {
-    // Of a long record only the tables are held, which become a part of the state together.
+    // Of a long record only the tables are buffered, and added to the state together.
     let (mut tables, mut handles) = (Vec::new(), HashMap::new());
     for edit in format::Edits::new(payload) {
         let edit = edit?;
@@ -646,7 +658,7 @@ fn record_at(bytes: &[u8], offset: usize, owner: u64) -> Option<(RecordKind, &[u
         .then(|| (header.kind, &record[RECORD_HEADER_BYTES..]))
 }
 
-/// The options of a keyspace, with what it leaves open taken from the database.
+/// The options of a keyspace, with unset ones taken from the database.
 pub(crate) fn compaction_options(
     database: &crate::options::AdvancedOptions,
     memtable_bytes: usize,

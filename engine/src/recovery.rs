@@ -1,19 +1,22 @@
 //! Opening a database: from its files to a state that takes writes.
 //!
-//! 1. Read the MANIFEST; check that every table it lists is there with its length.
-//! 2. Read the headers of all log segments, and the stretches of log that are needed, in order.
-//! 3. Rebuild memtables from the records, as many as the settings allow; check the records behind them.
-//! 4. Write a new MANIFEST that calls the last stretch closed and starts a new one above every position that was ever
-//!    handed out. This is the only commit point: before it nothing is removed or overwritten, so a crash in between
-//!    changes nothing but the next attempt.
+//! 1. Read the MANIFEST; check that every table it lists exists with its length.
+//! 2. Read the headers of all log segments, and the needed stretches of log, in order.
+//! 3. Rebuild memtables from the records, as many as the settings allow; check the records after
+//!    them.
+//! 4. Write a new MANIFEST that closes the last stretch and starts a new one above every position
+//!    that was ever reserved. This is the only commit point: before it nothing is removed or
+//!    overwritten, so the opening is idempotent until then, and a crash only leads to the next
+//!    attempt.
 //! 5. Remove files that nothing refers to.
-//! 6. If step 3 has left records behind, replay these, a few memtables at a time, while the flush makes room for them
-//!    (`db/spill.rs`). No call can see the database before.
+//! 6. If step 3 has left records, replay these, a few memtables at a time, while the flush makes
+//!    room for them (`db/spill.rs`). No call can see the database before.
 //!
-//! What was read of the last stretch may be in the page cache only, as before the crash. It is not synced here: the
-//! MANIFEST says up to where closed stretches are, the new log syncs them before anything of its own
-//! (`Wal::wait_durable`), and a tear in one of them ends the log for the next opening, also if records of a later stretch
-//! have survived. So an opening does not wait for the disk to take the log.
+//! The records of the last stretch may be in the page cache only, as before the crash. They are not
+//! synced here. The MANIFEST records the position up to which closed stretches are synced, and the
+//! new log syncs them before anything of its own (`Wal::wait_durable`). A tear in one of them ends
+//! the log for the next opening, even if records of a later stretch have survived. So an opening
+//! does not wait for the disk to take the log.
 use crate::db::place::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
@@ -43,32 +46,32 @@ const FIRST_POSITION: u64 = 1 << 10;
 const FARTHEST_NUMBER: u64 = 1 << 48;
 /// No segment is longer; a longer file is not ours.
 const LONGEST_SEGMENT: u64 = 1 << 30;
-/// Bytes that are written again at a time.
+/// Bytes rewritten at a time.
 const REWRITE_BYTES: usize = 1 << 20;
 
-/// A state to go on from.
+/// The state from which the database continues.
 pub(crate) struct Recovered {
     pub(crate) database: u64,
     pub(crate) manifest: ManifestState,
     /// Oldest first; at least one.
     pub(crate) generations: Vec<Arc<Generation>>,
-    /// Where the new log starts.
+    /// Start of the new log.
     pub(crate) base: u64,
     pub(crate) retained: Vec<RetainedSegment>,
-    /// Log segments that hold nothing that is needed, with their bytes.
+    /// Log segments that hold no needed record, with their bytes.
     pub(crate) spare_files: Vec<(FileNumber, u64)>,
     /// Files that nothing refers to.
     pub(crate) orphans: Vec<FileName>,
-    /// Bytes of log that were replayed.
+    /// Bytes of replayed log.
     pub(crate) log_bytes: u64,
     /// Segments to sync before anything of the new log may be called durable, oldest first.
     pub(crate) unsynced: Vec<FoundSegment>,
-    /// The positions that may not be synced, if a sync had failed: the bytes that reads show may be in memory only, in
-    /// pages that the system takes for clean.
+    /// The positions that may not be synced, if a sync had failed: reads may return bytes that are
+    /// in memory only, in pages that the system regards as clean.
     rewrite: Option<(u64, u64)>,
-    /// Whether the note of a failed sync is there.
+    /// Whether the note of a failed sync exists.
     failed_sync: bool,
-    /// Whether there was no MANIFEST, or only one whose creation was cut short.
+    /// Whether there was no MANIFEST, or only one of an interrupted creation.
     pub(crate) is_new: bool,
     /// The input of step 6.
     pub(crate) rest: Option<Rest>,
@@ -89,11 +92,11 @@ impl Recovered {
     }
 }
 
-/// What memtables are made of.
+/// The source of new memtables.
 pub(crate) struct MemtableSource<'a> {
     pub(crate) arenas: &'a Arc<ArenaPool>,
     pub(crate) memtable_bytes: usize,
-    /// How many there may be.
+    /// Limit of memtables.
     pub(crate) most: usize,
     /// The number of the first one.
     pub(crate) first_memtable: u64,
@@ -119,13 +122,13 @@ pub(crate) fn analyze(
         }
     };
     context.database.store(database, Ordering::Relaxed);
-    // Also numbers of files that are not ours: they stay, and no two files are to have one number. A number that counting
-    // does not come near is no reason to begin there.
+    // Includes numbers of foreign files: they stay, and no two files may have the same number. A
+    // number that counting never reaches is ignored.
     let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
     let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
     let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || loaded_nothing);
     state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
-    // Relaxed: nobody else has the context yet.
+    // Relaxed: no other thread has the context yet.
     context.next_file.store(state.next_file, Ordering::Relaxed);
     check_tables(context, &state)?;
 
@@ -148,7 +151,8 @@ pub(crate) fn analyze(
         );
         return Err(reader.damage(log_end, &message));
     }
-    // Above everything that may have been handed out: also positions whose records a crash has taken.
+    // Above every position that may have been reserved, including those whose records a crash has
+    // lost.
     let base = segments
         .iter()
         .map(|segment| segment.header.end_position())
@@ -169,7 +173,7 @@ pub(crate) fn analyze(
     }
 
     let surely_synced = state.log_surely_synced();
-    // Behind a tear in an earlier stretch nothing counts, not the later ones either.
+    // After a tear in an earlier stretch nothing is valid, including later stretches.
     state.log_closed.retain(|(start, _)| *start < log_end);
     if let Some((_, end)) = state.log_closed.last_mut() {
         *end = log_end.min(*end);
@@ -262,22 +266,24 @@ pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> 
     }
     let manifest = Manifest::create(context, recovered.database, recovered.manifest.clone())?;
     if recovered.failed_sync {
-        // If it stays, the next opening writes its log again without need.
+        // If it stays, the next opening rewrites its log without need.
         let _ = context.fs.remove_file(&context.directory.join(FileName::Unsynced.format()));
     }
     Ok(manifest)
 }
 
-/// Writes the positions `from..to` of a segment again with what reads show, so that the sync to come takes them to the disk.
-/// After a failed sync Linux keeps the pages and calls them clean: a second sync succeeds and does nothing (Rebello et
-/// al., "Can applications recover from fsync failures?", 2020). In place: whatever a crash leaves of it was there before.
+/// Rewrites the positions `from..to` of a segment with the bytes that reads return, so that the
+/// next sync takes them to the disk. After a failed sync Linux keeps the pages and marks them
+/// clean: a second sync succeeds and does nothing (Rebello et al., "Can applications recover from
+/// fsync failures?", 2020). In place: any state that a crash leaves existed before.
 fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
     let file = context.fs.open(segment.file.path(), OpenMode::ReadWrite)?;
     let base = segment.header.base_position;
     let place = |position: u64| {
         DATA_OFFSET as u64 + (position.clamp(base, segment.header.end_position()) - base) * UNIT_BYTES as u64
     };
-    // The header too: it was written when the segment was begun, and synced, but by the same device.
+    // Includes the header: it was written and synced when the segment was begun, but by the same
+    // device.
     let mut offset = if from <= base { 0 } else { place(from) };
     let end = place(to).min(segment.file_bytes);
     let mut buffer = memory::filled(0, REWRITE_BYTES)?;
@@ -290,10 +296,10 @@ fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u
     Ok(())
 }
 
-/// Step 5. What cannot be removed is tried again at the next opening.
+/// Step 5. The next opening retries files that cannot be removed.
 pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segments: SegmentOptions) {
     for orphan in recovered.orphans.drain(..) {
-        // A name is no proof: what cannot be read is left alone as well.
+        // A name is no proof: a file that cannot be read is left alone as well.
         let is_ours = match proof(&*context.fs, &context.directory, orphan, Some(recovered.database)) {
             Ok(proof) => proof != Proof::Foreign,
             Err(_) => false,
@@ -315,7 +321,8 @@ pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segm
 }
 
 impl Rest {
-    /// The next generations of step 6, oldest first: as many as `source` allows, at least one. `None` at the end.
+    /// The next generations of step 6, oldest first: as many as `source` allows, at least one.
+    /// `None` at the end.
     pub(crate) fn replay(
         &mut self,
         source: &MemtableSource<'_>,
@@ -365,12 +372,14 @@ fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()
     Ok(())
 }
 
-/// The segments that hold a stretch of this database's log, in order, and the files whose creation was cut short.
+/// The segments that hold a stretch of this database's log, in order, and the files of interrupted
+/// creations.
 ///
-/// A file gets its header after it was synced with its full length, and its name after it. So what has a header of its own
-/// is there as a whole, whatever a power loss takes, and can be used again. Of a file without one nobody knows how much
-/// the disk has, also if it looks complete: that may be in memory only. It is not used again, because a sync of its new
-/// header alone would not make the rest durable.
+/// A file gets its header after it was synced with its full length, and its name after that. So a
+/// file with a header of its own exists as a whole, whatever a power loss takes, and can be reused.
+/// Of a file without a header it is unknown how much the disk has, even if it looks complete: that
+/// may be in memory only. It is not reused, because a sync of its new header alone would not make
+/// the rest durable.
 fn find_segments(
     context: &Arc<TableContext>,
     names: &[FileName],
@@ -398,7 +407,7 @@ fn find_segments(
         let mut header = [0; HEADER_BYTES];
         file.read_exact_at(0, &mut header)?;
         match SegmentHeader::decode(&header) {
-            // A new file may show the blocks of one that was removed: a right header, in the wrong place.
+            // A new file may show the blocks of a removed one: a right header, in the wrong place.
             Ok(Some(header)) if header.file_number != number.0 && !planted::is(Bug::StrangeHeader) => {
                 let message = format!("the header of the log segment is that of file {}", header.file_number);
                 suspects.push((number, file, file_bytes, Error::new(ErrorKind::Corruption, message)));
@@ -426,8 +435,8 @@ fn find_segments(
         }
     }
     segments.sort_by_key(|segment| segment.header.base_position);
-    // A file whose creation was cut short may hold anything. But one with records that are needed is a segment whose
-    // header is damaged.
+    // A file of an interrupted creation may hold anything. But a file with needed records is a
+    // segment whose header is damaged.
     for (number, file, file_bytes, error) in suspects {
         let mut data = memory::filled(0, (file_bytes - DATA_OFFSET as u64) as usize)?;
         file.read_exact_at(DATA_OFFSET as u64, &mut data)?;
@@ -439,10 +448,11 @@ fn find_segments(
     Ok((segments, half_made))
 }
 
-/// Checks that no segment is missing that is known to have been made.
+/// Checks that no segment that is known to have been created is missing.
 ///
-/// Segments are made in order, each durable before the next, and given up only below `log_start`. So those of the open
-/// stretch are there without a gap up to the last one, and those of a stretch that the MANIFEST lists up to its end.
+/// Segments are created in order, each durable before the next, and removed only below `log_start`.
+/// So those of the open stretch exist without a gap up to the last one, and those of a stretch that
+/// the MANIFEST lists up to its end.
 fn check_log(context: &TableContext, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
     let last = segments.last().map_or(0, |segment| segment.header.base_position);
     for (from, end) in state.log_closed.iter().copied().chain([(state.log_opened, last)]) {
@@ -465,7 +475,7 @@ fn check_log(context: &TableContext, segments: &[FoundSegment], state: &Manifest
     Ok(())
 }
 
-/// Whether anything stands where the first record of a segment would be.
+/// Whether there is any data at the place of the first record of a segment.
 fn has_data(file: &dyn File, file_bytes: u64) -> Result<bool> {
     let mut start = [0; RECORD_HEADER_BYTES];
     if file_bytes < (DATA_OFFSET + start.len()) as u64 {
@@ -475,16 +485,18 @@ fn has_data(file: &dyn File, file_bytes: u64) -> Result<bool> {
     Ok(start.iter().any(|byte| *byte != 0))
 }
 
-/// Whether a valid record that is needed stands anywhere in `data`.
+/// Whether `data` contains a valid record that is needed.
 ///
-/// Not every one at or above the log's start is: what stood behind the torn end of an earlier log was given up. Files with
-/// such records are removed like others, and new files may show their blocks.
+/// Not every record at or above the log's start is needed: those after the torn end of an earlier
+/// log were discarded. Files with such records are removed like others, and new files may show
+/// their blocks.
 fn holds_records(data: &[u8], database: u64, state: &ManifestState) -> bool {
     let from = state.log_start;
     (0..data.len() / UNIT_BYTES).map(|unit| &data[unit * UNIT_BYTES..]).any(|record| {
         let Some(header) = record.first_chunk::<RECORD_HEADER_BYTES>() else { return false };
         let low = u64::from(u32::from_le_bytes([header[8], header[9], header[10], header[11]]));
-        // A record holds the low half of its position; the high half is that of `from`, or one more.
+        // A record holds the low half of its position; the high half is that of `from`, or one
+        // more.
         [from >> 32, (from >> 32) + 1].iter().map(|high| high << 32 | low).any(|position| {
             state.needs_log_at(position)
                 && parse_header(header, position)

@@ -1,19 +1,22 @@
 //! The write-ahead log.
 //!
-//! One endless stream of records, laid over segments of fixed size; a record that does not fit into the rest of a
-//! segment goes on in the next. Positions count units of eight bytes and are sequence numbers at the same time.
+//! One endless stream of records, laid over segments of fixed size. If a record does not fit into
+//! the rest of a segment, it continues in the next. Positions count units of eight bytes and are
+//! sequence numbers at the same time.
 //!
-//! What an opening has replayed of earlier logs may not be durable yet. Its segments are handed over ([`Earlier`]) and
-//! synced before anything of this log; [`Wal::durable`] stays below [`Wal::base`] until then.
+//! The part of earlier logs that an opening has replayed may not be durable yet. Its segments are
+//! handed over ([`Earlier`]) and synced before anything of this log; [`Wal::durable`] stays below
+//! [`Wal::base`] until then.
 //!
-//! *What is durable when.* A record is in the page cache when its bytes were stored (mapped segment) or `pwrite`
-//! returned: it survives the end of the process. It survives a power loss once [`Wal::wait_durable`] returned.
-//! Positions are handed out only inside segments that are provisioned: created with all their room and synced with
-//! their header. So a full disk is met here, before anything was reserved, and never in the middle of a record.
+//! *Durability.* A record is in the page cache when its bytes were stored (mapped segment) or
+//! `pwrite` returned: it survives the end of the process. It survives a power loss once
+//! [`Wal::wait_durable`] returned. Positions are assigned only inside provisioned segments: created
+//! with all their room and synced with their header. So a full disk is met during provisioning,
+//! before anything was reserved, and never in the middle of a record.
 //!
-//! Segments are recycled: once everything in one is in tables, a new header gives it a later stretch of the stream.
-//! Checksums are seeded with the position, so bytes of an earlier life never validate. File names are slots and say
-//! nothing about the order.
+//! *Recycling.* Once everything in a segment is in tables, a new header assigns a later stretch of
+//! the stream to it. Checksums are seeded with the position, so bytes of an earlier stretch never
+//! validate. File names are slots, and independent of the order.
 use crate::sync::backoff;
 use crate::write::commit_ring::{CommitRing, Tail};
 use body::Bodies;
@@ -38,21 +41,24 @@ pub(crate) mod segment;
 
 /// Segments that can be in use at the same time.
 pub(crate) const SEGMENTS_MAX: usize = 1024;
-/// Segments that are not for one record: the one that the tail is in, and those behind it.
+/// Segments not available to a single record: the one that holds the tail, and those after it.
 const SEGMENTS_KEPT: u64 = 8;
 /// Tickets in flight.
 const RING_SLOTS: usize = 4096;
-/// Room behind the last ordinary record that only rotations may take, in units: a rotation must not fail.
+/// Room after the last ordinary record that only rotations may take, in units: a rotation must not
+/// fail.
 const ROTATION_MARGIN: u64 = 512;
-/// Positions end here, those of unused segments too; a little below the last sequence number. The commits of 1 EiB of log.
+/// End of positions, including those of unused segments; a little below the last sequence number.
+/// Equals the commits of 1 EiB of log.
 const POSITION_LIMIT: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
-/// So many segments before that, ordinary records end: what was committed can still be flushed, by more than one opening.
+/// Ordinary records end this many segments before the limit: commits up to there can still be
+/// flushed, by more than one opening.
 const LAST_SEGMENTS: u64 = 16;
 /// An opening that has filled less than this part of a segment has one segment only.
 const FIRST_SHARE: u64 = 64;
-/// Segments that are made ready ahead of writers who fill them.
+/// Limit of segments provisioned ahead of the writers.
 const AHEAD_MAX: u64 = 3;
-/// Filled segments for which one more is made ready ahead.
+/// Number of filled segments per additional segment provisioned ahead.
 const FILLED_PER_AHEAD: u64 = 4;
 
 /// A stretch of the stream that belongs to one writer.
@@ -65,25 +71,26 @@ pub(crate) struct Reservation {
     ticket: u64,
 }
 
-/// What earlier openings have left.
+/// The log of earlier openings.
 pub(crate) struct Earlier {
     /// The position below which their log is durable.
     pub(crate) durable: u64,
     /// Segments that are needed.
     pub(crate) retained: Vec<RetainedSegment>,
-    /// Those of them that are not durable yet, oldest first. Their handles are those that the segments were read through:
-    /// Linux reports an error of writing back once to each handle that was open.
+    /// Those of them that are not durable yet, oldest first. Their handles are those that the
+    /// segments were read through: Linux reports a write-back error once to each handle that was
+    /// open.
     pub(crate) unsynced: Vec<FoundSegment>,
     /// Files that can be recycled.
     pub(crate) spare_files: Vec<FileNumber>,
 }
 
-/// What the segments of a log are like.
+/// Size, number and access of the segments of a log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SegmentOptions {
     /// Bytes of a segment.
     pub(crate) bytes: usize,
-    /// How many of them are kept, those in use included; whatever is needed beyond is given back afterwards.
+    /// Number of segments kept, including those in use; any beyond it are removed after use.
     pub(crate) kept: usize,
     /// Whether they are mapped.
     pub(crate) mapped: bool,
@@ -121,11 +128,11 @@ struct Pool {
     physical: usize,
     /// Those of them that are empty again.
     vacant: Vec<usize>,
-    /// Set when the log is closed: no further segment is made ready.
+    /// Set when the log is closed: no further segment is provisioned.
     sealed: bool,
 }
 
-/// What becomes the next segment.
+/// Origin of the next segment.
 enum Source {
     /// One that is open already.
     Open(usize),
@@ -178,7 +185,7 @@ pub(crate) struct Wal {
     segment_units: u64,
     /// See [`SegmentOptions::kept`].
     kept: usize,
-    /// Where ordinary records end.
+    /// End of ordinary records.
     ordinary_limit: u64,
     /// The position at which the log thread is woken next.
     wake_at: CachePadded<AtomicU64>,
@@ -188,17 +195,17 @@ pub(crate) struct Wal {
     provisioned: CachePadded<AtomicU64>,
     /// Physical slot + 1 of stretch `i`, at `i % SEGMENTS_MAX`.
     slots: Box<[AtomicU32]>,
-    /// Physical segments; null where a slot is empty. Each points to a box with a reference, so that a sync may hold on to
-    /// a segment that is given back meanwhile.
+    /// Physical segments; null where a slot is empty. Each points to a box with a reference, so
+    /// that a sync may hold a segment that is removed meanwhile.
     segments: Box<[AtomicPtr<Shared>]>,
     pool: Mutex<Pool>,
-    /// Held by who makes segments ready.
+    /// Held while segments are provisioned.
     provisioning: Mutex<()>,
     durable: CachePadded<AtomicU64>,
     bodies: Mutex<Bodies>,
-    /// Segments of earlier openings that come before everything of this one at the first sync.
+    /// Segments of earlier openings, which the first sync covers before everything of this one.
     unsynced: Mutex<Vec<FoundSegment>>,
-    /// Set once somebody sees to their sync.
+    /// Set once a caller has claimed their sync.
     replayed_claimed: AtomicBool,
     sync: Mutex<SyncState>,
     synced: Condvar,
@@ -244,14 +251,15 @@ impl Wal {
         }
     }
 
-    /// Where this log starts. What lies below is of earlier openings.
+    /// Start of this log. Positions below belong to earlier openings.
     pub(crate) fn base(&self) -> u64 {
         self.base
     }
 
-    /// Whether what earlier openings have left is to be synced, and the caller is the first to ask.
+    /// Whether the log of earlier openings must be synced, and the caller is the first to claim
+    /// that.
     pub(crate) fn claim_replayed(&self) -> bool {
-        // Relaxed: only one may get it; nothing else hangs on it.
+        // Relaxed: only one caller may claim it; nothing else depends on it.
         !self.replayed_claimed.load(Ordering::Relaxed) && !self.replayed_claimed.swap(true, Ordering::Relaxed)
     }
 
@@ -290,7 +298,7 @@ impl Wal {
         (self.tail().1 - self.base) * UNIT_BYTES as u64
     }
 
-    /// Bytes of open segments, which are mapped when the log is.
+    /// Bytes of open segments, which are mapped if the log is.
     pub(crate) fn segment_bytes(&self) -> u64 {
         let pool = self.pool.lock();
         let open = (pool.physical - pool.vacant.len()) as u64;
@@ -310,19 +318,19 @@ impl Wal {
         self.tail.fence(self.near())
     }
 
-    /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary reservation has succeeded
-    /// or [`Wal::prepare_rotation`] was called before.
+    /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary
+    /// reservation has succeeded or [`Wal::prepare_rotation`] was called before.
     pub(crate) fn reserve_rotation(&self) -> Result<Reservation> {
         self.reserve_within(log_record::record_units(0), 0, POSITION_LIMIT, true)
     }
 
-    /// Makes sure that [`Wal::reserve_rotation`] finds room.
+    /// Ensures that [`Wal::reserve_rotation`] finds room.
     pub(crate) fn prepare_rotation(&self) -> Result<()> {
         let tail = self.tail().1;
         self.provision(tail + ROTATION_MARGIN)
     }
 
-    /// Without `provisions`, only in segments that are there: `NoSpace` otherwise.
+    /// Without `provisions`, reserves only in provisioned segments and otherwise returns `NoSpace`.
     #[inline]
     fn reserve_within(&self, units: u64, margin: u64, limit: u64, provisions: bool) -> Result<Reservation> {
         let mut spins = 0;
@@ -347,8 +355,9 @@ impl Wal {
         }
     }
 
-    /// Seals `record` (header room and payload) for its place and stores it. For [`RecordKind::Skip`] and
-    /// [`RecordKind::Body`] `record` is a header alone, standing for the whole reservation.
+    /// Seals `record` (header room and payload) for its place and stores it. For
+    /// [`RecordKind::Skip`] and [`RecordKind::Body`] `record` is a header alone, standing for the
+    /// whole reservation.
     #[inline]
     pub(crate) fn write(
         &self,
@@ -365,7 +374,8 @@ impl Wal {
         self.store(at.position, record)
     }
 
-    /// Stores bytes from `position` on. REQUIRES: the caller holds the reservation that they lie in, or has it pinned.
+    /// Stores bytes from `position` on. REQUIRES: the caller holds the reservation that contains
+    /// them, or has it pinned.
     fn store(&self, position: u64, bytes: &[u8]) -> Result<()> {
         let mut unit = position - self.base;
         let mut rest = bytes;
@@ -386,19 +396,21 @@ impl Wal {
         // Relaxed, both: `provisioned`, read before, orders them.
         let slot = self.slots[index as usize % SEGMENTS_MAX].load(Ordering::Relaxed) as usize;
         let segment = self.segments[slot - 1].load(Ordering::Relaxed);
-        // SAFETY: the caller holds a reservation in the stretch, so the stretch is in use until that is completed, or has it
-        // pinned as a body, so that it is not recycled before the pin is dropped. What is in use is neither spare nor given
-        // back. A slot in use was filled before `provisioned` covered its stretch.
+        // SAFETY: the caller holds a reservation in the stretch, so the stretch is in use until
+        // that is completed, or has it pinned as a body, so that it is not recycled before the pin
+        // is dropped. A segment in use is neither spare nor removed. A slot in use was filled
+        // before `provisioned` covered its stretch.
         unsafe { &**segment }
     }
 
-    /// The segment in a slot. REQUIRES: the slot is not empty, which the lock of the pool, or that of whoever makes segments
-    /// ready, keeps so.
+    /// The segment in a slot. REQUIRES: the slot is not empty, and the lock of the pool or the lock
+    /// `provisioning` keeps it so.
     fn shared(&self, physical: usize) -> Shared {
         // Acquire: pairs with the Release in `open_segment`.
         let segment = self.segments[physical].load(Ordering::Acquire);
         assert!(!segment.is_null(), "the slot is filled");
-        // SAFETY: it was made by `Box::into_raw` and is freed only after it was taken out of the pool, under its lock.
+        // SAFETY: it was made by `Box::into_raw` and is freed only after it was taken out of the
+        // pool, under its lock.
         unsafe { (*segment).clone() }
     }
 
@@ -408,7 +420,8 @@ impl Wal {
         self.ring.complete(at.ticket, at.end);
     }
 
-    /// Waits until everything below `position` is published. Earlier writers are at most a few copies behind.
+    /// Waits until everything below `position` is published. Earlier writers are late by at most a
+    /// few copies.
     #[inline]
     pub(crate) fn wait_published(&self, position: u64) {
         let mut spins = 0;
@@ -418,27 +431,27 @@ impl Wal {
         }
     }
 
-    /// Whether the next provisioning should happen ahead of need.
+    /// Whether to provision segments ahead of need now.
     #[inline]
     pub(crate) fn wants_segments(&self, at: &Reservation) -> bool {
         // Relaxed: a hint.
         at.end > self.wake_at.load(Ordering::Relaxed) && self.note_segment(at.end)
     }
 
-    /// From the next segment on, segments are wanted again.
+    /// Schedules the next provisioning for the next segment.
     #[cold]
     fn note_segment(&self, end: u64) -> bool {
         let next = self.base + ((end - self.base) / self.segment_units + 1) * self.segment_units;
         self.wake_at.fetch_max(next, Ordering::Relaxed) < next
     }
 
-    /// Whether the log has no segments left for a record of so many units, until a flush gives some back.
+    /// Whether the log has no segments left for a record of `units`, until a flush frees some.
     pub(crate) fn is_full_for(&self, units: u64) -> bool {
         let end = self.tail().1 + units + ROTATION_MARGIN;
         self.stretches_to(end) > self.pool.lock().oldest() + SEGMENTS_MAX as u64
     }
 
-    /// Whether the log can ever hold a record of so many units.
+    /// Whether the log can ever hold a record of `units`.
     pub(crate) fn can_hold(&self, units: u64) -> bool {
         units.div_ceil(self.segment_units) + SEGMENTS_KEPT <= SEGMENTS_MAX as u64
     }
@@ -453,12 +466,13 @@ impl Wal {
         position.saturating_sub(self.base).div_ceil(self.segment_units)
     }
 
-    /// Makes segments ready ahead of the writers: one, and one more for each few that this opening has filled. While tables
-    /// are written, the sync of a header can take the disk longer than writers need to fill a segment; but a log that stays
-    /// short should be short on the disk, and quick to look through.
+    /// Provisions segments ahead of the writers: one, and one more per [`FILLED_PER_AHEAD`]
+    /// segments that this opening has filled. While tables are written, the sync of a header can
+    /// take the disk longer than writers need to fill a segment. But a short log should take little
+    /// disk space, and be quick to scan.
     ///
-    /// What only writers could use is left to them where it is scarce: at the end of positions, and while all segments are
-    /// in use. They get the error, or wait for a flush.
+    /// Where segments are scarce (at the end of positions, and while all are in use), the last ones
+    /// are left to the writers. The writers get the error, or wait for a flush.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
         let tail = self.tail().1;
         let written = tail - self.base;
@@ -474,10 +488,11 @@ impl Wal {
         self.provision(wanted)
     }
 
-    /// Makes segments ready up to `position`.
+    /// Provisions segments up to `position`.
     ///
-    /// Files are made and headers synced by one thread at a time, which may take as long as the disk does; the pool is
-    /// locked only in between, for whoever gives segments back or has room enough.
+    /// One thread at a time creates files and syncs headers, which may take as long as the disk
+    /// does. The pool is locked only in between, for threads that recycle segments or have room
+    /// enough.
     #[cold]
     pub(crate) fn provision(&self, position: u64) -> Result<()> {
         let is_ready = || self.provisioned.load(Ordering::Acquire) >= position;
@@ -494,7 +509,8 @@ impl Wal {
                 if is_past_end && !planted::is(Bug::PositionsPastTheEnd) {
                     return Err(exhausted());
                 }
-                // Asked first, so that no segment is made for a record for which there will not be enough.
+                // Checked first, so that no segment is provisioned for a record that cannot get
+                // enough of them.
                 if self.stretches_to(position) > pool.oldest() + SEGMENTS_MAX as u64 {
                     return Err(full());
                 }
@@ -527,12 +543,14 @@ impl Wal {
         Ok(())
     }
 
-    /// Ends the log: takes all room that is left, so that nothing can be reserved any more, and waits for the writers
-    /// before. Returns a position above every one that was or could have been handed out.
+    /// Ends the log: takes all remaining room, so that no further reservation succeeds, and waits
+    /// for earlier writers. Returns a position above every one that was or could have been
+    /// reserved.
     pub(crate) fn seal(&self) -> u64 {
         self.pool.lock().sealed = true;
-        // A segment that is being made says what is durable. It must have said it before this stretch, which no record
-        // marks, can be synced: the next opening would miss records in it.
+        // The header of a segment that is being provisioned records the durable position. It must
+        // be written before this stretch, which no record marks, can be synced: otherwise the next
+        // opening would miss records in it.
         drop(self.provisioning.lock());
         let end = self.provisioned.load(Ordering::Acquire);
         let mut spins = 0;
@@ -551,7 +569,8 @@ impl Wal {
         }
     }
 
-    /// Opens a recycled file, or makes a new one, as physical segment `physical`; gives that back.
+    /// Opens a recycled file, or creates a new one, as physical segment `physical`; returns
+    /// `physical`.
     fn open_segment(&self, recycled: Option<FileNumber>, physical: usize) -> Result<usize> {
         let bytes = self.segment_units as usize * UNIT_BYTES + DATA_OFFSET;
         let number = match recycled {
@@ -565,7 +584,7 @@ impl Wal {
             Err(error) => {
                 match recycled {
                     Some(number) => self.pool.lock().spare_files.push(number),
-                    // A half-made file would only keep a full disk full.
+                    // An incomplete file would only take space on a full disk.
                     None => self.remove_created(number),
                 }
                 return Err(error);
@@ -574,8 +593,8 @@ impl Wal {
         if recycled.is_none()
             && let Err(error) = self.context.sync_directory()
         {
-            // Its name is there and may not survive a power loss, and no later sync would change that. The next
-            // opening must not find it and write what it promises to keep.
+            // The name exists, may not survive a power loss, and no later sync would change that.
+            // The next opening must not find the file and write durable data to it.
             drop(segment);
             let _ = self.context.fs.remove_file(&path);
             return Err(error);
@@ -592,8 +611,8 @@ impl Wal {
         Ok(physical)
     }
 
-    /// Removes a segment that was being created, under the name that it has come to. One that exists and is somebody
-    /// else's has kept it from getting there.
+    /// Removes a segment that was being created, under its present name. A foreign file of the
+    /// final name is not removed: it has kept the segment at its unfinished name.
     fn remove_created(&self, number: FileNumber) {
         let unfinished = self.context.unfinished_path(FileName::Log(number));
         if self.context.fs.remove_file(&unfinished).is_err() {
@@ -605,8 +624,8 @@ impl Wal {
         self.context.directory.join(FileName::Log(number).format())
     }
 
-    /// Gives back every segment that lies below `position`. REQUIRES: the MANIFEST durably says that the log is not
-    /// needed below.
+    /// Recycles every segment below `position`. REQUIRES: the MANIFEST durably records that the log
+    /// is not needed below.
     pub(crate) fn recycle(&self, position: u64) {
         let mut pool = self.pool.lock();
         let position = self.bodies.lock().release(position);
@@ -636,7 +655,7 @@ impl Wal {
             {
                 pool.spare_files.push(segment.file);
             } else {
-                // What cannot be removed now is removed as an orphan at the next opening.
+                // A file that cannot be removed now is removed as an orphan at the next opening.
                 let _ = self.context.fs.remove_file(&self.path(segment.file));
             }
         }
@@ -646,7 +665,7 @@ impl Wal {
         }
     }
 
-    /// Gives back every segment that is kept for later, because a full disk needs the room now. False if there is none.
+    /// Removes every spare segment, because a full disk needs the room now. False if there is none.
     pub(crate) fn give_back_spares(&self) -> bool {
         let mut pool = self.pool.lock();
         let (open, files) = (std::mem::take(&mut pool.spare), std::mem::take(&mut pool.spare_files));
@@ -661,26 +680,27 @@ impl Wal {
         !(open.is_empty() && files.is_empty())
     }
 
-    /// Closes the segment in a slot and removes its file. REQUIRES: the slot is in no list of the pool.
+    /// Closes the segment in a slot and removes its file. REQUIRES: the slot is in no list of the
+    /// pool.
     fn give_back(&self, physical: usize) {
         // Acquire: pairs with the Release in `open_segment`.
         let segment = self.segments[physical].swap(std::ptr::null_mut(), Ordering::Acquire);
-        // SAFETY: `open_segment` made it by `Box::into_raw`, and this call alone has taken it out. No reservation lies in
-        // it, since it was spare, and syncs hold references of their own.
+        // SAFETY: `open_segment` made it by `Box::into_raw`, and this call alone has taken it out.
+        // No reservation lies in it, since it was spare, and syncs hold references of their own.
         let segment = unsafe { Box::from_raw(segment) };
         let path = self.path(segment.file());
         drop(segment);
-        // What cannot be removed now is removed, or used again, at the next opening.
+        // A file that cannot be removed now is removed, or used again, at the next opening.
         let _ = self.context.fs.remove_file(&path);
         self.pool.lock().vacant.push(physical);
     }
 
     /// Waits until everything below `position` survives a power loss.
     ///
-    /// The first thread that finds no sync under way leads: it syncs all that is published, for itself and for those
-    /// who wait. It runs on the caller's thread: one wake-up less. A failed sync is final: the kernel may have
-    /// dropped the bytes, so nobody may try again (`poison` keeps others from it). With `provisions` a segment may be made
-    /// for the sync mark.
+    /// The first thread that finds no sync under way leads: it syncs everything published, for
+    /// itself and for all waiters. It runs on the caller's thread: one wake-up less. A failed sync
+    /// is final: the kernel may have dropped the bytes, so no thread may retry (`poison` prevents
+    /// it). With `provisions` a segment may be provisioned for the sync mark.
     pub(crate) fn wait_durable(
         &self,
         position: u64,
@@ -712,8 +732,9 @@ impl Wal {
                 state.leader = true;
             }
             let target = self.published();
-            // Who leaves a gap in the log poisons before it publishes. What lies behind a gap is never read again, so it
-            // must not be called durable: recovery would take the gap for damage.
+            // A writer that leaves a gap in the log poisons before it publishes. Records after a
+            // gap are never read again, so they must not be called durable: recovery would take the
+            // gap for damage.
             if let Err(error) = check()
                 && !planted::is(Bug::GapCalledDurable)
             {
@@ -722,7 +743,7 @@ impl Wal {
                 return Err(error);
             }
             if planted::is(Bug::LeadersTarget) || planted::is(Bug::LostWakeUp) {
-                // A sync takes its time on a disk; here others come to wait for it.
+                // Models the duration of a sync on a disk: meanwhile further waiters arrive.
                 (0..50).for_each(|_| std::thread::yield_now());
             }
             if planted::is(Bug::MarkBeforeSync) {
@@ -746,13 +767,13 @@ impl Wal {
                 self.synced.notify_all();
             }
             drop(state);
-            // Whatever the cause, a full disk too: this cannot be tried again.
+            // Whatever the cause, even a full disk: the sync cannot be retried.
             result.map_err(|error| {
                 let message =
                     format!("a sync of the log failed, writes are closed; reopen the database ({error})");
                 Error::new(ErrorKind::Poisoned, message)
             })?;
-            // Nothing to mark where this log is empty: the MANIFEST says it of what came before.
+            // If this log is empty, no mark is needed: the MANIFEST covers the log before it.
             if target > self.base {
                 self.mark(target, poison, provisions);
             }
@@ -767,8 +788,8 @@ impl Wal {
         self.synced.notify_all();
     }
 
-    /// Waits for a sync and for a provisioning under way, none of which begins afterwards, and closes all segments.
-    /// REQUIRES: the log is sealed.
+    /// Waits for a sync and for a provisioning under way, none of which begins afterwards, and
+    /// closes all segments. REQUIRES: the log is sealed.
     pub(crate) fn close(&self) {
         let mut state = self.sync.lock();
         state.ended = true;
@@ -783,8 +804,9 @@ impl Wal {
             // Acquire: pairs with the Release in `open_segment`.
             let segment = segment.swap(std::ptr::null_mut(), Ordering::Acquire);
             if !segment.is_null() {
-                // SAFETY: `open_segment` made it by `Box::into_raw`, and the swap alone has taken it out. The seal has
-                // waited for every writer that had a place in it, and no reservation or sync comes after.
+                // SAFETY: `open_segment` made it by `Box::into_raw`, and the swap alone has taken
+                // it out. The seal has waited for every writer that had a place in it, and no
+                // reservation or sync comes after.
                 drop(unsafe { Box::from_raw(segment) });
             }
         }
@@ -795,16 +817,18 @@ impl Wal {
         self.unsynced.lock().clear();
     }
 
-    /// Tells the next opening that bytes which it can read may not be on the disk. The note need not survive more than
-    /// those bytes do, so it is not synced; a device that takes no new file either leaves only the error.
+    /// Notes for the next opening that bytes which it can read may not be on the disk. The note
+    /// need not survive longer than those bytes, so it is not synced. If the device accepts no new
+    /// file either, only the error remains.
     fn note_failed_sync(&self) {
         let _ = self.context.fs.create_new(&self.context.directory.join(FileName::Unsynced.format()));
     }
 
-    /// Witness for recovery: a damaged record below a mark is corruption, not the torn end of the log.
+    /// Appends a witness for recovery: a damaged record below a mark is corruption, not the torn
+    /// end.
     fn mark(&self, durable: u64, poison: &dyn Fn(&Error), provisions: bool) {
         let units = log_record::record_units(8);
-        // Without room there is no witness, which only makes recovery less sure of itself.
+        // Without room there is no witness, which only weakens the evidence for recovery.
         let at = match self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit, provisions) {
             Ok(at) => at,
             Err(error) => {
@@ -816,7 +840,8 @@ impl Wal {
         };
         let mut record = [0; HEADER_BYTES + 8];
         record[HEADER_BYTES..].copy_from_slice(&durable.to_le_bytes());
-        // A failed store leaves a gap, and recovery ends at gaps: nothing may be acknowledged behind it.
+        // A failed store leaves a gap, and recovery ends at gaps: nothing may be acknowledged after
+        // it.
         if let Err(error) = self.write(&at, &mut record, RecordKind::SyncMark, 0) {
             poison(&error);
         }
@@ -839,12 +864,12 @@ impl Wal {
         Ok(())
     }
 
-    /// Syncs what earlier openings have left. Nothing of this one may be called durable before: the next opening would find
-    /// it behind a tear, and give it up.
+    /// Syncs the log of earlier openings. Nothing of this one may be called durable before: the
+    /// next opening would find it after a tear, and discard it.
     fn sync_replayed(&self) -> Result<()> {
         let mut unsynced = self.unsynced.lock();
         for segment in unsynced.drain(..).filter(|_| !planted::is(Bug::RecoveredLogNotSynced)) {
-            // One that was recycled since is in tables, which were synced.
+            // A segment that was recycled since is in tables, which were synced.
             let is_needed = self.pool.lock().retained.iter().any(|kept| kept.file == segment.number);
             if is_needed {
                 segment.file.sync_data()?;
@@ -883,14 +908,15 @@ impl Drop for Wal {
         for segment in &mut self.segments {
             let segment = std::mem::replace(segment.get_mut(), std::ptr::null_mut());
             if !segment.is_null() {
-                // SAFETY: `open_segment` made it by `Box::into_raw`, and nobody else has the log any more.
+                // SAFETY: `open_segment` made it by `Box::into_raw`, and no other thread has the
+                // log any more.
                 drop(unsafe { Box::from_raw(segment) });
             }
         }
     }
 }
 
-/// Every segment is in use. Passes with the next flush.
+/// Every segment is in use. Resolved by the next flush.
 #[cold]
 fn full() -> Error {
     Error::new(ErrorKind::NoSpace, "all segments of the log are in use until a flush gives some back")

@@ -1,13 +1,15 @@
 //! The write path of a commit.
 //!
-//! 0. Rows that have indexes get their entries: operations of the same record (`index/hooks.rs`).
+//! 0. Rows with indexes get their entries: operations of the same record (`index/hooks.rs`).
 //! 1. Check the handle: open, writable, not poisoned.
-//! 2. Pay the debt: while compaction is behind, a delay proportional to it (`stall`). Rotate a full memtable.
-//! 3. Reserve a stretch of log: one atomic operation gives position, commit order and sequence numbers.
-//! 4. Seal the record for its position and store it in the log.
-//! 5. Insert the operations into the memtable generation that the position belongs to, in parallel with others.
+//! 2. Pay the debt: a delay proportional to the compaction debt (`stall`). Rotate a full memtable.
+//! 3. Reserve a stretch of log: one atomic operation assigns position, commit order and sequence
+//!    numbers.
+//! 4. Seal the record for its position and append it to the log.
+//! 5. Insert the operations into the memtable generation of the position, in parallel with others.
 //! 6. Publish in order; wait until everything before is published as well (`commit_ring`).
-//! 7. With [`Durability::Sync`], wait for a sync that covers the record; one sync serves all who wait.
+//! 7. With [`Durability::Sync`], wait for a sync that covers the record; one sync serves all
+//!    waiters.
 //!
 //! The log gets a record before the memtable does, and a reader sees it only after both.
 pub mod batch;
@@ -30,10 +32,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// Commits that take at most this much of an arena are not counted while they are under way, in bytes: so many of them
-/// fit into [`ARENA_MARGIN_BYTES`] as there may be threads.
+/// Commits that take at most this many bytes of an arena are not counted while they are under way:
+/// as many of them fit into [`ARENA_MARGIN_BYTES`] as there may be threads.
 const CLAIM_BYTES: usize = 64 << 10;
-/// What commits that are not counted may take of an arena at the same time, in bytes.
+/// Arena bytes that uncounted commits may take at the same time.
 const ARENA_MARGIN_BYTES: usize = 128 << 20;
 /// Records up to this size keep their scratch buffer for the next commit of the thread, in bytes.
 const SCRATCH_KEPT_BYTES: usize = 1 << 20;
@@ -41,17 +43,18 @@ const SCRATCH_KEPT_BYTES: usize = 1 << 20;
 const LARGE_RECORD_BYTES: usize = 1 << 20;
 /// A payload that is written apart has at most this many operations.
 const APART_OPERATIONS_MAX: usize = 4096;
-/// How often one is tried.
+/// Attempts at writing a payload apart.
 const APART_ATTEMPTS: usize = 2;
-/// What a batch may weigh with the entries of its indexes: see [`Weight`].
+/// Largest weight of a batch with the entries of its indexes: see [`Weight`].
 const BATCH_WEIGHT_MAX: usize = 512 << 20;
-/// What an operation weighs besides key and value.
+/// Weight of an operation besides key and value.
 const OPERATION_WEIGHT: usize = 64;
 /// Larger values have memory of their own, and do not count.
 const ARENA_VALUE_BYTES: usize = 256 << 10;
 
-/// What operations take of a memtable's arena, by one rule for batches, the entries of indexes, and the log that is
-/// replayed. It is checked before a commit has its place in the log: what is there, a memtable must be able to hold.
+/// Arena room that operations take, by one rule for batches, entries of indexes, and the replayed
+/// log. It is checked before a commit reserves its place in the log, because a memtable must be
+/// able to hold everything in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weight(usize);
 
@@ -73,19 +76,19 @@ impl Weight {
         Ok(weight)
     }
 
-    /// Adds that of one operation.
+    /// Adds the weight of one operation.
     #[inline]
     pub(crate) fn add(&mut self, key_len: usize, value_len: usize) {
         self.0 += Weight::of(key_len, value_len).0;
     }
 
-    /// Whether a batch may weigh so much.
+    /// Whether a batch of this weight is allowed.
     #[inline]
     pub(crate) fn is_allowed(self) -> bool {
         self.0 <= BATCH_WEIGHT_MAX
     }
 
-    /// The bytes of an arena that operations of this weight take at most.
+    /// Largest number of arena bytes that operations of this weight take.
     pub(crate) fn arena_bytes(self) -> usize {
         self.0.saturating_add(self.0 / 4)
     }
@@ -93,7 +96,8 @@ impl Weight {
 
 const _: () = assert!(OPERATION_WEIGHT + OPERATION_WEIGHT / 4 >= ENTRY_BYTES);
 
-/// Room in an arena that a commit under way will take. Given back when dropped: then it was taken, or was not needed.
+/// Arena room claimed by a commit under way. Dropping it returns the claim: the room was taken by
+/// then, or was not needed.
 struct Claim<'a> {
     core: &'a Core,
     bytes: usize,
@@ -106,16 +110,17 @@ impl Drop for Claim<'_> {
 }
 
 impl<'a> Claim<'a> {
-    /// Waits until the active memtable has room for a commit of this weight beside all others that are under way.
+    /// Waits until the active memtable has room for a commit of this weight beside all others under
+    /// way.
     ///
-    /// Errors: those of a commit that waits for a flush; `InvalidArgument` if no memtable can hold it.
+    /// Errors: those of a commit that waits for a flush; `InvalidArgument` if no memtable has room.
     #[cold]
     fn take(core: &'a Core, weight: Weight) -> Result<Claim<'a>> {
         let bytes = weight.arena_bytes();
         core.make_arena_room(|room| {
             let free = room.saturating_sub(ARENA_MARGIN_BYTES.min(room / 8));
-            // Of two that do this at once, one sees the other. Who waits claims nothing meanwhile: otherwise those who wait
-            // could wait for each other.
+            // Of two concurrent claims, one sees the other. A waiting commit claims nothing
+            // meanwhile: otherwise waiting commits could wait for each other.
             let claimed = core.claimed_bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
             if claimed <= free {
                 return ArenaRoom::Enough;
@@ -127,7 +132,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// What a memtable has room for.
+/// Capacity of a memtable for commits under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArenaRoom {
     /// All that is under way.
@@ -147,7 +152,7 @@ pub(crate) fn too_heavy() -> Error {
 
 /// A commit that was acknowledged: it is visible to every read that starts now.
 ///
-/// It can be dropped: the commit has the durability that it was made with. [`Commit::wait_durable`] asks for more.
+/// It can be dropped: the commit keeps its own durability. [`Commit::wait_durable`] strengthens it.
 pub struct Commit {
     db: Arc<DbInner>,
     sequence: SequenceNumber,
@@ -181,8 +186,8 @@ impl Commit {
         self.sequence
     }
 
-    /// Waits until the commit survives a power loss. (One made with [`Durability::None`] is not in the log; only a
-    /// flush saves it.)
+    /// Waits until the commit survives a power loss. (A commit with [`Durability::None`] is not in
+    /// the log; only a flush saves it.)
     ///
     /// Errors: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed.
     ///
@@ -198,7 +203,7 @@ impl Commit {
     #[doc(alias = "sync")]
     pub fn wait_durable(self) -> Result<()> {
         let core = &self.db.core;
-        // What is durable already needs nothing of a database that is being closed.
+        // A commit that is already durable needs nothing of a database that is being closed.
         if core.wal.durable() >= self.end {
             return Ok(());
         }
@@ -207,7 +212,7 @@ impl Commit {
     }
 }
 
-/// Where a commit went.
+/// The position of a commit in the log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Committed {
     pub(crate) sequence: SequenceNumber,
@@ -241,10 +246,11 @@ thread_local! {
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `body` with the thread's record buffer: header room, and nothing behind it.
+/// Runs `body` with the thread's record buffer, which holds header room only.
 #[inline]
 pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    // A thread that is being torn down has none, and may still write: in a destructor of another thread-local value.
+    // During thread teardown the buffer may be gone, and the destructor of another thread-local
+    // value may still write.
     let mut record = SCRATCH.try_with(RefCell::take).unwrap_or_default();
     record.clear();
     record.resize(HEADER_BYTES, 0);
@@ -255,18 +261,20 @@ pub(crate) fn with_scratch<R>(body: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// What a large commit needs beside what all need. Empty for others, whose way it must not lengthen.
+/// State of a large commit only. Empty for others, whose path it must not lengthen.
 #[derive(Default)]
 pub(crate) struct Large<'c>(Option<Box<LargeCommit<'c>>>);
 
 struct LargeCommit<'c> {
-    /// Copies of the values that are too large for arenas, in order. They are made before the commit has its place in the
-    /// log: others wait for whoever has one, and there may be no memory for them.
+    /// Copies of the values that are too large for arenas, in order. They are made before the
+    /// commit reserves its place in the log: other commits wait for a reserved place, and the
+    /// copies may fail for want of memory.
     values: std::vec::IntoIter<LargeValue>,
     /// See [`Large::goes_apart`].
     goes_apart: bool,
     body: Option<Body<'c>>,
-    /// Held while it is this commit's turn. Below the body, which is one at a time.
+    /// Held while it is this commit's turn. Declared below the body, of which there is one at a
+    /// time.
     _turn: Option<MutexGuard<'c, ()>>,
 }
 
@@ -301,15 +309,17 @@ impl<'c> Large<'c> {
         Ok(Large(Some(Box::new(LargeCommit { values, goes_apart, body: None, _turn: turn }))))
     }
 
-    /// Whether the payload goes apart from its record (`wal/body.rs`): one of few large values. Anything else takes most of
-    /// its time in the memtable, behind its place in the log, and a replay has to find room for it there.
+    /// Whether the payload goes apart from its record (`wal/body.rs`): one of few large values. Any
+    /// other commit spends most of its time in the memtable, after reserving its place in the log,
+    /// and a replay has to find room for it there.
     #[inline]
     fn goes_apart(&self) -> bool {
         self.0.as_ref().is_some_and(|large| large.goes_apart)
     }
 
-    /// Writes the payload as a body, and reserves the place of its record. If the memtable has changed meanwhile each
-    /// time, others write so fast that they wait for an ordinary record, which has so many `units`.
+    /// Writes the payload as a body, and reserves the place of its record. If the memtable changes
+    /// during each attempt, other writers are so fast that they wait for an ordinary record of
+    /// `units` instead.
     #[cold]
     fn write_apart(
         &mut self,
@@ -324,7 +334,7 @@ impl<'c> Large<'c> {
             let at = reserve(core, log_record::record_units(payload.len()))?;
             let body = core.wal.begin_body(&at, operations);
             if let Err(error) = &body {
-                // The stretch is reserved, and nobody may write behind a gap.
+                // The stretch is reserved, and no write may follow a gap.
                 core.poison(error);
             }
             core.wal.complete(&at);
@@ -383,7 +393,7 @@ pub(crate) fn insert(
     memtable.insert(keyspace, key, hash, sequence, kind, value)
 }
 
-/// Where the operations of a commit go.
+/// The destination of a commit's operations.
 pub(crate) struct Place<'a> {
     pub(crate) memtable: &'a Memtable,
     /// The sequence number of the first operation.
@@ -393,7 +403,8 @@ pub(crate) struct Place<'a> {
     view: &'a SuperVersion,
 }
 
-/// Inserts the operations of a payload into a memtable, and tells the vacant ranges of keyspaces of what is put there.
+/// Inserts the operations of a payload into a memtable, and cuts the vacant ranges of keyspaces at
+/// the keys that are put.
 pub(crate) fn insert_all(place: &Place<'_>, payload: &[u8], large: &mut Large<'_>) -> Result<()> {
     for (i, operation) in Operations::new(payload).enumerate() {
         let operation = operation?;
@@ -408,11 +419,12 @@ pub(crate) fn insert_all(place: &Place<'_>, payload: &[u8], large: &mut Large<'_
     Ok(())
 }
 
-/// Commits `record`: header room, then `operations` encoded operations, which have this `weight`. `apply` gets the place
-/// that they go to and the encoded operations. It tells vacant ranges of them, and inserts them.
+/// Commits `record`: header room, then `operations` encoded operations of this `weight`. `apply`
+/// gets their place and the encoded operations. It cuts vacant ranges, and inserts the operations.
 ///
-/// `is_current` is asked once the record has its place in the log: whether the indexes that it was made for are those
-/// that there are. If not, the place stays empty, and `None` says that the record is to be made anew.
+/// Once the record has its place in the log, `is_current` decides whether the indexes that the
+/// record was built for are still the current ones. If not, the place stays empty, and `commit`
+/// returns `None`: the caller rebuilds the record and retries.
 pub(crate) fn commit(
     core: &Core,
     record: &mut Vec<u8>,
@@ -462,13 +474,15 @@ pub(crate) fn commit(
         let guard = crossbeam_epoch::pin();
         let view = core.view.load(&guard);
         let generation = view.generation_of(at.position);
-        // Relaxed: who set it before it took the tail of the log, as this commit did afterwards, is seen.
+        // Relaxed: a store that happened before its thread took the tail of the log, as this commit
+        // did afterwards, is visible.
         let watches_puts = core.watches_puts.load(Ordering::Relaxed);
         let place = Place { memtable: &generation.memtable, position: at.position, watches_puts, view };
         apply(&place, &record[HEADER_BYTES..], &mut large)
     });
     if let Err(error) = &applied {
-        // The stretch is reserved: others must not wait for it, and nobody may write behind a gap.
+        // The stretch is reserved: other writers must not wait for it, and no write may follow a
+        // gap.
         core.poison(error);
     }
     core.wal.complete(&at);
@@ -477,8 +491,8 @@ pub(crate) fn commit(
         core.background.wake_log();
     }
     applied?;
-    // A commit before this one may have left a gap in the log, at which recovery ends. Who leaves one poisons before it
-    // completes, so whoever sees it published sees the poison.
+    // An earlier commit may have left a gap in the log, at which recovery ends. It poisons before
+    // it completes, so a commit that sees it published sees the poison.
     if !planted::is(Bug::GapAcknowledged) {
         core.check_not_gapped()?;
     }
@@ -501,7 +515,8 @@ fn reserve(core: &Core, units: u64) -> Result<Reservation> {
     }
 }
 
-/// Reserves once more where a reservation has failed because all segments of the log were in use: a flush gives some back.
+/// Retries a reservation that has failed because all segments of the log were in use: a flush frees
+/// some.
 #[cold]
 fn reserve_in_full_log(core: &Core, units: u64, mut error: Error) -> Result<Reservation> {
     loop {

@@ -1,9 +1,9 @@
-//! One attempt at a step, and how it ends.
+//! One attempt at a step, and its outcome.
 //!
 //! An error or a panic of a step is not lost: it closes the write path, and the next write and
-//! `health` report it. A scarcity, such as a full disk, is the exception: it is reported, and the step
-//! is tried again, ever more rarely, until there is room. Flushes and the log wait between two tries;
-//! compactions also let looks for work go by.
+//! `health` report it. A scarcity, such as a full disk, is the exception: it is reported, and the
+//! step is retried at growing intervals until there is room. Flushes and the log wait between two
+//! attempts; compactions also skip looks for work.
 use super::state::Background;
 use crate::db::Core;
 use sapwood_base::planted::{self, Bug};
@@ -15,26 +15,26 @@ use std::time::Duration;
 pub(crate) const FLUSH: &str = "flush";
 /// The kind of work that an idle database waits for.
 pub(super) const COMPACTION: &str = "compaction";
-/// How long a step that met a scarcity waits before it is tried again: at first, and at most.
+/// Delay before a step that met a scarcity is retried: initial, and longest.
 const RETRY: Duration = Duration::from_millis(50);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// After a compaction that met a scarcity, at most this many looks for work go by before it is tried again.
+/// Limit of looks for work skipped after a compaction that met a scarcity.
 const COMPACTION_LOOKS_MAX: u32 = 32;
 
 impl Background {
-    /// Has steps tried again at once that met a scarcity: a call waits for them, or something was given back.
+    /// Retries steps that met a scarcity at once, because a call waits for them or space was freed.
     pub(crate) fn retry_now(&self) {
         self.state.lock().compaction_retry = None;
         self.wake_rest.notify_all();
     }
 
-    /// Waits before a step of the kind `what` is tried again that has met a scarcity: longer each time, so that little is
-    /// written in vain.
+    /// Waits before a step of the kind `what` that met a scarcity is retried: longer each time, to
+    /// limit useless writes.
     fn rest(&self, core: &Core, what: &'static str) {
         let env = &core.options.env;
         let mut state = self.state.lock();
         let failures = state.failures.entry(what).or_default();
-        // Compactions let looks for work go by.
+        // Compactions skip looks for work.
         let doublings = if what == COMPACTION { 0 } else { (*failures).min(8) };
         let nap = LONGEST_RETRY.min(RETRY * (1 << doublings));
         *failures += 1;
@@ -48,9 +48,9 @@ impl Background {
         }
     }
 
-    /// Whether this look for compactions goes by without a try. A slice that does not fit on the disk is written and taken
-    /// back, so each failure lets twice as many looks go by as the one before. They are counted, not timed: the thread
-    /// looks four times a second.
+    /// Whether to skip this look for compactions. A slice that does not fit on the disk is written
+    /// and removed again, so each failure skips twice as many looks as the one before. They are
+    /// counted, not timed: the thread looks four times a second.
     pub(super) fn puts_compaction_off(&self) -> bool {
         match &mut self.state.lock().compaction_retry {
             Some((_, left)) if *left > 0 && !planted::is(Bug::CompactionRetriedAtOnce) => {
@@ -61,7 +61,7 @@ impl Background {
         }
     }
 
-    /// Takes down how a step of compaction ended.
+    /// Records the outcome of a step of compaction.
     pub(super) fn note_compaction(&self, error: Option<&Error>) {
         let mut state = self.state.lock();
         let looks = match (error, state.compaction_retry) {
@@ -75,7 +75,7 @@ impl Background {
     }
 }
 
-/// Runs a step that a pause stops.
+/// Runs a step unless background work is paused.
 pub(super) fn run_unpaused(core: &Core, what: &'static str, step: impl FnOnce() -> Result<bool>) -> bool {
     if !core.background.begin() {
         return false;

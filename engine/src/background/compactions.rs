@@ -1,8 +1,8 @@
 //! Compactions: the work that is due on a keyspace, and its slices.
 //!
-//! The picker of the crate `compaction` decides about a keyspace, and its job merges; here they meet
-//! the database. A keyspace is claimed while work on it runs, so only flushes change its version
-//! meanwhile.
+//! The picker of the crate `compaction` selects the work on a keyspace, and its job merges; this
+//! file connects them to the database. A keyspace is claimed while work on it runs, so only flushes
+//! change its version meanwhile.
 use super::attempt::{COMPACTION, run_unpaused};
 use super::flush::{is_flush_worth, warm};
 use crate::db::Core;
@@ -19,16 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A compaction's output is brought into the cache if this share of its input was there.
+/// A compaction's output is loaded into the cache if this share of its input was there.
 const WARM_SHARE: f64 = 0.25;
-/// How many small compactions of a keyspace a close does at most.
+/// Limit of small compactions of a keyspace at a close.
 const CLOSING_MERGES: u32 = 8;
-/// How often a close looks whether another thread has done one, and how often it does so at most.
+/// Interval at which a close checks whether another thread has done one, and limit of checks.
 const CLOSING_LOOK: Duration = Duration::from_millis(1);
 const CLOSING_WAITS: u32 = 200;
 
-/// Runs the most urgent compaction of any keyspace to its end, or up to something more urgent. When nothing else is to be
-/// done in an idle database, has the memtable flushed if that lets space come back. False if there is nothing to do.
+/// Runs the most urgent compaction of any keyspace to its end, or until something is more urgent.
+/// If an idle database has no other work, starts a flush of the memtable if that reclaims space.
+/// False if there is nothing to do.
 pub(super) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
     core.check_not_poisoned()?;
     let view = core.view.reference();
@@ -42,7 +43,8 @@ pub(super) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
         if !core.background.claim(id) {
             continue;
         }
-        // The version may have changed since the view was taken; while the keyspace is claimed only flushes do that.
+        // The version may have changed since the view was loaded; while the keyspace is claimed
+        // only flushes change it.
         let current = core.view.reference();
         let work = current.keyspace(id).and_then(|space| Some((space, due(core, space, idle)?)));
         core.background.note_turn(id, work.is_some().then_some(&queue[place + 1..]));
@@ -64,9 +66,9 @@ pub(super) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
 /// Work on a keyspace.
 enum Due {
     Compaction(Compaction),
-    /// More must be known of some tables.
+    /// A survey of tables, needed before the picker can decide.
     Survey(Survey),
-    /// Delta runs of an index are to go into its tree.
+    /// A merge of delta runs of an index into its tree.
     Apply(Vec<Arc<Run>>),
 }
 
@@ -97,7 +99,7 @@ fn due(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Due> {
     })
 }
 
-/// Whether a compaction is due; with `idle`, also one that only helps reads and space.
+/// Whether a compaction is due; with `idle`, also one that only improves reads and space.
 pub(super) fn compaction_due(core: &Core, idle: bool) -> bool {
     if core.options.advanced.disable_auto_compactions {
         return false;
@@ -106,10 +108,12 @@ pub(super) fn compaction_due(core: &Core, idle: bool) -> bool {
     view.keyspaces.iter().any(|space| due(core, space, idle).is_some())
 }
 
-/// Ends the compactions that are due and read no more than one flush writes, before a close stops the threads.
+/// Runs the due compactions that read no more than one flush writes, before a close stops the
+/// threads.
 ///
-/// A program that opens the database, writes a little and closes it again gives the threads no time for them: each of its
-/// lives would leave one more run, and each opening would take longer than the one before.
+/// If a program opens the database, writes a little and closes it again, the threads have no time
+/// for them: each run of the program would leave one more run, and each opening would take longer
+/// than the one before.
 pub(crate) fn finish_small_compactions(core: &Core) {
     if core.options.advanced.disable_auto_compactions {
         return;
@@ -130,7 +134,7 @@ pub(crate) fn finish_small_compactions(core: &Core) {
                 });
                 core.background.release(space.state.id);
             } else {
-                // A thread is at it.
+                // Another thread has claimed it.
                 waits += 1;
                 core.options.env.sleep(CLOSING_LOOK);
             }
@@ -142,7 +146,7 @@ fn is_small_work_due(core: &Core, keyspace: KeyspaceId) -> bool {
     core.view.reference().keyspace(keyspace).is_some_and(|space| small_work(core, space).is_some())
 }
 
-/// The merge that is due, if it reads no more than a flush writes.
+/// The work that is due, if it reads no more than a flush writes.
 fn small_work(core: &Core, space: &KeyspaceView) -> Option<Due> {
     let due = due(core, space, false)?;
     let bytes = |runs: &[Arc<Run>]| runs.iter().map(|run| run.file_bytes()).sum::<u64>();
@@ -192,7 +196,7 @@ pub(crate) fn run_compaction(
     let mut job = Job::new(&core.context, &options, version, compaction, &core.snapshots.numbers())?;
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
     loop {
-        // Asked again for each slice: a snapshot taken meanwhile is newer than all inputs.
+        // Loaded again for each slice: a snapshot taken meanwhile is newer than all inputs.
         let snapshots = core.snapshots.numbers();
         let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else {
             return Ok(());
@@ -215,8 +219,8 @@ pub(crate) fn run_compaction(
             .keyspace(keyspace)
             .is_some_and(|space| picker::gives_way(job.compaction(), &space.version, &options));
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
-        // The rest is picked again: after what is more urgent, after the pause, or when the driver of a machine without
-        // threads asks for it.
+        // The rest is picked again: after more urgent work, after the pause, or when the driver of
+        // a machine without threads requests it.
         let is_urgent_elsewhere = picker::is_long(job.compaction()) && gives_way_to_others(core, keyspace);
         if manual {
             core.background.wait_while_paused()?;
@@ -226,8 +230,8 @@ pub(crate) fn run_compaction(
     }
 }
 
-/// Whether a compaction of `keyspace`, between two slices, should let the thread go on with another keyspace, whose writers
-/// begin to wait.
+/// Whether a compaction of `keyspace`, between two slices, should yield the thread to another
+/// keyspace whose writers begin to wait.
 pub(crate) fn gives_way_to_others(core: &Core, keyspace: KeyspaceId) -> bool {
     let view = core.view.reference();
     let pressure =
@@ -241,7 +245,8 @@ pub(crate) fn gives_way_to_others(core: &Core, keyspace: KeyspaceId) -> bool {
     view.keyspaces.iter().any(|space| is_urgent(&space))
 }
 
-/// Makes the names of new tables durable, and brings their blocks into the cache if those of the inputs were there.
+/// Makes the names of new tables durable, and loads their blocks into the cache if those of the
+/// inputs were there.
 fn ready(core: &Core, version: &Version, step: &Step) -> Result<()> {
     if !step.handles.is_empty() {
         core.context.sync_directory()?;
@@ -253,7 +258,7 @@ fn ready(core: &Core, version: &Version, step: &Step) -> Result<()> {
     Ok(())
 }
 
-/// About which share of the tables that leave `version` is in the cache.
+/// Approximate share in the cache of the tables that leave `version`.
 fn cached_share(version: &Version, edits: &[Edit]) -> f64 {
     let removed: HashSet<FileNumber> = edits.iter().filter_map(Edit::removed_file).collect();
     let (mut cached, mut all) = (0.0, 0.0);

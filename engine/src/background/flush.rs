@@ -1,7 +1,7 @@
 //! The flush: the oldest immutable memtable becomes tables of level 0.
 //!
-//! One edit adds the tables and moves the start of the log. A flush that fails before that leaves no
-//! file behind.
+//! One edit adds the tables and moves the start of the log. A flush that fails before that leaves
+//! no file behind.
 use crate::db::Core;
 use crate::index::clean;
 use crate::read::super_version::{CoveringView, SuperVersion};
@@ -14,9 +14,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The memtable of an idle database is written out if it hides this many bytes in tables,
+/// The memtable of an idle database is flushed if it hides this many bytes in tables,
 const IDLE_FLUSH_BYTES: u64 = 256 << 10;
-/// and to one part in so many of the keyspace: less would not be merged away.
+/// and this fraction of the keyspace (1/n): less would not be merged away.
 const IDLE_FLUSH_SHARE: u64 = 10;
 
 /// Writes the oldest immutable memtable into level 0. False if there is none.
@@ -87,7 +87,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     if !edits.is_empty() {
         core.context.sync_directory()?;
     }
-    // Entries that were read from the memtable until now should not be read from the file next.
+    // Entries read from the memtable until now should not be read from the file next.
     if core.reads_since_last_flush() {
         warm(&tables.handles)?;
     }
@@ -102,8 +102,9 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     Ok(true)
 }
 
-/// Tables of a flush that the MANIFEST does not list yet. If the flush fails before it does, their files go: it is
-/// tried again under new numbers, and each failed attempt would keep a full disk full.
+/// Tables of a flush that the MANIFEST does not list yet. If the flush fails before that, their
+/// files are removed: it is retried under new numbers, and each failed attempt would take more
+/// space on a full disk.
 #[derive(Default)]
 struct NewTables {
     handles: HashMap<FileNumber, Arc<TableHandle>>,
@@ -128,19 +129,20 @@ impl Drop for NewTables {
     }
 }
 
-/// Brings new tables into the cache.
+/// Loads new tables into the cache.
 pub(super) fn warm(handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()> {
-    // In order, so that a simulated run repeats itself.
+    // In order, so that a simulated run is reproducible.
     let mut handles: Vec<_> = handles.values().collect();
     handles.sort_unstable_by_key(|handle| handle.file());
     match handles.iter().try_for_each(|handle| handle.table()?.warm()) {
-        // It only saves readers time.
+        // The cache only saves readers time.
         Err(error) if error.is_scarcity() => Ok(()),
         result => result,
     }
 }
 
-/// Whether the active memtable of an idle database may hide so much in tables that it should not wait until it is full.
+/// Whether the active memtable of an idle database may hide enough data in tables to be flushed
+/// before it is full.
 pub(super) fn is_flush_worth(view: &SuperVersion) -> bool {
     let Ok(active) = view.active() else { return false };
     let memtable = &active.memtable;

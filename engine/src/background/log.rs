@@ -1,4 +1,5 @@
-//! The step of the log: segments ahead of need, and syncs that are due by the clock or since the opening.
+//! The step of the log: segments ahead of need, and syncs that are due by the clock or since the
+//! opening.
 use super::periodic::sync_step;
 use super::state::{LOOK_UP, State};
 use crate::db::Core;
@@ -6,16 +7,17 @@ use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
 use std::time::Duration;
 
-/// Makes log segments ahead of need, and syncs the log: the records that the opening has replayed, and the rest if that is
-/// due by the clock. True if it synced.
+/// Provisions log segments ahead of need, and syncs the log: the records that the opening has
+/// replayed, and the rest if that is due by the clock. True if it synced.
 pub(super) fn log_step(core: &Core) -> Result<bool> {
-    // Where a thread of its own does that, it has, or is about to.
+    // If a thread of its own does that, the sync is done, or about to be.
     let by_the_clock = sync_step(core)?;
     // Reported already.
     if core.check_not_poisoned().is_err() {
         return Ok(by_the_clock);
     }
-    // First, as writers would wait for it; but a full disk is no reason not to sync.
+    // Provisioning first, since writers would wait for it; but a full disk is no reason not to
+    // sync.
     let provisioned = core.rotate_long_log().and_then(|()| core.wal.provision_ahead());
     let has_synced = core.sync_replayed()?;
     provisioned?;

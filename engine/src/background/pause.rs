@@ -1,8 +1,8 @@
 //! Pauses, and the work and the calls that they stop.
 //!
-//! Flushes, compactions and removals of files begin and end here, so a pause knows which of them are
-//! under way, and waits for them. Calls that background work has to serve, or that a close has to
-//! wait for, are counted here as well.
+//! Flushes, compactions and removals of files begin and end here, so a pause knows which of them
+//! are under way, and waits for them. Calls that need background work, or that a close has to wait
+//! for, are counted here as well.
 use super::state::Background;
 use crate::db::{Core, closed};
 use sapwood_base::planted::{self, Bug};
@@ -12,24 +12,26 @@ use std::time::Duration;
 
 /// How long writes, and calls that need background work, wait for the end of a pause.
 const PAUSE_BORNE: Duration = Duration::from_millis(500);
-/// How often such a call looks whether the pause is over.
+/// Interval at which such a call checks whether the pause is over.
 const PAUSE_LOOK: Duration = Duration::from_millis(1);
 
 /// A call that is under way, see [`Background::enter`].
 pub(crate) struct Call<'a> {
     background: &'a Background,
-    /// The one that began it, whichever ends it.
+    /// The thread that began it; another one may end it.
     thread: ThreadId,
 }
 
 impl Background {
-    /// Begins a call that works on the database from a user's thread: that writes files, or waits for others to. A close
-    /// waits until no such call is left. With `needs_work` it is one that flushes and compactions have to serve.
+    /// Begins a call that works on the database from a user's thread: it writes files, or waits for
+    /// other threads to. A close waits until no such call is left. With `needs_work`, the call
+    /// needs flushes and compactions.
     ///
-    /// A call that needs work waits for the end of a short pause of another thread. One that lasts may be its own
-    /// caller's, on whatever thread.
+    /// A call that needs work waits for the end of a short pause of another thread. A long pause
+    /// may be that of its own caller, on any thread.
     ///
-    /// Errors: `Closed` once a close has begun; `Paused` where a pause would make the call wait for long.
+    /// Errors: `Closed` once a close has begun; `Paused` if a pause would make the call wait for
+    /// long.
     pub(crate) fn enter(&self, core: &Core, needs_work: bool) -> Result<Call<'_>> {
         let env = &core.options.env;
         let thread = std::thread::current().id();
@@ -52,8 +54,8 @@ impl Background {
         Ok(Call { background: self, thread })
     }
 
-    /// Refuses a call that would wait for its own caller: one from code of the user that the database runs, such as the
-    /// extractor of an index, within work that the call has to wait for.
+    /// Refuses a call that would wait for its own caller: a call from user code that the database
+    /// runs, such as the extractor of an index, within work that the call has to wait for.
     pub(crate) fn refuse_inside(&self, what: &str) -> Result<()> {
         let this = std::thread::current().id();
         let state = self.state.lock();
@@ -66,7 +68,8 @@ impl Background {
         Ok(())
     }
 
-    /// Waits until no call of [`Background::enter`] is left. REQUIRES: the database is shut down, so that they end.
+    /// Waits until no call of [`Background::enter`] is left. REQUIRES: the database is shut down,
+    /// so that they end.
     pub(crate) fn wait_for_calls(&self) {
         if planted::is(Bug::CloseLeavesCalls) {
             return;
@@ -77,7 +80,8 @@ impl Background {
         }
     }
 
-    /// Stops new flushes and compactions, and waits for those under way, up to the end of their present slice.
+    /// Stops new flushes and compactions, and waits for those under way, up to the end of their
+    /// present slice.
     pub(crate) fn pause(&self) -> Result<()> {
         self.refuse_inside("pause_background")?;
         let mut state = self.state.lock();
@@ -91,7 +95,7 @@ impl Background {
         Ok(())
     }
 
-    /// Takes one `pause` back.
+    /// Ends one `pause`.
     pub(crate) fn resume(&self) {
         let mut state = self.state.lock();
         let this = std::thread::current().id();
@@ -105,7 +109,7 @@ impl Background {
         self.notify_all();
     }
 
-    /// Takes every `pause` back, those to come as well: the database is closing.
+    /// Ends every `pause`, including future ones: the database is closing.
     pub(crate) fn resume_for_good(&self) {
         let mut state = self.state.lock();
         state.closing = true;
@@ -113,8 +117,8 @@ impl Background {
         self.notify_all();
     }
 
-    /// Errors: `Paused` while flushes and compactions are stopped, for a write that waits for one. A short pause makes it
-    /// wait; one that lasts may be its own caller's.
+    /// Errors: `Paused` while flushes and compactions are stopped, for a write that waits for one.
+    /// The write waits for the end of a short pause; a long one may be that of its own caller.
     pub(crate) fn check_not_paused(&self, core: &Core) -> Result<()> {
         let now = core.options.env.now();
         let mut state = self.state.lock();
@@ -129,7 +133,7 @@ impl Background {
         Err(Error::new(ErrorKind::Paused, message))
     }
 
-    /// Begins a flush or a compaction; false while there must be none.
+    /// Begins a flush or a compaction; false while none may run.
     pub(crate) fn begin(&self) -> bool {
         let mut state = self.state.lock();
         if state.shutdown || !state.paused.is_empty() {
@@ -148,8 +152,8 @@ impl Background {
         state.workers.push(std::thread::current().id());
     }
 
-    /// [`Background::begin`] for a call that does such work itself: it waits for the end of a pause that began after the
-    /// call. Errors: `Closed`, where nothing has begun.
+    /// [`Background::begin`] for a call that does such work itself: it waits for the end of a pause
+    /// that began after the call. Errors: `Closed`; no work has begun then.
     pub(super) fn begin_call_work(&self) -> Result<()> {
         let mut state = self.state.lock();
         while !state.paused.is_empty() && !state.shutdown {
@@ -162,7 +166,7 @@ impl Background {
         Ok(())
     }
 
-    /// Between two slices of such work: lets a pause happen, and goes on after it.
+    /// Between two slices of such work: lets a pause take effect, and resumes after it.
     pub(crate) fn wait_while_paused(&self) -> Result<()> {
         if !self.should_yield() {
             return Ok(());
@@ -170,13 +174,13 @@ impl Background {
         self.end();
         let begun = self.begin_call_work();
         if begun.is_err() {
-            // The caller ends the work that it has begun all the same.
+            // The caller still ends the work that it has begun.
             self.state.lock().workers.push(std::thread::current().id());
         }
         begun
     }
 
-    /// The end of the work that [`Background::begin`] began on this thread.
+    /// Ends the work that [`Background::begin`] began on this thread.
     pub(crate) fn end(&self) {
         remove_one(&mut self.state.lock().workers, std::thread::current().id());
         self.changed.notify_all();
@@ -205,7 +209,7 @@ impl Drop for Call<'_> {
     }
 }
 
-/// Takes one piece of work of a thread off a list.
+/// Removes one piece of work of a thread from a list.
 fn remove_one(threads: &mut Vec<ThreadId>, thread: ThreadId) {
     let place = threads.iter().position(|other| *other == thread);
     threads.swap_remove(place.expect("what ends has begun"));

@@ -1,9 +1,9 @@
 //! Syncs of the log by the clock, for commits with `Durability::Periodic`.
 //!
-//! A commit that is published looks whether a sync will begin within its interval, and otherwise sets
-//! the time for one. The thread that syncs takes that time back before it looks at the published
-//! position. Only databases with such commits have the thread; until it runs, and on a machine without
-//! threads, the step of the log does its work.
+//! A published commit checks whether a sync will begin within its interval, and otherwise sets the
+//! time for one. The syncing thread clears that time before it reads the published position. Only
+//! databases with such commits have the thread; until it runs, and on a machine without threads,
+//! the step of the log does its work.
 use super::attempt::guarded;
 use super::state::{Background, LOOK_UP, UNARMED};
 use crate::db::Core;
@@ -14,16 +14,17 @@ use std::sync::Weak;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-/// The longest sleep of the thread that syncs, however long its interval is.
+/// The longest sleep of the syncing thread, however long its interval is.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 impl Background {
-    /// Makes a sync begin within `every` from now, for a commit that ends at `end` and is published.
+    /// Ensures that a sync begins within `every` from now, for a published commit that ends at
+    /// `end`.
     #[inline]
     pub(crate) fn sync_within(&self, core: &Core, every: Duration, end: u64) {
         let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX - 1);
-        // Pairs with the fence in `take_due_sync`: either the sync to come sees what this commit has published, or this
-        // sees that no sync is to come.
+        // Pairs with the fence in `take_due_sync`: either the next sync sees the data that this
+        // commit has published, or this sees that no sync is scheduled.
         fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) > every {
             self.arm(core, every, end);
@@ -41,20 +42,23 @@ impl Background {
             if state.sync_due.is_none_or(|known| due < known) {
                 state.sync_due = Some(due);
             }
-            // The time of a commit that armed it before counts for this one: it lies in the past.
+            // If an earlier commit armed it, its time also counts for this one: it lies in the
+            // past.
             self.armed.fetch_min(every, Ordering::Relaxed);
             state.has_sync_thread
         };
         if has_thread || self.start_sync_thread(core) {
             self.wake_sync.notify_one();
         } else {
-            // Scarcity of threads that passes: the log thread syncs meanwhile, between its other work.
+            // No thread can be started for now: the log thread syncs meanwhile, between its other
+            // work.
             self.wake_log();
         }
     }
 
-    /// Starts the thread that syncs by the clock, which only databases with such commits have. Making segments, on the log
-    /// thread, may take longer than the interval. False if it cannot be started.
+    /// Starts the thread that syncs by the clock, which only databases with such commits have.
+    /// Provisioning, on the log thread, may take longer than the interval. False if it cannot be
+    /// started.
     fn start_sync_thread(&self, core: &Core) -> bool {
         let env = &core.options.env;
         let Some(core) = self.core.get().and_then(Weak::upgrade).filter(|_| env.starts_threads()) else {
@@ -78,7 +82,7 @@ impl Background {
         has_thread
     }
 
-    /// Whether a sync by the clock is due. The caller then syncs all that is published from now on.
+    /// Whether a sync by the clock is due. The caller then syncs everything published from now on.
     fn take_due_sync(&self, now: Duration) -> bool {
         let mut state = self.state.lock();
         if state.sync_due.is_none_or(|due| now < due) {
@@ -112,7 +116,7 @@ fn sync_loop(core: &Core) {
 
 /// Syncs the log if that is due by the clock. True if it did.
 pub(super) fn sync_step(core: &Core) -> Result<bool> {
-    // A poisoned log takes no sync, and one that was due is not due again.
+    // A poisoned log takes no sync, and a sync that was due is not due again.
     if !core.background.take_due_sync(core.options.env.now()) || core.check_not_poisoned().is_err() {
         return Ok(false);
     }

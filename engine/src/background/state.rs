@@ -1,7 +1,7 @@
 //! The state that the threads of background work share with callers, and their condition variables.
 //!
-//! `pause.rs`, `turns.rs`, `attempt.rs` and `periodic.rs` add the methods of their stories to
-//! [`Background`]. Its mutex is held for a look or a note: no step runs under it.
+//! `pause.rs`, `turns.rs`, `attempt.rs` and `periodic.rs` add their methods to [`Background`]. Its
+//! mutex is held only to read or note state: no step runs under it.
 use crate::db::Core;
 use sapwood_base::KeyspaceId;
 use sapwood_storage::env::JoinHandle;
@@ -12,7 +12,7 @@ use std::sync::{OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-/// How often an idle thread looks up.
+/// Interval at which an idle thread checks for work.
 pub(super) const LOOK_UP: Duration = Duration::from_millis(250);
 /// No commit waits for a sync by the clock.
 pub(super) const UNARMED: u64 = u64::MAX;
@@ -29,15 +29,16 @@ pub(crate) struct Background {
     pub(crate) changed: Condvar,
     /// Ends a compaction step early.
     pub(crate) stop: AtomicBool,
-    /// The shortest interval, in nanoseconds, of the commits that wait for a sync by the clock: a commit from now on with
-    /// this interval or a longer one is covered by `State::sync_due`. [`UNARMED`] if there are none.
+    /// The shortest interval, in nanoseconds, of the commits that wait for a sync by the clock:
+    /// from now on `State::sync_due` covers any commit with this interval or a longer one.
+    /// [`UNARMED`] if there are none.
     pub(super) armed: AtomicU64,
-    /// The database of a thread that is started later.
+    /// The database, for a thread that is started later.
     pub(super) core: OnceLock<Weak<Core>>,
     pub(super) threads: Mutex<Vec<JoinHandle>>,
 }
 
-/// Behind the mutex of [`Background`].
+/// The state guarded by the mutex of [`Background`].
 #[derive(Default)]
 pub(super) struct State {
     pub(super) shutdown: bool,
@@ -48,29 +49,30 @@ pub(super) struct State {
     pub(super) flush_wanted: bool,
     pub(super) compaction_wanted: bool,
     pub(super) log_wanted: bool,
-    /// Since compactions meet a scarcity: how many looks for work go by between two tries, and how many are still to.
+    /// While compactions meet a scarcity: number of looks for work skipped between two attempts,
+    /// and number left.
     pub(super) compaction_retry: Option<(u32, u32)>,
     /// Keyspaces with a compaction under way.
     pub(super) busy: HashSet<KeyspaceId>,
-    /// How many steps of compaction went to others since a keyspace had its last one.
+    /// Number of compaction steps of other keyspaces since the last one of a keyspace.
     pub(super) waiting: HashMap<KeyspaceId, u32>,
     /// The threads of flushes and compactions under way.
     pub(super) workers: Vec<ThreadId>,
     /// The threads of calls that work on the database, see [`Background::enter`].
     pub(super) callers: Vec<ThreadId>,
-    /// Steps that met a scarcity, by kind: how often in a row.
+    /// Number of consecutive steps that met a scarcity, by kind.
     pub(super) failures: HashMap<&'static str, u32>,
     /// When a write first met the present pause.
     pub(super) writes_paused_since: Option<Duration>,
     /// Calls that wait for the work of an idle database, see [`Background::idle_now`].
     pub(super) settling: usize,
-    /// Published position when the database was last seen busy, and when that was.
+    /// Published position when the database was last seen busy, and the time of that.
     pub(super) last_write: (u64, Duration),
     /// When the log is to be synced by the clock; `None` if no commit waits for it.
     pub(super) sync_due: Option<Duration>,
     /// Whether the thread that syncs by the clock runs. Until then the log thread does that.
     pub(super) has_sync_thread: bool,
-    /// It is being started: `shut_down` waits until it knows of it.
+    /// Whether it is being started: `shut_down` waits until its handle is recorded.
     pub(super) starts_sync_thread: bool,
 }
 
@@ -102,25 +104,25 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Asks for a look at immutable memtables.
+    /// Requests a look at immutable memtables.
     pub(crate) fn wake_flush(&self) {
         self.state.lock().flush_wanted = true;
         self.wake_flush.notify_one();
     }
 
-    /// Asks for a look at the shape of the tree.
+    /// Requests a look at the shape of the tree.
     pub(crate) fn wake_compaction(&self) {
         self.state.lock().compaction_wanted = true;
         self.wake_compaction.notify_all();
     }
 
-    /// Asks for log segments ahead of need.
+    /// Requests log segments ahead of need.
     pub(crate) fn wake_log(&self) {
         self.state.lock().log_wanted = true;
         self.wake_log.notify_one();
     }
 
-    /// Makes background work take the database for idle until the guard is dropped.
+    /// Makes background work treat the database as idle until the guard is dropped.
     pub(crate) fn idle_now(&self) -> IdleNow<'_> {
         self.state.lock().settling += 1;
         IdleNow { background: self }

@@ -1,4 +1,4 @@
-//! The keyspace that a compaction works on: the most urgent first, and none waits for ever.
+//! The keyspace that a compaction works on: the most urgent first, without starvation.
 //!
 //! A keyspace is claimed by one thread at a time.
 use super::state::Background;
@@ -6,7 +6,8 @@ use sapwood_base::KeyspaceId;
 use sapwood_base::planted::{self, Bug};
 use std::collections::HashSet;
 
-/// Each step for another keyspace adds this to the urgency of one that waits, in units of its `picker::pressure`.
+/// Each step for another keyspace adds this to the urgency of a waiting one, in units of its
+/// `picker::pressure`.
 const WAITING_WEIGHT: f64 = 1.0 / 8.0;
 
 impl Background {
@@ -19,8 +20,8 @@ impl Background {
         self.changed.notify_all();
     }
 
-    /// Keyspaces in the order in which a compaction is to be looked for: by urgency, and by how long they have waited. So
-    /// one that always has work cannot keep the others from theirs.
+    /// Keyspaces in the order in which to look for a compaction: by urgency, and by how long they
+    /// have waited. So a keyspace that always has work cannot starve the others.
     pub(super) fn queue(&self, keyspaces: impl Iterator<Item = (KeyspaceId, f64)>) -> Vec<KeyspaceId> {
         let mut state = self.state.lock();
         let mut queue: Vec<(KeyspaceId, f64)> = keyspaces
@@ -40,7 +41,7 @@ impl Background {
         queue.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// Takes down that a keyspace was looked at. If it had work, those `behind` it wait once more.
+    /// Records a look at a keyspace. If it had work, those `behind` it wait once more.
     pub(super) fn note_turn(&self, keyspace: KeyspaceId, behind: Option<&[KeyspaceId]>) {
         let mut state = self.state.lock();
         state.waiting.remove(&keyspace);
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn a_keyspace_that_always_has_work_does_not_keep_others_from_theirs() {
         let background = Background::default();
-        // The first is saturated: whatever is merged, it is at once as urgent as before.
+        // The first is saturated: after any merge it is at once as urgent as before.
         let pressures = [6.0, 1.0, 0.2, 0.0];
         let ids: Vec<KeyspaceId> = (0..4).map(KeyspaceId).collect();
         let mut last = [0; 4];
@@ -85,7 +86,7 @@ mod tests {
             background.note_turn(ids[0], None);
             background.note_turn(ids[1], Some(&[]));
         }
-        // One that is no more is forgotten.
+        // A keyspace that no longer exists is forgotten.
         background.note_turn(ids[0], Some(&ids[1..]));
         assert_eq!(background.queue([(KeyspaceId(5), 1.0)].into_iter()), [KeyspaceId(5)]);
         background.note_turn(KeyspaceId(5), None);

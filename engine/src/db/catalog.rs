@@ -1,4 +1,4 @@
-//! Keyspaces and indexes come and go.
+//! Creation and removal of keyspaces and indexes.
 use super::DEFAULT_KEYSPACE;
 use super::core::{Core, closed};
 use crate::index::state::IndexState;
@@ -57,7 +57,8 @@ impl Core {
         Ok(())
     }
 
-    /// Makes an index of a keyspace: a definition and room for entries. One with the number `replaced` goes.
+    /// Creates an index of a keyspace: a definition and room for entries. Drops the index
+    /// `replaced`.
     pub(crate) fn create_index(
         &self,
         definition: IndexDefinition,
@@ -89,7 +90,7 @@ impl Core {
         self.change_indexes(manifest, vec![Edit::IndexDropped(id)], Some(id))
     }
 
-    /// Appends edits of which one drops the index `dropped`, and shows what results.
+    /// Appends edits, one of which drops the index `dropped`, and publishes the result.
     fn change_indexes(
         &self,
         manifest: &mut Manifest,
@@ -110,8 +111,9 @@ impl Core {
         Ok(())
     }
 
-    /// Lets writes add entries to an index from now on, and gives the position from which on every row was written with
-    /// its entries. REQUIRES: its extractor is attached, and no flush is under way.
+    /// Lets writes add entries to an index from now on. Returns the position from which every row
+    /// was written with its entries. REQUIRES: its extractor is attached, and no flush is under
+    /// way.
     pub(crate) fn begin_index(&self, index: &IndexState) -> Result<SequenceNumber> {
         {
             let mut guard = self.manifest.lock();
@@ -126,8 +128,8 @@ impl Core {
         self.barrier()
     }
 
-    /// Takes a place in the log, and waits until everything before it is published: who comes later sees all that was
-    /// shown before this call.
+    /// Appends a barrier to the log, and waits until everything before it is published. A commit
+    /// after the barrier sees all state published before this call.
     pub(crate) fn barrier(&self) -> Result<SequenceNumber> {
         let units = log_record::record_units(0);
         let at = self.wal.reserve(units).inspect_err(|error| self.poison_if_final(error))?;
@@ -135,7 +137,8 @@ impl Core {
         Ok(SequenceNumber(at.position))
     }
 
-    /// Makes handles of a keyspace errors, and lets its files go when nobody reads them any more.
+    /// Marks a keyspace dropped, so that its handles return errors, and releases its files to be
+    /// removed after their last reader.
     fn let_go(&self, entry: &KeyspaceEntry) {
         entry.state.mark_dropped();
         entry.version.tables().for_each(|table| table.handle.mark_obsolete());
@@ -144,7 +147,7 @@ impl Core {
         }
     }
 
-    /// Puts what the state says of some keyspaces into the view.
+    /// Publishes the state of some keyspaces in the view.
     fn show(&self, state: &ManifestState, changed: impl IntoIterator<Item = KeyspaceId>) {
         let changes: Vec<_> = changed.into_iter().map(|id| (id, keyspace_view(state, id))).collect();
         let _replaced = self.change_view(|view| SuperVersion {
@@ -164,7 +167,8 @@ fn next_id(state: &ManifestState) -> Result<KeyspaceId> {
     Ok(KeyspaceId(state.next_keyspace))
 }
 
-/// Tells writers of a keyspace that its indexes are others than before. REQUIRES: the view has them.
+/// Announces to the writers of a keyspace that its indexes have changed. REQUIRES: the view has
+/// them.
 pub(super) fn announce_indexes(state: &ManifestState, owner: &KeyspaceState) {
     owner.change_indexes(state.indexes_of(owner.id).any(|index| index.is_kept_up()));
 }

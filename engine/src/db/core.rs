@@ -1,7 +1,7 @@
-//! The database behind the handles: opening, its state of health, and how an edit becomes durable and visible.
+//! The core of a database: opening, health, and how an edit becomes durable and visible.
 //!
-//! Locks, in the order in which they may be nested: `flushing`, `rotating`, `manifest`, `view_change`. None is taken by a
-//! read, nor by a commit that does not rotate.
+//! Lock order: `flushing`, `rotating`, `manifest`, `view_change`. Reads acquire none of them, nor
+//! do commits that do not rotate.
 use super::catalog::{announce_indexes, keyspace_view, keyspace_views};
 use super::place::{Place, missing};
 use super::{DbBuilder, DbOptions};
@@ -38,17 +38,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Fewer block reads between two flushes make the new tables not worth a place in the cache.
+/// With fewer block reads between two flushes, new tables are not worth a place in the cache.
 const READS_THAT_COUNT: u64 = 1000;
 /// Turns of the collector of replaced views at a close.
 const RELEASE_TURNS: usize = 1024;
-/// The lists of the cache take one byte for so many of its own.
+/// The lists of the cache take one byte per this many bytes of the cache.
 const CACHE_BYTES_PER_LISTED: usize = 128;
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const POISONED: u8 = 2;
 
-/// The database behind the handles.
+/// The shared state of all handles.
 pub(crate) struct Core {
     pub(crate) options: DbOptions,
     pub(crate) context: Arc<TableContext>,
@@ -64,41 +64,41 @@ pub(crate) struct Core {
     pub(crate) background: Background,
     pub(crate) opened_at: Duration,
     pub(crate) replayed_log_bytes: u64,
-    /// Threads that share a compaction; none when one thread does it all.
+    /// Threads that share a compaction; none if one thread does all of it.
     pub(crate) pool: Option<rayon::ThreadPool>,
-    /// Taken by batches above a megabyte.
+    /// Acquired by batches above a megabyte.
     pub(crate) large_commit: Mutex<()>,
-    /// Bytes of arenas that commits under way will take, those of small ones not counted.
+    /// Arena bytes claimed by commits under way, small commits excluded.
     pub(crate) claimed_bytes: AtomicUsize,
-    /// Held during a flush: there is one at a time, oldest memtable first.
+    /// Held during a flush: one at a time, oldest memtable first.
     pub(crate) flushing: Mutex<()>,
-    /// Held while an index is made: one at a time.
+    /// Held while an index is created: one at a time.
     pub(crate) making_index: Mutex<()>,
-    /// Taken by commits that read before they write.
+    /// Acquired by commits that read before they write.
     pub(crate) key_locks: KeyLocks,
     pub(super) manifest: Mutex<Option<Manifest>>,
     /// The state of a read-only database, which has no open MANIFEST.
     fixed_state: Mutex<Option<ManifestState>>,
-    /// Guards replacing the view. Taken after `manifest` where both are.
+    /// Guards replacing the view. Acquired after `manifest` if both are held.
     pub(super) view_change: Mutex<()>,
     pub(super) rotating: Mutex<()>,
     pub(super) next_memtable: AtomicU64,
-    /// Block reads when the last memtable was flushed.
+    /// Block reads at the time of the last flush.
     reads_seen: AtomicU64,
     status: StatusWord,
     /// Whether a keyspace has, or had, vacant ranges that puts must cut.
     pub(crate) watches_puts: AtomicBool,
     poison: Mutex<Option<Error>>,
-    /// What met a full disk, and what it met.
+    /// Kinds of background work that met a full disk, with the error of each.
     no_space: Mutex<Vec<(&'static str, Error)>>,
     closing: Mutex<bool>,
     lock: Mutex<Option<Box<dyn LockGuard>>>,
-    /// Until the end of a close: a child that was forked before cannot open databases.
+    /// Held until the end of a close: a child that was forked before cannot open databases.
     running: Mutex<Option<Running>>,
 }
 
 impl Core {
-    /// The core, and what of the log has no memtable yet.
+    /// Returns the core, and the part of the log that has no memtable yet.
     pub(super) fn open(
         builder: &DbBuilder,
         mut options: DbOptions,
@@ -109,15 +109,17 @@ impl Core {
         let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
         let Place { fs, directory, names, lock } = Place::open(builder, env.fs(), most)?;
         let unfinished = missing(builder, &directory);
-        // From here on all files go through this one: it is of this directory, and bounds how many are open.
+        // From here on all files go through this file system: it belongs to this directory, and
+        // bounds the number of open files.
         options.env = env.with_file_system(fs.clone());
         let env = &options.env;
-        // The lists of the cache too: a word or two for each of its blocks.
+        // This includes the lists of the cache: a word or two for each of its blocks.
         env.check_memory(cache_bytes / CACHE_BYTES_PER_LISTED)?;
         let (sender, obsolete_files) = crossbeam::channel::unbounded();
         let files = fs.clone();
         let mut context = TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender);
-        // Who sets the size of the cache gets that; else it is what the budget leaves.
+        // An explicit cache size is not reduced by tables; otherwise the budget determines the
+        // size.
         context.charges_tables = options.advanced.cache_bytes.is_none();
         let context = Arc::new(context);
         let memtables = MemtableOptions { size_bytes: options.memtable_bytes };
@@ -125,7 +127,7 @@ impl Core {
         let source = MemtableSource {
             arenas: &arenas,
             memtable_bytes: options.memtable_bytes,
-            // Without a flush there is no other place for the log than memory.
+            // Without a flush the log must stay in memory.
             most: if options.read_only { usize::MAX } else { options.advanced.max_memtables },
             first_memtable: 0,
             env: env.allows_pools().then_some(env),
@@ -185,7 +187,7 @@ impl Core {
             opened_at: env.now(),
             replayed_log_bytes: recovered.log_bytes,
             pool,
-            // Only where it is read: it would keep every table of the opening, and so their files.
+            // Only if it is read: it would keep every table of the opening, and so their files.
             fixed_state: Mutex::new(manifest.is_none().then(|| state.clone())),
             context,
             files,
@@ -230,13 +232,14 @@ impl Core {
         Snapshot::take(&self.snapshots, || self.visible_sequence())
     }
 
-    /// Up to where `view` is known to have everything, for a reader that has loaded it and then `sequence`.
+    /// Position up to which `view` is known to be complete, for a reader that has loaded the view
+    /// and then `sequence`.
     pub(crate) fn covered(&self, view: &Arc<SuperVersion>, sequence: SequenceNumber) -> SequenceNumber {
         if self.view.is_current(view) { sequence } else { SequenceNumber::ZERO }
     }
 
-    /// The latest view, the sequence number to read it at (`at`, or the latest), and up to where the view is known to
-    /// have everything.
+    /// The latest view, the sequence number to read it at (`at`, or the latest), and the position
+    /// up to which the view is known to be complete.
     #[inline]
     pub(crate) fn latest(
         &self,
@@ -264,7 +267,8 @@ impl Core {
         }
     }
 
-    /// Watches what scans have announced as vacant. To be called before the sequence number of a scan is read.
+    /// Watches the ranges that scans have announced as vacant. REQUIRES: the caller reads the
+    /// sequence number of its scan afterwards.
     #[cold]
     pub(crate) fn watch(&self, vacancies: &Vacancies) {
         let planted = planted::is(Bug::VacancyUnfenced).then(|| self.visible_sequence().0 + 1);
@@ -308,7 +312,7 @@ impl Core {
         self.refuse_write()
     }
 
-    /// After a commit was published: whether something before it poisoned the log.
+    /// After a commit was published: an error if an earlier failure poisoned the log.
     #[inline]
     pub(crate) fn check_not_gapped(&self) -> Result<()> {
         // Acquire: pairs with the Release in `poison`.
@@ -343,7 +347,8 @@ impl Core {
         self.status.fetch_or(POISONED, Ordering::Release);
     }
 
-    /// Closes the write path after an error of kind `Poisoned`, which a failed sync of log, MANIFEST or directory has.
+    /// Closes the write path after an error of kind `Poisoned`, the kind of a failed sync of log,
+    /// MANIFEST or directory.
     pub(crate) fn poison_if_final(&self, error: &Error) {
         if error.kind() == ErrorKind::Poisoned {
             self.poison(error);
@@ -357,7 +362,8 @@ impl Core {
         met.push((what, error));
     }
 
-    /// Notes that background work of the kind `what` found room again, or has nothing to do. True if it had not.
+    /// Notes that background work of the kind `what` found room again, or has nothing to do. True
+    /// if a full disk was noted.
     pub(crate) fn clear_no_space(&self, what: &'static str) -> bool {
         let mut met = self.no_space.lock();
         let before = met.len();
@@ -365,12 +371,12 @@ impl Core {
         met.len() < before
     }
 
-    /// Flushes meet a full disk.
+    /// Returns the error of a flush that met a full disk.
     pub(super) fn check_flush_has_space(&self) -> Result<()> {
         self.check_has_space(&[FLUSH])
     }
 
-    /// Background work of these kinds meets a full disk.
+    /// Returns the error of background work of these kinds that met a full disk.
     pub(crate) fn check_has_space(&self, kinds: &[&str]) -> Result<()> {
         match self.no_space.lock().iter().find(|(what, _)| kinds.contains(what)) {
             Some((_, error)) => Err(error.duplicate()),
@@ -419,24 +425,25 @@ impl Core {
         self.wal.wait_durable(position, &|error| self.poison(error), &|| self.check_not_poisoned(), true)
     }
 
-    /// Makes all that is published survive a power loss, and waits for nothing but that: no segment is made on the way.
+    /// Makes everything published survive a power loss, without allocating a segment on the way.
     pub(crate) fn sync_by_the_clock(&self) -> Result<()> {
         let (poison, check) = (|error: &Error| self.poison(error), || self.check_not_poisoned());
         self.wal.wait_durable(self.wal.published(), &poison, &check, false)
     }
 
-    /// Syncs what the opening has replayed, unless that is done, and lets the MANIFEST say so. False if there was nothing
-    /// to do.
+    /// Syncs the log that the opening has replayed, unless that is done, and records it in the
+    /// MANIFEST. False if there was nothing to do.
     pub(crate) fn sync_replayed(&self) -> Result<bool> {
         if self.options.read_only || !self.wal.claim_replayed() {
             return Ok(false);
         }
-        // All that is published, so that whoever learns of the step knows what it has made durable.
+        // Syncs up to the published position, so that an observer of the step knows what it made
+        // durable.
         self.wait_durable(self.wal.published())?;
         if let Some(manifest) = self.manifest.lock().as_mut() {
             let edits = vec![Edit::LogSynced(self.wal.base())];
             match self.append(manifest, edits, &HashMap::new()) {
-                // Without it the next opening is less sure of itself: it takes damage there for a tear.
+                // Without the edit, the next opening takes damage there for a tear.
                 Err(error) if error.is_scarcity() => {}
                 result => result?,
             }
@@ -459,11 +466,11 @@ impl Core {
     pub(crate) fn reads_since_last_flush(&self) -> bool {
         let stats = self.context.cache.stats();
         let reads = stats.hits + stats.misses;
-        // Relaxed: only flushes ask, one at a time.
+        // Relaxed: only flushes call this, one at a time.
         reads > self.reads_seen.swap(reads, Ordering::Relaxed) + READS_THAT_COUNT
     }
 
-    /// Makes an edit durable, then visible. `flushed` leaves the view in the same step.
+    /// Makes an edit durable, then visible. The same step removes `flushed` from the view.
     pub(crate) fn install(
         &self,
         mut edits: Vec<Edit>,
@@ -472,7 +479,7 @@ impl Core {
     ) -> Result<()> {
         let mut guard = self.manifest.lock();
         let Some(manifest) = guard.as_mut() else { return Err(closed()) };
-        // A keyspace that was dropped meanwhile takes its tables with it.
+        // The tables of a keyspace that was dropped meanwhile are dropped too.
         let gone = |keyspace: &KeyspaceId| !manifest.state.keyspaces.contains_key(keyspace);
         edits.retain(|edit| match edit {
             Edit::TableAdded(table) if gone(&table.keyspace) => {
@@ -511,7 +518,8 @@ impl Core {
                 .for_each(|file| drop(self.context.fs.remove_file(&self.context.table_path(*file))));
         }
         if let Err(error) = self.append(manifest, edits, &handles) {
-            // The edit may be on disk all the same after a failed sync, so only a clean refusal takes the files back.
+            // After a failed sync the edit may be on disk, so only a clean refusal removes the
+            // files.
             if error.is_scarcity() || planted::is(Bug::OutputsTakenBack) {
                 handles.values().for_each(|handle| handle.mark_obsolete());
             }
@@ -553,7 +561,7 @@ impl Core {
         Ok(())
     }
 
-    /// Appends to the MANIFEST. One that closed itself for good closes the write path with it.
+    /// Appends to the MANIFEST. If the MANIFEST closes itself for good, the write path closes too.
     pub(super) fn append(
         &self,
         manifest: &mut Manifest,
@@ -563,21 +571,21 @@ impl Core {
         manifest.append(edits, handles).inspect_err(|error| self.poison_if_final(error))
     }
 
-    /// Replaces the view by what `change` makes of it.
+    /// Replaces the view by the result of `change`.
     pub(super) fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) -> Replaced {
         let _changing = self.view_change.lock();
         let next = change(&self.view.reference());
         self.view.replace(next)
     }
 
-    /// Waits until everything below `position` is published, and loads a view then.
+    /// Waits until everything below `position` is published, then loads a view.
     pub(crate) fn view_covering(&self, position: u64) -> CoveringView {
         self.wal.wait_published(position);
         CoveringView::new(self.view.reference())
     }
 
-    /// Begins a call that writes files from the caller's thread, or waits for those who do, and that a close has to wait
-    /// for. With `needs_work` it is one that flushes and compactions have to serve.
+    /// Begins a call that writes files from the caller's thread, or waits for such calls. A close
+    /// waits for it. With `needs_work`, the call needs flushes and compactions.
     ///
     /// Errors: `Closed` in a forked child, where another thread may have held any lock at the fork.
     pub(crate) fn enter(&self, needs_work: bool) -> Result<Call<'_>> {
@@ -587,9 +595,9 @@ impl Core {
         self.background.enter(self, needs_work)
     }
 
-    /// Takes one pause of background work back.
+    /// Ends one pause of background work.
     pub(crate) fn resume(&self) {
-        // A forked child has no such work, and the lock may have been held at the fork.
+        // A forked child has no background work, and the lock may have been held at the fork.
         if !self.status.is_forked() {
             self.background.resume();
         }
@@ -600,9 +608,10 @@ impl Core {
         self.status.is_forked()
     }
 
-    /// Flushes, ends all work, releases what the database holds, its lock last.
+    /// Flushes, ends all work, and releases all resources, the lock last.
     ///
-    /// In a forked child it only closes the child's copies of the locked files, and leaves the rest to the parent.
+    /// In a forked child it only closes the child's copies of the locked files, and leaves the rest
+    /// to the parent.
     pub(crate) fn close(&self) -> Result<()> {
         if self.status.is_forked() {
             if let Some(mut lock) = self.lock.try_lock() {
@@ -620,14 +629,15 @@ impl Core {
         let result = match self.options.read_only {
             true => Ok(()),
             false => {
-                // Whatever was written with a lesser durability is made durable by the flush; if that fails, the log
-                // is synced, so that the next opening finds everything.
-                // Nor need the log be synced that tables will replace.
+                // The flush makes writes of a lesser durability durable. If it fails, the log is
+                // synced, so that the next opening finds everything. A replayed log need not be
+                // synced: tables will replace it.
                 self.wal.claim_replayed();
                 match self.flush() {
                     Ok(()) => {
                         compactions::finish_small_compactions(self);
-                        // What they met is told like what the flush meets: it is the last chance.
+                        // Errors of these compactions are reported like those of the flush, because
+                        // this is the last chance.
                         self.check_not_poisoned()
                     }
                     Err(error) => self.wait_durable(self.wal.published()).and(Err(error)),
@@ -638,7 +648,8 @@ impl Core {
         result
     }
 
-    /// Ends an opening that has failed halfway: what was recovered stays in the log, and nothing is written.
+    /// Ends an opening that has failed halfway: recovered data stays in the log, and nothing is
+    /// written.
     pub(super) fn abandon(&self) {
         let mut closing = self.closing.lock();
         if !std::mem::replace(&mut *closing, true) {
@@ -647,16 +658,17 @@ impl Core {
         }
     }
 
-    /// Ends all work, and releases what the database holds. `flushed`: what was published is in tables.
+    /// Ends all work, and releases all resources. `flushed`: everything published is in tables.
     fn end(&self, flushed: bool) {
         self.status.fetch_or(CLOSED, Ordering::Release);
-        // Not in the middle of a rotation, which counts on the room that the seal takes.
+        // Not in the middle of a rotation, which relies on the room that the seal takes.
         let sealed = (!self.options.read_only).then(|| {
             let _rotating = self.rotating.lock();
             self.wal.seal()
         });
         self.background.shut_down(self);
-        // They meet an error by now: the status is closed, and nothing in the background serves them any more.
+        // Calls under way fail by now: the status is closed, and no background work serves them any
+        // more.
         self.background.wait_for_calls();
         if let Some(end) = sealed {
             let is_empty = |generation: &Arc<Generation>| generation.memtable.is_empty();
@@ -666,36 +678,41 @@ impl Core {
             if all_in_tables {
                 self.wal.set_durable(end);
             } else if flushed {
-                // Commits that came between the flush and the seal, some of which may wait for a sync.
+                // Commits between the flush and the seal, some of which may wait for a sync.
                 let _ = self.wait_durable(self.wal.published());
             }
-            // A large payload is copied into a place that is published. Its commit finds no other place any more.
+            // A large payload is copied into a place that is published. Its commit finds no other
+            // place any more.
             drop(self.large_commit.lock());
             self.wal.close();
             if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
-                // With nothing left in memtables, the next opening need not look at the log at all. This only saves
-                // time; without it the log is read.
+                // With empty memtables, the next opening need not read the log at all. This only
+                // saves time; without the edit the log is read.
                 let _ = manifest.append(vec![Edit::LogStart(end), Edit::LogOpened(end)], &HashMap::new());
             }
         }
         self.manifest.lock().take();
         self.fixed_state.lock().take();
-        // Readers go on with what they have. What they open from here on could be another opening's.
+        // Readers continue with what they retain. A file opened from here on could be another
+        // opening's.
         self.files.end_opening();
-        // Memtables and tables go with the last view, unless a cursor or a read under way holds an older one.
+        // Memtables and tables are freed with the last view, unless a cursor or a read under way
+        // holds an older one.
         drop(self.change_view(|_| SuperVersion::closed()));
         self.view.release_retired(RELEASE_TURNS);
-        // Handles may live for long; what they lead to is an error by now and needs no memory.
-        // (Blocks go with the last handle: evicted before, they would wait for readers of other databases.)
+        // Handles may live for long; all their calls return errors by now and need no memory.
+        // (Blocks are freed with the last handle: evicted before, they would wait for readers of
+        // other databases.)
         self.arenas.trim(0);
-        // Tables that the last versions let go are removed now rather than at the next opening.
+        // Removes tables released by the last versions now rather than at the next opening.
         sweep::remove_obsolete(self);
         self.lock.lock().take();
         self.running.lock().take();
     }
 }
 
-/// The options of the delta runs of an index: they lie above a tree, and nobody looks for a single entry in them.
+/// The options of the delta runs of an index: they lie above a tree, and point lookups never read
+/// them.
 fn delta_options(mut options: CompactionOptions) -> CompactionOptions {
     options.has_base = true;
     options.table.filter = FilterKind::None;

@@ -1,15 +1,17 @@
-//! The directory of a database: which one it is, whose it is, and who has it open.
+//! The directory of a database: its identity, its ownership, and its lock.
 //!
-//! *Which one.* The path is made absolute, and the directory is held by a handle where the system has such handles. What
-//! becomes of the name after that, and of the process's working directory, concerns no file of the database.
+//! *Identity.* The path is made absolute, and the directory is held by a handle where the system
+//! has such handles. Later changes of the name, and of the process's working directory, affect no
+//! file of the database.
 //!
-//! *Whose.* A name proves nothing: other engines call their files `MANIFEST-000005`, `000009.sst` and `LOCK`, too. Ours is
-//! what has the magic number that goes with its name. A directory without a MANIFEST of ours is a new one only if
-//! everything in it is left from a creation that was cut short, or of no concern ([`is_of_no_concern`]); any other is
-//! refused and stays as it is, down to the last byte.
+//! *Ownership.* A name proves nothing: other engines also call their files `MANIFEST-000005`,
+//! `000009.sst` and `LOCK`. A file is ours if it has the magic number that goes with its name. A
+//! directory without a MANIFEST of ours is a new one only if everything in it is left from an
+//! interrupted creation, or is irrelevant ([`is_of_no_concern`]). Any other directory is refused
+//! and stays unchanged, down to the last byte.
 //!
-//! *Who has it.* A lock on `LOCK` and, where it is offered, on the directory itself (`FileSystem::lock`). Readers share it
-//! and make no file.
+//! *Lock.* A lock on `LOCK` and, where it is offered, on the directory itself (`FileSystem::lock`).
+//! Readers share it and create no file.
 use super::DbBuilder;
 use crate::manifest;
 use sapwood_base::format::btree_root::TREE_MAGIC;
@@ -26,11 +28,11 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How often a directory may be removed by others while it is being opened.
+/// Attempts at opening a directory that other processes remove meanwhile.
 const ATTEMPTS: usize = 64;
-/// Bytes that are read at a time to see whether all are zero.
+/// Bytes read at a time by the check for zeros.
 const BLANK_BYTES: usize = 1 << 16;
-/// No file of ours that can be blank is longer: the longest log segment.
+/// The longest file of ours that can be blank: the longest log segment.
 const LONGEST_BLANK: u64 = 1 << 30;
 
 /// A directory that is ours to open, and locked.
@@ -45,13 +47,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Finds or makes the directory, refuses one that is not ours, and locks it.
-    /// Of files on demand, `most` may be open at the same time.
+    /// Finds or creates the directory, refuses one that is not ours, and locks it. At most `most`
+    /// files on demand are open at the same time.
     pub(super) fn open(builder: &DbBuilder, fs: &Arc<dyn FileSystem>, most: usize) -> Result<Place> {
         let directory = fs.absolute(&builder.path)?;
         for attempt in 1.. {
             match Place::try_open(builder, fs, most, &directory) {
-                // Somebody has destroyed the database in between: then there is none.
+                // Another process has destroyed the database in between: then there is none.
                 Err(error) if attempt < ATTEMPTS && is_missing(&error) && builder.may_create() => {}
                 result => return result,
             }
@@ -84,7 +86,8 @@ impl Place {
         content.admit(builder, directory)?;
         if !content.is_database
             && let Some(parent) = parent_of(directory)
-            // Who made the directory, an earlier attempt that was cut short perhaps, may not have synced its name.
+            // The creator of the directory, perhaps an interrupted attempt, may not have synced its
+            // name.
             && let Err(error) = unheld.sync_directory(&parent)
             && !is_permission_denied(&error)
         {
@@ -99,7 +102,7 @@ impl Place {
             Err(_) if planted::is(Bug::NoLock) => None,
             lock => lock?,
         };
-        // A second look: the directory may have changed before the lock was ours.
+        // A second look: the directory may have changed before the lock was acquired.
         let content = Content::look(&*fs, directory)?;
         content.admit(builder, directory)?;
         Ok(Place { fs, directory: directory.to_path_buf(), names: content.names, lock })
@@ -121,11 +124,11 @@ pub(super) fn missing(builder: &DbBuilder, directory: &Path) -> Error {
     Error::new(ErrorKind::NotFound, advice).in_file(directory)
 }
 
-/// What is in a directory.
+/// The content of a directory.
 struct Content {
     /// The files that have names of ours.
     names: Vec<FileName>,
-    /// Whether one of them is a MANIFEST that is ours, or damaged beside files that are.
+    /// Whether one of them is a MANIFEST that is ours, or a damaged one beside files that are.
     is_database: bool,
     /// A file that keeps the directory from being a new database.
     stranger: Option<PathBuf>,
@@ -156,17 +159,17 @@ impl Content {
             let proof = proof(name)?;
             let is_data = matches!(name, FileName::Table(_) | FileName::Tree(_) | FileName::Log(_));
             has_data |= is_data && proof == Proof::Ours;
-            // Data without a MANIFEST is what is left of a database, not the beginning of one.
+            // Data without a MANIFEST is the remainder of a database, not the beginning of one.
             if proof == Proof::Foreign || is_data {
                 stranger = Some(PathBuf::from(name.format()));
             }
         }
-        // Recovery says what is wrong with the MANIFEST.
+        // Recovery reports the damage of the MANIFEST.
         is_database = has_data && manifests().next().is_some();
         Ok(Content { names, is_database, stranger })
     }
 
-    /// Refuses what the builder does not allow, and what is not ours.
+    /// Refuses a database that the builder does not allow, and a directory that is not ours.
     fn admit(&self, builder: &DbBuilder, directory: &Path) -> Result<()> {
         if self.is_database {
             if builder.error_if_exists {
@@ -187,8 +190,8 @@ fn foreign(directory: &Path, stranger: &Path) -> Error {
     Error::invalid_argument(message).in_file(directory.join(stranger))
 }
 
-/// Whether a name is one of those that systems put into directories on their own, or that keep an empty directory in a
-/// repository: it stands neither for a database nor for anybody's data.
+/// Whether a name is one of those that systems put into directories on their own, or that keep an
+/// empty directory in a repository. Such a name indicates neither a database nor user data.
 fn is_of_no_concern(path: &Path) -> bool {
     const NAMES: &[&str] = &[
         "lost+found",
@@ -213,18 +216,18 @@ fn is_of_no_concern(path: &Path) -> bool {
     NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// What a file with a name of ours proves to be.
+/// The origin of a file with a name of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
-    /// It has the magic number that goes with the name, and says no other database.
+    /// It has the magic number that goes with the name, and names no other database.
     Ours,
-    /// Nothing, or nothing but zeros: a creation that was cut short. Nobody's data is in it.
+    /// Empty, or zeros only: an interrupted creation, without data.
     Blank,
-    /// Somebody else's, or damaged beyond knowing.
+    /// From another program, or damaged beyond recognition.
     Foreign,
 }
 
-/// Looks into a file with a name of ours. `database` is the number that it must have, where that is known.
+/// Examines a file with a name of ours. `database` is the number that it must have, if known.
 pub(crate) fn proof(
     fs: &dyn FileSystem,
     directory: &Path,
@@ -237,7 +240,7 @@ pub(crate) fn proof(
     }
     let file = match fs.open(&path, OpenMode::Read) {
         Ok(file) => file,
-        // Gone in between, a directory, a link, a pipe.
+        // Removed in between, a directory, a link, a pipe.
         Err(error) if is_no_file(&error) => return Ok(Proof::Foreign),
         Err(error) => return Err(error),
     };
@@ -261,7 +264,7 @@ fn prove(file: &dyn File, name: FileName, database: Option<u64>) -> Result<Proof
         FileName::Manifest(_) => {
             let mut header = [0; MANIFEST_HEADER_BYTES];
             let count = read_up_to(file, 0, &mut header)?;
-            // A damaged header says nothing of the database.
+            // A damaged header does not identify the database.
             begins_with(&header[..count], MANIFEST_MAGIC) && is_of(decode_header(&header).ok())
         }
         FileName::Log(_) => {
@@ -366,18 +369,19 @@ pub(super) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
         }
     }
     for name in names {
-        // The lock goes last, and a MANIFEST that is not ours stays.
+        // The lock is removed last, and a MANIFEST that is not ours stays.
         if !matches!(name, FileName::Lock | FileName::Manifest(_))
             && (listed.contains(&name) || proof(&*fs, directory, name, database)? != Proof::Foreign)
         {
             others.push(name);
         }
     }
-    // Tables first: what is left after a crash in between is still recognised as a database to destroy.
+    // Tables first: after a crash in between, the remainder is still recognised as a database to
+    // destroy.
     for name in others.iter().chain(&manifests) {
         fs.remove_file(&directory.join(name.format()))?;
     }
-    // While the lock is held: whoever waits for it looks for the name again.
+    // Removed while the lock is held: a process that waits for the lock looks for the name again.
     fs.remove_file(&lock_path)?;
     if fs.list(directory)?.is_empty() {
         fs.remove_dir(directory)?;
@@ -385,7 +389,7 @@ pub(super) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes a directory and those above it, durably: each needs its name in the one above.
+/// Creates a directory and its missing ancestors, durably: each needs its name in its parent.
 fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
     let mut made = Vec::new();
     let mut path = directory.to_path_buf();
@@ -399,7 +403,7 @@ fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
     let synced =
         made.iter().filter_map(|path| parent_of(path)).try_for_each(|parent| fs.sync_directory(&parent));
     if synced.is_err() {
-        // A failed sync cannot be tried again, but a new directory can be made.
+        // A failed sync cannot be retried, but a new directory can be created.
         for path in &made {
             let _ = fs.remove_dir(path);
         }
@@ -407,18 +411,18 @@ fn make_directory(fs: &dyn FileSystem, directory: &Path) -> Result<()> {
     synced
 }
 
-/// The directory above; "." for a relative path of one name.
+/// The parent directory; "." for a relative path of one name.
 fn parent_of(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?;
     Some(if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_path_buf() })
 }
 
-/// Whether something had no name any more.
+/// Whether the error is that a name no longer exists.
 fn is_missing(error: &Error) -> bool {
     io_kind(error) == Some(std::io::ErrorKind::NotFound)
 }
 
-/// Whether the system refused: a directory above may be closed to us and still hold ours.
+/// Whether the system denied access: a parent directory may be closed to us and still hold ours.
 fn is_permission_denied(error: &Error) -> bool {
     io_kind(error) == Some(std::io::ErrorKind::PermissionDenied)
 }

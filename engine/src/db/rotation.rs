@@ -1,6 +1,6 @@
-//! Memtable generations: when a new one takes the writes, and who waits for a flush.
+//! Memtable generations: rotation, and waiting for a flush.
 //!
-//! A rotation is a point in the log, so that every operation is in the generation that its position says.
+//! A rotation is a point in the log, so the position of an operation determines its generation.
 use super::core::Core;
 use crate::background;
 use crate::background::attempt::FLUSH;
@@ -15,8 +15,8 @@ use sapwood_memtable::Memtable;
 use std::sync::atomic::Ordering;
 
 impl Core {
-    /// Makes sure that the active memtable is not full before a commit of `bytes`. Its arena reaches far beyond that
-    /// point, so any batch fits.
+    /// Ensures that the active memtable is not full before a commit of `bytes`. Its arena reaches
+    /// far beyond that point, so any batch fits.
     #[inline]
     pub(crate) fn make_room(&self, bytes: usize) -> Result<()> {
         {
@@ -30,7 +30,8 @@ impl Core {
         self.make_room_slowly(bytes)
     }
 
-    /// Whether no memtable is free behind the active one. In its second half, writers are slowed down for the flush.
+    /// Whether no memtable is free after the active one. In the second half of the
+    /// last memtable, writers are slowed down for the flush.
     #[inline]
     fn is_last(&self, view: &SuperVersion) -> bool {
         view.generations.len() >= self.options.advanced.max_memtables
@@ -39,7 +40,7 @@ impl Core {
     #[cold]
     fn make_room_slowly(&self, bytes: usize) -> Result<()> {
         let full = self.options.memtable_bytes;
-        // Where no memtable is free, a little more fits into the last one while the flush works.
+        // If no memtable is free, a little more fits into the last one while the flush works.
         let limit = full + full / 8;
         let mut waited_since = None;
         let result = loop {
@@ -76,9 +77,10 @@ impl Core {
         result
     }
 
-    /// Waits until the log has segments for a record of so many units, by flushing what keeps the others.
+    /// Waits until the log has segments for a record of `units`, by flushing the memtables that
+    /// retain segments.
     ///
-    /// Errors: `InvalidArgument` if it never has.
+    /// Errors: `InvalidArgument` if the log can never hold it.
     #[cold]
     pub(crate) fn make_log_room(&self, units: u64) -> Result<()> {
         if !self.wal.can_hold(units) {
@@ -90,7 +92,8 @@ impl Core {
         }
         while self.wal.is_full_for(units) {
             let view = self.view.reference();
-            // Rotations and sync marks fill the log too, so an empty memtable counts if it is the only one.
+            // Rotations and sync marks fill the log too, so an empty memtable counts if it is the
+            // only one.
             let keeps_log = view.generations.len() == 1 || !view.active()?.memtable.is_empty();
             drop(view);
             if !(keeps_log && self.rotate(true)?) {
@@ -100,8 +103,8 @@ impl Core {
         Ok(())
     }
 
-    /// Starts a new memtable if the log of the active one takes so many segments that the log could become full before
-    /// the memtable does.
+    /// Starts a new memtable if the log of the active one spans so many segments that the log could
+    /// become full before the memtable does.
     pub(crate) fn rotate_long_log(&self) -> Result<()> {
         let start = self.view.reference().active()?.start();
         if self.wal.segments_since(start)
@@ -112,8 +115,9 @@ impl Core {
         Ok(())
     }
 
-    /// Waits until a commit of `bytes` leaves memtables for others, if it fills one by itself: who writes little is not to
-    /// wait for the flush of what somebody else writes.
+    /// Waits until a commit of `bytes` leaves memtables for other writers, if it fills one by
+    /// itself. Otherwise writers of small records would wait for the flush of another writer's
+    /// large ones.
     #[cold]
     pub(crate) fn admit_large(&self, bytes: usize) -> Result<()> {
         if bytes <= self.options.memtable_bytes / 2 {
@@ -127,8 +131,8 @@ impl Core {
         Ok(())
     }
 
-    /// Waits until `ask`, which gets the bytes that the active memtable has room for, says that it is enough. A memtable
-    /// that has too little gives way to the next one.
+    /// Waits until `ask`, called with the room of the active memtable in bytes, returns `Enough`.
+    /// If the memtable has too little room, it is rotated.
     ///
     /// Errors: `InvalidArgument` if not even an empty one has enough.
     #[cold]
@@ -144,7 +148,7 @@ impl Core {
                     drop(view);
                     self.wait_for_flush_step()?;
                 }
-                // Others are in the middle of their inserts.
+                // Other commits are in the middle of their inserts.
                 ArenaRoom::TakenByOthers => {
                     drop(view);
                     self.check_writable()?;
@@ -154,11 +158,13 @@ impl Core {
         }
     }
 
-    /// Starts a new memtable; with `force` also if the active one is not full. False if there is no free memtable.
+    /// Starts a new memtable; with `force` also if the active one is not full. False if there is no
+    /// free memtable.
     ///
-    /// The rotation is a point in the log: the new generation is put into the view first, its start is reserved
-    /// second. A writer that reserves a later position sees the new generation, because both went through the log's
-    /// tail; one that meets the new generation with an earlier position goes to the old one.
+    /// The rotation is a point in the log: the new generation is published in the view first, its
+    /// start is reserved second. A writer that reserves a later position sees the new generation,
+    /// because both went through the log's tail. If a writer with an earlier position finds the new
+    /// generation, it inserts into the old one.
     fn rotate(&self, force: bool) -> Result<bool> {
         let _rotating = self.rotating.lock();
         let view = self.view.reference();
@@ -177,7 +183,8 @@ impl Core {
         memtable.expect_prefixes_of(old)?;
         self.wal.prepare_rotation().inspect_err(|error| self.poison_if_final(error))?;
         let generation = Generation::pending(memtable);
-        // What is replaced is released after the start is known: all writers wait for that.
+        // The replaced view is released after the start is known, because all writers wait for the
+        // start.
         let replaced = self.change_view(|view| SuperVersion {
             generations: std::iter::once(generation.clone())
                 .chain(view.generations.iter().cloned())
@@ -203,8 +210,8 @@ impl Core {
         Ok(true)
     }
 
-    /// Has the active memtable flushed, without waiting for it. False if it is empty, or another one has to be flushed
-    /// first.
+    /// Starts a flush of the active memtable, without waiting for it. False if the memtable is
+    /// empty, or another one has to be flushed first.
     pub(crate) fn begin_flush(&self) -> Result<bool> {
         let view = self.view.reference();
         if view.generations.len() > 1 || view.active()?.memtable.is_empty() {
@@ -216,7 +223,7 @@ impl Core {
     /// Flushes everything that is published now.
     pub(crate) fn flush(&self) -> Result<()> {
         self.check_writable()?;
-        // Only a full disk that is met from now on counts.
+        // Only a full disk met from now on counts.
         self.clear_no_space(FLUSH);
         self.background.retry_now();
         let target = loop {

@@ -1,7 +1,7 @@
-//! An opening whose log holds more than memtables may take: the flush makes room for the rest of it.
+//! An opening whose log exceeds the memtables: the flush makes room for the rest of it.
 //!
-//! The log may be longer than the settings allow because they were others when it was written, or because its records
-//! take more room in a memtable than on disk.
+//! The log may exceed the settings because they were different when it was written, or because its
+//! records take more room in a memtable than on disk.
 use super::core::Core;
 use crate::background;
 use crate::read::super_version::SuperVersion;
@@ -10,11 +10,11 @@ use sapwood_base::Result;
 use std::sync::atomic::Ordering;
 
 impl Core {
-    /// Replays `rest` into memtables, as many at a time as there may be. REQUIRES: background work has begun, indexes
-    /// have their extractors, and no call can see the database.
+    /// Replays `rest` into memtables, in parts of as many as are allowed. REQUIRES: background work
+    /// has begun, indexes have their extractors, and no call can see the database.
     ///
-    /// Where the flush cannot work, for want of room or after an error, memory takes the rest: an opening does not fail
-    /// for that.
+    /// If the flush cannot work, for want of room or after an error, the rest is held in memory: an
+    /// opening does not fail for that.
     pub(super) fn replay_rest(&self, mut rest: Rest) -> Result<()> {
         let state = self.manifest_state(|state| state.clone());
         loop {
@@ -37,7 +37,7 @@ impl Core {
         view.expect_appends(&view.active()?.memtable, None)
     }
 
-    /// How many memtables may be made, at least one.
+    /// Number of memtables that may be created, at least one.
     fn wait_for_free_memtables(&self) -> usize {
         let most = self.options.advanced.max_memtables;
         loop {

@@ -1,7 +1,7 @@
-//! The keyspaces and indexes of a database: by number, by name, and by the keyspace that an index is of.
+//! The keyspaces and indexes of a database: by number, by name, and by the owner of an index.
 //!
-//! Each look takes the same time with ten and with ten thousand of them, and so does each change, which can be taken
-//! back: an edit that turns out not to fit, or that the disk refuses, must leave no trace.
+//! Lookups and changes take the same time with ten and with ten thousand of them. Changes can be
+//! undone: an edit that does not fit, or that the disk refuses, must leave no trace.
 use super::{KeyspaceEntry, ManifestState};
 use sapwood_base::KeyspaceId;
 use sapwood_base::format::manifest::Edit;
@@ -12,7 +12,7 @@ use std::ops::Deref;
 #[derive(Clone, Default)]
 pub(crate) struct Keyspaces {
     entries: BTreeMap<KeyspaceId, KeyspaceEntry>,
-    /// Of those that have a name of their own: all but those of indexes.
+    /// Numbers of the keyspaces that have a name of their own: all but those of indexes.
     names: HashMap<String, KeyspaceId>,
     /// Owner and number of each index.
     owned: BTreeSet<(KeyspaceId, KeyspaceId)>,
@@ -37,7 +37,7 @@ impl Keyspaces {
         self.entries.insert(id, entry);
     }
 
-    /// Removes an entry, if it is there; not the indexes of a keyspace.
+    /// Removes an entry, if it exists; does not remove the indexes of a keyspace.
     pub(crate) fn remove(&mut self, id: KeyspaceId) {
         let Some(entry) = self.entries.remove(&id) else { return };
         match &entry.index {
@@ -61,8 +61,8 @@ impl Keyspaces {
         self.owned.range((owner, KeyspaceId(0))..=(owner, KeyspaceId(u32::MAX))).map(|(_, id)| *id)
     }
 
-    /// The keyspaces and indexes that `edits` may change, in order, each once. With `owners` also the keyspaces of these
-    /// indexes.
+    /// The keyspaces and indexes that `edits` may change, in order, each once. With `owners` also
+    /// the keyspaces of these indexes.
     pub(crate) fn touched_by(&self, edits: &[Edit], owners: bool) -> Vec<KeyspaceId> {
         let mut touched = BTreeSet::new();
         for edit in edits {
@@ -101,7 +101,7 @@ impl Keyspaces {
     }
 }
 
-/// What takes edits back: everything of a state that they may change, as it was.
+/// Undoes edits: the earlier values of every part of a state that they may change.
 pub(super) struct Undo {
     /// All but the keyspaces, which are empty here.
     rest: ManifestState,
@@ -118,7 +118,7 @@ impl Undo {
         Undo { rest, entries }
     }
 
-    /// Makes `state` what it was.
+    /// Restores the earlier `state`.
     pub(super) fn restore(self, state: &mut ManifestState) {
         let mut keyspaces = std::mem::take(&mut state.keyspaces);
         for (id, entry) in self.entries {

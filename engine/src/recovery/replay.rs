@@ -1,21 +1,22 @@
 //! Rebuilding memtables from the log: step 3 of an opening.
 //!
-//! 1. One thread reads the log into pieces of memory of the memtable that it belongs to, and steps over the headers of
-//!    the records to see where a piece must end.
-//! 2. Others check the records of a piece, and make entries of them where they stand: what a header held is no longer
-//!    needed. Records that are not a single operation are copied.
-//! 3. Entries are distributed to ranges of keys, sorted, and built into lists from left to right, by all threads, while one looks behind the end of the
-//!    log for a proof that it once went on.
+//! 1. One thread reads the log into pieces of memory of the target memtable, and steps over the
+//!    headers of the records to find the end of each piece.
+//! 2. Other threads check the records of a piece, and turn them into entries in place: the bytes of
+//!    a header are no longer needed. Records that are not a single operation are copied.
+//! 3. All threads distribute the entries to ranges of keys, sort them, and build lists from left to
+//!    right, while one thread searches after the end of the log for a proof that it once continued.
 //!
-//! A memtable is full when its arena is, by the rule that commits obey as well (`write::Weight`): small entries take
-//! several times as much there as in the log. A record for which the present memtable has no room begins another one, with
-//! a larger arena if it needs one. So what was committed can be replayed, whatever the settings are now.
+//! A memtable is full when its arena is, by the rule that commits also obey (`write::Weight`):
+//! small entries take several times as much there as in the log. If the present memtable has no
+//! room for a record, the record begins another one, with a larger arena if it needs one. So every
+//! committed record can be replayed, whatever the settings are now.
 //!
-//! So no byte of the log is looked at in another order than the one it lies in, and most are copied once, out of the
-//! page cache. A short log goes the same way on one thread. Nothing is synced here.
+//! So all bytes of the log are read in the order in which they lie, and most are copied once, out
+//! of the page cache. A short log goes the same way on one thread. Nothing is synced here.
 //!
-//! When as many memtables are full as may be, a replay stops, or only checks the records of the rest: the end of the
-//! log must be known before anything on disk changes.
+//! Once the allowed number of memtables is full, a replay stops, or only checks the records of the
+//! rest: the end of the log must be known before anything on disk changes.
 use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
@@ -37,20 +38,20 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 const PIECE_BYTES: usize = 1 << 20;
 /// Pieces of small memtables are smaller, down to this.
 const LEAST_PIECE_BYTES: usize = 4 << 10;
-/// Pieces that a memtable is filled with, at least: what the last one has left over is lost.
+/// Least number of pieces per memtable: the unused part of the last one is lost.
 const PIECES_PER_MEMTABLE: usize = 16;
 /// Bytes of pieces that may wait for a thread.
 const IN_FLIGHT_BYTES: usize = 8 << 20;
-/// What pieces that wait may take of an arena, with entries as small as can be.
+/// Arena bytes that waiting pieces may take, with the smallest possible entries.
 const IN_FLIGHT_ARENA_BYTES: usize = IN_FLIGHT_BYTES * 8;
 /// Records of this size and more are weighed before they have a memtable.
 const WEIGHED_BYTES: usize = 1 << 20;
 
-/// What the log came to.
+/// The result of a replay.
 pub(super) struct Replayed {
     /// Oldest first.
     pub(super) generations: Vec<Arc<Generation>>,
-    /// Where the log ends.
+    /// The end of the log.
     pub(super) end: u64,
     /// A durable position above the end, if something proves one.
     pub(super) witness: Option<u64>,
@@ -67,24 +68,25 @@ pub(super) enum Beyond {
     Unread,
 }
 
-/// The records that are needed, oldest first: those of the closed stretches, then those of the open one. A closed stretch
-/// that was not synced may be torn like the open one; then nothing behind it counts.
+/// The needed records, oldest first: those of the closed stretches, then those of the open one. A
+/// closed stretch that was not synced may be torn like the open one; then nothing after it counts.
 pub(super) struct History<'a> {
     segments: &'a [FoundSegment],
     database: u64,
     state: &'a ManifestState,
-    /// How many closed stretches were begun.
+    /// Number of closed stretches begun.
     begun: usize,
-    /// Where the present stretch must reach; `None` for the open one, which ends where it ends.
+    /// Position that the present stretch must reach; `None` for the open one, which has no known
+    /// end.
     end: Option<u64>,
     pub(super) reader: LogReader<'a>,
 }
 
-/// What comes next in a history.
+/// The next part of a history.
 enum Next {
     /// Records that were read into the caller's memory.
     Span(Span),
-    /// One that is larger than that, or crosses segments.
+    /// A record that is larger than that, or crosses segments.
     Record(Record),
 }
 
@@ -95,7 +97,8 @@ impl<'a> History<'a> {
         History { segments, database, state, begun: 0, end, reader }
     }
 
-    /// The next records; `None` where the log ends: with the open stretch, or with one that may have been torn.
+    /// The next records; `None` at the end of the log: with the open stretch, or with one that may
+    /// have been torn.
     fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Next>> {
         while self.end.is_some_and(|end| self.reader.position() >= end) {
             self.begin_next_stretch();
@@ -114,7 +117,7 @@ impl<'a> History<'a> {
         }
     }
 
-    /// Whether a valid record must stand at `position`.
+    /// Whether `position` must hold a valid record.
     fn is_damage(&self, position: u64) -> bool {
         position < self.state.log_surely_synced()
     }
@@ -141,7 +144,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// Builds memtables out of records.
+/// Builds memtables from records.
 pub(super) struct Replay<'a> {
     source: &'a MemtableSource<'a>,
     state: &'a ManifestState,
@@ -152,18 +155,18 @@ pub(super) struct Replay<'a> {
     /// Bytes of log in the last generation.
     filled: usize,
     piece_bytes: usize,
-    /// Whether most records of the last piece could become entries where they stood.
+    /// Whether most records of the last piece could become entries in place.
     in_place: bool,
-    /// Memory that was not used.
+    /// Unused memory.
     spare: Option<Memory>,
     pieces: usize,
 }
 
-/// What the threads of a replay share.
+/// The shared state of the threads of a replay.
 struct Shared {
     database: u64,
     written: Mutex<Vec<Written>>,
-    /// The lowest position at which a record turned out not to be valid.
+    /// The lowest position of an invalid record found.
     torn: AtomicU64,
     /// Bytes of pieces that wait for a thread.
     in_flight: AtomicUsize,
@@ -185,20 +188,20 @@ enum Records {
     One(Record),
 }
 
-/// What records are read into.
+/// Memory that records are read into.
 enum Memory {
     /// The memtable's own.
     Block(Block),
     Buffer(Vec<u8>),
 }
 
-/// What a piece came to.
+/// The result of a piece.
 struct Written {
     /// In log order.
     number: usize,
     generation: usize,
     portion: Result<Option<Portion>>,
-    /// The position of its first record that is not valid.
+    /// The position of its first invalid record.
     torn: Option<u64>,
 }
 
@@ -278,9 +281,9 @@ impl<'a> Replay<'a> {
     {
         let state = self.state;
         while let Some(piece) = self.read(history, shared)? {
-            // Relaxed, here and below: a figure that bounds memory, roughly.
+            // Relaxed, here and below: the count bounds memory only roughly.
             if shared.in_flight.load(Ordering::Relaxed) > IN_FLIGHT_BYTES {
-                // The others are behind.
+                // The other threads are late.
                 shared.write(state, piece);
                 continue;
             }
@@ -296,7 +299,7 @@ impl<'a> Replay<'a> {
 
     /// The next piece; `None` at the end of the log.
     fn read(&mut self, history: &mut History<'_>, shared: &Shared) -> Result<Option<Piece>> {
-        // Relaxed: what is read in vain is given up in the end.
+        // Relaxed: a piece read in vain is discarded in the end.
         if shared.torn.load(Ordering::Relaxed) != u64::MAX {
             return Ok(None);
         }
@@ -337,7 +340,7 @@ impl<'a> Replay<'a> {
                     let has_room = present.is_some_and(|(_, memtable)| need <= memtable.room_bytes());
                     full |= !has_room;
                 }
-                // The memory of a memtable that is given up here is not the next one's.
+                // A block of a memtable that is full here cannot serve the next one.
                 self.spare = Some(memory).filter(|memory| !full || matches!(memory, Memory::Buffer(_)));
                 (record.position, Records::One(record))
             }
@@ -354,7 +357,8 @@ impl<'a> Replay<'a> {
             let first = SequenceNumber(position);
             let mut memtable = Memtable::starting_at(first, id, self.source.arenas.take()?);
             if need > memtable.room_bytes() {
-                // From when the settings were others, or the system gave more address space. Its arena goes with it.
+                // The settings were different then, or the system gave more address space. Its
+                // arena is not pooled.
                 let arenas = ArenaPool::keeping(MemtableOptions { size_bytes: need }, 0);
                 memtable = Memtable::starting_at(first, id, arenas.take()?);
             }
@@ -376,16 +380,18 @@ impl<'a> Replay<'a> {
         Ok(Some(piece))
     }
 
-    /// Whether a memtable is to take no more, as far as is known: some pieces may still wait for a thread.
+    /// Whether a memtable is to take no more, as far as is known: some pieces may still wait for a
+    /// thread.
     fn is_full(&self, memtable: &Memtable) -> bool {
         let size = self.source.memtable_bytes;
-        // Records are all there is yet. Leaves, which take almost as much where entries are as small as can be, follow.
+        // Only records exist yet. Leaves, which take almost as much for the smallest entries,
+        // follow.
         let most = size.min((size + (256 << 20)) / 5 * 3);
         self.filled >= size || memtable.size_bytes() >= most && !planted::is(Bug::ReplayByLogBytes)
     }
 
-    /// What a record may need of an arena, with what pieces before it may take meanwhile. Nothing if it is small: arenas
-    /// reach beyond the size at which they are full.
+    /// Arena bytes that a record may need, plus those that earlier pieces may take meanwhile. Zero
+    /// if it is small: arenas extend beyond the size at which they are full.
     fn need_of(&self, record: &Record) -> usize {
         let payload = record.payload();
         // A distant batch weighs next to nothing: see `write::Large`.
@@ -396,11 +402,11 @@ impl<'a> Replay<'a> {
         {
             return 0;
         }
-        // A payload that cannot be decoded is reported where it is copied.
+        // A payload that cannot be decoded is reported when it is copied.
         Weight::of_payload(payload).map_or(0, |weight| weight.arena_bytes() + IN_FLIGHT_ARENA_BYTES)
     }
 
-    /// Finds the end of the log, and makes visible what stands before it.
+    /// Finds the end of the log, and makes the records before it visible.
     fn finish(
         mut self,
         history: &mut History<'_>,
@@ -420,7 +426,8 @@ impl<'a> Replay<'a> {
                     return Err(history.damage(torn));
                 }
                 history.reader.return_to(torn);
-                // What came wrong out of the device need not be wrong on it: then it is no end, and must not be made one.
+                // A wrong read does not imply wrong data on the device: then it is no end, and must
+                // not be made one.
                 if history.reader.next()?.is_some() {
                     let message =
                         "log record was another one when it was read again; open the database again";
@@ -430,7 +437,7 @@ impl<'a> Replay<'a> {
             }
         }
         let end = history.reader.position();
-        // What was read in vain may have begun further ones.
+        // Pieces read in vain may have begun further ones.
         while self.generations.len() > 1
             && self.generations.last().is_some_and(|(generation, _)| generation.start() >= end)
         {
@@ -442,7 +449,7 @@ impl<'a> Replay<'a> {
             memtable.publish(portions, threads)
         };
         let reader = &mut history.reader;
-        // It looks through all that is behind the end, and there is nothing to prove where records follow.
+        // The search scans everything after the end, and is needless if records follow.
         let mut witness_above = |end| match self.beyond {
             Beyond::Checked => reader.witness_above(end),
             Beyond::Unread => Ok(None),
@@ -475,7 +482,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// An operation that can become an entry where it stands.
+/// An operation that can become an entry in place.
 struct InPlace {
     at: KeyValue,
     keyspace: KeyspaceId,
@@ -483,7 +490,7 @@ struct InPlace {
 }
 
 impl InPlace {
-    /// The one operation of `payload`; `None` if it has to be copied, or has to be reported.
+    /// The single operation of `payload`; `None` if it must be copied, or reported.
     #[inline]
     fn of(payload: &[u8]) -> Option<InPlace> {
         let mut operations = Operations::new(payload);
@@ -499,7 +506,7 @@ impl InPlace {
 }
 
 impl Shared {
-    /// Checks the records of a piece and makes entries of them, up to the first that is not valid.
+    /// Checks the records of a piece and turns them into entries, up to the first invalid one.
     fn write(&self, state: &ManifestState, piece: Piece) {
         let expected = match &piece.records {
             Records::Span(span, _) => span.batches,
@@ -540,7 +547,7 @@ impl Shared {
         });
     }
 
-    /// Returns the position of the first record that is not valid.
+    /// Returns the position of the first invalid record.
     fn write_span(
         &self,
         state: &ManifestState,
@@ -573,7 +580,8 @@ impl Shared {
         Ok(None)
     }
 
-    /// As [`Shared::write_span`], for bytes that are not the memtable's. Without a portion it only checks them.
+    /// As [`Shared::write_span`], for bytes outside the memtable. Without a portion it only checks
+    /// them.
     fn copy_span(
         &self,
         state: &ManifestState,
@@ -611,7 +619,7 @@ fn is_needed(state: &ManifestState, position: u64) -> bool {
     !planted::is(Bug::ReplayOffByOne) || position > state.log_start
 }
 
-/// Operations on a keyspace that was dropped later have nowhere to go.
+/// Operations on a keyspace that was dropped later are skipped.
 #[inline]
 fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
     if planted::is(Bug::ReplaySkipsKeyspace) && keyspace.0 + 1 == state.next_keyspace.max(2) {
@@ -620,7 +628,7 @@ fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
     state.keyspaces.contains_key(&keyspace)
 }
 
-/// Copies the operations of the batch at `position`, which has so many units.
+/// Copies the operations of the batch at `position`, which spans `units`.
 fn copy(
     state: &ManifestState,
     portion: &mut Portion,
@@ -633,7 +641,7 @@ fn copy(
             break;
         }
         let operation = operation?;
-        // Each has a position of its own; one too many would have that of the next record.
+        // Each has a position of its own; a surplus one would have that of the next record.
         if i as u64 >= units {
             let message = format!("the batch at position {position} has too many operations");
             return Err(Error::new(ErrorKind::Corruption, message));

@@ -1,39 +1,41 @@
 //! Payloads that are written apart from their record: no later commit waits for the copying of a
 //! large one.
 //!
-//! A record is published in the order of positions: who has a place in the log keeps all later commits waiting until its
-//! bytes are there. For most records that is the time of a small copy. A payload of a gigabyte takes a tenth of a second
-//! and more, so it goes another way:
+//! Records are published in the order of positions: a commit with a place in the log delays all
+//! later commits until its bytes are there. For most records that is the time of a small copy. A
+//! payload of a gigabyte takes a tenth of a second and more, so it is written as follows:
 //!
-//! 1. A *body* takes its place: its header alone is written, and it is published at once. It has no operations, and
-//!    recovery passes over its room, whatever that holds.
-//! 2. The payload is copied into the room while others commit behind it.
-//! 3. A small record takes its place, which says where the payload stands and what its checksum is. This is the commit:
-//!    its positions are the sequence numbers.
+//! 1. A *body* takes its place: only its header is written, and it is published at once. It has no
+//!    operations, and recovery passes over its room, whatever that holds.
+//! 2. The payload is copied into the room while later writers commit.
+//! 3. A small record takes its place, with the position of the payload and its checksum. This is
+//!    the commit: its positions are the sequence numbers.
 //!
-//! What is published may be synced, flushed, and given up, so for a body:
+//! A published stretch may be synced, flushed, and recycled, so for a body:
+//!
 //! * nothing from its start on is recycled while it is being written;
-//! * a sync that covers the small record takes along what of the room an earlier sync has passed, because it was written
-//!   since;
-//! * body and record belong to one memtable. The log is given up by memtables, and the record needs the body. If the
-//!   memtable has changed in between, the body was written in vain.
+//! * a sync that covers the small record includes the part of the room that an earlier sync has
+//!   passed, because it was written since;
+//! * body and record belong to one memtable. The log is recycled by memtables, and the record needs
+//!   the body. If the memtable has changed in between, the body is abandoned.
 use super::{Reservation, Wal};
 use sapwood_base::Result;
 use sapwood_base::format::log_record::{Distant, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
 use sapwood_base::planted::{self, Bug};
 
-/// Payloads from this size on are written apart, in bytes: copying one takes longer than a slow system call.
+/// Payloads from this size on are written apart, in bytes: copying one takes longer than a slow
+/// system call.
 const WORTH_BYTES: usize = 8 << 20;
 
 /// Bytes that are copied at a time.
 const CHUNK_BYTES: usize = 64 << 10;
-/// The steps of a schedule that copying a payload takes, where it is simulated.
+/// Number of schedule steps that copying a payload takes, in a simulation.
 const STEPS: usize = 384;
 
-/// What a log knows of bodies. One is written at a time.
+/// The state of bodies in a log. One is written at a time.
 #[derive(Default)]
 pub(super) struct Bodies {
-    /// Where the one begins that is being written.
+    /// Start of the one that is being written.
     writing: Option<u64>,
     unsynced: Vec<Unsynced>,
 }
@@ -43,12 +45,12 @@ pub(super) struct Bodies {
 pub(super) struct Unsynced {
     pub(super) start: u64,
     pub(super) end: u64,
-    /// Where its record ends.
+    /// End of its record.
     record_end: u64,
 }
 
 impl Bodies {
-    /// Up to where log can be recycled that is not needed below `position`.
+    /// Returns the position up to which log can be recycled if none is needed below `position`.
     pub(super) fn release(&mut self, position: u64) -> u64 {
         self.unsynced.retain(|body| body.record_end > position);
         match self.writing.filter(|_| !planted::is(Bug::BodyUnpinned)) {
@@ -57,19 +59,20 @@ impl Bodies {
         }
     }
 
-    /// The bodies of records below `to` that begin below `from`, up to where everything had been synced.
+    /// The bodies of records below `to` that begin below `from`, where `from` is the end of the
+    /// synced log.
     pub(super) fn late(&self, from: u64, to: u64) -> Vec<Unsynced> {
         let is_late = |body: &&Unsynced| body.record_end <= to && body.start < from;
         self.unsynced.iter().filter(is_late).filter(|_| !planted::is(Bug::BodyNotSynced)).copied().collect()
     }
 
-    /// Everything below `to` is synced.
+    /// Notes that everything below `to` is synced.
     pub(super) fn synced(&mut self, to: u64) {
         self.unsynced.retain(|body| body.record_end > to);
     }
 }
 
-/// A body that has its place in the log. Its room stays the writer's as long as this lives.
+/// A body with its place in the log. Its room belongs to the writer as long as this lives.
 pub(crate) struct Body<'w> {
     wal: &'w Wal,
     start: u64,
@@ -84,16 +87,18 @@ impl Drop for Body<'_> {
 }
 
 impl Wal {
-    /// Whether a payload of so many bytes is worth a body: with it others wait noticeably, or for a segment to be filled.
+    /// Whether a payload of this size is worth a body: an ordinary record would noticeably delay
+    /// other commits, or make them wait for a segment to be filled.
     pub(crate) fn is_worth_a_body(&self, payload_bytes: usize) -> bool {
         payload_bytes >= WORTH_BYTES.min(self.segment_units as usize * UNIT_BYTES)
     }
 
-    /// Makes the place `at` a body, which the caller completes. REQUIRES: no other body is being written.
+    /// Makes the place `at` a body, which the caller completes. REQUIRES: no other body is being
+    /// written.
     pub(crate) fn begin_body(&self, at: &Reservation, operations: usize) -> Result<Body<'_>> {
         let (start, end) = (at.position, at.end);
         self.bodies.lock().writing = Some(start);
-        // Dropped on an error: the pin goes.
+        // Dropped on an error, which releases the pin.
         let body = Body { wal: self, start, end, distant: Distant::new(&[], self.database, start) };
         self.write(at, &mut [0; HEADER_BYTES], RecordKind::Body, operations)?;
         Ok(body)
@@ -101,17 +106,17 @@ impl Wal {
 }
 
 impl Body<'_> {
-    /// The units of the record that leads here, which must have as many positions as there are operations.
+    /// The units of the record that refers to the body, which needs a position per operation.
     pub(crate) fn record_units(operations: usize) -> u64 {
         record_units(Distant::BYTES).max(operations as u64)
     }
 
-    /// Copies the payload into its room. If that fails nothing is missing: recovery passes over the room.
+    /// Copies the payload into its room. A failure leaves no gap: recovery passes over the room.
     pub(crate) fn fill(&mut self, payload: &[u8]) -> Result<()> {
         let mut position = self.start + (HEADER_BYTES / UNIT_BYTES) as u64;
         let steps = STEPS * CHUNK_BYTES / payload.len().max(CHUNK_BYTES);
         for chunk in payload.chunks(CHUNK_BYTES) {
-            // Others do much meanwhile.
+            // Other threads do much meanwhile.
             (0..steps).for_each(|_| crate::sync::step());
             self.wal.store(position, chunk)?;
             position += (CHUNK_BYTES / UNIT_BYTES) as u64;
@@ -120,12 +125,12 @@ impl Body<'_> {
         Ok(())
     }
 
-    /// Where it begins.
+    /// Start of the body.
     pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
-    /// Writes the record at `at`, which leads here. The caller completes it.
+    /// Writes the record at `at`, which refers to the body. The caller completes it.
     #[cold]
     pub(crate) fn commit(&self, at: &Reservation, operations: usize) -> Result<()> {
         // Before it is published: a sync that covers the record finds the body.

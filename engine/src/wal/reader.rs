@@ -1,9 +1,10 @@
-//! Reading the log back: which records are there, and whether its end is a torn tail or damage.
+//! Reading the log back: its records, and whether its end is a torn tail or damage.
 //!
-//! A record is invalid when its header or checksum is wrong. In a *closed* stretch, which an earlier recovery has
-//! synced and measured, that is corruption. In the stretch that was open when the process or the machine went down,
-//! the first invalid record ends the log, unless something proves that the bytes had been synced: a sync mark behind
-//! it, or a segment header, that names a durable position above it.
+//! A record is invalid if its header or checksum is wrong. In a *closed* stretch, which an earlier
+//! recovery has synced and measured, that is corruption. In the stretch that was open when the
+//! process or the machine went down, the first invalid record ends the log, unless something proves
+//! that the bytes had been synced: a sync mark after it, or a segment header, that names a durable
+//! position above it.
 use sapwood_base::format::log_record::{
     Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
 };
@@ -24,14 +25,16 @@ pub(crate) struct FoundSegment {
     pub(crate) file_bytes: u64,
 }
 
-/// One record of the log. A distant batch comes as a batch, with the payload that it leads to.
+/// One record of the log. A distant batch is returned as a batch, with the payload that it refers
+/// to.
 pub(crate) struct Record {
     pub(crate) position: u64,
-    /// The positions that it takes.
+    /// Number of positions that it takes.
     pub(crate) units: u64,
     pub(crate) kind: RecordKind,
     pub(crate) is_distant: bool,
-    /// Which segment data the payload lies in, and where; or its own bytes if it crossed segments.
+    /// The segment data that holds the payload, with its range; or its own bytes if it crossed
+    /// segments.
     payload: Payload,
 }
 
@@ -50,20 +53,20 @@ impl Record {
     }
 }
 
-/// Bytes that are read at once: little enough to be looked at while they are in the processor's cache.
+/// Bytes read at once: few enough to be parsed while they are in the processor's cache.
 const CHUNK_BYTES: usize = 256 << 10;
-/// Zeros that are passed over at once while looking for marks.
+/// Zeros skipped at once by the search for marks.
 const ZEROS_BYTES: usize = 1024;
 
-/// Whole records that stand behind each other in one segment. Their headers are right for their places; whether the
-/// checksums are has not been looked at.
+/// Whole consecutive records in one segment. Their headers are right for their places; their
+/// checksums have not been verified.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
-    /// Where the first one stands.
+    /// Position of the first one.
     pub(crate) position: u64,
-    /// Bytes of them all, which stand at the start of the caller's buffer.
+    /// Bytes of all of them, at the start of the caller's buffer.
     pub(crate) bytes: usize,
-    /// How many of them are batches, and how many of these have one operation.
+    /// Number of batches among them, and number of these with one operation.
     pub(crate) batches: usize,
     pub(crate) single: usize,
 }
@@ -93,8 +96,8 @@ pub(crate) struct LogReader<'a> {
     /// The body whose record may still follow.
     body: Option<u64>,
     loaded: Option<Chunk>,
-    /// Buffers of earlier chunks. One that no record refers to any more is filled again: fresh memory costs more
-    /// than the reading.
+    /// Buffers of earlier chunks. A buffer that no record refers to any more is reused: fresh
+    /// memory costs more than the reading.
     buffers: Vec<Arc<Vec<u8>>>,
 }
 
@@ -104,8 +107,9 @@ impl<'a> LogReader<'a> {
         LogReader { segments, database, position, body: None, loaded: None, buffers: Vec::new() }
     }
 
-    /// Whether the record that a body was written for may still follow. The two belong to one memtable: the log is given up
-    /// by memtables, and the record needs the body. Where the writer has changed memtables, none follows.
+    /// Whether the record that a body was written for may still follow. The two belong to one
+    /// memtable: the log is recycled by memtables, and the record needs the body. If the writer has
+    /// changed memtables, none follows.
     pub(crate) fn is_in_body(&self) -> bool {
         self.body.is_some() && !planted::is(Bug::BodyCutAtReplay)
     }
@@ -172,7 +176,7 @@ impl<'a> LogReader<'a> {
         Ok(Some(out))
     }
 
-    /// The record at `position`, and what its header calls it; `None` if there is no valid one.
+    /// The record at `position`, and the kind in its header; `None` if there is no valid one.
     fn record_at(&mut self, position: u64) -> Result<Option<(Record, RecordKind)>> {
         let Some(chunk) = self.load(position)? else { return Ok(None) };
         let from = (position - chunk.position) as usize * UNIT_BYTES;
@@ -220,7 +224,7 @@ impl<'a> LogReader<'a> {
         Ok(record.map(|record| (record, header.kind)))
     }
 
-    /// The batch that `record` leads to; `None` if it is not there.
+    /// The batch that `record` refers to; `None` if it is not there.
     fn distant(&mut self, record: &Record) -> Result<Option<Record>> {
         let distant = Distant::decode(record.payload(), record.position);
         let Some(distant) = distant.filter(|distant| self.body == Some(distant.body)) else {
@@ -239,9 +243,9 @@ impl<'a> LogReader<'a> {
         Ok(Some(Record { position, units, kind: RecordKind::Batch, is_distant: true, payload }))
     }
 
-    /// Reads the records that follow, below the position `end`, into `buffer`: as many as lie in it whole and in one
-    /// segment, which may be none, up to a distant batch. Who takes them must verify them, and call
-    /// [`LogReader::return_to`] if one is not what was written.
+    /// Reads the records that follow, below the position `end`, into `buffer`: as many as lie in it
+    /// whole and in one segment, which may be none, up to a distant batch. REQUIRES: the caller
+    /// verifies them, and calls [`LogReader::return_to`] if one is not what was written.
     pub(crate) fn span(&mut self, end: u64, buffer: &mut [u8]) -> Result<Span> {
         let mut span = Span { position: self.position, bytes: 0, batches: 0, single: 0 };
         let Some(at) = self.find(self.position) else { return Ok(span) };
@@ -250,7 +254,7 @@ impl<'a> LogReader<'a> {
         let there = self.readable(segment, offset).min(buffer.len());
         match segment.file.read_exact_at(offset, &mut buffer[..there]) {
             Err(_) if planted::is(Bug::ReadErrorEndsLog) => {
-                // Nobody looks again.
+                // No further read is attempted.
                 self.segments = &[];
                 return Ok(span);
             }
@@ -275,17 +279,18 @@ impl<'a> LogReader<'a> {
         Ok(span)
     }
 
-    /// Goes back to a record that turned out to be no valid one.
+    /// Returns to a record that turned out to be invalid.
     pub(crate) fn return_to(&mut self, position: u64) {
         self.position = position;
     }
 
-    /// Where a position of a segment is in its file.
+    /// File offset of a position of a segment.
     fn offset_in(&self, segment: &FoundSegment, position: u64) -> u64 {
         DATA_OFFSET as u64 + (position - segment.header.base_position) * UNIT_BYTES as u64
     }
 
-    /// Bytes of the segment from `offset` on. The file's real length bounds what is read, whatever the header says.
+    /// Bytes of the segment from `offset` on. The file's real length bounds reads, whatever the
+    /// header says.
     fn readable(&self, segment: &FoundSegment, offset: u64) -> usize {
         let end = DATA_OFFSET as u64 + u64::from(segment.header.data_units) * UNIT_BYTES as u64;
         segment.file_bytes.min(end).saturating_sub(offset) as usize
@@ -307,8 +312,8 @@ impl<'a> LogReader<'a> {
         }
     }
 
-    /// After [`LogReader::next`] found no record at `position`: whether something proves that there had been synced
-    /// bytes. Returns the proof's durable position.
+    /// After [`LogReader::next`] found no record at `position`: whether something proves that there
+    /// had been synced bytes. Returns the proof's durable position.
     pub(crate) fn witness_above(&mut self, position: u64) -> Result<Option<u64>> {
         let mut witness = self
             .segments
@@ -335,12 +340,12 @@ impl<'a> LogReader<'a> {
             let units = (data.len() / UNIT_BYTES) as u64;
             let mut unit = 0;
             while unit < units {
-                // Most of what is looked at was never written.
+                // Most of the range was never written.
                 while data[unit as usize * UNIT_BYTES..].first_chunk() == Some(&[0u8; ZEROS_BYTES]) {
                     unit += ((ZEROS_BYTES - HEADER_BYTES) / UNIT_BYTES) as u64;
                 }
                 let rest = &data[unit as usize * UNIT_BYTES..];
-                // A mark is three units long. One that crosses chunks is looked at on its own below.
+                // A mark is three units long. One that crosses chunks is examined separately below.
                 let Some(bytes) = rest.first_chunk::<HEADER_BYTES>() else { break };
                 let at = here + unit;
                 unit += 1;

@@ -10,8 +10,8 @@ use sapwood_storage::fs::{self, File, MappedFile, OpenMode};
 pub(crate) trait LogSegment: Send + Sync {
     /// The number in the file's name.
     fn file(&self) -> FileNumber;
-    /// Writes the header of a new stretch and syncs it: positions in a segment are handed out only when a crash
-    /// cannot make its old header come back.
+    /// Writes the header of a new stretch and syncs it: positions in a segment are assigned only
+    /// when a crash cannot bring its old header back.
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()>;
     /// Stores bytes; they survive the end of the process when this returns.
     ///
@@ -23,8 +23,8 @@ pub(crate) trait LogSegment: Send + Sync {
     fn sync(&self, from: usize, to: usize) -> Result<()>;
 }
 
-/// Opens a segment file of `bytes` bytes, creating it first if `create` is set. A file that was created stays when a
-/// later step fails: the caller removes both names that it may have.
+/// Opens a segment file of `bytes` bytes, creating it first if `create` is set. If a later step
+/// fails, a file that was created stays: the caller removes both names that it may have.
 pub(crate) fn open(
     context: &TableContext,
     number: FileNumber,
@@ -35,7 +35,7 @@ pub(crate) fn open(
     let (fs, path) = (&*context.fs, &*context.path(FileName::Log(number)));
     if create {
         let file = fs.create_new(&context.unfinished_path(FileName::Log(number)))?;
-        // Real room, not a hole: a store into a mapping must not be the one to meet a full disk.
+        // Real room, not a hole: a full disk must not be met by a store into a mapping.
         match mapped && file.allocate(bytes as u64)? {
             true => file.sync_all()?,
             false => fs::fill_zeros(&*file, 0, bytes as u64)?,
@@ -60,7 +60,7 @@ impl LogSegment for MappedSegment {
     }
 
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
-        // Whoever stores records here should not be the one who waits for a page.
+        // Writers that store records here should not wait for a page.
         self.map.refresh();
         // SAFETY: the header is written only here, by one thread at a time, before records can be.
         unsafe { self.map.write(0, header) };
@@ -85,7 +85,7 @@ impl LogSegment for MappedSegment {
 struct WrittenSegment {
     number: FileNumber,
     file: Box<dyn File>,
-    /// What [`Bug::UserSpaceBuffer`] holds back.
+    /// Writes held back by [`Bug::UserSpaceBuffer`].
     buffered: planted::Buffer,
 }
 

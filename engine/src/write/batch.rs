@@ -13,15 +13,15 @@ use std::sync::Arc;
 
 /// Operations that take effect together or not at all, in the order in which they were added.
 ///
-/// A bad argument (a key that is too long, a keyspace of another database) is reported by the commit; nothing of the
-/// batch is applied then. A committed batch is empty and can be filled again.
+/// The commit reports a bad argument (a key that is too long, a keyspace of another database);
+/// nothing of the batch is applied then. A committed batch is empty and can be filled again.
 #[derive(Clone)]
 pub struct WriteBatch {
     db: Arc<DbInner>,
     record: Vec<u8>,
     operations: usize,
     weight: Weight,
-    /// The keyspaces, and at a commit the indexes that they have: see [`IndexWord`].
+    /// The keyspaces, and at a commit their indexes: see [`IndexWord`].
     keyspaces: Vec<(Keyspace, IndexWord)>,
     refused: Option<Error>,
 }
@@ -90,7 +90,7 @@ impl WriteBatch {
         if self.refused.is_some() {
             return self;
         }
-        // Numbers of keyspaces are the same in every database, so this is asked each time.
+        // Numbers of keyspaces are the same in every database, so this is checked each time.
         if !Arc::ptr_eq(&self.db, keyspace.database()) {
             let message =
                 format!("keyspace {:?} belongs to another database than the batch", keyspace.name());
@@ -163,7 +163,7 @@ impl WriteBatch {
         self.record.len()
     }
 
-    /// Takes all operations out.
+    /// Removes all operations.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -262,7 +262,7 @@ impl WriteBatch {
                 }
                 true => with_scratch(|record| {
                     core.check_writable()?;
-                    // What this batch encoded itself decodes.
+                    // Operations encoded by this batch always decode.
                     let rows = Operations::new(&self.record[HEADER_BYTES..]).map_while(Result::ok);
                     let expanded = hooks::expand(core, rows, record)?;
                     let durability = expanded.durability(core, options.durability);
@@ -270,7 +270,8 @@ impl WriteBatch {
                     commit(core, record, operations, weight, durability, is_current, insert_all)
                 }),
             };
-            // A refused commit (a full disk, say) leaves the batch as it was, for another try.
+            // A refused commit (by a full disk, for example) leaves the batch unchanged, so that it
+            // can be retried.
             self.record.truncate(bytes);
             if let Some(committed) = committed? {
                 break committed;

@@ -1,12 +1,14 @@
 //! Publication in order: writers finish in any order, readers see a prefix.
 //!
-//! A writer reserves with one atomic operation on the log's tail, which hands out a *ticket* (its place in line) and
-//! a position. When its bytes are in the log and the memtable, it stores its end position under its ticket. Whoever
-//! looks next moves `published` over all tickets that are done without a gap. The idea of one word for ticket and
-//! position, and of helping instead of handing over, spares the leader and the wake-ups of a group commit.
+//! A writer reserves with one atomic operation on the log's tail, which assigns a *ticket* (its
+//! place in line) and a position. When its bytes are in the log and the memtable, it stores its end
+//! position under its ticket. The next writer that looks moves `published` over all tickets that
+//! are done without a gap. One word for ticket and position, and helping instead of handing over,
+//! spare the leader and the wake-ups of a group commit.
 //!
-//! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store that another
-//! writer missed (both may look before they see each other's store) is picked up by its own writer.
+//! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store
+//! that another writer missed (both may look before they see each other's store) is picked up by
+//! its own writer.
 use crate::sync::{AtomicU64, Ordering, backoff, step};
 use sapwood_base::planted::{self, Bug};
 
@@ -28,8 +30,8 @@ pub(crate) fn ticket_of(word: u64) -> u64 {
     word >> POSITION_BITS
 }
 
-/// The position of a word. REQUIRES: `near` is less than 2^43 away from it: the log between two positions that are
-/// compared is never that long.
+/// The position of a word. REQUIRES: `near` is less than 2^43 away from it: the log between two
+/// positions that are compared is never that long.
 #[inline]
 pub(crate) fn position_of(word: u64, near: u64) -> u64 {
     const UNUSED: u32 = 64 - POSITION_BITS;
@@ -51,17 +53,17 @@ impl Tail {
         Tail { word: crossbeam::utils::CachePadded::new(AtomicU64::new(pack(0, position))) }
     }
 
-    /// The next ticket and the next position, which is near `near`. Both may be taken already when the caller looks at
-    /// them.
+    /// The next ticket and the next position, which is near `near`. Both may already be taken when
+    /// the caller looks at them.
     #[inline]
     pub(crate) fn peek(&self, near: u64) -> (u64, u64) {
-        // Relaxed: whoever acts on it does so through `take`, which checks it again.
+        // Relaxed: a caller that acts on it does so through `take`, which checks it again.
         let word = self.word.load(Ordering::Relaxed);
         (ticket_of(word), position_of(word, near))
     }
 
-    /// The next position, in order with every [`Tail::take`]: whoever takes a stretch from there on sees what the caller
-    /// wrote before, and all who took one earlier have positions below.
+    /// The next position, in order with every [`Tail::take`]. The caller's earlier writes
+    /// happen-before every later take; the positions of every earlier take are below it.
     pub(crate) fn fence(&self, near: u64) -> u64 {
         // AcqRel: stands among the exchanges of `take` as one of them.
         position_of(self.word.fetch_add(0, Ordering::AcqRel), near)
@@ -70,22 +72,23 @@ impl Tail {
     /// Takes `ticket` and the stretch from `position` to `end`, unless another writer was faster.
     #[inline]
     pub(crate) fn take(&self, ticket: u64, position: u64, end: u64) -> bool {
-        // AcqRel: a writer that takes a position behind a rotation sees the generation that was installed before the
-        // rotation took its own.
+        // AcqRel: a writer that takes a position after a rotation sees the generation that was
+        // installed before the rotation took its own.
         step();
         let (current, next) = (pack(ticket, position), pack((ticket + 1) % TICKETS, end));
         self.word.compare_exchange_weak(current, next, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 }
 
-/// The start of a generation that has not been given its place in the log yet.
+/// The start of a generation that has no place in the log yet.
 const PENDING: u64 = u64::MAX;
 
 /// Where a memtable generation starts in the log.
 ///
-/// A rotation puts the new generation into the view with a pending start, takes a position, and then stores it here.
-/// A writer that took a later position sees the new generation, because both went through [`Tail::take`]; a writer
-/// that sees it with an earlier position belongs to the generation before.
+/// A rotation publishes the new generation in the view with a pending start, takes a position, and
+/// then stores it here. A writer that took a later position sees the new generation, because both
+/// went through [`Tail::take`]. A writer that sees it with an earlier position belongs to the
+/// previous generation.
 pub(crate) struct StartPosition(AtomicU64);
 
 impl StartPosition {
@@ -94,12 +97,12 @@ impl StartPosition {
         StartPosition(AtomicU64::new(position))
     }
 
-    /// A start that follows.
+    /// A start to be set later.
     pub(crate) fn pending() -> StartPosition {
         StartPosition::at(PENDING)
     }
 
-    /// Gives a pending start its position.
+    /// Sets the position of a pending start.
     pub(crate) fn set(&self, position: u64) {
         step();
         // Release: pairs with the Acquire in `get`.
@@ -120,10 +123,10 @@ impl StartPosition {
     }
 }
 
-/// The ring.
+/// The ring of tickets that are done.
 pub(crate) struct CommitRing {
-    /// Next ticket to publish, and the position up to which everything is published. On a line of its own: readers
-    /// poll it.
+    /// Next ticket to publish, and the position up to which everything is published. On a cache
+    /// line of its own: readers poll it.
     published: crossbeam::utils::CachePadded<AtomicU64>,
     done: Box<[AtomicU64]>,
 }
@@ -141,7 +144,7 @@ impl CommitRing {
     /// The position, near `near`, below which every operation is visible.
     #[inline]
     pub(crate) fn published(&self, near: u64) -> u64 {
-        // Acquire: pairs with the Release of `advance`; what was inserted below the position is visible.
+        // Acquire: pairs with the Release of `advance`; all inserts below the position are visible.
         position_of(self.published.load(Ordering::Acquire), near)
     }
 
@@ -158,7 +161,8 @@ impl CommitRing {
     pub(crate) fn complete(&self, ticket: u64, end: u64) {
         step();
         let slot = ticket as usize & (self.done.len() - 1);
-        // Release: pairs with the Acquire in `advance`; carries the writer's inserts to whoever publishes them.
+        // Release: pairs with the Acquire in `advance`; makes the writer's inserts visible to the
+        // thread that publishes them.
         let order = if planted::is(Bug::PublishedUnordered) { Ordering::Relaxed } else { Ordering::Release };
         self.done[slot].store(pack(ticket, end), order);
         self.advance();
@@ -176,7 +180,8 @@ impl CommitRing {
             }
             step();
             let next = pack(ticket + 1, done);
-            // AcqRel: releases this ticket's inserts to readers, and acquires those of the tickets before.
+            // AcqRel: releases this ticket's inserts to readers, and acquires those of the tickets
+            // before.
             match self.published.compare_exchange(published, next, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => published = next,
                 Err(current) => published = current,

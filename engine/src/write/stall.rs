@@ -1,12 +1,14 @@
-//! Back-pressure without cliffs: each commit pays a delay that grows with what is still to be done.
+//! Back-pressure without cliffs: each commit pays a delay that grows with the outstanding work.
 //!
-//! Two things set a price per byte: the compaction debt (how far level 0 is above its trigger), and, while the last
-//! memtable fills and the others wait for the flush, how little room is left. Commits advance a virtual clock by their
-//! price and sleep, in short steps, while it is ahead of the real one; so all writers share one rate. Only when every
-//! memtable is full does a writer wait for a flush, because there is nowhere left to write to.
+//! Two quantities set a price per byte: the compaction debt (how far level 0 is above its trigger),
+//! and, while the last memtable fills and the others wait for the flush, the room left. Commits
+//! advance a virtual clock by their price and sleep, in short steps, while it is ahead of the real
+//! one; so all writers share one rate. Only when every memtable is full does a writer wait for a
+//! flush, because there is nowhere left to write to.
 //!
-//! A large record pays in instalments, and the virtual clock is never far ahead: so writers of small records wait for one
-//! instalment, and neither for the price of the whole record nor for a price that is long outdated.
+//! A large record pays in instalments, and the virtual clock is never far ahead: so writers of
+//! small records wait for one instalment, and neither for the price of the whole record nor for a
+//! price that is long outdated.
 use crate::db::Core;
 use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
@@ -17,19 +19,19 @@ use std::time::Duration;
 pub(crate) const STEP: Duration = Duration::from_micros(50);
 /// Price per byte at a debt of one (level 0 at twice its trigger), in picoseconds.
 const PRICE_AT_ONE: f64 = 20_000.0;
-/// Price per byte when half of the last room in memory is used up, in picoseconds, times two. From there it grows
-/// without bound: a flush of 64 MiB may take a second longer than the writers need to fill as much, and none of them
-/// waits longer than some steps at once.
+/// Price per byte when half of the last room in memory is used up, in picoseconds, times two. From
+/// there it grows without bound: a flush of 64 MiB may take a second longer than the writers need
+/// to fill as much, and none of them waits longer than some steps at once.
 const PRICE_OF_MEMORY: f64 = 10_000.0;
 
-/// What is paid at once, in nanoseconds; the rest of a larger price afterwards.
+/// Paid at once, in nanoseconds; the rest of a larger price is paid afterwards.
 const INSTALMENT: u64 = 1_000_000;
 /// The most that the virtual clock is ahead of the real one, in nanoseconds.
 const MOST_AHEAD: u64 = 5_000_000;
 /// The most that one commit pays, in nanoseconds.
 const MOST_PER_COMMIT: u64 = 1_000_000_000;
 
-/// The price, and what was paid.
+/// The price, and the payments.
 #[derive(Default)]
 pub(crate) struct Stall {
     /// Picoseconds per byte; 0 when there is no debt, and then nothing else here is touched.
@@ -41,7 +43,8 @@ pub(crate) struct Stall {
     pub(crate) least_price: AtomicU64,
     /// Nanoseconds that writers were delayed for compaction debt.
     pub(crate) delayed_nanos: AtomicU64,
-    /// Nanoseconds that writers waited for a free memtable, or were delayed because there soon would be none.
+    /// Nanoseconds that writers waited for a free memtable, or were delayed because there would
+    /// soon be none.
     pub(crate) memtable_nanos: AtomicU64,
     /// How often a writer waited for a free memtable.
     pub(crate) memtable_waits: AtomicU64,
@@ -57,7 +60,7 @@ impl Stall {
         self.price.store(price, Ordering::Relaxed);
     }
 
-    /// From now on the debt is at least so high.
+    /// Sets a lower bound of the debt from now on.
     #[cfg(feature = "sim")]
     pub(crate) fn pretend_debt(&self, debt: f64) {
         self.least_price.store((debt * debt * PRICE_AT_ONE) as u64, Ordering::Relaxed);
@@ -76,7 +79,8 @@ impl Stall {
         Ok(())
     }
 
-    /// Delays a commit of `bytes` while `is_scarce`, when `used` of the last `room` bytes of memory are used up.
+    /// Delays a commit of `bytes` while `is_scarce`, when `used` of the last `room` bytes of memory
+    /// are used up.
     #[cold]
     pub(crate) fn pay_for_memory(
         &self,
@@ -92,7 +96,7 @@ impl Stall {
         Ok(())
     }
 
-    /// Delays by a price while `is_owed`. Returns for how many nanoseconds.
+    /// Delays by a price while `is_owed`. Returns the delay in nanoseconds.
     #[cold]
     fn pay_at(&self, core: &Core, bytes: usize, price: u64, is_owed: impl Fn() -> bool) -> Result<u64> {
         let env = &core.options.env;
@@ -116,7 +120,7 @@ impl Stall {
         Ok(if slept { now.saturating_sub(began).as_nanos() as u64 } else { 0 })
     }
 
-    /// Moves the virtual clock on by `nanos`. Returns its time.
+    /// Advances the virtual clock by `nanos`. Returns its time.
     fn advance(&self, now: u64, nanos: u64) -> Duration {
         let most = match planted::is(Bug::StallClockUnbounded) {
             true => u64::MAX,
@@ -124,7 +128,7 @@ impl Stall {
         };
         let mut free = self.next_free.load(Ordering::Relaxed);
         loop {
-            // Time in which nothing was written is not saved up.
+            // Time without writes is not saved up.
             let next = free.max(now).saturating_add(nanos).min(most);
             match self.next_free.compare_exchange_weak(free, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Duration::from_nanos(next),
@@ -161,7 +165,7 @@ mod tests {
         for _ in 0..1000 {
             assert!(stall.advance(7, INSTALMENT) <= Duration::from_nanos(7 + MOST_AHEAD));
         }
-        // A clock that lags behind counts from now.
+        // A clock that lags counts from now.
         assert_eq!(stall.advance(1 << 40, 9), Duration::from_nanos((1 << 40) + 9));
     }
 }
