@@ -1,12 +1,14 @@
 //! The read path of a get.
 //!
-//! 1. Pin the epoch: from here on, no memtable, table, index or cache frame that can be reached goes away.
+//! 1. Pin the epoch: every reachable memtable, table, index and cache frame stays alive from here
+//!    on.
 //! 2. Load the view, then the sequence number to read at (in this order, see `super_version`).
 //! 3. Hash the key once; memtable filters, table filters and block tags all use it.
-//! 4. Find the table of each run; prefetch its filter line and those of the memtables: one wait for all of them
-//!    instead of one each.
-//! 5. Look into the memtables, newest first: filter, skiplist.
-//! 6. Ask the runs, newest first: filter, index, block in the cache or from the file. The first hit answers.
+//! 4. Find the table of each run. Prefetch its filter line and those of the memtables: one wait for
+//!    all of them instead of one each.
+//! 5. Search the memtables, newest first: filter, skiplist.
+//! 6. Search the runs, newest first: filter, index, block in the cache or from the file. The first
+//!    hit is the result.
 pub(crate) mod cursor;
 pub mod explain;
 pub(crate) mod iterator;
@@ -35,24 +37,24 @@ use super_version::{KeyspaceView, SuperVersion};
 
 /// Keys of one call that are read under one guard.
 const PINNED_TOGETHER: usize = 8 * TOGETHER;
-/// Runs that are looked at in this way.
+/// Runs that are searched in this way.
 const TOGETHER_RUNS: usize = 4;
 /// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
 
-/// What is told of a get while it goes on: see `explain`. An ordinary get tells nobody, and then all of this is compiled
-/// away.
+/// Receives the steps of a get: see `explain`. For an ordinary get all of this is compiled away.
 pub(crate) trait Observer {
-    /// Whether anybody listens.
+    /// Whether the calls have an effect.
     const ACTIVE: bool;
 
     /// The get begins.
     fn begin(&mut self, view: &SuperVersion, keyspace: &KeyspaceView, sequence: SequenceNumber);
-    /// The memtable of this number was asked.
+    /// The get has searched the memtable of this number.
     fn memtable(&mut self, number: usize, may_contain: bool, found: Option<(ValueKind, usize)>);
-    /// A table of the run of this number is asked next; there is no table if none has such keys.
+    /// The get searches a table of the run of this number next; `None` if no table of it covers the
+    /// key.
     fn table(&mut self, run: usize, table: Option<&Table>, key: &[u8], may_contain: bool);
-    /// The table was asked.
+    /// The get has searched the table.
     fn answer(&mut self, run: usize, found: Option<(ValueKind, usize)>);
 }
 
@@ -80,7 +82,7 @@ pub(crate) fn get<'g>(
     get_observed(core, keyspace, key, at, guard, &mut Nobody)
 }
 
-/// [`get`], with somebody who looks on.
+/// [`get`] with an observer.
 #[inline]
 pub(crate) fn get_observed<'g, O: Observer>(
     core: &'g Core,
@@ -90,7 +92,7 @@ pub(crate) fn get_observed<'g, O: Observer>(
     guard: &'g Guard,
     observer: &mut O,
 ) -> Result<Option<Found<'g>>> {
-    // Planted with some time in between, which a thread that is interrupted there has as well.
+    // Planted with a delay, as in a thread that is interrupted here.
     let mut early = None;
     if planted::is(Bug::SequenceBeforeView) {
         early = Some(core.visible_sequence());
@@ -148,7 +150,7 @@ pub(crate) fn get_in_tables<'g>(
     guard: &'g Guard,
 ) -> Result<Option<Found<'g>>> {
     let hash = key_hash(key);
-    // Of a single run it is known what its filter would say.
+    // A single run is searched without its filter, whose result is known beforehand.
     if let [run] = space.version.runs.as_slice() {
         let Some(candidate) = run.find(key) else { return Ok(None) };
         let found = candidate.handle.table()?.get(key, hash, sequence, guard)?;
@@ -158,8 +160,9 @@ pub(crate) fn get_in_tables<'g>(
     get_in_runs(space, key, hash, sequence, &candidates, guard, &mut Nobody)
 }
 
-/// Steps 2 to 6 for many keys, all in one state. A get waits for memory several times: for filters, the index, the slot
-/// of the block, the block. Here some keys go through these steps together, so that they wait at the same time.
+/// Steps 2 to 6 for many keys, all in one state. A get waits for memory several times: for filters,
+/// the index, the slot of the block, the block. Here groups of keys take each step together, so
+/// that their waits overlap.
 pub(crate) fn get_many<K: AsRef<[u8]>>(
     core: &Core,
     keyspace: &KeyspaceState,
@@ -171,8 +174,8 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
         let view = core.view.load(&guard);
         return get_together(view, keyspace, keys, core.visible_sequence(), &guard, &mut answer);
     }
-    // A guard keeps every memtable, table and block that is replaced meanwhile, of all databases; a reference keeps what
-    // this view has.
+    // A guard keeps every memtable, table and block that is replaced meanwhile, of all databases; a
+    // reference keeps only those of this view.
     let view = core.view.reference();
     let sequence = core.visible_sequence();
     for keys in keys.chunks(PINNED_TOGETHER) {
@@ -203,8 +206,8 @@ fn get_together<K: AsRef<[u8]>>(
             }
             for (run, table) in runs.iter().zip(&mut wanted.tables) {
                 let Some(candidate) = run.find(key.as_ref()) else { continue };
-                // A table that is not open yet is opened, or its error told, in the ordinary way. What is older than it
-                // must not answer before.
+                // A table that is not open yet is opened in the ordinary way, which also returns
+                // its error. Older sources must not be searched before it.
                 let Some(opened) = candidate.handle.opened() else {
                     wanted.all_asked = false;
                     break;
@@ -259,14 +262,14 @@ fn get_together<K: AsRef<[u8]>>(
     Ok(())
 }
 
-/// What is known of a key on its way through [`get_many`].
+/// The progress of a key through [`get_many`].
 struct Wanted<'g> {
     hash: u64,
     /// The tables of the newest runs that may have the key.
     tables: [Option<&'g Table>; TOGETHER_RUNS],
     /// Whether these are all that may have it.
     all_asked: bool,
-    /// The newest table whose filter lets the key pass, and what the root of its index says.
+    /// The newest table whose filter passes the key, and the result of its index root.
     table: Option<(&'g Table, IndexPlace)>,
     /// The number of the block there.
     number: usize,
@@ -285,7 +288,7 @@ impl Wanted<'_> {
     };
 }
 
-/// The table of each run that may have `key`; asks for their filters.
+/// The table of each run that may have `key`; prefetches their filters.
 #[inline(always)]
 fn candidates<'g>(space: &'g KeyspaceView, key: &[u8], hash: u64) -> [Option<&'g RunTable>; PREFETCHED_RUNS] {
     let mut candidates: [Option<&RunTable>; PREFETCHED_RUNS] = [None; PREFETCHED_RUNS];

@@ -1,7 +1,7 @@
 //! The cursor: visible entries of one keyspace, in key order, both ways.
 //!
-//! It merges the memtables and runs of its view, and of the versions of a key shows the newest one that its sequence
-//! number sees, unless that is a tombstone.
+//! It merges the memtables and runs of its view. Of the versions of a key it shows the newest one
+//! that its sequence number sees, unless that is a tombstone.
 use super::resolve::{has_value, is_seen};
 use crate::keyspace::KeyspaceState;
 use crate::read::jumps::Jumps;
@@ -23,7 +23,7 @@ enum Source {
     Tree(TreeSource),
 }
 
-/// The tree of an index: puts that are older than whatever else holds the key.
+/// The tree of an index: puts that are older than all other versions of their keys.
 struct TreeSource {
     cursor: TreeCursor,
     sequence: SequenceNumber,
@@ -157,13 +157,15 @@ enum State {
     Nowhere,
     /// On an entry, and the merge stands on it.
     Forward,
-    /// On an entry, and the merge, on its way back, stands on it: no version of its key comes before.
+    /// On an entry, and the merge, moving backward, stands on it: no version of its key comes
+    /// before.
     BackwardSingle,
-    /// On an entry whose key and value are held here; the merge stands on the last entry of a smaller key.
+    /// On an entry whose key and value are held here; the merge stands on the last entry of a
+    /// smaller key.
     Backward,
 }
 
-/// What lies on top of the tree of an index: the newest version of each entry, deletions too.
+/// The part of an index above its tree: the newest version of each entry, deletions too.
 pub(crate) struct Overlay {
     merged: MergingIterator<Source>,
     range: KeyRange,
@@ -182,7 +184,8 @@ pub(crate) struct Overlaid<'a> {
 }
 
 impl Overlay {
-    /// The overlay within `range` that `sequence` sees; `None` if there is nothing in it. Not positioned.
+    /// The overlay within `range` that `sequence` sees; `None` if there is nothing in it. Not
+    /// positioned.
     pub(crate) fn new(
         view: &Arc<SuperVersion>,
         keyspace: KeyspaceId,
@@ -201,7 +204,7 @@ impl Overlay {
         })
     }
 
-    /// Goes to before the first entry.
+    /// Moves to before the first entry.
     pub(crate) fn seek_to_first(&mut self) -> Result<()> {
         self.is_first = true;
         match &self.range.lower {
@@ -231,7 +234,8 @@ impl Overlay {
     }
 }
 
-/// The memtables and runs of a keyspace that hold anything, newest first, for a reader that stays within `range`.
+/// The nonempty memtables and runs of a keyspace, newest first, for a reader that stays within
+/// `range`.
 fn sources(
     view: &SuperVersion,
     keyspace: KeyspaceId,
@@ -259,27 +263,30 @@ fn sources(
 
 /// A position among the visible entries of a keyspace.
 ///
-/// Owns all it needs (`'static`, `Send`): tables and memtables it reads stay until it is dropped, so do not keep an
-/// idle cursor for long. It sees the state at its creation (or the snapshot's), whatever is written later. It does not keep
-/// the database open (see [`Db`](crate::Db)).
+/// Owns all it needs (`'static`, `Send`): the tables and memtables that it reads stay until it is
+/// dropped, so do not keep an idle cursor for long. It sees the state at its creation (or the
+/// snapshot's); later writes do not change it. It does not keep the database open (see
+/// [`Db`](crate::Db)).
 pub struct Cursor {
     merged: MergingIterator<Source>,
     sequence: SequenceNumber,
     state: State,
-    /// How many more moves in the direction of `state` need no look at what they lead to.
+    /// The number of further moves in the direction of `state` that need no check of the entry they
+    /// reach.
     plain: usize,
     key: Vec<u8>,
     value: Vec<u8>,
-    /// Of the entry, while going backward.
+    /// Of the current entry, while moving backward.
     entry_sequence: SequenceNumber,
-    /// Where it ends, on both sides. No source goes on behind its end, whatever it would find there.
+    /// Its bounds on both sides. No source reads past its bound.
     range: KeyRange,
     /// Versions that were passed over.
     passed: u64,
     jumps: Jumps,
     /// Whether the last seek forward began with a jump.
     has_jumped: bool,
-    /// Where the stretch that is being passed over begins, or ends on the way back, once it is worth remembering.
+    /// Where the stretch that is being passed over begins (backward: ends), once it is worth
+    /// remembering.
     stretch: Vec<u8>,
     _view: Arc<SuperVersion>,
 }
@@ -305,7 +312,8 @@ impl Cursor {
         Cursor::with_base(view, keyspace, sequence, options, range, None)
     }
 
-    /// A cursor over what lies on top of a tree, and the tree, whose entries count as written at the number beside it.
+    /// A cursor that merges a tree with the sources above it; entries of the tree count as written
+    /// at the number that comes with it.
     #[inline]
     pub(crate) fn with_base(
         view: Arc<SuperVersion>,
@@ -334,8 +342,9 @@ impl Cursor {
         }
     }
 
-    /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. For a keyspace in which every
-    /// value was put by a commit: `space`. What the cursor reads has everything up to `covered`.
+    /// The same with jumps over ranges known to be vacant; it also records the vacant ranges that
+    /// it finds. For a keyspace in which every value was put by a commit: `space`. The cursor's
+    /// view is complete up to `covered`.
     #[inline]
     pub(crate) fn jumping(mut self, space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Cursor {
         self.jumps = Jumps::new(space, covered);
@@ -507,7 +516,8 @@ impl Cursor {
     /// ```
     #[doc(alias = "SeekForPrev")]
     pub fn seek_for_prev(&mut self, target: impl AsRef<[u8]>) -> Result<()> {
-        // The next key that there can be. Looking for the target itself first would mean to go forward from there.
+        // The smallest key above `target`. A seek to `target` itself would have to move forward
+        // from there.
         self.seek_before([target.as_ref(), &[0]].concat())
     }
 
@@ -564,12 +574,13 @@ impl Cursor {
         self.settle_backward(Some(target))
     }
 
-    /// Stands nowhere.
+    /// Leaves the cursor not valid.
     pub(crate) fn clear(&mut self) {
         self.state = State::Nowhere;
     }
 
-    /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    /// Moves to the next entry; past the last one the cursor is not valid. A no-op on a cursor that
+    /// is not valid.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -637,8 +648,8 @@ impl Cursor {
         }
     }
 
-    /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
-    /// valid.
+    /// Moves to the previous entry; before the first one the cursor is not valid. A no-op on a
+    /// cursor that is not valid.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -702,13 +713,14 @@ impl Cursor {
         }
     }
 
-    /// How many versions it has passed over on its way: deletions, what they hide, and what is too old or too new.
+    /// Number of versions passed over so far: deletions, versions that they hide, and those too old
+    /// or too new.
     pub(crate) fn passed(&self) -> u64 {
         self.passed
     }
 
-    /// Goes on to the first visible entry. With `skip`, versions of the key in `self.key` are passed over. `from` is where
-    /// that began, if it was not behind an entry.
+    /// Moves on to the first visible entry. With `skip`, versions of the key in `self.key` are
+    /// passed over. `from` is the key at which the move began, unless it began at an entry.
     #[inline]
     fn settle_forward(&mut self, mut skip: bool, from: Option<&[u8]>) -> Result<()> {
         self.plain = 0;
@@ -745,12 +757,13 @@ impl Cursor {
         Ok(())
     }
 
-    /// Called now and then while versions are passed over: notes where the stretch begins, and jumps if the current place
-    /// is in a vacant range. Whether it has.
+    /// Called at intervals while versions are passed over. Records where the stretch begins, and
+    /// jumps if the current place is in a vacant range. Returns whether it jumped.
     #[cold]
     fn look_ahead(&mut self, steps: usize, from: Option<&[u8]>) -> Result<bool> {
         if steps == WORTH_A_RANGE && from.is_none() {
-            // Behind the current key, which may be alive: these may be older versions of what the cursor comes from.
+            // After the current key, which may be alive: these may be older versions of the entry
+            // that the cursor comes from.
             self.stretch.clear();
             self.stretch.extend_from_slice(self.merged.key());
             self.stretch.push(0);
@@ -780,15 +793,16 @@ impl Cursor {
         self.jumps.learn(from.unwrap_or(&self.stretch), to, self.sequence, ahead);
     }
 
-    /// The cursor has found the next entry soon behind a jump.
+    /// The cursor has found the next entry soon after a jump.
     fn grow(&self, from: Option<&[u8]>) {
         if let (Some(from), State::Forward) = (from, self.state) {
             self.jumps.grow(from, self.merged.key(), self.sequence);
         }
     }
 
-    /// Goes back over the versions of one key after the other, oldest first, until one shows a value. `to` is where that
-    /// began (`Some(None)`: at the end of the keyspace), if it was not before an entry.
+    /// Moves backward over the versions of one key after the other, oldest first, until one shows a
+    /// value. `to` is the key at which the move began (`Some(None)`: the end of the keyspace),
+    /// unless it began at an entry.
     #[inline]
     fn settle_backward(&mut self, to: Option<Option<&[u8]>>) -> Result<()> {
         self.plain = 0;
@@ -812,7 +826,8 @@ impl Cursor {
             let mut visible = false;
             let mut jumped = false;
             while self.merged.valid() && self.merged.key() == self.key.as_slice() {
-                // Versions come with growing sequence numbers: the last one that is seen is the newest.
+                // Versions come in ascending order of sequence numbers: the last one that is seen
+                // is the newest.
                 if is_seen(self.merged.sequence(), self.sequence) {
                     visible = has_value(self.merged.kind());
                     self.entry_sequence = self.merged.sequence();
@@ -862,7 +877,7 @@ impl Cursor {
         Ok(true)
     }
 
-    /// The cursor has found the entry before, or none: everything behind it is vacant.
+    /// The cursor has found the previous entry, or none: the stretch after it is vacant.
     #[cold]
     fn remember_backward(&mut self, to: Option<Option<&[u8]>>) {
         if !self.jumps.are_on() {

@@ -1,8 +1,9 @@
-//! What a read looked at, what it passed over and why: the report that [`Keyspace::explain_get`], [`Iter::explain`] and
-//! [`IndexIter::explain`] give.
+//! The sources that a read searched or passed over, and why: the report returned by
+//! [`Keyspace::explain_get`], [`Iter::explain`] and [`IndexIter::explain`].
 //!
-//! A get is the ordinary one with an observer that listens; nobody listens to the others, and they are compiled without
-//! this. A scan is the ordinary one too; which blocks it had to read is told from the state of the cache before it.
+//! A get is the ordinary one with an active observer; ordinary gets are compiled without it. A scan
+//! is the ordinary one too; the blocks that it had to read follow from the state of the cache
+//! before it.
 //!
 //! [`Keyspace::explain_get`]: crate::Keyspace::explain_get
 //! [`IndexIter::explain`]: crate::IndexIter::explain
@@ -22,38 +23,41 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The report of one read. `Display` prints it as a table; with the feature `serde` it can be serialized.
+/// The report of one read. `Display` prints it as a table; with the feature `serde` it can be
+/// serialized.
 ///
-/// Figures are those of this one execution: what it has read is in the cache for the next one.
+/// Figures are those of this one execution: the blocks that it read are in the cache for the next
+/// one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Explain {
-    /// What was asked: `get`, `scan`, `index scan`.
+    /// The operation: `get`, `scan`, `index scan`.
     pub operation: &'static str,
     /// The keyspace.
     pub keyspace: String,
-    /// The index, if one was asked. Then what comes out are its entries, and the target is a range of them as they are
-    /// stored: escaped index key, end, primary key.
+    /// The index, for a query of one. Then the results are its entries, and the target is a range
+    /// of stored entries: escaped index key, end, primary key.
     pub index: Option<String>,
     /// The key or the range, with bytes that are no text escaped.
     pub target: String,
     /// The sequence number that it was read at.
     pub sequence: u64,
-    /// Everything that could have been asked, in the order of asking.
+    /// All sources of the read, in the order of the search.
     pub sources: Vec<ExplainedSource>,
-    /// How many entries came out.
+    /// Number of entries returned.
     pub entries: u64,
-    /// How many bytes their keys and values have; of a get, the value.
+    /// Total bytes of their keys and values; of a get, the value.
     pub bytes: u64,
-    /// Versions that a scan met and passed over: deletions, what they hide, what is older than the newest version that it
-    /// sees or newer than the state that it reads. A scan never goes on behind the end of its range to find some.
+    /// Versions that a scan passed over: deletions, versions that they hide, those older than the
+    /// newest version that it sees, and those newer than the state that it reads. A scan does not
+    /// pass over any past the end of its range.
     pub passed_versions: u64,
     /// Entries of an index that were passed over because their rows have changed since.
     pub stale_entries: u64,
-    /// The rows of the entries, if they were asked for.
+    /// The rows of the entries, if the query read them.
     pub rows: Option<ExplainedRows>,
-    /// How long all of it took.
+    /// Time of the whole.
     pub time: Duration,
 }
 
@@ -62,9 +66,9 @@ pub struct Explain {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ExplainedRows {
-    /// How many there were.
+    /// Number of rows.
     pub rows: u64,
-    /// How many bytes their values have.
+    /// Total bytes of their values.
     pub bytes: u64,
     /// How often a block that they needed was in the cache.
     pub cached_blocks: u64,
@@ -72,7 +76,7 @@ pub struct ExplainedRows {
     pub read_blocks: u64,
     /// The bytes of those that were read from the file.
     pub read_bytes: u64,
-    /// How long it took to get them, which is part of the time of the whole.
+    /// Time to read the rows, a part of the time of the whole.
     pub time: Duration,
 }
 
@@ -83,7 +87,7 @@ pub struct ExplainedRows {
 pub struct ExplainedSource {
     /// Which one it is.
     pub place: Place,
-    /// What came of it.
+    /// The result of the search.
     pub outcome: Outcome,
     /// Blocks or pages that were in the cache.
     pub cached_blocks: u64,
@@ -91,7 +95,7 @@ pub struct ExplainedSource {
     pub read_blocks: u64,
     /// The bytes of those that were read from the file.
     pub read_bytes: u64,
-    /// How long it took; `None` where sources are read together.
+    /// Time of the search; `None` where sources are read together.
     pub time: Option<Duration>,
 }
 
@@ -113,43 +117,43 @@ pub enum Place {
         level: u8,
         /// Its number in the level; larger is newer.
         run: u64,
-        /// How many tables it has.
+        /// Number of its tables.
         tables: usize,
-        /// The file of the one table that was asked, if one was.
+        /// The file of the one table that was searched, if any.
         file: Option<u64>,
     },
     /// The tree of an index.
     Tree {
         /// Its file.
         file: u64,
-        /// How many levels it has, the leaves among them.
+        /// Number of its levels, the leaves included.
         height: u8,
-        /// How many entries it has.
+        /// Number of its entries.
         entries: u64,
     },
 }
 
-/// What came of asking a source.
+/// The result of searching a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub enum Outcome {
-    /// Not asked: a newer source had the answer.
+    /// Not searched: a newer source had the result.
     NotReached,
     /// Passed over: it holds nothing of the keyspace.
     Empty,
     /// Passed over: no table of it has keys in this range.
     OutOfRange,
-    /// Passed over: the filter says that the key is not there.
+    /// Passed over: its filter excludes the key.
     Filter,
-    /// Asked, and it has no version of the key that can be seen.
+    /// Searched; it has no visible version of the key.
     Absent,
-    /// Asked, and it has the answer: a value of so many bytes.
+    /// Searched; it has the result: a value of so many bytes.
     Value {
         /// Its length.
         bytes: u64,
     },
-    /// Asked, and it has the answer: the key was deleted.
+    /// Searched; it has the result: the key was deleted.
     Tombstone,
     /// Read as one of several: tables that overlap the range.
     Merged {
@@ -173,7 +177,7 @@ impl ExplainedSource {
     }
 }
 
-/// All sources of a keyspace, not asked yet.
+/// All sources of a keyspace, not searched yet.
 pub(crate) fn sources(view: &SuperVersion, space: &KeyspaceView) -> Vec<ExplainedSource> {
     let memtables = view.generations.iter().enumerate().map(|(number, generation)| {
         let place = if number == 0 { Place::ActiveMemtable } else { Place::SealedMemtable { number } };
@@ -187,13 +191,13 @@ pub(crate) fn sources(view: &SuperVersion, space: &KeyspaceView) -> Vec<Explaine
     memtables.chain(runs).collect()
 }
 
-/// Collects what is told of a get.
+/// Collects the steps of a get.
 struct Listener<'e> {
     env: &'e Env,
     sources: Vec<ExplainedSource>,
     memtables: usize,
     sequence: SequenceNumber,
-    /// When the source before was done with.
+    /// The end of the previous source.
     last: Duration,
 }
 
@@ -294,7 +298,7 @@ pub(crate) fn get(
 }
 
 impl ExplainedRows {
-    /// Gets one more row, as `at` has it, and gives whether it is there.
+    /// Reads one more row, in the state of `at`; returns whether it exists.
     pub(crate) fn add(
         &mut self,
         core: &Core,
@@ -318,7 +322,7 @@ impl ExplainedRows {
 /// The bounds of a scan.
 pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
-/// A table of a scan as it was before it.
+/// A table of a scan and its cached blocks before the scan.
 pub(crate) struct Before {
     source: usize,
     /// Whether it is the one of its run that is positioned first, wherever its keys begin.
@@ -359,7 +363,7 @@ pub(crate) fn scan(
         at_end = entries < limit as u64;
     }
     let time = env.now().saturating_sub(start);
-    // What lies behind the last entry of a limited scan was not looked at.
+    // A limited scan did not read past its last entry.
     if !at_end {
         *(if reversed { &mut lower } else { &mut upper }) = Some(reached);
     } else if limit == 0 {
@@ -417,7 +421,7 @@ pub(crate) fn tables_before(
     Ok((all, before))
 }
 
-/// Counts the blocks of the tables that a scan between `lower` and `upper` came to.
+/// Counts the blocks of these tables that a scan between `lower` and `upper` reached.
 pub(crate) fn count_blocks(
     tables: Vec<Before>,
     lower: Option<&[u8]>,
@@ -503,7 +507,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// A line for what was asked, then a table with a line for each source.
+/// A line for the operation, then a table with a line for each source.
 impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Explain { operation, keyspace, target, sequence, entries, bytes, .. } = self;

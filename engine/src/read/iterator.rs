@@ -75,7 +75,7 @@ impl Entry {
         self.value.clone().ok_or_else(|| Error::invalid_argument(NOT_READ))
     }
 
-    /// Key and value; of an iterator that reads [`Iter::keys_only`], no bytes in place of the value.
+    /// Key and value; an iterator that reads [`Iter::keys_only`] returns an empty value.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -97,16 +97,17 @@ const NOT_READ: &str = "the value was not read: the iterator is one of keys only
 
 /// The entries of a range, in key order.
 ///
-/// It sees the state at its creation, or the snapshot's, whatever is written later. Set it up with [`Iter::at`],
-/// [`Iter::limit`], [`Iter::keys_only`] before the first item. Owns all it needs, and so keeps memtables and tables of
-/// that state until it is dropped; it does not keep the database open (see [`Db`](crate::Db)). Both ends can be taken in
-/// any mix; after an error it ends.
+/// It sees the state at its creation, or the snapshot's; later writes do not change it. Set it up
+/// with [`Iter::at`], [`Iter::limit`], [`Iter::keys_only`] before the first item. Owns all it
+/// needs, and so keeps memtables and tables of that state until it is dropped; it does not keep the
+/// database open (see [`Db`](crate::Db)). Items can be taken from both ends in any mix; after an
+/// error it ends.
 pub struct Iter {
     keyspace: Arc<KeyspaceState>,
-    /// What it reads, or why it cannot.
+    /// The state to read, or the error that prevents it.
     state: Result<State>,
     range: KeyRange,
-    /// The bounds as they were given, for [`Iter::explain`]: without and with the key itself.
+    /// The bounds as passed by the caller, for [`Iter::explain`]: without and with the key itself.
     excludes_lower: bool,
     includes_upper: bool,
     limit: usize,
@@ -115,7 +116,7 @@ pub struct Iter {
     front: Option<Cursor>,
     back: Option<Cursor>,
     done: bool,
-    /// Versions that cursors passed over which are gone.
+    /// Versions passed over by cursors that were dropped.
     passed: u64,
 }
 
@@ -183,7 +184,8 @@ impl Iter {
         self
     }
 
-    /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings can follow.)
+    /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings
+    /// can follow.)
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -203,18 +205,18 @@ impl Iter {
         self
     }
 
-    /// How many items may still come.
+    /// Number of items still to be returned at most.
     pub(crate) fn remaining(&self) -> usize {
         self.limit
     }
 
-    /// How many versions were passed over.
+    /// Number of versions passed over.
     pub(crate) fn passed(&self) -> u64 {
         let cursors = [&self.front, &self.back];
         self.passed + cursors.into_iter().flatten().map(Cursor::passed).sum::<u64>()
     }
 
-    /// Reads no values: [`Entry::value`] is an error then.
+    /// Reads no values: [`Entry::value`] then returns an error.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -233,9 +235,10 @@ impl Iter {
         self
     }
 
-    /// Reads the range to its end, or to the limit, and tells what was looked at.
+    /// Reads the range to its end, or to the limit, and returns a report of the sources that it
+    /// searched.
     ///
-    /// Errors: the first one that the iterator meets; `Closed` if the database is no longer open.
+    /// Errors: the first error of the iterator; `Closed` if the database is no longer open.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -1,28 +1,31 @@
-//! What a cursor knows of vacant ranges: where it may jump, and whom it tells what it has found.
+//! The interface of a cursor to vacant ranges: it looks up jumps and records the ranges that it
+//! finds.
 //!
-//! Cursors over keyspaces and over indexes share it; see `vacancy` for what a range says.
+//! Cursors over keyspaces and over indexes share it; see `vacancy` for the meaning of a range.
 use super::vacancy::End;
 use crate::keyspace::KeyspaceState;
 use sapwood_base::SequenceNumber;
 use sapwood_base::planted::{self, Bug};
 use std::sync::Arc;
 
-/// The vacant ranges of a keyspace as a cursor in one state uses them. By default it neither jumps nor learns.
+/// The vacant ranges of a keyspace as a cursor in one state uses them. By default it neither jumps
+/// nor learns.
 #[derive(Default)]
 pub(crate) struct Jumps {
     space: Option<Arc<KeyspaceState>>,
-    /// Up to where what the cursor reads has everything.
+    /// The cursor's view is complete up to here.
     covered: SequenceNumber,
 }
 
 impl Jumps {
-    /// For a keyspace in which every value was put by a commit. What the cursor reads has everything up to `covered`.
+    /// For a keyspace in which every value was put by a commit. The cursor's view is complete up to
+    /// `covered`.
     #[inline]
     pub(crate) fn new(space: &Arc<KeyspaceState>, covered: SequenceNumber) -> Jumps {
         Jumps { space: Some(space.clone()), covered }
     }
 
-    /// Whether it takes part.
+    /// Whether it jumps and learns.
     #[inline]
     pub(crate) fn are_on(&self) -> bool {
         self.space.is_some()
@@ -34,7 +37,8 @@ impl Jumps {
         self.space.as_ref().is_some_and(|space| space.vacancies.any())
     }
 
-    /// The state that a cursor at `sequence` shows at least. A range that became vacant later may hold rows of its view.
+    /// A lower bound of the state that a cursor at `sequence` shows. A range that became vacant
+    /// later may hold rows of its view.
     fn shown(&self, sequence: SequenceNumber) -> SequenceNumber {
         match planted::is(Bug::VacancyOfLaterState) {
             true => sequence,

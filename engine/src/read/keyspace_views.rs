@@ -1,9 +1,9 @@
 //! The keyspaces of a view, by their number.
 //!
-//! A read looks here first, so it should be two loads. A number is never given out twice, so most of those that were
-//! given out may be of keyspaces that were dropped, and a damaged MANIFEST may name any. Hence chunks: views share those
-//! in which nothing changes, so to make or drop a keyspace takes the same time beside ten and beside ten thousand, and
-//! an empty chunk costs a pointer.
+//! Every read starts with this lookup, so it should cost two loads. Numbers are never reused, so
+//! most of the allocated ones may be of dropped keyspaces, and a damaged MANIFEST may name any
+//! number. Hence chunks: views share the unchanged ones, so creating or dropping a keyspace takes
+//! the same time with ten keyspaces and with ten thousand, and an empty chunk costs a pointer.
 use super::super_version::KeyspaceView;
 use sapwood_base::KeyspaceId;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ const CHUNK: usize = 256;
 
 type Chunk = [Option<Arc<KeyspaceView>>; CHUNK];
 
-/// What a view has of every keyspace.
+/// The part of a view for every keyspace.
 #[derive(Clone, Default)]
 pub(crate) struct KeyspaceViews {
-    /// By number; a place is empty where a keyspace was dropped, and so is a chunk of such places.
+    /// By number; the slot of a dropped keyspace is empty, and so is a chunk of empty slots.
     chunks: Vec<Option<Arc<Chunk>>>,
 }
 
 impl KeyspaceViews {
-    /// These, with some replaced, added, or, where there is none, removed.
+    /// A copy with some of them replaced, added, or, for `None`, removed.
     pub(crate) fn with(
         &self,
         changes: impl IntoIterator<Item = (KeyspaceId, Option<Arc<KeyspaceView>>)>,
@@ -36,7 +36,7 @@ impl KeyspaceViews {
                 chunks.resize(number + 1, None);
             }
             let chunk = chunks[number].get_or_insert_with(|| Arc::new([const { None }; CHUNK]));
-            // Copied at its first change; a further one of the same call finds it to be its own.
+            // Copied at its first change; further changes of the same call find it unshared.
             Arc::make_mut(chunk)[place] = view;
             if chunk.iter().all(Option::is_none) {
                 chunks[number] = None;

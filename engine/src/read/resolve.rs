@@ -1,13 +1,14 @@
 //! Resolves the versions of a key at a sequence number.
 //!
-//! The read paths differ in how they find versions: a get walks memtables and runs, a cursor merges them, the
-//! maintenance of indexes compares old rows with new ones. They all hand a version to this file, which decides whether a
-//! reader sees it and whether it has a value. A kind of entry that is added does not compile before it is decided here.
+//! The read paths differ in how they find versions: a get walks memtables and runs, a cursor merges
+//! them, index maintenance compares old rows with new ones. They all pass a version to this file,
+//! which decides whether a reader sees it and whether it has a value. A new kind of entry does not
+//! compile before it is decided here.
 //!
-//! | kind to come | decision here | elsewhere in the read path |
+//! | future kind | decision here | elsewhere in the read path |
 //! |---|---|---|
 //! | merge | [`resolve`] continues with older versions and applies the operator | none |
-//! | range delete | [`is_seen`] also compares with the newest covering fragment | sources of fragments |
+//! | range delete | [`is_seen`] also checks the newest covering fragment | sources of fragments |
 //! | put that expires | [`has_value`] compares with the clock of the read | none |
 //! | value reference | [`Found::bytes`] fetches the value | none |
 use sapwood_base::{SequenceNumber, ValueKind};
@@ -35,7 +36,7 @@ pub(crate) fn is_seen(version: SequenceNumber, at: SequenceNumber) -> bool {
     version <= at
 }
 
-/// Whether the newest version that a reader sees gives its key a value.
+/// Whether a key has a value if this is the kind of the newest version that a reader sees.
 #[inline(always)]
 pub(crate) fn has_value(kind: ValueKind) -> bool {
     match kind {
@@ -44,7 +45,8 @@ pub(crate) fn has_value(kind: ValueKind) -> bool {
     }
 }
 
-/// The value of a key whose newest visible version is `value`, of this kind; `None` if the key is deleted.
+/// The value of a key whose newest visible version is `value`, of this kind; `None` if the key is
+/// deleted.
 #[inline(always)]
 pub(crate) fn resolve<V>(kind: ValueKind, value: V) -> Option<V> {
     if has_value(kind) { Some(value) } else { None }

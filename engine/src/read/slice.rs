@@ -13,18 +13,20 @@ use std::sync::Arc;
 const INLINE_BYTES: usize = 46;
 /// Keys of one call that wait for memory together.
 pub(crate) const TOGETHER: usize = 32;
-/// Values up to this size are copied rather than pinned: a pin costs two atomic operations on a shared line.
+/// Values up to this size are copied rather than pinned: a pin costs two atomic operations on a
+/// shared line.
 const COPY_BYTES: usize = 512;
-/// Longer copies may find no memory, which is an error then.
+/// If a longer copy finds no memory, the read returns an error.
 const SMALL_BYTES: usize = 64 << 10;
 /// Room for each of the first values that are read together.
 const GUESSED_BYTES: usize = 128;
 
 /// The bytes of a value.
 ///
-/// Small values are copied. A large one may pin the block of the buffer cache that holds it, and one of a `multi_get` may
-/// share its memory, up to 16 KiB, with others: keep such slices no longer than needed, or [`Slice::detach`] them. Cheap to
-/// clone. It does not keep the database open (see [`Db`](crate::Db)), and stays as it is when that is closed.
+/// Small values are copied. A large one may pin its block of the buffer cache, and one of a
+/// `multi_get` may share its memory, up to 16 KiB, with others: keep such slices no longer than
+/// needed, or [`Slice::detach`] them. Cheap to clone. It does not keep the database open (see
+/// [`Db`](crate::Db)), and stays valid after the database is closed.
 ///
 /// It dereferences to `[u8]`, compares with everything that has bytes, and can be the key of a map:
 ///
@@ -53,7 +55,7 @@ pub struct Slice(Repr);
 enum Repr {
     Inline(u8, [u8; INLINE_BYTES]),
     Shared(Arc<[u8]>),
-    /// From one byte on up to another, of values that were read together.
+    /// A range of bytes, start and end, of values that were read together.
     Part(Arc<Vec<u8>>, u32, u32),
     Pinned(PinnedValue),
 }
@@ -70,7 +72,7 @@ impl Slice {
         }
     }
 
-    /// [`Slice::copied`] of a value, for which there may be no memory.
+    /// [`Slice::copied`] of a value; the allocation may fail.
     #[inline]
     pub(crate) fn of_value(bytes: &[u8]) -> Result<Slice> {
         if bytes.len() <= SMALL_BYTES { Ok(Slice::copied(bytes)) } else { Slice::of_large_value(bytes) }
@@ -145,11 +147,11 @@ impl Slice {
     }
 }
 
-/// Values that are read together. Those that a slice cannot hold itself are copied into one piece of memory for every few,
-/// instead of one each.
+/// Values that are read together. Values that a slice cannot hold itself are copied into one
+/// allocation for several of them, instead of one each.
 pub(crate) struct Gathered {
     slices: Vec<Option<Slice>>,
-    /// The values from `first` on, of which those without memory yet have a place in `bytes`.
+    /// The values from `first` on; those without memory yet have a place in `bytes`.
     waiting: Vec<Waiting>,
     bytes: Vec<u8>,
     /// The first value without memory for it.
@@ -204,7 +206,7 @@ impl Gathered {
         }));
     }
 
-    /// All of them, in the order in which they came.
+    /// All of them, in the order in which they were added.
     pub(crate) fn finish(mut self) -> Result<Vec<Option<Slice>>> {
         self.settle(Vec::new());
         self.failed.map_or(Ok(self.slices), Err)
@@ -251,7 +253,7 @@ impl Ord for Slice {
     }
 }
 
-/// As the bytes hash, so that a map with keys of this type is asked with `&[u8]`.
+/// The hash of the bytes, so that a map with keys of this type is looked up with `&[u8]`.
 impl Hash for Slice {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self[..].hash(state);

@@ -14,17 +14,18 @@ pub(crate) struct SnapshotList {
 impl SnapshotList {
     /// Every live number, ascending.
     ///
-    /// A snapshot that is taken later has a number at least as large as anything published now, so a job that asks
-    /// before it looks at its inputs drops nothing that the snapshot could read.
+    /// A snapshot that is taken later has a number at least as large as anything published now. So
+    /// a job that reads this list before its inputs drops nothing that the snapshot could read.
     pub(crate) fn numbers(&self) -> Vec<SequenceNumber> {
         self.live.lock().keys().copied().collect()
     }
 }
 
-/// A view of all keyspaces at one point of the history. Costs nothing to take; what it sees is kept until the last
-/// clone is dropped.
+/// A view of all keyspaces at one point of the history. Costs nothing to take; the state that it
+/// sees is kept until the last clone is dropped.
 ///
-/// It does not keep the database open (see [`Db`](crate::Db)), and can no longer be read at when that is closed.
+/// It does not keep the database open (see [`Db`](crate::Db)), and can no longer be read at when
+/// that is closed.
 #[derive(Clone)]
 pub struct Snapshot {
     inner: Arc<Registered>,
@@ -36,9 +37,10 @@ struct Registered {
 }
 
 impl Snapshot {
-    /// Registers a snapshot at the number that `published` gives.
+    /// Registers a snapshot at the number that `published` returns.
     pub(crate) fn take(list: &Arc<SnapshotList>, published: impl FnOnce() -> SequenceNumber) -> Snapshot {
-        // The number is read under the lock: a job either sees the snapshot in the list, or read its inputs before.
+        // The number is read under the lock: a job either sees the snapshot in the list, or read
+        // its inputs before.
         let mut live = list.live.lock();
         let sequence = published();
         *live.entry(sequence).or_insert(0) += 1;

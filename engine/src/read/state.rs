@@ -1,7 +1,7 @@
-//! The state of a database that an iterator, a cursor or an entry of an index goes on reading.
+//! The state of a database that an iterator, a cursor or an entry of an index continues to read.
 //!
-//! It is fixed by a view and a sequence number, and holds no reference to the database: it does not keep it open, and what
-//! the view has stays readable when it is closed.
+//! It is fixed by a view and a sequence number, and holds no reference to the database: it does not
+//! keep the database open, and the contents of the view stay readable after the database is closed.
 use crate::db::{DbInner, closed};
 use crate::keyspace::Keyspace;
 use crate::read::snapshot::Snapshot;
@@ -15,7 +15,7 @@ pub(crate) struct State {
     db: Weak<DbInner>,
     pub(crate) view: Arc<SuperVersion>,
     pub(crate) sequence: SequenceNumber,
-    /// Up to where the view is known to have everything.
+    /// The number up to which the view is known to be complete.
     pub(crate) covered: SequenceNumber,
 }
 
@@ -23,13 +23,15 @@ impl State {
     /// The latest state, or the one that `snapshot` sees, to read `keyspace` in.
     ///
     /// # Errors
-    /// `Closed` if database or keyspace is no longer there, `InvalidArgument` for a snapshot of another database.
+    /// `Closed` if database or keyspace is no longer there, `InvalidArgument` for a snapshot of
+    /// another database.
     pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<&Snapshot>) -> Result<State> {
         let (view, sequence, covered) = State::parts(keyspace, snapshot)?;
         Ok(State { db: Arc::downgrade(keyspace.database()), view, sequence, covered })
     }
 
-    /// The same without the database: view, sequence number, and up to where the view has everything.
+    /// The same without the database: view, sequence number, and the number up to which the view is
+    /// complete.
     #[inline]
     pub(crate) fn parts(
         keyspace: &Keyspace,

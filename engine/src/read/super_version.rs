@@ -1,8 +1,8 @@
 //! The consistent view that a read pins: memtable generations and the version of every keyspace.
 //!
-//! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes a reference. The
-//! view must be loaded before the sequence number to read at: whatever is published then is in this view, or was
-//! written after the read began.
+//! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes
+//! a reference. The view must be loaded before the sequence number to read at: then every operation
+//! that this number sees is in the view, or was written after the read began.
 use super::keyspace_views::KeyspaceViews;
 use crate::db::closed;
 use crate::index::state::{IndexEntry, IndexState};
@@ -32,12 +32,12 @@ impl Generation {
         Arc::new(Generation { memtable, start: StartPosition::at(start) })
     }
 
-    /// A generation whose start follows.
+    /// A generation whose start is set later.
     pub(crate) fn pending(memtable: Arc<Memtable>) -> Arc<Generation> {
         Arc::new(Generation { memtable, start: StartPosition::pending() })
     }
 
-    /// Gives a pending generation its start.
+    /// Sets the start of a pending generation.
     pub(crate) fn begin(&self, position: u64) {
         self.start.set(position);
     }
@@ -55,7 +55,7 @@ pub(crate) struct KeyspaceView {
     pub(crate) version: Arc<Version>,
     /// The indexes that writes keep up.
     pub(crate) indexes: Vec<Arc<IndexState>>,
-    /// What it is the keyspace of.
+    /// The index whose entries the keyspace stores, if any.
     pub(crate) index: Option<IndexEntry>,
 }
 
@@ -68,12 +68,12 @@ pub(crate) struct SuperVersion {
 }
 
 impl SuperVersion {
-    /// The view of a database that is closed: it has nothing.
+    /// The view of a closed database: it is empty.
     pub(crate) fn closed() -> SuperVersion {
         SuperVersion { generations: Vec::new(), keyspaces: KeyspaceViews::default() }
     }
 
-    /// The generation that takes writes.
+    /// The generation that accepts writes.
     ///
     /// Errors: `Closed` in the view of a closed database.
     #[inline]
@@ -90,8 +90,8 @@ impl SuperVersion {
             .expect("an unpublished position belongs to a generation that is not flushed")
     }
 
-    /// Tells a new memtable which keyspaces are rather written to than read: those of indexes, unless somebody has read
-    /// them in the memtable before.
+    /// Marks in a new memtable the keyspaces that are written rather than read: those of indexes,
+    /// unless a reader has read them in the memtable before.
     pub(crate) fn expect_appends(&self, memtable: &Memtable, before: Option<&Memtable>) -> Result<()> {
         for space in self.keyspaces.iter().filter(|space| space.index.is_some()) {
             let id = space.state.id;
@@ -109,26 +109,28 @@ impl SuperVersion {
     }
 }
 
-/// A view that covers the log below a position: it has every keyspace and index that an operation below was written
-/// to, unless that was dropped since.
+/// A view that covers the log below a position: it has every keyspace and index that an operation
+/// below was written to, unless that was dropped since.
 ///
-/// A keyspace is in the view before its first handle exists, so a view has the keyspaces of everything that was
-/// published when it was loaded, and may lack those of everything later. Whoever interprets the rows of a memtable must
-/// therefore load the view *after* these rows were published: in an older one, a keyspace that was made meanwhile looks
-/// like one that was dropped, and its rows would be given up. [`Core::view_covering`](crate::db::Core::view_covering)
-/// is the only way to get one.
+/// A keyspace is in the view before its first handle exists. So a view has the keyspaces of
+/// everything that was published when it was loaded, and may lack those of everything later. A
+/// caller that interprets the rows of a memtable must therefore load the view *after* these rows
+/// were published: in an older view, a keyspace that was created meanwhile is indistinguishable
+/// from a dropped one, and its rows would be lost.
+/// [`Core::view_covering`](crate::db::Core::view_covering) is the only way to obtain one.
 pub(crate) struct CoveringView {
     view: Arc<SuperVersion>,
 }
 
 impl CoveringView {
-    /// REQUIRES: `view` was loaded when the log had been published up to the position that it is to cover.
+    /// REQUIRES: `view` was loaded when the log had been published up to the position that it is to
+    /// cover.
     pub(crate) fn new(view: Arc<SuperVersion>) -> CoveringView {
         CoveringView { view }
     }
 
-    /// The keyspaces with rows in `memtable`, in the order of their numbers; without those that were dropped. REQUIRES:
-    /// the memtable holds nothing from the covered position on.
+    /// The keyspaces with rows in `memtable`, in the order of their numbers; without those that
+    /// were dropped. REQUIRES: the memtable holds nothing from the covered position on.
     pub(crate) fn keyspaces_in<'v>(
         &'v self,
         memtable: &'v Memtable,
@@ -142,9 +144,10 @@ impl CoveringView {
     }
 }
 
-/// What is left of a view that was replaced. It is released when this is dropped, or later.
+/// A replaced view. It is released when this is dropped, or later.
 ///
-/// To release views may mean to free memtables and tables, which takes its time: not what should happen where others wait.
+/// Releasing views may free memtables and tables, which takes time: do not drop this where other
+/// threads wait.
 #[must_use = "replaced views are released when this is dropped, so it says when"]
 pub(crate) struct Replaced(());
 
@@ -154,15 +157,16 @@ impl Drop for Replaced {
     }
 }
 
-/// The place where the current view is found.
+/// The cell of the current view.
 pub(crate) struct SuperVersionCell {
     current: Atomic<SuperVersion>,
     retired: Arc<Retired>,
 }
 
-/// Views that were replaced and that some reader may still be borrowing. They belong to the cell: what is to be done when
-/// an epoch ends refers to them weakly. So they are gone with the cell, which nobody borrows from then, although another
-/// database is being read in the same epoch, or the thread that replaced them does not come here again.
+/// Replaced views that a reader may still be borrowing. The cell owns them; the functions deferred
+/// to the end of an epoch refer to them weakly. So they are freed with the cell, from which no
+/// reader borrows by then, even if another database is being read in the same epoch, or the thread
+/// that replaced them does not run the collector again.
 #[derive(Default)]
 struct Retired {
     count: AtomicUsize,
@@ -170,10 +174,12 @@ struct Retired {
     views: Mutex<HashMap<usize, Arc<SuperVersion>>>,
 }
 
-/// A view that was current when it was loaded, for as long as the epoch is pinned and the cell is there.
+/// A view that was current when it was loaded, for as long as the epoch is pinned and the cell
+/// exists.
 ///
-/// Invariant: the pointer comes from `Arc::into_raw`, and the cell keeps one count of it meanwhile. It gives up that of a
-/// view that was replaced only after every guard of that time is gone, or when the cell goes.
+/// Invariant: the pointer comes from `Arc::into_raw`, and the cell keeps one count of it meanwhile.
+/// The cell releases the count of a replaced view only after every guard of that time is gone, or
+/// when the cell is dropped.
 #[derive(Clone, Copy)]
 pub(crate) struct Borrowed<'g>(Shared<'g, SuperVersion>);
 
@@ -189,7 +195,8 @@ impl<'g> Borrowed<'g> {
     #[inline]
     pub(crate) fn reference(self) -> Arc<SuperVersion> {
         let pointer = self.0.as_raw();
-        // SAFETY: the pointer came from `Arc::into_raw`, and by the invariant the count is at least one here.
+        // SAFETY: the pointer came from `Arc::into_raw`, and by the invariant the count is at least
+        // one here.
         unsafe {
             Arc::increment_strong_count(pointer);
             Arc::from_raw(pointer)
@@ -212,7 +219,7 @@ impl SuperVersionCell {
         self.borrow(guard).view()
     }
 
-    /// The same, of which a reference can be taken later.
+    /// The same; a reference can be taken from it later.
     #[inline]
     pub(crate) fn borrow<'g>(&'g self, guard: &'g Guard) -> Borrowed<'g> {
         Borrowed(self.current.load(Ordering::Acquire, guard))
@@ -229,8 +236,9 @@ impl SuperVersionCell {
         self.borrow(guard).reference()
     }
 
-    /// A reference to the current view, what `read` gives after it was loaded, and whether the view is the current one
-    /// still after `read`: see [`SuperVersionCell::is_current`]. One pin serves all of it.
+    /// A reference to the current view, the result of `read` called after the load, and whether the
+    /// view is still the current one after `read`: see [`SuperVersionCell::is_current`]. All of it
+    /// under one pin.
     #[inline]
     pub(crate) fn reference_around<T>(&self, read: impl FnOnce() -> T) -> (Arc<SuperVersion>, T, bool) {
         step();
@@ -242,8 +250,9 @@ impl SuperVersionCell {
         (view, value, is_current)
     }
 
-    /// Whether `view` is still the current one. If so behind the reading of a sequence number, it has all that this sees;
-    /// if not, it may lack what was written behind a rotation meanwhile.
+    /// Whether `view` is still the current one. If it is after the reading of a sequence number,
+    /// the view has all that this number sees; if not, it may lack operations written after a
+    /// rotation meanwhile.
     pub(crate) fn is_current(&self, view: &Arc<SuperVersion>) -> bool {
         step();
         self.is_current_under(view, &crossbeam_epoch::pin())
@@ -261,10 +270,11 @@ impl SuperVersionCell {
         let new = Shared::from(Arc::into_raw(Arc::new(view)));
         // AcqRel: publishes the new view; pairs with the Acquire in `load`.
         let old = self.current.swap(new, Ordering::AcqRel, &guard);
-        // SAFETY: the old pointer came from `Arc::into_raw` and is no longer in the cell, whose count this takes over.
+        // SAFETY: the old pointer came from `Arc::into_raw` and is no longer in the cell, whose
+        // count this takes over.
         let old = unsafe { Arc::from_raw(old.as_raw()) };
         let address = Arc::as_ptr(&old) as usize;
-        // Relaxed: a figure, which `release_retired` asks for.
+        // Relaxed: a counter, read by `release_retired`.
         self.retired.count.fetch_add(1, Ordering::Relaxed);
         self.retired.views.lock().insert(address, old);
         if planted::is(Bug::ViewOutlivesClose) {
@@ -281,8 +291,9 @@ impl SuperVersionCell {
         Replaced(())
     }
 
-    /// Releases the views that were replaced and that nobody can be borrowing any more, in at most so many turns of the
-    /// collector. All databases of a process share that, so a turn may be spent on what another one has left.
+    /// Releases the replaced views that no reader can be borrowing any more, in at most so many
+    /// turns of the collector. All databases of a process share the collector, so a turn may be
+    /// spent on garbage of another one.
     pub(crate) fn release_retired(&self, turns: usize) {
         for _ in 0..turns {
             if self.retired.count.load(Ordering::Relaxed) == 0 {
@@ -305,7 +316,7 @@ impl Retired {
 
 impl Drop for SuperVersionCell {
     fn drop(&mut self) {
-        // SAFETY: nobody else can reach the cell any more.
+        // SAFETY: no other thread can reach the cell any more.
         unsafe {
             let guard = crossbeam_epoch::unprotected();
             drop(Arc::from_raw(self.current.load(Ordering::Acquire, guard).as_raw()));

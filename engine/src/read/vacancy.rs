@@ -1,32 +1,36 @@
-//! Vacant ranges: stretches of keys in which nothing is alive, as scans have found out. They make queues linear.
+//! Vacant ranges: stretches of keys without live entries, found by scans. They make queues linear.
 //!
-//! Whoever takes the first entry of a keyspace again and again and deletes it leaves deletions behind, and every scan from
-//! the beginning would step over all of them. A scan that has stepped over some remembers the stretch here, and a later
-//! scan that comes to it seeks to its end at once.
+//! A queue repeatedly takes the first entry of a keyspace and deletes it. That leaves deletions,
+//! and every scan from the beginning would step over all of them. A scan that has stepped over
+//! several of them records the stretch here, and a later scan that reaches it seeks to its end at
+//! once.
 //!
-//! *What a range says.* `Known` since `d`: no key of the range has a value in any state from `d` on. That is said of the
-//! history of the keyspace and not of memtables or tables, so it stays true through flushes and merges. It would end with a
-//! put, so every put takes its key out of the range that holds it (`cut`) before it is published. A reader that sees the put
-//! has read the sequence number behind that, and so finds the range cut. Deletions change nothing. Nothing of it is on
-//! disk; after an opening, scans find out anew.
+//! *Meaning of a range.* `Known` since `d`: no key of the range has a value in any state from `d`
+//! on. This is a statement about the history of the keyspace and not about memtables or tables, so
+//! it holds across flushes and merges. Only a put could invalidate it, so every put takes its key
+//! out of the range that holds it (`cut`) before it is published. A reader that sees the put has
+//! read the sequence number after that, and so finds the range cut. Deletions change nothing.
+//! Ranges are not on disk; after an opening, scans find them again.
 //!
-//! *How it becomes known.* A scan at `s` knows its stretch to be vacant at `s`. Puts between `s` and now may have gone by
-//! before there was a range to cut. Hence three steps:
+//! *How a range becomes known.* A scan at `s` knows its stretch to be vacant at `s`. Puts between
+//! `s` and now may have passed before there was a range to cut. Hence three steps:
 //! 1. The scan *announces* the stretch: from now on, puts cut it.
-//! 2. Whoever opens the next cursor *watches* it from the next position `p` of the log on, which it takes from the log's
-//!    tail as writers do: a put with a position of `p` or above sees the announcement, and cuts.
-//! 3. A scan at `s` finds what is left of it vacant. If the scan has read everything below `p`, it is known since `s`.
-//!    (Its view may lack what is below `s`, where a rotation came between the two: see `Core::covered`.)
+//! 2. The opening of the next cursor *watches* it from the next position `p` of the log on, taken
+//!    from the log's tail as writers do: a put with a position of `p` or above sees the
+//!    announcement, and cuts.
+//! 3. A scan at `s` finds the rest of it vacant. If the scan has read everything below `p`, the
+//!    range is known since `s`. (Its view may lack operations below `s`, where a rotation came
+//!    between the two: see `Core::covered`.)
 //!
-//! So a stretch is stepped over twice, and then no more. Ranges are dropped when they are many; then a scan steps over
-//! them again.
+//! So a stretch is stepped over twice, and then no more. If there are too many ranges, some are
+//! dropped; then a scan steps over them again.
 //!
-//! *Queues.* Step 3 does not ask why a stretch is watched. So a scan that begins with a stretch
-//! also announces what comes behind the row that it has found, up to the next range: that is where
-//! rows will be taken next. When they are gone, one scan finds the place vacant that is watched
-//! already, and the range before it grows by it (`grow`). A put into what is only watched ends it
-//! there. So of a queue everything is watched up to the first put behind the announcement, and puts
-//! behind that touch nothing.
+//! *Queues.* Step 3 does not depend on why a stretch is watched. So a scan that begins with a
+//! stretch also announces the keys after the row that it has found, up to the next range: rows will
+//! be taken there next. When they are gone, one scan finds this watched place vacant, and the range
+//! before it grows by it (`grow`). A put into a range that is only watched ends the range there. So
+//! in a queue everything is watched up to the first put after the announcement, and later puts
+//! touch nothing.
 use crate::sync::step;
 use parking_lot::RwLock;
 use sapwood_base::SequenceNumber;
@@ -35,16 +39,16 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A scan that has passed over so many versions in a row remembers it. Fewer cost less than a jump.
+/// A scan that has passed over so many versions in a row records them. Fewer cost less than a jump.
 pub(crate) const WORTH_A_RANGE: usize = 16;
-/// A scan that has jumped over a range and passed over so many versions behind it lets it grow, if
-/// what is behind it is watched.
+/// A scan that has jumped over a range and then passed over so many versions grows the range, if
+/// the stretch after it is watched.
 pub(crate) const WORTH_GROWING: usize = 2;
-/// Of so few ranges the right one is found by going through them.
+/// Up to this many ranges are searched linearly.
 const FEW: usize = 4;
-/// What the ranges of a keyspace may take, in bytes.
+/// Capacity for the ranges of a keyspace, in bytes.
 const CAPACITY_BYTES: usize = 1 << 20;
-/// What a range takes beside its keys, about.
+/// Approximate bytes of a range besides its keys.
 const RANGE_BYTES: usize = 128;
 
 /// The lowest key, at an address that can be read from. To compare an empty slice that has none
@@ -55,19 +59,19 @@ pub(crate) const LOWEST: &[u8] = [0_u8].split_at(0).0;
 /// The end of a range: the smallest key above it; `None` if there is none.
 pub(crate) type End = Option<Vec<u8>>;
 
-/// What is known of a range.
+/// The state of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A scan has found it vacant.
     Announced,
     /// Puts from this position on cut it.
     Watched(u64),
-    /// It is vacant for whoever reads this state or a later one.
+    /// It is vacant in this state and later ones.
     Known(SequenceNumber),
 }
 
 impl Kind {
-    /// What is known of two ranges, one behind the other, together.
+    /// The joint kind of two ranges, the second adjacent to the first.
     fn joined(self, other: Kind) -> Option<Kind> {
         match (self, other) {
             (Kind::Announced, Kind::Announced) => Some(Kind::Announced),
@@ -89,7 +93,7 @@ struct Range {
 #[derive(Default)]
 struct Ranges {
     map: BTreeMap<Vec<u8>, Range>,
-    /// The first keys of those that are announced, and of some that no longer are.
+    /// The first keys of announced ranges, and of some that no longer are.
     announced: Vec<Vec<u8>>,
     bytes: usize,
     /// Where the next look for one to drop begins.
@@ -103,7 +107,7 @@ pub(crate) struct Vacancies {
     any: AtomicBool,
     /// Whether one is announced and not watched yet. Set under the lock.
     has_announced: AtomicBool,
-    /// Nobody who holds it waits for anything.
+    /// A holder of the lock never blocks.
     ranges: RwLock<Ranges>,
 }
 
@@ -111,7 +115,7 @@ impl Vacancies {
     /// Whether there are any, of whatever kind.
     #[inline]
     pub(crate) fn any(&self) -> bool {
-        // Relaxed: readers may miss one; writers have taken a position behind the announcement.
+        // Relaxed: readers may miss one; writers have taken a position after the announcement.
         self.any.load(Ordering::Relaxed)
     }
 
@@ -122,16 +126,16 @@ impl Vacancies {
         self.has_announced.load(Ordering::Relaxed)
     }
 
-    /// Where a scan at `sequence` can go on that has come to `key`: its place and the next are in a range that ends there.
-    /// The end is `None` if nothing comes behind it.
+    /// The key at which a scan at `sequence` that has reached `key` can continue: its place and the
+    /// next are in a range that ends there. The end is `None` if no key follows the range.
     pub(crate) fn end_of(&self, key: &[u8], sequence: SequenceNumber) -> Option<End> {
         let ranges = self.ranges.read();
         let (_, range) = ranges.containing(key)?;
         range.allows(sequence).then(|| range.end.clone())
     }
 
-    /// The same for a scan that goes back from before `key` (the end of the keyspace if there is none): every key below it,
-    /// and not below the one that is given, is vacant.
+    /// The same for a backward scan from before `key` (the end of the keyspace if `None`): every
+    /// key below it, down to and including the returned one, is vacant.
     pub(crate) fn start_of(&self, key: Option<&[u8]>, sequence: SequenceNumber) -> Option<Vec<u8>> {
         let ranges = self.ranges.read();
         let below = key.map_or(Bound::Unbounded, Bound::Excluded);
@@ -144,9 +148,9 @@ impl Vacancies {
         (reaches && range.allows(sequence)).then(|| start.clone())
     }
 
-    /// Takes in what a scan at `sequence` has found: nothing is alive from `from` up to, and without, `to`. What it has read
-    /// has everything up to `covered`, which is not above `sequence`. With `ahead`, what comes
-    /// behind `to` is announced as well, up to that end or the next range.
+    /// Records the result of a scan at `sequence`: no key is alive from `from` up to, and without,
+    /// `to`. The scan's view is complete up to `covered`, which is not above `sequence`. With
+    /// `ahead`, the keys after `to` are announced as well, up to that end or the next range.
     pub(crate) fn learn(
         &self,
         from: &[u8],
@@ -167,14 +171,15 @@ impl Vacancies {
         self.publish(&ranges);
     }
 
-    /// [`Vacancies::learn`] for a stretch that begins in or behind a known range and goes on in what
-    /// is watched behind that: the one grows, the other shrinks. Otherwise nothing.
+    /// [`Vacancies::learn`] for a stretch that begins in or after a known range and continues in a
+    /// watched one after it: the former grows, the latter shrinks. Otherwise a no-op.
     pub(crate) fn grow(&self, from: &[u8], to: &[u8], sequence: SequenceNumber, covered: SequenceNumber) {
         step();
         self.ranges.write().grow(from, to, sequence, covered);
     }
 
-    /// Watches what is announced. `fence` gives the next position of the log, in order with all who take one.
+    /// Watches the announced ranges. `fence` returns the next position of the log, ordered with all
+    /// writers that reserve one.
     pub(crate) fn watch(&self, fence: impl FnOnce() -> u64) {
         step();
         let mut ranges = self.ranges.write();
@@ -190,7 +195,8 @@ impl Vacancies {
         self.publish(&ranges);
     }
 
-    /// Takes `key` out of the range that holds it. Called by a put, between taking its position and being published.
+    /// Takes `key` out of the range that holds it. Called by a put, between reserving its position
+    /// and being published.
     #[inline]
     pub(crate) fn cut(&self, key: &[u8]) {
         if self.any() && !planted::is(Bug::VacancyNotCut) {
@@ -237,14 +243,14 @@ impl Ranges {
 
     /// The last range that begins at `key` or before it.
     fn at_or_before(&self, key: &[u8]) -> Option<(&Vec<u8>, &Range)> {
-        // To look a key up costs several times what the rest of a jump does.
+        // A lookup in the map costs several times the rest of a jump.
         match self.map.len() <= FEW {
             true => self.map.iter().rev().find(|(start, _)| start.as_slice() <= key),
             false => self.map.range::<[u8], _>(up_to(key)).next_back(),
         }
     }
 
-    /// The first range that begins behind `key`.
+    /// The first range that begins after `key`.
     fn behind(&self, key: &[u8]) -> Option<(&Vec<u8>, &Range)> {
         match self.map.len() <= FEW {
             true => self.map.iter().find(|(start, _)| start.as_slice() > key),
@@ -337,7 +343,7 @@ impl Ranges {
             if at < start {
                 pieces.push(at.clone(), Some(start.clone()), Kind::announced(sequence));
             }
-            // What lies before the stretch, in it, and behind it.
+            // The parts before the stretch, in it, and after it.
             let inside_from = start.as_slice().max(from).to_vec();
             let inside_to = nearer(&end, to);
             pieces.push(start, nearer(&end, Some(from)), kind);
@@ -367,7 +373,7 @@ impl Ranges {
         self.shrink();
     }
 
-    /// Drops ranges that no scan has come to for long, until the rest has room.
+    /// Drops ranges that no scan has reached for long, until the rest fits.
     fn shrink(&mut self) {
         while self.bytes > CAPACITY_BYTES {
             let behind = (Bound::Excluded(self.hand.as_slice()), Bound::Unbounded);
@@ -390,7 +396,7 @@ impl Ranges {
 }
 
 impl Kind {
-    /// What a stretch is that a scan at `sequence` has found.
+    /// The kind of a stretch that a scan at `sequence` has found.
     fn announced(sequence: SequenceNumber) -> Kind {
         if planted::is(Bug::VacancyAtOnce) { Kind::Known(sequence) } else { Kind::Announced }
     }
@@ -445,7 +451,7 @@ mod tests {
         vec![number as u8]
     }
 
-    /// What is known of each key, with the number or position of its kind.
+    /// The state of each key, with the number or position of its kind.
     type Model = Vec<Option<Kind>>;
 
     fn model_of(vacancies: &Vacancies, keys: u64) -> Model {
@@ -467,14 +473,14 @@ mod tests {
         (0..keys).map(|number| ranges.containing(&key(number)).map(|(_, range)| range.kind)).collect()
     }
 
-    /// What a step may have done besides what the model says.
+    /// Permitted deviations of a step from the model.
     enum Leeway {
         None,
-        /// What is not known of keys above this one is forgotten.
+        /// Ranges above this key that are not `Known` may be dropped.
         Cut(u64),
-        /// Nothing is announced ahead where a range that holds no key of the model is in the way.
+        /// A range that holds no key of the model may block the announcement ahead.
         Ahead,
-        /// What was watched early enough is known.
+        /// Ranges that were watched early enough may be `Known`.
         Growth(SequenceNumber, SequenceNumber),
     }
 
@@ -593,7 +599,7 @@ mod tests {
             vacancies.grow(&[], &name(front), at(front), at(front));
             assert_eq!((end(front), end(front - 1)), (Some(name(front)), None));
         }
-        // Behind the first row that was put since, nothing is watched.
+        // After the first row that was put since, no range is watched.
         vacancies.grow(&[], &name(101), at(200), at(200));
         assert_eq!(end(200), Some(name(100)));
         assert_eq!(vacancies.ranges.read().map.len(), 1);
