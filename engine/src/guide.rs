@@ -1,4 +1,5 @@
-//! How to do with the interface what it has no call for, and what it asks of the program around it.
+//! Recipes for tasks without a call of their own, and the demands on the program around the
+//! database.
 
 #[doc = include_str!("guide/expiry.md")]
 #[doc = "```rust"]

@@ -1,15 +1,16 @@
 //! Secondary indexes: B+ trees that the engine keeps beside the rows of a keyspace.
 //!
-//! An index is a set of entries (index key, primary key) with covering bytes, which an extractor says for each row. It is
-//! as atomic and as durable as the rows: entries are operations of the same log record.
+//! An index is a set of entries (index key, primary key) with covering bytes, which an extractor
+//! emits for each row. It is as atomic and as durable as the rows: entries are operations of the
+//! same log record.
 //!
 //! The life of an entry:
 //! 1. `hooks`: a put extracts entries and commits them with the row, into the same memtable.
-//! 2. `clean`: the flush adds deletions for entries that later versions of their rows have made stale, and writes a delta
-//!    run.
+//! 2. `clean`: the flush adds deletions for entries that later versions of their rows have made
+//!    stale, and writes a delta run.
 //! 3. `apply`: delta runs go into the tree.
 //!
-//! `build` makes the tree of an index on rows that are there already. Queries merge all three places (`cursor`).
+//! `build` builds the tree of an index on existing rows. Queries merge all three places (`cursor`).
 //!
 //! ```
 //! use sapwood::{Db, Emit, IndexOptions, Result};
@@ -68,22 +69,23 @@ use verify::IndexReport;
 /// A handle of a secondary index. Cheap to clone, usable from any thread; keeps the database open
 /// (see [`Db`](crate::Db)).
 ///
-/// It is of one index as it was made: after [`Keyspace::drop_index`], or when the index was built anew, its calls are
-/// errors of kind [`Closed`](crate::ErrorKind::Closed).
+/// A handle is bound to one build of an index: after [`Keyspace::drop_index`] or a rebuild of the
+/// index, its calls return errors of kind [`Closed`](crate::ErrorKind::Closed).
 #[derive(Clone)]
 pub struct Index {
     keyspace: Keyspace,
     state: Arc<IndexState>,
 }
 
-/// How far the building of an index is.
+/// The progress of the build of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct BuildProgress {
     /// Rows that were read.
     pub rows: u64,
-    /// About how many there are: versions in tables and memtables, so the building may end below this.
+    /// An estimate of their number: versions in tables and memtables, so the build may end below
+    /// this.
     pub rows_expected: u64,
     /// Entries that the rows had.
     pub entries: u64,
@@ -148,7 +150,7 @@ impl Index {
         &self.keyspace
     }
 
-    /// What it is.
+    /// The definition of the index.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -207,9 +209,10 @@ impl Index {
         IndexIter::new(self, Bounds::of_key(index_key.as_ref()))
     }
 
-    /// Calls `with` with primary key and value of each row that has this index key, in the order of primary keys, and
-    /// gives their number. All of them are of one state, the latest. Nothing is copied, so this is the fastest way to
-    /// the rows of an index key. Keep `with` short: memory that others have freed waits for it.
+    /// Calls `with` with primary key and value of each row that has this index key, in the order of
+    /// primary keys, and returns their number. All of them are of one state, the latest. Nothing is
+    /// copied, so this is the fastest way to the rows of an index key. Keep `with` short: it pins
+    /// the epoch and delays reclamation of memory.
     ///
     /// Errors: those of [`Index::get`] and of [`Hit::record`].
     ///
@@ -283,11 +286,12 @@ impl Index {
         IndexIter::new(self, Bounds::default())
     }
 
-    /// A cursor over the entries whose index keys lie in `range`, in their latest state; not positioned. It lends what it
-    /// stands on, so it is the fastest way to read an index alone.
+    /// A cursor over the entries whose index keys lie in `range`, in their latest state; not
+    /// positioned. It lends the current entry without a copy, so it is the fastest way to read an
+    /// index alone.
     ///
-    /// Errors: [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) while the index is not complete. The same holds
-    /// for every query.
+    /// Errors: [`IndexUnavailable`](crate::ErrorKind::IndexUnavailable) while the index is not
+    /// complete. The same holds for every query.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -350,10 +354,11 @@ impl Index {
         Ok(state)
     }
 
-    /// How many entries have index keys in `range`, in the latest state.
+    /// Number of entries with index keys in `range`, in the latest state.
     ///
-    /// Costs a path in the tree for each bound, and a look at each entry in the range that is not applied to the tree yet.
-    /// A deferred index whose keyspace has rows in memtables is the exception: then the entries of the range are read.
+    /// Costs a path in the tree for each bound, and a check of each entry in the range that is not
+    /// applied to the tree yet. If the index is deferred and its keyspace has rows in memtables,
+    /// the entries of the range are read instead.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -370,7 +375,7 @@ impl Index {
         self.count_bounds(Bounds::of_range(range), None)
     }
 
-    /// How many entries there are. Costs what [`Index::count`] does.
+    /// Number of entries. Costs as much as [`Index::count`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -407,7 +412,8 @@ impl Index {
         self.count_bounds(Bounds::of_range(range), Some(snapshot))
     }
 
-    /// How many entries have index keys that start with `prefix`. Costs what [`Index::count`] does.
+    /// Number of entries with index keys that start with `prefix`. Costs as much as
+    /// [`Index::count`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -424,7 +430,7 @@ impl Index {
         self.count_bounds(Bounds::of_prefix(prefix.as_ref()), None)
     }
 
-    /// How many entries have index keys below `index_key`. Costs what [`Index::count`] does.
+    /// Number of entries with index keys below `index_key`. Costs as much as [`Index::count`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -441,7 +447,8 @@ impl Index {
         self.count(..index_key.as_ref())
     }
 
-    /// The entry that has `n` entries before it, in the order of index keys. Costs what [`Index::count`] does.
+    /// The entry that has `n` entries before it, in the order of index keys. Costs as much as
+    /// [`Index::count`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -467,7 +474,8 @@ impl Index {
         count::count(core, &self.state, bounds, at)
     }
 
-    /// How far its building is, which another thread does in [`Keyspace::create_index`] or [`Index::rebuild`].
+    /// Progress of its build, which another thread runs in [`Keyspace::create_index`] or
+    /// [`Index::rebuild`].
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -490,8 +498,8 @@ impl Index {
         }
     }
 
-    /// Builds the index anew from the rows, on the caller's thread, with the extractor that it has. Until that is done
-    /// there is no index to read; writes go on. Gives the handle of the new one.
+    /// Rebuilds the index from the rows, on the caller's thread, with its present extractor. Until
+    /// that is done there is no index to read; writes continue. Returns the handle of the new one.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -510,11 +518,11 @@ impl Index {
         Ok(Index::new(self.keyspace.clone(), state))
     }
 
-    /// Compares the index with the rows, in both directions: every entry is one that its row has, and every entry that a
-    /// row has is there. Reads all of both; other work goes on.
+    /// Compares the index with the rows, in both directions: every entry is one of its row, and
+    /// every entry of a row is in the index. Reads all of both; other work continues.
     ///
-    /// Errors: `IndexUnavailable` without an extractor, and what reading reports. Entries that are wrong are no error,
-    /// but in the report.
+    /// Errors: `IndexUnavailable` without an extractor, and errors of reads. Wrong entries are not
+    /// an error; they are in the report.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! Keyspaces: named, independent key ranges of one database that share its log, memory and background work.
+//! Keyspaces: named, independent key ranges of one database that share its log, memory and
+//! background work.
 use crate::db::{Core, DbInner};
 use crate::index::hooks;
 use crate::index::options::IndexOptions;
@@ -27,9 +28,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Settings of one keyspace. What is not set is taken from the database.
+/// Settings of one keyspace. Unset fields are taken from the database.
 ///
-/// Kept in the database as text, `key=value;…`, which is also what `Display` prints and [`FromStr`] reads:
+/// Stored in the database as text, `key=value;…`, which `Display` prints and [`FromStr`] parses:
 ///
 /// ```
 /// use sapwood::{Codec, KeyspaceOptions};
@@ -81,7 +82,7 @@ impl KeyspaceOptions {
         self.to_string()
     }
 
-    /// Whether this build has what they ask for.
+    /// Whether this build supports the settings.
     pub(crate) fn check_available(&self) -> Result<()> {
         self.compression.map_or(Ok(()), Codec::check_available)
     }
@@ -127,17 +128,17 @@ impl FromStr for KeyspaceOptions {
     }
 }
 
-/// What every handle of a keyspace shares.
+/// The state shared by all handles of a keyspace.
 pub(crate) struct KeyspaceState {
     pub(crate) id: KeyspaceId,
     pub(crate) name: String,
     pub(crate) options: KeyspaceOptions,
     dropped: AtomicBool,
-    /// Which indexes it has, for writers.
+    /// The set of its indexes, for writers.
     indexes: SharedIndexWord,
-    /// Where nothing is alive, as scans have found.
+    /// Ranges without live entries, found by scans.
     pub(crate) vacancies: Vacancies,
-    /// What [`Bug::StaleRow`] remembers.
+    /// The rows of [`Bug::StaleRow`].
     pub(crate) stale_rows: planted::Rows,
 }
 
@@ -153,13 +154,15 @@ impl KeyspaceState {
         self.indexes.load()
     }
 
-    /// Says that the set of indexes in the view is another one. REQUIRES: callers exclude each other.
+    /// Records that the set of indexes in the view has changed. REQUIRES: callers exclude each
+    /// other.
     pub(crate) fn change_indexes(&self, has_indexes: bool) {
         self.indexes.change(has_indexes);
     }
 
     pub(crate) fn mark_dropped(&self) {
-        // Release: pairs with the Acquire in `check_alive`; a write that still passes is ignored by the flush.
+        // Release: pairs with the Acquire in `check_alive`; a write that still passes is ignored by
+        // the flush.
         self.dropped.store(true, Ordering::Release);
     }
 
@@ -185,8 +188,8 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// A handle of a keyspace (elsewhere: column family). Cheap to clone, usable from any thread; keeps the database open
-/// (see [`Db`](crate::Db)).
+/// A handle of a keyspace (elsewhere: column family). Cheap to clone, usable from any thread; keeps
+/// the database open (see [`Db`](crate::Db)).
 #[doc(alias = "column family")]
 #[derive(Clone)]
 pub struct Keyspace {
@@ -256,8 +259,8 @@ impl Keyspace {
         &self.db.core
     }
 
-    /// Sets `key` to `value`, with the database's default durability. Visible to every read that starts after the
-    /// return.
+    /// Sets `key` to `value`, with the database's default durability. Visible to every read that
+    /// starts after the return.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -354,7 +357,7 @@ impl Keyspace {
         }
     }
 
-    /// A write of a row that has indexes, or had when it was looked at.
+    /// A write of a row that has indexes, or had when the caller checked.
     fn write_indexed(
         &self,
         kind: ValueKind,
@@ -421,8 +424,8 @@ impl Keyspace {
         self.lookup(key.as_ref(), Some(sequence), |found| Slice::of(&found))?.transpose()
     }
 
-    /// Calls `with` with the value of `key` in place, without a copy. Keep `with` short: memory that others have
-    /// freed waits for it.
+    /// Calls `with` with the value of `key` in place, without a copy. Keep `with` short: it pins
+    /// the epoch and delays reclamation of memory.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -480,7 +483,8 @@ impl Keyspace {
         Ok(read::get(core, &self.state, key, at, &guard)?.map(with))
     }
 
-    /// Looks `key` up as [`Keyspace::get`] does, and tells what was looked at, what was passed over and why.
+    /// Looks `key` up as [`Keyspace::get`] does, and returns a report of the sources that it
+    /// searched or passed over, and why.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -513,8 +517,8 @@ impl Keyspace {
         explain::get(self.core(), &self.state, key.as_ref(), Some(sequence))
     }
 
-    /// The values of several keys, all of one state of the database, in the order of `keys`. In one call, some dozens of
-    /// keys cost less than as many gets do: they wait for memory at the same time.
+    /// The values of several keys, all of one state of the database, in the order of `keys`. For
+    /// some dozens of keys, one call costs less than as many gets: their waits for memory overlap.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -538,8 +542,9 @@ impl Keyspace {
         values.finish()
     }
 
-    /// [`Keyspace::multi_get`] without copies: hands each value to `with` where it lies, or `None` if its key is not there, in
-    /// the order of `keys`. What `with` sees lies in shared memory that cannot be reused meanwhile, so keep it short.
+    /// [`Keyspace::multi_get`] without copies: passes each value in place to `with`, or `None` if
+    /// its key has none, in the order of `keys`. Keep `with` short: the value lies in shared memory
+    /// that cannot be reused meanwhile.
     ///
     /// Errors: those of a get. `with` has been called for the keys before the one that failed.
     ///
@@ -570,17 +575,18 @@ impl Keyspace {
         })
     }
 
-    /// The secondary index `name`, made with `options` if there is none. Returns when it is complete: on a keyspace with
-    /// rows it is built on the caller's thread, while other threads go on writing; [`Index::progress`] tells them how
-    /// far it is.
+    /// The secondary index `name`, created with `options` if there is none. Returns when it is
+    /// complete: on a keyspace with rows it is built on the caller's thread, while other threads
+    /// continue to write; they can poll [`Index::progress`].
     ///
-    /// Call it at every opening: an index knows its definition, but the code of its extractor is the application's, and
-    /// writes to the keyspace are refused until it is there again. (Built-in extractors need no call.) If the definition
-    /// or the version of the code has changed, or the building was cut short, the index is built anew.
+    /// Call it at every opening: the database stores the definition of an index, but the code of
+    /// its extractor is the application's, and writes to the keyspace are refused until it is
+    /// attached again. (Built-in extractors need no call.) If the definition or the version of the
+    /// code has changed, or the build was interrupted, the index is rebuilt.
     ///
-    /// Errors: `InvalidArgument` for a definition that cannot be, or if an index key of a row is too long;
-    /// `UniqueViolation` if the index is unique and the rows are not; and those of writes. Then there is no index of
-    /// this name.
+    /// Errors: `InvalidArgument` for an invalid definition, or if an index key of a row is too
+    /// long; `UniqueViolation` if the index is unique and the rows are not; and those of writes.
+    /// Then there is no index of this name.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -602,7 +608,7 @@ impl Keyspace {
         Ok(Index::new(self.clone(), state))
     }
 
-    /// The secondary index `name`, to be read. It need not have its extractor yet.
+    /// The secondary index `name`, for reading. It need not have its extractor yet.
     ///
     /// Errors: `NotFound` if there is none.
     ///
@@ -653,7 +659,7 @@ impl Keyspace {
         Ok(names)
     }
 
-    /// Drops an index with all its entries, durably. Handles of it give errors from then on.
+    /// Drops an index with all its entries, durably. Its handles return errors from then on.
     ///
     /// Errors: `NotFound` if there is none, and those of writes.
     ///
@@ -697,7 +703,8 @@ impl Keyspace {
         Iter::new(self, Bound::Unbounded, Bound::Unbounded)
     }
 
-    /// The entries whose keys lie in `range`, such as `"a".."m"`, `&key..` or `..`, as they are now.
+    /// The entries whose keys lie in `range`, such as `"a".."m"`, `&key..` or `..`, as they are
+    /// now.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -789,9 +796,10 @@ impl Keyspace {
         Ok(cursor.jumping(&self.state, covered))
     }
 
-    /// Merges everything in `range` into the last level: deleted and overwritten data gives its space back. Flushes
-    /// first. Returns when the range is done. If it is all, the indexes are settled as well. [`Keyspace::compact`] is
-    /// the call for that; where the compiler cannot tell the type of the ends, name it (`compact_range::<&[u8]>(..)`).
+    /// Merges everything in `range` into the last level, which reclaims the space of deleted and
+    /// overwritten data. Flushes first. Returns when the range is done. If the range is unbounded,
+    /// the indexes are settled as well; [`Keyspace::compact`] is the call for that. If the compiler
+    /// cannot infer the type of the ends, name it (`compact_range::<&[u8]>(..)`).
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -862,9 +870,10 @@ impl Keyspace {
         self.approximate_size::<&[u8]>(..)
     }
 
-    /// About how many bytes the entries of `range` take in tables; what is in memtables only is not counted. Tables that
-    /// lie inside the range are not opened; of those that reach beyond it, the index is looked at. Where the compiler cannot
-    /// tell the type of the ends, name it (`approximate_size::<&[u8]>(..)`).
+    /// Approximate bytes of the entries of `range` in tables; rows that are only in memtables are
+    /// not counted. Tables inside the range are not opened; for those that reach beyond it, the
+    /// index is read. If the compiler cannot infer the type of the ends, name it
+    /// (`approximate_size::<&[u8]>(..)`).
     ///
     /// Errors: those of opening a table.
     ///

@@ -1,7 +1,7 @@
 //! Sapwood: an embedded storage engine for write-heavy work.
 //!
-//! Writes land in a write-ahead log and a skiplist memtable, flush into sorted tables, and compaction merges those
-//! in the background. Reads go through one shared buffer cache.
+//! Writes land in a write-ahead log and a skiplist memtable, flush into sorted tables, and
+//! compaction merges those in the background. Reads go through one shared buffer cache.
 //!
 //! ```
 //! use sapwood::{Db, KeyspaceOptions, Result};
@@ -27,21 +27,24 @@
 //! # }
 //! ```
 //!
-//! The module [`guide`] has recipes (time to live, counters, queues, retention), what blocks and how to call it from an async
-//! program, what the database asks of the process and the directory, and what calls of other engines are named here.
+//! The module [`guide`] has recipes (time to live, counters, queues, retention), the blocking
+//! behaviour of calls and their use from an async program, the demands of the database on the
+//! process and the directory, and the names here for calls of other engines.
 //!
 //! # Threads
 //!
-//! [`Db`] and [`Keyspace`] are cheap to clone and can be used from any number of threads at once; readers take no
-//! locks. Snapshots, cursors and iterators are `Send` and own what they need.
+//! [`Db`] and [`Keyspace`] are cheap to clone and can be used from any number of threads at once;
+//! readers take no locks. Snapshots, cursors and iterators are `Send` and own what they need.
 //!
 //! # Durability
 //!
-//! What an acknowledged write survives is chosen per commit, see [`Durability`]. After any crash the database holds
-//! a prefix of the history of commits, the same one for all keyspaces, that includes every synced commit. (Commits that
-//! left the log out, [`Durability::None`], can be missing from it.)
+//! The durability of an acknowledged write is chosen per commit, see [`Durability`]. After any
+//! crash the database holds a prefix of the history of commits, the same one for all keyspaces,
+//! that includes every synced commit. (Commits without the log, [`Durability::None`], can be
+//! missing from it.)
 
-// Under `cfg(sapwood_loom)` the models in `tests/loom.rs` include the lock-free parts by themselves.
+// Under `cfg(sapwood_loom)` the models in `tests/loom.rs` include the lock-free parts by
+// themselves.
 #![cfg(not(sapwood_loom))]
 #![warn(missing_debug_implementations)]
 
@@ -113,7 +116,8 @@ pub use write::batch::WriteBatch;
 
 pub mod guide;
 
-/// What [`Env`] is made of, for a file system of your own ([`Env::with_file_system`]) and threads on its machine.
+/// The parts of [`Env`], for a file system of your own ([`Env::with_file_system`]) and threads on
+/// its machine.
 pub mod env {
     pub use sapwood_storage::env::{JoinHandle, ThreadClass};
     pub use sapwood_storage::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};

@@ -1,4 +1,4 @@
-//! Settings of a database: three that everyone meets, the rest under [`AdvancedOptions`].
+//! Settings of a database: three that most programs set, the rest under [`AdvancedOptions`].
 use crate::wal::SEGMENTS_MAX;
 use sapwood_base::{Error, Result};
 use sapwood_compaction::CompactionStyle;
@@ -8,25 +8,28 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What an acknowledged write survives.
+/// The failures that an acknowledged write survives.
 ///
-/// The state after a crash is a prefix of the history of commits, except that commits with [`Durability::None`] can be
-/// missing from it.
+/// The state after a crash is a prefix of the history of commits, except that commits with
+/// [`Durability::None`] can be missing from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Durability {
-    /// The log is left out: the write survives once its memtable was flushed. For data that can be made again. A write
-    /// to a keyspace that has a strict or unique index is logged all the same, as with `Buffered`.
+    /// No log: the write survives once its memtable was flushed. For data that can be made again. A
+    /// write to a keyspace that has a strict or unique index is logged all the same, as with
+    /// `Buffered`.
     None,
-    /// The bytes are in the operating system's page cache: the write survives the end of the process (`kill -9`),
-    /// not a power loss. The default, and what other engines call "no sync".
+    /// The bytes are in the operating system's page cache: the write survives the end of the
+    /// process (`kill -9`), not a power loss. The default; other engines call it "no sync".
     #[default]
     Buffered,
-    /// As `Buffered`, and a background thread begins a sync of the log within this time of the acknowledgement, or as soon
-    /// as a sync that is under way then has ended. So a power loss takes only what was acknowledged within this time and
-    /// that of a sync. The interval is the commit's own: other commits keep theirs.
+    /// As `Buffered`, and a background thread begins a sync of the log within this time of the
+    /// acknowledgement, or as soon as a sync that is under way then has ended. So a power loss
+    /// takes only commits acknowledged within this time and that of a sync. The interval is the
+    /// commit's own: other commits keep theirs.
     Periodic(Duration),
-    /// The log was synced to the device: the write survives a power loss. Waiting threads share one sync.
+    /// The log was synced to the device: the write survives a power loss. Waiting threads share one
+    /// sync.
     Sync,
 }
 
@@ -65,7 +68,7 @@ impl FromStr for Durability {
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct WriteOptions {
-    /// What the write survives; `None` takes the default of the database.
+    /// The durability of the write; `None` takes the default of the database.
     pub durability: Option<Durability>,
 }
 
@@ -84,8 +87,8 @@ impl WriteOptions {
     }
 }
 
-/// Settings that most programs leave alone: [`DbBuilder::advanced`](crate::DbBuilder::advanced) takes a closure that changes
-/// some of them.
+/// Settings that most programs do not change: [`DbBuilder::advanced`](crate::DbBuilder::advanced)
+/// takes a closure that changes some of them.
 ///
 /// ```
 /// use sapwood::{AdvancedOptions, Codec, Db};
@@ -104,11 +107,14 @@ impl WriteOptions {
 /// ```
 #[derive(Clone, Debug)]
 pub struct AdvancedOptions {
-    /// Bytes of the buffer cache. By default what `memory_budget` leaves: see `DbBuilder::memory_budget`.
+    /// Bytes of the buffer cache. By default the rest of `memory_budget`: see
+    /// `DbBuilder::memory_budget`.
     pub cache_bytes: Option<usize>,
-    /// Size at which a memtable is flushed, in bytes. By default a twelfth of `memory_budget`, 1 to 128 MiB.
+    /// Size at which a memtable is flushed, in bytes. By default a twelfth of `memory_budget`, 1 to
+    /// 128 MiB.
     pub memtable_bytes: Option<usize>,
-    /// Memtables at most, the active one included; when all are full, writers wait for a flush. At least 2.
+    /// Memtables at most, the active one included; when all are full, writers wait for a flush. At
+    /// least 2.
     pub max_memtables: usize,
     /// Codec of all levels but the last.
     pub compression: Codec,
@@ -118,8 +124,8 @@ pub struct AdvancedOptions {
     pub filter: FilterKind,
     /// Bits per key of the filter in the last level; upper levels get a few more.
     pub filter_bits_per_key: f32,
-    /// Size of a data block, in bytes: 256 to 65,536. A larger value has a block of its own; those of up to 4 MiB are kept in
-    /// the cache as others are.
+    /// Size of a data block, in bytes: 256 to 65,536. A larger value has a block of its own; those
+    /// of up to 4 MiB are cached as others are.
     pub block_bytes: usize,
     /// The shape of the tree.
     pub compaction_style: CompactionStyle,
@@ -127,21 +133,23 @@ pub struct AdvancedOptions {
     pub level0_runs: usize,
     /// Threads that compact.
     pub background_threads: usize,
-    /// Threads that share one compaction. They come out of an own pool.
+    /// Threads that share one compaction. They belong to a pool of their own.
     pub subcompactions: usize,
     /// Tables are cut at this size, in bytes.
     pub target_file_bytes: u64,
-    /// Tables and trees of indexes that are open at the same time, at most; at least 1. By default, and together with all
-    /// databases of the process, half of the descriptors that the process may have, or all but 1024 if that is more
-    /// (`open` raises the soft limit to the hard one). What exceeds it is opened when it is read, so a low figure costs
-    /// reads that miss the cache an opening; 64 is enough for any size. A few descriptors more are for log, MANIFEST and
-    /// the files that are being written.
+    /// Maximum of tables and trees of indexes that are open at the same time; at least 1. By
+    /// default, and together with all databases of the process, half of the descriptors that the
+    /// process may have, or all but 1024 if that is more (`open` raises the soft limit to the hard
+    /// one). Files beyond the maximum are opened when they are read, so with a low figure reads
+    /// that miss the cache cost an opening; 64 is enough for any size. A few descriptors more are
+    /// for log, MANIFEST and the files that are being written.
     pub max_open_files: Option<usize>,
-    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default, for one that suits the
-    /// memtables, 256 KiB to 32 MiB. The log has at most 1024 segments at a time, so with small ones a memtable may be
-    /// flushed before it is full.
+    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default, for
+    /// one that suits the memtables, 256 KiB to 32 MiB. The log has at most 1024 segments at a
+    /// time, so with small ones a memtable may be flushed before it is full.
     pub wal_segment_bytes: usize,
-    /// Maps log segments into memory, so that a commit makes no system call. `false` writes with `pwrite`.
+    /// Maps log segments into memory, so that a commit makes no system call. `false` writes with
+    /// `pwrite`.
     pub wal_mapped: bool,
     /// Leaves compaction to `compact_range`.
     pub disable_auto_compactions: bool,
@@ -178,13 +186,16 @@ impl Default for AdvancedOptions {
 }
 
 impl AdvancedOptions {
-    /// The size of a memtable and of the cache: what was set, or what a `memory_budget` of so many bytes gives them.
+    /// The size of a memtable and of the cache: the values that are set, or the shares of a
+    /// `memory_budget` of so many bytes.
     pub(crate) fn divide(&self, budget: usize) -> (usize, usize) {
         let memtable_bytes = self.memtable_bytes.unwrap_or((budget / 12).clamp(1 << 20, 128 << 20));
-        // One more than there can be at a time: its memory is given back only when the last reader has left.
+        // One more than the maximum: the memory of a memtable is returned only when its last reader
+        // has left.
         let memtables_bytes = self.max_memtables.saturating_add(1).saturating_mul(memtable_bytes);
-        // A log segment stays mapped until all of it was flushed. Measured, here and for what flushes and compactions use
-        // (their buffers, and indexes and filters of tables before and after): 100 million rows of 116 bytes with 2 GB.
+        // A log segment stays mapped until all of it was flushed. Measured, here and for the work
+        // of flushes and compactions (their buffers, and indexes and filters of tables before and
+        // after): 100 million rows of 116 bytes with 2 GB.
         let log_bytes = self.max_memtables.saturating_mul(memtable_bytes) / 3 * 2;
         let work_bytes = budget / 7;
         let others = [memtables_bytes, log_bytes, work_bytes].into_iter().fold(0, usize::saturating_add);
@@ -192,8 +203,9 @@ impl AdvancedOptions {
         (memtable_bytes, cache_bytes)
     }
 
-    /// The size of a log segment for memtables of so many bytes: what was set, or the largest power of two that is at most
-    /// four fifths of a memtable, and more where 1024 segments would not hold all memtables.
+    /// The size of a log segment for memtables of so many bytes: the value that is set, or the
+    /// largest power of two that is at most four fifths of a memtable, and more where 1024 segments
+    /// would not hold all memtables.
     pub(crate) fn segment_bytes(&self, memtable_bytes: usize) -> usize {
         if self.wal_segment_bytes > 0 {
             return self.wal_segment_bytes;
@@ -205,7 +217,7 @@ impl AdvancedOptions {
         usize::max(suits.min(most), holds_all)
     }
 
-    /// Checks every range. The message says what is allowed.
+    /// Checks every range. The message names the valid values.
     pub(crate) fn validate(&self) -> Result<()> {
         let check = |good: bool, message: &str| match good {
             true => Ok(()),

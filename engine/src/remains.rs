@@ -1,12 +1,12 @@
-//! What is still there of a database whose handles are gone: for tests that look for leaks.
+//! The parts left of a database whose handles are gone: for tests that look for leaks.
 use crate::db::Core;
 use sapwood_compaction::TableContext;
 use sapwood_memtable::ArenaPool;
 use sapwood_storage::cache::CacheRemains;
 use std::sync::{Arc, Weak};
 
-/// Weak references to the parts of a database that hold memory, files and threads. Taken while it is open, asked after it
-/// was closed and its handles were dropped.
+/// Weak references to the parts of a database that hold memory, files and threads. Taken while it
+/// is open, and checked after it was closed and its handles were dropped.
 pub struct Remains {
     core: Weak<Core>,
     context: Weak<TableContext>,
@@ -24,8 +24,8 @@ impl Remains {
         }
     }
 
-    /// The parts that are still there, in words; nothing when all has been given back. Cursors, iterators and slices that
-    /// live keep what they read.
+    /// Descriptions of the parts still alive; empty when all were released. Live cursors, iterators
+    /// and slices keep the parts that they read.
     pub fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         if let Some(core) = self.core.upgrade() {

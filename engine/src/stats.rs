@@ -1,4 +1,4 @@
-//! What the engine tells about itself.
+//! Statistics of the engine.
 use crate::db::Core;
 use sapwood_base::Error;
 use std::fmt;
@@ -23,9 +23,10 @@ pub(crate) struct Counters {
 pub enum Health {
     /// All is well.
     Good,
-    /// The disk is full; reads go on, writes resume when there is room. The error says where it was met.
+    /// The disk is full; reads continue, writes resume when there is room. The error names the
+    /// place.
     NoSpace(Error),
-    /// An error closed the write path for good; reopen the database.
+    /// An error closed the write path permanently; reopen the database.
     Poisoned(Error),
 }
 
@@ -42,7 +43,7 @@ pub struct Memory {
     pub table_metadata: u64,
     /// Mapped log segments. They are file pages, which the kernel can write out.
     pub wal: u64,
-    /// What was asked for with `memory_budget`.
+    /// The value of `memory_budget`.
     pub budget: u64,
 }
 
@@ -79,19 +80,21 @@ pub struct LevelStats {
 pub struct KeyspaceStats {
     /// Its name.
     pub name: String,
-    /// Whether it is what lies on top of the tree of an index. Its name is the keyspace's, a slash, and the index's.
+    /// Whether it holds the entries above the tree of an index. Its name is the keyspace's, a
+    /// slash, and the index's.
     pub is_index: bool,
     /// The tree, once entries were applied to it.
     pub tree: Option<TreeStats>,
     /// Levels that hold something.
     pub levels: Vec<LevelStats>,
-    /// Sorted runs that a read may have to ask, memtables not counted.
+    /// Sorted runs that a read may have to search, memtables not counted.
     pub runs: usize,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Bytes of all files over what would be left of them if everything was merged and no snapshot was open: an estimate
-    /// of space amplification. Of deleted and overwritten rows it counts what they take, as far as that is known: newer
-    /// runs are surveyed when the database is idle, before that a deletion counts as a row of average length.
+    /// Bytes of all files over the bytes left if everything was merged and no snapshot was open: an
+    /// estimate of space amplification. Deleted and overwritten rows count with their size, as far
+    /// as that is known: newer runs are surveyed when the database is idle; before that a deletion
+    /// counts as a row of average length.
     pub space_amplification: f64,
 }
 
@@ -117,7 +120,7 @@ pub struct TreeStats {
     pub entries: u64,
     /// Bytes of its file.
     pub bytes: u64,
-    /// How many of them hold something.
+    /// Bytes of the pages in use.
     pub used_bytes: u64,
 }
 
@@ -306,7 +309,8 @@ pub(crate) fn gather(core: &Core) -> Stats {
     }
 }
 
-/// `bytes` are those of all files, `last` those of the last level; `garbage` is what a merge of all would leave out.
+/// `bytes` is the size of all files, `last` that of the last level, `garbage` the part that a full
+/// merge would drop.
 fn space_amplification(bytes: u64, last: u64, garbage: u64) -> f64 {
     let left = bytes.saturating_sub(garbage).min(if last == 0 { bytes } else { last });
     if bytes == 0 { 1.0 } else { bytes as f64 / left.max(1) as f64 }

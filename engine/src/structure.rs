@@ -1,8 +1,9 @@
-//! The full check of what a database believes of its tables. Behind the feature `sim`, for tests: it reads every table.
+//! The full check of the tables against the version of a database. Under the feature `sim`, for
+//! tests: it reads every table.
 //!
-//! Reads and compactions trust the version without looking: that runs are in order of age, that tables of a run lie
-//! apart, and that bounds are true. A version that is wrong can give right answers for long, until a compaction or a
-//! key at an edge meets it; here it is wrong at once.
+//! Reads and compactions trust the version: runs are in order of age, tables of a run are disjoint,
+//! and bounds are true. The check detects latent damage at once; otherwise reads may stay right for
+//! long, until a compaction or a key at a bound is affected.
 use crate::db::Core;
 use crate::manifest::KeyspaceEntry;
 use sapwood_base::iterator::InternalIterator;
@@ -12,11 +13,11 @@ use sapwood_compaction::{LAST_LEVEL, RunTable, TableContext, Version};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Checks every keyspace. Work goes on meanwhile; what is checked is the state at the beginning.
+/// Checks every keyspace, in its state at the beginning. Other work continues meanwhile.
 ///
-/// Errors: `Corruption` with the file, if anything is not as it must be, and what reading a table reports.
+/// Errors: `Corruption` with the file, if an invariant is violated, and errors of reading a table.
 pub(crate) fn check(core: &Core) -> Result<()> {
-    // The versions hold their tables, so that none goes away while it is read.
+    // The versions hold their tables, so that none is removed while it is read.
     let (next_file, keyspaces) = core.manifest_state(|state| {
         let parts = |entry: &KeyspaceEntry| {
             (entry.state.clone(), entry.version.clone(), entry.index.as_ref().and_then(|it| it.tree.clone()))
@@ -24,7 +25,7 @@ pub(crate) fn check(core: &Core) -> Result<()> {
         let keyspaces: Vec<_> = state.keyspaces.values().map(parts).collect();
         (state.next_file, keyspaces)
     });
-    // A file belongs to one place: it may be trimmed there, but nobody else may remove it.
+    // A file belongs to one place: it may be trimmed there, but no other place may remove it.
     let mut owners: HashMap<FileNumber, String> = HashMap::new();
     for (state, version, tree) in keyspaces {
         let in_context = |error: Error| error.context(&format!("keyspace {:?}", state.name));
@@ -56,7 +57,8 @@ fn broken(context: &TableContext, table: &RunTable, what: &str) -> Error {
         .in_file(context.table_path(table.handle.file()))
 }
 
-/// Runs are newest first; their tables are in key order and lie apart, so that no key is in two of them.
+/// Runs are newest first; their tables are in key order and disjoint, so that no key is in two of
+/// them.
 fn check_order(context: &TableContext, version: &Version) -> Result<()> {
     for pair in version.runs.windows(2) {
         let (upper, lower) = (&pair[0], &pair[1]);
@@ -83,7 +85,7 @@ fn check_order(context: &TableContext, version: &Version) -> Result<()> {
     Ok(())
 }
 
-/// The file is there and whole, and what the MANIFEST says of it is true.
+/// The file exists and is whole, and its record in the MANIFEST is true.
 fn check_table(context: &TableContext, member: &RunTable) -> Result<()> {
     let (record, table) = (&member.record, member.handle.table()?);
     let len = context.fs.file_len(&context.table_path(member.handle.file()))?;
@@ -112,7 +114,8 @@ fn check_table(context: &TableContext, member: &RunTable) -> Result<()> {
     Ok(())
 }
 
-/// Of every key, all versions in a newer run are newer than all in an older one, and within a run they descend.
+/// Of every key, all versions in a newer run are newer than all in an older one, and within a run
+/// they descend.
 fn check_ages(context: &TableContext, version: &Version) -> Result<()> {
     let mut runs: Vec<RunIterator<Scanned>> = Vec::with_capacity(version.runs.len());
     for run in &version.runs {

@@ -19,7 +19,7 @@ pub(crate) fn backoff(spins: &mut u32) {
     {
         *spins += 1;
         if sapwood_storage::sync::give_turn() {
-            // Somebody else went on meanwhile.
+            // Another thread ran meanwhile.
         } else if *spins < 64 {
             std::hint::spin_loop();
         } else {
@@ -28,7 +28,8 @@ pub(crate) fn backoff(spins: &mut u32) {
     }
 }
 
-/// A place between two steps of a protocol: a simulated schedule may let another thread go on here. Otherwise nothing.
+/// A place between two steps of a protocol, where a simulated schedule may switch threads.
+/// Otherwise a no-op.
 #[inline]
 pub(crate) fn step() {
     #[cfg(not(sapwood_loom))]

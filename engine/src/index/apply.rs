@@ -1,12 +1,14 @@
 //! Delta runs go into the tree of their index.
 //!
-//! 1. Which: the oldest runs, up to the first one with something that a live snapshot must not see. Of each entry only
-//!    the newest version is left then, and a deletion has nothing to shield any more: the tree has one version of each
-//!    entry, and its counts are exact.
-//! 2. When: several runs are there, and enough is pending for the leaves that it touches; or nothing else is to be done.
-//! 3. How: in slices of bounded size, by key. One edit takes a slice out of the runs, by their lower bounds, and names
-//!    the new root. So a crash leaves an entry in a run or in the tree, and a pause waits for one slice.
-//! 4. In the end, what is free at the end of the file is cut off, if that is worth it.
+//! 1. Which: the oldest runs, up to the first one with an entry that a live snapshot must not see.
+//!    Of each entry only the newest version is left then, and a deletion has nothing to shield any
+//!    more: the tree has one version of each entry, and its counts are exact.
+//! 2. When: there are several runs, with enough pending entries for the leaves that they touch; or
+//!    the database is idle.
+//! 3. How: in slices of bounded size, by key. One edit takes a slice out of the runs, by their
+//!    lower bounds, and names the new root. So a crash leaves an entry in a run or in the tree, and
+//!    a pause waits for one slice.
+//! 4. Last, free pages at the end of the file are cut off, if that is worth it.
 use super::state::{IndexEntry, Phase, TreeFile, TreeState};
 use crate::background::compactions;
 use crate::db::Core;
@@ -29,11 +31,12 @@ use std::sync::atomic::Ordering;
 
 /// This many runs are applied if they are worth it.
 const RUNS: usize = 4;
-/// This many runs are applied in any case: each is one more to look into.
+/// This many runs are applied in any case: each is one more to search.
 const RUNS_MAX: usize = 12;
-/// What is pending is worth it if it is this share of the tree: then every leaf gets several entries.
+/// Pending entries are applied if they are this share of the tree: then every leaf gets several
+/// entries.
 const DENSE_SHARE: f64 = 0.125;
-/// What is cut off the file of a tree is at least one part in so many of what stays.
+/// A cut takes off the file of a tree at least one part in so many of the rest.
 const CUT_SHARE: u64 = 8;
 /// A slice has about this many bytes of entries.
 const SLICE_BYTES: usize = 24 << 20;
@@ -49,13 +52,13 @@ pub(crate) fn pick(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Vec<
     is_due.then_some(runs)
 }
 
-/// The runs that nothing keeps from the tree, newest first.
+/// The runs that may be applied to the tree, newest first.
 fn applicable(core: &Core, space: &KeyspaceView, index: &IndexEntry) -> Vec<Arc<Run>> {
-    // Before the tree is complete, a deletion may be of an entry that is still to come into it.
+    // Before the tree is complete, a deletion may be of an entry that the build has yet to add.
     if index.phase != Phase::Ready {
         return Vec::new();
     }
-    // A snapshot that is taken later sees all of what is in tables now.
+    // A snapshot that is taken later sees all entries that are in tables now.
     let oldest = core.snapshots.numbers().first().copied();
     let is_seen = |run: &Arc<Run>| {
         let newest = run.tables.iter().map(|table| table.record.max_sequence).max();
@@ -67,7 +70,7 @@ fn applicable(core: &Core, space: &KeyspaceView, index: &IndexEntry) -> Vec<Arc<
     runs[from..].to_vec()
 }
 
-/// Applies everything that can be; merges the rest. REQUIRES: the keyspace of the index is claimed.
+/// Applies all applicable runs; merges the rest. REQUIRES: the keyspace of the index is claimed.
 pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
     let Some(index) = &space.index else { return Ok(()) };
     let runs = applicable(core, space, index);
@@ -204,17 +207,18 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
     give_back_the_end(core, &tree)
 }
 
-/// Cuts free pages off the file of a tree, if they are a good part of it. Extents are written again, lowest first, so the
-/// end becomes free by itself once a tree has shrunk; small cuts would only be made up for by the next batch.
+/// Cuts free pages off the file of a tree, if they are a good part of it. Extents are rewritten,
+/// lowest first, so the end becomes free by itself once a tree has shrunk; the next batch would
+/// only undo small cuts.
 ///
-/// The root that no longer asks for these pages is durable. If the cut fails only space is lost, but a disk that fails is
-/// reported as everywhere else.
+/// The root that no longer refers to these pages is durable. If the cut fails only space is lost,
+/// but a disk that fails is reported as everywhere else.
 fn give_back_the_end(core: &Core, tree: &TreeState) -> Result<()> {
     let least_bytes = tree.root.file_bytes() / CUT_SHARE;
     tree.change(core, |writer| writer.trim(least_bytes)).map(drop)
 }
 
-/// The edits that take everything below `end` out of tables, and what is left of these.
+/// The edits that take everything below `end` out of tables; `left` keeps the rest of these.
 fn take_out(left: &mut Vec<TableRecord>, end: Option<&[u8]>) -> Vec<Edit> {
     let mut edits = Vec::new();
     left.retain_mut(|table| {
@@ -236,7 +240,7 @@ fn take_out(left: &mut Vec<TableRecord>, end: Option<&[u8]>) -> Vec<Edit> {
     edits
 }
 
-/// Makes the tree of an index, which has none yet. It is empty.
+/// Creates the tree of an index that has none yet. It is empty.
 fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
     let number = core.context.allocate_name(FileName::Tree)?;
     let path = core.context.path(FileName::Tree(number));
@@ -263,7 +267,7 @@ fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
     }
     let view = core.view.reference();
     let shown = view.keyspace(id).and_then(|space| space.index.as_ref()?.tree.clone());
-    // An index that was dropped meanwhile: what is applied goes with the file.
+    // If the index was dropped meanwhile, the file goes, with the entries applied to it.
     Ok(shown.unwrap_or_else(|| {
         let file = TreeFile::new(number);
         file.mark_obsolete(&core.context);

@@ -1,12 +1,15 @@
-//! An index is made, found again, or built anew.
+//! Creates, attaches or rebuilds an index.
 //!
-//! The online build, while writes go on:
-//! 1. The definition goes into the MANIFEST. A crash from here on leaves an index that is not complete, and the next
-//!    `create_index` starts again.
-//! 2. Writes add entries from now on (`Core::begin_index`). A place in the log divides rows before from rows after.
-//! 3. A snapshot behind that place, and a flush of what it sees: all its rows are read, their entries sorted in bounded memory, and loaded into the
-//!    tree as full pages. Nothing is applied meanwhile, so that the deletions for entries that are still to come wait.
-//! 4. One edit names the tree and says that the index is complete.
+//! The online build, while writes continue:
+//! 1. The definition goes into the MANIFEST. A crash from here on leaves an index that is not
+//!    complete, and the next `create_index` starts again.
+//! 2. Writes add entries from now on (`Core::begin_index`). A place in the log divides rows before
+//!    from rows after.
+//! 3. The build takes a snapshot after that place and flushes the rows that it sees. It reads all
+//!    of them, sorts their entries in bounded memory, and loads them into the tree as full pages.
+//!    Nothing is applied meanwhile, so that deletions wait for the entries that are yet to be
+//!    loaded.
+//! 4. One edit names the tree and marks the index as complete.
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
 use super::hooks::violation;
@@ -38,12 +41,13 @@ use std::time::Duration;
 
 /// Entries are sorted in portions of at most this many bytes.
 const PORTION_BYTES: usize = 64 << 20;
-/// A cursor reads this many rows; then another one goes on, so that what is flushed meanwhile can go.
+/// A cursor reads this many rows; then a new one continues, so that memtables and tables replaced
+/// meanwhile are released.
 const ROWS_PER_CURSOR: u64 = 1 << 20;
-/// Between two looks at the clock and at whether the database is closing.
+/// Rows between two checks of the clock and of whether the database is closing.
 const ROWS_PER_LOOK: u64 = 256;
 
-/// The index `name` of a keyspace: the one that is there, with its extractor, or a new one.
+/// The index `name` of a keyspace: the existing one, with its extractor, or a new one.
 pub(crate) fn create(
     core: &Core,
     owner: &Arc<KeyspaceState>,
@@ -69,14 +73,14 @@ pub(crate) fn create(
     match build(core, owner, &index, options.build_limit()) {
         Ok(()) => Ok(index),
         Err(error) => {
-            // What cannot be dropped now is built anew by the next call.
+            // If the drop fails, the next call rebuilds the index.
             let _ = core.drop_index(owner, name);
             Err(error)
         }
     }
 }
 
-/// Gives an index its extractor if it is there with this definition.
+/// Attaches the extractor to an index that exists with this definition.
 pub(crate) fn attach(core: &Core, keyspace: &str, name: &str, options: &IndexOptions) -> Result<()> {
     let found = core.manifest_state(|state| {
         let owner = state.by_name(keyspace)?.state.id;
@@ -90,7 +94,8 @@ pub(crate) fn attach(core: &Core, keyspace: &str, name: &str, options: &IndexOpt
     Ok(())
 }
 
-/// Makes the indexes that the application named when it opened the database, of one keyspace or of all that there are.
+/// Creates the indexes that the application named when it opened the database, of one keyspace or
+/// of all existing ones.
 pub(crate) fn make_named(core: &Core, keyspace: Option<&str>) -> Result<()> {
     for (owner, name, options) in &core.options.indexes {
         if keyspace.is_some_and(|keyspace| keyspace != owner) {
@@ -109,7 +114,8 @@ pub(crate) fn make_named(core: &Core, keyspace: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Checks that of a keyspace with named indexes all have their extractors: the first write would ask for them.
+/// Checks that all indexes of a keyspace with named indexes have their extractors: the first write
+/// would need them.
 pub(crate) fn check_named(core: &Core) -> Result<()> {
     let missing = core.manifest_state(|state| {
         let named = |owner: KeyspaceId| {
@@ -133,7 +139,7 @@ pub(crate) fn check_named(core: &Core) -> Result<()> {
     }
 }
 
-/// Builds an index anew, from the rows alone, with the extractor that it has.
+/// Rebuilds an index, from the rows alone, with its present extractor.
 pub(crate) fn rebuild(core: &Core, owner: &Arc<KeyspaceState>, old: &IndexState) -> Result<Arc<IndexState>> {
     core.check_writable()?;
     let _call = core.enter(true)?;
@@ -155,7 +161,7 @@ fn build(
 ) -> Result<()> {
     core.options.env.check_memory(0)?;
     let start = {
-        // A flush looks at what its rows make stale from `start` on.
+        // A flush finds the entries that its rows make stale from `start` on.
         let _flushing = core.flushing.lock();
         let start = core.begin_index(index)?;
         index.set_start(start);
@@ -166,8 +172,8 @@ fn build(
     let snapshot = core.snapshot();
     let through = snapshot.sequence();
     index.set_through(through);
-    // The tree will be durable, so its rows must be: some may be in the part of the log that a power loss takes, or, written
-    // with less than that, not in the log at all.
+    // The tree will be durable, so its rows must be: some may be in the part of the log that a
+    // power loss takes, or, written with `Durability::None`, not in the log at all.
     if !planted::is(Bug::IndexAheadOfRows) {
         core.flush()?;
     }
@@ -175,7 +181,7 @@ fn build(
     let (id, mut edits) = (index.id, Vec::new());
     edits.extend(built.map(|built| Edit::IndexTree { id, file: built.file, root: built.root }));
     if index.definition.unique {
-        // Writes ask the tree as well from here on; those before it did not, and are looked at here.
+        // From here on writes check the tree as well; earlier ones did not, and are checked here.
         install(core, std::mem::take(&mut edits))?;
         core.barrier()?;
         check_unique(core, index)?;
@@ -187,7 +193,7 @@ fn build(
     Ok(())
 }
 
-/// Installs edits. A tree that they name and no edit before them has named goes with a clean refusal.
+/// Installs edits. On a clean refusal, a tree that they name for the first time is removed.
 fn install(core: &Core, edits: Vec<Edit>) -> Result<()> {
     let named = edits.iter().find_map(|edit| match edit {
         Edit::IndexTree { file, .. } => Some(*file),
@@ -353,7 +359,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Ends early if there is no use in going on, and waits if it was too fast.
+    /// Returns an error if the build has become pointless; waits if it was too fast.
     fn look(&self, bytes: u64, started: Duration) -> Result<()> {
         let core = self.core;
         core.check_writable()?;
@@ -371,7 +377,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Writes the portion as a run of tables that no version lists: an opening after a crash removes them.
+    /// Writes the portion as a run of tables that no version lists: an opening after a crash
+    /// removes them.
     fn spill(&mut self) -> Result<()> {
         let core = self.core;
         let Some(options) = core.keyspace_compaction_options(self.index.id) else {

@@ -1,15 +1,18 @@
-//! What a flush does for deferred indexes: it finds the entries that the rows of a memtable have made stale.
+//! The part of a flush for deferred indexes: it finds the entries that the rows of a memtable have
+//! made stale.
 //!
-//! 1. The rows of a keyspace with deferred indexes are walked in key order, the versions of a row from the newest to the
-//!    oldest.
-//! 2. Each version is compared with the one before it, which is in the same memtable, or else the newest one in the
-//!    tables below. Keys are looked up in order, filters first, so that a row that is new costs little, and past the cache,
-//!    where blocks of rows that nobody reads would take the place of others.
-//! 3. What the older version emits and the newer one does not becomes a deletion, with the sequence number of the newer
-//!    version: above that of the entry, and below that of any later one.
+//! 1. The rows of a keyspace with deferred indexes are walked in key order, the versions of a row
+//!    from the newest to the oldest.
+//! 2. Each version is compared with its predecessor, which is in the same memtable, or else the
+//!    newest one in the tables below. Keys are looked up in order, filters first, so that a new row
+//!    costs little. The lookups bypass the cache, where blocks of rows that are not read otherwise
+//!    would displace others.
+//! 3. An entry that the older version emits and the newer one does not becomes a deletion, with the
+//!    sequence number of the newer version: above that of the entry, and below that of any later
+//!    one.
 //!
-//! The deletions go into the delta run of the same flush. So whatever is in delta runs and trees is exact, and a query
-//! asks about rows only while they are in memtables.
+//! The deletions go into the delta run of the same flush. So delta runs and trees are exact, and a
+//! query checks rows only while they are in memtables.
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
 use crate::read::resolve::resolve;
@@ -26,12 +29,12 @@ use sapwood_sstable::{LastBlock, ValueRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Rows that are looked up with one epoch guard: memory that others free waits for it.
+/// Rows that are looked up with one epoch guard, which delays reclamation of memory.
 const ROWS_PER_GUARD: usize = 64;
-/// Runs whose filters are asked for together.
+/// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
 
-/// What a flush adds to indexes.
+/// The additions of a flush to indexes.
 #[derive(Default)]
 pub(crate) struct Cleaned {
     /// Deletions, by index.
@@ -40,7 +43,8 @@ pub(crate) struct Cleaned {
     pub(crate) outdated: Vec<KeyspaceId>,
 }
 
-/// Finds the deletions that the indexes owe for the rows of `memtable`, the oldest one. REQUIRES: `view` covers it.
+/// Finds the deletions that the indexes owe for the rows of `memtable`, the oldest one. REQUIRES:
+/// `view` covers it.
 pub(crate) fn deletions(view: &CoveringView, memtable: &Arc<Memtable>) -> Result<Cleaned> {
     let mut cleaned = Cleaned::default();
     if planted::is(Bug::StaleEntriesStay) {
@@ -156,14 +160,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Adds what `newer` makes stale of the version before it.
+    /// Adds deletions of the entries that `newer` makes stale of the version before it.
     fn compare_versions(&mut self, key: &[u8], newer: &RowVersion<'_>, older: &[u8]) -> Result<()> {
         for Walked { index, deletions } in &mut self.indexes {
             if newer.sequence < index.start() || newer.value == Some(older) {
                 continue;
             }
             let extractor = index.extractor()?;
-            // A row whose entries are too long was refused, or kept the index from being built.
+            // A row whose entries are too long was refused, or prevented the build of the index.
             if self.old.fill(extractor, key, older).is_err() || self.old.is_empty() {
                 continue;
             }

@@ -1,8 +1,10 @@
-//! Counting entries without reading them: the tree counts itself, and what is not applied to it yet corrects it.
+//! Counts entries without reading them: the tree counts its entries, and entries not applied to it
+//! yet correct the count.
 //!
-//! A *correction* is an entry in memtables or delta runs that makes a difference: one that is there and not in the tree,
-//! or the other way round. What is in the tree and stale because of a row in a memtable has no entry of its own, so with
-//! such rows a deferred index is counted by reading.
+//! A *correction* is an entry in memtables or delta runs that makes a difference: one that exists
+//! and is not in the tree, or the other way round. A deferred index with rows in memtables is
+//! counted by reading, because entries of the tree that those rows made stale leave no trace of
+//! their own.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
 use super::state::IndexState;
@@ -20,7 +22,7 @@ use std::sync::Arc;
 /// Key and covering bytes of an entry.
 type Entry = (Vec<u8>, Vec<u8>);
 
-/// How many entries lie within `bounds`; in the latest state if `at` is none.
+/// Number of entries within `bounds`; in the latest state if `at` is `None`.
 pub(super) fn count(
     core: &Core,
     state: &IndexState,
@@ -60,8 +62,8 @@ pub(super) fn count(
     Ok(count.max(0) as u64)
 }
 
-/// Calls `with` for each correction within `bounds`, in order: its key, its covering bytes, and 1 or -1. Ends early when
-/// it says so.
+/// Calls `with` for each correction within `bounds`, in order: its key, its covering bytes, and 1
+/// or -1. Ends early when `with` returns `false`.
 fn corrections(
     view: &Arc<SuperVersion>,
     state: &IndexState,
@@ -106,7 +108,7 @@ pub(super) fn nth(
         return Ok(Some((cursor.composite().to_vec(), memory::copy(cursor.covering())?)));
     }
     let tree = tree_view(core, found)?;
-    // What the corrections so far have added.
+    // The sum of the corrections so far.
     let mut added = 0i64;
     let mut hit = None;
     corrections(view, state, sequence, tree, &Bounds::default(), |key, value, difference| {

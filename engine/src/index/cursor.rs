@@ -1,11 +1,13 @@
 //! The cursor over the entries of an index, as one state of the database has them.
 //!
-//! 1. Sources: the index's lists in the memtables, its delta runs, its tree. If only the tree has anything, its own
-//!    cursor serves alone.
-//! 2. The merge shows the newest version of an entry, unless that is a deletion: see `read/cursor.rs`.
-//! 3. Runs and tree are exact: the flush has added the deletions that a deferred index owes. What lies in memtables is
-//!    not: an entry is stale if a memtable holds a later version of its row, and that version has not renewed it (or it
-//!    would have a later sequence number itself). Without rows in memtables there is nothing to ask.
+//! 1. Sources: the index's lists in the memtables, its delta runs, its tree. If only the tree has
+//!    entries, its own cursor serves alone.
+//! 2. The merge shows the newest version of an entry, unless that is a deletion: see
+//!    `read/cursor.rs`.
+//! 3. Runs and tree are exact: the flush has added the deletions that a deferred index owes.
+//!    Memtables are not: an entry is stale if a memtable holds a later version of its row, and that
+//!    version has not renewed it (or it would have a later sequence number itself). Without rows in
+//!    memtables no check is needed.
 use super::state::{IndexEntry, IndexState};
 use crate::db::{Core, closed};
 use crate::read::cursor::Cursor;
@@ -98,8 +100,8 @@ impl Bounds {
 
 /// A position among the entries of an index.
 ///
-/// Owns all it needs, so do not keep an idle one for long: what it reads stays until it is dropped. It does not keep the
-/// database open (see [`Db`](crate::Db)). Entries come in the
+/// Owns all it needs, so do not keep an idle one for long: the state that it reads stays until it
+/// is dropped. It does not keep the database open (see [`Db`](crate::Db)). Entries come in the
 /// order of index keys, those of one index key in the order of primary keys.
 pub struct IndexCursor {
     inner: Inner,
@@ -110,10 +112,10 @@ pub struct IndexCursor {
     view: Arc<SuperVersion>,
     id: KeyspaceId,
     sequence: SequenceNumber,
-    /// Of the internal keyspace. Of an index, a range is vacant too where all entries are stale: only a put of the entry
-    /// itself makes one count again.
+    /// Of the internal keyspace. In an index, a range is vacant too where all entries are stale:
+    /// only a put of the entry itself makes one count again.
     jumps: Jumps,
-    /// Where the stretch that is being passed over begins, or ends on the way back.
+    /// Where the stretch that is being passed over begins (backward: ends).
     stretch: Option<Vec<u8>>,
 }
 
@@ -132,7 +134,7 @@ struct RowCheck {
     keyspace: KeyspaceId,
     /// The state that is read.
     sequence: SequenceNumber,
-    /// What entries of the tree count as written at.
+    /// The number at which entries of the tree count as written.
     through: SequenceNumber,
 }
 
@@ -151,8 +153,8 @@ impl RowCheck {
     }
 }
 
-/// Whether a memtable has a later version of the row `primary_key`, as `sequence` sees it, than the one of an entry that
-/// was written at `written`.
+/// Whether a memtable has a later version of the row `primary_key`, as `sequence` sees it, than the
+/// one of an entry that was written at `written`.
 #[inline]
 pub(crate) fn is_stale(
     view: &SuperVersion,
@@ -202,8 +204,8 @@ impl std::fmt::Debug for IndexCursor {
 }
 
 impl IndexCursor {
-    /// A cursor over the entries within `bounds` as of `sequence`, not positioned. Whether the index is complete is not
-    /// asked.
+    /// A cursor over the entries within `bounds` as of `sequence`, not positioned. Does not check
+    /// whether the index is complete.
     pub(crate) fn open(
         core: &Core,
         view: Arc<SuperVersion>,
@@ -215,7 +217,8 @@ impl IndexCursor {
         IndexCursor::open_prepared(view, id, sequence, bounds)
     }
 
-    /// The same without the database. REQUIRES: the index's tree was opened in this view, by [`tree_view`].
+    /// The same without the database. REQUIRES: the index's tree was opened in this view, by
+    /// [`tree_view`].
     pub(crate) fn open_prepared(
         view: Arc<SuperVersion>,
         id: KeyspaceId,
@@ -246,8 +249,9 @@ impl IndexCursor {
         Ok(IndexCursor { inner, bounds, rows, stale: 0, view, id, sequence, jumps, stretch })
     }
 
-    /// The same, but it jumps over what is known to be vacant, and says what it finds vacant. Not while the index is being
-    /// built: then entries come to be in other ways than by commits. What the cursor reads has everything up to `covered`.
+    /// The same with jumps over ranges known to be vacant; it also records the vacant ranges that
+    /// it finds. Without effect while the index is being built: then entries are added in other
+    /// ways than by commits. The cursor's view is complete up to `covered`.
     pub(crate) fn jumping(mut self, covered: SequenceNumber) -> IndexCursor {
         let Some(space) = self.view.keyspace(self.id) else { return self };
         if space.index.as_ref().is_some_and(|index| index.check_readable(self.sequence).is_ok()) {
@@ -262,12 +266,12 @@ impl IndexCursor {
         self
     }
 
-    /// How many stale entries it has passed over.
+    /// Number of stale entries passed over.
     pub(crate) fn stale_entries(&self) -> u64 {
         self.stale
     }
 
-    /// How many versions of entries it has passed over: see [`Cursor::passed`].
+    /// Number of versions of entries passed over: see [`Cursor::passed`].
     pub(crate) fn passed_versions(&self) -> u64 {
         match &self.inner {
             Inner::Tree(_) => 0,
@@ -275,7 +279,7 @@ impl IndexCursor {
         }
     }
 
-    /// Whether the tree is all there is, for an index in a view.
+    /// Whether all entries of an index are in its tree, in a view.
     pub(crate) fn is_settled(view: &SuperVersion, id: KeyspaceId) -> bool {
         view.keyspace(id).is_none_or(|space| space.version.runs.is_empty()) && !has_rows(view, id)
     }
@@ -317,14 +321,15 @@ impl IndexCursor {
 
     #[inline]
     fn split(&self) -> Composite<'_> {
-        // Every entry was split when the cursor came to it, or was written by the engine into a page whose checksum
-        // fits.
+        // Every entry was split when the cursor reached it, or was written by the engine into a
+        // page with a matching checksum.
         Composite::split(self.composite()).unwrap_or(Composite { escaped_index_key: &[], primary_key: &[] })
     }
 
-    /// The index key: a copy only if it has bytes 0 or 1. REQUIRES: [`IndexCursor::valid`] (empty otherwise).
+    /// The index key: a copy only if it has bytes 0 or 1. REQUIRES: [`IndexCursor::valid`] (empty
+    /// otherwise).
     ///
-    /// Errors: `Corruption` if it is not what an index key is written as.
+    /// Errors: `Corruption` if it is not a valid escaped index key.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -390,8 +395,8 @@ impl IndexCursor {
 
     /// Moves to the first entry.
     ///
-    /// Errors: `Corruption` with file and offset if a page or block that it needs is damaged. The same holds for every
-    /// move; the cursor is not valid then.
+    /// Errors: `Corruption` with file and offset if a page or block that it needs is damaged. The
+    /// same holds for every move; the cursor is not valid then.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -492,7 +497,7 @@ impl IndexCursor {
             false => None,
         };
         let to = match &end {
-            // Nothing comes behind it.
+            // No key follows it.
             Some(end) if end.is_empty() => return self.leave(),
             Some(end) => end.as_slice(),
             None => target,
@@ -510,7 +515,8 @@ impl IndexCursor {
         self.settle_from::<true>(Some(Some(target)))
     }
 
-    /// Moves to the last entry before `target`, or the last one. REQUIRES: that is not above the bounds.
+    /// Moves to the last entry before `target`, or the last one. REQUIRES: that is not above the
+    /// bounds.
     fn seek_back_from(&mut self, target: Option<&[u8]>) -> Result<()> {
         let jumps = self.jumps.any() && matches!(self.inner, Inner::Tree(_));
         let start = if jumps { self.jumps.start_of(target, self.sequence) } else { None };
@@ -532,7 +538,7 @@ impl IndexCursor {
         self.settle_from::<false>(Some(target))
     }
 
-    /// Stands nowhere.
+    /// Leaves the cursor not valid.
     fn leave(&mut self) -> Result<()> {
         match &mut self.inner {
             Inner::Tree(cursor) => cursor.clear(),
@@ -541,7 +547,8 @@ impl IndexCursor {
         Ok(())
     }
 
-    /// Moves to the next entry; past the last one the cursor is not valid. Does nothing on a cursor that is not valid.
+    /// Moves to the next entry; past the last one the cursor is not valid. A no-op on a cursor that
+    /// is not valid.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -582,8 +589,8 @@ impl IndexCursor {
         self.settle::<true>()
     }
 
-    /// Moves to the entry before; before the first one the cursor is not valid. Does nothing on a cursor that is not
-    /// valid.
+    /// Moves to the previous entry; before the first one the cursor is not valid. A no-op on a
+    /// cursor that is not valid.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -620,13 +627,14 @@ impl IndexCursor {
         self.settle::<false>()
     }
 
-    /// Goes on, or back, to the first entry that is not stale, from an entry that was not.
+    /// Moves on, or back, to the first entry that is not stale, from an entry that was not.
     #[inline]
     fn settle<const FORWARD: bool>(&mut self) -> Result<()> {
         self.settle_from::<FORWARD>(None)
     }
 
-    /// The same; `edge` is where the way began (`Some(None)`: at the end of all), if it was not at an entry.
+    /// The same; `edge` is the key at which the move began (`Some(None)`: the end of all), unless
+    /// it began at an entry.
     fn settle_from<const FORWARD: bool>(&mut self, edge: Option<Option<&[u8]>>) -> Result<()> {
         let mut steps = 0;
         loop {
@@ -673,8 +681,8 @@ impl IndexCursor {
         }
     }
 
-    /// Called now and then while stale entries are passed over: notes where the stretch begins, and jumps if the next
-    /// entry is in a vacant range.
+    /// Called at intervals while stale entries are passed over. Records where the stretch begins,
+    /// and jumps if the next entry is in a vacant range.
     #[cold]
     fn look<const FORWARD: bool>(&mut self, steps: usize, edge: Option<Option<&[u8]>>) -> Result<()> {
         if steps == WORTH_A_RANGE {
@@ -683,7 +691,7 @@ impl IndexCursor {
         let Some(key) = self.place().map(<[u8]>::to_vec) else { return Ok(()) };
         let behind = [&key[..], &[0]].concat();
         if steps == WORTH_A_RANGE && edge.is_none() {
-            // What the cursor stands on was not looked at yet; it may well be alive.
+            // The current entry was not checked yet; it may be alive.
             self.stretch = Some(if FORWARD { behind.clone() } else { key.clone() });
         }
         if !self.jumps.any() {

@@ -1,7 +1,9 @@
-//! What a query of an index looked at: the report of [`IndexIter::explain`](super::iterator::IndexIter::explain).
+//! The sources that a query of an index searched: the report of
+//! [`IndexIter::explain`](super::iterator::IndexIter::explain).
 //!
-//! The query is the ordinary one. Which blocks of delta runs and which pages of the tree it had to read is told from the
-//! state of the cache before it; of the rows, from gets with somebody who looks on.
+//! The query is the ordinary one. The blocks of delta runs and the pages of the tree that it had to
+//! read follow from the state of the cache before it; those of the rows, from gets with an
+//! observer.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, tree_view};
 use crate::read::explain::{
@@ -12,7 +14,7 @@ use sapwood_base::Result;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// Reads at most `limit` entries within `bounds`, and their rows if asked to.
+/// Reads at most `limit` entries within `bounds`, and their rows if requested.
 pub(super) fn explain(
     index: &Index,
     State { view, sequence, covered, .. }: &State,
@@ -59,7 +61,7 @@ pub(super) fn explain(
         if reversed { cursor.prev()? } else { cursor.next()? }
     }
     let time = env.now().saturating_sub(start);
-    // What lies behind the last entry of a limited query was not looked at.
+    // A limited query did not read past its last entry.
     if reached.is_some() {
         *(if reversed { &mut lower } else { &mut upper }) = reached;
     }

@@ -1,11 +1,13 @@
-//! From a row to its index entries: what an application, or a built-in extractor, says about one row.
+//! From a row to its index entries, as emitted by the application's extractor or a built-in one.
 //!
-//! An extractor is a function of key and value alone. It is called again for the same row, on other threads and in
-//! later openings: for the old row of an overwrite, by the online build, by verification. What it emits then must be
-//! what it emitted before; when its code changes, its version in the definition of the index changes too.
+//! An extractor is a function of key and value alone. It is called again for the same row, on other
+//! threads and in later openings: for the old row of an overwrite, by the online build, by
+//! verification. It must emit the same every time; when its code changes, its version in the
+//! definition of the index changes too.
 //!
-//! Entries come out as *composites* (`sapwood_base::ordered::composite`): escaped index key, end, primary key. The
-//! buffer is used again from row to row, so that extraction allocates nothing once it has grown.
+//! Entries are *composites* (`sapwood_base::ordered::composite`): escaped index key, end, primary
+//! key. The buffer is reused from row to row, so that extraction allocates nothing once it has
+//! grown.
 use sapwood_base::format::btree_page::MAX_TREE_VALUE_BYTES;
 use sapwood_base::ordered::Ordered;
 use sapwood_base::ordered::composite::{composite_len, put_composite};
@@ -17,15 +19,16 @@ mod json;
 
 pub use builtin::BuiltinExtractor;
 
-/// The most that one row may emit to one index, in bytes: every entry counts with its key, the primary key and its
-/// covering bytes. Each entry is written in full, so that a row whose long array is indexed and whose covering bytes are
-/// long as well would otherwise become many times its own length.
+/// The most that one row may emit to one index, in bytes: every entry counts with its key, the
+/// primary key and its covering bytes. Each entry is written in full, so a row with a long indexed
+/// array and long covering bytes would otherwise become many times its own length.
 pub const MAX_EMITTED_BYTES: usize = 64 << 20;
 
-/// Gives the index keys of a row. Implemented by closures; see [`Emit`] for what they can say.
+/// Emits the index keys of a row. Implemented by closures; [`Emit`] lists the calls available to
+/// them.
 pub trait Extractor: Send + Sync + 'static {
-    /// Emits zero or more index keys for the row. Must not panic, and must emit the same whenever it is called for
-    /// the same row.
+    /// Emits zero or more index keys for the row. Must not panic, and must emit the same whenever
+    /// it is called for the same row.
     fn extract(&self, key: &[u8], value: &[u8], emit: &mut Emit<'_>);
 }
 
@@ -37,8 +40,8 @@ impl<F: Fn(&[u8], &[u8], &mut Emit<'_>) + Send + Sync + 'static> Extractor for F
 
 /// Takes the index keys of one row.
 ///
-/// A key may be emitted in any order and more than once; of the same key twice, the later covering bytes count. A row
-/// that emits more than [`MAX_EMITTED_BYTES`] is refused.
+/// Keys may be emitted in any order and more than once; if a key is emitted twice, the later
+/// covering bytes count. A row that emits more than [`MAX_EMITTED_BYTES`] is refused.
 pub struct Emit<'a> {
     buffer: &'a mut EmitBuffer,
     primary_key: &'a [u8],
@@ -66,7 +69,8 @@ impl Emit<'_> {
         self.entry(index_key, []);
     }
 
-    /// Emits an index key with covering bytes (at most 16 MiB), which a query gets without reading the row.
+    /// Emits an index key with covering bytes (at most 16 MiB), which a query returns without
+    /// reading the row.
     ///
     /// ```
     /// let by_length = sapwood::IndexOptions::new(|_key, value, emit| emit.entry([value.len() as u8], value));
@@ -102,7 +106,7 @@ impl Emit<'_> {
         });
     }
 
-    /// Emits what `fill` writes into an empty buffer, if it says that it is one.
+    /// Emits the bytes that `fill` writes into an empty buffer, if it returns `true`.
     fn with_scratch(&mut self, covering: &[u8], fill: impl FnOnce(&mut Vec<u8>) -> bool) {
         let mut scratch = std::mem::take(&mut self.buffer.scratch);
         scratch.clear();
@@ -113,14 +117,14 @@ impl Emit<'_> {
     }
 }
 
-/// Where in the bytes of a buffer the parts of an entry lie.
+/// Positions of the parts of an entry in the bytes of a buffer.
 #[derive(Clone, Copy, Debug)]
 struct Emitted {
     composite: Part,
     covering: Part,
 }
 
-/// A part of a buffer, which is never longer than a `u32` can say: see [`MAX_EMITTED_BYTES`].
+/// A part of a buffer, whose length always fits a `u32`: see [`MAX_EMITTED_BYTES`].
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
     start: u32,
@@ -133,7 +137,7 @@ impl Part {
     }
 }
 
-/// Why the entries of a row cannot be taken.
+/// The reason why the entries of a row are refused.
 #[derive(Clone, Copy, Debug)]
 enum Refused {
     TooLong { composite: usize, covering: usize },
@@ -146,16 +150,16 @@ pub struct EmitBuffer {
     bytes: Vec<u8>,
     entries: Vec<Emitted>,
     scratch: Vec<u8>,
-    /// What the row emitted so far, in bytes; `bytes` may hold less.
+    /// Bytes that the row has emitted so far; `bytes` may hold less.
     emitted: usize,
     refused: Option<Refused>,
 }
 
 impl EmitBuffer {
-    /// Replaces what is here with the entries of a row.
+    /// Replaces the content with the entries of a row.
     ///
-    /// Errors: `InvalidArgument` if an index key or its covering bytes are too long, or if there is more than
-    /// [`MAX_EMITTED_BYTES`] in all; nothing is here then.
+    /// Errors: `InvalidArgument` if an index key or its covering bytes are too long, or if there is
+    /// more than [`MAX_EMITTED_BYTES`] in all; the buffer is empty then.
     pub fn fill<E: Extractor + ?Sized>(&mut self, extractor: &E, key: &[u8], value: &[u8]) -> Result<()> {
         self.clear();
         extractor.extract(key, value, &mut Emit { buffer: self, primary_key: key });
@@ -191,7 +195,7 @@ impl EmitBuffer {
         Some(self.entries[at].covering.of(&self.bytes))
     }
 
-    /// Takes all entries out.
+    /// Removes all entries.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
@@ -199,7 +203,7 @@ impl EmitBuffer {
         self.refused = None;
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -214,7 +218,7 @@ impl EmitBuffer {
         if self.refused.is_some() {
             return;
         }
-        // Escapes can only make it longer. What is too long already is not copied at all.
+        // Escapes can only make it longer. A key that is too long already is not copied at all.
         let least = index_key.len() + primary_key.len();
         if least > MAX_KEY_BYTES || covering.len() > MAX_TREE_VALUE_BYTES {
             let composite = composite_len(index_key, primary_key);
@@ -235,7 +239,8 @@ impl EmitBuffer {
         }
         self.emitted += composite + covering.len();
         let composite = Part { start: start as u32, end: key_end as u32 };
-        // The entries of a row mostly cover the same, which need not be here more than once.
+        // The entries of a row mostly have the same covering bytes, which need not be stored more
+        // than once.
         let covering = match self.entries.last().map(|last| last.covering) {
             Some(last) if last.of(&self.bytes) == covering => last,
             _ => {
@@ -246,11 +251,11 @@ impl EmitBuffer {
         self.entries.push(Emitted { composite, covering });
     }
 
-    /// Sorts the entries and keeps the last of those that are the same.
+    /// Sorts the entries and keeps the last of equal ones.
     fn sort(&mut self) {
         let bytes = &self.bytes;
         let key = |entry: &Emitted| entry.composite.of(bytes);
-        // Stable, so that of the same keys the last one stays the last.
+        // Stable, so that the last of equal keys stays the last.
         self.entries.sort_by(|a, b| key(a).cmp(key(b)));
         self.entries.dedup_by(|later, earlier| {
             let same = key(later) == key(earlier);
@@ -323,7 +328,7 @@ mod tests {
         assert!(buffer.is_empty());
         buffer.fill(&whole, b"k", &vec![b'x'; MAX_KEY_BYTES - 2]).unwrap();
         assert_eq!(buffer.iter().next().unwrap().0.len(), MAX_KEY_BYTES);
-        // What the tree could not hold is refused before it is written anywhere.
+        // An entry that the tree could not hold is refused before it is written anywhere.
         let covering = |_: &[u8], value: &[u8], emit: &mut Emit<'_>| emit.entry("i", value);
         buffer.fill(&covering, b"k", &vec![0; MAX_TREE_VALUE_BYTES]).unwrap();
         let error = buffer.fill(&covering, b"k", &vec![0; MAX_TREE_VALUE_BYTES + 1]).unwrap_err();

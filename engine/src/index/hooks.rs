@@ -1,14 +1,16 @@
-//! The write path of rows that have indexes: which operations on indexes a commit gets besides its own.
+//! The write path of rows that have indexes: the operations on indexes that are added to a commit.
 //!
-//! 1. For each row, in the order of the batch: its own operation, then those of its indexes. So an entry has a higher
-//!    sequence number than its row, and a lower one than the next version of the row.
-//! 2. Most indexes read nothing here: what a put makes stale is found by queries, and cleaned by the flush.
-//! 3. Strict and unique indexes do read. Then the keys that are concerned are locked from the first read until the
-//!    commit is published, and the commit is in the log even if it need not: a later one relies on what it reads of it,
-//!    and must not outlive it.
+//! 1. For each row, in the order of the batch: its own operation, then those of its indexes. So an
+//!    entry has a higher sequence number than its row, and a lower one than the next version of the
+//!    row.
+//! 2. Most indexes read nothing here: queries find the entries that a put makes stale, and the
+//!    flush cleans them.
+//! 3. Strict and unique indexes do read. Then the keys concerned are locked from the first read
+//!    until the commit is published. Such commits are always logged, because a later commit depends
+//!    on what it reads of them and must not outlive them.
 //!
-//! All of it comes before the commit has its place in the log. Should the set of indexes change until then, the commit
-//! is given up and made anew: see [`super::word::IndexWord`].
+//! All of it happens before the commit reserves its place in the log. If the set of indexes changes
+//! until then, the commit is discarded and retried: see [`super::word::IndexWord`].
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
@@ -49,7 +51,7 @@ impl KeyLocks {
         (key_hash(key) ^ u64::from(keyspace.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)) as usize % STRIPES
     }
 
-    /// Takes the locks in one order, so that nobody waits for somebody who waits.
+    /// Takes the locks in one order, which excludes deadlocks.
     fn lock(&self, mut stripes: Vec<usize>) -> Held<'_> {
         stripes.sort_unstable();
         stripes.dedup();
@@ -70,22 +72,23 @@ thread_local! {
     static BUFFER: RefCell<EmitBuffer> = RefCell::default();
 }
 
-/// Runs `body` with the thread's buffer for entries. An extractor that writes into a database finds a fresh one.
+/// Runs `body` with the thread's buffer for entries. An extractor that writes into a database gets
+/// a fresh one.
 fn with_buffer<R>(body: impl FnOnce(&mut EmitBuffer) -> R) -> R {
     // None is kept in a thread that is being torn down.
     let mut buffer = BUFFER.try_with(RefCell::take).unwrap_or_default();
     let result = body(&mut buffer);
-    // One row with very many entries is no reason to keep their room in each thread that met one.
+    // A thread does not keep the memory of a row with very many entries.
     if buffer.memory_bytes() <= BUFFER_KEPT_BYTES {
         let _ = BUFFER.try_with(|cell| cell.replace(buffer));
     }
     result
 }
 
-/// A record that has the operations of indexes, too.
+/// A record that includes the operations of indexes.
 pub(crate) struct Expanded<'a> {
     pub(crate) operations: usize,
-    /// What they take of a memtable.
+    /// Their weight in a memtable.
     pub(crate) weight: Weight,
     /// Whether it concerns an index that reads before writes.
     reads: bool,
@@ -94,7 +97,8 @@ pub(crate) struct Expanded<'a> {
 }
 
 impl Expanded<'_> {
-    /// The durability of the commit, if `asked` is what its caller wants, or the database.
+    /// The durability of the commit; `asked` is the caller's choice, `None` takes the default of
+    /// the database.
     pub(crate) fn durability(&self, core: &Core, asked: Option<Durability>) -> Option<Durability> {
         let asked = asked.unwrap_or(core.options.durability);
         let is_unlogged = asked == Durability::None && self.reads && !planted::is(Bug::StrictNotLogged);
@@ -102,10 +106,11 @@ impl Expanded<'_> {
     }
 }
 
-/// Fills `record`, which has room for the header and nothing else, with `rows` and the operations of their indexes.
+/// Fills `record`, which has room for the header and nothing else, with `rows` and the operations
+/// of their indexes.
 ///
-/// Errors: `IndexUnavailable` if an index has no extractor, `InvalidArgument` if an index key is too long or the
-/// commit as a whole, `UniqueViolation`.
+/// Errors: `IndexUnavailable` if an index has no extractor, `InvalidArgument` if an index key is
+/// too long or the commit as a whole, `UniqueViolation`.
 pub(crate) fn expand<'a, 'r>(
     core: &'a Core,
     rows: impl Iterator<Item = Operation<'r>> + Clone,
@@ -128,7 +133,7 @@ pub(crate) fn expand<'a, 'r>(
     Ok(expanded)
 }
 
-/// What was added to a record.
+/// The additions to a record.
 #[derive(Default)]
 struct Added {
     operations: usize,
@@ -136,8 +141,8 @@ struct Added {
 }
 
 impl Added {
-    /// Adds an operation, unless the commit would not fit into a memtable with it. Asked for each, so that a batch is
-    /// refused before it has become many times as long.
+    /// Adds an operation, unless the commit would not fit into a memtable with it. Checked for
+    /// each, so that a batch is refused before it has become many times as long.
     #[inline]
     fn put(
         &mut self,
@@ -219,7 +224,7 @@ impl<'a> Reading<'a> {
         record: &mut Vec<u8>,
     ) -> Result<(Added, Held<'a>)> {
         let held = core.key_locks.lock(Reading::stripes(&core.view.reference(), rows.clone())?);
-        // Whoever had the locks before is published by now, and this view has it.
+        // Commits that held the locks before are published by now, and this view has them.
         let view = core.view.reference();
         let mut reading = Reading { core, rows: BTreeMap::new() };
         let mut added = Added::default();
@@ -286,7 +291,7 @@ impl<'a> Reading<'a> {
         found.map(|found| memory::copy(found.bytes())).transpose()
     }
 
-    /// Checks the rows that the batch leaves behind against each other and against all others.
+    /// Checks the rows that result from the batch against each other and against all others.
     fn check_unique(&self, view: &Arc<SuperVersion>) -> Result<()> {
         let mut taken: BTreeMap<(KeyspaceId, Vec<u8>), &[u8]> = BTreeMap::new();
         let mut buffer = EmitBuffer::default();
@@ -333,7 +338,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Somebody else has the index key.
+/// Another row has the index key.
 #[cold]
 pub(crate) fn violation(index: &IndexState) -> Error {
     let message = format!("another row has this key of index {:?}, which is unique", index.definition.name);

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 /// One entry of an index, and the way to its row.
 ///
-/// Keeps memtables and tables of the state that it was read from until it is dropped; it does not keep the database open
-/// (see [`Db`](crate::Db)).
+/// Keeps memtables and tables of the state that it was read from until it is dropped; it does not
+/// keep the database open (see [`Db`](crate::Db)).
 pub struct Hit {
     keyspace: Arc<KeyspaceState>,
     state: State,
@@ -81,7 +81,7 @@ impl Hit {
         &self.bytes[self.index_key_end as usize..self.primary_key_end as usize]
     }
 
-    /// What the extractor stored beside the index key.
+    /// The bytes that the extractor stored with the index key.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -138,16 +138,17 @@ impl std::fmt::Debug for Hit {
     }
 }
 
-/// Entries of an index, in the order of index keys, and of primary keys among those of one index key.
+/// Entries of an index, in the order of index keys, and of primary keys among those of one index
+/// key.
 ///
-/// It sees the state at its creation, or the snapshot's, whatever is written later. Set it up with [`IndexIter::at`],
-/// [`IndexIter::rev`], [`IndexIter::limit`] before the first item. Owns all it needs, and so keeps memtables, tables and
-/// tree of that state until it is dropped; it does not keep the database open (see [`Db`](crate::Db)). After an error it
-/// ends.
+/// It sees the state at its creation, or the snapshot's; later writes do not change it. Set it up
+/// with [`IndexIter::at`], [`IndexIter::rev`], [`IndexIter::limit`] before the first item. Owns all
+/// it needs, and so keeps memtables, tables and tree of that state until it is dropped; it does not
+/// keep the database open (see [`Db`](crate::Db)). After an error it ends.
 pub struct IndexIter {
     keyspace: Arc<KeyspaceState>,
     index: Arc<IndexState>,
-    /// What it reads, or why it cannot.
+    /// The state to read, or the error that prevents it.
     state: Result<State>,
     bounds: Option<Bounds>,
     limit: usize,
@@ -190,7 +191,8 @@ impl IndexIter {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn at(mut self, snapshot: &Snapshot) -> IndexIter {
-        // The view of the creation may be older than the snapshot; and the index may not have been complete yet.
+        // The view of the creation may be older than the snapshot; and the index may not have been
+        // complete yet.
         self.state = match &self.state {
             Ok(state) => self.handle(state).and_then(|index| index.read_state(Some(snapshot))),
             Err(error) => Err(error.duplicate()),
@@ -216,7 +218,8 @@ impl IndexIter {
         self
     }
 
-    /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings can follow.)
+    /// From the last entry to the first. (In place of [`Iterator::rev`], so that the other settings
+    /// can follow.)
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -235,9 +238,10 @@ impl IndexIter {
         self
     }
 
-    /// Reads the entries to their end, or to the limit, and tells what was looked at.
+    /// Reads the entries to their end, or to the limit, and returns a report of the sources that it
+    /// searched.
     ///
-    /// Errors: the first one that the iterator meets.
+    /// Errors: the first error of the iterator.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,14 @@
 //! The rows of one index key, without a cursor and without copies.
 //!
-//! 1. Pin the epoch, load the view, then the sequence number: entries and rows are read in this one state, so no snapshot
-//!    needs to be registered for them to agree.
-//! 2. If the tree has all entries of the index key, they lie behind each other in one leaf, or a few: go down once and
-//!    read them there. That is so if no memtable and no delta run has one. Otherwise the cursor merges what is pending with
-//!    the tree.
-//! 3. Leave out what is stale (see `cursor`), and get each row; from tables alone if memtables have no rows.
-//! 4. Behind the first leaf, go on in the same state with a reference to the view: a guard for all rows would keep
-//!    whatever is replaced meanwhile, however many rows there are.
+//! 1. Pin the epoch, load the view, then the sequence number: entries and rows are read in this one
+//!    state, so no snapshot needs to be registered for them to agree.
+//! 2. If no memtable and no delta run has an entry of the index key, the tree has all of them,
+//!    adjacent in one leaf, or a few: descend once and read them there. Otherwise the cursor merges
+//!    the pending entries with the tree.
+//! 3. Leave out stale entries (see `cursor`), and get each row; from tables alone if memtables have
+//!    no rows.
+//! 4. After the first leaf, continue in the same state with a reference to the view: a guard for
+//!    all rows would keep everything that is replaced meanwhile, however many rows there are.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
 use crate::read::super_version::{KeyspaceView, SuperVersion};
@@ -20,19 +21,19 @@ use sapwood_btree::TreeCursor;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-/// Entries behind the first leaf that are read under one guard.
+/// Entries after the first leaf that are read under one guard.
 const PINNED_TOGETHER: usize = 256;
 
 thread_local! {
     static PREFIX: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Calls `with` with key and value of each row that has `index_key`; gives their number.
+/// Calls `with` with key and value of each row that has `index_key`; returns their number.
 // Always: left to itself, the compiler decides by what else is in the crate.
 #[inline(always)]
 pub(super) fn rows(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
     let rows = PREFIX.try_with(|cell| {
-        // `with` may look something up itself; then it finds a fresh one.
+        // If `with` does a lookup itself, that one gets a fresh buffer.
         let mut prefix = cell.take();
         prefix.clear();
         put_bound_at(&mut prefix, index_key);
@@ -51,7 +52,7 @@ fn rows_at_the_end(index: &Index, index_key: &[u8], mut with: &mut dyn FnMut(&[u
     rows_behind(index, index_key, &prefix, &mut with)
 }
 
-/// The same; `prefix` is what the composites of `index_key` begin with.
+/// The same; `prefix` is the common prefix of the composites of `index_key`.
 #[inline]
 fn rows_behind(
     index: &Index,
@@ -77,7 +78,7 @@ fn rows_behind(
     }
     let Some(tree) = tree_view(core, found)? else { return Ok(0) };
     let rows = Rows::new(index, view, sequence, &guard)?;
-    // Where no row may have made an entry stale, none is asked.
+    // If no row can have made an entry stale, none is looked up.
     let asks_rows = index.state.is_deferred() && rows.in_memtables;
     let through = asks_rows.then(|| found.state.through());
     let mut count = 0;
@@ -99,7 +100,8 @@ fn rows_behind(
     Ok(count)
 }
 
-/// Goes on with the entries of `rest`, whose keys have a prefix of `prefix_len` bytes; returns the number of their rows.
+/// Continues with the entries of `rest`, whose keys have a prefix of `prefix_len` bytes; returns
+/// the number of their rows.
 #[cold]
 fn in_later_leaves(
     index: &Index,
@@ -136,7 +138,8 @@ fn is_vacant(space: &KeyspaceView, prefix: &[u8], sequence: SequenceNumber) -> b
     space.state.vacancies.end_of(prefix, sequence).is_some()
 }
 
-/// Whether a memtable or a delta run has an entry whose composite begins with `prefix`, of whatever kind and time.
+/// Whether a memtable or a delta run has an entry whose composite begins with `prefix`, of whatever
+/// kind and time.
 #[inline(never)]
 fn is_pending(
     view: &SuperVersion,

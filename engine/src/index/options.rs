@@ -1,14 +1,14 @@
-//! What an application says about an index when it makes one, or attaches its code to one that is there.
+//! Options of the application for creating an index, or for attaching its code to an existing one.
 use super::extractor::{BuiltinExtractor, Emit, Extractor};
 use sapwood_base::format::index_definition::{Builtin, ExtractorSpec, IndexDefinition, Maintenance};
 use sapwood_base::{KeyspaceId, Result};
 use std::fmt;
 use std::sync::Arc;
 
-/// An index: where its keys come from, and how it is kept.
+/// An index: the source of its keys, and its maintenance.
 ///
-/// Given to [`Keyspace::create_index`](crate::Keyspace::create_index), also at every later opening: the database knows the
-/// index, but code is not stored in it.
+/// Passed to [`Keyspace::create_index`](crate::Keyspace::create_index), also at every later
+/// opening: the database stores the definition of the index, but not its code.
 #[derive(Clone)]
 pub struct IndexOptions {
     source: Source,
@@ -39,8 +39,9 @@ impl fmt::Debug for IndexOptions {
 }
 
 impl IndexOptions {
-    /// Keys come from code, version 1 of it: a function of key and value that emits index keys. It is called again for
-    /// the same row, on other threads and in later openings, and has to emit the same then.
+    /// Keys come from code, version 1 of it: a function of key and value that emits index keys. It
+    /// is called again for the same row, on other threads and in later openings, and has to emit
+    /// the same then.
     ///
     /// ```
     /// use sapwood::IndexOptions;
@@ -84,7 +85,8 @@ impl IndexOptions {
         IndexOptions::from(Source::Custom { extractor: Arc::new(extractor), version: 1 })
     }
 
-    /// Keys are a part of key or value. Such an index needs no code, and is kept up by every program.
+    /// Keys are a part of key or value. Such an index needs no code, and every program maintains
+    /// it.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -111,7 +113,7 @@ impl IndexOptions {
         }
     }
 
-    /// The version of the code. If it is not the one that the index was built with, the index is built anew. Of no
+    /// The version of the code. If the index was built with another version, it is rebuilt. No
     /// effect on a built-in extractor, which is compared as a whole.
     ///
     /// ```
@@ -134,9 +136,10 @@ impl IndexOptions {
         self
     }
 
-    /// Whether two rows may not have the same index key. A write that would make it so is refused with
-    /// [`ErrorKind::UniqueViolation`](crate::ErrorKind::UniqueViolation). Such a write asks the index first, and is in the
-    /// log also with [`Durability::None`](crate::Durability::None).
+    /// Whether two rows may not have the same index key. A write that would violate this is refused
+    /// with [`ErrorKind::UniqueViolation`](crate::ErrorKind::UniqueViolation). Each write to such
+    /// an index reads it first, and is logged also with
+    /// [`Durability::None`](crate::Durability::None).
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();
@@ -176,7 +179,7 @@ impl IndexOptions {
         self
     }
 
-    /// How many bytes of rows a second an online build reads at most; no limit if not set.
+    /// Bytes of rows per second that an online build reads at most; no limit if not set.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
-//! What the engine knows of an index while it is open: its definition, its extractor, its phase, its tree.
+//! The state of an index while it is open: its definition, its extractor, its phase, its tree.
 //!
-//! The entries of an index live in an internal keyspace of the index's own number: in the same memtables as the rows,
-//! flushed into delta runs, and from there applied to the tree. What is durable of it is in the MANIFEST.
+//! The entries of an index live in an internal keyspace of the index's own number: in the same
+//! memtables as the rows, flushed into delta runs, and from there applied to the tree. The durable
+//! part of the state is in the MANIFEST.
 use super::extractor::{BuiltinExtractor, Extractor};
 use crate::db::Core;
 use sapwood_base::format::btree_root::TreeRoot;
@@ -14,7 +15,7 @@ use sapwood_storage::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// What all handles of an index, and all that works on it, share.
+/// The state shared by all handles of an index and all work on it.
 pub(crate) struct IndexState {
     /// The keyspace of its entries.
     pub(crate) id: KeyspaceId,
@@ -22,14 +23,15 @@ pub(crate) struct IndexState {
     extractor: OnceLock<Arc<dyn Extractor>>,
     /// Whether it is being built in this opening.
     building: AtomicBool,
-    /// Rows from this position on were written together with their entries; `u64::MAX` before that is known.
+    /// Rows from this position on were written together with their entries; `u64::MAX` before that
+    /// is known.
     start: AtomicU64,
     /// The tree has the entries of all rows up to here.
     through: AtomicU64,
     pub(crate) progress: Progress,
 }
 
-/// How far an online build is.
+/// The progress of an online build.
 #[derive(Default)]
 pub(crate) struct Progress {
     pub(crate) rows: AtomicU64,
@@ -69,7 +71,7 @@ impl IndexState {
         self.definition.maintenance == Maintenance::Strict
     }
 
-    /// Gives the index its extractor. Only the first one counts.
+    /// Sets the extractor. Only the first call has an effect.
     pub(crate) fn attach(&self, extractor: Arc<dyn Extractor>) {
         let _ = self.extractor.set(extractor);
     }
@@ -78,7 +80,7 @@ impl IndexState {
         self.extractor.get().map(|extractor| &**extractor)
     }
 
-    /// The extractor, for something that cannot go on without it.
+    /// The extractor, or an error if none is attached.
     #[inline]
     pub(crate) fn extractor(&self) -> Result<&dyn Extractor> {
         self.attached().ok_or_else(|| self.not_attached())
@@ -103,12 +105,12 @@ impl IndexState {
         self.building.load(Ordering::Relaxed)
     }
 
-    /// From here on, as soon as a new view says so, writes add entries.
+    /// Once a new view shows the flag, writes add entries.
     pub(crate) fn set_building(&self, building: bool) {
         self.building.store(building, Ordering::Relaxed);
     }
 
-    /// The first position whose rows have entries beside them.
+    /// The first position whose rows were written together with entries.
     pub(crate) fn start(&self) -> SequenceNumber {
         // Acquire: pairs with the Release in `set_start`.
         SequenceNumber(self.start.load(Ordering::Acquire))
@@ -118,8 +120,8 @@ impl IndexState {
         self.start.store(start.0, Ordering::Release);
     }
 
-    /// What the tree says is as of this state or a later one, so states before are not to be read. Rows in memtables
-    /// up to here are not newer than the tree.
+    /// The tree reflects this state or a later one, so earlier states must not be read. Rows in
+    /// memtables up to here are not newer than the tree.
     pub(crate) fn through(&self) -> SequenceNumber {
         // Acquire: pairs with the Release in `set_through`.
         SequenceNumber(self.through.load(Ordering::Acquire))
@@ -129,20 +131,20 @@ impl IndexState {
         self.through.store(through.0, Ordering::Release);
     }
 
-    /// Whether a write must read before it: the old row, or who has the index key.
+    /// Whether a write must read first: the old row, or the row that has the index key.
     pub(crate) fn reads_before_writes(&self) -> bool {
         self.is_strict() || self.definition.unique
     }
 }
 
-/// How far an index has come.
+/// The progress of an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// It is built now, or the building was cut short.
+    /// It is being built, or the build was interrupted.
     Building,
-    /// It answers, for states from [`IndexState::through`] on.
+    /// Readable, for states from [`IndexState::through`] on.
     Ready,
-    /// It has missed something.
+    /// It has missed changes of rows.
     Outdated,
 }
 
@@ -165,9 +167,9 @@ impl IndexEntry {
         }
     }
 
-    /// Whether the state at `sequence` can be read.
+    /// Checks that the state at `sequence` can be read.
     ///
-    /// Errors: `IndexUnavailable`, with what to do.
+    /// Errors: `IndexUnavailable`, with the remedy.
     #[inline]
     pub(crate) fn check_readable(&self, sequence: SequenceNumber) -> Result<()> {
         if self.phase == Phase::Ready && sequence >= self.state.through() {
@@ -204,7 +206,7 @@ impl TreeFile {
         Arc::new(TreeFile { number, writer: Mutex::new(None), obsolete: OnceLock::new() })
     }
 
-    /// Lets the file go once the last state of the tree is dropped.
+    /// Removes the file once the last state of the tree is dropped.
     pub(crate) fn mark_obsolete(&self, context: &Arc<TableContext>) {
         let _ = self.obsolete.set(context.clone());
     }
@@ -240,7 +242,7 @@ impl TreeState {
         }
     }
 
-    /// The same if it was asked for before.
+    /// The same if it was opened before.
     #[inline]
     pub(crate) fn opened(&self) -> Option<&TreeView> {
         self.view.get()
@@ -253,15 +255,15 @@ impl TreeState {
             let view = Tree::open_view(&core.options.env, &path, &self.root, &core.context.cache)?;
             return Ok(self.view.get_or_init(|| view));
         }
-        // Who changes the tree holds the lock until the new root is installed. A state that has no view yet is the
-        // newest one then: `change` sees to it that the one before has its view.
+        // A thread that changes the tree holds the lock until the new root is installed. A state
+        // without a view is the newest one then: `change` ensures that its predecessor has one.
         self.with_writer(core, |tree| {
             debug_assert_eq!(tree.root(), &self.root);
             Ok(self.view.get_or_init(|| tree.view()))
         })
     }
 
-    /// Runs `body` with the writer of the tree, which nobody else has meanwhile.
+    /// Runs `body` with exclusive access to the writer of the tree.
     pub(crate) fn change<R>(&self, core: &Core, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
         self.view(core)?;
         self.with_writer(core, body)

@@ -1,4 +1,4 @@
-//! Does an index say what its rows say?
+//! Verifies that an index agrees with its rows.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
@@ -8,10 +8,10 @@ use sapwood_base::iterator::KeyRange;
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_sstable::ReadOptions;
 
-/// Places in a report are given for this many entries at most.
+/// A report has the keys of this many wrong entries at most.
 const EXAMPLES: usize = 16;
 
-/// What a comparison of an index with its rows has found.
+/// The result of comparing an index with its rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -29,7 +29,7 @@ pub struct IndexReport {
 }
 
 impl IndexReport {
-    /// Whether the index says what its rows say.
+    /// Whether the index agrees with its rows.
     pub fn is_right(&self) -> bool {
         self.surplus == 0 && self.missing == 0
     }
@@ -52,8 +52,7 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     let mut emitted = EmitBuffer::default();
     let keyspace = index.keyspace();
 
-    // Every entry is one of its row's.
-    // Of what is stored alone: what scans have found vacant is not asked.
+    // Every entry is one of its row. Reads stored entries only, without jumps over vacant ranges.
     let State { view, sequence, .. } = index.read_state(Some(&snapshot))?;
     let open = || IndexCursor::open_prepared(view.clone(), index.state.id, sequence, Bounds::default());
     let mut entries = open()?;
@@ -107,7 +106,7 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     Ok(report)
 }
 
-/// An entry leads nowhere.
+/// The error for an entry whose row does not exist.
 #[cold]
 pub(super) fn no_row(primary_key: &[u8]) -> Error {
     let message = format!(

@@ -1,13 +1,14 @@
-//! The word that tells writers which set of indexes a keyspace has.
+//! The word that identifies the set of indexes of a keyspace for writers.
 //!
-//! A write reads the word first, then the view, and the word again when it has its place in the log. Who changes the set
-//! of indexes makes the new one visible, changes the word, and then takes a place in the log itself. Both places come
-//! from one atomic variable, so a write behind that place that was made for the old set finds another word, and is made
-//! anew. `engine/tests/loom.rs` has a model of that.
+//! A write reads the word, then the view, and the word again when it has reserved its place in the
+//! log. A change of the set publishes the new set, changes the word, and then reserves a place in
+//! the log itself. Both places come from one atomic variable. So a write that was prepared for the
+//! old set and has a later place finds another word, and is retried. `engine/tests/loom.rs` has a
+//! model of that.
 use crate::sync::{AtomicU64, Ordering};
 use sapwood_base::planted::{self, Bug};
 
-/// Which set of indexes a write was made for.
+/// The set of indexes that a write was prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexWord(u64);
 
@@ -18,7 +19,8 @@ impl IndexWord {
     }
 }
 
-/// The word of one keyspace: whether it has indexes, in the lowest bit, and how often that has changed, above.
+/// The word of one keyspace: whether it has indexes, in the lowest bit, and how often that has
+/// changed, above.
 pub(crate) struct SharedIndexWord(AtomicU64);
 
 impl SharedIndexWord {
@@ -33,7 +35,8 @@ impl SharedIndexWord {
         IndexWord(self.0.load(Ordering::Acquire))
     }
 
-    /// Says that the set of indexes in the view is another one. REQUIRES: callers exclude each other.
+    /// Records that the set of indexes in the view has changed. REQUIRES: callers exclude each
+    /// other.
     pub(crate) fn change(&self, has_indexes: bool) {
         let word = self.0.load(Ordering::Relaxed);
         let order = if planted::is(Bug::IndexWordUnordered) { Ordering::Relaxed } else { Ordering::Release };

@@ -1,6 +1,7 @@
-//! Extractors that need no code: a field of key or value becomes the index key, another one the covering bytes.
+//! Extractors that need no code: a field of key or value becomes the index key, another one the
+//! covering bytes.
 //!
-//! Total functions: a row without the field, or with something else there, gets no entry.
+//! Total functions: a row without the field, or with a value of another type there, emits no entry.
 use super::json::{Pointer, Value};
 use super::{Emit, Extractor};
 use sapwood_base::Result;
@@ -30,7 +31,7 @@ impl BuiltinExtractor {
         Ok(BuiltinExtractor { definition, key_pointer, covering_pointer })
     }
 
-    /// What it was made of.
+    /// The definition.
     pub fn definition(&self) -> &Builtin {
         &self.definition
     }

@@ -1,8 +1,8 @@
 //! JSON text (RFC 8259), walked to where a pointer (RFC 6901) points, without building anything.
 //!
-//! Only what stands before the value is read, and only as closely as finding it needs: text that is no JSON may give a
-//! value or none, but always the same one, and never a panic. What is skipped is skipped with a counter of brackets
-//! instead of recursion, so depth costs nothing.
+//! Only the text before the value is read, and only as closely as finding it needs: text that is no
+//! JSON may yield a value or none, but always the same one, and never a panic. Skipping uses a
+//! counter of brackets instead of recursion, so depth costs nothing.
 
 /// A JSON pointer, taken apart.
 #[derive(Clone, Debug, Default)]
@@ -13,14 +13,14 @@ pub(super) struct Pointer {
 #[derive(Clone, Debug)]
 struct Token {
     name: Vec<u8>,
-    /// What it means to an array, if it can mean something.
+    /// Its meaning as an array index, if it has one.
     index: Option<u64>,
 }
 
 /// A value in a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
-    /// What stands between the quotes.
+    /// The text between the quotes.
     String(Content<'a>),
     /// A number as it stands.
     Number(&'a str),
@@ -74,7 +74,7 @@ impl<'a> Content<'a> {
         (!self.has_escapes).then_some(self.raw)
     }
 
-    /// Appends the content without escapes. Says whether it could be read.
+    /// Appends the content without escapes. Returns whether it could be read.
     pub(super) fn append_to(&self, out: &mut Vec<u8>) -> bool {
         let mut rest = self.raw;
         while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
@@ -91,13 +91,13 @@ impl<'a> Content<'a> {
         if !self.has_escapes {
             return self.raw == name;
         }
-        // An escape is longer than what it stands for.
+        // An escape is longer than its character.
         let mut unescaped = Vec::new();
         self.raw.len() > name.len() && self.append_to(&mut unescaped) && unescaped == name
     }
 }
 
-/// The character that an escape stands for, and what follows. `rest` starts behind the backslash.
+/// The character of an escape, and the rest of the text. `rest` starts after the backslash.
 fn escape(rest: &[u8]) -> Option<(char, &[u8])> {
     let (kind, rest) = rest.split_first()?;
     let character = match kind {
@@ -131,7 +131,7 @@ fn code_unit(rest: &[u8]) -> Option<(u32, &[u8])> {
     Some((unit, rest))
 }
 
-/// Stands somewhere in a text.
+/// A position in a text.
 #[derive(Clone, Debug)]
 pub(super) struct Scanner<'a> {
     text: &'a [u8],
@@ -164,8 +164,8 @@ impl<'a> Scanner<'a> {
         Some(&self.text[start..self.at])
     }
 
-    /// Calls `each` with the elements of the array that follows, until something cannot be read. Arrays and objects
-    /// in it are left out.
+    /// Calls `each` with the elements of the array that follows, until something cannot be read.
+    /// Arrays and objects in it are left out.
     pub(super) fn elements(&mut self, mut each: impl FnMut(Value<'a>)) {
         let mut number = 0;
         while self.next_element(number).is_some() {
@@ -181,7 +181,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Moves in front of the element `number`, from the array's bracket or from behind the element before.
+    /// Moves in front of the element `number`, from the array's bracket or from after the previous
+    /// element.
     fn next_element(&mut self, number: u64) -> Option<()> {
         self.skip_space();
         let before = self.byte()?;
