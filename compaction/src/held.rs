@@ -1,4 +1,5 @@
-//! The counts of garbage in one table: what its entries hide below them, and what it holds for snapshots.
+//! The counts of garbage in one table: what its entries hide below them, and what it holds for
+//! snapshots.
 use sapwood_base::SequenceNumber;
 
 /// The number of different spans in a table's [`Held`].

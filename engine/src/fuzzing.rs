@@ -1,4 +1,5 @@
-//! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the feature `sim`.
+//! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the
+//! feature `sim`.
 pub use crate::index::extractor::EmitBuffer;
 use crate::manifest::{self, ManifestState};
 use crate::read::super_version::Generation;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 pub struct LogOutcome {
     /// The position after the last valid record.
     pub end: u64,
-    /// A durable position above `end` that something proves, if anything does: then the end is damage, not a tear.
+    /// A durable position above `end` that something proves, if anything does: then the end is
+    /// damage, not a tear.
     pub witness: Option<u64>,
 }
 
@@ -91,7 +93,8 @@ impl Surroundings {
         Ok(Replayed { database: loaded.database, state: loaded.state })
     }
 
-    /// The steps of an opening that change no files. One memtable is all there is for the first of them.
+    /// The steps of an opening that change no files. One memtable is all there is for the first of
+    /// them.
     pub fn recover(&self) -> Result<Recovery> {
         let names = manifest::list(&*self.context.fs, &self.context.directory)?;
         let source = MemtableSource {
@@ -120,7 +123,8 @@ pub fn manifest_owner(database: u64, number: FileNumber) -> u64 {
     manifest::owner(database, number)
 }
 
-/// The bytes of MANIFEST 1 that holds these edits, one record per element. The first should be a snapshot.
+/// The bytes of MANIFEST 1 that holds these edits, one record per element. The first should be a
+/// snapshot.
 pub fn encode_manifest(database: u64, records: &[Vec<Edit>]) -> Vec<u8> {
     let mut bytes = sapwood_base::format::manifest::encode_header(database).to_vec();
     for edits in records {

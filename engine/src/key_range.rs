@@ -1,12 +1,13 @@
 //! Ranges of keys as the calls of the interface take them.
 use std::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
-/// A range of keys: `..`, `a..b`, `a..=b`, `a..`, `..b`, `..=b` or a pair of [`Bound`]s, whose ends are anything that
-/// has bytes (`&str`, `&[u8]`, `Vec<u8>`, `&Vec<u8>`, an array).
+/// A range of keys: `..`, `a..b`, `a..=b`, `a..`, `..b`, `..=b` or a pair of [`Bound`]s, whose ends
+/// are anything that has bytes (`&str`, `&[u8]`, `Vec<u8>`, `&Vec<u8>`, an array).
 ///
-/// Each type of range has one type of ends, so that the compiler never has to be told which it is. `K` is that type;
-/// for `..` it is `&[u8]`. Both ends have the same type: of two arrays that differ in length, write the first as a slice,
-/// `&b"a"[..]..b"bb"`. A function that hands ranges on takes `impl KeyRange<K>`.
+/// Each type of range has one type of ends, so that the compiler never has to be told which it is.
+/// `K` is that type; for `..` it is `&[u8]`. Both ends have the same type: of two arrays that
+/// differ in length, write the first as a slice, `&b"a"[..]..b"bb"`. A function that hands ranges
+/// on takes `impl KeyRange<K>`.
 ///
 /// ```
 /// use sapwood::{Db, Iter, KeyRange, Keyspace};

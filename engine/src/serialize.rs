@@ -1,4 +1,5 @@
-//! Settings as text in whatever a program keeps its own settings in: the forms of `Display` and `FromStr`.
+//! Settings as text in whatever a program keeps its own settings in: the forms of `Display` and
+//! `FromStr`.
 use crate::{Durability, KeyspaceOptions};
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::{Serialize, Serializer};

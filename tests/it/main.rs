@@ -17,6 +17,7 @@ mod shuttle;
 mod snapshot;
 mod space;
 mod iterator;
+mod english;
 mod explain;
 mod index;
 mod concurrency;

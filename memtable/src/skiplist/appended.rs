@@ -87,9 +87,9 @@ impl Appended {
         let mut before = self.last.0.load(Ordering::Relaxed);
         loop {
             record.older().store(before, Ordering::Relaxed);
-            // Release: publishes the record and its link; pairs with the Acquire in `settle_appended`. The
-            // records below are published too, since this compare-and-swap continues their release
-            // sequence.
+            // Release: publishes the record and its link; pairs with the Acquire in
+            // `settle_appended`. The records below are published too, since this compare-and-swap
+            // continues their release sequence.
             match self.last.0.compare_exchange(before, Some(record.offset()), Ordering::Release) {
                 Ok(()) => return,
                 Err(actual) => before = actual,
