@@ -1,4 +1,4 @@
-//! What handles promise without a method: they can be sent and shared between threads, held across
+//! Promises of handles without a method: they can be sent and shared between threads, held across
 //! an `await` on any executor, and used after a panic that was caught.
 use crate::{
     AdvancedOptions, Commit, Cursor, Db, DbBuilder, Entry, Health, Hit, Index, IndexCursor, IndexIter,

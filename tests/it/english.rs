@@ -1,24 +1,14 @@
-//! The comments of the engine's crates: constructions that `STYLE.md` rules out, counted, and lines that are too long.
-#![allow(clippy::disallowed_methods, reason = "reads the sources, which are real files")]
-use std::path::{Path, PathBuf};
+//! The comments of the engine's crates: constructions that `STYLE.md` rules out, counted, and lines
+//! that are too long.
+use crate::tidy::sources;
 
 const CRATES: [&str; 7] = ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine"];
 /// A construction may occur so often in a thousand words.
 const MOST_PER_THOUSAND: f64 = 0.1;
 const COLUMNS: usize = 100;
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The comments of a file with the numbers of their lines, without the code and the drawings in them.
+/// The comments of a file with the numbers of their lines, without the code and the drawings in
+/// them.
 fn comments(text: &str) -> Vec<(usize, &str)> {
     let (mut found, mut is_fenced) = (Vec::new(), false);
     for (number, line) in text.lines().enumerate() {
@@ -35,7 +25,7 @@ fn comments(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// What is counted in a word with the one before it and the one behind it.
+/// The construction that a word makes with the words before and after it.
 fn construction(before: &str, word: &str, next: &str) -> Option<&'static str> {
     let begins = before.is_empty() || before.ends_with(['.', '!', '?', ':']);
     let plain = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_string();
@@ -55,32 +45,27 @@ fn construction(before: &str, word: &str, next: &str) -> Option<&'static str> {
 
 #[test]
 fn comments_are_plain_english_within_their_columns() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let (mut words, mut found, mut long) = (0, std::collections::BTreeMap::new(), Vec::new());
-    for name in CRATES {
-        let mut paths = Vec::new();
-        files(&root.join(name).join("src"), &mut paths);
-        for path in paths {
-            let text = std::fs::read_to_string(&path).expect("text");
-            let lines: Vec<&str> = text.lines().collect();
-            let (mut before, mut last) = ("", 0);
-            for (number, comment) in comments(&text) {
-                let place = || format!("{}:{number}", path.strip_prefix(root).expect("inside").display());
-                if lines[number - 1].chars().count() > COLUMNS && !comment.starts_with('|') {
-                    long.push(place());
+    let is_read = |path: &str| CRATES.iter().any(|name| path.starts_with(&format!("{name}/src/")));
+    for (path, text) in sources().into_iter().filter(|(path, _)| is_read(path)) {
+        let lines: Vec<&str> = text.lines().collect();
+        let (mut before, mut last) = ("", 0);
+        for (number, comment) in comments(&text) {
+            let place = || format!("{path}:{number}");
+            if lines[number - 1].chars().count() > COLUMNS && !comment.starts_with('|') {
+                long.push(place());
+            }
+            if number != last + 1 {
+                before = "";
+            }
+            last = number;
+            let all: Vec<&str> = comment.split_whitespace().collect();
+            for (at, word) in all.iter().enumerate() {
+                words += 1;
+                if let Some(what) = construction(before, word, all.get(at + 1).unwrap_or(&"")) {
+                    found.entry(what).or_insert_with(Vec::new).push(place());
                 }
-                if number != last + 1 {
-                    before = "";
-                }
-                last = number;
-                let all: Vec<&str> = comment.split_whitespace().collect();
-                for (at, word) in all.iter().enumerate() {
-                    words += 1;
-                    if let Some(what) = construction(before, word, all.get(at + 1).unwrap_or(&"")) {
-                        found.entry(what).or_insert_with(Vec::new).push(place());
-                    }
-                    before = word;
-                }
+                before = word;
             }
         }
     }

@@ -1,11 +1,13 @@
-//! The files of each crate import each other in one direction: the drawing in `docs/modules.md`, made and held here.
+//! The files of each crate import each other in one direction: the drawing in `docs/modules.md`,
+//! made and held here.
 //!
-//! `UPDATE_MODULES=1 cargo test -p sapwood-tests --test it modules` draws it again. Circles that are left are listed in
-//! [`KNOWN`]; a new one fails, and so does one that is gone and still listed.
+//! `UPDATE_MODULES=1 cargo test -p sapwood-tests --test it modules` draws it again. Circles that
+//! are left are listed in [`KNOWN`]; a new one fails, and so does one that is gone and still
+//! listed.
 #![allow(clippy::disallowed_methods, reason = "reads the sources, which are real files")]
+use crate::tidy::{root, sources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 const CRATES: [&str; 7] = ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine"];
 /// The circles that are left: crate, a file in it, and how many files it has.
@@ -31,26 +33,21 @@ struct Sources {
     handed_on: BTreeMap<(Module, String), Module>,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
-}
+/// Tests in files of their own, and doors for fuzz targets.
+const LEFT_OUT: [&str; 5] = ["tests", "models", "model", "scripts", "fuzzing"];
 
-fn collect(folder: &Path, module: &[String], files: &mut BTreeMap<Module, String>) {
-    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
-        let path = entry.expect("an entry").path();
-        let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
-        let inside = |stem: String| [module, &[stem]].concat();
-        if ["tests", "models", "model", "scripts", "fuzzing"].contains(&stem.as_str()) {
-            // Tests in files of their own, and doors for fuzz targets.
-            continue;
-        }
-        if path.is_dir() {
-            collect(&path, &inside(stem), files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let module = if module.is_empty() && stem == "lib" { Vec::new() } else { inside(stem) };
-            files.insert(module, plain(&std::fs::read_to_string(&path).expect("text")));
+/// The modules of a crate that are files.
+fn collect(name: &str) -> BTreeMap<Module, String> {
+    let mut files = BTreeMap::new();
+    for (path, text) in sources() {
+        let inside = path.strip_prefix(name).and_then(|path| path.strip_prefix("/src/"));
+        let Some(path) = inside.and_then(|path| path.strip_suffix(".rs")) else { continue };
+        let module: Module = path.split('/').map(str::to_string).collect();
+        if !module.iter().any(|part| LEFT_OUT.contains(&part.as_str())) {
+            files.insert(if path == "lib" { Vec::new() } else { module }, plain(&text));
         }
     }
+    files
 }
 
 /// The text up to its tests, without comments.
@@ -60,7 +57,8 @@ fn plain(text: &str) -> String {
     lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether what begins at `at` is for tests, models or simulations only: an attribute stands before it.
+/// Whether what begins at `at` is for tests, models or simulations only: an attribute stands before
+/// it.
 fn is_conditional(text: &str, at: usize) -> bool {
     let before = text[..at].trim_end();
     let line = before.rsplit('\n').next().unwrap_or_default().trim();
@@ -99,9 +97,7 @@ fn expand(tree: &str, prefix: &str, out: &mut Vec<(String, String)>) {
 
 impl Sources {
     fn read(name: &str) -> Sources {
-        let mut files = BTreeMap::new();
-        collect(&root().join(name).join("src"), &[], &mut files);
-        let mut sources = Sources { files, handed_on: BTreeMap::new() };
+        let mut sources = Sources { files: collect(name), handed_on: BTreeMap::new() };
         let mut handed_on = BTreeMap::new();
         for module in sources.files.keys() {
             for (is_public, path, name) in sources.uses(module) {

@@ -43,11 +43,12 @@ const UNSAFE: [&str; 21] = [
     "base/src/format/block.rs",
 ];
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
-fn sources() -> Vec<(String, String)> {
+/// The Rust files of the workspace, by their paths from its root, and their texts.
+pub(super) fn sources() -> Vec<(String, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -1,5 +1,5 @@
-//! A small database of known content. `make_database` has written one with each format that was ever released; they are
-//! committed, and every later release reads them.
+//! A small database of known content. `make_database` has written one with each format that was
+//! ever released; they are committed, and every later release reads them.
 use crate::model::Map;
 use sapwood::{Builtin, Db, Field, IndexOptions, KeyKind, Keyspace, KeyspaceOptions, Result};
 use std::path::Path;
@@ -17,7 +17,8 @@ fn builder(path: &Path) -> sapwood::DbBuilder {
     })
 }
 
-/// Keyspaces with all codecs, block lengths that make many blocks, and values that are stored apart.
+/// Keyspaces with all codecs, block lengths that make many blocks, and values that are stored
+/// apart.
 fn spaces(db: &Db) -> Result<[Keyspace; 3]> {
     let options = [
         ("plain", "compression=none;block_bytes=1024"),
@@ -58,7 +59,8 @@ fn value(space: usize, row: u32) -> Vec<u8> {
     value
 }
 
-/// Whether a row is deleted, and by what: by an early delete, in tables, or by a late one, in the log.
+/// Whether a row is deleted, and by what: by an early delete, in tables, or by a late one, in the
+/// log.
 fn is_deleted(row: u32) -> bool {
     row % 13 == 5 || row % 97 == 11
 }
@@ -101,7 +103,7 @@ pub fn write(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the keyspace of this number holds.
+/// The rows of the keyspace of this number.
 fn expected(space: usize) -> Map {
     let rows = (0..ROWS).filter(|row| !is_deleted(*row)).chain(ROWS..ROWS + 2 * LATE_ROWS);
     rows.map(|row| (key(space, row), value(space, row))).collect()

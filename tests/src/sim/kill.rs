@@ -1,9 +1,10 @@
 //! `sapwood-sim kill`: real processes on real directories, killed again and again.
 //!
-//! A [`child`] writes a history that follows from the seed. It is killed after a random time: while it works, while it
-//! recovers, or while it is stopped. Some children may make only few or only short files, some get little address
-//! space, and some work on a file system that is too small for them. Those get errors, and lose nothing. Each next
-//! child checks that every acknowledged commit is there, and at most the one that was under way on top.
+//! A [`child`] writes a history that follows from the seed. It is killed after a random time: while
+//! it works, while it recovers, or while it is stopped. Some children may make only few or only
+//! short files, some get little address space, and some work on a file system that is too small for
+//! them. Those get errors, and lose nothing. Each next child checks that every acknowledged commit
+//! is there, and at most the one that was under way on top.
 #![allow(clippy::disallowed_methods, reason = "kills real processes after real times")]
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
@@ -80,7 +81,8 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
             End::Refused => return Err("a child was refused what it had".to_string()),
         }
         for (i, number) in acknowledged.iter().enumerate() {
-            // The first report is what was found, which may include the commit under way at the last kill.
+            // The first report is what was found, which may include the commit under way at the
+            // last kill.
             if *number != floor + 1 && !(i == 0 && *number == floor) {
                 return Err(format!("commit {number} was acknowledged after {floor}"));
             }
@@ -117,8 +119,8 @@ fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
     }
 }
 
-/// Children one after the other, each with more address space than the one before: from too little for an opening up to
-/// more than they need. None may end but by an error.
+/// Children one after the other, each with more address space than the one before: from too little
+/// for an opening up to more than they need. None may end but by an error.
 pub(super) fn in_little_address_space(megabytes: impl Iterator<Item = u64>) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = folder.path().join("db");
@@ -211,7 +213,8 @@ impl Running {
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// Kills it, if it has not ended. The numbers of the commits that it acknowledged, and how it ended.
+    /// Kills it, if it has not ended. The numbers of the commits that it acknowledged, and how it
+    /// ended.
     pub(super) fn kill(mut self) -> Result<(Vec<u64>, End), String> {
         // On Unix this is SIGKILL.
         self.child.kill().map_err(|error| error.to_string())?;
@@ -224,7 +227,8 @@ impl Running {
             .collect();
         let by_signal = std::os::unix::process::ExitStatusExt::signal(&status);
         match status.code() {
-            // Without memory for a small thing, or after a panic that cannot be caught; or a touch of no memory.
+            // Without memory for a small thing, or after a panic that cannot be caught; or a touch
+            // of no memory.
             None if by_signal.is_some_and(|signal| ![libc::SIGKILL, libc::SIGXFSZ].contains(&signal)) => {
                 Err(format!("a child ended by itself ({status}): {}", message.trim_end()))
             }

@@ -1,4 +1,5 @@
-//! Databases that begin at a position of choice: words of memory hold only a part of one, and all positions end somewhere.
+//! Databases that begin at a position of choice: words of memory hold only a part of one, and all
+//! positions end somewhere.
 use sapwood_base::FileNumber;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, seal};
 use sapwood_base::format::manifest::{Edit, encode, encode_header};
@@ -10,7 +11,8 @@ const WORD_BITS: u32 = 44;
 /// Units that a run writes at least.
 const RUN_UNITS: u64 = 3000;
 
-/// Makes an empty database in `directory` whose first opening begins at `position` or shortly behind it.
+/// Makes an empty database in `directory` whose first opening begins at `position` or shortly
+/// behind it.
 pub fn begin_at(fs: &dyn FileSystem, directory: &Path, position: u64) -> sapwood::Result<()> {
     let edits = [
         Edit::NextFile(FileNumber(10)),

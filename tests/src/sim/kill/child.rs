@@ -1,7 +1,7 @@
 //! The process that is killed: opens the database, checks it, and writes until it dies.
 //!
-//! Each acknowledged commit is reported as eight bytes on the standard output, which is a pipe and survives the
-//! process. The first report is what was found.
+//! Each acknowledged commit is reported as eight bytes on the standard output, which is a pipe and
+//! survives the process. The first report is what was found.
 use crate::harness::{contents, difference, small};
 use crate::history::{COUNTER, SPACES, State, commit};
 use crate::model::Operation;
@@ -79,7 +79,8 @@ fn wrong(message: String) -> Error {
     Error::new(ErrorKind::Corruption, message)
 }
 
-/// Memory for what the child itself is about to allocate, or an error: the engine's errors are what is of interest.
+/// Memory for what the child itself is about to allocate, or an error: the engine's errors are what
+/// is of interest.
 fn check_own_memory(orders: &Orders, bytes: usize) -> Result<()> {
     match orders.is_poor {
         true => check_room(bytes).map_err(|error| Error::system("go on", error)),
@@ -88,7 +89,8 @@ fn check_own_memory(orders: &Orders, bytes: usize) -> Result<()> {
 }
 
 fn work(orders: &Orders) -> Result<()> {
-    // Each life has other memtables than the one before: what one leaves in the log may be more than the next has room for.
+    // Each life has other memtables than the one before: what one leaves in the log may be more
+    // than the next has room for.
     let mut random = fastrand::Rng::with_seed(orders.seed ^ orders.floor);
     let settings = |options: &mut AdvancedOptions| {
         small(options);
