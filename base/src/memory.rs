@@ -24,10 +24,11 @@ pub fn check_room(bytes: usize) -> std::io::Result<()> {
 /// `OutOfResources` if there is no memory for them.
 #[inline]
 pub fn reserve<T>(buffer: &mut Vec<T>, more: usize) -> Result<()> {
-    match buffer.try_reserve(more) {
-        Ok(()) => Ok(()),
-        Err(_) => Err(none_for(more.saturating_mul(size_of::<T>()))),
+    // Mostly there is room, and then this is all that a caller pays.
+    if buffer.capacity() - buffer.len() >= more {
+        return Ok(());
     }
+    buffer.try_reserve(more).map_err(|_| none_for(more.saturating_mul(size_of::<T>())))
 }
 
 /// `len` copies of `element`.
@@ -57,9 +58,7 @@ pub fn resize<T: Clone>(buffer: &mut Vec<T>, len: usize, element: T) -> Result<(
 /// Those of [`reserve`].
 pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut copy = Vec::new();
-    if copy.try_reserve_exact(bytes.len()).is_err() {
-        return Err(none_for(bytes.len()));
-    }
+    copy.try_reserve_exact(bytes.len()).map_err(|_| none_for(bytes.len()))?;
     copy.extend_from_slice(bytes);
     Ok(copy)
 }

@@ -149,9 +149,7 @@ impl TableBuilder {
             let hash = hash.unwrap_or_else(|| key_hash(key));
             self.last_tag = tag_of(hash);
             if self.options.filter != FilterKind::None {
-                if self.hashes.len() == self.hashes.capacity() {
-                    memory::reserve(&mut self.hashes, 1)?;
-                }
+                memory::reserve(&mut self.hashes, 1)?;
                 self.hashes.push(hash);
             }
         }
