@@ -36,6 +36,9 @@ pub struct Step {
     pub written_bytes: u64,
     /// Bytes of tables moved without reading.
     pub moved_bytes: u64,
+    /// Whether the rest of the job, planned again, may begin with this step again: it wrote small
+    /// tables of the target run only, and as many as it read.
+    pub may_repeat: bool,
 }
 
 impl Step {
@@ -62,6 +65,31 @@ struct InputTable {
     /// Index into the inputs of the compaction; smaller is newer.
     input: usize,
     table: RunTable,
+}
+
+/// Keys that cut `parts` of tables, each its first key and its bytes, into slices of at least
+/// `slice_bytes`.
+///
+/// A slice may be the only progress of a job, because the rest is planned again. If keys were
+/// counted instead of bytes, the first slice could be a few small tables of the target run, which
+/// would be planned and written for ever.
+fn boundaries(mut parts: Vec<(Vec<u8>, u64)>, slice_bytes: u64) -> Vec<Vec<u8>> {
+    parts.sort_unstable();
+    let mut left: u64 = parts.iter().map(|(_, bytes)| bytes).sum();
+    let (mut boundaries, mut slice) = (Vec::new(), 0u64);
+    let mut parts = parts.into_iter().peekable();
+    while let Some((key, bytes)) = parts.next() {
+        slice += bytes;
+        left -= bytes;
+        let Some((next, _)) = parts.peek() else { break };
+        // The last slice takes a rest that is too short for one of its own.
+        let is_full = slice >= slice_bytes && left >= slice_bytes / 2;
+        if (is_full || planted::is(Bug::SlicesOfNothing)) && *next != key {
+            boundaries.push(next.clone());
+            slice = 0;
+        }
+    }
+    boundaries
 }
 
 /// A compaction in progress.
@@ -185,29 +213,25 @@ impl Job {
 
     /// Keys that cut the cluster into slices of about `slice_bytes` of input.
     fn slice_boundaries(&self, cluster: &[InputTable]) -> Result<Vec<Vec<u8>>> {
+        let slice_bytes = self.options.slice_bytes;
         let total: u64 = cluster.iter().map(|input| input.table.handle.file_bytes()).sum();
-        if total <= self.options.slice_bytes + self.options.slice_bytes / 2 {
+        if total <= slice_bytes + slice_bytes / 2 {
             return Ok(Vec::new());
         }
-        let mut candidates: Vec<Vec<u8>> = Vec::new();
+        let mut parts: Vec<(Vec<u8>, u64)> = Vec::new();
         for input in cluster {
-            let parts =
-                (input.table.handle.file_bytes() / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1);
-            candidates.extend(input.table.handle.table()?.split_keys(parts as usize));
-            candidates.push(input.table.first().to_vec());
+            let table = &input.table;
+            let bytes = table.handle.file_bytes();
+            let count = (bytes / BOUNDARY_BYTES.min(slice_bytes)).max(1);
+            let later = table.handle.table()?.split_keys(count as usize);
+            let share = bytes / (later.len() as u64 + 1);
+            parts.push((table.first().to_vec(), share));
+            // Keys below a raised lower bound belong to slices that were merged before.
+            parts.extend(
+                later.into_iter().filter(|key| key.as_slice() > table.first()).map(|key| (key, share)),
+            );
         }
-        candidates.sort_unstable();
-        let per_slice =
-            (self.options.slice_bytes / BOUNDARY_BYTES.min(self.options.slice_bytes)).max(1) as usize;
-        let first = cluster[0].table.first();
-        let mut boundaries: Vec<Vec<u8>> = candidates
-            .into_iter()
-            .skip(per_slice)
-            .step_by(per_slice)
-            .filter(|key| key.as_slice() > first)
-            .collect();
-        boundaries.dedup();
-        Ok(boundaries)
+        Ok(boundaries(parts, slice_bytes))
     }
 
     /// Runs the next slice; `None` when the job is done.
@@ -272,7 +296,14 @@ impl Job {
                     }
                     return Err(error);
                 }
-                self.take_inputs(tables, lower.as_deref(), upper.as_deref(), &mut step);
+                let written = step.handles.len();
+                let taken = self.take_inputs(tables, lower.as_deref(), upper.as_deref(), &mut step);
+                let is_target =
+                    |input: &&InputTable| self.compaction.is_target(&self.compaction.inputs[input.input]);
+                step.may_repeat = tables.len() > 1
+                    && written >= taken.len()
+                    && taken.iter().all(is_target)
+                    && !planted::is(Bug::SlicesOfNothing);
                 *next = to;
                 if *next <= boundaries.len() {
                     self.pieces.push(piece);
@@ -302,14 +333,16 @@ impl Job {
         step.moved_bytes += input.table.handle.file_bytes();
     }
 
-    /// Removes the part of the inputs below `upper` from their runs.
-    fn take_inputs(
+    /// Removes the part of the inputs below `upper` from their runs. Returns the inputs that hold
+    /// keys in `[lower, upper)`.
+    fn take_inputs<'a>(
         &self,
-        tables: &[InputTable],
+        tables: &'a [InputTable],
         lower: Option<&[u8]>,
         upper: Option<&[u8]>,
         step: &mut Step,
-    ) {
+    ) -> Vec<&'a InputTable> {
+        let mut taken = Vec::new();
         for input in tables {
             let table = &input.table;
             if lower.is_some_and(|lower| table.last() < lower)
@@ -317,6 +350,7 @@ impl Job {
             {
                 continue;
             }
+            taken.push(input);
             step.edits.push(self.removed(input));
             let run = &self.compaction.inputs[input.input];
             let (from, whole) = (table.handle.opened(), table.handle.file_bytes());
@@ -334,6 +368,7 @@ impl Job {
                 }));
             }
         }
+        taken
     }
 
     /// Merges the entries of the inputs in `[lower, upper)`.
@@ -376,5 +411,34 @@ impl Job {
             .until(stop)
             .try_for_each(|survivor| writer.write(survivor))?;
         writer.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Boundaries of parts written as "key bytes, key bytes".
+    fn cut(parts: &str, slice_bytes: u64) -> String {
+        let part = |part: &str| {
+            let (key, bytes) = part.trim().split_once(' ').expect("a part is a key and bytes");
+            (key.as_bytes().to_vec(), bytes.parse().expect("a number of bytes"))
+        };
+        let keys = boundaries(parts.split(',').map(part).collect(), slice_bytes);
+        keys.iter().map(|key| String::from_utf8_lossy(key)).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn slices_are_cut_by_bytes() {
+        assert_eq!(cut("a 100, b 100, c 100, d 100", 100), "b c d");
+        assert_eq!(cut("a 100, c 100, b 100, d 100", 200), "c");
+        // Small tables beside a large merge are no slices of their own.
+        assert_eq!(cut("a 1, b 1, c 1, d 1, e 100, f 100", 100), "f");
+        // The last slice takes what is left over.
+        assert_eq!(cut("a 100, b 100, c 49", 100), "b");
+        assert_eq!(cut("a 100, b 100, c 50", 100), "b c");
+        // Tables of several runs begin at the same key.
+        assert_eq!(cut("a 100, a 100, a 100, b 100, b 100", 100), "b");
+        assert_eq!(cut("a 500", 100), "");
     }
 }

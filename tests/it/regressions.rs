@@ -11,10 +11,11 @@ const CRASH: [(u64, &str); 2] = [
 ];
 
 /// Seeds of `sapwood-sim meta`.
-const META: [(u64, &str); 3] = [
+const META: [(u64, &str); 4] = [
     (5, "after a change from hybrid to leveled, older versions of keys hid newer ones"),
     (6, "a standard filter of few keys with many bits could not be read back"),
     (8, "the same, met by a compaction"),
+    (55, "small tables were written again and again, because each slice was planned behind another keyspace"),
 ];
 
 /// Seeds of `sapwood-sim meta --space`, with the settings of the seed.

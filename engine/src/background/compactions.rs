@@ -208,6 +208,7 @@ pub(crate) fn run_compaction(
             }
             return Err(error);
         }
+        let may_repeat = step.may_repeat;
         core.counters.compaction_read_bytes.fetch_add(step.read_bytes, Ordering::Relaxed);
         core.counters.compaction_written_bytes.fetch_add(step.written_bytes, Ordering::Relaxed);
         core.counters.compaction_moved_bytes.fetch_add(step.moved_bytes, Ordering::Relaxed);
@@ -218,13 +219,19 @@ pub(crate) fn run_compaction(
         let gives_way = view
             .keyspace(keyspace)
             .is_some_and(|space| picker::gives_way(job.compaction(), &space.version, &options));
-        let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
+        // On a machine without threads, jobs of half of the databases yield after every slice, as
+        // they do if another keyspace is always more urgent: each slice must be progress.
+        let (env, database) = (&core.options.env, core.context.database());
+        let driven =
+            !env.starts_threads() && (database.is_multiple_of(2) || env.random_u64().is_multiple_of(2));
         // The rest is picked again: after more urgent work, after the pause, or when the driver of
         // a machine without threads requests it.
         let is_urgent_elsewhere = picker::is_long(job.compaction()) && gives_way_to_others(core, keyspace);
         if manual {
             core.background.wait_while_paused()?;
-        } else if gives_way || is_urgent_elsewhere || driven || core.background.should_yield() {
+        } else if core.background.should_yield()
+            || !may_repeat && (gives_way || is_urgent_elsewhere || driven)
+        {
             return Ok(());
         }
     }

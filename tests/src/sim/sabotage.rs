@@ -130,6 +130,7 @@ fn detector(bug: Bug) -> Detector {
         GarbageByWeight => Probe("hidden-garbage"),
         SnapshotGarbageStays => Probe("snapshot-garbage"),
         LeveledNeverIdle => Probe("leveled-idle"),
+        SlicesOfNothing => Seeds("meta --seeds 55..1000000"),
         IdleRewrites => Probe("idle-cost"),
         FirstKeyspaceFirst => Probe("fair-compactions"),
         PrefixBound => Probe("prefix"),
