@@ -18,8 +18,8 @@
 //! the stream to it. Checksums are seeded with the position, so bytes of an earlier stretch never
 //! validate. File names are slots, and independent of the order.
 use crate::sync::backoff;
-use crate::write::commit_ring::{CommitRing, Tail};
-use body::Bodies;
+use bodies::Bodies;
+use commit_ring::{CommitRing, Tail};
 use crossbeam::utils::CachePadded;
 use reader::FoundSegment;
 use sapwood_base::format::file_name::FileName;
@@ -35,7 +35,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+mod bodies;
 pub(crate) mod body;
+pub(crate) mod commit_ring;
 pub(crate) mod reader;
 pub(crate) mod segment;
 

@@ -13,7 +13,6 @@
 //!
 //! The log gets a record before the memtable does, and a reader sees it only after both.
 pub mod batch;
-pub(crate) mod commit_ring;
 pub(crate) mod stall;
 
 use crate::db::{Core, DbInner};

@@ -4,7 +4,7 @@
 #![cfg(sapwood_loom)]
 #![allow(dead_code, reason = "the models do not call all of the code that they include")]
 
-#[path = "../src/write/commit_ring.rs"]
+#[path = "../src/wal/commit_ring.rs"]
 mod commit_ring;
 #[path = "../src/index/word.rs"]
 mod index_word;

@@ -20,7 +20,6 @@ const KNOWN: &[(&str, &str, usize)] = &[
     ("memtable", "skiplist/leaf.rs", 2),
     ("btree", "cursor.rs", 3),
     ("engine", "background.rs", 42),
-    ("engine", "wal.rs", 2),
 ];
 
 /// A path of modules, without `crate`.

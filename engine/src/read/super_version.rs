@@ -8,7 +8,7 @@ use crate::db::closed;
 use crate::index::state::{IndexEntry, IndexState};
 use crate::keyspace::KeyspaceState;
 use crate::sync::step;
-use crate::write::commit_ring::StartPosition;
+use crate::wal::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result};

@@ -18,10 +18,10 @@
 //!   passed, because it was written since;
 //! * body and record belong to one memtable. The log is recycled by memtables, and the record needs
 //!   the body. If the memtable has changed in between, the body is abandoned.
+use super::bodies::Unsynced;
 use super::{Reservation, Wal};
 use sapwood_base::Result;
 use sapwood_base::format::log_record::{Distant, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
-use sapwood_base::planted::{self, Bug};
 
 /// Payloads from this size on are written apart, in bytes: copying one takes longer than a slow
 /// system call.
@@ -31,46 +31,6 @@ const WORTH_BYTES: usize = 8 << 20;
 const CHUNK_BYTES: usize = 64 << 10;
 /// Number of schedule steps that copying a payload takes, in a simulation.
 const STEPS: usize = 384;
-
-/// The state of bodies in a log. One is written at a time.
-#[derive(Default)]
-pub(super) struct Bodies {
-    /// Start of the one that is being written.
-    writing: Option<u64>,
-    unsynced: Vec<Unsynced>,
-}
-
-/// A body with its record, which no sync has covered yet.
-#[derive(Clone, Copy)]
-pub(super) struct Unsynced {
-    pub(super) start: u64,
-    pub(super) end: u64,
-    /// End of its record.
-    record_end: u64,
-}
-
-impl Bodies {
-    /// Returns the position up to which log can be recycled if none is needed below `position`.
-    pub(super) fn release(&mut self, position: u64) -> u64 {
-        self.unsynced.retain(|body| body.record_end > position);
-        match self.writing.filter(|_| !planted::is(Bug::BodyUnpinned)) {
-            Some(start) => position.min(start),
-            None => position,
-        }
-    }
-
-    /// The bodies of records below `to` that begin below `from`, where `from` is the end of the
-    /// synced log.
-    pub(super) fn late(&self, from: u64, to: u64) -> Vec<Unsynced> {
-        let is_late = |body: &&Unsynced| body.record_end <= to && body.start < from;
-        self.unsynced.iter().filter(is_late).filter(|_| !planted::is(Bug::BodyNotSynced)).copied().collect()
-    }
-
-    /// Notes that everything below `to` is synced.
-    pub(super) fn synced(&mut self, to: u64) {
-        self.unsynced.retain(|body| body.record_end > to);
-    }
-}
 
 /// A body with its place in the log. Its room belongs to the writer as long as this lives.
 pub(crate) struct Body<'w> {

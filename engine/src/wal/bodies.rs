@@ -1,0 +1,42 @@
+//! The bodies of a log that are being written or not synced yet: see `body`.
+use sapwood_base::planted::{self, Bug};
+
+/// The state of bodies in a log. One is written at a time.
+#[derive(Default)]
+pub(super) struct Bodies {
+    /// Start of the one that is being written.
+    pub(super) writing: Option<u64>,
+    pub(super) unsynced: Vec<Unsynced>,
+}
+
+/// A body with its record, which no sync has covered yet.
+#[derive(Clone, Copy)]
+pub(super) struct Unsynced {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    /// End of its record.
+    pub(super) record_end: u64,
+}
+
+impl Bodies {
+    /// Returns the position up to which log can be recycled if none is needed below `position`.
+    pub(super) fn release(&mut self, position: u64) -> u64 {
+        self.unsynced.retain(|body| body.record_end > position);
+        match self.writing.filter(|_| !planted::is(Bug::BodyUnpinned)) {
+            Some(start) => position.min(start),
+            None => position,
+        }
+    }
+
+    /// The bodies of records below `to` that begin below `from`, where `from` is the end of the
+    /// synced log.
+    pub(super) fn late(&self, from: u64, to: u64) -> Vec<Unsynced> {
+        let is_late = |body: &&Unsynced| body.record_end <= to && body.start < from;
+        self.unsynced.iter().filter(is_late).filter(|_| !planted::is(Bug::BodyNotSynced)).copied().collect()
+    }
+
+    /// Notes that everything below `to` is synced.
+    pub(super) fn synced(&mut self, to: u64) {
+        self.unsynced.retain(|body| body.record_end > to);
+    }
+}
