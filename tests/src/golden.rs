@@ -1,11 +1,11 @@
-//! A small database of known content. `make_database` has written one with each format that was
-//! ever released; they are committed, and every later release reads them.
+//! A small database of known content. `make_database` wrote one in each released format; they are
+//! committed, and every later release reads them.
 use crate::model::Map;
 use sapwood::{Builtin, Db, Field, IndexOptions, KeyKind, Keyspace, KeyspaceOptions, Result};
 use std::path::Path;
 
 const ROWS: u32 = 500;
-/// Rows that only the log holds, those of each of two openings.
+/// Rows that only the log holds, per opening.
 const LATE_ROWS: u32 = 40;
 
 fn builder(path: &Path) -> sapwood::DbBuilder {
@@ -17,8 +17,7 @@ fn builder(path: &Path) -> sapwood::DbBuilder {
     })
 }
 
-/// Keyspaces with all codecs, block lengths that make many blocks, and values that are stored
-/// apart.
+/// Keyspaces with all codecs, with block lengths that make many blocks, and with separated values.
 fn spaces(db: &Db) -> Result<[Keyspace; 3]> {
     let options = [
         ("plain", "compression=none;block_bytes=1024"),
@@ -32,7 +31,7 @@ fn spaces(db: &Db) -> Result<[Keyspace; 3]> {
     Ok(spaces.try_into().unwrap_or_else(|_| unreachable!("there are three options")))
 }
 
-/// The first byte of a value, which an index holds.
+/// An index key: the first byte of the value.
 fn first_byte() -> IndexOptions {
     IndexOptions::builtin(Builtin::new(Field::value().range(0, 1), KeyKind::Bytes))
 }
@@ -59,8 +58,8 @@ fn value(space: usize, row: u32) -> Vec<u8> {
     value
 }
 
-/// Whether a row is deleted, and by what: by an early delete, in tables, or by a late one, in the
-/// log.
+/// Whether a row is deleted: early, so that the deletion is in a table, or late, so that it is in
+/// the log.
 fn is_deleted(row: u32) -> bool {
     row % 13 == 5 || row % 97 == 11
 }
@@ -68,7 +67,7 @@ fn is_deleted(row: u32) -> bool {
 /// Writes the database into `path`, which must not exist.
 ///
 /// # Errors
-/// As of [`Db::open`] and writes.
+/// Those of [`Db::open`] and of writes.
 pub fn write(path: &Path) -> Result<()> {
     let db = builder(path).open()?;
     let all = spaces(&db)?;
@@ -103,19 +102,19 @@ pub fn write(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The rows of the keyspace of this number.
+/// The rows of keyspace number `space`.
 fn expected(space: usize) -> Map {
     let rows = (0..ROWS).filter(|row| !is_deleted(*row)).chain(ROWS..ROWS + 2 * LATE_ROWS);
     rows.map(|row| (key(space, row), value(space, row))).collect()
 }
 
-/// Opens the database in `path`, which may be changed by it, and compares all of it.
+/// Opens the database in `path`, which an opening may change, and compares all of it.
 ///
 /// # Errors
-/// As of [`Db::open`] and reads.
+/// Those of [`Db::open`] and of reads.
 ///
 /// # Panics
-/// If something else is there.
+/// If the content differs.
 pub fn check(path: &Path, read_only: bool) -> Result<()> {
     let db = builder(path).read_only(read_only).open()?;
     for (number, space) in spaces(&db)?.iter().enumerate() {

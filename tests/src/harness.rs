@@ -1,4 +1,4 @@
-//! Seeds, replay commands, watchdogs, small settings, and reading a whole keyspace in every way at once.
+//! Seeds, replay commands, watchdogs, small settings, and reads of a whole keyspace in every way.
 #![allow(clippy::disallowed_methods, reason = "the watchdog watches real time on a real thread")]
 use crate::model::Map;
 use crate::patience::{LOOK, Patience};
@@ -10,11 +10,11 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Plants the bug that `SAPWOOD_PLANTED` names. Every helper of this file calls it; a test that uses none of them calls
-/// it first.
+/// Plants the bug that `SAPWOOD_PLANTED` names. Every helper of this file calls this function; a
+/// test that uses none of them calls it first.
 ///
 /// # Panics
-/// If there is no bug of that name, or this build lacks the feature.
+/// If there is no bug of that name, or this build lacks the feature `planted`.
 pub fn plant() {
     if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
         plant_named(&name).expect("a bug to plant");
@@ -23,7 +23,8 @@ pub fn plant() {
 
 /// Plants a bug by its name.
 ///
-/// Errors: a sentence for people, if there is no such bug or this build lacks the feature.
+/// Errors: a message for the user, if there is no such bug or this build lacks the feature
+/// `planted`.
 pub fn plant_named(name: &str) -> Result<(), String> {
     let Some(bug) = Bug::named(name) else { return Err(format!("there is no bug {name:?} to plant")) };
     #[cfg(feature = "planted")]
@@ -43,14 +44,14 @@ pub fn seeds(seeds: Range<u64>) -> Vec<u64> {
     }
 }
 
-/// Prints the command that replays a seed if the test panics while this lives.
+/// While alive, prints the command that replays a seed if the test panics.
 pub struct Replay {
     seed: u64,
     test: &'static str,
 }
 
 impl Replay {
-    /// For `seed` of `test`, which is named as `cargo test` names it.
+    /// A guard for `seed` of `test`, in the form of `cargo test`'s names.
     pub fn new(seed: u64, test: &'static str) -> Replay {
         plant();
         Replay { seed, test }
@@ -65,8 +66,8 @@ impl Drop for Replay {
     }
 }
 
-/// Runs `body` on a thread of its own and panics if it takes longer than `limit`: a hang is a failure with a name. What a
-/// busy machine keeps waiting has more time, see [`Patience`].
+/// Runs `body` on a thread of its own and panics if it exceeds `limit`, so that a hang is a failure
+/// with a name. On a busy machine the limit is longer, see [`Patience`].
 pub fn within<R: Send + 'static>(
     limit: Duration,
     what: &str,
@@ -95,17 +96,17 @@ pub fn within<R: Send + 'static>(
     }
 }
 
-/// Asks `done` until it is true; panics after a minute, or later on a busy machine, see [`Patience`]. For what background
-/// threads do in their own time.
+/// Polls `done` until it is true. Panics after a minute, or later on a busy machine, see
+/// [`Patience`]. For work of background threads.
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let mut patience = Patience::new(std::process::id(), Duration::from_secs(60));
     while !done() {
-        assert!(!patience.is_over(), "{what}: not so after a minute");
+        assert!(!patience.is_over(), "{what}: not true after a minute");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The smallest memtables, segments and files, so that little data goes through every mechanism.
+/// The smallest memtables, segments and files, so that little data exercises every mechanism.
 pub fn small(options: &mut AdvancedOptions) {
     options.memtable_bytes = Some(64 << 10);
     options.cache_bytes = Some(256 << 10);
@@ -124,7 +125,7 @@ pub fn builder(path: impl AsRef<Path>, env: &Env) -> DbBuilder {
     })
 }
 
-/// Everything in a keyspace, read forwards, backwards and key by key; panics if the three disagree.
+/// Reads everything in a keyspace forwards, backwards and key by key; panics if the three disagree.
 pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
     let mut map = Map::new();
     for entry in keyspace.iter() {
@@ -137,7 +138,12 @@ pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
         let (key, value) = entry?.into_parts();
         backward.insert(key, memory::copy(&value)?);
     }
-    assert!(map == backward, "forwards there are {} entries, backwards {}", map.len(), backward.len());
+    assert!(
+        map == backward,
+        "a forward scan returns {} entries, a backward scan {}",
+        map.len(),
+        backward.len()
+    );
     for (key, value) in &map {
         let got = keyspace.get(key)?;
         assert!(
@@ -149,7 +155,7 @@ pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
     Ok(map)
 }
 
-/// Says where two maps differ first.
+/// Describes the first difference of two maps.
 pub fn difference(got: &Map, want: &Map) -> Option<String> {
     let show = |bytes: &[u8]| bytes[..bytes.len().min(40)].escape_ascii().to_string();
     for (key, value) in want {

@@ -1,4 +1,5 @@
-//! A history of commits that follows from a seed alone, so that two processes agree on it without talking.
+//! A history of commits that is a function of a seed, so that two processes agree on it without
+//! communication.
 use crate::model::{Map, Operation, apply};
 use sapwood::Durability;
 use std::time::Duration;
@@ -12,9 +13,9 @@ const KEYS: u64 = 700;
 
 /// One commit.
 pub struct Commit {
-    /// Index into [`SPACES`], and the operation.
+    /// The operations, each with an index into [`SPACES`].
     pub operations: Vec<(usize, Operation)>,
-    /// How it is to be committed.
+    /// The durability of the commit.
     pub durability: Durability,
 }
 
@@ -39,7 +40,7 @@ pub fn commit(seed: u64, number: u64) -> Commit {
         1 => Durability::Periodic(Duration::from_millis(5)),
         _ => Durability::Buffered,
     };
-    // Now and then a payload that is written apart from its record, where segments are as small as in tests.
+    // Occasionally a payload that is written apart from its record, since test segments are small.
     if random.u16(..1000) == 0 {
         let key = format!("large-{}", random.u8(..4)).into_bytes();
         let value = vec![random.u8(..); random.usize(300_000..600_000)];
@@ -48,7 +49,7 @@ pub fn commit(seed: u64, number: u64) -> Commit {
     Commit { operations, durability }
 }
 
-/// The state of the keyspaces after some commits of a history, moved on step by step.
+/// The state of the keyspaces after a prefix of a history, advanced step by step.
 pub struct State {
     seed: u64,
     /// Commits applied.
@@ -58,14 +59,14 @@ pub struct State {
 }
 
 impl State {
-    /// The beginning.
+    /// The state before the first commit.
     pub fn new(seed: u64) -> State {
         State { seed, count: 0, maps: [Map::new(), Map::new()] }
     }
 
     /// Applies commits up to number `count`.
     pub fn advance_to(&mut self, count: u64) {
-        assert!(count >= self.count, "a history has no way back");
+        assert!(count >= self.count, "a history only advances");
         for number in self.count + 1..=count {
             for (space, operation) in commit(self.seed, number).operations {
                 apply(&mut self.maps[space], &[operation]);

@@ -1,4 +1,5 @@
-//! What the integration tests and the fuzz targets share: models, generators, and what prints how to replay a failure.
+//! Shared by the integration tests and the fuzz targets: models, generators, and replay commands
+//! for failures.
 pub mod model;
 pub mod oracle;
 pub mod history;

@@ -1,7 +1,9 @@
-//! The oracle of crashes: the history of commits, and what of it a database may show afterwards.
+//! The oracle of crashes: the history of commits, and the part of it that a database may show
+//! afterwards.
 //!
-//! Every commit also writes its number under [`COUNTER`] in the default keyspace. So a database says by itself how
-//! much of the history it holds, and everything else in it is compared with exactly that prefix.
+//! Every commit also writes its number under [`COUNTER`] in the default keyspace. So each database
+//! states the length of its history, and everything else in it is compared with exactly that
+//! prefix.
 use crate::harness::{contents, difference};
 use crate::model::{Map, Operation, apply};
 use sapwood::{Db, Durability, Error, KeyspaceOptions, Result};
@@ -9,10 +11,10 @@ use std::collections::BTreeMap;
 
 /// The key that holds the number of the last commit.
 pub const COUNTER: &[u8] = b"\xFFcommit";
-/// The keyspace that counts.
+/// The keyspace that holds the counter.
 pub const DEFAULT: &str = "default";
 
-/// One operation of a commit: the incarnation of a keyspace, and what is done there.
+/// One operation of a commit, with the incarnation of its keyspace.
 pub type SpaceOperation = (u64, Operation);
 
 /// A history and its promises.
@@ -26,17 +28,17 @@ pub struct Oracle {
     pub acknowledged: u64,
     /// Commits that survive a power loss.
     pub durable: u64,
-    /// Keyspaces by name. A name that is dropped and made again has a new incarnation.
+    /// Keyspaces by name. A name that is reused after a drop has a new incarnation.
     spaces: BTreeMap<String, u64>,
     next_incarnation: u64,
-    /// A keyspace whose creation or drop was cut short, with the incarnation it has if it exists.
+    /// A keyspace whose creation or drop was interrupted, with the incarnation it has if it exists.
     unsure: Option<(String, u64)>,
-    /// A dropped keyspace that may come back, with any of what was in it.
+    /// A dropped keyspace that may come back, with any part of its content.
     ghost: Option<String>,
 }
 
 impl Oracle {
-    /// Nothing happened yet.
+    /// An empty history.
     pub fn new() -> Oracle {
         Oracle {
             spaces: BTreeMap::from([(DEFAULT.to_string(), 0)]),
@@ -45,12 +47,12 @@ impl Oracle {
         }
     }
 
-    /// Commits so far, those in doubt included.
+    /// The number of commits, including those in doubt.
     pub fn len(&self) -> u64 {
         self.first + self.commits.len() as u64
     }
 
-    /// Whether nothing was committed.
+    /// Whether the history is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -60,37 +62,38 @@ impl Oracle {
         self.spaces.keys().cloned().collect()
     }
 
-    /// Notes a creation before it is tried.
+    /// Records a creation before it is attempted.
     pub fn creating(&mut self, name: &str) {
         self.unsure = Some((name.to_string(), self.next_incarnation));
         self.next_incarnation += 1;
     }
 
-    /// The creation succeeded.
+    /// Records that the creation succeeded.
     pub fn created(&mut self) {
         let (name, incarnation) = self.unsure.take().expect("a creation was noted");
         self.spaces.insert(name, incarnation);
     }
 
-    /// Notes a drop before it is tried.
+    /// Records a drop before it is attempted.
     pub fn dropping(&mut self, name: &str) {
         let incarnation = self.spaces.remove(name).expect("an existing keyspace");
         self.unsure = Some((name.to_string(), incarnation));
     }
 
-    /// The drop succeeded.
+    /// Records that the drop succeeded.
     pub fn dropped(&mut self) {
         self.unsure = None;
     }
 
-    /// The drop succeeded, but the device lied about it: the keyspace may come back.
+    /// Records that the drop succeeded while the device lied: the keyspace may come back.
     pub fn dropped_in_vain(&mut self) {
         self.ghost = self.unsure.take().map(|(name, _)| name);
     }
 
-    /// Commits operations (name of keyspace, operation) as the next of the history, in one batch with the counter.
+    /// Commits operations (name of keyspace, operation) as the next commit of the history, in one
+    /// batch with the counter.
     ///
-    /// On an error of a kind that leaves the commit in doubt the history keeps it; see [`Oracle::withdraw`].
+    /// If the error leaves the commit in doubt, the history keeps it; see [`Oracle::withdraw`].
     pub fn commit(
         &mut self,
         db: &Db,
@@ -119,12 +122,12 @@ impl Oracle {
         Ok(())
     }
 
-    /// Everything acknowledged is durable from now on.
+    /// Every acknowledged commit is durable from now on.
     pub fn synced(&mut self) {
         self.durable = self.acknowledged;
     }
 
-    /// Takes the last commit back: it was refused.
+    /// Withdraws the last commit, which was refused.
     pub fn withdraw(&mut self) {
         assert!(self.acknowledged < self.len(), "an acknowledged commit cannot be taken back");
         self.commits.pop();
@@ -141,9 +144,10 @@ impl Oracle {
         state
     }
 
-    /// Compares the database with the prefix that it says it holds, which must have at least `floor` commits.
+    /// Compares the database with the prefix whose length it states, which must be at least
+    /// `floor`.
     ///
-    /// Returns the length of the prefix; panics with what is wrong. Errors are those of reads.
+    /// Returns the length of the prefix; panics with the difference. Errors are those of reads.
     pub fn check(&self, db: &Db, floor: u64) -> Result<u64> {
         let counter = db.default_keyspace().get(COUNTER)?;
         let count = match counter {
@@ -155,7 +159,7 @@ impl Oracle {
             "the database holds {count} commits, not between {floor} and {}",
             self.len()
         );
-        assert!(count >= self.first, "commits that were there before are gone: {count} of {}", self.first);
+        assert!(count >= self.first, "commits that were present before are gone: {count} of {}", self.first);
         let state = self.state(count);
         let mut spaces = self.spaces.clone();
         let mut names = db.list_keyspaces()?;
@@ -165,7 +169,7 @@ impl Oracle {
         {
             spaces.insert(name.clone(), *incarnation);
         }
-        // A keyspace of the same name that was dropped is not seen again, so equal names suffice.
+        // A dropped keyspace of the same name does not come back, so equal names suffice.
         assert_eq!(names, spaces.keys().cloned().collect::<Vec<_>>(), "keyspaces");
         for (name, incarnation) in &spaces {
             let keyspace = db.keyspace(name, KeyspaceOptions::default())?;
@@ -178,10 +182,11 @@ impl Oracle {
         Ok(count)
     }
 
-    /// Checks a database that was opened after a crash, and goes on from what it holds, all of it made durable.
+    /// Checks a database that was opened after a crash, and continues from its content, which
+    /// becomes durable.
     pub fn recovered(&mut self, db: &Db, floor: u64) -> Result<u64> {
         let count = self.check(db, floor)?;
-        // What a kill has left need not be durable: an opening does not wait for that.
+        // The remains of a kill need not be durable: an opening does not wait for that.
         db.sync()?;
         if let Some((name, incarnation)) = self.unsure.take()
             && db.list_keyspaces()?.contains(&name)

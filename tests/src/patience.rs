@@ -1,15 +1,16 @@
-//! How long something that may hang is waited for: by the work that it did, not by the clock alone.
+//! Timeouts by the work that a process did, not by the clock alone.
 //!
-//! On a busy machine a process may get a tenth of a processor, and what would be done in seconds takes minutes. Such a
-//! process does not hang. One that does either works without an end, or sleeps without one: so the time that it worked
-//! and the time that none of its threads wanted to run are what counts.
+//! On a busy machine a process may get a tenth of a processor, and a task of seconds takes minutes.
+//! Such a process does not hang. A process that hangs either works or sleeps without end. So two
+//! times count: the processor time of the process, and the time during which none of its threads
+//! was runnable.
 #![allow(clippy::disallowed_methods, reason = "watches real processes in real time")]
 use std::time::{Duration, Instant};
 
-/// In how small steps waiting is sensible: whether somebody sleeps is seen at each look.
+/// The polling interval: each poll sees whether the process sleeps.
 pub const LOOK: Duration = Duration::from_millis(200);
 
-/// The patience with one process.
+/// The timeout of one process.
 pub struct Patience {
     process: u32,
     limit: Duration,
@@ -20,14 +21,15 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Patience with a process from now on. To be asked every [`LOOK`] or so.
+    /// A timeout that starts now. Poll it about every [`LOOK`].
     pub fn new(process: u32, limit: Duration) -> Patience {
         let now = Instant::now();
         let worked_before = look(process).map_or(Duration::ZERO, |look| look.worked);
         Patience { process, limit, since: now, worked_before, asleep: Duration::ZERO, looked: now }
     }
 
-    /// Whether it has worked or slept for longer than the limit. Where the system does not tell, the clock decides.
+    /// Whether the process has worked or slept for longer than the limit. Where the system does not
+    /// report either, the clock decides.
     pub fn is_over(&mut self) -> bool {
         let now = Instant::now();
         let since_last = now - std::mem::replace(&mut self.looked, now);
@@ -38,7 +40,7 @@ impl Patience {
         now - self.since >= self.limit && counts >= self.limit
     }
 
-    /// The time that counts, after one more look.
+    /// The time that counts so far, after one more poll.
     fn counts(&mut self, look: &Look, since_last: Duration) -> Duration {
         if !look.wants_to_run {
             self.asleep += since_last;
@@ -47,15 +49,15 @@ impl Patience {
     }
 }
 
-/// What a process does at one moment.
+/// The state of a process at one moment.
 struct Look {
     /// The processor time of all its threads so far.
     worked: Duration,
-    /// Whether a thread runs, or would if it were its turn, or waits for a disk. The one that looks is left out.
+    /// Whether a thread runs, is runnable, or waits for a disk. The polling thread is excluded.
     wants_to_run: bool,
 }
 
-/// Fields of a line of `/proc/…/stat` behind the name, which may contain anything.
+/// Fields of a line of `/proc/…/stat` after the name, which may contain any character.
 #[cfg(target_os = "linux")]
 fn fields(path: impl AsRef<std::path::Path>) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(path).ok()?;
@@ -65,7 +67,7 @@ fn fields(path: impl AsRef<std::path::Path>) -> Option<Vec<String>> {
 
 #[cfg(target_os = "linux")]
 fn look(process: u32) -> Option<Look> {
-    /// Of the numbers in that file, on every kind of processor.
+    /// The unit of the times in that file, on every architecture.
     const TICK: Duration = Duration::from_millis(10);
     let folder = format!("/proc/{process}");
     let of_process = fields(format!("{folder}/stat"))?;
@@ -92,12 +94,12 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    /// Looks at `program` until patience with it is over.
+    /// Polls `program` until its timeout is over.
     fn wait_for_the_end(program: &str) {
         let mut command = Command::new("sh");
         let mut child = command.args(["-c", program]).stdout(Stdio::null()).spawn().unwrap();
         let mut patience = Patience::new(child.id(), Duration::from_millis(60));
-        // Far more looks than it can need on a machine that has something else to do.
+        // Many more polls than are needed, for a machine with other work.
         let is_over = (0..20_000).any(|_| {
             std::thread::sleep(Duration::from_millis(5));
             patience.is_over()

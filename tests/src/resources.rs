@@ -1,14 +1,14 @@
-//! What a process or a database holds: memory, mappings, descriptors, threads. The oracle of everything that must be given
-//! back.
+//! Resources of a process or a database: memory, mappings, descriptors, threads. The oracle of
+//! everything that must be released.
 //!
-//! [`Resources`] asks Linux for what the whole process has, so it is for programs that do one thing at a time.
-//! `Db::remains` and [`SimFs::open_handles`](sapwood_storage::sim::SimFs::open_handles) ask one database and one simulated
-//! machine; those are exact wherever other tests run beside.
+//! [`Resources`] reads Linux's figures of the whole process, so it suits programs that do one thing
+//! at a time. `Db::remains` and [`SimFs::open_handles`](sapwood_storage::sim::SimFs::open_handles)
+//! report on one database and one simulated machine; they are exact even while other tests run.
 #![allow(clippy::disallowed_methods, reason = "asks the real system about this process, in real time")]
 use std::fmt;
 use std::time::Duration;
 
-/// What this process holds at a moment.
+/// The resources of this process at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     /// Bytes of anonymous memory in use: heap, arenas, cache.
@@ -23,10 +23,10 @@ pub struct Resources {
     pub threads: u64,
 }
 
-/// How much more there may be than before.
+/// The increase that is allowed.
 #[derive(Clone, Copy, Debug)]
 pub struct Slack {
-    /// Bytes of anonymous memory: an allocator keeps some.
+    /// Bytes of anonymous memory: an allocator retains some.
     pub anonymous_bytes: u64,
     /// Bytes of address space.
     pub mapped_bytes: u64,
@@ -41,7 +41,7 @@ impl Default for Slack {
 }
 
 impl Resources {
-    /// What there is now; `None` where the system does not tell (only Linux does).
+    /// The present resources; `None` where the system does not report them (only Linux does).
     pub fn now() -> Option<Resources> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
         let field = |name: &str| {
@@ -49,7 +49,7 @@ impl Resources {
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         };
         let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        // One of them is the one that lists them.
+        // One of them lists the others.
         let descriptors = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64 - 1;
         Some(Resources {
             anonymous_bytes: field("RssAnon:")? << 10,
@@ -60,10 +60,11 @@ impl Resources {
         })
     }
 
-    /// Whether what is there now is what was there at `self`: descriptors and threads exactly, memory up to `slack`.
+    /// Compares the present resources with `self`: descriptors and threads exactly, memory up to
+    /// `slack`.
     ///
-    /// Threads and what they hold end shortly after they were joined, so this looks again for up to five seconds before
-    /// it gives up.
+    /// The kernel releases threads and their resources shortly after a join, so this polls for up
+    /// to five seconds.
     ///
     /// Errors: the figures of both moments.
     pub fn check_back(&self, slack: Slack) -> Result<(), String> {

@@ -1,17 +1,24 @@
-//! Simulation: work that follows from a seed, on a machine in memory, against a model, with everything that can go
-//! wrong going wrong. `sapwood-sim` runs it in bulk, the integration tests in small portions, fuzz targets with the
-//! bytes of a fuzzer as the source of choices.
+//! Simulation: work that a seed determines, on a machine in memory, compared with a model, with
+//! every kind of failure. `sapwood-sim` runs it in bulk, the integration tests run small portions,
+//! and fuzz targets use the bytes of a fuzzer as the source of choices.
 //!
-//! A [`workload`] is a list of [`operation`]s that a seed decides. The [`driver`] runs it on a database and on the
-//! [`model`] and compares every answer. [`crash`] does so while it takes the machine's state before and after every
-//! changing call, and recovers from what a power loss or a kill may leave of each; [`meta`] does so with many settings
-//! and compares them. What fails is made small by [`shrink`]. [`fault`] lets every call go wrong in every way,
-//! [`scarcity`] lets handles, memory, threads and room run out for a while, [`places`] renames
-//! and replaces directories, and [`sector`] every sector of every file. [`kill`] and [`power`] do to real processes and real file systems what the
-//! others simulate. [`shuttle`] gives the engine all its threads, and lets them go on in any order.
+//! A [`workload`] is a list of [`operation`]s that a seed determines. The [`driver`] runs it on a
+//! database and on the [`model`] and compares every result.
 //!
-//! One database at a time, in one thread or in threads of one schedule, or a run does not repeat itself: [`jobs`] starts
-//! a process for each share of the seeds.
+//! | module | purpose |
+//! |---|---|
+//! | [`crash`] | captures the machine's state before and after every changing call, and recovers from the states that a power loss or a kill may leave |
+//! | [`meta`] | runs the same operations under many settings and compares the results |
+//! | [`fault`] | lets every call fail in every way |
+//! | [`scarcity`] | lets handles, memory, threads and disk space run out temporarily |
+//! | [`places`] | renames and replaces directories |
+//! | [`sector`] | damages every sector of every file in every way |
+//! | [`kill`], [`power`] | do the same with real processes and real file systems |
+//! | [`shuttle`] | runs the engine with all its threads, scheduled in any order |
+//! | [`shrink`] | reduces a failing list of operations |
+//!
+//! A run is reproducible only if a process runs one database at a time, in one thread or in the
+//! threads of one schedule. So [`jobs`] starts a process for each share of the seeds.
 pub mod draw;
 pub mod indexes;
 pub mod operation;

@@ -1,4 +1,4 @@
-//! The child that the kill test kills: see `sapwood_tests::sim::kill::child`.
+//! The child process of the kill test: see `sapwood_tests::sim::kill::child`.
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

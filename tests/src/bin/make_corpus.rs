@@ -1,4 +1,4 @@
-//! Writes the seeds of all fuzz targets into `fuzz/corpus/`, beside what is there.
+//! Writes the seeds of all fuzz targets into `fuzz/corpus/` and leaves the other files there alone.
 //!
 //! `cargo run -p sapwood-tests --bin make_corpus`
 #![allow(clippy::disallowed_methods, reason = "writes the corpora, which are real files")]

@@ -1,5 +1,5 @@
-//! Writes the database of known content that every later release must read: once for each format
-//! that is released.
+//! Writes the database of known content that every later release must read. Run once for each
+//! released format.
 //!
 //! `cargo run -p sapwood-tests --bin make_database -- tests/data/format-2`
 use sapwood_tests::golden;

@@ -1,4 +1,5 @@
-//! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or `sapwood-sim --help`.
+//! `sapwood-sim`: simulated crashes, failures and settings in bulk. See `tests/README.md`, or
+//! `sapwood-sim --help`.
 use sapwood_tests::harness::{plant, plant_named};
 use sapwood_tests::sim::arguments::{Command, Parsed, parse};
 use sapwood_tests::sim::{
@@ -24,7 +25,7 @@ const COMMANDS: &[Command] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     plant();
-    // What `kill` and `power` start: not for people.
+    // Started by `kill` and `power`; not part of the interface.
     if let Some((name, rest)) = arguments.split_first()
         && name == "kill-child"
     {

@@ -1,4 +1,4 @@
-//! The arguments of `sapwood-sim`: a sub-command and options, out of tables.
+//! The command line of `sapwood-sim`: sub-commands and options, read from tables.
 use crate::sim::report::SeedReport;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,30 +7,31 @@ use std::time::Duration;
 
 /// A sub-command.
 pub struct Command {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What it asks, in one line.
+    /// Its purpose in one line.
     pub help: &'static str,
-    /// Its own options, beside those of all: name, what stands for the value (empty for a switch), help.
+    /// Its own options, in addition to [`OPTIONS`]: name, placeholder of the value (empty for a
+    /// switch), help.
     pub options: &'static [(&'static str, &'static str, &'static str)],
-    /// What it does.
+    /// Its implementation.
     pub run: Run,
 }
 
-/// What a sub-command does.
+/// The implementation of a sub-command.
 pub enum Run {
-    /// One seed after the other, spread over processes.
+    /// One seed after the other, distributed over processes.
     Seeds {
         /// Runs one seed. Called on a thread of its own; a panic is a violation.
         seed: fn(u64, &Settings) -> SeedReport,
-        /// What [`SeedReport::counts`] counts, in words. The first one is what the speed is measured in.
+        /// The names of [`SeedReport::counts`]. The speed is measured in the first one.
         counts: &'static [&'static str],
-        /// How long it goes on if nothing else is said. Without a limit of seeds it goes on until then.
+        /// The default duration. Without a limit of seeds the run continues until then.
         seconds: u64,
-        /// The seeds if nothing else is said.
+        /// The default seeds.
         seeds: Range<u64>,
     },
-    /// All at once, in this process.
+    /// One run in this process.
     Whole(fn(&Settings) -> ExitCode),
 }
 
@@ -40,19 +41,19 @@ const OPTIONS: [(&str, &str, &str); 7] = [
     ("--seeds", "A..B", "the seeds from A to B - 1"),
     ("--seed", "N", "one seed, in this process"),
     ("--jobs", "N", "processes that share the seeds; all processors if not given"),
-    ("--part", "I/N", "every Nth seed from the Ith on, in this process (what a job is started with)"),
-    ("--planted", "NAME", "plants this bug first; needs the feature `planted`, see `sabotage --list`"),
-    ("--help", "", "says this"),
+    ("--part", "I/N", "every Nth seed from the Ith on, in this process (jobs are started with it)"),
+    ("--planted", "NAME", "plant this bug first; needs the feature `planted`, see `sabotage --list`"),
+    ("--help", "", "print this help"),
 ];
 
-/// What was asked for.
+/// The parsed settings.
 #[derive(Clone, Default)]
 pub struct Settings {
     /// See `--seconds`.
     pub seconds: Option<Duration>,
     /// See `--seeds` and `--seed`.
     pub seeds: Option<Range<u64>>,
-    /// Whether one seed is run in this process, to look at it closely.
+    /// Whether one seed runs in this process, for debugging.
     pub single: bool,
     /// See `--jobs`.
     pub jobs: Option<usize>,
@@ -81,14 +82,14 @@ impl Settings {
         self.own.contains_key(name)
     }
 
-    /// With an option of the sub-command set, for tests.
+    /// Adds an option of the sub-command, for tests.
     pub fn with(mut self, name: &str, value: impl ToString) -> Settings {
         self.own.insert(name.to_string(), value.to_string());
         self
     }
 }
 
-/// What the arguments come to.
+/// The meaning of a command line.
 pub enum Parsed<'c> {
     /// A text to print instead of running anything.
     Help(String),
@@ -96,9 +97,9 @@ pub enum Parsed<'c> {
     Run(&'c Command, Settings),
 }
 
-/// Reads arguments, the program's name not among them.
+/// Parses arguments, without the program's name.
 ///
-/// Errors: a sentence for people.
+/// Errors: a message for the user.
 pub fn parse<'c>(commands: &'c [Command], arguments: &[String]) -> Result<Parsed<'c>, String> {
     let Some((name, rest)) = arguments.split_first() else {
         return Err(format!("a sub-command is missing\n\n{}", overview(commands)));
@@ -107,7 +108,7 @@ pub fn parse<'c>(commands: &'c [Command], arguments: &[String]) -> Result<Parsed
         return Ok(Parsed::Help(overview(commands)));
     }
     let Some(command) = commands.iter().find(|command| command.name == name) else {
-        return Err(format!("there is no sub-command {name:?}\n\n{}", overview(commands)));
+        return Err(format!("no sub-command {name:?}\n\n{}", overview(commands)));
     };
     let mut settings = Settings::default();
     let mut rest = rest.iter();

@@ -1,18 +1,24 @@
-//! `sapwood-sim crash`: power losses and kills before and after every changing call, also inside recovery.
+//! `sapwood-sim crash`: power losses and kills before and after every changing call, also inside
+//! recovery.
 //!
-//! 1. A workload runs once without crashes: that alone checks every answer, and counts the changing calls.
-//! 2. It runs again, call by call the same (a hash of all calls says so), with a watcher that takes the machine's state
-//!    at moments spread evenly over the run.
-//! 3. Of each moment several states are made that a power loss can leave, and sometimes the one that a kill leaves.
-//! 4. Each is recovered: what is found must be one prefix of the history with everything that was promised at that
-//!    moment, the directory must be tidy, and the database must go on working: it takes writes, reads them back, and
-//!    numbers them above everything that was handed out before.
-//! 5. One table's removal in two is looked at by itself: with it durable, and nothing else of what is not, the database
-//!    must not miss the table (O10). No file gets a number that a file had before, in no recovery either (O14).
-//! 6. A commit with `Durability::Periodic` is durable when its interval is over (O1): the machine's clock is followed, and
-//!    whenever that alone has made a commit durable, the power goes.
-//! 7. One recovery in eight is watched and cut short itself, and one in eight of those again. Some are closed and opened
-//!    once more, which must change nothing; some are first opened read-only, which must change no byte.
+//! 1. A workload runs once without crashes: this run checks every result, and counts the changing
+//!    calls.
+//! 2. It runs again with the same calls (a hash of all calls proves it), and a watcher captures the
+//!    machine's state at moments spread evenly over the run.
+//! 3. Each moment yields several states that a power loss can leave, and sometimes the state that a
+//!    kill leaves.
+//! 4. Each state is recovered. It must be one prefix of the history with everything that was
+//!    promised at that moment, the directory must be tidy, and the database must keep working: it
+//!    accepts writes, returns them to reads, and numbers them above every number assigned before.
+//! 5. For one in two removals of tables, a state is made in which the removal is durable and no
+//!    other unsynced change is. The database must not miss the table (O10). No file gets a number
+//!    that an earlier file had, in a recovery either (O14).
+//! 6. A commit with `Durability::Periodic` is durable when its interval has passed (O1): the run
+//!    follows the machine's clock, and whenever the clock alone has made a commit durable, the
+//!    power fails.
+//! 7. One recovery in eight is watched and interrupted itself, and one in eight of those again.
+//!    Some databases are closed and opened once more, which must change nothing; some are first
+//!    opened read-only, which must change no byte.
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::indexes;
 use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
@@ -41,40 +47,36 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "crash",
-    help: "power losses and kills at any changing call, also inside recovery: is everything promised there?",
+    help: "power losses and kills at any changing call, also inside recovery; checks every promise",
     options: &[
-        ("--states", "N", "about how many states per seed (280)"),
+        ("--states", "N", "approximate number of states per seed (280)"),
         ("--length", "N", "operations per seed (80)"),
         ("--operation", "K", "only the moments of the changing call with this number"),
-        ("--choice", "TEXT", "only what this choice leaves of them: \"kill\", or as a failure names it"),
-        (
-            "--loose",
-            "",
-            "does not ask that a run repeats itself: for a process in which other threads work, too",
-        ),
-        ("--indexes", "", "gives every seed secondary indexes, not only every second one"),
-        ("--no-shrink", "", "does not look for a shorter list of operations that fails too"),
+        ("--choice", "TEXT", "only the states of this choice: \"kill\", or the text of a failure"),
+        ("--loose", "", "do not require that runs repeat: for a process with other active threads"),
+        ("--indexes", "", "every seed has secondary indexes, not only every second one"),
+        ("--no-shrink", "", "do not look for a shorter failing list of operations"),
         ("--print", "", "print settings and operations; with --operation, all changing calls too"),
     ],
     run: Run::Seeds { seed, counts: &["states", "nested"], seconds: 90, seeds: 0..u64::MAX },
 };
 
-/// Time for making a failing list short.
+/// The time limit for shortening a failing list.
 const SHRINK: Duration = Duration::from_secs(40);
-/// States that are made of one moment by power losses, at most.
+/// The most states that power losses make of one moment.
 const STATES_PER_MOMENT: usize = 8;
-/// One recovery in so many is watched and cut short.
+/// The share of recoveries that are watched and interrupted.
 const NESTED_ONE_IN: u32 = 8;
-/// The same after a kill, which leaves what is not durable yet.
+/// The share after a kill, which leaves data that is not durable yet.
 const NESTED_AFTER_KILL_ONE_IN: u32 = 3;
-/// Crashes in crashes in crashes: how deep.
+/// The depth of crashes within recoveries from crashes.
 const LEVELS: u32 = 3;
-/// Of the moments of a watched recovery one in so many is taken.
+/// The share of the moments of a watched recovery that are taken.
 const NESTED_MOMENT_ONE_IN: u64 = 24;
 
-/// Of the tables' removals one in so many is taken by itself.
+/// The share of the tables' removals that are examined alone.
 const REMOVAL_ONE_IN: u64 = 2;
-/// After one recovery in so many the structure is checked.
+/// The share of recoveries after which the structure is checked.
 const STRUCTURE_ONE_IN: u32 = 8;
 
 /// Runs one seed.
@@ -96,7 +98,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let campaign = Campaign::new(seed, workload.tuning.clone(), states, only, settings.has("--loose"));
     let mut failure = campaign.run(&workload.operations).err();
     if failure.is_none() && campaign.only.is_some() && campaign.states.get() == 0 {
-        let what = "no moment is as --operation and --choice say".to_string();
+        let what = "no moment matches --operation and --choice".to_string();
         failure = Some(Failure { place: None, what });
     }
     let counts = vec![campaign.states.get(), campaign.nested.get()];
@@ -120,11 +122,11 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     SeedReport { counts, violations }
 }
 
-/// A short list of operations that fails too, in words.
+/// A shorter list of operations that also fails, as text.
 fn shortened(seed: u64, workload: &Workload, states: u64, failure: &Failure) -> String {
     let oracle = |failure: &Failure| failure.what.split(':').next().unwrap_or_default().to_string();
     let name = oracle(failure);
-    // More states than in the first run, so that a crash in a rare place is met again.
+    // More states than in the first run, so that a crash at a rare place occurs again.
     let fails = |list: &[Operation]| {
         let campaign = Campaign::new(seed, workload.tuning.clone(), states * 2, None, false);
         campaign.run(list).is_err_and(|other| oracle(&other) == name)
@@ -133,12 +135,12 @@ fn shortened(seed: u64, workload: &Workload, states: u64, failure: &Failure) -> 
     if shortest.len() == workload.operations.len() {
         return String::new();
     }
-    let mut text = format!("  {} operations are enough:\n", shortest.len());
+    let mut text = format!("  {} operations suffice:\n", shortest.len());
     shortest.iter().for_each(|operation| text += &format!("    {operation:?}\n"));
     text
 }
 
-/// What is to be looked at alone.
+/// A restriction to one place.
 #[derive(Clone)]
 struct Only {
     operation: u64,
@@ -154,7 +156,7 @@ struct Place {
     choice: String,
 }
 
-/// What went wrong.
+/// A violation.
 #[derive(Clone, Debug)]
 struct Failure {
     place: Option<Place>,
@@ -167,33 +169,34 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// A moment of a watched run.
+/// A captured moment of a watched run.
 struct Caught {
     operation: u64,
-    /// In words.
+    /// A description.
     what: String,
     image: SimFs,
-    /// The table that was just removed, if the moment is taken because of that alone.
+    /// The table that was just removed, if the moment is taken for that reason alone.
     removed: Option<OsString>,
-    /// File numbers that no file may have again, see [`Numbers`].
+    /// Numbers that no new file may have, see [`Numbers`].
     durable_numbers: HashSet<u64>,
 }
 
-/// The numbers of files that were created. Nothing may be confused with what had its number before (O14): so none is
-/// given to a new file again, except after a crash that took every trace of the first.
+/// The numbers of created files. No number is assigned to a second file (O14), except after a crash
+/// that removed every trace of the first.
 #[derive(Default)]
 struct Numbers {
-    /// Of all files since the last crash, and those that it left.
+    /// Of all files since the last crash, and of the files that it left.
     seen: HashSet<u64>,
-    /// Of files whose names may still be lost.
+    /// Of files whose directory entries may still be lost.
     unsynced: HashSet<u64>,
-    /// Of files whose names a power loss could not take.
+    /// Of files whose directory entries a power loss cannot remove.
     durable: HashSet<u64>,
     violation: Option<String>,
 }
 
 impl Numbers {
-    /// What must not come again after a crash that has left `fs`; `power_loss` if what is there is durable.
+    /// The numbers that must not occur again after a crash that has left `fs`. After a `power_loss`
+    /// the files of `fs` are durable.
     fn after_crash(durable: &HashSet<u64>, fs: &SimFs, power_loss: bool) -> Numbers {
         let left: HashSet<u64> = fs.files().iter().filter_map(|path| number_of(path)).collect();
         let (mut durable, mut unsynced) = (durable.clone(), HashSet::new());
@@ -204,7 +207,7 @@ impl Numbers {
         Numbers { seen: &durable | &left, unsynced, durable, violation: None }
     }
 
-    /// Takes note of a call that was carried out.
+    /// Records a call that was executed.
     fn note(&mut self, moment: &Moment<'_>) {
         match (moment.operation, number_of(moment.path)) {
             (CallKind::Create, Some(number)) => {
@@ -229,17 +232,17 @@ fn number_of(path: &Path) -> Option<u64> {
     name.number().map(|number| number.0)
 }
 
-/// What a run did.
+/// The record of a run.
 #[derive(Default)]
 struct Trace {
     /// Changing calls: number, kind and file, before and after each.
     calls: Vec<(u64, CallKind, PathBuf)>,
-    /// A hash of all answers of reads.
+    /// A hash of all results of reads.
     answers: u64,
 }
 
 impl Trace {
-    /// In which the second of two runs that should be alike differs first.
+    /// The first difference of two runs that should be equal.
     fn difference(&self, again: &Trace) -> Option<String> {
         let calls = self.calls.len().max(again.calls.len());
         if let Some(at) = (0..calls).find(|at| self.calls.get(*at) != again.calls.get(*at)) {
@@ -247,15 +250,15 @@ impl Trace {
                 Some((number, operation, path)) => format!("call {number}, {operation} {}", path.display()),
                 None => "the end".to_string(),
             };
-            return Some(format!("{} was {} the second time", show(self), show(again)));
+            return Some(format!("{} was {} in the second run", show(self), show(again)));
         }
-        (self.answers != again.answers).then(|| "the second time its answers were others".to_string())
+        (self.answers != again.answers).then(|| "its results differ in the second run".to_string())
     }
 }
 
 type Queue = Arc<Mutex<Vec<Caught>>>;
 
-/// What all levels of one seed share.
+/// The state shared by all levels of one seed.
 struct Campaign {
     seed: u64,
     tuning: Tuning,
@@ -265,9 +268,9 @@ struct Campaign {
     loose: bool,
     states: Cell<u64>,
     nested: Cell<u64>,
-    /// States that were recovered already, with what was promised of them.
+    /// States that were recovered already, with their promises.
     seen: RefCell<HashSet<(u64, u64)>>,
-    /// The crash of the outermost level that is being looked at.
+    /// The present crash of the outermost level.
     place: RefCell<Option<Place>>,
 }
 
@@ -286,7 +289,7 @@ impl Campaign {
         })
     }
 
-    /// Runs the operations without crashes, then with them.
+    /// Runs the operations without crashes, then with crashes.
     fn run(self: &Rc<Campaign>, operations: &[Operation]) -> Result<(), Failure> {
         let caught = std::panic::catch_unwind(AssertUnwindSafe(|| self.run_twice(operations)));
         let what = match caught {
@@ -308,7 +311,7 @@ impl Campaign {
 
     fn run_twice(self: &Rc<Campaign>, operations: &[Operation]) -> Result<(), String> {
         let (calls, trace) = self.run_once(operations, |_| 0)?;
-        // A moment gives several states; half of the calls have two moments that differ.
+        // A moment yields several states; half of the calls have two different moments.
         let moments = 2 * calls;
         let wanted = self.budget.div_ceil(5).min(moments);
         let threshold = match &self.only {
@@ -316,14 +319,15 @@ impl Campaign {
             None => (wanted as f64 / moments.max(1) as f64 * u64::MAX as f64) as u64,
         };
         let (_, again) = self.run_once(operations, |_| threshold)?;
-        // A look at one place stops nowhere else, and everything else is as it was.
+        // A run for one place stops nowhere else, and is the same in every other respect.
         match trace.difference(&again).filter(|_| !self.loose) {
             Some(difference) => Err(format!("the run does not repeat itself: {difference}")),
             None => Ok(()),
         }
     }
 
-    /// Runs the operations; gives the number of changing calls, them, and a hash of all answers.
+    /// Runs the operations; returns the number of changing calls, the calls, and a hash of all
+    /// results.
     fn run_once(
         self: &Rc<Campaign>,
         operations: &[Operation],
@@ -357,19 +361,19 @@ impl Campaign {
     }
 }
 
-/// Watches one run and recovers from what crashes leave of it.
+/// Watches one run and recovers from the states that crashes leave.
 struct Crasher {
     campaign: Rc<Campaign>,
     /// 1 for crashes of the workload, 2 for crashes of a recovery, …
     level: u32,
     queue: Queue,
     numbers: Arc<Mutex<Numbers>>,
-    /// What was promised while the moments in the queue were caught.
+    /// The promise at the time when the queued moments were captured.
     promise: Promise,
-    /// Moments are taken, and of them only this one if there is a number.
+    /// Whether moments are taken; with a number, only that one is.
     taken: Option<Option<u64>>,
-    /// What a power loss may leave instead, while nothing of `promise` is durable: a recovery shows what a kill has left,
-    /// and goes on with it, before it is synced.
+    /// The states to which a power loss may return while nothing of `promise` is durable: a
+    /// recovery shows the remains of a kill, and continues with them, before it syncs them.
     before: Vec<Rc<(Model, Promise)>>,
     random: fastrand::Rng,
 }
@@ -394,7 +398,7 @@ impl Observer for Crasher {
         if self.taken.is_some_and(|only| only.is_none_or(|only| only == operation)) {
             let caught = Caught {
                 operation,
-                what: "as time has passed".to_string(),
+                what: "when time had passed".to_string(),
                 image: fs.kill(),
                 removed: None,
                 durable_numbers: self.numbers.lock().expect("no panic holds it").durable.clone(),
@@ -412,13 +416,13 @@ impl Crasher {
         Crasher { campaign: campaign.clone(), level, queue, numbers, promise, taken: None, before, random }
     }
 
-    /// The states of the history that a power loss may go back to as well.
+    /// The states of the history to which a power loss may also return.
     fn still_before(&self, promise: &Promise) -> Vec<Rc<(Model, Promise)>> {
-        // Whatever makes a commit durable makes those before it durable.
+        // A commit becomes durable only together with its predecessors.
         if promise.durable > 0 { Vec::new() } else { self.before.clone() }
     }
 
-    /// Watches `fs`: takes the moments whose hash is below `threshold`.
+    /// Watches `fs` and captures the moments whose hash is below `threshold`.
     fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Trace>>>) {
         let (queue, numbers) = (self.queue.clone(), self.numbers.clone());
         let (salt, level) = (self.random.u64(..), self.level);
@@ -473,7 +477,7 @@ impl Crasher {
             Some(text) => {
                 let choice: CrashChoice = text.parse()?;
                 if !choice.fits(&caught.image.atoms()) {
-                    // It is of the other moment of the call: before it, not after, or the other way round.
+                    // The choice belongs to the other moment of the call.
                     return Ok(());
                 }
                 vec![(text, caught.image.crash_by(&choice), true)]
@@ -488,7 +492,8 @@ impl Crasher {
                 vec![("kill".to_string(), caught.image.kill(), false)]
             }
             None => {
-                // The first two of a list are that nothing persists, and that everything does.
+                // The list begins with the crash that keeps nothing and the crash that keeps
+                // everything.
                 let skip = if self.level == 1 { 0 } else { self.random.usize(..6) };
                 let images = caught.image.crash_images(self.random.u64(..), limit + skip);
                 let mut images: Vec<_> =
@@ -518,7 +523,8 @@ impl Crasher {
             crasher.before = self.still_before(promise);
             let outcome = recover(crasher, image, model, power_loss, seed);
             outcome.map_err(|what| {
-                let oracle = if caught.removed.is_some() { "O10: a table went too early: " } else { "" };
+                let oracle =
+                    if caught.removed.is_some() { "O10: a table was removed too early: " } else { "" };
                 format!("{oracle}{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
             })?;
             if self.level == 1 {
@@ -536,9 +542,9 @@ impl Crasher {
     }
 }
 
-/// Recovers from what a crash has left and checks everything.
+/// Recovers from a crash and checks everything.
 ///
-/// `crasher` is of the level of crashes in this recovery, and knows what was promised.
+/// `crasher` has the level of crashes in this recovery, and knows the promise.
 fn recover(
     mut crasher: Crasher,
     fs: SimFs,
@@ -582,26 +588,27 @@ fn recover(
     base.adopt_indexes(&indexes);
     debug_assert_eq!(place.spaces.len(), contents.len());
     if power_loss {
-        // What was left was durable, so a crash inside the recovery changes nothing.
+        // The remains were durable, so a crash inside the recovery changes nothing.
         crasher.promise = base.promise().clone();
         crasher.before.clear();
         crasher.moved(&base)?;
     } else {
-        // A power loss can still take what the kill has left, until something is durable that was written after it.
+        // A power loss can still remove the remains of the kill, until something is durable that
+        // was written later.
         crasher.moved(model)?;
         if is_cut_short {
             crasher.before.push(Rc::new((model.clone(), promise.clone())));
         }
         crasher.promise = base.promise().clone();
     }
-    // Where it is not watched, or nothing can be lost, it goes on at once.
+    // If the recovery is not watched, or nothing can be lost, work continues at once.
     let is_unsure = !crasher.before.is_empty();
     let mut driver = Driver::with(db, &env, &fs, &tuning, base);
     driver.check_opened().map_err(in_words)?;
     if random.u32(..STRUCTURE_ONE_IN) == 0 {
         driver.check_structure().map_err(in_words)?;
     }
-    // It goes on working: numbers only grow, and what is written is there.
+    // The database keeps working: numbers only grow, and new writes are readable.
     let mut generator = Generator::new(&mut random);
     if !indexes.is_empty() {
         generator.add_indexes();
@@ -610,7 +617,7 @@ fn recover(
     let durability = if random.bool() { Durability::Sync } else { Durability::Buffered };
     let mut operations = vec![Operation::Commit { writes, single: false, durability, wait: false }];
     if is_unsure {
-        // The model knows of earlier states only as long as the keyspaces and indexes are theirs.
+        // The model describes earlier states only as long as the keyspaces and indexes match them.
         operations.push(Operation::Sync);
     }
     if random.u8(..4) == 0 {
@@ -630,7 +637,7 @@ fn recover(
     Ok(())
 }
 
-/// Opens for reading only: no byte may change (O16), and what is seen is right.
+/// Opens read-only: no byte may change (O16), and the content is right.
 fn check_read_only<P>(
     env: &Env,
     fs: &SimFs,
@@ -641,7 +648,7 @@ fn check_read_only<P>(
     match tuning.builder(DIRECTORY, env).read_only(true).open() {
         Ok(db) => {
             let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
-            // Where not even the default keyspace was made yet, there is nothing to compare.
+            // If not even the default keyspace existed yet, there is nothing to compare.
             if contents.contains_key(&0) {
                 find(&contents)?;
             }
@@ -656,7 +663,8 @@ fn check_read_only<P>(
     Ok(())
 }
 
-/// Runs these operations, and recovers from about `states` states that crashes can leave; for fuzzing.
+/// Runs these operations, and recovers from about `states` states that crashes can leave; for
+/// fuzzing.
 pub fn run_operations(
     seed: u64,
     tuning: &Tuning,

@@ -1,4 +1,4 @@
-//! Where the choices of a workload come from: a seed, or the bytes of a fuzzer.
+//! The source of a workload's choices: a seed, or the bytes of a fuzzer.
 
 /// A source of choices.
 pub trait Draw {
@@ -10,7 +10,7 @@ pub trait Draw {
         self.below(n) == 0
     }
 
-    /// One of `choices`, which are not none.
+    /// One of `choices`, which is not empty.
     fn pick<'c, T>(&mut self, choices: &'c [T]) -> &'c T {
         &choices[self.below(choices.len() as u32) as usize]
     }
@@ -22,13 +22,14 @@ impl Draw for fastrand::Rng {
     }
 }
 
-/// Choices out of bytes: one byte each, or two where there is more to choose from. Zero when they are used up.
+/// Choices from bytes: one byte each, or two for more than 256 alternatives. Zero when the bytes
+/// are used up.
 pub struct Bytes<'b> {
     rest: &'b [u8],
 }
 
 impl<'b> Bytes<'b> {
-    /// Choices out of `bytes`, first to last.
+    /// Choices from `bytes`, first to last.
     pub fn new(bytes: &'b [u8]) -> Bytes<'b> {
         Bytes { rest: bytes }
     }

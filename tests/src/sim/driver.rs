@@ -1,12 +1,13 @@
-//! Runs operations on a database and on the model at once, and compares what they say.
+//! Runs operations on a database and on the model, and compares the results.
 //!
-//! Every answer is compared with the model's (O4 snapshots, O7 cursors and iterators, gets and scans). After openings
-//! the directory must hold what is referenced and nothing else (O8); at a close nothing may be left open (O9); memory
-//! stays within the budget (O12); what the MANIFEST says of tables is true (O13); sequence numbers only grow, also over
-//! crashes (O14).
+//! Every result is compared with the model's (O4 snapshots, O7 cursors and iterators, gets and
+//! scans). After openings the directory must hold the referenced files and no others (O8); after a
+//! close nothing may be open (O9); memory stays within the budget (O12); the MANIFEST's statements
+//! about tables are true (O13); sequence numbers only grow, also across crashes (O14).
 //!
-//! A driver can follow the clock ([`Driver::follow_clock`]): then it is the log thread as well. It sleeps as long as that
-//! says it would, and what `Durability::Periodic` promises for a time must be so when the time has come.
+//! A driver can follow the clock ([`Driver::follow_clock`]). It then acts as the log thread: it
+//! sleeps for the duration that this thread would choose, and a commit with `Durability::Periodic`
+//! must be durable when its time has come.
 use crate::sim::indexes::needs_log;
 use crate::sim::model::{Change, Incarnation, Map, Model, is_empty};
 use crate::sim::operation::{
@@ -29,27 +30,27 @@ pub mod indexes;
 mod runs;
 mod scarce;
 
-/// Where simulated databases live.
+/// The directory of simulated databases.
 pub const DIRECTORY: &str = "db";
 
-/// Far more steps than there can be work for.
+/// Many more steps than there can be work for.
 const STEPS_TO_SETTLE: u32 = 5000;
 
-/// How often a closed database is asked whether its files are closed; all but the first 2000 times with a pause.
+/// How often the files of a closed database are polled; after the first 2000 polls with a pause.
 const CLOSE_ATTEMPTS: u32 = 4000;
 
-/// A periodic sync may begin so much later than it is due: a look at the clock takes its time, too.
+/// The allowed delay of a periodic sync: reading the clock takes time, too.
 const CLOCK_ALLOWANCE: Duration = Duration::from_millis(1);
 
-/// The structure is checked after one in so many operations that can have changed it: a check reads every table.
+/// The share of structural changes after which the structure is checked: a check reads every table.
 const STRUCTURE_ONE_IN: u32 = 6;
 
-/// Why a run ended.
+/// The reason why a run ended.
 #[derive(Debug)]
 pub enum Stop {
-    /// The database broke a promise; in words, beginning with the oracle's name.
+    /// The database broke a promise; the text begins with the oracle's name.
     Violation(String),
-    /// A call returned an error. Whether it may is the caller's to say.
+    /// A call returned an error. The caller decides whether the error is allowed.
     Error(Error),
 }
 
@@ -75,15 +76,15 @@ fn violation<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Stop::Violation(what.into()))
 }
 
-/// Is told of every change of what the database has promised, before anything else is done.
+/// Observes every change of the database's promises, before the next operation.
 pub trait Observer {
     /// The model's promise has changed.
     ///
     /// Errors end the run as a violation.
     fn moved(&mut self, model: &Model) -> Result<(), String>;
 
-    /// Is called between two calls of [`Observer::moved`] if time alone has changed the promise, which the disk must keep as
-    /// it is now.
+    /// Called between two calls of [`Observer::moved`] if time alone has changed the promise, which
+    /// the disk must keep in its present state.
     fn time_passed(&mut self, _model: &Model, _fs: &SimFs) {}
 }
 
@@ -102,11 +103,11 @@ struct Held {
     cursor: Cursor,
     space: Incarnation,
     commits: u64,
-    /// The key it stands on.
+    /// The key at the cursor.
     at: Option<Vec<u8>>,
 }
 
-/// A database and its model. Has to run on a machine without threads, see [`Env::sim_manual`].
+/// A database and its model. The machine must have no threads, see [`Env::sim_manual`].
 pub struct Driver {
     env: Env,
     fs: SimFs,
@@ -117,20 +118,22 @@ pub struct Driver {
     snapshots: [Option<Taken>; SLOTS as usize],
     cursors: [Option<Held>; SLOTS as usize],
     paused: bool,
-    /// Operations that can have changed the structure.
+    /// The number of operations that may have changed the structure.
     changes: u32,
     /// Bytes of the largest batch.
     largest_batch: u64,
-    /// Bytes of memtables beyond their sizes that the last opening made of the log: of large batches as well.
+    /// Bytes of memtables beyond their sizes that the last opening made of the log, including large
+    /// batches.
     replayed: u64,
     answers: Xxh3,
-    /// When the log thread wakes, if the driver is that thread.
+    /// When the log thread wakes, if the driver acts as that thread.
     log_wakes: Option<Duration>,
-    /// The commits that there were when an index was made or built anew: older states it need not know.
+    /// The number of commits when an index was created or rebuilt: the index need not cover earlier
+    /// states.
     index_since: BTreeMap<(Incarnation, u8), u64>,
-    /// Indexes whose making has failed for want of something.
+    /// Indexes whose creation failed for lack of a resource.
     unfinished: BTreeSet<(Incarnation, u8)>,
-    /// Something is scarce: what would read or list everything has to wait.
+    /// Whether a resource is scarce: operations that read or list everything are postponed.
     is_scarce: bool,
 }
 
@@ -144,7 +147,7 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Drives a database that is open already.
+    /// Drives a database that is already open.
     pub fn with(db: Db, env: &Env, fs: &SimFs, tuning: &Tuning, model: Model) -> Driver {
         Driver {
             env: env.clone(),
@@ -167,8 +170,9 @@ impl Driver {
         }
     }
 
-    /// From now on commits with `Durability::Periodic` are held to their promise, and the log thread does its steps when it
-    /// would, as long as such a commit waits for one. Otherwise the steps are those of the workload.
+    /// From now on the promises of commits with `Durability::Periodic` are checked, and the log
+    /// thread runs on time as long as such a commit waits for it. Otherwise the workload decides
+    /// the steps.
     pub fn follow_clock(&mut self) {
         self.log_wakes = Some(Duration::ZERO);
     }
@@ -183,12 +187,12 @@ impl Driver {
         &self.model
     }
 
-    /// The model, to say what became of a commit whose call failed.
+    /// The model, to record the fate of a commit whose call failed.
     pub fn model_mut(&mut self) -> &mut Model {
         &mut self.model
     }
 
-    /// The file system, which is another one after [`Operation::PowerLoss`].
+    /// The file system. [`Operation::PowerLoss`] replaces it.
     pub fn fs(&self) -> &SimFs {
         &self.fs
     }
@@ -203,12 +207,12 @@ impl Driver {
         &self.path
     }
 
-    /// A hash of all that reads have answered so far.
+    /// A hash of all results of reads so far.
     pub fn answers(&self) -> u64 {
         self.answers.digest()
     }
 
-    /// Runs all operations; says which one ended the run.
+    /// Runs all operations; an error includes the operation that ended the run.
     pub fn run(
         &mut self,
         operations: &[Operation],
@@ -222,8 +226,9 @@ impl Driver {
 
     /// Runs one operation.
     ///
-    /// After an error of a commit the model holds it as submitted, not acknowledged: see [`Model::withdraw`]. As long
-    /// as that is so, the present cannot be compared, and reads of it do nothing.
+    /// After an error of a commit the model holds it as submitted, not acknowledged: see
+    /// [`Model::withdraw`]. Until that is resolved, the present state cannot be compared, and reads
+    /// of it do nothing.
     pub fn apply(&mut self, operation: &Operation, observer: &mut dyn Observer) -> Outcome {
         match operation {
             Operation::Commit { writes, single, durability, wait } => {
@@ -305,7 +310,8 @@ impl Driver {
                 self.moved(observer)?;
             }
             Operation::PowerLoss(seed) => {
-                // What no flush has saved may be lost, so it is saved first: the answers are to be the same everywhere.
+                // Commits that no flush has saved may be lost, so they are flushed first: the
+                // results must be equal under all settings.
                 self.resume();
                 self.db().flush()?;
                 self.model.flushed();
@@ -365,13 +371,13 @@ impl Driver {
         self.check_memory()
     }
 
-    /// Closes the database; nothing of it may be left.
+    /// Closes the database; it may leave nothing open.
     pub fn close(&mut self, observer: &mut dyn Observer) -> Outcome {
         self.let_go();
         self.paused = false;
         let left = self.db().stats().snapshots;
         if left > 0 {
-            return violation(format!("O9: {left} snapshots are left when none is held"));
+            return violation(format!("O9: {left} snapshots remain when none is held"));
         }
         self.check_structure()?;
         let db = self.db.take().expect("open");
@@ -380,8 +386,8 @@ impl Driver {
         drop(db);
         self.model.flushed();
         self.moved(observer)?;
-        // Files of old versions go when no thread can be reading them; others of this process may make that last, as
-        // long as the machine does not let them go on.
+        // Files of old versions are closed when no thread can read them; other threads of this
+        // process may delay that, as long as the machine does not schedule them.
         for attempt in 0..CLOSE_ATTEMPTS {
             if self.fs.open_handles() == 0 && remains.left().is_empty() {
                 break;
@@ -398,12 +404,12 @@ impl Driver {
         }
         let left = remains.left();
         if !left.is_empty() {
-            return violation(format!("O9: after the close there is still {}", left.join(", ")));
+            return violation(format!("O9: after the close there remain {}", left.join(", ")));
         }
         Ok(())
     }
 
-    /// Lets background work come to its end (O11): it must, and soon.
+    /// Runs background work to its end (O11), which it must reach soon.
     pub fn settle(&mut self) -> Outcome {
         self.resume();
         for _ in 0..STEPS_TO_SETTLE {
@@ -419,10 +425,10 @@ impl Driver {
                 return Ok(());
             }
         }
-        violation(format!("O11: background work goes on after {STEPS_TO_SETTLE} steps of each kind"))
+        violation(format!("O11: background work continues after {STEPS_TO_SETTLE} steps of each kind"))
     }
 
-    /// Drops the database as a process that ends would: nothing of what it still does reaches the disk.
+    /// Drops the database like a process that ends: none of its remaining calls reaches the disk.
     pub fn abandon(mut self) {
         self.fs.crash_at(0);
         self.let_go();
@@ -449,27 +455,28 @@ impl Driver {
         observer.moved(&self.model).map_err(Stop::Violation)
     }
 
-    /// Takes a pause back, before something that would wait for background work for ever.
+    /// Ends a pause before an operation that would wait for background work forever.
     fn resume(&mut self) {
         if std::mem::take(&mut self.paused) {
             self.db().resume_background();
         }
     }
 
-    /// The number of the last commit, if that is certain.
+    /// The number of the last commit, if it is certain.
     fn present(&self) -> Option<u64> {
         let promise = self.model.promise();
         (promise.acknowledged == promise.submitted).then_some(promise.acknowledged)
     }
 
-    /// A handle of a keyspace that exists.
+    /// A handle of an existing keyspace.
     fn keyspace(&self, space: u8) -> Outcome<Option<(Keyspace, Incarnation)>> {
         let Some(incarnation) = self.model.space(space) else { return Ok(None) };
         let keyspace = self.db().keyspace(&space_name(space), self.tuning.keyspace.clone())?;
         Ok(Some((keyspace, incarnation)))
     }
 
-    /// The snapshot in a slot, and the number of commits that it, or the present, sees. `None` if there is none.
+    /// The snapshot in a slot, and the number of commits that it, or the present, sees. `None` if
+    /// the slot is empty.
     fn moment(&self, at: Option<u8>) -> Option<(Option<&Snapshot>, u64)> {
         match at {
             Some(slot) => {
@@ -490,7 +497,7 @@ impl Driver {
         wait: bool,
         observer: &mut dyn Observer,
     ) -> Outcome {
-        // A batch that fills memtables by itself leaves one to others.
+        // A batch that fills memtables by itself leaves one to other writers.
         if self.paused && self.db().stats().memtables + 1 >= self.tuning.max_memtables {
             self.resume();
         }
@@ -554,7 +561,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What `durability` means for these changes.
+    /// The effective durability of these changes.
     fn logged(&self, durability: Durability, changes: &[Change]) -> Durability {
         let needs_log = |space: Incarnation| {
             let indexes = self.model.promise().indexes.range((space, 0)..=(space, u8::MAX));
@@ -585,7 +592,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Lets time pass, and the log thread do its work when it would.
+    /// Advances the clock, and runs the log thread on time.
     fn tick(&mut self, duration: Duration, observer: &mut dyn Observer) -> Outcome {
         let end = self.env.now() + duration;
         loop {
@@ -596,13 +603,13 @@ impl Driver {
             if until == end {
                 return Ok(());
             }
-            // Whatever was due before the thread woke.
+            // Record the commits that were due before the thread woke.
             self.note_time(observer)?;
             self.be_log_thread(observer)?;
         }
     }
 
-    /// Does the steps of the log thread that it would have done by now.
+    /// Runs the steps of the log thread that are due by now.
     fn be_log_thread(&mut self, observer: &mut dyn Observer) -> Outcome {
         let Some(mut wakes) = self.log_wakes.filter(|_| self.db.is_some()) else { return Ok(()) };
         while self.model.waits_for_the_clock() {
@@ -617,18 +624,18 @@ impl Driver {
         self.note_time(observer)
     }
 
-    /// What was due by now is held to be durable.
+    /// Counts commits as durable that are due by now.
     fn note_time(&mut self, observer: &mut dyn Observer) -> Outcome {
         let now = self.env.now().saturating_sub(CLOCK_ALLOWANCE);
         let Some(commits) = self.model.due_by(now) else { return Ok(()) };
-        // What has happened until now counts by what was promised before.
+        // Earlier events count by the earlier promise.
         self.moved(observer)?;
         self.model.time_passed(commits);
         observer.time_passed(&self.model, &self.fs);
         self.moved(observer)
     }
 
-    /// The last commit was acknowledged with `durability`.
+    /// Records the due time of the last commit, acknowledged with `durability`.
     fn note_due(&mut self, durability: Durability) {
         if let Durability::Periodic(every) = durability
             && self.log_wakes.is_some()
@@ -658,7 +665,7 @@ impl Driver {
         };
         if got.as_deref() != want.map(|value| &value[..]) {
             let (got, want) = (show(got.as_deref()), show(want.map(|value| &value[..])));
-            return violation(format!("O4: get of {} gives {got}, not {want}", show_key(key)));
+            return violation(format!("O4: get of {} returns {got}, not {want}", show_key(key)));
         }
         self.answers.update(got.as_deref().unwrap_or(b"none"));
         Ok(())
@@ -669,13 +676,13 @@ impl Driver {
         let Some(commits) = self.present() else { return Ok(()) };
         let values = keyspace.multi_get(keys)?;
         if values.len() != keys.len() {
-            return violation("O4: multi_get has another number of answers than keys");
+            return violation("O4: multi_get returns another number of results than keys");
         }
         for (key, got) in keys.iter().zip(values) {
             let want = self.model.get(incarnation, key, commits);
             if got.as_deref() != want.map(|value| &value[..]) {
                 let (got, want) = (show(got.as_deref()), show(want.map(|value| &value[..])));
-                return violation(format!("O4: multi_get of {} gives {got}, not {want}", show_key(key)));
+                return violation(format!("O4: multi_get of {} returns {got}, not {want}", show_key(key)));
             }
             self.answers.update(got.as_deref().unwrap_or(b"none"));
         }
@@ -805,21 +812,21 @@ impl Driver {
             if got.as_ref().map(|(key, value)| (key.as_slice(), &value[..])) != expected {
                 let (got, want) =
                     (show(got.as_ref().map(|(key, _)| &key[..])), show(expected.map(|(key, _)| key)));
-                return violation(format!("O7: the range gives {got}, not {want}"));
+                return violation(format!("O7: the range returns {got}, not {want}"));
             }
             let Some((key, value)) = got else { break };
             self.answers.update(&key);
             self.answers.update(&value);
         }
         if iter.next().is_some() || iter.next_back().is_some() {
-            return violation("O7: an iterator that has ended goes on");
+            return violation("O7: an iterator continues after its end");
         }
         Ok(())
     }
 
-    // ---- what must always be so ----
+    // ---- invariants ----
 
-    /// Compares all with the model after an opening.
+    /// Compares everything with the model after an opening.
     pub fn check_opened(&mut self) -> Outcome {
         let names = self.db().list_keyspaces()?;
         let numbers: Option<Vec<u8>> = names.iter().map(|name| space_number(name)).collect();
@@ -827,7 +834,7 @@ impl Driver {
         if numbers.as_ref() != Some(&want) {
             return violation(format!("O2: the keyspaces are {names:?}, not {want:?}"));
         }
-        // An opening that cannot flush takes what it needs.
+        // An opening that cannot flush takes the memtables that it needs.
         let (memtables, most) = (self.db().stats().memtables, self.tuning.max_memtables);
         if memtables > most && !self.is_scarce {
             return violation(format!("O12: there are {memtables} memtables, and {most} are allowed"));
@@ -844,7 +851,7 @@ impl Driver {
         verify::check_directory(self.db(), &self.fs)
     }
 
-    /// What the database believes of its tables must be so (O13). Reads every table.
+    /// The database's metadata of its tables must be true (O13). Reads every table.
     pub fn check_structure(&self) -> Outcome {
         if self.is_scarce {
             return Ok(());
@@ -852,7 +859,7 @@ impl Driver {
         self.db().check_structure().map_err(|error| Stop::Violation(format!("O13: {error}")))
     }
 
-    /// With nothing held that could keep old files, exactly those that are referenced are there.
+    /// While no handle retains old files, the directory holds exactly the referenced files.
     fn check_tidy(&self) -> Outcome {
         let is_held = self.cursors.iter().any(Option::is_some) || self.snapshots.iter().any(Option::is_some);
         if is_held || self.is_scarce {
@@ -861,8 +868,8 @@ impl Driver {
         verify::check_directory(self.db(), &self.fs)
     }
 
-    /// Memtables and cache stay within the budget, and a tenth. On top come memtables that cursors keep, of which there is
-    /// no bound, and one batch per memtable, which is never divided.
+    /// Memtables and cache stay within 110 % of the budget. Not included are memtables that cursors
+    /// retain, which have no bound, and one batch per memtable, which is never split.
     fn check_memory(&self) -> Outcome {
         let Some(db) = &self.db else { return Ok(()) };
         if self.cursors.iter().any(Option::is_some) {
@@ -873,7 +880,7 @@ impl Driver {
             memory.memtables + memory.cache
         };
         let allowed = self.tuning.memory_budget() as u64 * 11 / 10 + self.largest_batches();
-        // What was replaced goes when the collector gets to it, which a sweep makes sure of.
+        // The collector frees replaced memory eventually; a sweep makes it run.
         if used() > allowed {
             db.background_step(BackgroundStep::Sweep)?;
         }
@@ -885,7 +892,7 @@ impl Driver {
         }
     }
 
-    /// What the largest batches can have added to full memtables, in bytes.
+    /// The bytes that the largest batches can have added to full memtables.
     fn largest_batches(&self) -> u64 {
         let is_large = self.largest_batch > self.tuning.memtable_bytes as u64 / 8;
         u64::from(is_large) * self.largest_batch * self.tuning.max_memtables as u64 + self.replayed

@@ -1,19 +1,23 @@
-//! `sapwood-sim fault`: every call of a small workload goes wrong in every way, one call per run.
+//! `sapwood-sim fault`: every call of a small workload fails in every way, one call per run.
 //!
-//! The method is that of SQLite's anomaly tests: run a workload once and count its calls of the file system; then, for
-//! every call and everything that can befall it, once or from then on, run it again. The workload opens a database,
-//! writes with every durability, makes and drops a keyspace, flushes, compacts, reads along a snapshot, dies, recovers,
-//! closes, and is opened for reading only. Every second workload has secondary indexes, which are made, built anew and
-//! dropped, too. It runs on one thread, so call number 137 is the same call each time.
+//! The method is that of SQLite's anomaly tests: run a workload once and count its calls of the
+//! file system; then run it again for every call and every effect, once or from that call on. The
+//! workload opens a database, writes with every durability, creates and drops a keyspace, flushes,
+//! compacts, reads through a snapshot, dies, recovers, closes, and opens read-only. Every second
+//! workload also creates, rebuilds and drops secondary indexes. It runs on one thread, so call
+//! number 137 is the same call in each run.
 //!
-//! *If the call failed*, somebody is told (an error, a poisoned handle, a bad health), or it does not matter, for reasons
-//! that `may_be_swallowed` lists. All that was acknowledged is there, at once and after a kill; all that was synced is
-//! there after a power loss; an index says what its rows say; a database that is not poisoned takes writes again when the fault has passed; one that is
-//! poisoned opens again. No error without a fault, no report of damage where there was only a failure, no panic.
+//! *If the call failed*, the failure is reported (by an error, a poisoned handle, or a bad health),
+//! or `may_be_swallowed` gives the reason why it is harmless. Every acknowledged commit is there,
+//! at once and after a kill; every synced commit is there after a power loss; an index agrees with
+//! its rows. A database that is not poisoned accepts writes again after the fault; one that is
+//! poisoned opens again. There is no error without a fault, no report of damage after a mere
+//! failure, and no panic.
 //!
-//! *If the device lied* (bits stored wrong, writes lost or astray, syncs that did nothing): the right data, or an error
-//! that says what is damaged. Never wrong data, and never another state than one between two commits. What was synced
-//! and is missing without a report is counted, and only where nothing could have told: see `may_go_unnoticed`.
+//! *If the device lied* (wrong bits stored, writes lost or misplaced, syncs without effect): reads
+//! return the right data, or an error with the place of the damage. They never return wrong data,
+//! and never a state inside a commit. Synced data that is missing without a report is counted, and
+//! allowed only where no check could notice it: see `may_go_unnoticed`.
 use super::arguments::{Command, Run, Settings};
 use super::fault::injector::{Call, Effect, Injector, Plan};
 use super::jobs::replay_command;
@@ -31,56 +35,56 @@ use std::time::Duration;
 mod indexes;
 pub mod injector;
 
-/// Seeds per workload: each seed takes every so many-th call.
+/// Seeds per workload. The calls are dealt out to the seeds in turn.
 const SLICES: u64 = 32;
-/// The length of the mark behind the last edit of a MANIFEST.
+/// The length of the mark after the last edit of a MANIFEST.
 const MARK_BYTES: usize = 24;
 const SECOND: &str = "second";
-/// How often a database is opened again before a run is over.
+/// The most openings of a database in one run.
 const OPENINGS: usize = 3;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "fault",
-    help: "every call of a small workload goes wrong in every way: is it told, and is nothing lost?",
+    help: "every call of a small workload fails in every way; checks that it is reported and nothing is lost",
     options: &[
-        ("--only", "N", "only the run with this number, of those that the seed has"),
-        ("--one-in", "N", "only one run in so many of those that the seed has"),
-        ("--indexes", "", "gives every workload secondary indexes, not only every second one"),
-        ("--quiet", "", "print the calls whose failure was harmless or lost something, and told nobody"),
-        ("--trace", "", "print each run before it begins"),
+        ("--only", "N", "only the run with this number, of the runs of the seed"),
+        ("--one-in", "N", "only one run in N of the runs of the seed"),
+        ("--indexes", "", "every workload has secondary indexes, not only every second one"),
+        ("--quiet", "", "print the calls whose unreported failure was harmless or lost data"),
+        ("--trace", "", "print each run before it starts"),
     ],
     run: Run::Seeds {
         seed,
-        counts: &["runs", "told", "harmless", "poisoned", "unnoticed losses", "elsewhere"],
+        counts: &["runs", "reported", "harmless", "poisoned", "unnoticed losses", "elsewhere"],
         seconds: 60,
         seeds: 0..SLICES,
     },
 };
 
-/// How a run went.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// Somebody was told.
+    /// The failure was reported.
     Told,
-    /// It was told to those who asked, and the handle takes no more writes.
+    /// The failure was reported on request, and the handle accepts no more writes.
     Poisoned,
-    /// Nobody was told, and nothing is missing.
+    /// The failure was not reported, and nothing is missing.
     Harmless,
-    /// Synced data is missing, and nobody was told.
+    /// Synced data is missing without a report.
     Unnoticed,
-    /// The call was another one than in the run that counted.
+    /// The call was another one than in the counting run.
     Elsewhere,
 }
 
-/// Which workload a run has.
+/// The workload of a run.
 #[derive(Clone, Copy)]
 struct WorkloadKind {
     seed: u64,
     has_indexes: bool,
 }
 
-/// What is to go wrong in a run.
+/// The planned failure of a run.
 #[derive(Clone, Copy)]
 struct Planned<'c> {
     plan: Plan,
@@ -91,7 +95,8 @@ struct Planned<'c> {
     leads_to_removal: bool,
 }
 
-/// Runs the share of one seed: seed / 32 makes the workload, seed % 32 is the share. Odd workloads have indexes.
+/// Runs the share of one seed: seed / 32 determines the workload, seed % 32 the share. Odd
+/// workloads have indexes.
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let (workload, slice) = (seed / SLICES, seed % SLICES);
     let mut report = SeedReport { counts: vec![0; 6], violations: Vec::new() };
@@ -160,8 +165,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     report
 }
 
-/// Runs `body` on a thread of its own, with nothing left of the runs before it: when memory and files are given up
-/// depends on that.
+/// Runs `body` on a thread of its own, independent of the runs before it: the thread determines
+/// when memory and files are reclaimed.
 fn alone<R: Send>(body: impl FnOnce() -> Result<R, String> + Send) -> Result<R, String> {
     let caught = || catch_unwind(AssertUnwindSafe(body));
     for _ in 0..4 {
@@ -171,11 +176,12 @@ fn alone<R: Send>(body: impl FnOnce() -> Result<R, String> + Send) -> Result<R, 
         .unwrap_or_else(|panic| Err(format!("panic: {}", message_of(&*panic))))
 }
 
-/// Whether synced data may be gone without a report after a device lied about this call.
+/// Whether synced data may be missing without a report after the device lied about this call.
 ///
-/// The last bytes of the log have no later witness: a sync mark that was itself written wrong or went nowhere, a
-/// header of a segment that was never stored (the segment then looks like one that was not used yet), and a sync that
-/// did nothing, of the log or of the MANIFEST, when the power goes before anything newer was synced.
+/// The last bytes of the log have no later witness. Three calls are of this kind: a sync mark that
+/// was itself stored wrong or lost; a header of a segment that was never stored (the segment then
+/// looks unused); and a sync that did nothing, of the log or of the MANIFEST, if the power fails
+/// before the next sync.
 fn may_go_unnoticed(call: &Call, effect: Effect) -> bool {
     match effect {
         Effect::LyingSync => true,
@@ -184,11 +190,14 @@ fn may_go_unnoticed(call: &Call, effect: Effect) -> bool {
     }
 }
 
-/// Whether the failure of a call may tell nobody: what a sweep cannot remove now is removed at the next opening, and
-/// without the mark behind the last edit of a MANIFEST an opening is only less sure of itself. The last edit of a close
-/// says that the log need not be read, which only saves time: everything is in tables by then, and if a failed write or
-/// sync leaves the edit half done, the next opening takes the old state or the new one and writes a MANIFEST of its own.
-/// A full disk that is met ahead of need passes before anybody asks.
+/// Whether the failure of a call may stay unreported:
+///
+/// * a sweep's removals are repeated at the next opening;
+/// * the mark after the last edit of a MANIFEST only adds certainty to an opening;
+/// * the last edit of a close records that the log need not be read, which only saves time:
+///   everything is in tables by then, and if a failed write or sync leaves the edit incomplete, the
+///   next opening takes the old state or the new one and writes a MANIFEST of its own;
+/// * a full disk that preallocation meets may have passed before the health is read.
 fn may_be_swallowed(planned: Planned<'_>) -> bool {
     let Planned { plan, call, ends_a_close, leads_to_removal } = planned;
     let is_mark = call.operation == Kind::Write && call.file() == "MANIFEST" && call.len == MARK_BYTES;
@@ -198,8 +207,8 @@ fn may_be_swallowed(planned: Planned<'_>) -> bool {
     removes || is_mark || ends_a_close || (passes && !plan.sticky)
 }
 
-/// Whether call `at` looks into a file that is removed then: an orphan whose origin cannot be proved is left alone, until
-/// the next opening.
+/// Whether call `at` inspects a file that is removed then: an orphan without a proven origin is
+/// kept until the next opening.
 fn leads_to_removal(calls: &[Call], at: usize) -> bool {
     let looks = |call: &Call| matches!(call.operation, Kind::Open | Kind::LookUp | Kind::Read);
     let next = calls[at..].iter().find(|call| !looks(call) || call.path != calls[at].path);
@@ -207,8 +216,8 @@ fn leads_to_removal(calls: &[Call], at: usize) -> bool {
         && next.is_some_and(|call| call.operation == Kind::Remove && call.path == calls[at].path)
 }
 
-/// Whether call `at` writes or syncs the last edit of a close: behind it the MANIFEST gets a mark, and no other edit before
-/// the close is over.
+/// Whether call `at` writes or syncs the last edit of a close: after it the MANIFEST gets a mark,
+/// and no other edit before the close is over.
 fn ends_a_close(calls: &[Call], at: usize) -> bool {
     let concerns_edit = |call: &&Call| {
         call.file() == "MANIFEST"
@@ -219,7 +228,7 @@ fn ends_a_close(calls: &[Call], at: usize) -> bool {
     calls[at].closing && concerns_edit(&&calls[at]) && writes == 0
 }
 
-/// One run; the calls that it made if nothing was planned.
+/// One run. Returns its calls if no failure was planned.
 fn run(workload: WorkloadKind, planned: Option<Planned<'_>>) -> Result<(Verdict, Vec<Call>), String> {
     let plan = planned.map(|planned| planned.plan);
     let (machine, sim) = Env::sim_manual(workload.seed);
@@ -257,19 +266,19 @@ struct Workload {
     plan: Option<Plan>,
     db: Option<Db>,
     openings: usize,
-    /// Errors that callers got, and states of health that are not good.
+    /// The number of errors returned to callers, and of bad states of health.
     errors: u64,
     was_poisoned: bool,
-    /// Synced data was missing after the device had lied.
+    /// Whether synced data was missing after the device had lied.
     unnoticed: bool,
     snapshot: Option<(Snapshot, Map)>,
     number: u64,
     has_indexes: bool,
-    /// Those that are complete.
+    /// The indexes that are complete.
     indexes: BTreeSet<u8>,
 }
 
-/// An end of the workload that is no violation: the database does not open any more.
+/// A regular end of the workload: the database cannot be opened any more.
 struct Over;
 
 type Step<T = ()> = Result<T, String>;
@@ -283,7 +292,7 @@ impl Workload {
         self.plan.is_some_and(|plan| plan.effect.is_silent()) && !self.injector.met().is_empty()
     }
 
-    /// An error needs a cause, and must not say that something is damaged when it only failed.
+    /// An error needs a cause, and must not report damage after a mere failure.
     fn cause(&mut self, error: &Error) -> Step {
         self.errors += 1;
         if self.injector.met().is_empty() {
@@ -294,13 +303,13 @@ impl Workload {
         }
         match error.kind() {
             ErrorKind::Corruption | ErrorKind::Unsupported => {
-                Err(format!("a failed call is taken for damage: {error}"))
+                Err(format!("a failed call is reported as damage: {error}"))
             }
             _ => Ok(()),
         }
     }
 
-    /// After a lie errors say what is damaged, or that the handle is closed for that.
+    /// After a lie, errors name the damage, or say that the handle is closed because of it.
     fn typed(&self, error: &Error) -> Step {
         match error.kind() {
             ErrorKind::Corruption if error.file().is_none() => Err(format!("damage without a file: {error}")),
@@ -339,7 +348,7 @@ impl Workload {
         }
     }
 
-    /// Opens, three times if need be, and goes on from what is there.
+    /// Opens, three times if necessary, and continues from the content found.
     fn open(&mut self, floor: u64) -> Result<Result<(), Over>, String> {
         self.snapshot = None;
         let mut tries = 0;
@@ -374,7 +383,7 @@ impl Workload {
         }
     }
 
-    /// After an error: goes on, with a new handle if this one is poisoned.
+    /// After an error: continues, with a new handle if this one is poisoned.
     fn mend(&mut self) -> Result<Result<(), Over>, String> {
         if !self.is_poisoned() {
             return Ok(Ok(()));
@@ -382,22 +391,22 @@ impl Workload {
         let db = self.db();
         match db.default_keyspace().put("poisoned", "") {
             Err(error) if error.kind() == ErrorKind::Poisoned => {}
-            other => return Err(format!("a poisoned database takes writes: {other:?}")),
+            other => return Err(format!("a poisoned database accepts writes: {other:?}")),
         }
         self.check(self.oracle.acknowledged)?;
         self.snapshot = None;
         if db.close().is_ok() {
-            return Err("the close of a poisoned database is no error".to_string());
+            return Err("the close of a poisoned database returns no error".to_string());
         }
         self.db = None;
         self.open(self.oracle.acknowledged)
     }
 
-    /// Takes an outcome of the database into account. `Ok(Ok(true))` if it was a success.
+    /// Evaluates a result of the database. `Ok(Ok(true))` if it was a success.
     fn outcome<R>(&mut self, result: sapwood::Result<R>) -> Result<Result<bool, Over>, String> {
         match result {
             Ok(_) => {
-                // Background work may have failed meanwhile.
+                // Background work may have failed in the meantime.
                 Ok(self.mend()?.map(|()| true))
             }
             Err(error) => {
@@ -480,14 +489,14 @@ impl Workload {
             }
         }
         match crate::harness::difference(&got, &want) {
-            Some(difference) => Err(format!("along the snapshot: {difference}")),
+            Some(difference) => Err(format!("through the snapshot: {difference}")),
             None => self
                 .compare_indexes(&db.default_keyspace(), Some(&snapshot), &want)
-                .map_err(|what| format!("along the snapshot: {what}")),
+                .map_err(|what| format!("through the snapshot: {what}")),
         }
     }
 
-    /// The whole workload, as far as the database lets it.
+    /// The whole workload, as far as the state of the database allows.
     fn work(&mut self) -> Step {
         self.phases().map(drop)
     }
@@ -533,7 +542,8 @@ impl Workload {
             self.oracle.dropping(SECOND);
             let result = self.db().drop_keyspace(SECOND);
             match &result {
-                // As long as it is the last edit of the MANIFEST, no later one proves that it is missing.
+                // As long as the drop is the last edit of the MANIFEST, no later edit proves that
+                // it is missing.
                 Ok(()) if self.is_damaged() => self.oracle.dropped_in_vain(),
                 Ok(()) => self.oracle.dropped(),
                 Err(_) => {}
@@ -548,7 +558,7 @@ impl Workload {
         go!(self.drop_index());
         go!(self.commits(14));
 
-        // The process dies, and what comes next recovers.
+        // The process dies, and the next one recovers.
         self.sim.crash_at(0);
         self.injector.die();
         let left = self.sim.kill();
@@ -597,7 +607,7 @@ impl Workload {
         self.sim = sim;
     }
 
-    /// The fault passes; what is there now, and after what a kill or a power loss leaves?
+    /// The fault ends. Checks the present state and the states that a kill or a power loss leaves.
     fn end(mut self, planned: Option<Planned<'_>>) -> Result<Verdict, String> {
         let met = self.injector.met();
         if met.first() != planned.map(|planned| planned.call) {
@@ -607,7 +617,7 @@ impl Workload {
         if self.db.is_some() {
             self.takes_writes_again()?;
         }
-        // What closing would still do must not reach the disk.
+        // The remaining calls of a close must not reach the disk.
         self.sim.crash_at(0);
         self.db = None;
         let images = [
@@ -628,13 +638,13 @@ impl Workload {
                 let plan = self.plan.ok_or("synced data is missing")?;
                 match may_go_unnoticed(&met[0], plan.effect) {
                     true => Verdict::Unnoticed,
-                    false => return Err("synced data is missing, and nobody was told".to_string()),
+                    false => return Err("synced data is missing without a report".to_string()),
                 }
             }
             (_, true, _) => Verdict::Poisoned,
             (_, _, 0) => match planned {
                 Some(planned) if !planned.plan.effect.is_silent() && !may_be_swallowed(planned) => {
-                    return Err("nobody was told, and not because it does not matter".to_string());
+                    return Err("the failure was not reported, and it is not harmless".to_string());
                 }
                 _ => Verdict::Harmless,
             },
@@ -642,7 +652,7 @@ impl Workload {
         })
     }
 
-    /// A database that is not poisoned has to resume by itself.
+    /// A database that is not poisoned must recover by itself.
     fn takes_writes_again(&mut self) -> Step {
         if self.is_poisoned() {
             return Ok(());
@@ -657,23 +667,23 @@ impl Workload {
                 Ok(()) => {
                     let flushed = db.flush();
                     if self.is_damaged() {
-                        // The damage stays, and somebody may meet it only now.
+                        // The damage is permanent, and a read may meet it only now.
                         return flushed.or_else(|error| self.cause(&error));
                     }
-                    flushed.map_err(|error| format!("the fault has passed, and a flush fails: {error}"))?;
+                    flushed.map_err(|error| format!("the fault is over, and a flush fails: {error}"))?;
                     self.oracle.synced();
-                    // Work that met a full disk says so until it was tried again.
+                    // Work that met a full disk reports it until the retry.
                     while BackgroundStep::ALL
                         .into_iter()
                         .any(|step| db.background_step(step).unwrap_or(false))
                     {}
                     return match db.health() {
                         Health::Good => Ok(()),
-                        other => Err(format!("the fault has passed, and the health is {other:?}")),
+                        other => Err(format!("the fault is over, and the health is {other:?}")),
                     };
                 }
                 Err(error) if self.is_poisoned() => {
-                    // What had gone wrong before was found now.
+                    // The earlier damage was found now.
                     return self.cause(&error);
                 }
                 Err(error) => {
@@ -688,14 +698,15 @@ impl Workload {
                 }
             }
         }
-        // Damage stays, and a write to a keyspace with an index reads the row before it.
+        // Damage is permanent, and a write to a keyspace with an index reads the row before it.
         match self.is_damaged() {
             true => Ok(()),
-            false => Err(format!("the fault has passed, and writes are refused: {last}")),
+            false => Err(format!("the fault is over, and writes are refused: {last}")),
         }
     }
 
-    /// A healthy machine opens what was left, has everything, and takes work that survives in its turn.
+    /// A healthy machine opens the remains, finds everything, and accepts work that survives in
+    /// turn.
     fn opens_and_works(&mut self, floor: u64) -> Step {
         let damaged = self.is_damaged();
         let wrong = |error: Error| match damaged {

@@ -1,7 +1,7 @@
-//! The secondary indexes of the simulation: which there are, and what each must hold (O5).
+//! The secondary indexes of the simulation, and their expected content (O5).
 //!
-//! The number of an index decides all of it, so a database that was found after a crash can be asked without knowing
-//! its history: every index that it lists must say what its rows say.
+//! The number of an index determines everything about it, so a database after a crash can be
+//! checked without its history: every index in its list must agree with its rows.
 use crate::sim::driver::{Outcome, Stop};
 use crate::sim::model::Map;
 use crate::sim::operation::show_key;
@@ -12,48 +12,48 @@ use sapwood_base::key::key_hash;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// How many different indexes a keyspace can have.
+/// The number of different indexes that a keyspace can have.
 pub const INDEXES: u8 = 4;
 
 /// Index key and primary key.
 pub type EntryKey = (Vec<u8>, Vec<u8>);
 
-/// What an index holds: covering bytes by entry, in the order of the index.
+/// The content of an index: covering bytes by entry, in the order of the index.
 pub type Entries = BTreeMap<EntryKey, Vec<u8>>;
 
-/// A question to an index.
+/// A query of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Everything, from either end.
+    /// All entries, in either direction.
     All {
-        /// From the end.
+        /// In reverse.
         reversed: bool,
     },
     /// One index key.
     Get(Vec<u8>),
-    /// A beginning of index keys.
+    /// A prefix of index keys.
     Prefix(Vec<u8>),
-    /// A range, from either end.
+    /// A range, in either direction.
     Range {
-        /// Where it begins.
+        /// The lower bound.
         lower: Bound<Vec<u8>>,
-        /// Where it ends.
+        /// The upper bound.
         upper: Bound<Vec<u8>>,
-        /// From the end.
+        /// In reverse.
         reversed: bool,
-        /// At most so many entries.
+        /// The most entries.
         limit: Option<u8>,
     },
-    /// How many entries a range has.
+    /// The number of entries of a range.
     Count {
-        /// Where it begins.
+        /// The lower bound.
         lower: Bound<Vec<u8>>,
-        /// Where it ends.
+        /// The upper bound.
         upper: Bound<Vec<u8>>,
     },
-    /// How many entries lie below an index key. Of the present only.
+    /// The number of entries below an index key. Without a snapshot only.
     Rank(Vec<u8>),
-    /// The entry at a place. Of the present only.
+    /// The entry at a position. Without a snapshot only.
     Nth(u16),
 }
 
@@ -67,11 +67,11 @@ pub fn index_number(name: &str) -> Option<u8> {
     name.strip_prefix("index-")?.parse().ok().filter(|index| *index < INDEXES)
 }
 
-/// What number `index` is.
+/// The options of index number `index`.
 pub fn options(index: u8) -> IndexOptions {
     match index {
         0 => IndexOptions::new(letters),
-        // Without code: it is kept up from the opening on, whoever opens.
+        // Without code: it is maintained from the opening on, by any program.
         1 => IndexOptions::builtin(
             Builtin::new(Field::value().range(0, 1), KeyKind::Bytes).covering(Field::value().range(1, 2)),
         ),
@@ -80,13 +80,14 @@ pub fn options(index: u8) -> IndexOptions {
     }
 }
 
-/// Whether commits to rows with index number `index` are in the log whatever durability is asked for: strict indexes and
-/// unique ones.
+/// Whether commits to rows with index number `index` are in the log regardless of their durability:
+/// strict indexes and unique ones.
 pub fn needs_log(index: u8) -> bool {
     index >= 2
 }
 
-/// A letter for each of the first bytes, so that rows share index keys and have several; and how long the value is.
+/// A letter for each of the first bytes, so that rows share index keys and have several; and the
+/// length of the value.
 fn letters(_key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
     for byte in value.iter().take(3) {
         emit.entry([b'a' + byte % 8], (value.len() as u32).to_be_bytes());
@@ -98,7 +99,8 @@ fn identity(key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
     emit.entry(key_hash(key).to_be_bytes(), value.get(..1).unwrap_or_default());
 }
 
-/// What index number `index` must hold if these are the rows. Says in its own words what the extractors say.
+/// The expected content of index number `index` for these rows. An independent implementation of
+/// the extractors.
 pub fn expected(index: u8, rows: &Map) -> Entries {
     let mut entries = Entries::new();
     for (key, value) in rows {
@@ -128,7 +130,8 @@ fn violation<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Stop::Violation(what.into()))
 }
 
-/// Asks an index, and compares with what it must hold. `Ok(false)` if it says that it cannot be asked at this state.
+/// Runs a query and compares its result with the expected content. `Ok(false)` if the index is
+/// unavailable for this state.
 pub fn ask(index: &Index, at: Option<&Snapshot>, question: &Question, want: &Entries) -> Outcome<bool> {
     let number = |result: sapwood::Result<u64>, want: usize| -> Outcome<bool> {
         match result {
@@ -213,7 +216,7 @@ pub fn ask(index: &Index, at: Option<&Snapshot>, question: &Question, want: &Ent
         });
         if !is_right {
             return violation(format!(
-                "O5: {}: {question:?} gives {} of row {} covering {:?}, {}",
+                "O5: {}: {question:?} returns {} of row {} covering {:?}, {}",
                 index.name(),
                 show_key(hit.index_key()),
                 show_key(hit.primary_key()),
@@ -237,7 +240,7 @@ fn show(entry: Option<(&EntryKey, &Vec<u8>)>) -> String {
     }
 }
 
-/// Asks an index for everything, both ways, and how many that is.
+/// Reads all entries in both directions, and their count.
 pub fn compare(keyspace: &Keyspace, index: u8, at: Option<&Snapshot>, rows: &Map) -> Outcome<bool> {
     let want = expected(index, rows);
     let handle = keyspace.index(&index_name(index))?;

@@ -1,8 +1,9 @@
-//! Seeds spread over processes: a run repeats itself only where one thread works, and a process that dies takes no
-//! other seed with it.
+//! Seeds distributed over processes: a run is reproducible only with one thread at work, and a
+//! process that dies affects no other seed.
 //!
-//! A job is this program again, with `--part I/N`. It reports each seed as a line on its standard output. One that
-//! dies or says nothing for too long is a violation of the seed it was at, and is started again behind that seed.
+//! A job is this program again, with `--part I/N`. It reports each seed as a line on its standard
+//! output. If a job dies or is silent for too long, its present seed counts as a violation, and the
+//! job is started again after that seed.
 #![allow(clippy::disallowed_methods, reason = "starts processes and watches them in real time")]
 use crate::patience::{LOOK, Patience};
 use crate::sim::arguments::{Command, Run, Settings};
@@ -15,18 +16,18 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-/// A seed that works, or sleeps, for longer hangs.
+/// The time limit of a seed. A seed that works or sleeps for longer hangs.
 const SEED_LIMIT: Duration = Duration::from_secs(180);
 
 type SeedFunction = fn(u64, &Settings) -> SeedReport;
 
-/// Runs a sub-command. `arguments` are those that jobs are started with, the sub-command first.
+/// Runs a sub-command. `arguments` are those of the jobs, the sub-command first.
 pub fn run(command: &Command, settings: &Settings, arguments: &[String]) -> ExitCode {
     match &command.run {
         Run::Whole(whole) => whole(settings),
         Run::Seeds { seed, counts, seconds, seeds } => {
             let range = settings.seeds.clone().unwrap_or(seeds.clone());
-            // Either limit alone is enough; without any, the sub-command's own.
+            // Either limit alone is sufficient; without any, the sub-command's own applies.
             let limit = match (settings.seconds, &settings.seeds) {
                 (Some(limit), _) => Some(limit),
                 (None, Some(_)) => None,
@@ -49,7 +50,7 @@ pub fn run(command: &Command, settings: &Settings, arguments: &[String]) -> Exit
     }
 }
 
-/// The arguments that a job inherits: all but those that are given to each job anew.
+/// The arguments that all jobs share, without those that differ per job.
 pub fn for_jobs(arguments: &[String]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut rest = arguments.iter();
@@ -67,12 +68,13 @@ pub fn replay_command(name: &str, seed: u64) -> String {
     format!("cargo run --release -p sapwood-tests --bin sapwood-sim -- {name} --seed {seed}")
 }
 
-/// The last panic, with its place.
+/// The last panic, with its location.
 static PANIC: Mutex<String> = Mutex::new(String::new());
 
-/// Runs one seed on a thread of its own, so that nothing of the seeds before is left in it. A panic is a violation.
+/// Runs one seed on a thread of its own, so that it is independent of the seeds before. A panic is
+/// a violation.
 fn guarded(function: SeedFunction, seed: u64, name: &str, settings: &Settings) -> SeedReport {
-    // What is printed by default is lost among the seeds of other jobs.
+    // The default output would be lost among the seeds of other jobs.
     if !settings.single {
         std::panic::set_hook(Box::new(|panic| {
             *PANIC.lock().expect("not held over a panic") = panic.to_string()
@@ -126,9 +128,9 @@ enum Message {
 
 struct Job {
     child: Child,
-    /// The seed it is at, and the patience with it.
+    /// The present seed, and its timeout.
     at: Option<(u64, Patience)>,
-    /// Whether that is over.
+    /// Whether that timeout has passed.
     hangs: bool,
 }
 
@@ -155,7 +157,7 @@ fn start(
                 Some(seed) => Message::Begin(seed),
                 None => match SeedReport::from_line(&line) {
                     Some((_, report)) => Message::Done(report),
-                    // What a test prints is for people.
+                    // Other output of a test is for people.
                     None => {
                         eprintln!("{line}");
                         continue;
@@ -171,7 +173,7 @@ fn start(
     Job { child, at: None, hangs: false }
 }
 
-/// Starts jobs and adds up what they report.
+/// Starts jobs and sums their reports.
 fn spread(
     command: &Command,
     arguments: &[String],
@@ -230,7 +232,7 @@ fn spread(
         }
         for job in jobs.iter_mut().flatten() {
             if job.at.as_mut().is_some_and(|(_, patience)| patience.is_over()) {
-                // Its end is met above.
+                // The loop above sees its end.
                 job.hangs = true;
                 let _ = job.child.kill();
             }

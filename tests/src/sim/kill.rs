@@ -1,10 +1,10 @@
 //! `sapwood-sim kill`: real processes on real directories, killed again and again.
 //!
-//! A [`child`] writes a history that follows from the seed. It is killed after a random time: while
-//! it works, while it recovers, or while it is stopped. Some children may make only few or only
-//! short files, some get little address space, and some work on a file system that is too small for
-//! them. Those get errors, and lose nothing. Each next child checks that every acknowledged commit
-//! is there, and at most the one that was under way on top.
+//! A [`child`] writes a history that a seed determines. It is killed after a random time: while it
+//! works, while it recovers, or while it is stopped. Some children run under a limit of open files,
+//! of file sizes or of address space, and some on a file system that is too small. Those get
+//! errors, and lose nothing. Each later child checks that every acknowledged commit is there, and
+//! at most one more, which was in progress.
 #![allow(clippy::disallowed_methods, reason = "kills real processes after real times")]
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
@@ -25,7 +25,7 @@ pub mod child;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "kill",
-    help: "real processes are killed and starved: is everything that they acknowledged there?",
+    help: "real processes are killed and run short of resources; checks every acknowledged commit",
     options: &[("--lives", "N", "children per seed (12)")],
     run: Run::Seeds { seed, counts: &["kills", "refusals", "commits"], seconds: 30, seeds: 0..1_000_000 },
 };
@@ -44,7 +44,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    // Every third history has too small a disk, if we may make one.
+    // Every third history has too small a disk, if this process may mount one.
     let disk = match random.u8(..3) {
         0 => SmallDisk::mount(folder.path(), random.u32(900..4000)),
         _ => None,
@@ -63,7 +63,7 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
         let orders =
             Orders { path: path.to_string_lossy().into_owned(), seed, floor, ceiling: floor + 1, is_poor };
         let running = Running::start(&orders, shortage)?;
-        // Some die while they recover, most while they write.
+        // Some die during recovery, most while they write.
         let life = if random.u8(..4) == 0 { random.u64(..40) } else { random.u64(40..350) };
         std::thread::sleep(Duration::from_millis(life));
         if random.u8(..4) == 0 {
@@ -78,11 +78,11 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
         match end {
             End::Killed => counts[0] += 1,
             End::Refused if is_poor => counts[1] += 1,
-            End::Refused => return Err("a child was refused what it had".to_string()),
+            End::Refused => return Err("a child without a limit was refused a resource".to_string()),
         }
         for (i, number) in acknowledged.iter().enumerate() {
-            // The first report is what was found, which may include the commit under way at the
-            // last kill.
+            // The first report is the commit found, which may be the commit in progress at the last
+            // kill.
             if *number != floor + 1 && !(i == 0 && *number == floor) {
                 return Err(format!("commit {number} was acknowledged after {floor}"));
             }
@@ -96,7 +96,7 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
     check(&path, seed, floor)
 }
 
-/// A last look from this process, with other settings.
+/// A final check from this process, with other settings.
 fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
     let look = || -> sapwood::Result<Vec<crate::model::Map>> {
         let db = Db::builder(path).memory_budget(16 << 20).advanced(small).open()?;
@@ -120,7 +120,7 @@ fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
 }
 
 /// Children one after the other, each with more address space than the one before: from too little
-/// for an opening up to more than they need. None may end but by an error.
+/// for an opening to more than enough. Each may end only by an error.
 pub(super) fn in_little_address_space(megabytes: impl Iterator<Item = u64>) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = folder.path().join("db");
@@ -135,47 +135,47 @@ pub(super) fn in_little_address_space(megabytes: impl Iterator<Item = u64>) -> R
         floor = acknowledged.last().copied().unwrap_or(floor);
     }
     if refusals == 0 || floor == 0 {
-        return Err(format!("{refusals} refusals and {floor} commits: the limits meet nothing"));
+        return Err(format!("{refusals} refusals and {floor} commits: the limits have no effect"));
     }
     check(&path, seed, floor)
 }
 
-/// What a child must do without.
+/// The limit of a child.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shortage {
-    /// Longer files than this: writes fail.
+    /// File size: writes beyond it fail.
     FileBytes(u64),
-    /// Longer files than this: the kernel ends the process.
+    /// File size: a write beyond it ends the process.
     FileBytesFatal(u64),
-    /// More open files than this.
+    /// The number of open files.
     Handles(u64),
-    /// More address space than this.
+    /// Address space.
     AddressSpace(u64),
 }
 
-/// How a child ended.
+/// The end of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// By a signal.
     Killed,
-    /// It was refused something.
+    /// By the refusal of a resource.
     Refused,
 }
 
-/// A child that runs.
+/// A running child.
 pub(super) struct Running {
     child: Child,
     output: JoinHandle<Vec<u8>>,
     errors: JoinHandle<Vec<u8>>,
 }
 
-/// This program or its neighbour, as the child, with the arguments that come first.
+/// The program of the child (this one or its neighbour), with its first arguments.
 fn program() -> (PathBuf, Option<&'static str>) {
     let this = std::env::current_exe().expect("this program has a path");
     if this.file_stem().is_some_and(|name| name == "sapwood-sim") {
         return (this, Some("kill-child"));
     }
-    // A test, which stands in a folder below the programs.
+    // A test, which is in a folder below the programs.
     let folder = this.parent().and_then(Path::parent).expect("a test stands in a folder of a folder");
     (folder.join("kill_child"), None)
 }
@@ -184,7 +184,7 @@ impl Running {
     /// Starts a child.
     pub(super) fn start(orders: &Orders, shortage: Option<Shortage>) -> Result<Running, String> {
         let (program, first) = program();
-        // The shell sets the limits, since they are those of the process that is to be limited.
+        // The shell sets the limits, since they must apply to the child alone.
         let limits = match shortage {
             None => String::new(),
             Some(Shortage::FileBytes(bytes)) => format!("trap '' XFSZ; ulimit -f {}; ", bytes / 512),
@@ -209,12 +209,12 @@ impl Running {
 
     /// Sends a signal.
     pub(super) fn signal(&self, signal: Signal) {
-        // It may have ended by itself.
+        // The child may have ended by itself.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
-    /// Kills it, if it has not ended. The numbers of the commits that it acknowledged, and how it
-    /// ended.
+    /// Kills the child, if it has not ended. Returns the numbers of the commits that it
+    /// acknowledged, and its end.
     pub(super) fn kill(mut self) -> Result<(Vec<u64>, End), String> {
         // On Unix this is SIGKILL.
         self.child.kill().map_err(|error| error.to_string())?;
@@ -227,8 +227,8 @@ impl Running {
             .collect();
         let by_signal = std::os::unix::process::ExitStatusExt::signal(&status);
         match status.code() {
-            // Without memory for a small thing, or after a panic that cannot be caught; or a touch
-            // of no memory.
+            // An allocation failed, a panic could not be caught, or memory was missing at an
+            // access.
             None if by_signal.is_some_and(|signal| ![libc::SIGKILL, libc::SIGXFSZ].contains(&signal)) => {
                 Err(format!("a child ended by itself ({status}): {}", message.trim_end()))
             }
@@ -241,23 +241,23 @@ impl Running {
     }
 }
 
-/// Reads everything, so that the child does not wait.
+/// Reads the whole pipe, so that the child does not block.
 fn drain(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A child that is killed leaves what it wrote.
+        // A killed child leaves the output written so far.
         let _ = pipe.read_to_end(&mut bytes);
         bytes
     })
 }
 
-/// A file system in memory that is too small; gone when dropped.
+/// A file system in memory that is too small; unmounted when dropped.
 struct SmallDisk {
     point: PathBuf,
 }
 
 impl SmallDisk {
-    /// `None` if we may not mount.
+    /// `None` if this process may not mount.
     fn mount(point: &Path, size_kib: u32) -> Option<SmallDisk> {
         let is_root = rustix::process::geteuid().is_root();
         let options = format!("size={size_kib}k");
@@ -289,7 +289,7 @@ pub(super) fn run(program: &str, arguments: &[&str], path: &Path) -> Result<(), 
     }
 }
 
-/// Unmounts, at the latest when nobody uses it any more.
+/// Unmounts, at the latest when the last user is gone.
 pub(super) fn unmount(point: &Path) {
     if run("umount", &[], point).is_err() {
         let _ = run("umount", &["-l"], point);

@@ -1,8 +1,9 @@
-//! `sapwood-sim meta`: the same operations under many settings give the same answers.
+//! `sapwood-sim meta`: the same operations return the same results under many settings.
 //!
-//! Each seed runs under the standard settings and seven others. Every answer is compared with the model's, and all of
-//! one run with those of the others. What must not be visible is part of the operations: flushes, compactions,
-//! background steps, reopenings (with other settings too), and power losses after a flush.
+//! Each seed runs under the standard settings and seven others. Every result is compared with the
+//! model's, and all results of one run with those of the others. The operations include actions
+//! that must not be visible: flushes, compactions, background steps, reopenings (with other
+//! settings too), and power losses after a flush.
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::{Driver, Stop};
 use crate::sim::jobs::replay_command;
@@ -19,18 +20,18 @@ use std::time::Duration;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "meta",
-    help: "the same operations under many settings: do all give the same answers, those of the model?",
+    help: "the same operations under many settings; compares all results with the model's",
     options: &[
         ("--settings", "N", "sets of settings per seed, the standard one included (8)"),
         ("--length", "N", "operations per seed (120)"),
         ("--only", "N", "only the set of settings with this number, from 0"),
-        ("--space", "", "asks at the end whether all space has come back"),
+        ("--space", "", "check at the end that all space is reclaimed"),
         ("--print", "", "print settings and operations"),
     ],
     run: Run::Seeds { seed, counts: &["runs", "operations"], seconds: 60, seeds: 0..200 },
 };
 
-/// Time for making a failing list short.
+/// The time limit for shortening a failing list.
 const SHRINK: Duration = Duration::from_secs(20);
 
 /// Runs one seed.
@@ -63,7 +64,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
                             None
                         }
                         Some(first) => first.iter().zip(&answers).position(|(a, b)| a != b).map(|at| {
-                            (at, "the answers differ from those under the first settings".to_string())
+                            (at, "the results differ from those under the first settings".to_string())
                         }),
                     }
                 }
@@ -73,7 +74,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
         let mut text = format!("seed {seed}, settings {set}, operation {at}: {what}\n  settings: {tuning}\n");
         let shortest = shrink(&operations, SHRINK, |list| run(seed, tuning, list, checks_space).is_err());
         if shortest.len() < operations.len() {
-            text += &format!("  {} operations are enough:\n", shortest.len());
+            text += &format!("  {} operations suffice:\n", shortest.len());
             shortest.iter().for_each(|operation| text += &format!("    {operation:?}\n"));
         }
         text += &format!("  replay with: {} --only {set} --length {length}", replay_command("meta", seed));
@@ -85,7 +86,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     report
 }
 
-/// The workload with power losses in between.
+/// The workload with interspersed power losses.
 fn with_power_losses(workload: Workload) -> Workload {
     let mut random = fastrand::Rng::with_seed(workload.seed ^ 0x105E);
     let mut operations = Vec::new();
@@ -107,7 +108,8 @@ fn for_set(operations: &[Operation], set: usize) -> Vec<Operation> {
     operations.iter().map(change).collect()
 }
 
-/// Runs the operations; gives the hash of all answers after each of them, or what went wrong at which.
+/// Runs the operations; returns the hash of all results after each of them, or the failing
+/// operation and its violation.
 fn run(
     seed: u64,
     tuning: &Tuning,

@@ -1,13 +1,16 @@
-//! The model: the history of commits, every version of every key, and what a database may show after a crash.
+//! The model: the history of commits, every version of every key, and the states that a database
+//! may show after a crash.
 //!
-//! A commit has a number; number 0 is what was there at the beginning. Any moment of the history can be read, so
-//! snapshots and cursors are answered exactly. For each number the model keeps a sum of hashes over the entries of each
-//! keyspace, so that a state found after a crash is compared with every prefix of the history at once: O1 (what was
-//! promised is there), O2 (one prefix for all keyspaces), O3 (batches are whole) and O6 (no phantoms, nothing deleted
-//! comes back) are this one comparison.
+//! A commit has a number; number 0 is the initial state. Any moment of the history can be read, so
+//! reads through snapshots and cursors are checked exactly. For each number the model keeps a sum
+//! of hashes over the entries of each keyspace. A state found after a crash is compared with every
+//! prefix of the history by this one comparison, which checks O1 (promised commits are there), O2
+//! (one prefix for all keyspaces), O3 (batches are atomic) and O6 (no phantoms, no deleted entry
+//! comes back).
 //!
-//! Commits with [`Durability::None`] leave the log out: a crash takes those that no flush has saved, but always the
-//! latest ones first. So there is one sequence of sums for each number of them that may have been saved.
+//! Commits with [`Durability::None`] are not in the log: a crash removes those that no flush has
+//! saved, but always the latest ones first. So there is one sequence of sums for each number of
+//! them that may have been saved.
 use sapwood::Durability;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -15,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
-/// A keyspace from its making to its dropping: a name that is used again has another number.
+/// A keyspace from its creation to its drop: a reused name has another number.
 pub type Incarnation = u64;
 
 /// A value.
@@ -24,51 +27,52 @@ pub type Bytes = Arc<[u8]>;
 /// One keyspace at one moment.
 pub type Map = BTreeMap<Vec<u8>, Bytes>;
 
-/// A change of one key: the incarnation of the keyspace, the key, what it becomes.
+/// A change of one key: the incarnation of the keyspace, the key, the new value.
 pub type Change = (Incarnation, Vec<u8>, Option<Bytes>);
 
 /// Keyspaces by number, see [`crate::sim::operation::space_name`].
 pub type Spaces = BTreeMap<u8, Incarnation>;
 
-/// What a crash at this moment may take, and what it may not.
+/// The commits that a crash at this moment may remove, and those that it may not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Promise {
     /// Commits that survive a power loss.
     pub durable: u64,
     /// Commits that survive the end of the process.
     pub acknowledged: u64,
-    /// Commits so far, one under way included.
+    /// Commits so far, including one in progress.
     pub submitted: u64,
     /// Commits without a log record that were saved by a flush.
     pub saved: u32,
     /// Keyspaces that exist.
     pub spaces: Spaces,
-    /// One that is being made or dropped.
+    /// A keyspace whose creation or drop is in progress.
     pub unsure: Option<(u8, Incarnation)>,
-    /// Secondary indexes: keyspace and number. Those of keyspaces that are gone may be left in here.
+    /// Secondary indexes: keyspace and number. Those of dropped keyspaces may remain in the set.
     pub indexes: BTreeSet<(Incarnation, u8)>,
-    /// One that is being made or dropped.
+    /// An index whose creation or drop is in progress.
     pub unsure_index: Option<(Incarnation, u8)>,
-    /// The largest sequence number that was handed out.
+    /// The largest assigned sequence number.
     pub sequence: u64,
 }
 
 impl Promise {
-    /// The fewest commits that a state may hold: after a power loss, or after the end of the process alone.
+    /// The fewest commits that a state may hold: after a power loss, or after the end of the
+    /// process alone.
     pub fn floor(&self, power_loss: bool) -> u64 {
         if power_loss { self.durable } else { self.acknowledged.max(self.durable) }
     }
 }
 
-/// What a database shows: all keyspaces by number.
+/// The content of a database: all keyspaces by number.
 pub type Contents = BTreeMap<u8, Map>;
 
-/// Where in the history a state was found.
+/// The position of a state in the history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Commits that it holds.
     pub commits: u64,
-    /// Of those without a log record, how many.
+    /// The number of commits without a log record among them.
     pub saved: u32,
     /// Its keyspaces.
     pub spaces: Spaces,
@@ -125,21 +129,22 @@ pub fn sum_of<'e>(entries: impl IntoIterator<Item = (&'e [u8], &'e [u8])>) -> u1
     entries.into_iter().fold(0, |sum, (key, value)| sum.wrapping_add(entry_hash(key, value)))
 }
 
-/// Per key the commits that changed it, oldest first.
+/// Per key, the commits that changed it, oldest first.
 type Versions = BTreeMap<Vec<u8>, Vec<(u64, Option<Bytes>)>>;
 
 /// See the module.
 #[derive(Clone)]
 pub struct Model {
     versions: BTreeMap<Incarnation, Versions>,
-    /// The changes of each commit, from number 1, and which of those without a log record it is.
+    /// The changes of each commit, from number 1, and its number among the commits without a log
+    /// record.
     commits: Vec<(Vec<Change>, Option<u32>)>,
-    /// The one with all commits comes last.
+    /// The last one includes all commits.
     sums: Vec<Sums>,
     unlogged: u32,
     next_incarnation: Incarnation,
     promise: Promise,
-    /// Commits that become durable by the clock, see [`Model::promise_by`]: number, and when.
+    /// Commits that the clock makes durable, see [`Model::promise_by`]: number, and time.
     due: Vec<(u64, Duration)>,
 }
 
@@ -150,12 +155,13 @@ impl Default for Model {
 }
 
 impl Model {
-    /// A database in which nothing happened yet: it has the default keyspace.
+    /// A database without commits, with the default keyspace.
     pub fn new() -> Model {
         Model::from_contents(&BTreeMap::from([(0, Map::new())]), 0)
     }
 
-    /// A database that holds `contents`, all of it durable, and has handed out sequence numbers up to `sequence`.
+    /// A database that holds `contents`, all of it durable, and has assigned sequence numbers up to
+    /// `sequence`.
     pub fn from_contents(contents: &Contents, sequence: u64) -> Model {
         let mut sums = Sums { saved: 0, entries: BTreeMap::new(), now: BTreeMap::new(), history: Vec::new() };
         let mut versions: BTreeMap<Incarnation, Versions> = BTreeMap::new();
@@ -183,7 +189,7 @@ impl Model {
         }
     }
 
-    /// What would have to be there after a crash now.
+    /// The guarantees for a crash at this moment.
     pub fn promise(&self) -> &Promise {
         &self.promise
     }
@@ -193,15 +199,15 @@ impl Model {
         self.promise.spaces.get(&space).copied()
     }
 
-    /// The number of the last commit that reads see.
+    /// The number of the last commit that is visible to reads.
     pub fn now(&self) -> u64 {
         self.promise.acknowledged
     }
 
     // ---- writing ----
 
-    /// Notes a commit before it is tried. Then say [`Model::acknowledge`], [`Model::withdraw`], or nothing if its fate
-    /// is not known.
+    /// Records a commit before it is attempted. The caller follows with [`Model::acknowledge`] or
+    /// [`Model::withdraw`], or with neither if its fate is unknown.
     pub fn submit(&mut self, changes: Vec<Change>, durability: Durability) {
         let number = self.promise.submitted + 1;
         self.promise.submitted = number;
@@ -210,7 +216,7 @@ impl Model {
             self.unlogged
         });
         if unlogged.is_some() {
-            // From here on the history without this commit goes a way of its own.
+            // From here on the history without this commit diverges.
             let without = self.sums.last().expect("never empty").clone();
             self.sums.push(Sums { saved: self.unlogged, ..without });
         }
@@ -228,7 +234,7 @@ impl Model {
         self.commits.push((changes, unlogged));
     }
 
-    /// The last commit returned well: `sequence` is the number of its first operation.
+    /// The last commit succeeded: `sequence` is the number of its first operation.
     pub fn acknowledge(&mut self, durable: bool, sequence: Option<u64>) {
         self.promise.acknowledged = self.promise.submitted;
         if durable {
@@ -245,18 +251,18 @@ impl Model {
         self.due.push((self.promise.acknowledged, due));
     }
 
-    /// Whether commits are to become durable by the clock.
+    /// Whether the clock is to make commits durable.
     pub fn waits_for_the_clock(&self) -> bool {
         self.due.iter().any(|(number, _)| *number > self.promise.durable)
     }
 
-    /// The commits that were promised for `now` or before, if those are more than are known to be durable.
+    /// The commits that were promised for `now` or before, if they exceed the known durable ones.
     pub fn due_by(&self, now: Duration) -> Option<u64> {
         let due = self.due.iter().filter(|(_, due)| *due <= now).map(|(number, _)| *number).max();
         due.filter(|number| *number > self.promise.durable)
     }
 
-    /// So many commits are durable because their time has come.
+    /// Records that `commits` commits are durable because their time has come.
     pub fn time_passed(&mut self, commits: u64) {
         self.promise.durable = commits;
         self.due.retain(|(number, _)| *number > commits);
@@ -264,7 +270,10 @@ impl Model {
 
     /// The last commit was refused: it never happened.
     pub fn withdraw(&mut self) {
-        assert!(self.promise.acknowledged < self.promise.submitted, "what was acknowledged stays");
+        assert!(
+            self.promise.acknowledged < self.promise.submitted,
+            "an acknowledged commit cannot be withdrawn"
+        );
         let number = self.promise.submitted;
         self.promise.submitted -= 1;
         let (changes, unlogged) = self.commits.pop().expect("a commit was submitted");
@@ -281,7 +290,7 @@ impl Model {
             let now = sums.history.last().expect("number 0 stays").iter().copied().collect();
             sums.now = now;
         }
-        // The entries are needed only to take their hashes out again: made anew from the versions.
+        // The entries serve only to subtract their hashes: they are recomputed from the versions.
         let at = self.promise.submitted;
         for i in 0..self.sums.len() {
             let saved = self.sums[i].saved;
@@ -295,72 +304,72 @@ impl Model {
         }
     }
 
-    /// Everything acknowledged survives a power loss from now on.
+    /// Every acknowledged commit survives a power loss from now on.
     pub fn synced(&mut self) {
         self.promise.durable = self.promise.acknowledged;
     }
 
-    /// Everything acknowledged is in tables from now on.
+    /// Every acknowledged commit is in tables from now on.
     pub fn flushed(&mut self) {
         self.promise.durable = self.promise.acknowledged;
         self.promise.saved = self.unlogged;
     }
 
-    /// Notes the making of a keyspace before it is tried.
+    /// Records the creation of a keyspace before it is attempted.
     pub fn creating(&mut self, space: u8) {
         self.promise.unsure = Some((space, self.next_incarnation));
         self.next_incarnation += 1;
     }
 
-    /// It was made.
+    /// Records that the creation succeeded.
     pub fn created(&mut self) {
-        let (space, incarnation) = self.promise.unsure.take().expect("a making was noted");
+        let (space, incarnation) = self.promise.unsure.take().expect("a creation was recorded");
         self.promise.spaces.insert(space, incarnation);
     }
 
-    /// It was not made, for sure.
+    /// Records that the creation has certainly not happened.
     pub fn not_created(&mut self) {
         self.promise.unsure = None;
     }
 
-    /// Notes the dropping of a keyspace before it is tried.
+    /// Records the drop of a keyspace before it is attempted.
     pub fn dropping(&mut self, space: u8) {
         let incarnation = self.promise.spaces.remove(&space).expect("an existing keyspace");
         self.promise.unsure = Some((space, incarnation));
     }
 
-    /// It was dropped.
+    /// Records that the drop succeeded.
     pub fn dropped(&mut self) {
         self.promise.unsure = None;
     }
 
-    /// It was not dropped, for sure.
+    /// Records that the drop has certainly not happened.
     pub fn not_dropped(&mut self) {
         self.created();
     }
 
-    /// Notes the making of an index before it is tried.
+    /// Records the creation of an index before it is attempted.
     pub fn creating_index(&mut self, space: Incarnation, index: u8) {
         self.promise.unsure_index = Some((space, index));
     }
 
-    /// It was made.
+    /// Records that the creation succeeded.
     pub fn created_index(&mut self) {
         self.promise.indexes.extend(self.promise.unsure_index.take());
     }
 
-    /// Notes the dropping of an index before it is tried.
+    /// Records the drop of an index before it is attempted.
     pub fn dropping_index(&mut self, space: Incarnation, index: u8) {
         self.promise.indexes.remove(&(space, index));
         self.promise.unsure_index = Some((space, index));
     }
 
-    /// It was dropped.
+    /// Records that the drop succeeded.
     pub fn dropped_index(&mut self) {
         self.promise.unsure_index = None;
     }
 
-    /// Notes the indexes that a database has, by numbers of keyspaces.
+    /// Records the indexes that a database has, by numbers of keyspaces.
     pub fn adopt_indexes(&mut self, indexes: &[(u8, u8)]) {
         for (space, index) in indexes {
             let space = self.space(*space).expect("a keyspace that was found");
@@ -400,7 +409,8 @@ impl Model {
         self.map_with(space, commits, u32::MAX)
     }
 
-    /// A keyspace after `commits` commits, of which those without a log record count up to number `saved`.
+    /// A keyspace after `commits` commits; of those without a log record only the first `saved`
+    /// count.
     pub fn map_with(&self, space: Incarnation, commits: u64, saved: u32) -> Map {
         let Some(versions) = self.versions.get(&space) else { return Map::new() };
         let counts = |at: u64| {
@@ -415,8 +425,8 @@ impl Model {
 
     // ---- after a crash ----
 
-    /// Finds the place in the history that a database with these sums of all its keyspaces is at, or says what is wrong
-    /// with it. `contents` gives its entries for the message.
+    /// Finds the place in the history of a database with these sums of all its keyspaces, or
+    /// describes the violation. `contents` returns its entries for the message.
     pub fn find(
         &self,
         sums: &BTreeMap<u8, u128>,
@@ -432,7 +442,7 @@ impl Model {
         }
         if !spaces.keys().eq(sums.keys()) {
             return Err(format!(
-                "O2: the keyspaces are {:?}, they should be {:?}",
+                "O2: the keyspaces are {:?}, expected {:?}",
                 sums.keys().collect::<Vec<_>>(),
                 spaces.keys().collect::<Vec<_>>()
             ));
@@ -449,7 +459,8 @@ impl Model {
         Err(self.explain(&contents(), &spaces, promise, floor))
     }
 
-    /// Says how a state that is at no legal place differs from the nearest one, and whether it is at an illegal one.
+    /// Describes the difference between an illegal state and the nearest place, or names the
+    /// illegal place.
     fn explain(&self, contents: &Contents, spaces: &Spaces, promise: &Promise, floor: u64) -> String {
         let mut nearest: Option<(usize, u64, u32, String)> = None;
         for history in &self.sums {
@@ -464,7 +475,7 @@ impl Model {
                     );
                 }
                 let is_legal = commits >= floor && history.saved >= promise.saved;
-                // An illegal place counts only if it fits exactly.
+                // An illegal place counts only if it matches exactly.
                 if (is_legal || differences.is_empty())
                     && nearest.as_ref().is_none_or(|(count, ..)| differences.len() < *count)
                 {
@@ -477,11 +488,11 @@ impl Model {
         let limits = format!("{floor} to {} commits, {} saved by flushes", promise.submitted, promise.saved);
         match nearest {
             Some((0, commits, saved, _)) => {
-                format!("O1: the database holds {commits} commits ({saved} saved), promised were {limits}")
+                format!("O1: the database holds {commits} commits ({saved} saved), the promise is {limits}")
             }
             Some((_, commits, saved, text)) => {
                 format!(
-                    "O2: no prefix of the history ({limits}) fits; next to {commits} commits ({saved} saved): {text}"
+                    "O2: no prefix of the history ({limits}) matches; the nearest has {commits} commits ({saved} saved): {text}"
                 )
             }
             None => format!("O2: there is no legal prefix ({limits})"),
@@ -495,7 +506,7 @@ fn version_at(versions: &[(u64, Option<Bytes>)], commits: u64) -> Option<&Bytes>
     versions[..count].last()?.1.as_ref()
 }
 
-/// Whether no key can lie within bounds, which `BTreeMap::range` does not take.
+/// Whether no key can be within bounds, which `BTreeMap::range` does not accept.
 pub fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
     match range {
         (Bound::Included(lower), Bound::Included(upper)) => lower > upper,
@@ -507,7 +518,7 @@ pub fn is_empty(range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
     }
 }
 
-/// Where two keyspaces differ, in words.
+/// The differences of two keyspaces, as text.
 pub fn differences(got: &Map, want: &Map) -> Vec<String> {
     use crate::sim::operation::show_key;
     let mut texts = Vec::new();

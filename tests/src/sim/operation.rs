@@ -1,14 +1,14 @@
-//! One step of a workload, concrete to the byte, so that a list of them can be cut and run again.
+//! One step of a workload, concrete to the byte, so that a list of steps can be cut and run again.
 use crate::sim::indexes::Question;
 use sapwood::Durability;
 use std::fmt;
 use std::ops::Bound;
 use std::time::Duration;
 
-/// Snapshots, and cursors, that a workload can hold at once.
+/// The most snapshots, and cursors, that a workload can hold at once.
 pub const SLOTS: u8 = 4;
 
-/// The bytes of a value, named by what makes them.
+/// The bytes of a value, represented by the parameters of their generator.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Value {
     /// Different in each write of a workload.
@@ -36,15 +36,15 @@ impl Value {
 /// One change of one key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Write {
-    /// The keyspace by its number, see [`space_name`]. Left out if it does not exist.
+    /// The keyspace by its number, see [`space_name`]. Skipped if it does not exist.
     pub space: u8,
     /// The key.
     pub key: Vec<u8>,
-    /// What it becomes; `None` deletes.
+    /// The new value; `None` deletes.
     pub value: Option<Value>,
 }
 
-/// How a key is looked up.
+/// The way to look up a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// `get`.
@@ -81,19 +81,19 @@ pub struct Range {
     pub space: u8,
     /// The snapshot in this slot, or the present.
     pub at: Option<u8>,
-    /// Where it begins.
+    /// The lower bound.
     pub lower: Bound<Vec<u8>>,
-    /// Where it ends.
+    /// The upper bound.
     pub upper: Bound<Vec<u8>>,
-    /// All keys with this beginning, instead of the bounds.
+    /// All keys with this prefix, instead of the bounds.
     pub prefix: Option<Vec<u8>>,
-    /// At most so many entries.
+    /// The most entries.
     pub limit: Option<u8>,
-    /// Leaves out values.
+    /// Reads keys only.
     pub keys_only: bool,
-    /// Begins at the end.
+    /// Iterates in reverse.
     pub reversed: bool,
-    /// Which end the next entry is taken from, again and again; true is the front.
+    /// The end from which each next entry is taken; true is the front.
     pub ends: Vec<bool>,
 }
 
@@ -110,8 +110,8 @@ pub enum Step {
     Sweep,
 }
 
-/// One step of a workload. What does not apply (a keyspace that does not exist, an empty slot) does nothing, so that
-/// any part of a list is a list.
+/// One step of a workload. A step that does not apply (to a missing keyspace, to an empty slot)
+/// does nothing, so that any subset of a list is a list.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Commits changes: several or none as a batch, one by `put_with` or `delete_with` if `single`.
@@ -120,12 +120,12 @@ pub enum Operation {
         writes: Vec<Write>,
         /// `put_with` or `delete_with` instead of a batch, if it is one change.
         single: bool,
-        /// What it is to survive.
+        /// The durability of the commit.
         durability: Durability,
-        /// Waits until it survives a power loss.
+        /// Whether to wait until it survives a power loss.
         wait: bool,
     },
-    /// Looks a key up.
+    /// Looks up a key.
     Get {
         /// The keyspace.
         space: u8,
@@ -133,10 +133,10 @@ pub enum Operation {
         key: Vec<u8>,
         /// The snapshot in this slot, or the present.
         at: Option<u8>,
-        /// How.
+        /// The call.
         lookup: Lookup,
     },
-    /// Looks several keys up.
+    /// Looks up several keys.
     MultiGet {
         /// The keyspace.
         space: u8,
@@ -147,7 +147,7 @@ pub enum Operation {
     Snapshot(u8),
     /// Drops the snapshot in a slot.
     Release(u8),
-    /// Compares all that the snapshot in a slot sees, or the present, with the model.
+    /// Compares everything that the snapshot in a slot sees, or the present, with the model.
     Compare(Option<u8>),
     /// Opens a cursor in a slot.
     OpenCursor {
@@ -177,9 +177,9 @@ pub enum Operation {
     CompactRange {
         /// The keyspace.
         space: u8,
-        /// From this key on.
+        /// The first key.
         lower: Vec<u8>,
-        /// Up to this key.
+        /// The end of the range.
         upper: Vec<u8>,
     },
     /// `Db::compact`.
@@ -188,23 +188,23 @@ pub enum Operation {
     Background(Step),
     /// `Db::wait_for_background`.
     WaitForBackground,
-    /// Makes a keyspace.
+    /// Creates a keyspace.
     CreateSpace(u8),
     /// Drops a keyspace.
     DropSpace(u8),
-    /// Closes and opens; with settings that this number decides, or the ones it had.
+    /// Closes and opens, with the same settings or with those that this number determines.
     Reopen(Option<u32>),
     /// `Db::pause_background`.
     Pause,
     /// `Db::resume_background`.
     Resume,
-    /// Time passes.
+    /// The clock advances.
     Tick(Duration),
-    /// Makes a secondary index, see [`crate::sim::indexes`].
+    /// Creates a secondary index, see [`crate::sim::indexes`].
     CreateIndex {
         /// The keyspace.
         space: u8,
-        /// The number of the index, which decides what it is.
+        /// The number of the index, which determines its options.
         index: u8,
     },
     /// Drops a secondary index.
@@ -214,14 +214,14 @@ pub enum Operation {
         /// The number of the index.
         index: u8,
     },
-    /// Builds a secondary index anew.
+    /// Rebuilds a secondary index.
     RebuildIndex {
         /// The keyspace.
         space: u8,
         /// The number of the index.
         index: u8,
     },
-    /// Asks a secondary index.
+    /// Queries a secondary index.
     AskIndex {
         /// The keyspace.
         space: u8,
@@ -229,21 +229,21 @@ pub enum Operation {
         index: u8,
         /// The snapshot in this slot, or the present.
         at: Option<u8>,
-        /// What is asked.
+        /// The query.
         question: Question,
     },
-    /// A queue: pushes at the end, each a commit of its own, then takes from the front, each by a scan of one entry and a
-    /// deletion.
+    /// A queue: pushes at the end, each a commit of its own, then pops from the front, each by a
+    /// scan of one entry and a deletion.
     Queue {
         /// The keyspace.
         space: u8,
-        /// The number of the first one that is pushed.
+        /// The number of the first pushed entry.
         from: u32,
-        /// How many are pushed.
+        /// The number of pushes.
         pushes: u8,
-        /// How many are taken.
+        /// The number of pops.
         pops: u8,
-        /// Their length in bytes.
+        /// The length of the entries in bytes.
         len: u16,
     },
     /// Overwrites a key many times.
@@ -252,12 +252,13 @@ pub enum Operation {
         space: u8,
         /// The key.
         key: Vec<u8>,
-        /// How often.
+        /// The number of writes.
         times: u8,
-        /// The first value; the others count on.
+        /// The first value; the tags of the others count up.
         value: Value,
     },
-    /// Flushes, then a power loss that this number decides, and an opening: nothing may be missing.
+    /// Flushes, then a power loss that this number determines, and an opening: nothing may be
+    /// missing.
     PowerLoss(u32),
 }
 
@@ -277,15 +278,15 @@ pub fn space_number(name: &str) -> Option<u8> {
     }
 }
 
-/// The key of an entry of a queue. Other keys lie before and behind all of them.
+/// The key of an entry of a queue. Other keys lie before and after all of them.
 pub fn queue_key(number: u32) -> Vec<u8> {
     [QUEUE, &number.to_be_bytes()].concat()
 }
 
-/// The beginning of all keys of queues.
+/// The prefix of all keys of queues.
 pub const QUEUE: &[u8] = b"key-queue";
 
-/// A key for people: long ones are cut.
+/// A key for messages: long ones are cut.
 pub fn show_key(key: &[u8]) -> String {
     match key.len() {
         0..=40 => format!("\"{}\"", key.escape_ascii()),
@@ -392,7 +393,7 @@ impl fmt::Debug for Operation {
             Operation::DropIndex { space, index } => write!(f, "drop index {index} of {space}"),
             Operation::RebuildIndex { space, index } => write!(f, "rebuild index {index} of {space}"),
             Operation::AskIndex { space, index, at, question } => {
-                write!(f, "ask index {index} of {space}{}: {question:?}", show_at(*at))
+                write!(f, "query index {index} of {space}{}: {question:?}", show_at(*at))
             }
             Operation::Queue { space, from, pushes, pops, len } => {
                 write!(f, "queue of {space}: push {from}+{pushes} of {len} bytes, pop {pops}")

@@ -1,14 +1,18 @@
-//! `sapwood-sim places`: the working directory changes, directories are renamed and replaced, locks vanish, strangers lie
-//! about.
+//! `sapwood-sim places`: the working directory changes, directories are renamed and replaced, lock
+//! files vanish, and other directories contain foreign files.
 //!
-//! A workload runs on a database and its model. Meanwhile the working directory becomes another one, in which another
-//! database has the same name; the directory of the database gets another name, and the other database its own; the lock
-//! file goes, or another one takes its place. All answers stay right, no byte of any other directory changes, and a second
-//! opening is refused whatever became of the lock file. In the end the directory is closed and opened where it is, and has
-//! everything.
+//! A workload runs on a database and its model. Meanwhile events happen:
 //!
-//! Beside it lie directories with files of strangers, under names of ours too. Opening one is an error, removing the
-//! database in it does nothing, and every byte stays.
+//! * the working directory changes to another one, in which another database has the same name;
+//! * the directory of the database is renamed, and the other database gets its name;
+//! * the lock file is removed or replaced.
+//!
+//! All results stay right, no byte of any other directory changes, and a second opening is refused
+//! whatever happened to the lock file. At the end the database is closed, opened at its present
+//! path, and complete.
+//!
+//! Next to it are directories with foreign files, some under the engine's own file names. Opening
+//! such a directory is an error, destroying the database in it does nothing, and every byte stays.
 use super::arguments::{Command, Run, Settings};
 use super::driver::{Driver, Outcome, Stop};
 use super::jobs::replay_command;
@@ -27,7 +31,7 @@ use std::path::{Path, PathBuf};
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "places",
-    help: "directories are renamed and replaced, locks vanish, strangers lie about: does every other byte stay?",
+    help: "directories are renamed and replaced, lock files vanish, foreign files are near; checks every other byte",
     options: &[
         ("--length", "N", "operations per seed (80)"),
         ("--print", "", "print settings, operations and events"),
@@ -35,29 +39,30 @@ pub const COMMAND: Command = Command {
     run: Run::Seeds { seed, counts: &["operations", "events", "strangers"], seconds: 30, seeds: 0..u64::MAX },
 };
 
-/// One operation in so many is followed by an event.
+/// The share of operations that are followed by an event.
 const EVENT_ONE_IN: u32 = 4;
-/// Where the database is made, and where it is while another one has its name.
+/// The directory of the database at its creation, and its name while another one has the first
+/// name.
 const HOME: &str = "/here/db";
 const AWAY: &str = "/here/away";
-/// The other databases: one beside it, and one of the same name elsewhere.
+/// The other databases: one next to it, and one of the same name in another directory.
 const OTHER: &str = "/here/other";
 const ELSEWHERE: &str = "/else/db";
 
-/// Something that happens to directories.
+/// An event that concerns directories.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// The working directory becomes this one.
+    /// The working directory changes.
     Working(&'static str),
     /// The directory is renamed; another database may get the name.
     Away { replaced: bool },
-    /// All have their names again.
+    /// All directories get their names back.
     Back,
-    /// The lock file goes; another one may take its place.
+    /// The lock file is removed; another one may replace it.
     Unlocked { replaced: bool },
-    /// The other database is opened and closed, under the name that it has.
+    /// The other database is opened and closed, under its present name.
     Visit,
-    /// The database is opened a second time, under the name that it has.
+    /// The database is opened a second time, under its present name.
     Again,
 }
 
@@ -99,7 +104,7 @@ fn violation<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Stop::Violation(what.into()))
 }
 
-/// All files below a directory with their bytes, but for locks.
+/// All files below a directory with their bytes, except locks.
 fn bytes_below(fs: &SimFs, directory: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs.files().into_iter().filter(|path| path.starts_with(directory) && !path.ends_with("LOCK"));
     files
@@ -137,7 +142,7 @@ fn run(seed: u64, length: usize, prints: bool, counts: &mut [u64]) -> Outcome {
     let db = workload.tuning.builder(path, &env).open()?;
     let driver = Driver::with(db, &env, &fs, &workload.tuning, Model::new());
     let mut run = Places { driver, env, fs, is_away: false, is_replaced: false };
-    // The check of the directory knows one of the name only.
+    // The check of the directory knows its first name only.
     run.driver.set_scarce(true);
     for operation in workload.operations.iter().filter(|operation| !is_reopening(operation)) {
         if prints {
@@ -167,7 +172,7 @@ fn run(seed: u64, length: usize, prints: bool, counts: &mut [u64]) -> Outcome {
     let model = run.driver.model();
     model
         .find(&verify::sums(&contents), model.promise(), false, || contents.clone())
-        .map_err(|what| Stop::Violation(format!("{what} (opened where it is)")))?;
+        .map_err(|what| Stop::Violation(format!("{what} (opened at its present path)")))?;
     db.close()?;
     Ok(())
 }
@@ -182,12 +187,12 @@ struct Places {
     env: Env,
     fs: SimFs,
     is_away: bool,
-    /// The other database has the name.
+    /// Whether the other database has the name.
     is_replaced: bool,
 }
 
 impl Places {
-    /// Where the database is now.
+    /// The present directory of the database.
     fn place(&self) -> &'static str {
         if self.is_away { AWAY } else { HOME }
     }
@@ -258,7 +263,8 @@ impl Places {
     }
 }
 
-/// Directories of strangers: neither opening nor removing changes a byte. How many there were.
+/// Directories with foreign files: neither opening nor destroying changes a byte. Returns their
+/// number.
 fn strangers(env: &Env, fs: &SimFs, random: &mut fastrand::Rng) -> Outcome<u64> {
     const NAMES: [&str; 16] = [
         "CURRENT",
@@ -293,7 +299,7 @@ fn strangers(env: &Env, fs: &SimFs, random: &mut fastrand::Rng) -> Outcome<u64> 
         for _ in 0..random.usize(1..7) {
             let name = NAMES[random.usize(..NAMES.len())];
             let mut bytes = BEGINNINGS[random.usize(..BEGINNINGS.len())].to_vec();
-            // Empty files under names of ours, and all of a sudden: what a creation that was cut short leaves.
+            // Only empty files under the engine's names: the remains of an interrupted creation.
             if name != "LOCK" {
                 bytes.extend((0..random.usize(1..300)).map(|_| random.u8(..)));
                 is_strange = true;
@@ -304,11 +310,13 @@ fn strangers(env: &Env, fs: &SimFs, random: &mut fastrand::Rng) -> Outcome<u64> 
         let names: Vec<&PathBuf> = before.iter().map(|(name, _)| name).collect();
         let options = AdvancedOptions { env: env.clone(), ..AdvancedOptions::default() };
         let destroys = || {
-            // Whether it says so or does nothing is one.
+            // The call may return an error or do nothing.
             let _ = Db::destroy_in(&directory, &options);
             match bytes_below(fs, &directory) == before {
                 true => Ok(()),
-                false => violation(format!("destroy has changed a directory of strangers with {names:?}")),
+                false => {
+                    violation(format!("destroy has changed a directory with the foreign files {names:?}"))
+                }
             }
         };
         let comes_first = random.bool();
@@ -326,14 +334,14 @@ fn strangers(env: &Env, fs: &SimFs, random: &mut fastrand::Rng) -> Outcome<u64> 
                 Err(error) => format!("{:?}: {error}", error.kind()),
             };
             let is_refused = what.starts_with("InvalidArgument") || (!create && what.starts_with("NotFound"));
-            // An empty directory, or one with a lock alone, may become a database.
+            // An empty directory, or one with only a lock file, may become a database.
             if is_strange && bytes_below(fs, &directory) != before {
                 return violation(format!(
-                    "an opening has changed a directory of strangers with {names:?}: {what}"
+                    "an opening has changed a directory with the foreign files {names:?}: {what}"
                 ));
             }
             if is_strange && !is_refused {
-                return violation(format!("a directory of strangers with {names:?}: {what}"));
+                return violation(format!("a directory with the foreign files {names:?}: {what}"));
             }
         }
         if is_strange {

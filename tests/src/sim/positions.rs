@@ -1,5 +1,5 @@
-//! Databases that begin at a position of choice: words of memory hold only a part of one, and all
-//! positions end somewhere.
+//! Databases that begin at a chosen position: memory words hold only a part of a position, and the
+//! number of positions is finite.
 use sapwood_base::FileNumber;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, seal};
 use sapwood_base::format::manifest::{Edit, encode, encode_header};
@@ -8,11 +8,11 @@ use std::path::Path;
 
 /// The bits of a position in a word of the commit ring.
 const WORD_BITS: u32 = 44;
-/// Units that a run writes at least.
+/// The fewest units that a run writes.
 const RUN_UNITS: u64 = 3000;
 
-/// Makes an empty database in `directory` whose first opening begins at `position` or shortly
-/// behind it.
+/// Creates an empty database in `directory` whose first opening begins at `position` or shortly
+/// after it.
 pub fn begin_at(fs: &dyn FileSystem, directory: &Path, position: u64) -> sapwood::Result<()> {
     let edits = [
         Edit::NextFile(FileNumber(10)),
@@ -34,7 +34,7 @@ pub fn begin_at(fs: &dyn FileSystem, directory: &Path, position: u64) -> sapwood
     fs.sync_directory(directory.parent().expect("it lies in a directory"))
 }
 
-/// For one seed in four a position that the run will carry over the end of a word.
+/// For one seed in four, a position from which the run crosses the end of a word.
 pub fn before_the_end_of_a_word(seed: u64) -> Option<u64> {
     let mut random = fastrand::Rng::with_seed(seed ^ 0x0057_0a27);
     (random.u8(..4) == 0).then(|| (random.u64(1..1 << 12) << WORD_BITS) - random.u64(1..RUN_UNITS))

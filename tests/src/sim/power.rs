@@ -1,11 +1,13 @@
 //! `sapwood-sim power`: power losses of a real file system.
 //!
-//! A [`child`](super::kill::child) writes to an ext4 on a loop device. It is stopped, and the file system is shut down
-//! the hard way: nothing more reaches the device, neither data nor journal, which is what `xfstests` calls "godown".
-//! Mounted again, ext4 replays its journal as after a power loss, and the next child finds what a crash has really
-//! left: every commit that a sync had covered, and of the others a prefix.
+//! A [`child`](super::kill::child) writes to an ext4 on a loop device. It is stopped, and the file
+//! system is shut down at once: from then on neither data nor journal reaches the device
+//! (`xfstests` calls this "godown"). At the next mount ext4 replays its journal as after a power
+//! loss, and the next child finds the result of a real crash: every commit that a sync had covered,
+//! and a prefix of the others.
 //!
-//! Needs root, `mkfs.ext4`, loop devices and a memory file system; elsewhere it says so and does nothing.
+//! Needs root, `mkfs.ext4`, loop devices and a memory file system; without them it reports so and
+//! does nothing.
 #![allow(clippy::disallowed_methods, reason = "stops real processes after real times")]
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
@@ -22,7 +24,7 @@ use std::time::Duration;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "power",
-    help: "power losses of a real ext4 on a loop device: is everything synced there, and the rest a prefix?",
+    help: "power losses of a real ext4 on a loop device; checks every synced commit, and that the rest is a prefix",
     options: &[("--lives", "N", "power losses per seed (8)")],
     run: Run::Seeds {
         seed,
@@ -32,7 +34,7 @@ pub const COMMAND: Command = Command {
     },
 };
 
-/// Where the device's bytes are.
+/// The directory of the device's image.
 const MEMORY: &str = "/dev/shm";
 const DISK_BYTES: u64 = 64 << 20;
 
@@ -55,7 +57,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 }
 
 enum Stop {
-    /// This machine cannot do it.
+    /// This machine lacks a requirement.
     Missing(String),
     Wrong(String),
 }
@@ -98,18 +100,18 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), Stop> {
         let life = if random.u8(..4) == 0 { random.u64(..60) } else { random.u64(60..400) };
         std::thread::sleep(Duration::from_millis(life));
         running.signal(Signal::STOP);
-        // What it does not do while it stands still cannot be acknowledged: so all that is acknowledged came before.
+        // A stopped child acknowledges nothing, so every acknowledgement came before.
         std::thread::sleep(Duration::from_millis(5));
         mounted.shut_down().map_err(Stop::Missing)?;
         let (numbers, end) = running.kill()?;
         if end != End::Killed {
-            return Err(Stop::Wrong("a child was refused what it had".to_string()));
+            return Err(Stop::Wrong("a child without a limit was refused a resource".to_string()));
         }
         drop(mounted);
         counts[0] += 1;
         if let Some(found) = numbers.first() {
             counts[2] += last - found.min(&last);
-            // What a power loss has left was on the disk.
+            // The commits found after a power loss were on the disk.
             durable = *found;
             last = *found;
         }
@@ -124,7 +126,7 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), Stop> {
                 durable = durable.max(number - 1);
             }
         }
-        // One may have been under way.
+        // One commit may have been in progress.
         last += 1;
     }
     Ok(())

@@ -1,13 +1,14 @@
-//! What a seed reports, what a campaign adds up, and how both look on the screen.
+//! The report of a seed, the sum over a campaign, and their output.
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// The outcome of one seed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SeedReport {
-    /// How much was done, in the order of the sub-command's words.
+    /// The amount of work, in the order of the sub-command's words.
     pub counts: Vec<u64>,
-    /// What went wrong: each with all that is needed to look at it, the replay command included.
+    /// The violations, each with everything that is needed to examine it, including the replay
+    /// command.
     pub violations: Vec<String>,
 }
 
@@ -32,7 +33,7 @@ impl SeedReport {
     }
 }
 
-/// Takes back what `escape_debug` did, as far as it matters for reading.
+/// Reverses `escape_debug`, as far as it matters for reading.
 fn unescape(text: &str) -> String {
     let mut result = String::new();
     let mut characters = text.chars();
@@ -51,10 +52,10 @@ fn unescape(text: &str) -> String {
     result
 }
 
-/// Violations that are printed in full; the others are counted.
+/// The number of violations that are printed in full; the others are counted.
 const SHOWN: u64 = 10;
 
-/// The sum over the seeds of a campaign, on the screen as it grows.
+/// The sum over the seeds of a campaign, printed while it grows.
 pub struct Tally {
     name: &'static str,
     words: &'static [&'static str],
@@ -66,7 +67,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// For the sub-command `name`, which counts `words`.
+    /// A tally of the sub-command `name`, which counts `words`.
     #[allow(clippy::disallowed_methods, reason = "speed is measured in real time")]
     pub fn new(name: &'static str, words: &'static [&'static str]) -> Tally {
         let now = Instant::now();
@@ -97,7 +98,7 @@ impl Tally {
         self.start.elapsed()
     }
 
-    /// Brings the line of progress up to date: every second, or every ten where it does not stay one line.
+    /// Updates the progress line: every second, or every ten on an output that is no terminal.
     #[allow(clippy::disallowed_methods, reason = "speed is measured in real time")]
     fn show(&mut self) {
         let terminal = std::io::stderr().is_terminal();

@@ -1,10 +1,10 @@
-//! `sapwood-sim sabotage`: plants one bug after the other and looks who notices.
+//! `sapwood-sim sabotage`: plants one bug after the other and checks whether a detector finds it.
 //!
-//! A sub-command that finds nothing proves nothing, unless it is known to find what is there. `detector` names for
-//! each bug what finds it soonest. With `--size ci` only that is run, for some seconds; with `--size campaign`, what
-//! did not find it is followed by everything else, for longer. Each run is a process of its own, which is ended at the
-//! first violation, a death or a hang. What fails without the bug as well, asked of the same seed or scenario, is not
-//! counted.
+//! A sub-command that finds nothing proves nothing, unless it is known to find existing bugs.
+//! `detector` names the fastest detector of each bug. With `--size ci` only that one runs, for some
+//! seconds. With `--size campaign`, all others follow if it finds nothing, for longer. Each run is
+//! a process of its own, which is ended at the first violation, death or hang. If the same seed or
+//! scenario also fails without the bug, it does not count.
 #![allow(clippy::disallowed_methods, reason = "starts processes and watches them in real time")]
 use crate::patience::{LOOK, Patience};
 use crate::sim::arguments::{Command, Run, Settings};
@@ -21,29 +21,29 @@ use std::time::{Duration, Instant};
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "sabotage",
-    help: "with one planted bug after the other: does anything notice? (needs --features planted)",
+    help: "plants one bug after the other; checks that a detector finds it (needs --features planted)",
     options: &[
         (
             "--size",
             "ci|campaign",
-            "ci (the default): what finds each bug soonest; campaign: then everything else",
+            "ci (the default): the fastest detector of each bug; campaign: all others as well",
         ),
-        ("--models", "", "runs loom models too, which cargo builds for it"),
-        ("--least", "PERCENT", "fails if fewer are found (80)"),
+        ("--models", "", "run loom models too, which cargo builds"),
+        ("--least", "PERCENT", "fail if fewer are found (80)"),
         ("--only", "NAME", "one bug"),
-        ("--list", "", "lists the bugs and what finds them"),
+        ("--list", "", "list the bugs and their detectors"),
     ],
     run: Run::Whole(run),
 };
 
-/// Processes at the same time.
+/// The number of concurrent processes.
 const PROCESSES: usize = 2;
-/// How long one detector has for one bug: CI size, campaign size.
+/// The time of one detector for one bug: CI size, campaign size.
 const SECONDS: [u64; 2] = [20, 90];
-/// What says nothing for so long after its time is up hangs.
+/// The silence after the end of that time that counts as a hang.
 const HANG: Duration = Duration::from_secs(40);
 
-/// What may find a bug.
+/// A detector of bugs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Detector {
     /// Seeds of a sub-command, from 0 on.
@@ -54,7 +54,7 @@ enum Detector {
     Model(&'static str, &'static [&'static str]),
 }
 
-/// What a campaign tries where the named detector finds nothing.
+/// The detectors of a campaign if the named one finds nothing.
 const EVERYTHING: &[Detector] = &[
     Detector::Seeds("crash"),
     Detector::Seeds("meta"),
@@ -63,7 +63,7 @@ const EVERYTHING: &[Detector] = &[
     Detector::Seeds("shuttle"),
 ];
 
-/// What finds a bug soonest.
+/// The fastest detector of a bug.
 fn detector(bug: Bug) -> Detector {
     use Bug::*;
     use Detector::*;
@@ -180,10 +180,11 @@ fn detector(bug: Bug) -> Detector {
     }
 }
 
-/// How a bug was found.
+/// The way in which a bug was found.
 struct Found {
     by: String,
-    /// Units of work that the detector counted until then: states, runs; none for probes and models.
+    /// Units of work that the detector counted until then: states, runs; none for probes and
+    /// models.
     count: Option<u64>,
     after: Duration,
     what: String,
@@ -230,17 +231,17 @@ fn run(settings: &Settings) -> ExitCode {
         for _ in 0..PROCESSES {
             scope.spawn(|| {
                 loop {
-                    // Relaxed: the number alone matters.
+                    // Relaxed: only the number matters.
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(bug) = bugs.get(at) else { return };
                     let found = hunt(*bug, campaign, models);
                     println!("{}", line(*bug, found.as_ref()));
-                    results.lock().expect("nobody panics with it")[at] = found;
+                    results.lock().expect("not poisoned")[at] = found;
                 }
             });
         }
     });
-    let results = results.into_inner().expect("nobody panics with it");
+    let results = results.into_inner().expect("not poisoned");
     let found = results.iter().filter(|found| found.is_some()).count();
     let missed: Vec<&str> =
         bugs.iter().zip(&results).filter(|(_, found)| found.is_none()).map(|(bug, _)| bug.name()).collect();
@@ -313,7 +314,8 @@ fn this_program() -> std::process::Command {
     std::process::Command::new(std::env::current_exe().expect("this program has a path"))
 }
 
-/// Runs seeds of a sub-command in a process until one reports a violation. Returns the work until then, and what it is.
+/// Runs seeds of a sub-command in a process until one reports a violation. Returns the work until
+/// then, and the violation.
 fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, String)> {
     let mut command = this_program();
     command.args(name.split(' ')).args(["--planted", bug.name(), "--part", "0/1"]);
@@ -344,7 +346,7 @@ fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, Strin
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = child.0.wait().expect("it was started here");
-                // One that does not know the sub-command ends before its first seed.
+                // If the process does not know the sub-command, it ends before its first seed.
                 let seed = is_running.filter(|_| !status.success())?;
                 return Some((Some(count), format!("the process dies at seed {seed}: {status}")));
             }
@@ -363,32 +365,33 @@ fn watch_seeds(name: &str, bug: Bug, seconds: u64) -> Option<(Option<u64>, Strin
     }
 }
 
-/// Whether a seed of a sub-command, or a scenario, fails in this program with nothing planted. Asked once of each.
+/// Whether a seed of a sub-command, or a scenario, fails in this program with nothing planted. The
+/// result is cached.
 fn fails_anyway(name: &str, seed: Option<&str>) -> bool {
     static KNOWN: Mutex<BTreeMap<String, bool>> = Mutex::new(BTreeMap::new());
     let mut command = this_program();
     match seed {
         Some(seed) if name == "crash" => command.args([name, "--seed", seed, "--no-shrink"]),
         Some(seed) => {
-            // Its options too, but for the range of seeds.
+            // Keep its options, except the range of seeds.
             let words = name.split(" --seeds").next().unwrap_or(name).split(' ');
             command.args(words).args(["--seed", seed])
         }
         None => command.args(["probe", "--only", name]),
     };
     let asked = format!("{:?}", command.get_args().collect::<Vec<_>>());
-    if let Some(fails) = KNOWN.lock().expect("nobody panics with it").get(&asked) {
+    if let Some(fails) = KNOWN.lock().expect("not poisoned").get(&asked) {
         return *fails;
     }
     let fails = watch_whole(command).is_some();
     if fails {
         println!("{asked} fails with nothing planted and is not counted");
     }
-    KNOWN.lock().expect("nobody panics with it").insert(asked, fails);
+    KNOWN.lock().expect("not poisoned").insert(asked, fails);
     fails
 }
 
-/// Runs a process to its end. What it says about its failure, if it fails or hangs.
+/// Runs a process to its end. Returns its message if it fails or hangs.
 fn watch_whole(mut command: std::process::Command) -> Option<String> {
     let mut child = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process"));
     let mut errors = child.0.stderr.take().expect("it is a pipe");
@@ -407,17 +410,17 @@ fn watch_whole(mut command: std::process::Command) -> Option<String> {
         }
     };
     let status = child.0.wait().expect("it was started here");
-    // The message of a panic stands below the line that says where it was.
+    // The message of a panic is the line after its location.
     let mut lines = text.lines().skip_while(|line| !line.contains("panicked at")).skip(1);
     let what = lines.next().unwrap_or("it fails").to_string();
     (!status.success()).then_some(what)
 }
 
-/// Lets cargo build and run a loom model.
+/// Builds and runs a loom model through cargo.
 fn watch_model(package: &str, arguments: &[&str], bug: Bug) -> Option<String> {
-    // One build at a time: cargo would wait for itself anyway.
+    // One build at a time: cargo serializes them anyway.
     static BUILDING: Mutex<()> = Mutex::new(());
-    let _building = BUILDING.lock().expect("nobody panics with it");
+    let _building = BUILDING.lock().expect("not poisoned");
     let flags = format!("{} --cfg sapwood_loom", std::env::var("RUSTFLAGS").unwrap_or_default());
     let folder = std::env::var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_string());
     let output = std::process::Command::new("cargo")
@@ -431,7 +434,7 @@ fn watch_model(package: &str, arguments: &[&str], bug: Bug) -> Option<String> {
         .expect("cargo is there");
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    // A build that fails is not a test that does.
+    // A build that fails is no failed test.
     let failed = text.contains("test result: FAILED") || text.contains("(signal: ");
     let mut lines = text.lines().skip_while(|line| !line.contains("panicked at")).skip(1);
     failed.then(|| lines.next().unwrap_or("it fails").to_string())

@@ -1,4 +1,4 @@
-//! What a driver does with secondary indexes.
+//! The driver's operations on secondary indexes.
 use super::{Driver, Observer, in_context, violation};
 use crate::sim::driver::Outcome;
 use crate::sim::indexes::{self, Question, index_name, index_number, options};
@@ -15,7 +15,7 @@ impl Driver {
             self.model.creating_index(incarnation, index);
             self.moved(observer)?;
         }
-        // Again is a look at what is there.
+        // Creating it again only returns the existing index.
         keyspace.create_index(&index_name(index), options(index))?;
         if !exists {
             self.model.created_index();
@@ -57,7 +57,7 @@ impl Driver {
         if !self.model.promise().indexes.contains(&(incarnation, index)) {
             return Ok(());
         }
-        // These two have no form for a snapshot.
+        // These two exist only without a snapshot.
         let at = at.filter(|_| !matches!(question, Question::Rank(_) | Question::Nth(_)));
         let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
         let want = indexes::expected(index, &self.model.map(incarnation, commits));
@@ -66,7 +66,7 @@ impl Driver {
         self.check_answered(answered, incarnation, index, snapshot, commits)
     }
 
-    /// Compares all indexes of a keyspace with what its rows say (O5).
+    /// Compares all indexes of a keyspace with its rows (O5).
     pub(super) fn compare_indexes(
         &self,
         keyspace: &Keyspace,
@@ -83,7 +83,7 @@ impl Driver {
         Ok(())
     }
 
-    /// An index may say that it cannot be asked only about states before it was made.
+    /// An index may be unavailable only for states before its creation.
     fn check_answered(
         &self,
         answered: bool,
@@ -94,12 +94,13 @@ impl Driver {
     ) -> Outcome {
         let since = self.index_since.get(&(incarnation, index)).copied().unwrap_or(0);
         if !answered && (snapshot.is_none() || commits > since) {
-            return violation(format!("O5: index {index} cannot be asked, though it is complete"));
+            return violation(format!("O5: index {index} is unavailable, though it is complete"));
         }
         Ok(())
     }
 
-    /// After an opening: gives indexes their code, and compares the list of them with the model.
+    /// After an opening: attaches the code of indexes, and compares the list of indexes with the
+    /// model.
     pub(super) fn attach_indexes(&mut self) -> Outcome {
         for (space, incarnation) in &self.model.promise().spaces.clone() {
             let keyspace = self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
@@ -124,7 +125,8 @@ impl Driver {
         Ok(())
     }
 
-    /// An index whose rows were flushed without its code is built again; if that fails it is gone.
+    /// An index whose rows were flushed without its code is built again; if that fails it is
+    /// dropped.
     fn has_not_attached(&mut self, keyspace: &Keyspace, incarnation: Incarnation, index: u8) -> Outcome {
         if self.is_scarce && !listed(keyspace)?.contains(&index) {
             self.model.dropping_index(incarnation, index);
@@ -140,12 +142,12 @@ fn listed(keyspace: &Keyspace) -> Outcome<BTreeSet<u8>> {
     let numbers: Option<BTreeSet<u8>> = names.iter().map(|name| index_number(name)).collect();
     match numbers {
         Some(numbers) if numbers.len() == names.len() => Ok(numbers),
-        _ => violation(format!("O5: nobody made the indexes {names:?}")),
+        _ => violation(format!("O5: the indexes {names:?} were never created")),
     }
 }
 
-/// The indexes that a database has after a crash, by keyspace: those that were promised, and of one that was being made
-/// or dropped whichever is there.
+/// The indexes that a database has after a crash, by keyspace: the promised ones. An index whose
+/// creation or drop was interrupted may or may not exist.
 pub fn found(
     db: &Db,
     spaces: &Spaces,
@@ -159,7 +161,7 @@ pub fn found(
         for index in 0..indexes::INDEXES {
             let (is_there, id) = (listed.contains(&index), (*incarnation, index));
             if is_there != promised.contains(&id) && unsure != Some(id) {
-                let what = if is_there { "is there" } else { "is not there" };
+                let what = if is_there { "exists" } else { "is missing" };
                 return violation(format!("O5: index {index} of keyspace {space} {what} after the crash"));
             }
             if is_there {

@@ -1,11 +1,11 @@
-//! Long runs of deletions and of versions, and the space that they take.
+//! Long runs of deletions and of versions, and their space.
 use super::{Driver, Observer, Outcome, violation};
 use crate::sim::operation::{QUEUE, Value, Write, queue_key, show_key};
 use sapwood::Durability;
 use sapwood_base::key::prefix_successor;
 use std::ops::{Bound, Range};
 
-/// What tables take beyond their entries, for each keyspace, in bytes.
+/// Bytes that the tables of a keyspace may take beyond their entries.
 const OVERHEAD_BYTES: u64 = 16 << 10;
 
 impl Driver {
@@ -29,7 +29,7 @@ impl Driver {
             let Some(commits) = self.present() else { return Ok(()) };
             let first = self.model.entry(incarnation, bounds, true, commits);
             let want = first.map(|(key, value)| (key.to_vec(), value.to_vec()));
-            // By the prefix, or by a cursor that stands before all of them.
+            // By the prefix, or by a cursor that starts before all of them.
             let got = match pop % 2 {
                 0 => keyspace.prefix(QUEUE).next().transpose()?.map(|entry| {
                     let (key, value) = entry.into_parts();
@@ -79,8 +79,9 @@ impl Driver {
         self.commit(&[write], true, Durability::Buffered, false, observer)
     }
 
-    /// Space comes back (O15): what [`sapwood::Db::settle`] leaves is little more than what
-    /// [`sapwood::Db::compact`] does, and that is each row once and no deletion. Drops cursors and snapshots.
+    /// Space is reclaimed (O15): [`sapwood::Db::settle`] leaves little more than
+    /// [`sapwood::Db::compact`] does, and that is each row once and no deletion. Drops cursors and
+    /// snapshots.
     pub fn check_space(&mut self) -> Outcome {
         self.let_go();
         self.resume();

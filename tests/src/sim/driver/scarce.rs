@@ -1,21 +1,21 @@
-//! What a driver does where calls may fail because something is scarce.
+//! The driver's operations while calls may fail for lack of a resource.
 use super::{Driver, Outcome, violation};
 use crate::sim::indexes::index_name;
 use crate::sim::operation::{Operation, space_name};
 use sapwood::{BackgroundStep, Health};
 use std::time::Duration;
 
-/// As long as a failed step waits before it is tried again, and longer.
+/// Longer than the delay after which a failed step is retried.
 const RETRY: Duration = Duration::from_millis(60);
 
 impl Driver {
-    /// Says whether something is scarce from now on.
+    /// Sets whether a resource is scarce from now on.
     pub fn set_scarce(&mut self, is_scarce: bool) {
         self.is_scarce = is_scarce;
     }
 
-    /// The operation has failed because something is scarce: what that means for the model. What was refused has not
-    /// happened.
+    /// Updates the model after an operation failed for lack of a resource. A refused operation has
+    /// had no effect.
     pub fn has_failed(&mut self, operation: &Operation) -> Outcome {
         let promise = self.model.promise();
         if promise.submitted > promise.acknowledged {
@@ -24,7 +24,7 @@ impl Driver {
         match operation {
             Operation::CreateSpace(space) | Operation::DropSpace(space) => {
                 let is_there = self.db().list_keyspaces()?.contains(&space_name(*space));
-                // Whether it was being made or dropped: it is there, or it is not.
+                // A keyspace in creation or removal either exists or does not.
                 match self.model.promise().unsure {
                     Some(_) if is_there => self.model.created(),
                     Some(_) => self.model.not_created(),
@@ -55,12 +55,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Drops an opening that was not all right.
+    /// Drops an opening that failed in part.
     pub fn abandon_opening(&mut self) {
         self.db = None;
     }
 
-    /// Nothing is scarce any more: background work finds that out by itself, soon.
+    /// No resource is scarce any more: background work must recover by itself, soon.
     pub fn becomes_well(&mut self, rounds: u32) -> Outcome {
         self.resume();
         for _ in 0..rounds {
@@ -75,11 +75,11 @@ impl Driver {
         }
         let health = self.db().health();
         violation(format!(
-            "O11: nothing is scarce any more, and after {rounds} rounds of background work the health is {health:?}"
+            "O11: no resource is scarce any more, and after {rounds} rounds of background work the health is {health:?}"
         ))
     }
 
-    /// Makes the indexes whose making had failed.
+    /// Creates the indexes whose creation had failed.
     pub fn finish_indexes(&mut self) -> Outcome {
         let spaces = self.model.promise().spaces.clone();
         for (incarnation, index) in std::mem::take(&mut self.unfinished) {

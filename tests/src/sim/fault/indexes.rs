@@ -1,5 +1,5 @@
-//! Secondary indexes of the workload whose calls fail: after whatever went wrong, each says what its rows say (O5), or
-//! that it cannot be asked because its making failed.
+//! Secondary indexes of the workload with failing calls. After any failure, each index agrees with
+//! its rows (O5), or is unavailable because its creation failed.
 use super::{Over, Step, Workload};
 use crate::harness::builder;
 use crate::sim::driver::Stop;
@@ -7,14 +7,15 @@ use crate::sim::indexes::{self, index_name, index_number, options};
 use crate::sim::model::Map;
 use sapwood::{DbBuilder, Keyspace, Snapshot};
 
-/// Those of the default keyspace: one that is kept up behind the writes, one that reads before them, a unique one.
+/// The indexes of the default keyspace: a deferred one, one that reads before each write, and a
+/// unique one.
 const INDEXES: [u8; 3] = [0, 2, 3];
-/// The one that is built anew, and the one that is dropped.
+/// The index that is rebuilt, and the index that is dropped.
 pub(super) const REBUILT: u8 = 0;
 pub(super) const DROPPED: u8 = 3;
 
 impl Workload {
-    /// What opens the database, with the code of its indexes.
+    /// The builder of the database, with the code of its indexes.
     pub(super) fn builder(&self) -> DbBuilder {
         let builder = builder("db", &self.env);
         match self.has_indexes {
@@ -25,7 +26,7 @@ impl Workload {
         }
     }
 
-    /// Makes all indexes.
+    /// Creates all indexes.
     pub(super) fn make_indexes(&mut self) -> Result<Result<(), Over>, String> {
         if !self.has_indexes {
             return Ok(Ok(()));
@@ -42,7 +43,7 @@ impl Workload {
         Ok(Ok(()))
     }
 
-    /// Builds one of the indexes anew, if it is there. If that fails, it need not be there any more.
+    /// Rebuilds one of the indexes, if it exists. After a failure it may be missing.
     pub(super) fn rebuild_index(&mut self) -> Result<Result<(), Over>, String> {
         if !self.indexes.remove(&REBUILT) {
             return Ok(Ok(()));
@@ -55,7 +56,7 @@ impl Workload {
         Ok(self.outcome(rebuilt)?.map(drop))
     }
 
-    /// Drops one of the indexes, if it is there.
+    /// Drops one of the indexes, if it exists.
     pub(super) fn drop_index(&mut self) -> Result<Result<(), Over>, String> {
         if !self.indexes.remove(&DROPPED) {
             return Ok(Ok(()));
@@ -64,7 +65,7 @@ impl Workload {
         Ok(self.outcome(dropped)?.map(drop))
     }
 
-    /// After an opening: what the device has lost without a word is not waited for.
+    /// After an opening: forgets the indexes that the device has lost silently.
     pub(super) fn forget_lost_indexes(&mut self) -> sapwood::Result<()> {
         if self.is_damaged() {
             let listed = self.db().default_keyspace().list_indexes()?;
@@ -73,7 +74,7 @@ impl Workload {
         Ok(())
     }
 
-    /// Compares every index with the rows that the database has.
+    /// Compares every index with the rows of the database.
     pub(super) fn check_indexes(&mut self) -> Step {
         if !self.has_indexes {
             return Ok(());
@@ -104,16 +105,18 @@ impl Workload {
             return Err(format!("O5: index {missing} is gone"));
         }
         for index in listed {
-            // It was dropped, and the device has lost that: as long as it is the last edit of the MANIFEST, no later one proves
-            // that it is missing. What comes back has missed all rows since.
+            // The index was dropped, and the device has lost the drop: as long as it is the last
+            // edit of the MANIFEST, no later edit proves that it is missing. The index that comes
+            // back misses all later rows.
             if self.is_damaged() && index == DROPPED && !self.indexes.contains(&index) {
                 continue;
             }
             match indexes::compare(keyspace, index, snapshot, &rows) {
                 Ok(true) => {}
-                // One whose making or dropping failed need not be complete, nor know states before it.
+                // An index whose creation or drop failed need not be complete, nor cover earlier
+                // states.
                 Ok(false) if snapshot.is_some() || !self.indexes.contains(&index) => {}
-                Ok(false) => return Err(format!("O5: index {index} cannot be asked, though it is complete")),
+                Ok(false) => return Err(format!("O5: index {index} is unavailable, though it is complete")),
                 Err(Stop::Violation(what)) => return Err(what),
                 Err(Stop::Error(error)) => self.cause(&error)?,
             }

@@ -1,7 +1,9 @@
-//! A file system in front of the simulated one that counts calls and lets one of them, or all from one on, go wrong.
+//! A file system in front of the simulated one that counts calls and lets one of them fail, or all
+//! from one on.
 //!
-//! The simulated machine itself knows failures and a full disk. Here are the finer ways: every error number, calls that
-//! fail half done or fail although they are done, and calls that say they succeeded and lie.
+//! The simulated machine itself provides failures and a full disk. This layer adds finer effects:
+//! every error number, calls that fail half done or although they are done, and calls that report
+//! success and lie.
 use sapwood_base::{Error, Result};
 use sapwood_storage::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use sapwood_storage::sim::{Fault, FaultRule, Operation, SECTOR_BYTES, SimFs};
@@ -9,26 +11,27 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What befalls a call.
+/// The effect on a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It fails with this error; nothing is done. A failed sync also loses what it should have made durable.
+    /// The call fails with this error and has no effect. A failed sync also discards the data that
+    /// it should have made durable.
     Fails(Cause),
-    /// It is done, and fails with this error all the same.
+    /// The call is executed, and returns this error nevertheless.
     DoneButFails(Cause),
-    /// A write stores its first half, and fails with this error.
+    /// A write stores its first half, and returns this error.
     HalfThenFails(Cause),
-    /// A read gives fewer bytes than there are.
+    /// A read returns fewer bytes than the file has.
     Short,
-    /// A read gives one wrong bit, this once.
+    /// A read returns one wrong bit, this time only.
     FlipRead,
     /// One bit is stored wrong.
     FlipWritten,
     /// A sector of a write is stored as zeros.
     ZeroWritten,
-    /// A write goes one sector too far.
+    /// A write is stored one sector too far.
     Astray,
-    /// A write is never done.
+    /// A write is never stored.
     LostWrite,
     /// A sync makes nothing durable, now or later.
     LyingSync,
@@ -55,9 +58,9 @@ pub enum Cause {
     ENOSPC = 28,
     /// Mounted for reading only.
     EROFS = 30,
-    /// A file handle that the server has forgotten.
+    /// A stale handle of a network file system.
     ESTALE = 116,
-    /// No quota.
+    /// The quota is exceeded.
     EDQUOT = 122,
 }
 
@@ -66,14 +69,15 @@ impl Cause {
         Error::io("inject a failure into", path, std::io::Error::from_raw_os_error(self as i32))
     }
 
-    /// Whether it is a scarcity that passes: background work repeats its step when there is room, or a descriptor, again.
+    /// Whether it is a temporary shortage: background work retries its step when there is space, or
+    /// a descriptor, again.
     pub fn is_scarcity(self) -> bool {
         matches!(self, Cause::ENOSPC | Cause::EDQUOT | Cause::EMFILE | Cause::ENFILE | Cause::ENOMEM)
     }
 }
 
 impl Effect {
-    /// What can befall a call of this kind.
+    /// The possible effects on a call of this kind.
     pub fn all(call: &Call) -> Vec<Effect> {
         use Cause::*;
         use Effect::*;
@@ -115,27 +119,27 @@ impl Effect {
         effects
     }
 
-    /// Whether nobody is told.
+    /// Whether the call reports success.
     pub fn is_silent(self) -> bool {
         !matches!(self, Effect::Fails(_) | Effect::DoneButFails(_) | Effect::HalfThenFails(_))
     }
 
-    /// Whether what is on disk is wrong afterwards without anybody having been told.
+    /// Whether the disk is wrong afterwards without a report.
     pub fn is_damage(self) -> bool {
         self.is_silent() && !matches!(self, Effect::Short | Effect::FlipRead)
     }
 }
 
-/// A call, as the record of a run without faults has it.
+/// A call, as recorded in a run without faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What it was.
+    /// The kind of call.
     pub operation: Operation,
-    /// On which file or directory.
+    /// The file or directory.
     pub path: PathBuf,
-    /// Where, for reads and writes.
+    /// The offset of reads and writes.
     pub offset: u64,
-    /// How many bytes.
+    /// The number of bytes.
     pub len: usize,
     /// Whether the database was being closed.
     pub closing: bool,
@@ -165,32 +169,32 @@ impl fmt::Display for Call {
     }
 }
 
-/// Which call goes wrong, and how.
+/// The call that fails, and the effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Its number, from 0.
     pub at: u64,
-    /// How.
+    /// The effect.
     pub effect: Effect,
-    /// Whether all later calls of the kind go wrong as well.
+    /// Whether all later calls of the kind fail as well.
     pub sticky: bool,
 }
 
 #[derive(Default)]
 struct State {
     plan: Option<Plan>,
-    /// The process has died: what its end still tries to do is no call.
+    /// The process has died: the calls of its destructors do not count.
     dead: bool,
     /// A close is under way.
     closing: bool,
-    /// The operation that a sticky plan concerns, once it was met.
+    /// The operation that a sticky plan concerns, once it has occurred.
     concerns: Option<Operation>,
     calls: u64,
     record: Option<Vec<Call>>,
     met: Vec<Call>,
 }
 
-/// The file system. Clones share counts and plan, also when they stand before another machine.
+/// The file system. Clones share counts and plan, also in front of another machine.
 #[derive(Clone)]
 pub struct Injector {
     inner: SimFs,
@@ -198,34 +202,34 @@ pub struct Injector {
 }
 
 impl Injector {
-    /// Before `fs`, with this plan.
+    /// An injector in front of `fs`, with this plan.
     pub fn new(fs: &SimFs, plan: Option<Plan>) -> Injector {
         let state = State { plan, record: plan.is_none().then(Vec::new), ..State::default() };
         Injector { inner: fs.clone(), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// The same counts and plan before another file system.
+    /// An injector with the same counts and plan in front of another file system.
     pub fn before(&self, fs: &SimFs) -> Injector {
         self.state().dead = false;
         Injector { inner: fs.clone(), state: self.state.clone() }
     }
 
-    /// Everything goes well from now on.
+    /// All later calls succeed.
     pub fn heal(&self) {
         self.state().plan = None;
     }
 
-    /// The process dies: what dropping its database still tries to do is neither counted nor fails.
+    /// The process dies: calls of its database's destructor are neither counted nor fail.
     pub fn die(&self) {
         self.state().dead = true;
     }
 
-    /// Says whether the calls that follow belong to a close.
+    /// Sets whether the following calls belong to a close.
     pub fn set_closing(&self, closing: bool) {
         self.state().closing = closing;
     }
 
-    /// The calls that went wrong.
+    /// The calls that failed.
     pub fn met(&self) -> Vec<Call> {
         self.state().met.clone()
     }
@@ -239,7 +243,7 @@ impl Injector {
         self.state.lock().expect("nothing panics while it is held")
     }
 
-    /// Counts a call; what befalls it.
+    /// Counts a call and returns the effect on it.
     fn begin(&self, operation: Operation, path: &Path, offset: u64, len: usize) -> Option<Effect> {
         let mut state = self.state();
         if state.dead {
@@ -261,7 +265,7 @@ impl Injector {
         Some(plan.effect)
     }
 
-    /// Carries out a call without bytes.
+    /// Executes a call without bytes.
     fn call<R>(&self, operation: Operation, path: &Path, body: impl FnOnce() -> Result<R>) -> Result<R> {
         match self.begin(operation, path, 0, 0) {
             Some(Effect::Fails(cause)) => Err(cause.error(path)),
@@ -273,11 +277,11 @@ impl Injector {
         }
     }
 
-    /// Carries out a sync, of a file or a directory.
+    /// Executes a sync, of a file or a directory.
     fn sync(&self, operation: Operation, path: &Path, body: impl FnOnce() -> Result<()>) -> Result<()> {
         let effect = self.begin(operation, path, 0, 0);
         if effect.is_some() {
-            // The machine forgets what it should have written.
+            // The machine forgets the data that it should have written.
             self.inner.fail(FaultRule::new(operation, Fault::Io));
         }
         let result = body();
@@ -457,7 +461,7 @@ impl File for InjectedFile {
     }
 }
 
-/// Some byte of `len`, always the same for the same call.
+/// The place of a byte within `len`, the same for the same call.
 fn place_in(offset: u64, len: usize) -> usize {
     (offset as usize / 8 * 7919 + 31) % len.max(1)
 }

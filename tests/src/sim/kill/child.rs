@@ -1,7 +1,7 @@
 //! The process that is killed: opens the database, checks it, and writes until it dies.
 //!
 //! Each acknowledged commit is reported as eight bytes on the standard output, which is a pipe and
-//! survives the process. The first report is what was found.
+//! survives the process. The first report is the last commit found.
 use crate::harness::{contents, difference, small};
 use crate::history::{COUNTER, SPACES, State, commit};
 use crate::model::Operation;
@@ -11,28 +11,28 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The exit code of a child that found what must not be.
+/// The exit code of a child that found a violation.
 pub const WRONG: u8 = 2;
-/// The exit code of a child that was refused space, files or handles, and was told so.
+/// The exit code of a child that was refused space, files or handles by an error.
 pub const REFUSED: u8 = 3;
-/// The most that the model of a state takes.
+/// The most memory that the model of a state takes.
 const STATE_BYTES: usize = 24 << 20;
-/// The most that a commit takes, beside what the engine needs for it.
+/// The most memory that a commit takes, in addition to the engine's.
 const COMMIT_BYTES: usize = 3 << 20;
-/// How often a refused commit is tried again.
+/// The retries of a refused commit.
 const TRIES: usize = 20;
 
-/// What a child is told.
+/// The orders of a child.
 pub struct Orders {
     /// The directory of the database.
     pub path: String,
-    /// Of the history.
+    /// The seed of the history.
     pub seed: u64,
-    /// Commits that must be there.
+    /// The fewest commits that may be there.
     pub floor: u64,
-    /// Commits that can be there at most.
+    /// The most commits that may be there.
     pub ceiling: u64,
-    /// Whether it may be refused anything.
+    /// Whether a refusal is allowed.
     pub is_poor: bool,
 }
 
@@ -56,7 +56,7 @@ impl Orders {
     }
 }
 
-/// The whole life of the child.
+/// The whole run of the child.
 pub fn live(arguments: &[String]) -> ExitCode {
     let Some(orders) = Orders::from_arguments(arguments) else {
         eprintln!("usage: PATH SEED FLOOR CEILING poor|rich");
@@ -79,8 +79,8 @@ fn wrong(message: String) -> Error {
     Error::new(ErrorKind::Corruption, message)
 }
 
-/// Memory for what the child itself is about to allocate, or an error: the engine's errors are what
-/// is of interest.
+/// Checks that the child's own next allocation succeeds, or returns an error: the engine's errors
+/// are of interest.
 fn check_own_memory(orders: &Orders, bytes: usize) -> Result<()> {
     match orders.is_poor {
         true => check_room(bytes).map_err(|error| Error::system("go on", error)),
@@ -89,8 +89,8 @@ fn check_own_memory(orders: &Orders, bytes: usize) -> Result<()> {
 }
 
 fn work(orders: &Orders) -> Result<()> {
-    // Each life has other memtables than the one before: what one leaves in the log may be more
-    // than the next has room for.
+    // Each run has other memtables than the one before, so its log may exceed the memory of the
+    // next.
     let mut random = fastrand::Rng::with_seed(orders.seed ^ orders.floor);
     let settings = |options: &mut AdvancedOptions| {
         small(options);
@@ -124,7 +124,7 @@ fn work(orders: &Orders) -> Result<()> {
             return Err(wrong(format!("keyspace {:?} at commit {count}: {difference}", space.name())));
         }
     }
-    // What was recovered counts as acknowledged from here on.
+    // Recovered commits count as acknowledged from here on.
     let mut output = std::io::stdout().lock();
     let mut report = |number: u64| {
         output.write_all(&number.to_le_bytes()).and_then(|()| output.flush()).expect("the parent reads");
