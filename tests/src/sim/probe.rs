@@ -1,9 +1,9 @@
-//! `sapwood-sim probe`: small scenarios for promises that random work does not come near: edges of one call, crafted
-//! bytes, waiting threads, space and memory.
+//! `sapwood-sim probe`: small scenarios for promises that random work rarely reaches: edges of one
+//! call, crafted bytes, waiting threads, space and memory.
 //!
-//! Each is a function that panics if the promise is broken. `it/probe.rs` runs them all, in a process of their own, since
-//! some let threads go on in an order that a seed decides; `sabotage` runs one with a
-//! planted bug that only it can find.
+//! Each scenario is a function that panics if the promise is broken. `it/probe.rs` runs all of them
+//! in a process of their own, since some schedule threads by a seed. `sabotage` runs one with a
+//! planted bug that no other detector finds.
 #![allow(clippy::disallowed_methods, reason = "waits for real threads")]
 use crate::harness::{builder, eventually, plant, within};
 use crate::sim::arguments::{Command, Run, Settings};
@@ -46,16 +46,16 @@ mod segments;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "probe",
-    help: "small scenarios at the edges: is each promise kept?",
-    options: &[("--only", "NAME", "one of them; all if not given")],
+    help: "small scenarios at the edges of promises",
+    options: &[("--only", "NAME", "one scenario; all if not given")],
     run: Run::Whole(run),
 };
 
 /// A scenario.
 pub struct Probe {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What it asks.
+    /// The question that it answers.
     pub asks: &'static str,
     /// Panics if the answer is no.
     pub run: fn(),
@@ -63,11 +63,15 @@ pub struct Probe {
 
 /// Every scenario.
 pub const PROBES: &[Probe] = &[
-    Probe { name: "lock", asks: "is a database open once?", run: lock },
+    Probe { name: "lock", asks: "is a second opening refused?", run: lock },
     Probe { name: "names", asks: "is a keyspace without a name refused?", run: names },
     Probe { name: "prefix", asks: "does a prefix end before its successor?", run: prefix },
-    Probe { name: "keyspaces", asks: "do a keyspace and its end survive a kill?", run: keyspaces },
-    Probe { name: "turning", asks: "does a cursor that turns round move?", run: turning },
+    Probe {
+        name: "keyspaces",
+        asks: "do the creation and the drop of a keyspace survive a kill?",
+        run: keyspaces,
+    },
+    Probe { name: "turning", asks: "does a cursor that reverses its direction move?", run: turning },
     Probe {
         name: "tiny-batch",
         asks: "does a snapshot see the last of many tiny operations?",
@@ -81,34 +85,34 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "no-descriptors",
-        asks: "does a lack of descriptors pass, and close nothing?",
+        asks: "does the engine recover from a lack of descriptors without closing anything?",
         run: descriptors::none_left,
     },
     Probe {
         name: "replaced-table",
-        asks: "is a table that is opened again the one that it was?",
+        asks: "is a reopened table the same table?",
         run: descriptors::replaced_table,
     },
     #[cfg(unix)]
     Probe {
         name: "fork",
-        asks: "is a forked child refused, and does its parent notice nothing?",
+        asks: "is a forked child refused, without an effect on its parent?",
         run: fork::fork_while_open,
     },
     #[cfg(unix)]
     Probe {
         name: "address-space",
-        asks: "does a process with little address space get errors, and go on?",
+        asks: "does a process with little address space get errors, and continue?",
         run: address_space::limited,
     },
     Probe {
         name: "leavings",
-        asks: "does a closed database leave nothing in threads that go on?",
+        asks: "does a closed database leave nothing in threads that continue?",
         run: leavings::closed,
     },
     Probe {
         name: "drained",
-        asks: "does a reader that stays cost others no more of the cache than they use?",
+        asks: "does a long reader cost others no more of the cache than they use?",
         run: leavings::drained,
     },
     Probe {
@@ -116,52 +120,52 @@ pub const PROBES: &[Probe] = &[
         asks: "does a close wait for calls that write files?",
         run: closing::calls_are_awaited,
     },
-    Probe { name: "space", asks: "does overwritten data give its space back?", run: space },
+    Probe { name: "space", asks: "is the space of overwritten data reclaimed?", run: space },
     Probe {
         name: "finished-slices",
-        asks: "do finished slices go if another one finds no room?",
+        asks: "are finished slices removed if another one finds no space?",
         run: room::finished_slices,
     },
     Probe {
         name: "compaction-retries",
-        asks: "are compactions on a full disk tried again ever more rarely?",
+        asks: "are compactions on a full disk retried with increasing delays?",
         run: room::compaction_retries,
     },
     Probe {
         name: "hidden-garbage",
-        asks: "do small deletions give the space of large rows back?",
+        asks: "is the space of large rows reclaimed after small deletions?",
         run: room::hidden_garbage,
     },
     Probe {
         name: "snapshot-garbage",
-        asks: "does what a snapshot needed go after it, and is it not written again before?",
+        asks: "are a snapshot's versions removed after it, and not rewritten before?",
         run: room::snapshot_garbage,
     },
     Probe {
         name: "leveled-idle",
-        asks: "is an idle database merged with leveling, too?",
+        asks: "is an idle database merged under leveled compaction, too?",
         run: room::leveled_idle,
     },
     Probe { name: "idle-cost", asks: "do tiny flushes not rewrite an idle database?", run: room::idle_cost },
     Probe {
         name: "fair-compactions",
-        asks: "does a busy keyspace not keep the others from their compactions?",
+        asks: "do other keyspaces get their compactions beside a busy one?",
         run: room::fair_compactions,
     },
-    Probe { name: "full-disk", asks: "do writes go on once there is room again?", run: full_disk },
+    Probe { name: "full-disk", asks: "do writes continue once there is space again?", run: full_disk },
     Probe {
         name: "nameless-tree",
-        asks: "does a tree go whose name could not be made durable?",
+        asks: "is a tree removed whose name could not be made durable?",
         run: scarcity::tree_without_a_name,
     },
     Probe {
         name: "late-sequence",
-        asks: "does a scan whose view is older than its number pass over nothing that the view shows?",
+        asks: "does a scan with a view older than its sequence number skip nothing that the view shows?",
         run: scans::late_sequence,
     },
     Probe {
         name: "full-disk-spares",
-        asks: "does a flush on a full disk get the room that the log keeps for later?",
+        asks: "does a flush on a full disk get the space of the log's spare segments?",
         run: scarcity::spares_on_full_disk,
     },
     Probe {
@@ -170,24 +174,36 @@ pub const PROBES: &[Probe] = &[
         run: scarcity::flush_on_full_disk,
     },
     Probe { name: "flush-error", asks: "is a flush that fails reported?", run: flush_error },
-    Probe { name: "manifest-error", asks: "does a failed edit take no table away?", run: manifest_error },
-    Probe { name: "table-error", asks: "is a block that cannot be read not passed over?", run: table_error },
+    Probe { name: "manifest-error", asks: "are tables kept when an edit fails?", run: manifest_error },
+    Probe {
+        name: "table-error",
+        asks: "is an unreadable block reported instead of skipped?",
+        run: table_error,
+    },
     Probe { name: "sync-error", asks: "is a failed sync final?", run: sync_error },
-    Probe { name: "read-error", asks: "is a log that cannot be read no shorter log?", run: read_error },
-    Probe { name: "log-damage", asks: "is damage below a sync no end of the log?", run: log_damage },
+    Probe {
+        name: "read-error",
+        asks: "is an unreadable log reported instead of shortened?",
+        run: read_error,
+    },
+    Probe {
+        name: "log-damage",
+        asks: "is damage below a sync reported instead of taken for the end of the log?",
+        run: log_damage,
+    },
     Probe {
         name: "half-made-log",
-        asks: "is a log file that shows what others held before no part of the log?",
+        asks: "is a log file with the blocks of a removed one excluded from the log?",
         run: half_made_log,
     },
     Probe {
         name: "replayed-awaited",
-        asks: "is a sync after a recovery one of what was replayed, too?",
+        asks: "does a sync after a recovery cover the replayed log, too?",
         run: late_sync::awaited,
     },
     Probe {
         name: "replayed-torn",
-        asks: "is what was written behind a replayed log lost with it?",
+        asks: "are records after a lost replayed log lost with it?",
         run: late_sync::torn,
     },
     Probe {
@@ -197,48 +213,48 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "replayed-noted",
-        asks: "is damage of a replayed log no tear once it was synced?",
+        asks: "is damage of a synced replayed log reported instead of taken for a tear?",
         run: late_sync::noted,
     },
     Probe {
         name: "foreign-files",
-        asks: "does an opening leave what another engine has written as it is?",
+        asks: "does an opening leave the files of another engine unchanged?",
         run: place::foreign_files,
     },
-    Probe { name: "destroy", asks: "does destroying a database take nothing else?", run: place::destroy },
+    Probe { name: "destroy", asks: "does destroying a database remove nothing else?", run: place::destroy },
     Probe {
         name: "strange-table",
-        asks: "is a file that only has a name of ours left alone?",
+        asks: "is a foreign file under a name of the engine's form kept?",
         run: place::strange_table,
     },
     Probe {
         name: "lock-file-removed",
-        asks: "is a database open once, whatever becomes of its lock file?",
+        asks: "is a second opening refused whatever happens to the lock file?",
         run: place::lock_file_removed,
     },
     Probe {
         name: "directory-replaced",
-        asks: "does a database stay in its directory when the name means another one?",
+        asks: "does a database stay in its directory when another one gets the name?",
         run: place::directory_replaced,
     },
     Probe {
         name: "table-of-another",
-        asks: "is a table of another database noticed, number and length being right?",
+        asks: "is a table of another database with the right number and length detected?",
         run: place::table_of_another,
     },
     Probe {
         name: "periodic",
-        asks: "does a power loss take no commit that is older than its interval and a sync?",
+        asks: "does a power loss spare commits that are older than their interval and a sync?",
         run: periodic::kept,
     },
     Probe {
         name: "index-weight",
-        asks: "is a batch refused that a memtable cannot hold with the entries of its indexes, and is one below that replayed?",
+        asks: "is a batch refused whose index entries exceed a memtable, and a smaller one replayed?",
         run: large::index_weight,
     },
     Probe {
         name: "spare-segments",
-        asks: "does the log give back what a large value needed?",
+        asks: "does the log release the segments of a large value?",
         run: segments::spare,
     },
     Probe {
@@ -248,117 +264,117 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "position-limit",
-        asks: "does a database at the end of its positions say so, and flush and close?",
+        asks: "does a database at the end of its positions report it, flush and close?",
         run: segments::position_limit,
     },
     Probe {
         name: "paused",
-        asks: "is a write refused that would wait for a flush while flushes are paused?",
+        asks: "is a write refused that would wait for a paused flush?",
         run: large::paused,
     },
     Probe {
         name: "bodies",
-        asks: "is a payload that was written apart from its record there whenever the record is?",
+        asks: "does a payload that was written apart from its record survive with the record?",
         run: bodies::written_apart,
     },
     Probe {
         name: "long-log",
-        asks: "does an opening flush on its way if its memory is smaller than the log?",
+        asks: "does an opening flush during replay if its memory is smaller than the log?",
         run: large::long_log,
     },
     Probe {
         name: "replayed-small",
-        asks: "does an opening fill memtables by what entries take there, not in the log?",
+        asks: "does an opening fill memtables by the entries' size in memory, not in the log?",
         run: large::replayed_small,
     },
     Probe {
         name: "large-price",
-        asks: "does a small write not pay for somebody's large one?",
+        asks: "is a small write exempt from the delay of another thread's large one?",
         run: large::price,
     },
-    Probe { name: "waiting", asks: "do threads that wait for one sync all get theirs?", run: waiting },
+    Probe { name: "waiting", asks: "do all threads that wait for one sync return?", run: waiting },
     Probe {
         name: "gap",
-        asks: "is nothing acknowledged, or called durable, behind a gap in the log?",
+        asks: "is nothing after a gap in the log acknowledged or counted as durable?",
         run: gap,
     },
     Probe {
         name: "swapped-blocks",
-        asks: "is a block in the place of another noticed?",
+        asks: "is a block in the place of another detected?",
         run: swapped_blocks,
     },
     Probe { name: "crafted-index", asks: "is a block of 4 GiB refused?", run: crafted_index },
-    Probe { name: "crafted-footer", asks: "are sections that wrap round refused?", run: crafted_footer },
+    Probe { name: "crafted-footer", asks: "are sections refused whose ends overflow?", run: crafted_footer },
     Probe {
         name: "reading-while-merging",
-        asks: "do gets see the newest while tables change?",
+        asks: "do gets see the newest version while tables change?",
         run: merging,
     },
     Probe {
         name: "scan-bounds",
-        asks: "does a scan end where its range does, whatever was deleted behind it?",
+        asks: "does a scan stop at the end of its range, whatever was deleted after it?",
         run: scans::bounds_are_handed_on,
     },
     Probe {
         name: "queues",
-        asks: "does taking the first or last entry again and again cost the same each time?",
+        asks: "is the cost of popping the first or last entry constant?",
         run: scans::queues_are_linear,
     },
     Probe {
         name: "vacancies",
-        asks: "is what scans jump over empty, for every state that they read?",
+        asks: "are the vacancies that scans skip empty, for every state that they read?",
         run: scans::vacancies_are_exact,
     },
     Probe {
         name: "vacancy-growth",
-        asks: "does what scans jump over grow by nothing but what was watched when they read it?",
+        asks: "does a vacancy grow only by ranges that were watched during the scan?",
         run: scans::vacancies_grow_over_what_was_watched,
     },
     Probe {
         name: "hot-key",
-        asks: "is a key with very many versions one step for a scan?",
+        asks: "is a key with very many versions one step of a scan?",
         run: scans::a_hot_key_is_one_step,
     },
     Probe {
         name: "iterator-state",
-        asks: "does an iterator see what there was when it was made?",
+        asks: "does an iterator see the state at its creation?",
         run: scans::iterators_fix_their_state,
     },
     Probe {
         name: "readers-and-close",
-        asks: "do readers go on without the database, and without keeping it open?",
+        asks: "do readers continue after a close, without keeping the database open?",
         run: scans::readers_do_not_keep_it_open,
     },
     Probe {
         name: "index-log",
-        asks: "does a strict index survive a kill as its rows do, whatever durability they asked for?",
+        asks: "does a strict index survive a kill like its rows, whatever their durability?",
         run: index_log,
     },
     Probe {
         name: "index-snapshot",
-        asks: "does a snapshot see the index of its time when all is merged?",
+        asks: "does a snapshot see the index of its time after a merge of everything?",
         run: index_snapshot,
     },
     Probe {
         name: "index-pages",
-        asks: "does a walk through an index see its own tree when others are written?",
+        asks: "does an index scan keep its tree while newer ones are written?",
         run: index_pages,
     },
     Probe {
         name: "index-named",
-        asks: "is an index that an opening names there, and one that it leaves out noticed?",
+        asks: "is an index that an opening names created, and an omitted one reported?",
         run: index_named,
     },
-    Probe { name: "pause-guard", asks: "does background work go on after a pause?", run: pause_guard },
+    Probe { name: "pause-guard", asks: "does background work continue after a pause?", run: pause_guard },
     Probe { name: "inserting-together", asks: "are keys found while others are inserted?", run: inserting },
 ];
 
-/// Longer is a hang.
+/// The time after which a scenario hangs.
 const LIMIT: Duration = Duration::from_secs(60);
-/// The same where a bug is planted that may be one.
+/// The same for a planted bug that may be a hang.
 const PLANTED_LIMIT: Duration = Duration::from_secs(12);
 
-/// Runs a scenario with a limit of time.
+/// Runs a scenario with a time limit.
 pub fn check(probe: &'static Probe) {
     within(if planted::any() { PLANTED_LIMIT } else { LIMIT }, probe.name, probe.run);
 }
@@ -392,7 +408,7 @@ fn lock() {
         let error = builder(&path, &Env::os()).read_only(read_only).open().map(drop).expect_err("it is open");
         assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
     }
-    db.default_keyspace().put("still", "writable").expect("the first handle goes on");
+    db.default_keyspace().put("still", "writable").expect("the first handle keeps working");
 }
 
 fn names() {
@@ -440,7 +456,8 @@ fn turning() {
     assert_eq!(cursor.key(), b"b");
 }
 
-/// Operations so small that each takes one position: the snapshot's own number is that of the last one.
+/// Operations so small that each takes one position: the snapshot's sequence number is that of the
+/// last one.
 fn tiny_batch() {
     let (env, _fs) = Env::sim(1);
     let db = builder("db", &env).open().expect("it opens");
@@ -510,10 +527,10 @@ fn full_disk() {
         .find_map(|number| keyspace.put(number.to_be_bytes(), [7; 2000]).err())
         .expect("the disk is full at some time");
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-    // The flush has no room either.
+    // The flush has no space either.
     let _ = db.flush();
     fs.set_capacity_bytes(None);
-    eventually("writes go on", || match keyspace.put("later", "") {
+    eventually("writes continue", || match keyspace.put("later", "") {
         Ok(()) => true,
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
@@ -537,12 +554,12 @@ fn manifest_error() {
     db.default_keyspace().put("a", "1").expect("written");
     fs.fail(FaultRule::new(Call::Sync, Fault::Io).on("MANIFEST"));
     assert!(db.flush().is_err(), "the flush met an error");
-    // Whatever the handle still removes, it has removed then.
+    // The removals of the handle are complete after the drop.
     drop(db);
     let open = |left| builder("db", &env.with_file_system(Arc::new(left))).open().expect("it opens");
     let row = open(fs.kill()).default_keyspace().get("a").expect("read");
     assert_eq!(row.as_deref(), Some(&b"1"[..]), "an acknowledged row is gone after a kill");
-    // The row need not be there, but what is listed must be.
+    // The row need not be there, but every listed file must be.
     (0..8).for_each(|seed| drop(open(fs.crash(seed)).default_keyspace().get("a").expect("read")));
 }
 
@@ -559,12 +576,12 @@ fn table_error() {
         fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").after(skip));
         let read: sapwood::Result<Vec<_>> = db.default_keyspace().iter().collect();
         fs.clear_faults();
-        assert!(read.is_err() || read.is_ok_and(|read| read.len() == 500), "a scan passed something over");
+        assert!(read.is_err() || read.is_ok_and(|read| read.len() == 500), "a scan skipped a block");
     }
 }
 
 fn sync_error() {
-    // Without threads: one that makes log segments ahead of need would now and then meet the fault instead.
+    // Without threads: one that preallocates log segments would sometimes meet the fault instead.
     let (env, fs) = Env::sim_manual(1);
     let db = builder("db", &env).open().expect("it opens");
     let keyspace = db.default_keyspace();
@@ -578,7 +595,7 @@ fn sync_error() {
         let there = db.default_keyspace().contains("b").expect("read");
         assert!(
             there || !acknowledged,
-            "a sync failed, and what it should have saved was acknowledged and is gone"
+            "a sync failed, and the commit that it should have saved was acknowledged and is gone"
         );
     }
 }
@@ -597,7 +614,7 @@ fn read_error() {
         let env = env.with_file_system(Arc::new(left));
         if let Ok(db) = builder("db", &env).open() {
             let count = db.default_keyspace().iter().count();
-            assert_eq!(count, 50, "a read of the log failed, and the log was taken to end there");
+            assert_eq!(count, 50, "a read of the log failed, and replay took it for the end");
         }
     }
 }
@@ -618,10 +635,11 @@ fn log_damage() {
     });
     left.corrupt(log.expect("a log with records"), DATA_OFFSET as u64 + 1000, 0x20);
     let opened = builder("db", &env.with_file_system(Arc::new(left))).open().map(drop);
-    assert_eq!(opened.expect_err("what was synced is damaged").kind(), ErrorKind::Corruption);
+    assert_eq!(opened.expect_err("a synced record is damaged").kind(), ErrorKind::Corruption);
 }
 
-/// A crash that keeps the length of a new log file and not its bytes lets it show the blocks of a segment that was removed.
+/// A crash that keeps the length of a new log file but not its bytes may expose the blocks of a
+/// removed segment in it.
 fn half_made_log() {
     const ROWS: u32 = 100;
     let (env, fs) = Env::sim_manual(1);
@@ -646,7 +664,8 @@ fn half_made_log() {
     let strange = Path::new("db").join(FileName::Log(FileNumber(1000)).format());
     let behind = |header: &[u8]| [header, &second[HEADER_BYTES..]].concat();
 
-    // Without its first record the log ends at once: the second segment is not needed, and could be removed.
+    // Without its first record the log ends at once: the second segment is not needed, and may be
+    // removed.
     let mut torn = first.clone();
     torn[DATA_OFFSET..DATA_OFFSET + 16].fill(0);
     left.write_file(first_path, &torn).expect("replaced");
@@ -659,15 +678,15 @@ fn half_made_log() {
         ("a whole segment", second.clone()),
         ("half a segment", second[..second.len() / 2].to_vec()),
         ("records without a header", behind(&[0; HEADER_BYTES])),
-        ("records behind garbage", behind(&[0x5A; HEADER_BYTES])),
+        ("records after garbage", behind(&[0x5A; HEADER_BYTES])),
         ("zeros", vec![0; second.len()]),
     ] {
         let image = left.kill();
         image.write_file(&strange, &bytes).expect("made");
         let db = open(&image).unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!(rows(&db), 1, "{what}");
-        // Its length and its zeros may be in memory only, and no sync of a part of it would change that: it is not used
-        // again. What does not prove to be ours is somebody else's.
+        // Its length and its zeros may be in memory only, and a sync of a part of the file would
+        // not change that: it is not reused. A file without proof of origin is foreign.
         let left = image.read_file(&strange).ok();
         let is_ours = ["a whole segment", "half a segment", "zeros"].contains(&what);
         assert_eq!(left, if is_ours { None } else { Some(bytes) }, "{what}");
@@ -677,11 +696,11 @@ fn half_made_log() {
     let is_needed = |bytes: &Vec<u8>| bytes.windows(5).any(|at| at == b"after");
     let bytes = logs.find(is_needed).expect("the log of the second opening");
     left.write_file(&strange, &bytes).expect("made");
-    let error = open(&left).map(drop).expect_err("a needed record stands behind a strange header");
+    let error = open(&left).map(drop).expect_err("a needed record follows an invalid header");
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
 }
 
-/// Threads that commit with a sync while the power goes: whoever was told that it is safe must be right.
+/// Threads that commit with a sync while the power fails: every acknowledged commit must survive.
 fn waiting() {
     for round in 0..40 {
         let (env, fs) = Env::sim(round);
@@ -702,7 +721,7 @@ fn waiting() {
         let acknowledged: Vec<String> =
             writers.into_iter().flat_map(|writer| writer.join().expect("no panic")).collect();
         drop(db);
-        // What nothing has synced is gone.
+        // Unsynced commits are gone.
         let env = env.with_file_system(Arc::new(fs.crash_with(|_| false)));
         let db = builder("db", &env).open().expect("it opens");
         for key in acknowledged {
@@ -711,7 +730,7 @@ fn waiting() {
     }
 }
 
-/// Schedules under which a write to the log fails, four for each of its first writes.
+/// Schedules in which a write to the log fails, four for each of its first writes.
 const GAP_SCHEDULES: u64 = 360;
 
 fn gap() {
@@ -723,7 +742,7 @@ fn gap() {
         outcome.unwrap_or_else(|what| panic!("schedule {seed}: {what}"));
         let (env, _) = Env::sim_manual(seed);
         let db = builder("db", &env.with_file_system(Arc::new(fs.kill()))).open();
-        // A sync that had called the gap durable makes it look like damage.
+        // If a sync has counted the gap as durable, the gap is reported as damage.
         let db = db.unwrap_or_else(|error| panic!("schedule {seed}: it does not open: {error}"));
         for key in acknowledged.lock().expect("no panic").iter() {
             let is_there = db.default_keyspace().contains(key).expect("read");
@@ -732,7 +751,7 @@ fn gap() {
     }
 }
 
-/// Three writers, one of them with syncs at every other seed, until a write to the log fails.
+/// Three writers, at every other seed one of them with syncs, until a write to the log fails.
 fn write_until_the_log_fails(env: &Env, fs: &SimFs, seed: u64, acknowledged: &Arc<Mutex<Vec<String>>>) {
     let db = builder("db", env).open().expect("it opens");
     fs.fail(FaultRule::new(Call::Write, Fault::Io).on(".wal").after(3 + seed / 4));
@@ -756,7 +775,7 @@ fn write_until_the_log_fails(env: &Env, fs: &SimFs, seed: u64, acknowledged: &Ar
     fs.crash_at(0);
 }
 
-/// A write astray that puts a whole block where another one belongs.
+/// A misplaced write that stores a whole block in the place of another.
 fn swapped_blocks() {
     const BLOCK: usize = 4096;
     let (env, fs) = Env::sim(1);
@@ -795,7 +814,7 @@ fn crafted_index() {
 
 fn crafted_footer() {
     let section = |offset: u64, len: u64| SectionHandle { offset, len };
-    // The second section begins where the first one's length wraps round to.
+    // The second section begins at the overflowed end of the first.
     let footer = TableFooter {
         data_len: 4096,
         filter: section(4096, u64::MAX - 95),
@@ -808,8 +827,8 @@ fn crafted_footer() {
     assert!(decoded.is_err(), "sections overlap the data: {decoded:?}");
 }
 
-/// Gets beside overwrites, flushes and compactions, in many orders: never an older value than one that was acknowledged
-/// before.
+/// Gets concurrent with overwrites, flushes and compactions, in many orders: a get never returns an
+/// older value than one that was acknowledged before it.
 fn merging() {
     for seed in 0..48 {
         let (env, _fs, schedule) = Env::sim_scheduled(seed);
@@ -833,7 +852,7 @@ fn merge_beside_readers(env: &Env) {
                     got.map_or(0, |value| u32::from_be_bytes(value[..4].try_into().expect("four bytes")));
                 assert!(got >= last, "read {got} after {last}");
                 last = got;
-                // Otherwise it is the only one that goes on where it has the highest priority.
+                // Otherwise the reader with the highest priority would run alone.
                 give_turn();
             }
         };
@@ -851,13 +870,13 @@ fn merge_beside_readers(env: &Env) {
     db.close().expect("closed");
 }
 
-/// An index on the first byte of values, which covers some bytes behind it.
+/// An index on the first byte of values, which covers some of the following bytes.
 fn first_byte() -> IndexOptions {
     let covering = Field::value().range(1, 120);
     IndexOptions::builtin(Builtin::new(Field::value().range(0, 1), KeyKind::Bytes).covering(covering))
 }
 
-/// Commits that ask for no log record, and one that does, of the same row.
+/// Commits without a log record, and one with a log record, of the same row.
 fn index_log() {
     let (env, fs) = Env::sim_manual(1);
     let strict = || first_byte().maintenance(Maintenance::Strict);
@@ -874,10 +893,10 @@ fn index_log() {
     let db = builder("db", &env).open().expect("it opens");
     let index = db.default_keyspace().create_index("first", strict()).expect("it is there");
     let report = index.verify().expect("read");
-    assert!(report.is_right(), "the index has what its row does not say: {report:?}");
+    assert!(report.is_right(), "the index disagrees with its row: {report:?}");
 }
 
-/// Openings that name indexes: one that is there, one that is not, none of two.
+/// Openings that name indexes: one that exists, one that does not, and neither of two.
 fn index_named() {
     let (mut env, mut fs) = Env::sim_manual(1);
     let second_byte = || IndexOptions::new(|_key, value, emit| emit.key(&value[1..2]));
@@ -907,7 +926,7 @@ fn index_named() {
     assert!(error.kind() == ErrorKind::IndexUnavailable && error.to_string().contains("third"), "{error}");
 }
 
-/// A guard that an early return drops, beside a pause that ends in the other way.
+/// A guard that an early return drops, and a pause that ends by a call.
 fn pause_guard() {
     let (env, _fs) = Env::sim_manual(1);
     let db = builder("db", &env).open().expect("it opens");
@@ -919,7 +938,7 @@ fn pause_guard() {
     db.pause_background().expect("paused");
     db.resume_background();
     db.default_keyspace().put("row", "a").expect("written");
-    db.flush().expect("work goes on");
+    db.flush().expect("work continues");
 }
 
 fn index_snapshot() {
@@ -946,7 +965,7 @@ fn index_snapshot() {
     }
 }
 
-/// A walk that reads a tree page by page while two later states of the tree are written.
+/// An index scan that reads a tree page by page while two later states of the tree are written.
 fn index_pages() {
     const ROWS: u32 = 4000;
     let (env, _fs) = Env::sim_manual(1);
@@ -968,11 +987,12 @@ fn index_pages() {
     };
     (0..ROWS).for_each(|number| put(number, 0));
     db.compact().expect("merged");
-    // What is left of this moves to other places among the pages.
+    // The remaining rows of this range move to other places among the pages.
     (0..ROWS / 3).for_each(|number| keyspace.delete(number.to_be_bytes()).expect("written"));
     (0..ROWS).skip(ROWS as usize / 3).step_by(25).for_each(|number| put(number, 1));
     db.flush().expect("flushed");
-    // This goes into the tree later, and the walk sees it too, so that nothing need wait for the end of the walk.
+    // These rows enter the tree later, and the scan sees them too, so that no write has to wait for
+    // the end of the scan.
     (0..ROWS).skip(ROWS as usize / 3 + 7).step_by(25).for_each(|number| put(number, 2));
     let mut walk = index.iter();
     let first = walk.next().expect("there are rows").expect("read");
@@ -994,7 +1014,7 @@ fn index_pages() {
     assert_eq!(expected, ROWS, "the walk comes to the end");
 }
 
-/// Writers that split the same leaves, and readers of what was there before.
+/// Writers that split the same leaves, and readers of the earlier rows.
 fn inserting() {
     for round in 0..60u64 {
         let (env, _fs) = Env::sim(round);

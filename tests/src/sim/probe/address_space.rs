@@ -1,6 +1,6 @@
-//! `RLIMIT_AS` on real processes. An allocation that fails ends a Rust process; so does a new
-//! thread without memory for the stack of its signal handlers. The engine must notice in time, and
-//! give an error.
+//! `RLIMIT_AS` on real processes. A failed allocation ends a Rust process; so does a new thread
+//! without memory for the stack of its signal handlers. The engine must detect both in advance, and
+//! return an error.
 use crate::sim::kill;
 
 pub(super) fn limited() {

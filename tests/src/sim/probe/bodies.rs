@@ -1,5 +1,5 @@
-//! Payloads that are written apart from their records, beside small commits that are synced, flushed and rotated past
-//! them: what a loss of the process or of power leaves, opened again and again.
+//! Payloads that are written apart from their records, while small commits are synced, flushed and
+//! rotated past them. Reopens the states after a kill or a power loss repeatedly.
 use crate::harness::builder;
 use sapwood::{AdvancedOptions, Db, Durability, Env};
 use sapwood_storage::ThreadClass;
@@ -64,7 +64,7 @@ fn write(
     }
 }
 
-/// Everything that was promised is there; what is there is what was written.
+/// Every promised commit is there, with the written value.
 fn check(db: &Db, image: &Image, what: &str) {
     let rows = db.default_keyspace();
     type Value = fn(u32) -> Vec<u8>;
@@ -74,7 +74,7 @@ fn check(db: &Db, image: &Image, what: &str) {
         let floor = promised[usize::from(image.power)];
         let mut number = 0;
         while let Some(found) = rows.get(format!("{kind}-{number:05}")).expect("read") {
-            assert!(found[..] == value(number), "{what}: {kind} value {number} is another one");
+            assert!(found[..] == value(number), "{what}: {kind} value {number} is wrong");
             number += 1;
         }
         assert!(number >= floor, "{what}: of {floor} {kind} values {number} are there");
@@ -88,7 +88,8 @@ fn run(seed: u64) -> Vec<Image> {
         let images = images.clone();
         schedule.run(move || {
             let mut random = fastrand::Rng::with_seed(seed);
-            // In half of the seeds memtables change while a payload is copied, in the others hardly ever.
+            // In half of the seeds memtables rotate while a payload is copied, in the others
+            // rarely.
             let bytes = if seed.is_multiple_of(2) { 1 << 20 } else { 64 << 10 };
             let db = builder("/db", &env).advanced(memtables(bytes, 3)).open().expect("opened");
             let promise = Arc::new(Mutex::new(Promise::default()));
@@ -150,7 +151,7 @@ pub(super) fn written_apart() {
     for seed in 0..SEEDS {
         for (number, image) in run(seed).into_iter().enumerate() {
             let what = format!("seed {seed}, image {number}");
-            // With little memory an opening flushes on its way, and gives log up.
+            // With little memory an opening flushes during replay, and releases parts of the log.
             let mut fs = image.fs.clone();
             for opening in 0..3 {
                 let (env, _) = Env::sim_manual(seed);

@@ -1,4 +1,4 @@
-//! A close beside calls that write files on threads of their own.
+//! A close concurrent with calls that write files on threads of their own.
 use crate::harness::builder;
 use sapwood::{Db, Env, ErrorKind, Result};
 use sapwood_storage::ThreadClass;
@@ -6,11 +6,12 @@ use sapwood_storage::sim::SimFs;
 use sapwood_storage::sync::step;
 use std::sync::Arc;
 
-/// Orders of the threads. The close comes at another place of the merge in each.
+/// Thread schedules. The close occurs at another point of the merge in each.
 const SCHEDULES: u64 = 160;
 const ROWS: u32 = 60;
 
-/// When a close returns, the database changes no file any more, although merges on two threads were under way.
+/// After a close returns, the database changes no file any more, although merges on two threads
+/// were in progress.
 pub(super) fn calls_are_awaited() {
     for seed in 0..SCHEDULES {
         let (env, fs, schedule) = Env::sim_scheduled(seed);
@@ -48,7 +49,7 @@ fn close_beside_merges(env: &Env, fs: &SimFs, seed: u64) {
     (0..seed % 40 * 6).for_each(|_| step());
     db.close().expect("closed");
     user.retire();
-    assert_eq!(user.locks(), 0, "the lock is given back");
+    assert_eq!(user.locks(), 0, "the lock is released");
     threads.into_iter().for_each(|thread| thread.join().expect("merged, or refused"));
     let (count, calls) = user.late_calls();
     assert_eq!(count, 0, "changing calls after the close: {calls:?}");

@@ -6,15 +6,15 @@ use sapwood_storage::sim::{Operation as Call, SimFs};
 use std::path::Path;
 
 const KEYSPACES: usize = 60;
-/// Descriptors that the whole machine has: fewer than there are tables.
+/// Descriptors of the whole machine: fewer than there are tables.
 const DESCRIPTORS: usize = 20;
 
 fn open(env: &Env, most: Option<usize>) -> Db {
     builder("/db", env).advanced(|options| options.max_open_files = most).open().unwrap()
 }
 
-/// More tables than descriptors, with a bound below their number and with none: then a call that finds no descriptor takes
-/// that of an idle table.
+/// More tables than descriptors, with a limit below their number and without one. Without one, a
+/// call that finds no descriptor takes that of an idle table.
 pub(super) fn many_tables() {
     for most in [Some(5), None] {
         let (env, fs) = Env::sim_manual(0);
@@ -42,7 +42,7 @@ pub(super) fn many_tables() {
     }
 }
 
-/// No descriptor at all for a while: errors that say so and pass. Nothing is closed or lost by it.
+/// A temporary lack of all descriptors: errors report it. Nothing is closed or lost.
 pub(super) fn none_left() {
     let (env, fs) = Env::sim_manual(0);
     let db = open(&env, None);
@@ -75,7 +75,7 @@ fn tables(fs: &SimFs, directory: &str) -> Vec<std::path::PathBuf> {
     names
 }
 
-/// A table that is opened again is the one that it was.
+/// A reopened table is the same table.
 pub(super) fn replaced_table() {
     let (env, fs) = Env::sim_manual(0);
     let make = |directory: &str, byte: u8| {
@@ -92,7 +92,7 @@ pub(super) fn replaced_table() {
     let db = make("/db", 1);
     assert_eq!(tables(&fs, "/db"), tables(&fs, "/other"), "the same numbers");
     let [a, b] = ["a", "b"].map(|name| db.keyspace(name, KeyspaceOptions::default()).unwrap());
-    // Opened, and closed for each other.
+    // Opened, and closed in favour of each other.
     let opened = fs.calls(Call::Open);
     for row in [0, 199] {
         assert_eq!(a.get([row]).unwrap().as_deref(), Some(&[1; 100][..]));
@@ -104,7 +104,7 @@ pub(super) fn replaced_table() {
         fs.remove_file(&Path::new("/db").join(&name)).unwrap();
         fs.write_file(Path::new("/db").join(&name), &bytes).unwrap();
     }
-    // At most one of the tables is still open. No row of the other database may come out of either.
+    // At most one of the tables is still open. Neither may return a row of the other database.
     for row in 0..200u8 {
         for value in [a.get([row]), b.get([row])].into_iter().flatten() {
             assert_eq!(value.as_deref(), Some(&[1; 100][..]), "row {row} is that of another database");

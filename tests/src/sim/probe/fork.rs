@@ -1,6 +1,6 @@
-//! A process that forks while its database is open. The child shares the log's mapping and the files of the parent, and
-//! has none of its threads: what it calls must be refused, at once, and change nothing. A child of a process that has
-//! closed its databases can open them.
+//! A process that forks while its database is open. The child shares the log's mapping and the
+//! files of the parent, and has none of its threads: its calls must be refused at once, and change
+//! nothing. A child of a process that has closed its databases can open them.
 #![allow(unsafe_code)]
 use crate::harness::eventually;
 use sapwood::{Db, ErrorKind, Health, KeyspaceOptions, Memory, Snapshot};
@@ -9,14 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// Seconds after which a child that hangs is ended.
+/// Seconds after which a hanging child is ended.
 const PATIENCE: u32 = 30;
 
-/// Runs `work` in a child and returns its process number. The child ends with 0 if `work` is content, with 1 if it
-/// panics.
+/// Runs `work` in a child and returns its process number. The child exits with 0 if `work` returns,
+/// with 1 if it panics.
 fn fork(work: impl FnOnce()) -> i32 {
-    // SAFETY: the child runs on a copy of this thread. The C library makes its allocator usable in it; whether the
-    // engine touches locks that may be held is the question of the probe, and an alarm ends the child if it does.
+    // SAFETY: the child runs on a copy of this thread. The C library makes its allocator usable in
+    // it; whether the engine touches locks that may be held is the question of the probe, and an
+    // alarm ends the child if it does.
     match unsafe { libc::fork() } {
         0 => {
             // SAFETY: neither call touches memory of this process.
@@ -33,7 +34,7 @@ fn fork(work: impl FnOnce()) -> i32 {
     }
 }
 
-/// Waits for the end of `child`, which must be content.
+/// Waits for the end of `child`, which must exit with 0.
 fn join(child: i32) {
     let mut status = 0;
     // SAFETY: the kernel writes one integer to the address that it is given.
@@ -51,7 +52,7 @@ fn open(path: &Path) -> Db {
     builder.open().expect("opened")
 }
 
-/// Every call of `db` and of what came from it is refused, and says why.
+/// Every call of `db` and of its handles is refused, with the reason.
 fn all_is_refused(db: &Db, snapshot: &Snapshot) {
     fn refused<T>(call: &str, result: sapwood::Result<T>) {
         let error = result.err().unwrap_or_else(|| panic!("{call} of a forked child succeeded"));
@@ -81,7 +82,7 @@ fn all_is_refused(db: &Db, snapshot: &Snapshot) {
     refused("close", db.close());
 }
 
-/// The child of a busy database is refused everything, and the parent notices nothing.
+/// The child of a busy database is refused every call, without an effect on the parent.
 fn child_of_a_busy_database(path: &Path) {
     let db = open(path);
     let rows = db.default_keyspace();
@@ -89,7 +90,7 @@ fn child_of_a_busy_database(path: &Path) {
     let snapshot = db.snapshot();
     let (stop, written) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
-        // Writers, flushes, compactions and a reader: locks are held at every moment.
+        // Writers, flushes, compactions and a reader: some lock is held at every moment.
         scope.spawn(|| {
             let mut number = 0_u32;
             while !stop.load(Ordering::Relaxed) {
@@ -105,7 +106,7 @@ fn child_of_a_busy_database(path: &Path) {
         });
         for _ in 0..8 {
             let before = written.load(Ordering::Relaxed);
-            eventually("the writer goes on", || written.load(Ordering::Relaxed) > before + 500);
+            eventually("the writer continues", || written.load(Ordering::Relaxed) > before + 500);
             let pause = db.pause_guard().expect("paused");
             let child = fork(|| {
                 drop(pause);
@@ -126,7 +127,7 @@ fn child_of_a_busy_database(path: &Path) {
     db.close().expect("closed");
 }
 
-/// A child of a process with an open database can open none, and releases what it inherited.
+/// A child of a process with an open database can open none, and releases the inherited handles.
 fn child_cannot_open(folder: &Path) {
     let path = folder.join("open");
     let db = open(&path);
@@ -142,19 +143,20 @@ fn child_cannot_open(folder: &Path) {
             assert!(error.to_string().contains("fork"), "{error}");
         }
         assert!(!others.exists());
-        // Nor has a child of the child.
+        // A child of the child cannot either.
         let grandchild =
             fork(|| assert_eq!(Db::open(&others).expect_err("refused").kind(), ErrorKind::Unsupported));
         join(grandchild);
     });
     join(child);
-    // The child has closed its copies of the locked files; the lock is the parent's until here.
+    // The child has closed its copies of the locked files; the parent holds the lock up to here.
     assert_eq!(Db::open(&path).expect_err("it is open here").kind(), ErrorKind::Locked);
     drop(inherited);
     db.close().expect("closed");
 }
 
-/// A program that closes its databases before it forks goes on in the child, while other threads wait elsewhere.
+/// A program that closes its databases before it forks continues in the child, while other threads
+/// wait elsewhere.
 fn daemon(path: &Path) {
     let db = open(path);
     db.default_keyspace().put("parent", "there").expect("written");

@@ -1,4 +1,5 @@
-//! Commits that are large, or become so in memory: what they may cost others, and what a memtable and a replay can hold.
+//! Commits that are large, or become large in memory: their cost for other commits, and the limits
+//! of a memtable and a replay.
 use crate::harness::builder;
 use sapwood::{Db, DbBuilder, Emit, Env, ErrorKind, Health, IndexOptions, KeyspaceOptions};
 use sapwood_storage::ThreadClass;
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 /// Entries of one row.
 const ENTRIES: u32 = 250_000;
-/// Rows whose entries, of seven bytes and 64, come to less than 512 MiB.
+/// Rows whose entries, of seven bytes and 64, take less than 512 MiB.
 const ROWS_BELOW: u8 = 29;
-/// What a small write may take beside a large one, by the simulated clock.
+/// The longest wait of a small write beside a large one, by the simulated clock.
 const MOST_WAIT: Duration = Duration::from_millis(45);
 
 /// Many short entries for each row.
@@ -43,13 +44,13 @@ pub(super) fn index_weight() {
         }
         batch.commit().map(drop)
     };
-    let error = commit(ROWS_BELOW + 8).expect_err("a memtable is not to hold so much");
+    let error = commit(ROWS_BELOW + 8).expect_err("a memtable may not hold so much");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
     commit(ROWS_BELOW).expect("that much is allowed");
     fs.crash_at(0);
     drop((index, keyspace, other, db));
-    // It was committed, so an opening holds it, and tables take it.
+    // It was committed, so an opening loads it, and a flush writes it to tables.
     let db = open(&env.with_file_system(Arc::new(fs.kill())));
     let other = db.keyspace("other", KeyspaceOptions::default()).expect("there");
     assert!(other.contains("a").expect("read"));
@@ -70,7 +71,7 @@ pub(super) fn replayed_small() {
     db.pause_background().expect("paused");
     let keyspace = db.default_keyspace();
     let mut number = 0u32;
-    // Operations of ten bytes in the log. Three memtables are almost full in the end.
+    // Operations of ten bytes in the log. Three memtables are almost full at the end.
     while db.stats().memtables < 3 || db.stats().memtable_bytes < (5 * MEMTABLE / 2) as u64 {
         let mut batch = db.batch();
         for _ in 0..500 {
@@ -88,17 +89,17 @@ pub(super) fn replayed_small() {
     assert_eq!(db.default_keyspace().iter().count(), number as usize);
 }
 
-/// A database whose log was written with 8 MiB of memory, and what is in it.
+/// A database whose log was written with 8 MiB of memory, and its content.
 struct LongLog {
     env: Env,
     fs: SimFs,
     rows: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// The settings that the log does not fit into.
+/// Settings with less memory than the log needs.
 const SMALL_MEMTABLE: usize = 64 << 10;
 const SMALL_MEMTABLES: usize = 2;
-/// Reads of an opening with these settings.
+/// The most reads of an opening with these settings.
 const MOST_READS: u64 = 2700;
 
 /// The first byte of a value.
@@ -107,7 +108,7 @@ fn first_byte() -> IndexOptions {
 }
 
 impl LongLog {
-    /// Puts, overwrites and deletes of rows with an index, up to a loss of the process.
+    /// Puts, overwrites and deletes of rows with an index, up to a kill.
     fn write(seed: u64) -> LongLog {
         let (env, fs) = Env::sim_manual(seed);
         let builder = builder("db", &env).index("default", "first", first_byte());
@@ -126,7 +127,7 @@ impl LongLog {
             keyspace.put(&key, &value).expect("written");
             rows.insert(key, value);
         }
-        assert_eq!(db.stats().flushes, 0, "the log is to hold all of it");
+        assert_eq!(db.stats().flushes, 0, "the log must hold all of it");
         fs.crash_at(0);
         drop((keyspace, db));
         let fs = fs.kill();
@@ -156,7 +157,7 @@ impl LongLog {
 
 pub(super) fn long_log() {
     let log = LongLog::write(1);
-    // A reader has no other place for the log than memory, and changes nothing.
+    // A read-only opening can load the log only into memory, and changes nothing.
     let reader = log.builder().read_only(true).open().expect("it opens");
     log.check(&reader);
     reader.close().expect("closed");
@@ -164,10 +165,7 @@ pub(super) fn long_log() {
     let reads = log.fs.calls(Call::Read);
     let db = log.builder().open().expect("it opens");
     let reads = log.fs.calls(Call::Read) - reads;
-    assert!(
-        reads < MOST_READS,
-        "{reads} reads: the log is to be read twice, not once more for each memtable"
-    );
+    assert!(reads < MOST_READS, "{reads} reads: the log may be read twice, not once more for each memtable");
     let stats = db.stats();
     assert!(stats.memtables <= SMALL_MEMTABLES, "{} memtables", stats.memtables);
     let most = 2 * SMALL_MEMTABLES * SMALL_MEMTABLE;
@@ -182,7 +180,7 @@ pub(super) fn long_log() {
     log.check(&db);
     db.close().expect("closed");
 
-    // A full disk: an opening has no room to flush, and memory takes what it cannot.
+    // A full disk: an opening cannot flush, and keeps the rest in memory.
     let log = LongLog::write(2);
     let db = log.builder().open().expect("it opens");
     let room = log.fs.used_bytes();
@@ -194,16 +192,17 @@ pub(super) fn long_log() {
     log.check(&db);
     log.fs.set_capacity_bytes(None);
     db.flush().expect("flushed");
-    assert_eq!(db.stats().memtables, 1, "a flush that has room again");
+    assert_eq!(db.stats().memtables, 1, "a flush with enough space");
     log.check(&db);
     db.close().expect("closed");
 }
 
-/// One thread writes large values while compaction is said to be far behind, another one small ones.
+/// One thread writes large values while compaction is reported as far behind, another thread small
+/// ones.
 pub(super) fn price() {
     for seed in 0..6 {
         let (env, _fs, schedule) = Env::sim_scheduled(seed);
-        // Other than that of its waits, no time passes for the small writes.
+        // Time passes for the small writes only while they wait.
         schedule.keep_punctual("small");
         let outcome = schedule.run(move || {
             let db = builder("db", &env)

@@ -1,7 +1,8 @@
-//! The log that an opening has replayed is synced after it: what a power loss may take meanwhile, and what not.
+//! The log that an opening has replayed is synced after the opening. These scenarios check which
+//! commits a power loss may remove in the meantime.
 //!
-//! Each scenario begins with a killed process. Nothing of what it wrote last is on the disk, and the machine has no
-//! threads, so nothing is synced before a scenario asks for it.
+//! Each scenario begins with a killed process. Its last writes are not on the disk, and the machine
+//! has no threads, so nothing is synced except by the scenario.
 use crate::harness::builder;
 use crate::model::Operation;
 use crate::oracle::{DEFAULT, Oracle};
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 /// Commits before the kill. They fill more than one segment, and no memtable.
 const COMMITS: u64 = 40;
-/// Power losses that are tried of each state.
+/// The number of power losses per state.
 const POWER_LOSSES: u64 = 40;
 
 struct Scenario {
@@ -23,7 +24,7 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// What a kill has left, of which the commits up to `synced` are on the disk.
+    /// The state after a kill, with the commits up to `synced` on the disk.
     fn killed(synced: u64) -> Scenario {
         let (env, fs) = Env::sim_manual(1);
         let mut scenario = Scenario { env, fs, oracle: Oracle::new() };
@@ -54,15 +55,15 @@ impl Scenario {
             .expect("a healthy machine");
     }
 
-    /// The process ends without a word.
+    /// The process ends without a close.
     fn kill(&mut self, db: Db) {
         self.fs.crash_at(0);
         self.fs = self.fs.kill();
         drop(db);
     }
 
-    /// Whatever a power loss takes now, one prefix is left that holds what was promised, and it can be built upon.
-    /// Returns the shortest.
+    /// After any power loss the remaining commits are one prefix with every promised commit, and
+    /// the database accepts new ones. Returns the length of the shortest prefix.
     fn survives_power_losses(&self) -> u64 {
         (0..POWER_LOSSES).map(|seed| self.survives_power_loss(seed)).min().expect("there are some")
     }
@@ -82,7 +83,7 @@ impl Scenario {
         left
     }
 
-    /// The log file that the first records stand in.
+    /// The log file with the first records.
     fn first_log(&self) -> PathBuf {
         let logs =
             self.fs.files().into_iter().filter(|path| path.extension().is_some_and(|end| end == "wal"));
@@ -91,8 +92,8 @@ impl Scenario {
     }
 }
 
-/// A commit that asks for a sync is durable with all that the opening has replayed, and so is what is synced by `sync`
-/// or in the background.
+/// A commit with a sync is durable together with everything that the opening has replayed. The same
+/// holds for `sync` and for background syncs.
 pub(super) fn awaited() {
     for way in 0..3 {
         let mut scenario = Scenario::killed(7);
@@ -110,7 +111,8 @@ pub(super) fn awaited() {
     }
 }
 
-/// What is written behind a replayed log that was not synced is lost with it, however many openings come between.
+/// Records after an unsynced replayed log are lost with it, regardless of the number of openings in
+/// between.
 pub(super) fn torn() {
     for kills in 0..3 {
         let mut scenario = Scenario::killed(7);
@@ -129,9 +131,10 @@ pub(super) fn torn() {
     }
 }
 
-/// A sync of the replayed log that fails closes the write path, and the next opening does not believe a second one.
+/// A failed sync of the replayed log closes the write path, and the next opening does not trust a
+/// second one.
 pub(super) fn failed() {
-    // Not `Ext4Late`: its first failure says nothing, so nobody can know.
+    // Not `Ext4Late`: its first failure reports success, so the engine cannot notice.
     for failure in [FsyncFailure::Ext4, FsyncFailure::Xfs, FsyncFailure::Btrfs] {
         let mut scenario = Scenario::killed(0);
         let log = scenario.first_log();
@@ -144,7 +147,7 @@ pub(super) fn failed() {
         assert_eq!(refused.kind(), ErrorKind::Poisoned);
         scenario.kill(db);
         let db = scenario.open().expect("it opens");
-        // Btrfs shows the old bytes at once, and then what was acknowledged is gone with them.
+        // Btrfs exposes the old bytes at once, and the acknowledged commits are gone with them.
         let floor = if failure == FsyncFailure::Btrfs { 0 } else { COMMITS };
         let left = scenario.oracle.recovered(&db, floor).expect("a healthy machine");
         assert_eq!(scenario.survives_power_losses(), left, "{failure:?}");
@@ -152,7 +155,8 @@ pub(super) fn failed() {
     }
 }
 
-/// Once the replayed log is synced, the MANIFEST says so: what does not validate there is damage and no tear.
+/// Once the replayed log is synced, the MANIFEST records it: invalid bytes there are damage, not a
+/// tear.
 pub(super) fn noted() {
     for is_synced in [false, true] {
         let mut scenario = Scenario::killed(0);
@@ -164,7 +168,7 @@ pub(super) fn noted() {
         scenario.fs.corrupt(scenario.first_log(), DATA_OFFSET as u64 + 5000, 0x20);
         match scenario.open() {
             Ok(db) => {
-                assert!(!is_synced, "what was synced is damaged");
+                assert!(!is_synced, "a synced record is damaged");
                 assert!(scenario.oracle.check(&db, 0).expect("a healthy machine") < COMMITS);
                 scenario.fs.crash_at(0);
             }

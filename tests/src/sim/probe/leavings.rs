@@ -1,4 +1,4 @@
-//! What a closed database leaves behind in threads that go on, and what a reader that stays costs others.
+//! Remains of a closed database in threads that continue, and the cost of a long reader for others.
 use crate::harness::builder;
 use sapwood::{Db, Env, Remains};
 use sapwood_storage::{BufferCache, Fill, SlotTable};
@@ -31,24 +31,25 @@ fn live(env: &Env) -> Remains {
     remains
 }
 
-/// This thread has evicted blocks and replaced views, and turns no collector afterwards: it stays in the epoch of another
-/// database.
+/// This thread has evicted blocks and replaced views, and runs no collector afterwards: it stays in
+/// the epoch of another database.
 pub(super) fn closed() {
     let (env, _) = Env::sim_manual(1);
     let other = builder("/other", &env).open().unwrap();
     other.default_keyspace().put("row", "value").unwrap();
     let remains = other.default_keyspace().get_with("row", |_| live(&Env::sim_manual(2).0)).unwrap().unwrap();
     assert_eq!(remains.left(), [""; 0]);
-    // Without a reader elsewhere, but nothing that would run what was left for later.
+    // Without another reader, and without a later call that runs deferred work.
     let remains = live(&env);
     assert_eq!(remains.left(), [""; 0]);
     other.close().unwrap();
 }
 
-/// While a reader stays, misses of other sizes take no more of the cache than they use.
+/// While a reader is active, misses of other sizes take no more of the cache than they use.
 pub(super) fn drained() {
     const BLOCKS: usize = 5000;
-    /// What is emptied before it is seen that this gives nothing while the reader stays, in bytes: two slabs.
+    /// Bytes that are evicted before the cache notices that the reader prevents their reuse: two
+    /// slabs.
     const SLACK: usize = 2 * (256 << 10);
     let cache = BufferCache::new(16 << 20).unwrap();
     let blocks = cache.slots(BLOCKS);
@@ -60,7 +61,7 @@ pub(super) fn drained() {
     (0..BLOCKS).for_each(|index| load(&blocks, index, 4096));
     let before = kept(&blocks);
     let _reader = crossbeam_epoch::pin();
-    // Kept to the end: what a table lets go is free at once.
+    // Kept to the end, since a table's blocks are reusable as soon as it is dropped.
     let mut others: Vec<(SlotTable, usize)> = Vec::new();
     for len in (6 << 10..48 << 10).step_by(2 << 10) {
         let slots = cache.slots(2);

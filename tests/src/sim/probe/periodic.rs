@@ -1,8 +1,10 @@
-//! `Durability::Periodic` by the clock: a power loss takes no commit that is older than its interval and a sync.
+//! `Durability::Periodic` by the clock: a power loss removes no commit that is older than its
+//! interval and a sync.
 //!
-//! The threads of a schedule write in bursts and fall silent, on a device whose syncs take their time while others go on,
-//! beside log segments that take longer to make than any interval, and on a disk that becomes full. At moments of the
-//! simulated clock the power goes: every commit whose time was up before must be there.
+//! The threads of a schedule write in bursts and pause, in three settings: on a device whose syncs
+//! take time while other threads run; with log segments whose creation takes longer than any
+//! interval; and on a disk that becomes full. At moments of the simulated clock the power fails:
+//! every commit that was due before must be there.
 use crate::harness::builder;
 use sapwood::{Db, Durability, Env, ErrorKind, WriteOptions};
 use sapwood_base::Result;
@@ -14,18 +16,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// Schedules that are run.
+/// The number of schedules.
 const SCHEDULES: u64 = 48;
-/// What threads may need to get their turns.
+/// The time that threads may need until they are scheduled.
 const TURNS: Duration = Duration::from_millis(20);
 
-/// A device that takes its time, and lets others go on meanwhile.
+/// A device with latency, during which other threads run.
 struct Device {
     env: Env,
     fs: SimFs,
-    /// Milliseconds that a sync of a log segment takes once it has records.
+    /// The duration of a sync of a log segment with records, in milliseconds.
     sync_millis: AtomicU64,
-    /// Milliseconds that a new log segment takes.
+    /// The duration of the creation of a log segment, in milliseconds.
     create_millis: AtomicU64,
 }
 
@@ -59,7 +61,7 @@ impl File for SlowFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        // It takes what is there when the call begins.
+        // It covers the bytes present at the start of the call.
         let result = self.file.sync_data();
         if is_log(self.file.path()) {
             self.device.wait(&self.device.sync_millis);
@@ -159,7 +161,7 @@ impl FileSystem for Slow {
 /// An acknowledged commit.
 struct Commit {
     key: Vec<u8>,
-    /// When a power loss may no longer take it, but for the time of a sync.
+    /// The time from which a power loss may no longer remove it, apart from the duration of a sync.
     due: Duration,
 }
 
@@ -167,7 +169,7 @@ struct Commit {
 pub(super) fn kept() {
     for seed in 0..SCHEDULES {
         let (env, fs, schedule) = Env::sim_scheduled(seed);
-        // The promise is one for a machine that gives the thread its turns.
+        // The promise holds on a machine that schedules the thread on time.
         schedule.keep_punctual("sapwood-sync");
         if let Err(what) = schedule.run(move || run(seed, &env, &fs)) {
             panic!("schedule {seed}: {what}");
@@ -200,11 +202,12 @@ fn run(seed: u64, machine: &Env, fs: &SimFs) {
         random.choice([0, 5, 30]).expect("some"),
     );
     device.sync_millis.store(sync, Ordering::Relaxed);
-    // Half of the schedules fill segments that take longer to make than the interval.
+    // Half of the schedules fill segments whose creation takes longer than the interval.
     let is_long = random.bool();
     device.create_millis.store(if is_long { interval * 3 + 100 } else { 0 }, Ordering::Relaxed);
     let fills_disk = random.u8(..3) == 0;
-    // One under way when the time is up, and one of its own; what is made of segments costs some syncs of headers.
+    // A sync in progress at the due time, and one of its own. New segments cost some syncs of
+    // headers.
     let allowance = Duration::from_millis(2 * sync) + TURNS;
     let commits: Arc<Mutex<Vec<Commit>>> = Arc::default();
     let mut threads = Vec::new();
@@ -242,14 +245,14 @@ fn run(seed: u64, machine: &Env, fs: &SimFs) {
         power_loss(fs, &env, &commits, allowance);
     }
     threads.into_iter().for_each(|thread| thread.join().expect("writes are right"));
-    // Nothing is written any more.
+    // The writers have ended.
     env.sleep(Duration::from_millis(interval + 1000));
     power_loss(fs, &env, &commits, allowance);
     fs.set_capacity_bytes(None);
     db.close().expect("closed");
 }
 
-/// Takes everything that is not durable, and looks for the commits whose time is up.
+/// Discards everything that is not durable, and looks for the commits that were due.
 fn power_loss(fs: &SimFs, env: &Env, commits: &Mutex<Vec<Commit>>, allowance: Duration) {
     let now = env.now();
     let image = fs.crash_with(|_| false);
@@ -259,12 +262,12 @@ fn power_loss(fs: &SimFs, env: &Env, commits: &Mutex<Vec<Commit>>, allowance: Du
         let due = commits.iter().filter(|commit| commit.due + allowance < now);
         due.map(|commit| (commit.key.clone(), now - commit.due)).collect()
     };
-    // Recovery needs no clock that others share.
+    // Recovery needs a clock of its own.
     let (quiet, _) = Env::sim_manual(1);
     let db = open(&quiet.with_file_system(Arc::new(image)));
     let keyspace = db.default_keyspace();
     for (key, late) in &due {
         let is_there = keyspace.contains(key).expect("read");
-        assert!(is_there, "of {} commits, {key:?} is gone {late:?} after its time was up", due.len());
+        assert!(is_there, "of {} commits, {key:?} is gone {late:?} after it was due", due.len());
     }
 }

@@ -1,5 +1,5 @@
-//! Whose files there are, which directory it is, and who has it: on a simulated machine, where directories can be
-//! renamed under an open database and every byte can be compared.
+//! Ownership of files, identity of directories, and locking: on a simulated machine, where
+//! directories can be renamed under an open database and every byte can be compared.
 use crate::harness::builder;
 use sapwood::{AdvancedOptions, Db, Env, ErrorKind};
 use sapwood_base::FileNumber;
@@ -28,7 +28,7 @@ fn destroy_at(path: &str, env: &Env) -> sapwood::Result<()> {
     Db::destroy_in(path, &AdvancedOptions { env: env.clone(), ..AdvancedOptions::default() })
 }
 
-/// LevelDB: a log and tables with other names, a MANIFEST and a lock with ours.
+/// LevelDB: a log and tables with other names, a MANIFEST and a lock with the same names.
 const LEVELDB: &[(&str, &[u8])] = &[
     ("CURRENT", b"MANIFEST-000002\n"),
     ("LOCK", b""),
@@ -40,7 +40,7 @@ const LEVELDB: &[(&str, &[u8])] = &[
     ("000005.ldb", &[3; 5000]),
 ];
 
-/// RocksDB: tables with names of ours too.
+/// RocksDB: tables with the same names, too.
 const ROCKSDB: &[(&str, &[u8])] = &[
     ("CURRENT", b"MANIFEST-000005\n"),
     ("LOCK", b""),
@@ -62,7 +62,7 @@ pub(super) fn foreign_files() {
             let opened = builder("/db", &env).create_if_missing(create).read_only(read_only).open();
             let error = opened.map(|db| drop(db.close())).expect_err("a directory of another engine");
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
-            assert!(contents(&fs) == before, "not a byte is changed");
+            assert!(contents(&fs) == before, "no byte changes");
         }
     }
 }
@@ -73,9 +73,9 @@ pub(super) fn destroy() {
         let before = contents(&fs);
         let error = destroy_at("/db", &env).expect_err("the database of another engine");
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
-        assert!(contents(&fs) == before, "not a byte is changed");
+        assert!(contents(&fs) == before, "no byte changes");
     }
-    // One of ours with strange files in it: those stay, by whatever name.
+    // A database with foreign files in its directory: those stay, whatever their names.
     let (env, fs) = machine(&[]);
     let db = builder("/db", &env).open().expect("a new database");
     db.default_keyspace().put("a", "1").expect("written");
@@ -108,7 +108,7 @@ pub(super) fn strange_table() {
     db.default_keyspace().put("a", "1").expect("written");
     db.close().expect("closed");
     drop(db);
-    // By numbers that come next, and by ones that are never reached.
+    // With the next numbers, and with numbers that are never reached.
     let highest = fs.files().iter().filter_map(|path| number_of(path)).max().expect("there are files").0;
     let mut strange = Vec::new();
     for number in (highest + 1..highest + 40).chain([FileNumber::MAX.0, 123_456_789]).map(FileNumber) {
@@ -152,7 +152,7 @@ pub(super) fn lock_file_removed() {
         }
         assert_eq!(destroy_at("/db", &env).expect_err("it is open").kind(), ErrorKind::Locked);
     }
-    db.default_keyspace().put("still", "writable").expect("the first handle goes on");
+    db.default_keyspace().put("still", "writable").expect("the first handle keeps working");
     db.close().expect("closed");
     drop(db);
     drop(builder("/db", &env).open().expect("it opens again"));
@@ -189,7 +189,7 @@ pub(super) fn directory_replaced() {
     assert_eq!(&value[..], [7; 300]);
     db.close().expect("closed");
     drop((keyspace, value, db));
-    assert!(of_other(&fs) == before, "the other database is as it was");
+    assert!(of_other(&fs) == before, "the other database is unchanged");
     for (path, rows, byte) in [("/away", 1000, 7), ("/db", 900, 9)] {
         let db = builder(path, &env).open().expect("it opens");
         let mut count = 0;

@@ -1,10 +1,10 @@
-//! Space that comes back, and room that compactions take.
+//! Reclaimed space, and the space that compactions need.
 use crate::harness::builder;
 use sapwood::{BackgroundStep, CompactionStyle, Db, Env, ErrorKind, KeyspaceOptions};
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call, SimFs};
 use std::time::Duration;
 
-/// Runs of the same rows, one above the other. Their lengths differ, so that tables end at different rows.
+/// Several runs of the same rows. Their lengths differ, so that tables end at different rows.
 fn fill(db: &Db, runs: u8, rows: u32) {
     let keyspace = db.default_keyspace();
     for run in 0..runs {
@@ -20,7 +20,7 @@ fn tables(fs: &SimFs) -> usize {
 }
 
 pub(super) fn finished_slices() {
-    // Of four slices that are merged at once, another one meets the full disk each time.
+    // Four slices are merged at once; in each round another one meets the full disk.
     for writes in 0..10 {
         let (env, fs) = Env::sim(1);
         let db = builder("db", &env)
@@ -60,7 +60,7 @@ pub(super) fn compaction_retries() {
     assert!((2..=10).contains(&tries), "{looks} looks for work, {tries} tries");
     fs.clear_faults();
     let done = (0..=40).any(|_| db.background_step(BackgroundStep::Compaction).expect("a healthy machine"));
-    assert!(done, "the compaction goes on once there is room");
+    assert!(done, "the compaction continues once there is space");
 }
 
 const STYLES: [CompactionStyle; 2] = [CompactionStyle::Hybrid, CompactionStyle::Leveled];
@@ -75,7 +75,7 @@ fn table_bytes(env: &Env, fs: &SimFs) -> u64 {
     paths.map(|path| env.fs().file_len(&path).unwrap_or(0)).sum()
 }
 
-/// Lets time go by without a write.
+/// Advances the clock without a write.
 fn rest(env: &Env, db: &Db) {
     for _ in 0..4 {
         env.sleep(Duration::from_secs(2));
@@ -85,7 +85,7 @@ fn rest(env: &Env, db: &Db) {
     }
 }
 
-/// How an idle database comes to be.
+/// The history of an idle database.
 #[derive(Clone, Copy, Debug)]
 enum Pause {
     Settled,
@@ -125,7 +125,7 @@ pub(super) fn hidden_garbage() {
             let bytes = table_bytes(&env, &fs);
             assert!(
                 bytes < u64::from(ROWS) * 120,
-                "{style:?}, {pause:?}, {}: {bytes} bytes are left of {ROWS} rows of 1000 bytes",
+                "{style:?}, {pause:?}, {}: {bytes} bytes remain of {ROWS} rows of 1000 bytes",
                 if shrinks { "overwritten by four bytes" } else { "deleted" },
             );
         }
@@ -153,7 +153,7 @@ pub(super) fn snapshot_garbage() {
             db.compact().expect("merged");
             rest(&env, &db);
         }
-        assert_eq!(db.stats().compaction_bytes_written, written, "{style:?}: written again for nothing");
+        assert_eq!(db.stats().compaction_bytes_written, written, "{style:?}: rewritten without a benefit");
         let old = db.default_keyspace().get_at(1u32.to_be_bytes(), &snapshot).expect("read");
         assert_eq!(old.as_deref(), Some(&[1; 1000][..]));
         drop(snapshot);
@@ -166,7 +166,7 @@ pub(super) fn snapshot_garbage() {
         let bytes = table_bytes(&env, &fs);
         assert!(
             bytes < u64::from(ROWS) * 1200,
-            "{style:?}, reopened {is_reopened}: {bytes} of {both} are left"
+            "{style:?}, reopened {is_reopened}: {bytes} of {both} remain"
         );
     }
 }
@@ -213,12 +213,12 @@ pub(super) fn idle_cost() {
             "{style:?}: {flushed} bytes were flushed and {merged} written when idle"
         );
         let runs = after.keyspaces.iter().map(|keyspace| keyspace.runs).max().unwrap_or(0);
-        assert!(runs <= 8, "{style:?}: {runs} runs are left to be read");
+        assert!(runs <= 8, "{style:?}: reads meet {runs} runs");
     }
 }
 
 pub(super) fn fair_compactions() {
-    // The first has just enough runs for a compaction, the second four times as many.
+    // The first has barely enough runs for a compaction, the second four times as many.
     let (env, _fs) = Env::sim_manual(2);
     let first = builder("db", &env).advanced(|options| options.disable_auto_compactions = true);
     let db = first.open().expect("it opens");
@@ -239,7 +239,7 @@ pub(super) fn fair_compactions() {
         let keyspace = stats.keyspaces.iter().find(|keyspace| keyspace.name == name).expect("it is there");
         keyspace.levels.iter().find(|level| level.level == 0).map_or(0, |level| level.runs)
     };
-    assert_eq!((level0("urgent"), level0("default")), (0, 3), "who has most runs is first");
+    assert_eq!((level0("urgent"), level0("default")), (0, 3), "the keyspace with most runs is first");
 
     let (env, _fs) = Env::sim_manual(1);
     let db = open(&env, CompactionStyle::Hybrid);

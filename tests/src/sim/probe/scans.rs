@@ -1,5 +1,5 @@
-//! What a scan sees, and what it costs. Costs are counted, not measured: `explain` tells how many versions a scan has met
-//! and passed over.
+//! The content and the cost of scans. Costs are counted, not measured: `explain` reports how many
+//! versions a scan has met and skipped.
 use crate::harness::builder;
 use sapwood::{Builtin, Db, Env, Explain, Field, IndexOptions, KeyKind, Keyspace, Maintenance};
 use sapwood_storage::ThreadClass;
@@ -7,12 +7,12 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Rows of the part that is deleted.
+/// The number of deleted rows.
 const DELETED: u32 = 2000;
-/// What a scan may pass over at an edge of its range.
+/// The most versions that a scan may skip at an edge of its range.
 const FEW: u64 = 4;
 
-/// Where the rows and the deletions are.
+/// The places of the rows and the deletions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Places {
     Memtable,
@@ -48,7 +48,7 @@ fn bounds<'k>(lower: Bound<&'k str>, upper: Bound<&'k str>) -> (Bound<&'k str>, 
     (lower, upper)
 }
 
-/// A scan ends where its range does, whatever lies behind it.
+/// A scan stops at the end of its range, whatever follows.
 pub(super) fn bounds_are_handed_on() {
     use Bound::{Excluded, Included, Unbounded};
     for places in [Places::Memtable, Places::TableUnderMemtable, Places::TwoTables] {
@@ -64,23 +64,23 @@ pub(super) fn bounds_are_handed_on() {
         cheap("limit", 1, keyspace.prefix("a/").limit(1).explain().unwrap());
         cheap("empty prefix", 0, keyspace.prefix("aa").explain().unwrap());
         cheap("empty prefix back", 0, keyspace.prefix("bb").rev().explain().unwrap());
-        cheap("prefix behind", 1, keyspace.prefix("c/").explain().unwrap());
-        cheap("prefix behind, back", 1, keyspace.prefix("c/").rev().explain().unwrap());
+        cheap("prefix after", 1, keyspace.prefix("c/").explain().unwrap());
+        cheap("prefix after, back", 1, keyspace.prefix("c/").rev().explain().unwrap());
         cheap("range", 2, range(Included("a"), Excluded("b")).explain().unwrap());
         cheap("included", 2, range(Unbounded, Included("a/2")).explain().unwrap());
         cheap("included back", 2, range(Unbounded, Included("a/2")).rev().explain().unwrap());
-        cheap("behind a row, back", 1, range(Unbounded, Included("a/3")).rev().limit(1).explain().unwrap());
+        cheap("after a row, back", 1, range(Unbounded, Included("a/3")).rev().limit(1).explain().unwrap());
         cheap("excluded", 1, range(Excluded("a/1"), Included("a/9")).explain().unwrap());
         cheap("behind, back", 1, range(Excluded("b/999999"), Unbounded).rev().explain().unwrap());
 
-        // From both ends: each goes as far as the other end, and no further.
+        // From both ends: each stops at the other.
         let mut ends = keyspace.range("a/1".."a/9");
         assert_eq!(ends.next_back().unwrap().unwrap().key(), b"a/2");
         assert_eq!(ends.next().unwrap().unwrap().key(), b"a/1");
         assert!(ends.next().is_none() && ends.next_back().is_none());
         cheap("both ends", 0, ends.explain().unwrap());
 
-        // The answer at the edges, too.
+        // The results at the edges, too.
         let mut cursor = keyspace.cursor().unwrap();
         cursor.seek_for_prev("a/3").unwrap();
         assert_eq!(cursor.key(), b"a/2");
@@ -100,7 +100,7 @@ pub(super) fn bounds_are_handed_on() {
     }
 }
 
-/// Jobs with a state: `done`, `ready`, `waiting`. Those that were ready are done.
+/// Jobs with a state: `done`, `ready`, `waiting`. The ready ones become done.
 fn index_bounds(maintenance: Maintenance) {
     let (env, _) = Env::sim(1);
     let db = builder("/db", &env).memory_budget(64 << 20);
@@ -121,14 +121,14 @@ fn index_bounds(maintenance: Maintenance) {
     };
     cheap("key", 1, index.get("preparing").explain().unwrap());
     cheap("key back", 1, index.get("preparing").rev().explain().unwrap());
-    cheap("key behind", 1, index.get("waiting").rev().explain().unwrap());
+    cheap("key after", 1, index.get("waiting").rev().explain().unwrap());
     cheap("prefix", 1, index.prefix("pre").explain().unwrap());
     cheap("no key", 0, index.get("queued").explain().unwrap());
     cheap("range", 1, index.range("prepare".."ready").explain().unwrap());
     assert_eq!(index.count("prepare".."ready").unwrap(), 1);
 }
 
-/// An iterator sees what there was when it was made.
+/// An iterator sees the state at its creation.
 pub(super) fn iterators_fix_their_state() {
     let (env, _) = Env::sim(1);
     let db = builder("/db", &env).open().unwrap();
@@ -153,7 +153,7 @@ pub(super) fn iterators_fix_their_state() {
         }
         let after = db.snapshot();
         let wanted = format!("{word} ");
-        // The rows of the second and fourth round are those that the round before has left.
+        // The rows of the second and fourth round are the remaining ones of the round before.
         let wanted_rows = if step % 2 == 0 { 50 } else { 60 };
         for iter in old {
             let values: Vec<_> = iter.map(|entry| entry.unwrap().value().unwrap()).collect();
@@ -163,7 +163,7 @@ pub(super) fn iterators_fix_their_state() {
         assert_eq!(all.count(), wanted_rows);
         assert_eq!(of_key.map(|hit| hit.unwrap().record().unwrap()).collect::<Vec<_>>().len(), wanted_rows);
         assert_eq!(&hit.record().unwrap()[..], wanted.as_bytes());
-        // A snapshot counts, whether it was taken before the iterator or after it.
+        // A snapshot takes precedence, whether it was taken before the iterator or after it.
         assert_eq!(keyspace.iter().at(&before).count(), wanted_rows);
         let rows_after = if step % 2 == 0 { 60 } else { 0 };
         assert_eq!(later.at(&after).count(), rows_after);
@@ -174,7 +174,7 @@ pub(super) fn iterators_fix_their_state() {
     }
 }
 
-/// What is read does not keep the database open, and goes on when it is closed.
+/// Readers do not keep the database open, and continue after a close.
 pub(super) fn readers_do_not_keep_it_open() {
     for by_close in [false, true] {
         let (env, _) = Env::sim(1);
@@ -192,7 +192,7 @@ pub(super) fn readers_do_not_keep_it_open() {
         let (snapshot, slice) = (db.snapshot(), keyspace.get("k00").unwrap().unwrap());
         if by_close {
             db.close().unwrap();
-            // What is made now says why it gives nothing.
+            // A later iterator reports why it returns nothing.
             let mut late = keyspace.iter();
             assert_eq!(late.next().unwrap().unwrap_err().kind(), sapwood::ErrorKind::Closed);
             assert!(late.next().is_none());
@@ -215,7 +215,7 @@ pub(super) fn readers_do_not_keep_it_open() {
             index_cursor.prev().unwrap();
         }
         assert!(!cursor.valid() && !index_cursor.valid());
-        // A snapshot of an earlier opening is not one of this one.
+        // A snapshot of an earlier opening is refused by a later one.
         assert!(again.default_keyspace().cursor_at(&snapshot).is_err());
         again.close().unwrap();
     }
@@ -225,26 +225,27 @@ fn waiting_error(mut iter: sapwood::Iter) -> Option<sapwood::ErrorKind> {
     iter.next().map(|item| item.unwrap_err().kind())
 }
 
-/// Entries that each queue is given and that are taken from it.
+/// The number of entries that are pushed to each queue and popped from it.
 const POPS: usize = 1500;
-/// What the scan of one pop may pass over, on the average and in the worst case once a stretch is known.
+/// The most versions that the scan of one pop may skip: on average, and in the worst case once a
+/// vacancy is known.
 const MOST_PASSED: u64 = 64;
 
-/// How a queue is popped, and where it is.
+/// The way of popping, and the position of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pop {
     Front,
     Back,
     Range,
-    /// The first of a prefix, with other queues before it and behind it.
+    /// The first entry of a prefix, with other queues before and after it.
     Prefix,
-    /// A hundred at a time.
+    /// Batches of a hundred.
     Hundreds,
-    /// Every entry is taken before the next one is put.
+    /// Each entry is popped before the next one is pushed.
     Polling,
 }
 
-/// A scan does not step over what was taken from a queue again and again.
+/// The scans of pops do not meet the popped entries again and again.
 pub(super) fn queues_are_linear() {
     use Pop::{Back, Front, Hundreds, Polling, Prefix, Range};
     for pop in [Front, Back, Range, Prefix, Hundreds, Polling] {
@@ -300,12 +301,12 @@ fn queue(pop: Pop, flushes: bool, holds_snapshot: bool) {
             db.compact().unwrap();
         }
     }
-    let what = format!("{pop:?}, flushes {flushes}: {passed} passed over, at most {most} by one scan");
+    let what = format!("{pop:?}, flushes {flushes}: {passed} skipped, at most {most} by one scan");
     assert!(passed <= POPS as u64 * MOST_PASSED && most <= 3 * MOST_PASSED.max(batch as u64), "{what}");
     assert_eq!(keyspace.iter().count(), 0);
     drop(snapshot);
 
-    // A new opening knows nothing of it, and finds out once.
+    // A new opening has no vacancies, and discovers them once.
     drop((keyspace, db));
     let db = builder("/db", &env).open().unwrap();
     let keyspace = db.default_keyspace();
@@ -338,11 +339,11 @@ fn queue_in_index(maintenance: Maintenance, by_delete: bool) {
             false => keyspace.put(hit.primary_key(), "done ").unwrap(),
         }
     }
-    assert!(passed <= POPS as u64 * MOST_PASSED, "{maintenance:?}, by delete {by_delete}: {passed} passed");
+    assert!(passed <= POPS as u64 * MOST_PASSED, "{maintenance:?}, by delete {by_delete}: {passed} skipped");
     assert_eq!((index.get("ready").count(), index.count_prefix("ready").unwrap()), (0, 0));
     let mut seen = 0;
     assert_eq!(index.get_with("ready", |_, _| seen += 1).unwrap(), 0);
-    // One that comes again is found.
+    // A job that comes back is found.
     keyspace.put("00000007", "ready ").unwrap();
     assert_eq!(index.get("ready").next().unwrap().unwrap().primary_key(), b"00000007");
     assert_eq!(index.get_with("ready", |_, _| seen += 1).unwrap(), 1);
@@ -350,7 +351,7 @@ fn queue_in_index(maintenance: Maintenance, by_delete: bool) {
     assert!(index.verify().unwrap().is_right());
 }
 
-/// What scans jump over stays exact: for old states and new ones, with writes behind the back of a scan.
+/// Vacancies stay exact: for old and new states, with writes concurrent to a scan.
 pub(super) fn vacancies_are_exact() {
     (0..24).for_each(vacancies_with);
 }
@@ -440,8 +441,8 @@ fn vacancies_with(seed: u64) {
     assert!(index.verify().unwrap().is_right());
 }
 
-/// A cursor of an old state finds a stretch empty that was announced as empty later. In between a row was in it, which a
-/// snapshot sees.
+/// A cursor with an old state meets a vacancy that was announced later. A row in between, visible
+/// to a snapshot, existed in it.
 pub(super) fn vacancies_grow_over_what_was_watched() {
     for is_watched_later in [false, true] {
         let (env, _) = Env::sim(1);
@@ -454,7 +455,8 @@ pub(super) fn vacancies_grow_over_what_was_watched() {
         let first = || keyspace.iter().next().unwrap().unwrap().into_key();
         (0..100).for_each(|number| keyspace.put(key(number), "1").unwrap());
         delete(0..20);
-        // One announces, one watches: [.., 20) is known to be empty, and what comes behind it is watched, up to a put.
+        // One scan announces, one watches: [.., 20) is known to be vacant, and the range after it
+        // is watched, up to a put.
         assert_eq!((first(), first()), (key(20).into_bytes(), key(20).into_bytes()));
         keyspace.put(key(22), "2").unwrap();
         delete(20..22);
@@ -478,7 +480,7 @@ pub(super) fn vacancies_grow_over_what_was_watched() {
     }
 }
 
-/// A cursor from `from` on to the end, or back from there to the beginning.
+/// Moves a cursor from `from` to the end, or backwards to the beginning.
 fn walk(
     mut cursor: sapwood::Cursor,
     rows: &std::collections::BTreeMap<String, String>,
@@ -503,7 +505,7 @@ fn walk(
     assert_eq!(got, want, "a cursor, forward {forward}");
 }
 
-/// A key that was written very often does not make scans of its neighbours slow, in whatever state.
+/// A key with very many versions does not slow scans of its neighbours, in any state.
 pub(super) fn a_hot_key_is_one_step() {
     let (env, _) = Env::sim(1);
     let db = builder("/db", &env).memory_budget(64 << 20).open().unwrap();
@@ -530,7 +532,7 @@ pub(super) fn a_hot_key_is_one_step() {
     }
     assert_eq!(keyspace.get_at("hot", &before).unwrap(), None);
     assert_eq!(&keyspace.get_at("hot", &middle).unwrap().unwrap()[..], 1000u32.to_le_bytes());
-    // The same key, put and taken from the end again and again.
+    // The same key, pushed and popped from the end repeatedly.
     let mut passed = 0;
     for round in 0..2000u32 {
         keyspace.put("zz", round.to_le_bytes()).unwrap();
@@ -541,8 +543,9 @@ pub(super) fn a_hot_key_is_one_step() {
     assert!(passed <= 2000 * FEW, "{passed}");
 }
 
-/// A scan reads its sequence number after it has loaded its view. Where memtables change and rows go in between, it shows
-/// what was there before, also where a range is known to be vacant by now.
+/// A scan reads its sequence number after it has loaded its view. If memtables rotate and rows are
+/// deleted in between, the scan returns the earlier state, even where a range is known to be vacant
+/// by now.
 pub(super) fn late_sequence() {
     const SCHEDULES: u64 = 60;
     for seed in 0..SCHEDULES {
@@ -574,7 +577,7 @@ fn scan_beside_deletions(env: &Env) {
                     batch.delete(&rows, key('a', number)).delete(&rows, key('b', number));
                 }
                 batch.commit().expect("written");
-                // So that the one half is known to be vacant.
+                // So that one half is known to be vacant.
                 for _ in 0..3 {
                     assert_eq!(rows.range("a".."b").count(), 0);
                 }
@@ -591,7 +594,7 @@ fn scan_beside_deletions(env: &Env) {
                 let scan = if backwards { scan.rev() } else { scan };
                 let found: Vec<u8> = scan.map(|row| row.expect("read").key()[0]).collect();
                 let of = |group: u8| found.iter().filter(|key| **key == group).count();
-                assert_eq!(of(b'a'), of(b'b'), "backwards {backwards}: half of a batch is there");
+                assert_eq!(of(b'a'), of(b'b'), "backwards {backwards}: half of a batch is visible");
             }
         };
         env.spawn("scanner", ThreadClass::Latency, body).expect("a thread")

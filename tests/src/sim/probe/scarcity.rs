@@ -1,4 +1,4 @@
-//! Scarcity that passes: what a failed attempt leaves behind, and whether work goes on afterwards.
+//! Temporary scarcity: the remains of a failed attempt, and the recovery afterwards.
 use crate::harness::builder;
 use sapwood::{BackgroundStep, Emit, Env, Health, IndexOptions, KeyspaceOptions};
 use sapwood_storage::fs::FileSystem;
@@ -15,8 +15,8 @@ fn tables(fs: &SimFs) -> usize {
     count(fs, "sst")
 }
 
-/// The tree of an index gets its file with its first entries. If the file's name cannot be made durable, the file must
-/// not stay: the next attempt makes another one.
+/// The tree of an index gets its file with its first entries. If the file's name cannot be made
+/// durable, the file must be removed, since the next attempt creates another one.
 pub(super) fn tree_without_a_name() {
     let (env, fs) = Env::sim_manual(0);
     let db = builder("/db", &env).open().unwrap();
@@ -27,14 +27,14 @@ pub(super) fn tree_without_a_name() {
     db.flush().unwrap();
     let before = count(&fs, "tree");
     for attempt in 0..3 {
-        // No table is made when entries go into the tree: the sync is that of its name.
+        // No table is created when entries go into the tree: the sync is that of its name.
         fs.fail(FaultRule::new(Call::SyncDirectory, Fault::NoMemory).sticky());
         for _ in 0..20 {
             db.background_step(BackgroundStep::Compaction).unwrap();
             env.sleep(Duration::from_millis(60));
         }
         assert!(matches!(db.health(), Health::NoSpace(_)), "{:?}", db.health());
-        assert_eq!(count(&fs, "tree"), before, "attempt {attempt} leaves a tree behind");
+        assert_eq!(count(&fs, "tree"), before, "attempt {attempt} leaves a tree");
         fs.clear_faults();
     }
     db.settle().unwrap();
@@ -43,7 +43,8 @@ pub(super) fn tree_without_a_name() {
     db.close().unwrap();
 }
 
-/// The disk becomes full while the log keeps segments for later. What a flush needs is less than these take.
+/// The disk becomes full while the log keeps spare segments. A flush needs less space than these
+/// take.
 pub(super) fn spares_on_full_disk() {
     const ROWS: u32 = 1500;
     let (env, fs) = Env::sim_manual(0);
@@ -58,11 +59,11 @@ pub(super) fn spares_on_full_disk() {
     };
     fill(0, ROWS);
     db.flush().unwrap();
-    // Half of the segments are used once more.
+    // Half of the segments are reused once.
     fs.set_capacity_bytes(Some(fs.used_bytes() + (100 << 10)));
     fill(1, ROWS / 3);
     let log = count(&fs, "wal");
-    db.flush().expect("the log gives room back");
+    db.flush().expect("the log releases space");
     assert!(count(&fs, "wal") < log, "{log} segments stay");
     assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
     fs.set_capacity_bytes(None);
@@ -71,8 +72,8 @@ pub(super) fn spares_on_full_disk() {
     db.close().unwrap();
 }
 
-/// A flush writes one table after the other, and the disk is full before the last: the first ones must not stay, or
-/// each attempt would take what was freed for the next.
+/// A flush writes one table after the other, and the disk is full before the last: the first ones
+/// must be removed, or each attempt would take the space that was freed for the next.
 pub(super) fn flush_on_full_disk() {
     const KEYSPACES: usize = 4;
     const ROWS: u64 = 64;
@@ -91,12 +92,12 @@ pub(super) fn flush_on_full_disk() {
             keyspace.put(row.to_be_bytes(), value(number, row)).unwrap();
         }
     }
-    // Each attempt gets room for two tables of four.
+    // Each attempt gets space for two tables of four.
     for attempt in 0..5 {
         fs.fail(FaultRule::new(Call::Create, Fault::NoSpace).on(".sst").after(2).sticky());
-        assert!(db.flush().is_err(), "the flush needs more room than there is");
+        assert!(db.flush().is_err(), "the flush needs more space than there is");
         while db.background_step(BackgroundStep::Sweep).unwrap() {}
-        assert_eq!(tables(&fs), 0, "attempt {attempt} leaves tables behind");
+        assert_eq!(tables(&fs), 0, "attempt {attempt} leaves tables");
         assert!(matches!(db.health(), Health::NoSpace(_)), "{:?}", db.health());
         fs.clear_faults();
     }

@@ -1,5 +1,5 @@
-//! The segments of the log: that there are not more than are needed, what happens where there are no more, and the end of
-//! the positions that they stand for.
+//! The segments of the log: their number, their exhaustion, and the end of the positions that they
+//! represent.
 use crate::harness::{builder, eventually};
 use crate::sim::positions::begin_at;
 use sapwood::{BackgroundStep, Db, Durability, Env, ErrorKind, Health, WriteOptions};
@@ -23,7 +23,7 @@ pub(super) fn spare() {
     db.flush().expect("flushed");
     let (files, mapped) = (log_files(&fs), db.memory().wal);
     assert!(files < 16 && mapped < 16 * SEGMENT as u64, "{files} files, {mapped} bytes are kept");
-    // What was given up is made again where it is needed.
+    // Released segments are created again on demand.
     for round in 0..3 {
         keyspace.put("large", vec![round; 4 << 20]).expect("written");
         db.flush().expect("flushed");
@@ -37,7 +37,7 @@ pub(super) fn spare() {
 }
 
 pub(super) fn full() {
-    // Threads, since that of the log is the one that meets the end first.
+    // With threads, since the log's thread meets the end first.
     let (env, _fs) = Env::sim(1);
     let open = || {
         builder("db", &env)
@@ -53,24 +53,24 @@ pub(super) fn full() {
     let keyspace = db.default_keyspace();
     // 1024 segments are 64 MiB, less than a memtable.
     for number in 0..1200u32 {
-        keyspace.put(number.to_be_bytes(), vec![7; 100_000]).expect("a flush gives segments back");
+        keyspace.put(number.to_be_bytes(), vec![7; 100_000]).expect("a flush releases segments");
     }
     assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
     let error = keyspace.put("too long", vec![7; 80 << 20]).expect_err("longer than all segments");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert!(error.to_string().contains("wal_segment_bytes"), "{error}");
-    // Without a flush there is no room, and with background work paused there is no flush.
+    // Without a flush there is no space, and with background work paused there is no flush.
     db.pause_background().expect("paused");
     let refused = (0..2000u32).find_map(|number| keyspace.put(number.to_be_bytes(), vec![8; 100_000]).err());
     assert_eq!(refused.expect("the log is full at some time").kind(), ErrorKind::Paused);
     db.resume_background();
-    eventually("writes go on", || keyspace.put("later", "").is_ok());
+    eventually("writes continue", || keyspace.put("later", "").is_ok());
     db.close().expect("closed");
     drop((keyspace, db));
     assert_eq!(open().default_keyspace().iter().count(), 1201);
 }
 
-/// Where positions end.
+/// The end of the positions.
 const END: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
 
 pub(super) fn position_limit() {
@@ -93,7 +93,7 @@ pub(super) fn position_limit() {
                     Err(error) => break error,
                 }
                 if expected > 120_000 {
-                    panic!("{distance} units are enough for {expected} rows");
+                    panic!("{distance} units suffice for {expected} rows");
                 }
                 if expected.is_multiple_of(20_000) {
                     for step in BackgroundStep::ALL {
@@ -102,7 +102,7 @@ pub(super) fn position_limit() {
                 }
             };
             assert_eq!(end.kind(), ErrorKind::Unsupported, "{end}");
-            // Shorter ones, up to the very last place.
+            // Shorter ones, up to the very last position.
             for len in (0..100).step_by(8).rev() {
                 while keyspace.put(format!("{round} {expected}"), vec![1; len]).is_ok() {
                     expected += 1;
@@ -111,19 +111,19 @@ pub(super) fn position_limit() {
             if expected > before {
                 let last = db.snapshot().sequence().0;
                 if last >= END - units {
-                    // A flush, and so a close, would wait for ever for a place behind the rows.
+                    // A flush, and so a close, would wait forever for a position after the rows.
                     std::mem::forget(db.clone());
-                    panic!("rows go up to position {last}, and nothing else has room");
+                    panic!("rows fill the positions up to {last}, and nothing else fits");
                 }
             }
             let synced = WriteOptions { durability: Some(Durability::Sync) };
             assert!(keyspace.put_with("synced", [1; 100], &synced).is_err());
-            db.sync().expect("what there is");
+            db.sync().expect("the rows are synced");
             for step in BackgroundStep::ALL {
                 db.background_step(step).expect("open");
             }
             assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
-            // Mostly in the first opening, too, which is the one that has rows to flush.
+            // In most cases in the first opening, too, which has rows to flush.
             if round % 3 == u32::from(number.is_multiple_of(4)) {
                 db.flush().expect("flushed");
                 db.compact().expect("compacted");
