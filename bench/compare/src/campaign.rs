@@ -1,7 +1,8 @@
-//! Runs stations: one process per step, engines in the order A-B-C-C-B-A-…, and keeps every result at once.
+//! Runs stations: one process per step, engines in the order A-B-C-C-B-A-…, and stores every result
+//! at once.
 //!
-//! A process that fails, hangs or dies leaves a failed measurement for everything it should have measured. Nothing is
-//! left out, so that no engine looks better because it could not do something.
+//! If a process fails, hangs or dies, each of its missing workloads becomes a failed measurement.
+//! Nothing is left out, so that no engine gains from a workload that it cannot do.
 use crate::engine::Name;
 use crate::measurement::{Measurement, Outcome};
 use crate::settings::{Settings, grouped};
@@ -15,35 +16,35 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// What is to be run.
+/// A comparison: engines, stations, rounds and sizes.
 pub struct Campaign {
-    /// With these engines.
+    /// The engines.
     pub engines: Vec<Name>,
-    /// At these stations.
+    /// The stations.
     pub stations: Vec<&'static Station>,
-    /// So often.
+    /// Number of rounds.
     pub rounds: u32,
-    /// With these sizes.
+    /// The sizes.
     pub settings: Settings,
-    /// Databases are made below this folder.
+    /// The parent folder of the databases.
     pub scratch: PathBuf,
-    /// A process is ended after so many seconds.
+    /// The limit of a process, in seconds.
     pub timeout_seconds: f64,
-    /// The sustained load lasts so many seconds.
+    /// Duration of the sustained load, in seconds.
     pub sustained_seconds: f64,
-    /// What was measured already and need not be measured again: station, engine, round.
+    /// Existing measurements to skip: station, engine, round.
     pub done: HashSet<(String, Name, u32)>,
 }
 
-/// Where results are kept, one line each.
+/// The file of results, one line each.
 pub struct Results {
     file: File,
-    /// All of them, in the order of measurement.
+    /// All results, in the order of measurement.
     pub all: Vec<Measurement>,
 }
 
 impl Results {
-    /// Opens the file, with what it holds already.
+    /// Opens the file and reads the results in it.
     pub fn open(path: &Path) -> io::Result<Results> {
         let all = match File::open(path) {
             Ok(file) => {
@@ -65,7 +66,7 @@ impl Results {
         Ok(())
     }
 
-    /// One result for every engine, station, workload and round: the latest.
+    /// The latest result of every engine, station, workload and round.
     pub fn latest(&self) -> Vec<Measurement> {
         let mut seen = HashSet::new();
         let key = |m: &Measurement| (m.engine, m.station.clone(), m.workload.clone(), m.round);
@@ -76,20 +77,21 @@ impl Results {
     }
 }
 
-/// What a process did.
+/// The outcome of a process.
 struct Ended {
     measurements: Vec<Measurement>,
-    /// Why it did not do everything.
+    /// The reason for missing measurements.
     failure: Option<String>,
 }
 
 impl Campaign {
-    /// Runs everything. Only errors of this program itself end it.
+    /// Runs the comparison. Only errors of this program itself end it.
     pub fn run(&self, results: &mut Results) -> io::Result<()> {
         let start = Instant::now();
         let cells = self.stations.len() * self.engines.len() * self.rounds as usize;
         let mut cell = 0;
-        // Rounds outside: whoever ends it early has a table of all stations, with fewer rounds.
+        // The outer loop is over rounds: a campaign that is ended early has all stations, with
+        // fewer rounds.
         for round in 1..=self.rounds {
             for station in &self.stations {
                 let mut engines = self.engines.clone();
@@ -118,7 +120,7 @@ impl Campaign {
         Ok(())
     }
 
-    /// One database: made, measured, removed.
+    /// One database: create, measure, remove.
     fn cell(&self, station: &Station, engine: Name, round: u32) -> io::Result<Vec<Measurement>> {
         let mut settings = self.settings.clone();
         (station.adjust)(&mut settings);
@@ -146,9 +148,9 @@ impl Campaign {
                 measurement.workload == "verify" && matches!(measurement.outcome, Outcome::Failed(_))
             });
             if wrong_data {
-                // What was fast with wrong data was not fast.
+                // Figures of an engine with wrong data do not count.
                 for measurement in &mut measurements {
-                    measurement.outcome = Outcome::Failed("what it left behind did not verify".into());
+                    measurement.outcome = Outcome::Failed("its data did not verify".into());
                 }
             }
             measurements.extend(ended.measurements);
@@ -167,18 +169,18 @@ impl Campaign {
                 }
                 failed.get_or_insert(why);
             }
-            // If the first workload is not offered, there is no database for the next process.
+            // If the engine does not offer the first workload, the next process has no database.
             if let [Measurement { outcome: Outcome::NotOffered(_), .. }] = &measurements[..] {
                 break;
             }
         }
         folder.close()?;
-        // What this engine left in the page cache must not be written during the next one's turn.
+        // Dirty pages of this engine must not be written during the turn of the next one.
         rustix::fs::sync();
         Ok(measurements)
     }
 
-    /// Runs one process and listens to it.
+    /// Runs one process and collects its results.
     fn process(&self, task: &Task) -> io::Result<Ended> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("cell")

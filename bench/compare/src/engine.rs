@@ -1,10 +1,11 @@
-//! What a measurement asks of an engine, and the engines that can be asked.
+//! The interface between workloads and engines, and the list of engines.
 //!
-//! The loops of the workloads are generic over [`Engine`], so every engine is called without indirection. Each module
-//! below holds one engine and its settings; every setting that is not the engine's default says where it is recommended.
+//! The loops of the workloads are generic over [`Engine`], so that calls have no indirection. Each
+//! module below holds one engine and its settings. Every setting that differs from the engine's
+//! default names the source that recommends it.
 //!
-//! What an acknowledged write survives differs; [`Info::acknowledged`] says it, and the report repeats it. Nobody is
-//! asked for less than its fast documented setting gives.
+//! The durability of an acknowledged write differs between engines: [`Info::acknowledged`] states
+//! it, and the report repeats it. Each engine runs with its fast documented setting.
 mod sapwood;
 mod fjall;
 mod lmdb;
@@ -18,37 +19,38 @@ use crate::settings::Settings;
 use std::fmt;
 use std::path::Path;
 
-/// Anything that went wrong; the message is for people.
+/// Any error; the message is for people.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// A result of an engine or a measurement.
 pub type Result<T> = std::result::Result<T, Failure>;
 
 /// An open database with one table of keys.
 pub trait Engine: Sized + Sync {
-    /// What the report says about the engine.
+    /// The engine's description in the report.
     const INFO: Info;
 
-    /// What one thread reads with.
+    /// The state of one reading thread.
     type Reader<'a>: Reader
     where
         Self: 'a;
 
-    /// Opens the database in `folder`, which exists, and creates it if there is none.
+    /// Opens the database in the existing `folder`; creates it if there is none.
     fn open(folder: &Path, settings: &Settings) -> Result<Self>;
 
-    /// Writes one key; the log is in the page cache afterwards, or whatever [`Info::acknowledged`] says.
+    /// Writes one key. On return the log is in the page cache, or in the state of
+    /// [`Info::acknowledged`].
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
 
     /// Writes one key and waits for the device.
     fn put_durable(&self, key: &[u8], value: &[u8]) -> Result<()>;
 
-    /// Writes all entries at once.
+    /// Writes all entries in one batch.
     fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()>;
 
-    /// A reader that sees everything acknowledged so far.
+    /// A reader of the state that includes all acknowledged writes.
     fn reader(&self) -> Result<Self::Reader<'_>>;
 
-    /// Writes out what is only in memory, and waits until no work in the background is left.
+    /// Flushes memory and waits for the end of all background work.
     fn settle(&self) -> Result<()>;
 
     /// Closes the database so that it can be opened again.
@@ -69,20 +71,21 @@ pub trait Engine: Sized + Sync {
 
 /// Rows with a secondary index on [`index_key_of`](crate::stream::index_key_of) their values.
 ///
-/// Sapwood keeps one itself. By hand it is a second table whose keys are index key and primary key, with nothing behind
-/// them: a write reads the old row, and one batch takes the old entry out, puts the new one in, and puts the row.
+/// Sapwood maintains one itself. For the others the index is a second table, whose keys are index
+/// key and primary key, with empty values: a write reads the old row, and one batch removes the old
+/// entry, adds the new one, and puts the row.
 pub trait Indexed: Sync {
-    /// Writes one row and its entry at once, in place of what the row had before.
+    /// Atomically writes a row and its entry, and removes the entry of the old row.
     fn put(&self, key: &[u8], value: &[u8]) -> Result<()>;
 
-    /// Calls `with` with key and value of every row with this index key; returns how many there were.
+    /// Calls `with` with key and value of every row with this index key; returns their number.
     fn lookup(&self, index_key: [u8; 8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64>;
 
-    /// Visits the index key and the primary key of all entries in order; returns how many there were.
+    /// Visits the index key and the primary key of all entries in order; returns their number.
     fn scan(&self, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64>;
 }
 
-/// The index of an engine that is not asked for one.
+/// The index of an engine without one.
 pub enum NoIndex {}
 
 impl Indexed for NoIndex {
@@ -102,7 +105,7 @@ impl Indexed for NoIndex {
 /// Bytes of an index key.
 pub const INDEX_KEY_BYTES: usize = 8;
 
-/// The key of an entry in a table that is an index by hand.
+/// Builds the key of an entry in a table that serves as an index.
 #[inline]
 pub fn entry_key(into: &mut Vec<u8>, index_key: [u8; INDEX_KEY_BYTES], key: &[u8]) {
     into.clear();
@@ -112,20 +115,20 @@ pub fn entry_key(into: &mut Vec<u8>, index_key: [u8; INDEX_KEY_BYTES], key: &[u8
 
 /// Reads of one thread.
 pub trait Reader {
-    /// Sees everything acknowledged until now. Readers that always do have nothing to do.
+    /// Advances the reader to the latest state. No effect on readers that always read it.
     fn refresh(&mut self) -> Result<()>;
 
     /// Calls `with` with the value of `key`.
     fn get<R>(&mut self, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>>;
 
-    /// Visits at most `count` entries from `key` upwards; returns how many there were.
+    /// Visits at most `count` entries from `key` upwards; returns their number.
     fn seek(&mut self, key: &[u8], count: usize, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<usize>;
 
-    /// Visits all entries; returns how many there were.
+    /// Visits all entries; returns their number.
     fn scan(&mut self, direction: Direction, visit: &mut impl FnMut(&[u8], &[u8])) -> Result<u64>;
 }
 
-/// The way of a scan.
+/// The direction of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// From the smallest key.
@@ -134,28 +137,28 @@ pub enum Direction {
     Backward,
 }
 
-/// What the report says about an engine.
+/// The description of an engine in the report.
 #[derive(Clone, Copy, Debug)]
 pub struct Info {
-    /// What an acknowledged write of [`Engine::put`] survives.
+    /// The durability of an acknowledged write of [`Engine::put`].
     pub acknowledged: Acknowledged,
     /// The settings, in a few words.
     pub settings: &'static str,
 }
 
-/// What an acknowledged write survives.
+/// The durability of an acknowledged write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// The end of the process: the log is in the page cache.
+    /// It survives the end of the process: the log is in the page cache.
     ProcessCrash,
-    /// Nothing: it is in the process's memory, and goes to the file within about half a second.
+    /// None: the write is in the process's memory and reaches the file within about half a second.
     HalfASecondLater,
-    /// Nothing until the next explicit flush.
+    /// None until the next explicit flush.
     ExplicitFlush,
 }
 
 impl Acknowledged {
-    /// As the report says it.
+    /// The text in the report.
     pub fn text(self) -> &'static str {
         match self {
             Acknowledged::ProcessCrash => "survives the process (page cache)",
@@ -165,7 +168,8 @@ impl Acknowledged {
     }
 }
 
-/// The error of an operation that an engine does not have. The report shows it as such, not as a failure.
+/// The error of an operation that an engine does not have. The report shows it as not offered, not
+/// as a failure.
 #[derive(Debug)]
 pub struct NotOffered(pub &'static str);
 
@@ -197,11 +201,11 @@ pub enum Name {
     Bftree,
 }
 
-/// Something to do with an engine whose type is known only at run time.
+/// A generic operation on an engine whose type is known only at run time.
 pub trait WithEngine {
-    /// What comes out.
+    /// Its result.
     type Output;
-    /// Does it.
+    /// Runs it on the engine `E`.
     fn run<E: Engine>(self) -> Self::Output;
 }
 
@@ -210,7 +214,7 @@ impl Name {
     pub const EVERY: [Name; 7] =
         [Name::Sapwood, Name::Rocksdb, Name::Fjall, Name::Lmdb, Name::Redb, Name::Sled, Name::Bftree];
 
-    /// All that this program was built with.
+    /// The engines of this build.
     pub const ALL: &'static [Name] = &[
         Name::Sapwood,
         #[cfg(feature = "rocksdb")]
@@ -248,7 +252,7 @@ impl Name {
         }
     }
 
-    /// Reads a name; the error lists those there are.
+    /// Parses a name; the error lists the known names.
     pub fn parse(text: &str) -> std::result::Result<Name, String> {
         let known: Vec<&str> = Name::ALL.iter().map(|name| name.id()).collect();
         Name::ALL.iter().copied().find(|name| name.id() == text).ok_or_else(|| {
@@ -257,7 +261,7 @@ impl Name {
         })
     }
 
-    /// Does `what` with the engine of this name.
+    /// Runs `what` on the engine of this name.
     pub fn with<W: WithEngine>(self, what: W) -> W::Output {
         match self {
             Name::Sapwood => what.run::<sapwood::Sapwood>(),
@@ -269,7 +273,7 @@ impl Name {
             #[cfg(feature = "rocksdb")]
             Name::Rocksdb => what.run::<rocksdb::RocksDb>(),
             #[cfg(not(feature = "rocksdb"))]
-            Name::Rocksdb => unreachable!("`parse` does not give names of engines that are not built in"),
+            Name::Rocksdb => unreachable!("`parse` returns only names of engines that are built in"),
         }
     }
 }

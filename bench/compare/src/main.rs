@@ -1,4 +1,4 @@
-//! Sapwood and other engines, measured with the same hand.
+//! Compares Sapwood with other engines by the same workloads.
 //!
 //! ```text
 //! report ──> campaign ──> a process for every step ──> workload ──> engine
@@ -8,7 +8,8 @@
 //!               └──> tables and plots
 //! ```
 //!
-//! README.md has the commands, what is equal for all engines, and what cannot be.
+//! README.md has the commands, the settings that all engines share, and those that cannot be
+//! shared.
 #![expect(
     clippy::disallowed_methods,
     reason = "a benchmark measures the real machine: its clock, its threads, its files"
@@ -49,7 +50,7 @@ enum Command {
     Report(Box<ReportArguments>),
     /// Lists engines, stations and workloads.
     List,
-    /// Does one task; `report` calls it.
+    /// Runs one task; `report` calls it.
     #[command(hide = true)]
     Cell {
         /// The task as JSON.
@@ -59,7 +60,7 @@ enum Command {
 
 #[derive(clap::Args)]
 struct ReportArguments {
-    /// A tenth of the rows, one round: to see whether everything works, not to quote figures from.
+    /// A tenth of the rows, one round: a check that everything works, not a source of figures.
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// All stations but the sustained load: takes hours.
@@ -71,25 +72,25 @@ struct ReportArguments {
     /// Stations, separated by commas; by default those of the standard comparison.
     #[arg(long, value_delimiter = ',')]
     stations: Vec<String>,
-    /// How often everything is measured.
+    /// Number of rounds.
     #[arg(long)]
     rounds: Option<u32>,
     /// The folder of the report; by default `bench/results/<date>`.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// Leaves out what the folder has results for.
+    /// Skips measurements whose results are in the folder.
     #[arg(long)]
     resume: bool,
-    /// Measures nothing, only writes tables and plots of what was measured.
+    /// Measures nothing; only writes tables and plots of existing results.
     #[arg(long)]
     render: bool,
     /// Rows.
     #[arg(long)]
     rows: Option<u64>,
-    /// Seconds that a workload lasts at most; some last a few times as long.
+    /// Limit of a workload in seconds; some last a few times as long.
     #[arg(long)]
     seconds: Option<f64>,
-    /// Seconds of a random fill that are measured at most.
+    /// Limit of the measured part of a random fill, in seconds.
     #[arg(long)]
     fill_seconds: Option<f64>,
     /// Seconds of the sustained load.
@@ -98,10 +99,10 @@ struct ReportArguments {
     /// Compresses with lz4; engines without it are shown as such.
     #[arg(long)]
     lz4: bool,
-    /// Databases are made below this folder.
+    /// Parent folder of the databases.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     scratch: PathBuf,
-    /// A process that takes so many seconds has failed.
+    /// Limit of a process, in seconds; a longer run is a failure.
     #[arg(long)]
     timeout_seconds: Option<f64>,
 }
@@ -127,7 +128,7 @@ fn main() -> ExitCode {
 fn cell(task: &str) -> engine::Result<()> {
     let task: workload::Task = serde_json::from_str(task)?;
     workload::run(&task, &mut |measurement| {
-        // A reader that is gone is the parent process; nobody is left to measure for.
+        // If nothing reads the pipe, the parent process has ended and the result is of no use.
         if let Ok(line) = serde_json::to_string(&measurement) {
             let mut stdout = std::io::stdout().lock();
             let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());

@@ -1,4 +1,4 @@
-//! What one process says about one workload, and what goes into the results file.
+//! The result of one workload: the output of a process and a line of the results file.
 use crate::engine::{Failure, Name, NotOffered};
 use sapwood_base::histogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -15,19 +15,19 @@ pub struct Measurement {
     pub workload: String,
     /// The round, from 1.
     pub round: u32,
-    /// What came out.
+    /// Its result.
     pub outcome: Outcome,
 }
 
-/// What came out.
+/// The result of a workload.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Figures, checked against what must be in the database.
+    /// Figures, checked against the expected contents of the database.
     Measured(Box<Figures>),
     /// The engine has no such operation.
     NotOffered(String),
-    /// Something went wrong: an error, a wrong result, a time limit, a crash.
+    /// An error, a wrong result, a time limit, a crash.
     Failed(String),
 }
 
@@ -43,7 +43,7 @@ impl Outcome {
         }
     }
 
-    /// The figures, if there are any.
+    /// The figures, if the workload was measured.
     pub fn figures(&self) -> Option<&Figures> {
         match self {
             Outcome::Measured(figures) => Some(figures),
@@ -52,22 +52,25 @@ impl Outcome {
     }
 }
 
-/// Figures of one workload. "Settled" is after the engine wrote out what was in memory and ended its compactions.
+/// Figures of one workload. "Settled" is after the engine has flushed its memory and ended its
+/// compactions.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Operations that were acknowledged.
+    /// Acknowledged operations.
     pub operations: u64,
-    /// Seconds until the last was.
+    /// Seconds until the last acknowledgement.
     pub seconds: f64,
-    /// Bytes of keys and values that were written by them.
+    /// Bytes of keys and values that they wrote.
     pub user_bytes: u64,
-    /// Seconds from there until everything had settled.
+    /// Seconds from there until settled.
     pub settle_seconds: Option<f64>,
-    /// Processor seconds of all threads of the process until the last acknowledgement, and until settled.
+    /// Processor seconds of all threads of the process until the last acknowledgement, and until
+    /// settled.
     pub cpu_seconds: f64,
     /// See `cpu_seconds`.
     pub cpu_seconds_settled: Option<f64>,
-    /// Bytes sent towards the device or made dirty in the page cache, until the last acknowledgement.
+    /// Bytes sent towards the device or made dirty in the page cache, until the last
+    /// acknowledgement.
     pub device_bytes: u64,
     /// The same until settled.
     pub device_bytes_settled: Option<u64>,
@@ -81,19 +84,19 @@ pub struct Figures {
     pub space_bytes_settled: Option<u64>,
     /// Bytes of the keys and values that were in the database at the last acknowledgement.
     pub live_bytes_acknowledged: u64,
-    /// The same in the end.
+    /// The same at the end.
     pub live_bytes: u64,
-    /// The most memory that was resident meanwhile, mapped files included.
+    /// Peak of resident memory, mapped files included.
     pub peak_memory_bytes: u64,
-    /// Memory resident in the end, without mapped files.
+    /// Resident memory at the end, without mapped files.
     pub anonymous_memory_bytes: u64,
-    /// Processors that other processes kept busy meanwhile, on average: how noisy the machine was.
+    /// Processors kept busy by other processes, on average: the noise of the machine.
     pub foreign_processors: f64,
-    /// Latencies, if they were sampled.
+    /// Latencies, if sampled.
     pub latency: Option<Latency>,
-    /// What does not fit elsewhere, by name.
+    /// Further figures, by name.
     pub more: BTreeMap<String, f64>,
-    /// The state along the way of a fill.
+    /// The state after each part of a fill.
     pub growth: Vec<Growth>,
     /// Second by second, for sustained loads.
     pub timeline: Vec<Second>,
@@ -110,7 +113,8 @@ impl Figures {
         Some(self.operations as f64 / (self.seconds + self.settle_seconds?).max(1e-9))
     }
 
-    /// Processor microseconds per operation, with all work in the background up to settling if that was measured.
+    /// Processor microseconds per operation, including background work up to settling if that was
+    /// measured.
     pub fn cpu_micros(&self) -> f64 {
         self.cpu_seconds_settled.unwrap_or(self.cpu_seconds) * 1e6 / self.operations.max(1) as f64
     }
@@ -119,22 +123,23 @@ impl Figures {
 /// Latencies in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Latency {
-    /// One operation of so many was timed. The largest of samples is not the largest of all.
+    /// The sampling interval: one of so many operations was timed. The maximum of a sample can miss
+    /// the maximum of all.
     pub sampled_every: u64,
-    /// Half were not slower.
+    /// The median.
     pub p50: f64,
-    /// Of a hundred, 99 were not slower.
+    /// The 99th percentile.
     pub p99: f64,
-    /// And so on.
+    /// The 99.9th percentile.
     pub p99_9: f64,
-    /// And so on.
+    /// The 99.99th percentile.
     pub p99_99: f64,
-    /// The slowest of those timed.
+    /// The slowest timed operation.
     pub max: f64,
 }
 
 impl Latency {
-    /// Reads a histogram of nanoseconds. `None` if nothing was counted.
+    /// Converts a histogram of nanoseconds. `None` if it is empty.
     pub fn of(histogram: &Histogram, sampled_every: u64) -> Option<Latency> {
         let micros = |percent| histogram.percentile(percent) / 1e3;
         (histogram.count() > 0).then(|| Latency {
@@ -148,7 +153,7 @@ impl Latency {
     }
 }
 
-/// The state after a part of a fill, with the work in the background still under way.
+/// The state after a part of a fill, with background work still running.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Growth {
     /// Bytes of keys and values written so far.

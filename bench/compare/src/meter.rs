@@ -1,11 +1,12 @@
-//! What this process has used: processor time, bytes, memory, space. And what others used meanwhile.
+//! Resource usage of this process (processor time, bytes, memory, space) and processor time of
+//! others.
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// Everything that only grows.
+/// Counters that only grow.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// Processor time of all threads of this process.
@@ -14,12 +15,12 @@ pub struct Usage {
     pub device_bytes: u64,
     /// Bytes passed to system calls that write.
     pub call_bytes: u64,
-    /// Processor time of all processes, in clock ticks; idle and waiting are not in it.
+    /// Processor time of all processes, in clock ticks, without idle and iowait.
     machine_ticks: u64,
 }
 
 impl Usage {
-    /// What was used until now.
+    /// The usage up to now.
     pub fn now() -> Usage {
         let cpu = clock_gettime(ClockId::ProcessCPUTime);
         let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
@@ -31,7 +32,7 @@ impl Usage {
         }
     }
 
-    /// What was used since `earlier`.
+    /// The usage since `earlier`.
     pub fn since(self, earlier: Usage) -> Usage {
         Usage {
             cpu: self.cpu.saturating_sub(earlier.cpu),
@@ -41,7 +42,8 @@ impl Usage {
         }
     }
 
-    /// Processors that other processes kept busy on average, in a difference of two usages that lie `elapsed` apart.
+    /// Processors kept busy by other processes on average; `self` is the difference of two usages
+    /// `elapsed` apart.
     pub fn foreign_processors(&self, elapsed: Duration) -> f64 {
         let ticks_per_second = rustix::param::clock_ticks_per_second().max(1) as f64;
         let foreign = self.machine_ticks as f64 / ticks_per_second - self.cpu.as_secs_f64();
@@ -66,7 +68,7 @@ fn machine_ticks() -> Option<u64> {
 /// Memory of this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// The most that was resident since `reset_peak_memory`, mapped files included, in bytes.
+    /// Peak of resident memory since `reset_peak_memory`, mapped files included, in bytes.
     pub peak: u64,
     /// Resident now without mapped files, in bytes.
     pub anonymous: u64,
@@ -78,7 +80,7 @@ pub fn memory() -> Memory {
     Memory { peak: field(&text, "VmHWM:") * 1024, anonymous: field(&text, "RssAnon:") * 1024 }
 }
 
-/// Lets the peak begin at what is resident now. Without effect where the system does not allow it.
+/// Resets the peak to the memory resident now. No effect where the system does not allow it.
 pub fn reset_peak_memory() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
@@ -89,13 +91,13 @@ pub fn space(folder: &Path) -> u64 {
     let sizes = entries.flatten().map(|entry| match entry.metadata() {
         Ok(metadata) if metadata.is_dir() => space(&entry.path()),
         Ok(metadata) => metadata.blocks() * 512,
-        // A file that the engine has just removed.
+        // The engine has just removed the file.
         Err(_) => 0,
     });
     sizes.sum()
 }
 
-/// The number behind `name` at the start of a line.
+/// The number that follows `name` at the start of a line.
 fn field(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_prefix(name))

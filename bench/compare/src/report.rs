@@ -5,7 +5,7 @@
 //! | `results.jsonl` | every measurement, one line each |
 //! | `summary.json` | one entry for every workload and engine: means, ratios, intervals |
 //! | `conditions.json` | machine, settings, versions, command |
-//! | `README.md` | tables, and where Sapwood loses |
+//! | `README.md` | tables, and the workloads in which Sapwood is not first |
 //! | `*.svg` | plots |
 mod plots;
 mod summary;
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 use summary::Summary;
 
-/// Under which conditions the results came about.
+/// The conditions of the measurements.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Conditions {
     /// Day of the first measurement.
@@ -32,18 +32,18 @@ pub struct Conditions {
     pub machine: String,
     /// The settings that all engines share.
     pub settings: String,
-    /// How often everything was measured.
+    /// Number of rounds.
     pub rounds: u32,
-    /// The commands that measured.
+    /// The commands that produced the results.
     pub commands: Vec<String>,
-    /// Title, version, settings, and what an acknowledged write survives.
+    /// Title, version, settings, and the durability of an acknowledged write.
     pub engines: Vec<[String; 4]>,
 }
 
 impl Conditions {
     /// The conditions of a campaign that is about to run.
     pub fn now(settings: &Settings, campaign: &Campaign) -> Conditions {
-        // Folders of this machine say nothing to anybody else.
+        // Folders of this machine are of no use in a report.
         let mut command = Vec::new();
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
@@ -65,7 +65,7 @@ impl Conditions {
         }
     }
 
-    /// Keeps the conditions; those of earlier campaigns in the folder stay if they say more.
+    /// Saves the conditions, merged with those of earlier campaigns in the folder.
     pub fn save(mut self, out: &Path) -> io::Result<()> {
         let earlier = Conditions::load(out);
         if !earlier.date.is_empty() {
@@ -99,13 +99,13 @@ impl WithEngine for About {
     }
 }
 
-/// One line about an engine.
+/// A description of an engine in one line.
 pub fn describe(name: Name) -> String {
     let [title, version, settings, acknowledged] = name.with(About(name));
     format!("{title} {version}; {settings}; an acknowledged write {acknowledged}")
 }
 
-/// Writes everything but the results themselves, which are there already.
+/// Writes all files except the results, which exist already.
 pub fn write(out: &Path, measurements: &[Measurement]) -> Result<()> {
     let conditions = Conditions::load(out);
     let summary = Summary::of(measurements);

@@ -1,31 +1,31 @@
-//! How large everything is: the same numbers for every engine.
+//! The sizes of a comparison, equal for all engines.
 use serde::{Deserialize, Serialize};
 
-/// What every engine is told.
+/// The settings that every engine receives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Keys are drawn from as many numbers.
+    /// Size of the key space: keys are drawn from so many numbers.
     pub rows: u64,
     /// Bytes of a key.
     pub key_bytes: usize,
     /// Bytes of a value, at least 16.
     pub value_bytes: usize,
-    /// Bytes of the engine's own cache. LMDB has none: it uses the page cache, which is not limited.
+    /// Bytes of the engine's own cache. LMDB has none: it uses the page cache, without a limit.
     pub cache_bytes: usize,
     /// Bytes of one memtable, for engines that have them.
     pub memtable_bytes: usize,
-    /// Memtables at most.
+    /// Maximum number of memtables.
     pub memtables: usize,
-    /// Threads for work in the background, for engines that let one choose.
+    /// Background threads, for engines with such a setting.
     pub background_threads: usize,
     /// The codec of data blocks.
     pub codec: Codec,
     /// Whether the rows have a secondary index: see [`crate::engine::Indexed`].
     #[serde(default)]
     pub indexed: bool,
-    /// A fill stops being measured after this many seconds; the rest is written in batches.
+    /// Limit of the measured part of a fill, in seconds; the rest is written in batches.
     pub fill_seconds: f64,
-    /// Every other workload ends after this many seconds, or after `rows` operations.
+    /// Limit of every other workload in seconds; `rows` operations are the other limit.
     pub seconds: f64,
 }
 
@@ -33,7 +33,7 @@ pub struct Settings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
-    /// Nothing is compressed.
+    /// No compression.
     None,
     /// lz4, for engines that have it.
     Lz4,
@@ -84,7 +84,7 @@ impl Settings {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with its digits in groups of three.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

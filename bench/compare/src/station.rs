@@ -1,20 +1,21 @@
-//! Stations: databases that are made, measured and removed again, and the processes that do it.
+//! Stations: databases that are created, measured and removed, and the processes that do so.
 //!
-//! A station is one database per engine and round. Its processes come one after the other, each of them fresh; the
-//! workloads of one process share an open engine with a warm cache, which is what a read needs.
+//! A station is one database per engine and round. Its processes run one after the other. The
+//! workloads of one process share an open engine, so that reads find a warm cache.
 use crate::settings::Settings;
 
-/// A database and what is done with it.
+/// A database and its workloads.
 pub struct Station {
     /// The name on the command line and in files.
     pub id: &'static str,
-    /// What the report calls it.
+    /// Its title in the report.
     pub title: &'static str,
-    /// The workloads of each process. One that only verifies runs in the first round.
+    /// The workloads of each process. A process that only verifies runs in the first round alone.
     pub processes: &'static [&'static [&'static str]],
     /// Changes the settings that all stations share.
     pub adjust: fn(&mut Settings),
-    /// Whether it belongs to the standard comparison; `--full` has the others, too, but for the sustained load.
+    /// Whether it belongs to the standard comparison. `--full` adds the others, except the
+    /// sustained load.
     pub standard: bool,
 }
 
@@ -48,7 +49,7 @@ pub const ALL: &[Station] = &[
     },
     Station {
         id: "killed", title: "64 MiB of log, then kill -9", standard: true,
-        // Large memtables, so that the log is not in tables when the process dies.
+        // Memtables are large, so that the log holds all data when the process dies.
         adjust: |settings| { settings.rows = settings.rows.min(100_000); settings.memtable_bytes = 128 << 20; },
         processes: &[&["kill"], &["openkilled"]],
     },
@@ -74,7 +75,7 @@ pub const ALL: &[Station] = &[
     Station { id: "sustained", title: "sustained overwrite", standard: false, adjust: unchanged, processes: &[&["load", "sustained"], &["verify"]] },
 ];
 
-/// Finds a station; the error lists those there are.
+/// Finds a station; the error lists the known ones.
 pub fn find(id: &str) -> Result<&'static Station, String> {
     ALL.iter().find(|station| station.id == id).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|station| station.id).collect();

@@ -1,8 +1,8 @@
-//! Ratios of paired measurements, with the interval that they leave open.
+//! Ratios of paired measurements, with confidence intervals.
 //!
-//! Two engines are measured one after the other in every round, so that a slow minute of the machine hits both. The
-//! ratio of a round is one sample; logarithms of ratios are averaged, and Student's t gives the interval. With three
-//! rounds it is wide, which is what three rounds can say.
+//! In every round two engines run one after the other, so that a slow minute of the machine affects
+//! both. The ratio of a round is one sample; logarithms of ratios are averaged, and the
+//! interval is Student's t. With three rounds it is wide.
 
 /// A ratio and its 95 % interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +14,8 @@ pub struct Ratio {
 }
 
 impl Ratio {
-    /// The ratio of the pairs' first to their second numbers. `None` without pairs of positive numbers.
+    /// The ratio of the first to the second numbers of the pairs. `None` without pairs of positive
+    /// numbers.
     pub fn of(pairs: &[(f64, f64)]) -> Option<Ratio> {
         let logs: Vec<f64> =
             pairs.iter().filter(|(a, b)| *a > 0.0 && *b > 0.0).map(|(a, b)| (a / b).ln()).collect();
@@ -31,7 +32,7 @@ impl Ratio {
         Some(Ratio { mean: mean.exp(), interval })
     }
 
-    /// Whether the first is better, as far as can be said; for numbers of which more is better.
+    /// Whether the first is better, within the interval; for numbers of which more is better.
     pub fn verdict(&self) -> Verdict {
         match self.interval {
             Some((low, _)) if low > 1.0 => Verdict::Better,
@@ -41,7 +42,7 @@ impl Ratio {
     }
 }
 
-/// What an interval says.
+/// The conclusion from an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// All of it lies above 1.
@@ -58,7 +59,7 @@ pub fn geometric_mean(numbers: &[f64]) -> Option<f64> {
     (!logs.is_empty()).then(|| (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 
-/// Student's t: 97.5 % of the distribution with so many degrees of freedom lie below.
+/// Student's t: the 97.5 % quantile with so many degrees of freedom.
 fn quantile(degrees: usize) -> f64 {
     const TABLE: [f64; 20] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,

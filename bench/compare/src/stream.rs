@@ -1,8 +1,9 @@
-//! Keys and values that can be checked: what is written, in which order, and what must be found afterwards.
+//! Verifiable keys and values: the writes, their order, and the contents that must be found
+//! afterwards.
 //!
-//! A value names its key's number and the write that made it, and the rest of its bytes follow from that. So every value
-//! that an engine gives back can be checked without a copy of the data, and a replay of the same stream tells which
-//! write of every key was the last.
+//! A value contains the number of its key and the number of its write; its other bytes follow from
+//! these. Therefore every value that an engine returns can be checked without a copy of the data. A
+//! replay of the same stream yields the last write of every key.
 use crate::settings::Settings;
 use fastrand::Rng;
 use sapwood_bench::keys::{KeyBuffer, Numbers, Order};
@@ -12,7 +13,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Bytes of a value that name its key and its write.
+/// Bytes of a value that hold the numbers of its key and its write.
 const HEAD: usize = 16;
 
 /// Makes and checks values.
@@ -22,7 +23,7 @@ pub struct Values {
 }
 
 impl Values {
-    /// Values of the size that the settings say; their bytes can be compressed to a half.
+    /// Values of the configured size; their bytes compress to a half.
     pub fn new(settings: &Settings) -> Values {
         let pool = ValuePool::new(0.5, Sizes::Fixed(1 << 20));
         let pool = pool.walk(&mut Rng::with_seed(1)).next_value().to_vec();
@@ -31,13 +32,13 @@ impl Values {
 
     fn body(&self, sequence: u64) -> &[u8] {
         let length = self.value_bytes - HEAD;
-        // Neighbours in time are neighbours in the pool, so that making values costs no cache miss.
+        // Consecutive values overlap in the pool, so that making values costs no cache miss.
         let places = (self.pool.len() - length) as u64;
         let start = (sequence.wrapping_mul(length as u64 + 7) % places) as usize;
         &self.pool[start..start + length]
     }
 
-    /// Writes the value of `number`, made by write `sequence`, into `value`.
+    /// Makes the value of `number` by write `sequence` in `value`.
     #[inline]
     pub fn make(&self, number: u64, sequence: u64, value: &mut Vec<u8>) {
         value.clear();
@@ -46,7 +47,7 @@ impl Values {
         value.extend_from_slice(self.body(sequence));
     }
 
-    /// The number and the write of a value, if all its bytes are right.
+    /// The numbers of key and write of a value, if all its bytes are right.
     pub fn check(&self, value: &[u8]) -> Option<(u64, u64)> {
         let (number, rest) = value.split_first_chunk::<8>()?;
         let (sequence, body) = rest.split_first_chunk::<8>()?;
@@ -55,25 +56,25 @@ impl Values {
     }
 }
 
-/// The secondary key of a row: eight bytes that are different for every write and spread evenly.
+/// The secondary key of a row: eight bytes that differ for every write and are spread evenly.
 #[inline]
 pub fn index_key_of(value: &[u8]) -> [u8; 8] {
     let sequence = value.get(8..HEAD).and_then(|bytes| bytes.first_chunk());
     index_key_of_write(sequence.map_or(0, |bytes| u64::from_le_bytes(*bytes)))
 }
 
-/// The secondary key of the row that write `sequence` made.
+/// The secondary key of the row of write `sequence`.
 #[inline]
 pub fn index_key_of_write(sequence: u64) -> [u8; 8] {
     spread(sequence).to_be_bytes()
 }
 
-/// The number that a key was made of.
+/// The number of a key.
 pub fn number_of(key: &[u8]) -> u64 {
     key.first_chunk::<8>().map_or(u64::MAX, |head| u64::from_be_bytes(*head))
 }
 
-/// Writes in some order: which keys, and with which values.
+/// A stream of writes: keys and values in some order.
 pub struct Writes<'a> {
     values: &'a Values,
     numbers: Numbers,
@@ -84,7 +85,7 @@ pub struct Writes<'a> {
 }
 
 impl<'a> Writes<'a> {
-    /// A stream that can be begun again with the same arguments. The first write has number `sequence`.
+    /// A stream that restarts with the same arguments. The first write has the number `sequence`.
     pub fn new(
         settings: &Settings,
         values: &'a Values,
@@ -112,7 +113,7 @@ impl<'a> Writes<'a> {
         (self.keys.make(number), &self.value)
     }
 
-    /// Notes the next `count` writes as done.
+    /// Records the next `count` writes as done.
     pub fn replay(&mut self, count: u64, history: &mut History) {
         for _ in 0..count {
             let number = self.numbers.next(&mut self.random) as usize;
@@ -124,15 +125,15 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// Which keys there are, and the last write of each.
+/// The existing keys, and the last write of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// By number; [`ABSENT`] if it was never written.
+    /// By number; [`ABSENT`] if the key was never written.
     last: Vec<u32>,
     rows: u64,
     /// The number of the next write.
     pub next_sequence: u64,
-    /// Whether the last write of every key is known. Several writers at once leave that open.
+    /// Whether the last write of every key is known: concurrent writers leave it open.
     pub exact: bool,
 }
 
@@ -140,12 +141,12 @@ pub struct History {
 const ABSENT: u32 = u32::MAX;
 
 impl History {
-    /// Nothing was written yet.
+    /// The history of an empty database.
     pub fn new(rows: u64) -> History {
         History { last: vec![ABSENT; rows as usize], rows: 0, next_sequence: 0, exact: true }
     }
 
-    /// Keys that there are.
+    /// Number of existing keys.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -160,7 +161,7 @@ impl History {
         self.last.get(number as usize).filter(|last| **last != ABSENT).map(|last| u64::from(*last))
     }
 
-    /// Keeps the history for the next process.
+    /// Saves the history for the next process.
     pub fn save(&self, path: &Path) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(self.last.len() * 4 + 9);
         bytes.push(u8::from(self.exact));
@@ -169,7 +170,7 @@ impl History {
         fs::write(path, bytes)
     }
 
-    /// The history that `save` kept.
+    /// Loads a saved history.
     pub fn load(path: &Path) -> io::Result<History> {
         let bytes = fs::read(path)?;
         let cut = || io::Error::new(io::ErrorKind::InvalidData, "the history of the database is cut off");

@@ -1,6 +1,6 @@
 //! The versions of the packages that this program was built with.
 
-/// The version of a package, as the lock file has it.
+/// The version of a package according to the lock file.
 pub fn of(package: &str) -> String {
     let lock = include_str!("../Cargo.lock");
     let name = format!("name = \"{package}\"");

@@ -1,7 +1,8 @@
-//! The workloads by name, and what one process does with an engine: open, one workload after the other, close.
+//! The workloads by name, and the run of one process: open, one workload after the other, close.
 //!
-//! A workload gives [`Figures`] or an error. It checks what it got: reads know how many keys must be found, scans how
-//! many there must be, and `verify` reads everything after a reopening and compares every value.
+//! A workload returns [`Figures`] or an error, and checks its results: reads know how many keys
+//! must be found, scans know the number of entries, and `verify` reads all entries after a
+//! reopening and compares every value.
 mod indexed;
 mod mixed;
 mod open;
@@ -17,24 +18,24 @@ use sapwood_bench::ycsb;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// What the report says about a workload.
+/// The description of a workload in the report.
 pub struct Workload {
     /// The name on the command line and in files.
     pub id: &'static str,
-    /// What it does, in a few words.
+    /// Its title.
     pub title: &'static str,
-    /// How its figure is read.
+    /// The unit of its figure.
     pub kind: Kind,
 }
 
-/// How a figure is read.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Operations per second that write.
+    /// Operations per second, writes.
     Write,
-    /// Operations per second that only read.
+    /// Operations per second, reads.
     Read,
-    /// Operations per second that do both.
+    /// Operations per second, reads and writes.
     Mixed,
     /// Milliseconds; less is better.
     Time,
@@ -63,7 +64,7 @@ pub const ALL: &[Workload] = &[
     Workload { id: "fillindexed", title: "fill with a secondary index, random keys", kind: Kind::Write },
     Workload { id: "indexscan", title: "scan the index alone (entries/s)", kind: Kind::Read },
     Workload { id: "indexlookup", title: "read the row of a random index key", kind: Kind::Read },
-    Workload { id: "readpresent", title: "read rows that there are, by their own keys", kind: Kind::Read },
+    Workload { id: "readpresent", title: "read existing rows by their own keys", kind: Kind::Read },
     Workload { id: "updateindexed", title: "overwrite, each write moves an index key", kind: Kind::Write },
     Workload { id: "ycsba", title: "YCSB A: 50 % reads, 50 % updates", kind: Kind::Mixed },
     Workload { id: "ycsbb", title: "YCSB B: 95 % reads, 5 % updates", kind: Kind::Mixed },
@@ -81,7 +82,7 @@ pub const ALL: &[Workload] = &[
     Workload { id: "verify", title: "compare every key and value", kind: Kind::Silent },
 ];
 
-/// The name under which `readwhilewriting` keeps the speed of its writer.
+/// The name under which `readwhilewriting` stores the rate of its writer.
 pub const WRITES_BESIDE: &str = "writes per second beside";
 
 /// Finds a workload.
@@ -89,26 +90,26 @@ pub fn find(id: &str) -> Option<&'static Workload> {
     ALL.iter().find(|workload| workload.id == id)
 }
 
-/// What a process is asked to do.
+/// The work of one process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
-    /// With this engine.
+    /// The engine.
     pub engine: Name,
-    /// At this station.
+    /// The station.
     pub station: String,
-    /// In this round, from 1.
+    /// The round, from 1.
     pub round: u32,
-    /// These workloads, in order.
+    /// The workloads, in order.
     pub workloads: Vec<String>,
-    /// With these sizes.
+    /// The sizes.
     pub settings: Settings,
-    /// In this folder, which processes of one station share.
+    /// The folder, which the processes of one station share.
     pub folder: PathBuf,
-    /// The sustained load lasts so many seconds.
+    /// Duration of the sustained load, in seconds.
     pub sustained_seconds: f64,
 }
 
-/// Does a task in this process, and gives every measurement to `emit`. An error means that nothing more can be done.
+/// Runs a task in this process and passes every measurement to `emit`. An error ends the task.
 pub fn run(task: &Task, emit: &mut dyn FnMut(Measurement)) -> Result<()> {
     struct Run<'a>(&'a Task, &'a mut dyn FnMut(Measurement));
     impl WithEngine for Run<'_> {
@@ -151,11 +152,11 @@ struct Context<'a, E> {
     settings: &'a Settings,
     values: Values,
     history: History,
-    /// Open from the first workload on that needs it.
+    /// Opened by the first workload that needs it.
     engine: Option<E>,
-    /// Records that YCSB's workloads have inserted.
+    /// Number of records inserted by YCSB's workloads.
     ycsb_records: u64,
-    /// Workloads done so far, so that no two draw the same keys.
+    /// Number of workloads done; part of the seed, so that no two draw the same keys.
     done: u64,
 }
 
@@ -176,7 +177,7 @@ impl<'a, E: Engine> Context<'a, E> {
         })
     }
 
-    /// The open engine.
+    /// The open engine; opens it first if necessary.
     fn engine(&mut self) -> Result<&E> {
         if self.engine.is_none() {
             self.engine = Some(E::open(&self.task.folder, self.settings)?);
@@ -184,7 +185,7 @@ impl<'a, E: Engine> Context<'a, E> {
         self.engine.as_ref().ok_or_else(|| "the engine is not open".into())
     }
 
-    /// A seed that is the same for every engine, and another one for every workload and round.
+    /// A seed that is equal for all engines and differs between workloads and rounds.
     fn seed(&self, workload: &str) -> u64 {
         let mut seed = u64::from(self.task.round) << 32 | self.done;
         for byte in workload.bytes().chain(self.task.station.bytes()) {
@@ -276,7 +277,7 @@ struct Limit {
     operations: u64,
     done: u64,
     end: std::time::Instant,
-    /// The clock is looked at once in so many operations, less one. All ones below its highest bit.
+    /// The clock is read once in `mask + 1` operations, a power of two.
     mask: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Runs every engine at every kind of station, small, and looks at what the report says.
+//! Runs every engine at every kind of station with few rows, and checks the report.
 #![allow(clippy::disallowed_methods, reason = "the report's files are read as a user would read them")]
 #![allow(missing_docs, reason = "a test")]
 use std::path::Path;
@@ -48,7 +48,8 @@ fn every_engine_passes_every_station_and_the_report_has_them_all() {
         assert!(out.join(file).metadata().unwrap().len() > 1000, "{file}");
     }
 
-    // A second campaign measures only what is missing; what is measured again replaces what was there.
+    // With `--resume`, a second campaign measures only missing results. Without it, new results
+    // replace old ones.
     let lines = results.lines().count();
     let count = || std::fs::read_to_string(out.join("results.jsonl")).unwrap().lines().count();
     compare(&["--quick", "--stations", "batches", "--engines", "sapwood,redb", "--resume"], out);

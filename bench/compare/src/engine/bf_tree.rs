@@ -1,9 +1,10 @@
 //! bf-tree 0.5, without a log.
 //!
-//! Its log makes a write wait for a flush of up to a millisecond, so there is no class between "durable" and "lost":
-//! without it, the tree is what its authors measure. What can be opened again is a snapshot, taken when settling. A tree
-//! that was opened from one keeps its pages in that file and changes it even when it is only read, so every closing
-//! takes a new one, under a new name.
+//! With the log, a write waits up to a millisecond for a flush, so there is no class between
+//! "durable" and "lost". Without it, the tree runs as its authors measure it. Only a snapshot can
+//! be opened again; settling takes one. A tree that was opened from a snapshot keeps its pages in
+//! that file and changes it even when it is only read. Therefore every close takes a new snapshot,
+//! under a new name.
 use super::{Acknowledged, Direction, Engine, Info, NotOffered, Reader, Result};
 use crate::settings::{Codec, Settings};
 use bf_tree::{Config, LeafInsertResult, LeafReadResult, ScanReturnField, StorageBackend};
@@ -17,7 +18,7 @@ pub struct BfTree {
     folder: PathBuf,
     /// The number of the newest snapshot; 0 if there is none.
     snapshot: AtomicU32,
-    /// Whether something was written since.
+    /// Whether there were writes since.
     changed: AtomicBool,
     record_bytes: usize,
 }
@@ -31,7 +32,8 @@ impl BfTree {
     }
 
     fn mark_changed(&self) {
-        // Relaxed: read after all writers have ended. Looked at first, so that a set flag costs no write.
+        // Relaxed: read after all writers have ended. The load comes first, so that a set flag
+        // costs no write.
         if !self.changed.load(Ordering::Relaxed) {
             self.changed.store(true, Ordering::Relaxed);
         }
@@ -95,7 +97,7 @@ impl Engine for BfTree {
     }
 
     fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        // There are no batches; a loop has the same effect but for the atomicity.
+        // bf-tree has no batches. A loop has the same effect, without the atomicity.
         self.mark_changed();
         entries.iter().try_for_each(|(key, value)| self.insert(key, value))
     }
@@ -121,7 +123,7 @@ impl Engine for BfTree {
     }
 }
 
-/// Reads copy into a buffer.
+/// A reader that copies records into its buffer.
 pub struct BfTreeReader<'a> {
     tree: &'a BfTree,
     buffer: Vec<u8>,

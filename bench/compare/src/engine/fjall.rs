@@ -1,8 +1,9 @@
 //! fjall 3, with all filters and indexes pinned.
 //!
-//! Block size, filters and the size of the memtable are its defaults (4 KiB, Bloom filters of 10 bits, more in level
-//! 0, 64 MiB). Pinning is what its documentation of `index_block_pinning_policy` and `filter_block_pinning_policy`
-//! offers for reads; the cache is as large as for the others ("or more if the data set fits fully into memory").
+//! Block size, filters and memtable size are its defaults (4 KiB; Bloom filters of 10 bits, more in
+//! level 0; 64 MiB). Its documentation of `index_block_pinning_policy` and
+//! `filter_block_pinning_policy` offers pinning for reads. The cache has the size of the others'
+//! caches ("or more if the data set fits fully into memory").
 use super::{Acknowledged, Direction, Engine, INDEX_KEY_BYTES, Indexed, Info, Reader, Result, entry_key};
 use crate::settings::{Codec, Settings};
 use crate::stream::index_key_of;
@@ -75,7 +76,7 @@ impl Engine for Fjall {
         if let Some(entries) = &self.entries {
             entries.rotate_memtable_and_wait()?;
         }
-        // Nothing announces that no compaction will follow, so quiet for a while has to do.
+        // No call waits for the last compaction; 100 ms without work count as settled.
         let mut quiet_since = Instant::now();
         while quiet_since.elapsed() < Duration::from_millis(100) {
             std::thread::sleep(Duration::from_millis(2));

@@ -1,8 +1,9 @@
 //! LMDB through heed, with `MDB_WRITEMAP | MDB_MAPASYNC | MDB_NOMEMINIT`.
 //!
-//! `lmdb.h` on `MDB_WRITEMAP`: "faster and uses fewer mallocs"; on `MDB_MAPASYNC`: flushes are asynchronous, so a
-//! commit is in the page cache when it returns, which is the class of the others here. `MDB_NOMEMINIT` spares the
-//! zeros, which it documents as a cost of writes. LMDB has no cache of its own and so no limit of memory.
+//! `lmdb.h` says of `MDB_WRITEMAP`: "faster and uses fewer mallocs". With `MDB_MAPASYNC` flushes
+//! are asynchronous: a commit is in the page cache when it returns, as with the other engines here.
+//! `MDB_NOMEMINIT` omits zeroing, which it documents as a cost of writes. LMDB uses the page cache
+//! instead of a cache of its own, so its memory has no limit.
 use super::{Acknowledged, Direction, Engine, Info, NotOffered, Reader, Result};
 use crate::settings::{Codec, Settings};
 use heed::types::Bytes;
@@ -30,7 +31,7 @@ impl Engine for Lmdb {
         let folder = folder.join("db");
         std::fs::create_dir_all(&folder)?;
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        // The file is sparse: only what is used takes space.
+        // The file is sparse: only used pages take space.
         let size = (settings.rows * settings.row_bytes() * 8).max(1 << 30).next_multiple_of(1 << 20);
         options.map_size(size as usize);
         // SAFETY: no other process opens this folder while the environment is open.
@@ -91,7 +92,7 @@ impl Engine for Lmdb {
 /// A read transaction, kept over many reads as LMDB recommends.
 pub struct LmdbReader<'a> {
     lmdb: &'a Lmdb,
-    /// Given back before the next is taken: only then does it see the latest state.
+    /// Dropped before the next one begins: only then does that one see the latest state.
     transaction: Option<RoTxn<'a, WithoutTls>>,
 }
 

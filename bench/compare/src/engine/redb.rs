@@ -1,7 +1,8 @@
 //! redb 4, with `Durability::None` for writes that need not be durable.
 //!
-//! Its documentation names `Durability::None` for commits that may be lost until the next `Immediate` one. That is less
-//! than the others give: the pages are in the process's memory. Settling commits with `Immediate`.
+//! Its documentation names `Durability::None` for commits that may be lost until the next
+//! `Immediate` one. This is weaker than the page cache of the other engines: the pages are in the
+//! process's memory. Settling commits with `Immediate`.
 use super::{Acknowledged, Direction, Engine, Info, NotOffered, Reader, Result};
 use crate::settings::{Codec, Settings};
 use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, TableDefinition};

@@ -1,12 +1,18 @@
 //! RocksDB through its C interface.
 //!
-//! Settings from its wiki: "RocksDB Tuning Guide" and "Setup Options and Basic Tuning" for the sizes of levels
-//! (`level_compaction_dynamic_level_bytes`), `bytes_per_sync` and open files without limit; "RocksDB Bloom Filter" for
-//! full filters of 10 bits and for whole keys in the memtable's filter; "Data Block Hash Index" for point reads from the
-//! cache. Blocks of 4 KiB, the default, are the fast size for data in the cache.
+//! The settings come from its wiki:
 //!
-//! Every call follows the contract of `rocksdb/c.h`: options outlive the database, strings that it gives are freed with
-//! `rocksdb_free`, iterators and pinned values are destroyed before the database is closed.
+//! | setting | page |
+//! |---|---|
+//! | level sizes (`level_compaction_dynamic_level_bytes`), `bytes_per_sync`, unlimited open files | "RocksDB Tuning Guide", "Setup Options and Basic Tuning" |
+//! | full filters of 10 bits; whole keys in the memtable's filter | "RocksDB Bloom Filter" |
+//! | hash index in blocks, for point reads from the cache | "Data Block Hash Index" |
+//!
+//! Blocks have 4 KiB, the default and the fast size for cached data.
+//!
+//! Every call follows the contract of `rocksdb/c.h`: options outlive the database, returned strings
+//! are freed with `rocksdb_free`, and iterators and pinned values are destroyed before the database
+//! is closed.
 use super::{Acknowledged, Direction, Engine, INDEX_KEY_BYTES, Indexed, Info, Reader, Result, entry_key};
 use crate::settings::{Codec, Settings};
 use crate::stream::index_key_of;
@@ -25,11 +31,12 @@ pub struct RocksDb {
     write: *mut ffi::rocksdb_writeoptions_t,
     write_durably: *mut ffi::rocksdb_writeoptions_t,
     read: *mut ffi::rocksdb_readoptions_t,
-    /// The column families of rows and of entries of the index; null if the rows have none.
+    /// The column families of rows and of index entries; null if the rows have no index.
     families: [*mut ffi::rocksdb_column_family_handle_t; 2],
 }
 
-// SAFETY: `rocksdb/c.h` allows all calls made here from any thread at the same time; options are only read.
+// SAFETY: `rocksdb/c.h` allows all calls made here from any thread at the same time; options are
+// only read.
 unsafe impl Send for RocksDb {}
 // SAFETY: as above.
 unsafe impl Sync for RocksDb {}
@@ -41,7 +48,7 @@ fn checked<T>(call: impl FnOnce(*mut *mut c_char) -> T) -> Result<T> {
     if error.is_null() {
         return Ok(value);
     }
-    // SAFETY: a string that is not null is one of RocksDB's, ends with a zero, and is ours to free.
+    // SAFETY: a non-null string was allocated by RocksDB, ends with a zero, and is ours to free.
     let message = unsafe {
         let message = CStr::from_ptr(error).to_string_lossy().into_owned();
         ffi::rocksdb_free(error.cast());
@@ -79,8 +86,8 @@ impl Engine for RocksDb {
     fn open(folder: &Path, settings: &Settings) -> Result<RocksDb> {
         let path = folder.join("db");
         let path = CString::new(path.to_str().ok_or("the folder's name is not UTF-8")?)?;
-        // SAFETY: every object is made by the call that `rocksdb/c.h` names for it and used before it is destroyed. The
-        // filter policy goes over to the table options.
+        // SAFETY: every object is made by the call that `rocksdb/c.h` names for it and used before
+        // it is destroyed. The table options take over the filter policy.
         unsafe {
             let options = ffi::rocksdb_options_create();
             ffi::rocksdb_options_set_create_if_missing(options, 1);
@@ -103,7 +110,7 @@ impl Engine for RocksDb {
             let filter = ffi::rocksdb_filterpolicy_create_bloom_full(10.0);
             ffi::rocksdb_block_based_options_set_filter_policy(table_options, filter);
             ffi::rocksdb_block_based_options_set_format_version(table_options, 5);
-            // 1 is binary search and hash; 0.75 is the ratio of the wiki's page.
+            // 1 is binary search and hash; the wiki's page recommends the ratio 0.75.
             ffi::rocksdb_block_based_options_set_data_block_index_type(table_options, 1);
             ffi::rocksdb_block_based_options_set_data_block_hash_ratio(table_options, 0.75);
             ffi::rocksdb_options_set_block_based_table_factory(options, table_options);
@@ -147,7 +154,7 @@ impl Engine for RocksDb {
     }
 
     fn put_batch(&self, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-        // SAFETY: the batch copies what is put, and is destroyed once, after its write.
+        // SAFETY: the batch copies its arguments and is destroyed once, after its write.
         unsafe {
             let batch = ffi::rocksdb_writebatch_create();
             for (key, value) in entries {
@@ -177,7 +184,7 @@ impl Engine for RocksDb {
             ffi::rocksdb_flushoptions_destroy(options);
             flushed?;
         }
-        // Older versions have no call that waits, so quiet for a while has to do.
+        // Older versions have no call that waits; 100 ms without work count as settled.
         let busy = || {
             self.number(c"rocksdb.mem-table-flush-pending") > 0
                 || self.number(c"rocksdb.num-running-flushes") > 0
@@ -203,7 +210,7 @@ impl Engine for RocksDb {
     }
 
     fn version() -> String {
-        // The C interface has no call for it, but a database's LOG begins with it.
+        // The C interface has no call for it, but the LOG of a database begins with it.
         let version = || -> Option<String> {
             let folder = tempfile::tempdir().ok()?;
             drop(RocksDb::open(folder.path(), &Settings::default()).ok()?);
@@ -217,7 +224,7 @@ impl Engine for RocksDb {
 
 impl Drop for RocksDb {
     fn drop(&mut self) {
-        // SAFETY: nothing else holds what is destroyed here: readers borrow `self`.
+        // SAFETY: nothing else refers to the destroyed objects: readers borrow `self`.
         unsafe {
             self.families
                 .iter()
@@ -236,7 +243,7 @@ impl Drop for RocksDb {
     }
 }
 
-/// An iterator that is destroyed when it is dropped.
+/// An iterator that is destroyed on drop.
 struct Iterator(*mut ffi::rocksdb_iterator_t);
 
 impl Iterator {
@@ -257,7 +264,8 @@ impl Iterator {
 
     #[inline]
     fn entry(&self) -> Option<(&[u8], &[u8])> {
-        // SAFETY: key and value of a valid iterator stay until it moves, which takes a mutable borrow.
+        // SAFETY: key and value of a valid iterator stay until it moves, which takes a mutable
+        // borrow.
         unsafe {
             if ffi::rocksdb_iter_valid(self.0) == 0 {
                 return None;
@@ -304,8 +312,8 @@ impl Indexed for RocksDb {
         }
         let old = { self }.get(key, index_key_of)?;
         let mut entry = Vec::with_capacity(INDEX_KEY_BYTES + key.len());
-        // SAFETY: the column families live as long as `self`; the batch copies what it is given, and is destroyed once,
-        // after its write.
+        // SAFETY: the column families live as long as `self`; the batch copies its arguments and is
+        // destroyed once, after its write.
         unsafe {
             let batch = ffi::rocksdb_writebatch_create();
             if let Some(old) = old {
@@ -371,7 +379,8 @@ impl Reader for &RocksDb {
         if pinned.is_null() {
             return Ok(None);
         }
-        // SAFETY: the bytes of a pinned value stay until it is destroyed, which happens once, below.
+        // SAFETY: the bytes of a pinned value stay until it is destroyed, which happens once,
+        // below.
         unsafe {
             let mut length = 0;
             let value = ffi::rocksdb_pinnableslice_value(pinned, &mut length).cast();

@@ -27,13 +27,14 @@ impl Engine for Sapwood {
             settings::Codec::Lz4 => sapwood::Codec::Lz4,
         };
         let db = Db::builder(folder.join("db"))
-            // A quarter more, and 64 MiB, for the log, the tables' indexes and the scratch of compactions.
+            // A quarter more, and 64 MiB, for the log, the tables' indexes and the scratch of
+            // compactions.
             .memory_budget(parts + parts / 4 + (64 << 20))
             .advanced(|advanced| {
                 advanced.cache_bytes = Some(settings.cache_bytes);
                 advanced.memtable_bytes = Some(settings.memtable_bytes);
                 advanced.max_memtables = settings.memtables;
-                // One thread of the two flushes.
+                // One of the threads is for flushes.
                 advanced.background_threads = settings.background_threads.saturating_sub(1).max(1);
                 advanced.compression = codec;
             })
@@ -71,7 +72,7 @@ impl Engine for Sapwood {
     }
 
     fn settle(&self) -> Result<()> {
-        // What it would do in a second without writes counts as well.
+        // The compaction that would follow a second without writes counts as well.
         Ok(self.db.settle()?)
     }
 
@@ -84,7 +85,8 @@ impl Engine for Sapwood {
     }
 
     fn version() -> String {
-        // The tests and the report run inside the repository; without it the package's version has to do.
+        // The tests and the report run inside the repository. Elsewhere the package's version is
+        // used.
         let described = std::process::Command::new("git")
             .args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "--short", "HEAD"])
             .output()

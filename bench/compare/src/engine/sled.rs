@@ -1,6 +1,7 @@
-//! sled 0.34 in its mode `HighThroughput`, the default, with its default interval of flushes, 500 ms.
+//! sled 0.34 in its mode `HighThroughput`, the default, with its default flush interval of 500 ms.
 //!
-//! An acknowledged write lies in the process's memory until then, which is less than the others give.
+//! Until that flush an acknowledged write is in the process's memory, which is weaker than the page
+//! cache of the other engines.
 use super::{Acknowledged, Direction, Engine, Info, NotOffered, Reader, Result};
 use crate::settings::{Codec, Settings};
 use sled::{Batch, Config, Db, Mode};

@@ -1,6 +1,7 @@
 //! The plots, as SVG.
 //!
-//! An engine has the same colour everywhere. Scales are logarithmic where engines are many times apart.
+//! An engine has the same colour in all plots. Scales are logarithmic where engines differ by large
+//! factors.
 mod bars;
 mod lines;
 
@@ -12,7 +13,7 @@ use lines::{Panel, Scale, Series};
 use plotters::prelude::*;
 use std::path::Path;
 
-/// Draws what there is data for; gives file names and captions.
+/// Draws the plots that have data; returns file names and captions.
 pub fn draw(out: &Path, summary: &Summary, measurements: &[Measurement]) -> Result<Vec<(String, String)>> {
     let mut plots = Vec::new();
     let mut add = |file: &str, caption: &str, drawn: Result<bool>| -> Result<()> {
@@ -35,7 +36,8 @@ pub fn draw(out: &Path, summary: &Summary, measurements: &[Measurement]) -> Resu
     Ok(plots)
 }
 
-/// The colour of an engine: a palette that colour-blind people can tell apart (Okabe and Ito), the accent for Sapwood.
+/// The colour of an engine: from the palette of Okabe and Ito for colour-blind readers, the accent
+/// for Sapwood.
 pub fn colour(name: Name) -> RGBColor {
     match name {
         Name::Sapwood => RGBColor(0, 114, 60),
@@ -129,7 +131,7 @@ fn amplification(path: &Path, measurements: &[Measurement]) -> Result<bool> {
             let points = |pick: &dyn Fn(&crate::measurement::Growth) -> f64| -> Vec<(f64, f64)> {
                 let growth = figures.growth.iter().filter(|growth| growth.live_bytes > 0);
                 let points = growth.map(|growth| (growth.user_bytes as f64 / 1_048_576.0, pick(growth)));
-                // What is only in memory yet has no amplification to speak of.
+                // Before the first flush the amplification has no meaning.
                 points.filter(|(_, amplification)| *amplification >= 0.1).collect()
             };
             let series = |points: Vec<(f64, f64)>| Series { engine, points, thin: false, dots: false };

@@ -1,4 +1,4 @@
-//! Many measurements of a workload, put together.
+//! Combines the measurements of each workload.
 use crate::engine::Name;
 use crate::measurement::{Figures, Measurement, Outcome};
 use crate::station;
@@ -6,10 +6,10 @@ use crate::statistics::{Ratio, Verdict, geometric_mean};
 use crate::workload::{self, Kind};
 use serde::Serialize;
 
-/// Everything, workload by workload, in the order of the stations.
+/// All workloads, in the order of the stations.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// Workloads that were measured.
+    /// Measured workloads.
     pub rows: Vec<Row>,
 }
 
@@ -20,9 +20,9 @@ pub struct Row {
     pub station: &'static str,
     /// The workload.
     pub workload: &'static str,
-    /// What the report calls it.
+    /// Its title in the report.
     pub title: String,
-    /// How its figure is read.
+    /// The unit of its figure.
     #[serde(skip)]
     pub kind: Kind,
     /// One for each engine, in the order of the engines.
@@ -34,43 +34,44 @@ pub struct Row {
 pub struct Cell {
     /// The engine.
     pub engine: Name,
-    /// Rounds that were measured.
+    /// Number of measured rounds.
     pub rounds: usize,
     /// Operations per second or milliseconds: geometric mean, smallest, largest.
     pub value: Option<[f64; 3]>,
-    /// Sapwood's value by this one, turned around for times, so that above 1 Sapwood is better: mean, and interval.
+    /// Sapwood's value divided by this one, inverted for times, so that Sapwood is better above 1:
+    /// mean and interval.
     pub ratio: Option<(f64, Option<(f64, f64)>)>,
     /// Operations per second if the time to settle counts.
     pub settled_rate: Option<f64>,
     /// Processor microseconds per operation, settled.
     pub cpu_micros: Option<f64>,
-    /// This engine's by Sapwood's.
+    /// This engine's divided by Sapwood's.
     pub cpu_ratio: Option<f64>,
-    /// Bytes written per byte of the user, when acknowledged and when settled.
+    /// Bytes written per byte of the user: at the last acknowledgement and settled.
     pub write_amplification: Option<(f64, Option<f64>)>,
-    /// Space per live byte, when acknowledged and when settled.
+    /// Space per live byte: at the last acknowledgement and settled.
     pub space_amplification: Option<(f64, Option<f64>)>,
-    /// Most memory, in bytes.
+    /// Peak of memory, in bytes.
     pub peak_memory: Option<f64>,
-    /// Microseconds of p50, p99, p99.9, p99.99 and the slowest, by the median round.
+    /// Microseconds of p50, p99, p99.9, p99.99 and the maximum: medians of the rounds.
     pub latency: Option<[f64; 5]>,
-    /// One operation of so many was timed.
+    /// The sampling interval of latencies.
     pub sampled_every: u64,
-    /// Processors that others kept busy, in the noisiest round.
+    /// Processors kept busy by other processes, in the noisiest round.
     pub foreign_processors: f64,
-    /// Means of what does not fit elsewhere.
+    /// Means of further figures.
     pub more: Vec<(String, f64)>,
-    /// Why there is no value, or not of every round.
+    /// The reason for a missing value, or for missing rounds.
     pub problem: Option<String>,
 }
 
-/// The figure of a measurement that is compared.
+/// The compared figure of a measurement.
 pub fn value(kind: Kind, figures: &Figures) -> f64 {
     if kind == Kind::Time { figures.seconds * 1e3 } else { figures.rate() }
 }
 
 impl Summary {
-    /// Puts measurements together.
+    /// Combines measurements.
     pub fn of(measurements: &[Measurement]) -> Summary {
         let mut rows = Vec::new();
         for station in station::ALL {
@@ -109,7 +110,7 @@ impl Summary {
 }
 
 impl Row {
-    /// The best of the others, by its mean.
+    /// The best of the other engines, by its mean.
     pub fn best_peer(&self) -> Option<&Cell> {
         let better = |a: f64, b: f64| if self.kind == Kind::Time { a < b } else { a > b };
         let peers = self.cells.iter().filter(|cell| cell.engine != Name::Sapwood && cell.value.is_some());
@@ -119,7 +120,7 @@ impl Row {
         })
     }
 
-    /// What can be said of Sapwood against the best of the others.
+    /// The verdict on Sapwood against the best of the others.
     pub fn verdict(&self) -> Option<Verdict> {
         let (mean, interval) = self.best_peer()?.ratio?;
         Some(Ratio { mean, interval }.verdict())
@@ -193,7 +194,7 @@ impl Cell {
     }
 }
 
-/// Every percentile's median over the rounds.
+/// The median over the rounds, for each percentile.
 fn median_latency(figures: &[&Figures]) -> Option<[f64; 5]> {
     let rounds: Vec<[f64; 5]> = figures
         .iter()
@@ -253,7 +254,7 @@ mod tests {
         assert_eq!(fill.cells[0].write_amplification, Some((2.0, None)));
         assert!(fill.cells[2].problem.as_ref().is_some_and(|why| why == "failed in round 1: it broke"));
         assert_eq!(fill.cells[2].rounds, 2);
-        // Opening takes Sapwood ten times as long here: less is better.
+        // Opening takes Sapwood a tenth of the time here: less is better.
         let open = &summary.rows[1];
         assert!(open.best_peer().unwrap().ratio.unwrap().0 < 0.2);
         assert_eq!(open.verdict(), Some(Verdict::Worse));

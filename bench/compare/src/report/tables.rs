@@ -8,7 +8,7 @@ use crate::statistics::Verdict;
 use crate::workload::{self, Kind, WRITES_BESIDE};
 use std::fmt::Write as _;
 
-/// The whole page. `plots` are the files that were drawn, with what they show.
+/// The whole page. `plots` are file names and captions.
 pub fn write(
     conditions: &Conditions,
     summary: &Summary,
@@ -146,7 +146,7 @@ fn ratio_text(mean: f64, interval: Option<(f64, f64)>) -> String {
     }
 }
 
-/// Says plainly where Sapwood is not first.
+/// Lists the workloads in which Sapwood is not first.
 fn losses(page: &mut String, summary: &Summary) -> std::fmt::Result {
     let mut lines = String::new();
     for row in &summary.rows {
@@ -156,10 +156,10 @@ fn losses(page: &mut String, summary: &Summary) -> std::fmt::Result {
         };
         let what = match (row.verdict(), mean < 1.0) {
             (Some(Verdict::Worse), _) => "loses to",
-            // One round has no interval: what it shows is said as it is.
-            (Some(Verdict::Open), true) if interval.is_none() => "is behind, in the only round,",
+            // A single round has no interval; its ratio is reported as such.
+            (Some(Verdict::Open), true) if interval.is_none() => "trails, in the only round,",
             (Some(Verdict::Open), false) if interval.is_none() => continue,
-            (Some(Verdict::Open), true) => "is behind, within the interval,",
+            (Some(Verdict::Open), true) => "trails, within the interval,",
             (Some(Verdict::Open), false) => "leads only within the interval:",
             _ => continue,
         };
@@ -307,7 +307,7 @@ fn failures(page: &mut String, measurements: &[Measurement]) -> std::fmt::Result
     Ok(())
 }
 
-/// A number in three digits.
+/// A number with three digits.
 pub fn short(number: f64) -> String {
     let (scaled, suffix) = match number {
         n if n >= 999_500.0 => (n / 1e6, " M"),

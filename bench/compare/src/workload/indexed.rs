@@ -1,6 +1,7 @@
-//! Reads of rows with a secondary index, and the check that the index is what its rows say.
+//! Reads of rows with a secondary index, and the check of the index against its rows.
 //!
-//! An index key follows from the write that made a row, so the history of the database tells which entries there must be.
+//! The index key of a row follows from the write that made it, so the history of the database
+//! determines all entries.
 use super::Context;
 use super::read::{Choice, sampled};
 use crate::engine::{Engine, Indexed, Reader, Result};
@@ -9,11 +10,11 @@ use crate::stream::{index_key_of_write, number_of};
 use fastrand::Rng;
 use std::hint::black_box;
 
-/// So many rows are looked up in turn; a power of two.
+/// Number of rows that are looked up in turn; a power of two.
 const TARGETS: usize = 1 << 20;
 
 impl<E: Engine> Context<'_, E> {
-    /// Reads the row of one index key after the other. Every key has exactly one.
+    /// Reads the row of one index key after the other. Every index key has exactly one row.
     pub(super) fn index_lookup(&mut self, seed: u64) -> Result<Figures> {
         self.engine()?;
         let index = self.engine.as_ref().ok_or("the engine is not open")?.indexed()?;
@@ -32,13 +33,14 @@ impl<E: Engine> Context<'_, E> {
         })?;
         let lookups = figures.operations;
         if found != lookups || right != lookups {
-            let wrong = format!("{lookups} index keys gave {found} rows, {right} of them right");
+            let wrong = format!("{lookups} index keys returned {found} rows, {right} of them right");
             return Err(wrong.into());
         }
         Ok(figures)
     }
 
-    /// Reads rows that there are by their own keys: what a lookup by an index can be compared with, which always finds one.
+    /// Reads existing rows by their own keys. Comparable with lookups by an index, which always
+    /// find a row.
     pub(super) fn read_present(&mut self, seed: u64) -> Result<Figures> {
         self.engine()?;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
@@ -59,8 +61,8 @@ impl<E: Engine> Context<'_, E> {
         Ok(figures)
     }
 
-    /// Rows that there are, and the write that made each. Drawn beforehand, so that the history's cache misses are not
-    /// measured.
+    /// Existing rows, and the write that made each. They are drawn beforehand, so that cache misses
+    /// in the history are not measured.
     fn targets(&self, seed: u64) -> Vec<(u32, u32)> {
         let mut random = Rng::with_seed(seed);
         std::iter::repeat_with(|| random.u64(..self.settings.rows))
@@ -69,7 +71,7 @@ impl<E: Engine> Context<'_, E> {
             .collect()
     }
 
-    /// Reads all entries without their rows, as often as there is time for.
+    /// Scans all entries without their rows, until the time is over.
     pub(super) fn index_scan(&mut self) -> Result<Figures> {
         self.engine()?;
         let index = self.engine.as_ref().ok_or("the engine is not open")?.indexed()?;
@@ -81,7 +83,7 @@ impl<E: Engine> Context<'_, E> {
         })
     }
 
-    /// Compares every entry with the row that it should be of. Gives the number of entries.
+    /// Compares every entry with its row. Returns the number of entries.
     pub(super) fn verify_index(&self) -> Result<u64> {
         let index = self.engine.as_ref().ok_or("the engine is not open")?.indexed()?;
         let mut last = Vec::new();

@@ -12,18 +12,18 @@ use sapwood_bench::ycsb::{Records, Request, Requests, Workload, record_key};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Engines that read from transactions begin a new one after so many reads beside writes.
+/// Beside writes, an engine that reads from transactions begins a new one after so many reads.
 const REFRESH_EVERY: u64 = 64;
 
-/// A writer with a limit looks at the clock after so many writes.
+/// A writer with a limit reads the clock after so many writes.
 const PACE_EVERY: u64 = 80;
 
-/// One operation of so many is timed.
+/// The sampling interval of latencies.
 const SAMPLE_EVERY: u64 = 8;
 
 impl<E: Engine> Context<'_, E> {
-    /// One thread reads, one overwrites: as fast as it can, or at most so many times per second, so that reads of
-    /// engines are compared beside the same load. Operations are the reads.
+    /// One thread reads and one overwrites. The writer runs at full speed or, so that all engines
+    /// read beside the same load, at a given rate. Operations are the reads.
     pub(super) fn read_while_writing(
         &mut self,
         seed: u64,
@@ -44,7 +44,7 @@ impl<E: Engine> Context<'_, E> {
                 let writer = scope.spawn(|| -> Result<u64> {
                     let mut writes = writes();
                     let mut written = 0;
-                    // Relaxed: nothing is read that depends on it.
+                    // Relaxed: no read depends on it.
                     while !stop.load(Ordering::Relaxed) {
                         let (key, value) = writes.next();
                         engine.put(key, value)?;
@@ -147,8 +147,8 @@ impl<E: Engine> Context<'_, E> {
         let mut histogram = Histogram::new();
         let mut limit = Limit::new(settings.rows, 2.0 * settings.seconds, 16);
         let (mut wrong, mut written) = (0u64, 0u64);
-        // A transaction that is being read from sees nothing newer. Where keys of the latest inserts are read it is
-        // begun again after each; elsewhere after some.
+        // A read transaction sees nothing newer. Workload D reads the latest inserts, so a new
+        // transaction begins after each; elsewhere one begins after some writes.
         let refresh_every = if workload == Workload::D { 1 } else { REFRESH_EVERY };
         let mut written_since_refresh = 0;
         meter::reset_peak_memory();
@@ -184,7 +184,7 @@ impl<E: Engine> Context<'_, E> {
                 if let Request::Insert(record) = request {
                     records.acknowledge(record);
                 }
-                // An insert is readable at once, so the reader must see it.
+                // An acknowledged insert may be read next, so the reader must see it.
                 if written_since_refresh == refresh_every || matches!(request, Request::Insert(_)) {
                     reader.refresh()?;
                     written_since_refresh = 0;

@@ -1,4 +1,4 @@
-//! Opening, killing, and the comparison of everything that is in a database with what must be there.
+//! Opening, killing, and the comparison of a database with its history.
 use super::read::finish;
 use super::write::write_batches;
 use super::{Context, history_path};
@@ -9,7 +9,7 @@ use crate::stream::{Writes, number_of};
 use sapwood_bench::keys::{KeyBuffer, Order};
 use std::time::Instant;
 
-/// Bytes of keys and values that are in the log, and not in tables, when the process is killed.
+/// Bytes of keys and values in the log, outside of tables, when the process is killed.
 const LOG_BYTES: u64 = 64 << 20;
 
 impl<E: Engine> Context<'_, E> {
@@ -31,12 +31,12 @@ impl<E: Engine> Context<'_, E> {
         if killed {
             self.compare(E::INFO.acknowledged != Acknowledged::ProcessCrash, &mut figures)?;
         } else if found.is_none() && self.history.contains(number) {
-            return Err("the first key is not there".into());
+            return Err("the first key is missing".into());
         }
         Ok(figures)
     }
 
-    /// Reads everything and compares it.
+    /// Reads all entries and compares them.
     pub(super) fn verify(&mut self) -> Result<Figures> {
         self.engine()?;
         let before = Usage::now();
@@ -50,7 +50,8 @@ impl<E: Engine> Context<'_, E> {
         Ok(figures)
     }
 
-    /// Compares everything with the history. `loss_allowed`: keys may be missing or old, and are counted.
+    /// Compares all entries with the history. With `loss_allowed`, missing and old values are
+    /// counted, not errors.
     fn compare(&mut self, loss_allowed: bool, figures: &mut Figures) -> Result<()> {
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
         let (history, values, value_bytes) = (&self.history, &self.values, self.settings.value_bytes);
@@ -80,7 +81,7 @@ impl<E: Engine> Context<'_, E> {
                         _ => {}
                     }
                 }
-                _ => wrong = complain("has a value that nobody wrote".into()),
+                _ => wrong = complain("has a value that no write made".into()),
             }
         })?;
         if let Some(wrong) = wrong {
@@ -98,16 +99,16 @@ impl<E: Engine> Context<'_, E> {
         Ok(())
     }
 
-    /// Writes tables of all rows, fills the log above them, and dies as if the process was killed.
+    /// Writes tables of all rows, then fills the log. The caller kills the process next.
     pub(super) fn kill(&mut self, seed: u64) -> Result<Figures> {
         self.engine()?;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
         let settings = self.settings;
-        // The tables are written first and have settled; then as much as a memtable takes.
+        // The tables are written first and settle; then come as many writes as a memtable holds.
         let load = || Writes::new(settings, &self.values, Order::UniqueRandom, seed, 0);
         write_batches(engine, &mut load(), settings.rows)?;
         engine.settle()?;
-        // Small trials have a small log, too.
+        // Small trials have a small log.
         let log_bytes =
             LOG_BYTES.min(settings.memtable_bytes as u64 / 2).min(settings.rows * settings.row_bytes() * 20);
         let count = log_bytes / settings.row_bytes();
@@ -127,9 +128,9 @@ impl<E: Engine> Context<'_, E> {
     }
 }
 
-/// Ends this process as a power switch would, as far as the process is concerned.
+/// Kills this process with SIGKILL.
 pub(super) fn die() -> ! {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    // Not reached: the signal cannot be refused.
+    // Not reached: SIGKILL cannot be caught.
     std::process::abort()
 }

@@ -13,16 +13,16 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// One read of so many is timed.
+/// The sampling interval of latencies.
 const SAMPLE_EVERY: u64 = 16;
 
-/// Before reads of an index nobody is asked for anything for so long.
+/// Pause before reads of an index.
 const IDLE_PAUSE: Duration = Duration::from_secs(3);
 
-/// How many entries a seek reads.
+/// Number of entries that a seek reads.
 const SEEK_ENTRIES: usize = 11;
 
-/// What is read, and how.
+/// The choice of keys, and the settings of the reading threads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub choice: Choice,
@@ -37,14 +37,14 @@ impl Plan {
     }
 }
 
-/// Which keys are read.
+/// The distribution of the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// All equally often. Those that a random fill never drew are not there.
+    /// Uniform. Keys that a random fill never drew are absent.
     Uniform,
-    /// 99 reads of 100 go to a hundredth of the keys, which lie anywhere.
+    /// 99 of 100 reads are of a hundredth of the keys, which are spread over the key space.
     Hot,
-    /// Keys between those that there are.
+    /// Absent keys between existing ones.
     Missing,
 }
 
@@ -62,14 +62,14 @@ impl Choice {
         KeyBuffer::new(settings.key_bytes + longer, 0, 0, settings.rows)
     }
 
-    /// How many of the next `reads` draws are there.
+    /// The number of existing keys among the next `reads` draws.
     pub fn expected(self, rows: u64, random: &mut Rng, reads: u64, history: &History) -> u64 {
         (0..reads).filter(|_| history.contains(self.next(rows, random)) && self != Choice::Missing).count()
             as u64
     }
 }
 
-/// What one thread did.
+/// The result of one thread.
 struct Done {
     reads: u64,
     found: u64,
@@ -119,7 +119,7 @@ impl<E: Engine> Context<'_, E> {
         Ok(figures)
     }
 
-    /// Seeks to random keys and reads a few entries from there.
+    /// Seeks to random keys and reads a few entries from each.
     pub(super) fn seek(&mut self, seed: u64) -> Result<Figures> {
         self.engine()?;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
@@ -141,7 +141,7 @@ impl<E: Engine> Context<'_, E> {
         })?;
         drop(reader);
 
-        // The same seeks again, against the list of the keys that there are.
+        // Repeats the seeks on a list of the existing keys.
         let present: Vec<u64> = (0..rows).filter(|&number| self.history.contains(number)).collect();
         let mut random = Rng::with_seed(seed);
         let expected: u64 = (0..figures.operations)
@@ -154,13 +154,13 @@ impl<E: Engine> Context<'_, E> {
         let expected = expected * self.settings.value_bytes as u64;
         if out_of_order > 0 || bytes != expected {
             let wrong =
-                format!("seeks gave {bytes} bytes of values, not {expected}, {out_of_order} out of order");
+                format!("seeks returned {bytes} bytes of values, not {expected}, {out_of_order} out of order");
             return Err(wrong.into());
         }
         Ok(figures)
     }
 
-    /// Reads everything in order, as often as there is time for.
+    /// Scans all entries in order, until the time is over.
     pub(super) fn scan(&mut self, direction: Direction) -> Result<Figures> {
         self.engine()?;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
@@ -173,8 +173,8 @@ impl<E: Engine> Context<'_, E> {
         })
     }
 
-    /// Scans everything, once at least and as often as there is time for. `scan` adds up the numbers of the rows and
-    /// gives how many it has seen.
+    /// Scans all entries, at least once, until the time is over. `scan` sums the numbers of the
+    /// rows and returns the number of entries.
     pub(super) fn whole_scans(&self, mut scan: impl FnMut(&mut u64) -> Result<u64>) -> Result<Figures> {
         let expected: u64 =
             (0..self.settings.rows).filter(|&number| self.history.contains(number)).sum::<u64>();
@@ -187,7 +187,7 @@ impl<E: Engine> Context<'_, E> {
             let mut sum = 0;
             let visited = scan(&mut sum)?;
             if visited != rows || sum != expected {
-                return Err(format!("a scan gave {visited} entries, not {rows}").into());
+                return Err(format!("a scan returned {visited} entries, not {rows}").into());
             }
             operations += visited;
         }
@@ -196,7 +196,7 @@ impl<E: Engine> Context<'_, E> {
         Ok(figures)
     }
 
-    /// Reads until what can be in the cache is there: one key of eight in order, then some at random.
+    /// Warms the cache: reads one key of eight in order, then some at random.
     pub(super) fn warm(&mut self, seed: u64) -> Result<Figures> {
         self.engine()?;
         let engine = self.engine.as_ref().ok_or("the engine is not open")?;
@@ -204,7 +204,8 @@ impl<E: Engine> Context<'_, E> {
         let mut keys = Choice::Uniform.keys(self.settings);
         let mut reader = engine.reader()?;
         if self.settings.indexed {
-            // Sapwood moves entries into its tree when it has nothing else to do: whoever waits with such work may do it.
+            // Sapwood moves entries into its tree while it is idle. The pause is for all engines,
+            // so that each may do deferred work.
             std::thread::sleep(IDLE_PAUSE);
         }
         let before = Usage::now();
@@ -230,7 +231,8 @@ fn read_thread(mut reader: impl Reader, settings: &Settings, plan: &Plan, mut ra
     while limit.next() {
         let sampled = (limit.done.is_multiple_of(SAMPLE_EVERY)).then(Instant::now);
         let number = plan.choice.next(settings.rows, &mut random);
-        // The number at the start of the value is compared: a wrong value does not count as found.
+        // The read compares the number at the start of the value: a wrong value does not count as
+        // found.
         let right = reader.get(keys.make(number), |value| {
             value.first_chunk::<8>().is_some_and(|head| u64::from_le_bytes(*head) == number)
         })?;
@@ -243,7 +245,8 @@ fn read_thread(mut reader: impl Reader, settings: &Settings, plan: &Plan, mut ra
     Ok(done)
 }
 
-/// Runs `operation`, which is told how many came before it, at most `most` times, and times one of [`SAMPLE_EVERY`].
+/// Runs `operation` at most `most` times, with the number of the call as its argument, and times
+/// one of [`SAMPLE_EVERY`].
 pub(super) fn sampled(
     most: u64,
     settings: &Settings,
@@ -267,7 +270,7 @@ pub(super) fn sampled(
     Ok(figures)
 }
 
-/// The figures of something that began at `start` and ends now.
+/// The figures of a run from `start` until now.
 pub(super) fn finish(before: Usage, start: Instant) -> Figures {
     let elapsed = start.elapsed();
     let usage = Usage::now().since(before);

@@ -9,21 +9,21 @@ use sapwood_bench::keys::Order;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// What is written, and how.
+/// The order and the mode of writes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
     pub order: Order,
     pub mode: Mode,
     pub threads: usize,
-    /// Keys written at most, by all threads; by default as many as there are rows.
+    /// Maximum number of keys written by all threads; by default the number of rows.
     pub operations: Option<u64>,
-    /// Seconds at most.
+    /// Maximum duration in seconds.
     pub seconds: f64,
-    /// Whether what is missing of `operations` is written afterwards, without being measured.
+    /// Whether the rest of `operations` is written afterwards, without being measured.
     pub rest: bool,
-    /// One operation of so many is timed; a power of two.
+    /// The sampling interval of latencies; a power of two.
     pub sample_every: u64,
-    /// Whether every second is reported.
+    /// Whether the report has every second.
     pub timeline: bool,
     pub seed: u64,
 }
@@ -48,20 +48,20 @@ impl Plan {
     }
 }
 
-/// How keys are written.
+/// The mode of writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// One by one.
     Single,
-    /// One by one, each to the device.
+    /// One by one, each synced to the device.
     Durable,
     /// One by one, each with its entry in the index.
     Indexed,
-    /// So many at once.
+    /// In batches of this size.
     Batches(usize),
 }
 
-/// What one thread did.
+/// The result of one thread.
 struct Done {
     writes: u64,
     histogram: Histogram,
@@ -69,7 +69,7 @@ struct Done {
     timeline: Vec<Second>,
 }
 
-/// Entries of a batch, with their memory used again.
+/// Entries of a batch, whose memory is reused.
 #[derive(Default)]
 struct Batch {
     entries: Vec<(Vec<u8>, Vec<u8>)>,
@@ -89,7 +89,7 @@ impl Batch {
 }
 
 impl<E: Engine> Context<'_, E> {
-    /// Runs a plan, then lets the engine settle.
+    /// Runs a plan, then settles the engine.
     pub(super) fn write(&mut self, plan: &Plan) -> Result<Figures> {
         self.engine()?;
         let (settings, task) = (self.settings, self.task);
@@ -104,7 +104,8 @@ impl<E: Engine> Context<'_, E> {
             engine.indexed()?;
         }
         if plan.mode == Mode::Durable {
-            // The first write may make files, which is no part of what a durable write takes. It comes again below.
+            // The first write may create files, which is not part of the cost of a durable write.
+            // The measured stream repeats it.
             let mut first = writes(0);
             let (key, value) = first.next();
             engine.put_durable(key, value)?;
@@ -165,7 +166,7 @@ impl<E: Engine> Context<'_, E> {
         figures.peak_memory_bytes = meter::memory().peak;
         figures.anonymous_memory_bytes = meter::memory().anonymous;
 
-        // Outside of what is measured: the rest of the rows, and which keys there must be now.
+        // Not measured: the rest of the rows, and the update of the history.
         if plan.rest && done < operations {
             let mut writes = writes(0);
             for _ in 0..done {
@@ -223,7 +224,7 @@ impl<E: Engine> Context<'_, E> {
     }
 }
 
-/// Writes keys one after the other, a thousand at once.
+/// Writes keys in batches of a thousand.
 pub(super) fn write_batches<E: Engine>(engine: &E, writes: &mut Writes<'_>, count: u64) -> Result<()> {
     let mut batch = Batch::default();
     let mut left = count;
@@ -236,7 +237,7 @@ pub(super) fn write_batches<E: Engine>(engine: &E, writes: &mut Writes<'_>, coun
     Ok(())
 }
 
-/// What is needed to note sizes along the way.
+/// The data for recording sizes during a fill.
 struct Sizes<'a> {
     folder: &'a std::path::Path,
     before: Usage,
@@ -272,7 +273,7 @@ fn write_thread<E: Engine>(
         }
         return Ok(done);
     }
-    // Twenty points along the way; a time line has points of its own.
+    // Twenty points of growth; a timeline has points of its own.
     let growth_every = if plan.timeline { u64::MAX } else { (operations / 20).max(1) };
     let mut next_growth = growth_every;
     let mask = plan.sample_every - 1;
@@ -294,7 +295,8 @@ fn write_thread<E: Engine>(
             let nanos = u64::try_from((now - start).as_nanos()).unwrap_or(u64::MAX);
             done.histogram.record(nanos);
             if plan.timeline {
-                // A write that ends after a whole second in which nothing ended makes that second an empty one.
+                // If a write takes longer than a second, the seconds without a completed write are
+                // empty entries.
                 while now >= second_end {
                     done.timeline.push(Second {
                         operations: second.count(),

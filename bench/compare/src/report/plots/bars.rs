@@ -11,11 +11,11 @@ use std::path::Path;
 const COLUMNS: usize = 3;
 const PANEL_WIDTH: i32 = 400;
 const BAR_HEIGHT: i32 = 19;
-/// Room for the names of the engines, and for the numbers behind the bars.
+/// Widths of the engines' names and of the numbers beside the bars.
 const NAMES_WIDTH: i32 = 74;
 const NUMBERS_WIDTH: i32 = 74;
 const TITLE_HEIGHT: i32 = 26;
-/// So many characters of the usual size fit above a panel; a longer title is smaller.
+/// Characters of the usual size that fit above a panel; a longer title is smaller.
 const TITLE_CHARACTERS: usize = 48;
 const HEADER_HEIGHT: i32 = 44;
 
@@ -25,7 +25,7 @@ pub fn throughput(path: &Path, summary: &Summary) -> Result<bool> {
     if rows.is_empty() {
         return Ok(false);
     }
-    // Panels beside each other are as high as the one with most bars.
+    // Panels in a row are as high as the one with most bars.
     let lines: Vec<&[&Row]> = rows.chunks(COLUMNS).collect();
     let line_height = |line: &[&Row]| {
         let bars = line.iter().map(|row| row.cells.len()).max().unwrap_or(1) as i32;

@@ -14,7 +14,7 @@ const HEADER_HEIGHT: u32 = 64;
 
 /// One panel.
 pub struct Panel {
-    /// What it shows.
+    /// Its title.
     pub title: String,
     /// The unit of the vertical axis.
     pub y_label: &'static str,
@@ -39,17 +39,17 @@ pub enum Scale {
 
 /// One line.
 pub struct Series {
-    /// Whose.
+    /// The engine.
     pub engine: Name,
     /// From left to right.
     pub points: Vec<(f64, f64)>,
-    /// For many points.
+    /// Whether the line is thin: for many points.
     pub thin: bool,
     /// Whether points are marked.
     pub dots: bool,
 }
 
-/// Draws panels that have data, in so many columns; false if none has.
+/// Draws the panels that have data, in `columns` columns; false if none has.
 pub fn draw(path: &Path, title: &str, panels: &[Panel], columns: u32) -> Result<bool> {
     let panels: Vec<&Panel> =
         panels.iter().filter(|panel| panel.series.iter().any(|series| series.points.len() > 1)).collect();
@@ -57,7 +57,7 @@ pub fn draw(path: &Path, title: &str, panels: &[Panel], columns: u32) -> Result<
         return Ok(false);
     }
     let columns = columns.min(panels.len() as u32);
-    // A single column is for time, which wants to be wide.
+    // A single column shows time, which needs more width.
     let panel_width = if columns == 1 { PANEL_WIDTH * 2 } else { PANEL_WIDTH };
     let rows = (panels.len() as u32).div_ceil(columns);
     let size = (columns * panel_width, HEADER_HEIGHT + rows * PANEL_HEIGHT);
@@ -152,7 +152,7 @@ where
         .x_desc(panel.x_label)
         .y_desc(panel.y_label)
         .draw()?;
-    // Sapwood last, so that it lies on top.
+    // Sapwood is drawn last, on top of the others.
     let (sapwood, others): (Vec<&Series>, Vec<&Series>) =
         panel.series.iter().partition(|series| series.engine == Name::Sapwood);
     for series in others.into_iter().chain(sapwood) {
