@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Sapwood's db_bench and RocksDB's, the same flags, one after the other in the order A-B-B-A, so that a slow minute of
-# the machine hits both. Prints ops/s of every benchmark and round, then medians and their ratio.
+# Runs Sapwood's db_bench and RocksDB's with the same flags, in the order A-B-B-A, so that a slow minute
+# of the machine affects both. Prints ops/s of every benchmark and round, then medians and their ratio.
 #
 # usage: bench/beside_rocksdb.sh [path of RocksDB's db_bench]      (Debian: package rocksdb-tools)
 # environment: NUM (3000000), READS (1000000), ROUNDS (1: each is A-B-B-A), DIRECTORY (a temporary one)
 #
-# 16-byte keys, 100-byte values, no compression, 512 MiB of block cache, 64 MiB memtables, Bloom filters of 10 bits,
-# log on and not synced, one client thread, two background jobs. "warm" reads everything once and is not reported.
+# 16-byte keys, 100-byte values, no compression, 512 MiB of block cache, 64 MiB memtables, Bloom filters
+# of 10 bits, log on and not synced, one client thread, two background jobs. The first readrandom after
+# each change warms the cache and is not reported.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rocksdb=${1:-/usr/bin/db_bench}
@@ -23,7 +24,8 @@ flags=(--num="$num" --reads="$reads" --key_size=16 --value_size=100 --compressio
     --write_buffer_size=67108864 --bloom_bits=10 --threads=1 --max_background_jobs=2 --seek_nexts=10)
 seconds() { awk "BEGIN { print $1 + $2 }"; }
 
-# Prints lines "engine round benchmark ops/s", and CPU µs per operation of the fill with its background work.
+# Prints lines "engine round benchmark ops/s", and CPU µs per operation of the fill including its
+# background work.
 one() {
     local engine=$1 program=$2 round=$3 db=$folder/$1 line cpu
     local TIMEFORMAT='%U %S'
@@ -37,7 +39,7 @@ one() {
         >"$folder/out" 2>/dev/null; } 2>&1)
     sed -nE "s/^(fillrandom) .* ([0-9]+) ops\/sec.*/$engine $round \1 \2/p" "$folder/out"
     echo "$engine $round fillrandom-cpu $(awk "BEGIN { print ($(seconds $cpu)) * 1e6 / $num }")"
-    # Settled after the load, then fully compacted; the first readrandom of each only warms the cache.
+    # Reads after the load has settled, then after a full compaction.
     "$program" "${flags[@]}" --db="$db" --use_existing_db=1 \
         --benchmarks=readrandom,readrandom,readmissing,seekrandom,readseq,readreverse,compact,readrandom,readrandom,readmissing,seekrandom,readseq,readreverse \
         2>/dev/null | grep ' ops/sec ' | grep -v '^compact' |

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Where the time of a put, a get, a seek and a merge goes, by function, as Markdown.
+# Profiles a put, a get, a seek and a merge by function, as Markdown.
 #
 #   bench/profile.sh > docs/profiles.md
 #
-# Needs perf (Linux) and the right to use it. Fills a database of three million rows of 16 + 100 bytes in a temporary
-# folder and profiles db_bench there, one benchmark after the other: every thread of the process, in user and kernel
-# mode. Functions that took less than a hundredth are summed up. PROFILE_NUM is another number of rows.
+# Needs perf (Linux) and the permission to use it. Fills a database of three million rows of 16 + 100
+# bytes in a temporary folder and profiles db_bench on it, one benchmark after the other: every thread of
+# the process, in user and kernel mode. Functions below one percent are added up. PROFILE_NUM overrides
+# the number of rows.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -18,13 +19,14 @@ rows=${PROFILE_NUM:-3000000}
 
 common=(--num="$rows" --cache_size=536870912 --compression_type=none)
 
-# Prepares a database, which is not profiled.
+# Prepares a database without profiling.
 prepare() {
     rm -rf "$scratch/db"
     "$bench" --db="$scratch/db" "${common[@]}" "$@" >/dev/null 2>&1
 }
 
-# Profiles one list of benchmarks: title, a sentence, whether the database is there, benchmarks, and other flags.
+# Profiles a list of benchmarks. Arguments: title, a sentence, whether the database exists, benchmarks,
+# further flags.
 profile() {
     local title=$1 what=$2 exists=$3 benchmarks=$4
     shift 4
@@ -33,7 +35,7 @@ profile() {
     perf record --quiet --freq 4000 --output "$scratch/perf.data" -- \
         "$bench" --db="$scratch/db" "${flags[@]}" >"$scratch/output" 2>&1
     printf '\n## %s\n\n%s\n\n```text\ndb_bench %s\n' "$title" "$what" "${flags[*]}"
-    # Progress ends in carriage returns; what is left are the lines that tell time per operation.
+    # Progress reports end with carriage returns; the remaining lines have the time per operation.
     tr '\r' '\n' <"$scratch/output" | grep -E "^(cpu|[a-z]+) +:" | sed 's/ *$//'
     printf '```\n\n| share | thread | function |\n|---:|---|---|\n'
     perf report --input "$scratch/perf.data" --stdio --no-children --sort comm,symbol 2>/dev/null |
@@ -53,13 +55,13 @@ profile() {
 }
 
 printf '# Profiles\n\n'
-printf 'Made by `bench/profile.sh`: shares of the samples of all threads, in user and kernel mode. %s rows of 16 + 100 bytes.\n' "$rows"
+printf 'Written by `bench/profile.sh`: shares of the samples of all threads, in user and kernel mode. %s rows of\n16 + 100 bytes.\n' "$rows"
 printf 'Machine: %s, %s processors, Linux %s.\n' \
     "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" "$(nproc)" "$(uname -r)"
 rm -rf "$scratch/db"
 profile 'Put' 'Random keys, log on, not synced; flushes and compactions beside it.' 0 fillrandom
 prepare --benchmarks=fillrandom,overwrite --disable_auto_compactions=1
-profile 'Compaction' 'All runs that a fill and an overwrite left, merged into one.' 1 compact
+profile 'Compaction' 'All runs of a fill and an overwrite, merged into one.' 1 compact
 profile 'Get' 'Random keys in cache, one run; of three keys two exist.' 1 readrandom,readrandom,readrandom
 profile 'Seek' 'Random keys in cache, ten entries each.' 1 seekrandom,seekrandom --seek_nexts=10
 profile 'Put with an index' 'As the first, with an index on eight random bytes of each value.' 0 fillindexed

@@ -1,17 +1,17 @@
-//! Instructions per operation, for a gate that does not depend on how busy the machine is.
+//! Instructions per operation: a gate that does not depend on the load of the machine.
 //!
 //! ```text
 //! cargo bench -p sapwood-bench --bench instructions                 compare with bench/instructions.txt
-//! cargo bench -p sapwood-bench --bench instructions -- --accept     write that file anew
+//! cargo bench -p sapwood-bench --bench instructions -- --accept     write that file
 //! ```
 //!
-//! The program runs itself under `valgrind --tool=callgrind`. There it does a fixed amount of work on a small database,
-//! one kind after the other, each in a function of its own on the main thread; callgrind tells the instructions spent in
-//! each function and all it calls. What other threads do is in no number. A kind that takes more than 5 % more than the
-//! baseline fails, by name.
+//! The program runs itself under `valgrind --tool=callgrind` and does a fixed amount of work on a
+//! small database. Each path runs on the main thread in a function of its own; callgrind reports
+//! the instructions of that function and its callees. Work of other threads is not counted. A path
+//! that exceeds its baseline by more than 5 % fails, by name.
 //!
-//! Another compiler, C library or processor makes other code: the file names those it was made with, and nothing is
-//! compared where they differ.
+//! The compiler, the C library and the processor decide the code that runs. The file names those of
+//! the baseline; if they differ, nothing is compared.
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "starts a process, reads and writes files")]
 use sapwood::{Builtin, Db, Field, Index, IndexOptions, KeyKind, Keyspace, Result};
@@ -25,7 +25,7 @@ use std::process::{Command, ExitCode};
 /// Entries of the database: a few runs of tables that fit into the cache.
 const ENTRIES: u64 = 40_000;
 
-/// Puts that are measured; they stay in the memtable.
+/// Measured puts; they stay in the memtable.
 const PUTS: u64 = 20_000;
 
 /// Point reads of each kind.
@@ -40,7 +40,7 @@ const INDEX_KEY_BYTES: usize = size_of::<u64>();
 /// Runs that the compaction merges; each has every key once.
 const RUNS: u64 = 4;
 
-/// What is counted: the name, the function, and how many operations it does.
+/// The measured paths: name, function, number of operations.
 const PATHS: [(&str, &str, u64); 13] = [
     ("put", "measured_put", PUTS),
     ("put in a batch of 100", "measured_batch", PUTS),
@@ -57,7 +57,7 @@ const PATHS: [(&str, &str, u64); 13] = [
     ("put with an index", "measured_put_indexed", PUTS),
 ];
 
-/// What may be spent more than the baseline says.
+/// The largest accepted excess over the baseline.
 const TOLERANCE: f64 = 0.05;
 
 fn main() -> ExitCode {
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Numbers below [`ENTRIES`] in random order, each once; and keys that are not there, one byte longer.
+/// Numbers below [`ENTRIES`] in random order, each once. Keys that are one byte longer are absent.
 struct Keys {
     numbers: Numbers,
     random: fastrand::Rng,
@@ -99,13 +99,13 @@ impl Keys {
     }
 }
 
-/// The work, in databases in `folder`.
+/// All work, in databases below `folder`.
 fn work(folder: &Path) -> Result<()> {
     plain(&folder.join("plain"))?;
     indexed(&folder.join("indexed"))
 }
 
-/// Opens a database of which nothing is rotated, and of which one log segment holds everything.
+/// Opens a database in which the memtable is not rotated and one log segment holds all commits.
 fn open(folder: &Path, compactions: bool) -> Result<Db> {
     Db::builder(folder)
         .memory_budget(256 << 20)
@@ -149,12 +149,12 @@ fn plain(folder: &Path) -> Result<()> {
     let fresh = db.keyspace("fresh", Default::default())?;
     measured_put(&fresh, Keys::new(54, 16), PUTS, value)?;
     measured_batch(&db, &fresh, Keys::new(55, 16), PUTS, value)?;
-    // Of the keys beyond those of the batches, about half were put one by one.
+    // About half of the keys outside the batches were put one by one.
     assert!((PUTS + 1..GETS).contains(&measured_get_memtable(&fresh, Keys::new(55, 16), GETS)?));
     db.close()
 }
 
-/// Rows that have been merged, with an index on the first eight bytes of their values, all of it in its tree.
+/// Rows with an index on the first eight bytes of their values, all merged into its tree.
 fn indexed(folder: &Path) -> Result<()> {
     let db = open(folder, true)?;
     let rows = db.default_keyspace();
@@ -176,7 +176,7 @@ fn indexed(folder: &Path) -> Result<()> {
     db.close()
 }
 
-/// The index key of the row that was written as number `number`: spread over all there are.
+/// The index key of row `number`: multiplication spreads the numbers over all 64-bit values.
 fn index_key(number: u64) -> [u8; INDEX_KEY_BYTES] {
     number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes()
 }
@@ -199,7 +199,7 @@ fn measured_lookup_missing(index: &Index, count: u64) -> Result<u64> {
     lookups(index, count, ENTRIES)
 }
 
-/// Of the index keys from number `first` on.
+/// Looks up `count` index keys, beginning with that of row `first`.
 #[inline(always)]
 fn lookups(index: &Index, count: u64, first: u64) -> Result<u64> {
     let mut found = 0;
@@ -233,7 +233,7 @@ fn measured_batch(db: &Db, keyspace: &Keyspace, mut keys: Keys, count: u64, valu
     Ok(())
 }
 
-// The constants keep the compiler from making one function of three that are alike.
+// The constants differ so that the compiler does not merge three equal functions.
 #[inline(never)]
 fn measured_get_memtable(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64> {
     black_box(0);
@@ -273,7 +273,7 @@ fn measured_seek_one(keyspace: &Keyspace, keys: Keys, count: u64) -> Result<u64>
     seeks(keyspace, keys, count)
 }
 
-/// Each with a cursor of its own.
+/// Seeks, each with a cursor of its own.
 #[inline(always)]
 fn seeks(keyspace: &Keyspace, mut keys: Keys, count: u64) -> Result<u64> {
     let mut found = 0;
@@ -322,7 +322,7 @@ fn count() -> std::result::Result<Vec<f64>, String> {
     if !valgrind.is_ok_and(|output| output.status.success()) {
         return Err("valgrind is needed to count instructions (Debian: apt-get install valgrind)".to_owned());
     }
-    // Memory, where there is such a folder: which file system it is decides how the log is written.
+    // In memory where `/dev/shm` exists: the file system decides how the log is written.
     let memory = Path::new("/dev/shm");
     let mut folder = tempfile::Builder::new();
     folder.prefix("sapwood-instructions-");
@@ -354,8 +354,9 @@ fn count() -> std::result::Result<Vec<f64>, String> {
         .collect()
 }
 
-/// Instructions in all calls of `function`, with all it calls, out of a profile in callgrind's format: a line
-/// `cfn=<function>`, a line `calls=…`, and a line with a place and the cost of these calls.
+/// Instructions of all calls of `function`, callees included, from a profile in callgrind's format:
+/// a line `cfn=<function>`, a line `calls=…`, and a line with a position and the cost of these
+/// calls.
 fn inclusive(profile: &str, function: &str) -> Option<u64> {
     let mut lines = profile.lines();
     let mut sum = None;
@@ -369,7 +370,7 @@ fn inclusive(profile: &str, function: &str) -> Option<u64> {
     sum
 }
 
-/// The machine, as far as it decides which instructions are run: one line each.
+/// The parts of the machine that decide the instructions, one line each.
 fn machine() -> String {
     let say = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok()?;
@@ -380,7 +381,7 @@ fn machine() -> String {
     let compiler = say(&compiler, &["--version"]).unwrap_or_else(|| "rustc of an unknown version".to_owned());
     let library =
         say("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_else(|| "another libc than glibc".to_owned());
-    // The C library chooses its functions by this.
+    // The C library selects its functions by this feature.
     #[cfg(target_arch = "x86_64")]
     let vectors = if std::arch::is_x86_feature_detected!("avx2") { "with AVX2" } else { "without AVX2" };
     #[cfg(not(target_arch = "x86_64"))]

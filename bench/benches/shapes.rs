@@ -1,16 +1,17 @@
-//! What keys cost that are not sixteen bytes drawn evenly.
+//! The cost of keys other than sixteen evenly drawn bytes.
 //!
 //! ```text
 //! cargo bench -p sapwood-bench --bench shapes                    500,000 rows, three rounds
 //! cargo bench -p sapwood-bench --bench shapes -- 100000 1        rows, rounds
-//! cargo bench -p sapwood-bench --bench shapes -- 100000 1 text   only shapes with this in their names, and the first
+//! cargo bench -p sapwood-bench --bench shapes -- 100000 1 text   only the first shape and those with this in their names
 //! ```
 //!
-//! Tags, heads and interpolation take keys for evenly spread until they see that they are not; this shows what it costs
-//! when they are not. Each shape gets a database of its own in each round: it is filled, settled, and read in random
-//! order. Figures are processor time of all threads per operation, background work included, the median of the rounds;
-//! the ratios are to the keys of the first line. Long keys cost more because they are long, too: the same lengths with
-//! bytes drawn evenly tell which part of the price of text is that of its length.
+//! Tags, heads and interpolation assume evenly spread keys until they detect otherwise. This
+//! benchmark measures the cost of a wrong assumption. In each round each shape fills a database of
+//! its own, settles it, and reads it in random order. Figures are processor time of all threads per
+//! operation, background work included: the median of the rounds. Ratios are to the keys of the
+//! first line. Long keys also cost more by their length; the shape with the same lengths and evenly
+//! drawn bytes shows that part.
 #![forbid(unsafe_code)]
 use fastrand::Rng;
 use sapwood::{Db, Result};
@@ -20,16 +21,16 @@ use std::process::ExitCode;
 
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
-/// Entries that are read after a seek.
+/// Entries read after a seek.
 const STEPS: usize = 10;
-/// What is measured.
+/// The measured columns.
 const COLUMNS: [&str; 3] = ["fill and settle", "get", "seek, 10 entries"];
 
 /// Keys of one kind.
 struct Shape {
     name: &'static str,
     key: fn(u64, &mut Rng, &mut Vec<u8>),
-    /// Whether keys are written from the last to the first.
+    /// Whether keys are written from last to first.
     is_reversed: bool,
 }
 
@@ -53,12 +54,12 @@ fn shared(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
     even(number, random, key);
 }
 
-/// Words of a small vocabulary, as in paths: long prefixes that some keys share, of every length.
+/// Words of a small vocabulary, as in paths: some keys share long prefixes, of every length.
 fn text(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
     const WORDS: [&str; 12] =
         ["usr", "share", "lib", "doc", "a", "index", "main", "src", "en", "2026", "data", "x"];
     let length = random.usize(8..=200);
-    // Digits of base 26 make it unique; common words stand before them.
+    // Digits of base 26 make the key unique; common words precede them.
     let mut unique = Vec::new();
     let mut rest = number;
     while unique.len() < 5 || rest > 0 {
@@ -72,7 +73,7 @@ fn text(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
     key.extend_from_slice(&unique);
 }
 
-/// As long as [`text`], but all bytes are drawn evenly.
+/// Lengths as in [`text`], all bytes drawn evenly.
 fn even_long(number: u64, random: &mut Rng, key: &mut Vec<u8>) {
     let length = random.usize(8..=200);
     key.extend_from_slice(&number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
@@ -172,10 +173,10 @@ fn measure(shape: &Shape, rows: u64, round: u64) -> Result<[f64; 3]> {
     db.settle()?;
     let fill = per(start, keys.len());
 
-    // Once before, so that blocks are in the cache.
+    // A first pass brings the blocks into the cache.
     random.shuffle(&mut keys);
     for key in &keys {
-        assert!(keyspace.contains(key)?, "a key that was written is there");
+        assert!(keyspace.contains(key)?, "every written key exists");
     }
     let start = Cpu::now();
     for key in &keys {

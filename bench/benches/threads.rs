@@ -1,16 +1,18 @@
-//! Whether threads are in each other's way.
+//! The cost of sharing a database among threads.
 //!
 //! ```text
 //! cargo bench -p sapwood-bench --bench threads                   one million operations, three rounds
 //! cargo bench -p sapwood-bench --bench threads -- 200000 1       operations, rounds
 //! ```
 //!
-//! The same number of operations is done by 1 to 16 threads: on one database, and, as a control, on one database for
-//! each thread, where nothing is shared but the machine. A line of the cache that every operation writes would make the
-//! first dearer than the second as soon as two processors run them; the ratio between the two is what this shows. Reads
-//! of a hundred hot keys are the sharpest test: all threads use the same blocks, frames and epochs.
+//! 1 to 16 threads do the same total number of operations: on one database and, as a control, on
+//! one database per thread, where only the machine is shared. A cache line that every operation
+//! writes would make the first slower than the second as soon as two processors run them. The
+//! reported ratio of the two shows this. Reads of a hundred hot keys are the hardest case: all
+//! threads use the same blocks, frames and epochs.
 //!
-//! And what `multi_get` saves: keys per second in calls of 32, beside single gets of the same keys, on one thread.
+//! The last line is the gain of `multi_get`: keys per second in calls of 32, beside single gets of
+//! the same keys, on one thread.
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "measures with the real clock")]
 use fastrand::Rng;
@@ -21,20 +23,20 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Rows of a database: all its blocks are in the cache.
+/// Rows of a database whose blocks all fit into the cache.
 const ROWS: u64 = 100_000;
-/// Rows of the database of `multi_get`: more than the processor's caches hold.
+/// Rows of the database for `multi_get`: more than the processor's caches hold.
 const MANY_ROWS: u64 = 1_000_000;
-/// Keys that hot reads ask for.
+/// Number of hot keys.
 const HOT: u64 = 100;
 /// Keys of one `multi_get`.
 const TOGETHER: usize = 32;
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
-/// Threads at once.
+/// Numbers of concurrent threads.
 const THREADS: [usize; 5] = [1, 2, 4, 8, 16];
 
-/// What a thread does once.
+/// One operation of a thread.
 type Operation = fn(&Keyspace, &mut Rng) -> Result<()>;
 
 const OPERATIONS: [(&str, Operation); 3] = [("get", get), ("get, 100 hot keys", get_hot), ("put", put)];
@@ -59,7 +61,7 @@ fn put(keyspace: &Keyspace, random: &mut Rng) -> Result<()> {
     keyspace.put(key(random.u64(..ROWS)), [9; VALUE_BYTES])
 }
 
-/// What some operations took.
+/// The cost of a number of operations.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     clock: Duration,
@@ -88,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A database of `rows` rows that has settled, with its folder.
+/// A settled database of `rows` rows, with its folder.
 fn filled(rows: u64) -> Result<(TempDir, Db)> {
     let folder = tempfile::tempdir().map_err(|error| {
         sapwood::Error::new(sapwood::ErrorKind::Io, format!("cannot make a temporary folder: {error}"))
@@ -110,7 +112,7 @@ fn filled(rows: u64) -> Result<(TempDir, Db)> {
     Ok((folder, db))
 }
 
-/// Does `operations` in all, on as many threads as there are keyspaces.
+/// Runs `operations` in total, on one thread per keyspace.
 fn measure(keyspaces: &[Keyspace], operations: u64, operation: Operation) -> Result<Cost> {
     let each = operations / keyspaces.len() as u64;
     let (cpu, clock) = (Cpu::now(), Instant::now());
@@ -149,7 +151,7 @@ fn run(operations: u64, rounds: u64) -> Result<()> {
     for (name, operation) in OPERATIONS {
         for threads in THREADS {
             let shared = vec![apart[0].clone(); threads];
-            // Once before, so that everything is where it is going to be.
+            // A first pass warms caches and tables.
             measure(&shared, operations / 4, operation)?;
             measure(&apart[..threads], operations / 4, operation)?;
             let mut costs = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];

@@ -1,17 +1,17 @@
-//! What scripts around RocksDB's `db_bench` read, read from the real program's output with the tools they use: grep, sed
-//! and awk, with the patterns of `benchmark.sh`, `benchmark_leveldb.sh` and `regression_test.sh`.
+//! Scripts for RocksDB's `db_bench` parse this program's output: the tests run grep, sed and awk on
+//! it, with the patterns of `benchmark.sh`, `benchmark_leveldb.sh` and `regression_test.sh`.
 #![allow(clippy::disallowed_methods, reason = "runs the real program on real files")]
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// Everything a run left behind.
+/// The output and the files of a run.
 struct Run {
     folder: tempfile::TempDir,
 }
 
 impl Run {
-    /// The run that all tests look at: stdout and stderr in one file, as the scripts have them.
+    /// The run that all tests share: stdout and stderr in one file, as in the scripts.
     fn shared() -> &'static Run {
         static RUN: OnceLock<Run> = OnceLock::new();
         RUN.get_or_init(|| {
@@ -23,7 +23,7 @@ impl Run {
                 "--use_existing_db=0 --num=3000 --value_size=400 --key_size=20 --seed=1 --threads=2 --duration=0",
                 "--histogram=1 --statistics=1 --stats_per_interval=1 --stats_interval_seconds=60 --progress=0",
                 "--write_buffer_size=1048576 --cache_size=8388608 --seek_nexts=10 --reverse_iterator=1 --bloom_bits=10",
-                // Without a meaning here, but benchmark.sh passes them.
+                // Without a meaning here, but passed by benchmark.sh.
                 "--cache_numshardbits=6 --bytes_per_sync=8388608 --verify_checksum=1",
                 "--delete_obsolete_files_period_micros=62914560 --open_files=-1 --memtablerep=skip_list --num_levels=8",
                 "--compaction_style=0 --level_compaction_dynamic_level_bytes=true --min_level_to_compress=-1",
@@ -37,7 +37,7 @@ impl Run {
         })
     }
 
-    /// What a shell says to `script`, in which `$out` is the output and `$db` the database.
+    /// The output of a shell for `script`, in which `$out` is the output and `$db` the database.
     fn shell(&self, script: &str) -> String {
         let path = |name: &str| self.folder.path().join(name);
         let output = Command::new("sh")
@@ -50,7 +50,7 @@ impl Run {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// The same as a number.
+    /// The same, parsed as a number.
     fn number(&self, script: &str) -> f64 {
         let text = self.shell(script);
         text.parse()
@@ -88,7 +88,7 @@ fn benchmark_sh_finds_rates_and_percentiles() {
     assert!(percentiles[0] > 0.0 && percentiles.is_sorted(), "{percentiles:?}");
     let largest =
         run.number(r#"grep "^Min: " $out | grep Median: | grep Max: | tail -1 | awk '{ print $6 }'"#);
-    // Rounded to two digits and to three.
+    // One is rounded to two digits, the other to three.
     assert!(largest + 0.01 > percentiles[4], "{largest} {percentiles:?}");
 }
 
@@ -149,7 +149,7 @@ fn benchmark_sh_finds_the_state_of_the_database() {
 
 #[test]
 fn reports_in_the_middle_of_a_run_count_what_was_written_so_far() {
-    // With the log off, too: what is written is not what the log holds.
+    // Without the log as well: the writes are not counted from the log.
     let output = db_bench(&[
         "--benchmarks=fillseq --num=4000 --value_size=1000 --threads=2 --histogram=1 --disable_wal=1",
         "--stats_per_interval=1 --stats_interval=1000 --seed=1 --write_buffer_size=1048576",
@@ -171,7 +171,7 @@ fn reports_in_the_middle_of_a_run_count_what_was_written_so_far() {
         lines("Cumulative WAL: ").iter().all(|line| line.starts_with("Cumulative WAL: 0 writes")),
         "{text}"
     );
-    // What is finished so far is for people: a file gets the lines that were asked for, and no more.
+    // Progress is shown on a terminal only: a file receives the requested lines and no others.
     assert!(text.contains(" ... thread 0: (1000,1000) ops and ("), "{text}");
     assert!(!text.contains("... finished"), "{text}");
 }
@@ -219,11 +219,11 @@ fn the_log_has_a_folder_of_its_own_and_the_rate_of_tables_a_limit() {
         let place = format!("--db={} --wal_dir={} --seed=1 --num=2000", path("db"), path("log"));
         db_bench(&[&place, "--write_buffer_size=1048576 --wal_segment_size=1048576 --value_size=1000", flags])
     };
-    // Two megabytes at four a second.
+    // Two megabytes at four per second.
     let start = std::time::Instant::now();
     assert!(run("--benchmarks=fillseq,flush --rate_limiter_bytes_per_sec=4000000").status.success());
     assert!(start.elapsed().as_millis() >= 300, "{:?}", start.elapsed());
-    // What is only in the log is found again.
+    // Rows that are only in the log are found.
     assert!(run("--benchmarks=overwrite --use_existing_db").status.success());
     let output = run("--benchmarks=readrandom --use_existing_db");
     assert!(String::from_utf8(output.stdout).unwrap().contains("(2000 of 2000 found)"));
@@ -231,7 +231,7 @@ fn the_log_has_a_folder_of_its_own_and_the_rate_of_tables_a_limit() {
     let output = run("--benchmarks=readrandom --use_existing_db --num=2000");
     assert!(String::from_utf8(output.stdout).unwrap().contains(" of 2000 found)"));
     assert!(folder.path().join("log/000001.log").exists());
-    // Without the flag the log would be missing, and nobody would notice.
+    // Without the flag the log would be missing silently.
     let output = db_bench(&[&format!("--db={} --benchmarks=readrandom --use_existing_db", path("db"))]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("give --wal_dir="), "{text}");
@@ -264,7 +264,7 @@ fn opening_and_closing_leaves_nothing_behind() {
 #[test]
 fn repeated_runs_have_averages_and_medians() {
     let run = Run::shared();
-    // One warm-up and three runs, of which the second and third tell the average so far.
+    // One warm-up and three runs; the second and the third report the average so far.
     assert_eq!(run.number("grep -c '^overwrite  *:.*ops/sec' $out"), 4.0);
     assert_eq!(
         run.number("grep -c '^overwrite \\[AVG [23] runs\\] : [0-9]* (± [0-9]*) ops/sec; ' $out"),
@@ -291,7 +291,7 @@ fn the_report_file_has_a_header_and_a_row_per_second() {
         .map(|line| line.split_once(',').unwrap())
         .map(|(seconds, rate)| (seconds.parse().unwrap(), rate.parse().unwrap()))
         .collect();
-    // Reading alone takes a second. How much was done in it is up to the machine.
+    // The read alone takes a second. The number of operations depends on the machine.
     assert!(!rows.is_empty() && rows[0].0 >= 1, "{rows:?}");
 }
 
@@ -314,7 +314,7 @@ fn an_open_loop_tells_its_latencies() {
         "{text}"
     );
     assert!(lines[2].starts_with("  worst second (0 to 1)    P50: "), "{text}");
-    // A tenth of a second of schedule cannot be done faster.
+    // The schedule lasts a tenth of a second, which is the minimum time.
     let line = text.lines().find(|line| line.starts_with("ycsba ")).unwrap();
     let seconds: f64 = line.split_whitespace().nth(6).unwrap().parse().unwrap();
     assert!(seconds >= 0.0998, "{line}");
@@ -341,7 +341,7 @@ fn what_cannot_be_done_is_refused_with_a_hint_and_nothing_is_run() {
     assert!(refused("--disable_wal=1 --benchmarks=fillseq,fillsync").contains("fillsync syncs the log"));
     assert!(refused("--options_file=options.ini").contains("give the settings as flags"));
     assert!(refused("--benchmarks=ycsbfilldb,ycsbwklda").contains("it is called ycsbload here"));
-    // Records of YCSB among other data would be neither.
+    // Other data would break the count of YCSB's records.
     let output = db_bench(&["--benchmarks=fillseq,ycsba --num=100 --progress=0"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("ycsbload makes a new one"), "{text}");

@@ -1,7 +1,13 @@
-//! The buffer cache: the cost of hits and misses, and how its hit ratio compares with that of LRU.
+//! The buffer cache: the cost of hits and misses, and its hit ratio beside that of LRU.
 //!
-//! Prints figures once instead of sampling them: most of them are counts. Floors on 2 cores of a cloud VM: an independent
-//! load that misses the second cache 21 ns, a dependent one 140 to 430 ns, an uncontended atomic operation 4 ns.
+//! Prints figures once instead of sampling them: most of them are counts. Floors on 2 cores of a
+//! cloud VM:
+//!
+//! | operation | ns |
+//! |---|---:|
+//! | independent load that misses the second-level cache | 21 |
+//! | dependent load that misses it | 140 to 430 |
+//! | uncontended atomic operation | 4 |
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock")]
 
 use crossbeam_epoch as epoch;
@@ -13,7 +19,7 @@ fn main() {
     refusals_with_mixed_lengths();
 }
 
-/// What a hit costs, alone and when the next address depends on it, and what a miss costs.
+/// The cost of a hit, independent and in a chain of dependent addresses, and the cost of a miss.
 fn cost_of_a_hit_and_of_a_miss() {
     let cache = BufferCache::new(256 << 20).expect("the cache works");
     for (name, blocks) in [("64 blocks", 64usize), ("1024 blocks", 1024), ("50000 blocks", 50_000)] {
@@ -61,7 +67,7 @@ fn cost_of_a_hit_and_of_a_miss() {
     println!("{:?}", cache.stats());
 }
 
-/// The share of hits of skewed lookups, beside that of an exact LRU.
+/// The hit ratio of skewed lookups, beside that of an exact LRU.
 fn hit_ratio_of_skewed_lookups() {
     const BLOCKS: usize = 100_000;
     for exponent in [0.7f64, 0.99] {
@@ -107,7 +113,7 @@ fn hit_ratio_of_skewed_lookups() {
     }
 }
 
-/// How often a block is not taken in, when blocks have many sizes.
+/// The rate of refused blocks when blocks have many sizes.
 fn refusals_with_mixed_lengths() {
     for (name, capacity, shortest, longest) in [
         ("tiny, 20 sizes", 2usize << 20, 500, 40_000),

@@ -1,8 +1,9 @@
-//! What the log adds to a write: a put with it beside one without, and durable puts of one thread.
+//! The cost of the log: puts with and without it, and durable puts of one thread.
 //!
-//! The log is not public, so the difference of two puts stands for an append. Keys come in order, which keeps the
-//! memtable's part small. Floor, measured with a small probe on 2 cores of a cloud VM: 15 ns for a record stored into a
-//! mapped, recycled segment, against 900 to 1900 ns for `write(2)`.
+//! The log is not public, so the difference of two puts stands for an append. Keys come in order,
+//! which minimizes the memtable's share. Floor, measured with a small probe on 2 cores of a cloud
+//! VM: 15 ns for a record stored into a mapped, recycled segment, against 900 to 1900 ns for
+//! `write(2)`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use sapwood::{Db, Durability, Keyspace, WriteOptions};

@@ -1,10 +1,15 @@
-//! Inserts, lookups and scans of one generation against `crossbeam_skiplist`.
+//! Inserts, lookups and scans of one generation, beside `crossbeam_skiplist`.
 //!
-//! The memtable is filled to 64 MB: 450,000 entries with keys of 16 bytes and values of 100 bytes. Every figure is the
-//! time of one operation, averaged over a whole pass.
+//! The memtable is filled to 64 MB: 450,000 entries with keys of 16 bytes and values of 100 bytes.
+//! Every figure is the time of one operation, averaged over a whole pass.
 //!
-//! Floors, measured with small probes on 2 cores of a cloud VM: 300 to 580 ns for a random insert into an unrolled
-//! skiplist, 350 to 440 ns into a `BTreeMap` of numbers; 1500 to 2000 ns for crossbeam's skiplist.
+//! Floors of a random insert, measured with small probes on 2 cores of a cloud VM:
+//!
+//! | structure | ns |
+//! |---|---:|
+//! | unrolled skiplist | 300 to 580 |
+//! | `BTreeMap` of numbers | 350 to 440 |
+//! | crossbeam's skiplist | 1500 to 2000 |
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the real clock and starts real threads")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
@@ -74,10 +79,10 @@ fn filled_reference(keys: &[Key]) -> Reference {
     map
 }
 
-/// Time of one operation, when a pass over all entries is timed.
+/// The time of one operation, from passes over all entries.
 fn per_entry(passes: u64, mut pass: impl FnMut() -> Duration) -> Duration {
     let mut total = Duration::ZERO;
-    // A pass is ENTRIES operations; criterion asks for single operations, so passes are scaled.
+    // Criterion requests a number of operations. A pass has ENTRIES of them, so the time is scaled.
     let whole = passes.div_ceil(ENTRIES).max(1);
     for _ in 0..whole {
         total += pass();

@@ -1,7 +1,8 @@
 //! The merge loop: 4 sorted inputs, 400,000 entries of 16 + 100 bytes together, per entry.
 //!
-//! Floors, measured with small probes on 2 cores of a cloud VM: 19 ns for the bare loop, 76 ns with block building,
-//! checksum and filter. RocksDB's own figure for a whole compaction is 413 ns on another machine.
+//! Floors, measured with small probes on 2 cores of a cloud VM: 19 ns for the bare loop, 76 ns with
+//! block building, checksum and filter. RocksDB's own figure for a whole compaction is 413 ns on
+//! another machine.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 #![allow(clippy::disallowed_methods, reason = "benchmarks take files from the system")]
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -17,10 +18,10 @@ const ENTRIES: usize = 400_000;
 const INPUTS: usize = 4;
 const VALUE: [u8; 100] = [7; 100];
 
-/// Entries of a slice: the cheapest input there can be, so that the loop itself is measured.
+/// Entries of a slice: the cheapest possible input, so that the figure is that of the loop itself.
 struct Entries<'a> {
     keys: &'a [[u8; 16]],
-    /// The length of `keys` before the first and after the last.
+    /// `keys.len()` before the first and after the last.
     at: usize,
 }
 
@@ -66,7 +67,7 @@ impl InternalIterator for Entries<'_> {
     }
 }
 
-/// Sorted keys, dealt out to the inputs at random.
+/// Sorted keys, distributed over the inputs at random.
 fn inputs() -> Vec<Vec<[u8; 16]>> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut inputs = vec![Vec::new(); INPUTS];
@@ -77,7 +78,7 @@ fn inputs() -> Vec<Vec<[u8; 16]>> {
     inputs
 }
 
-/// Builds a table of what `from` yields; gives the number of entries.
+/// Builds a table of the entries of `from`; returns their number.
 fn build(folder: &Path, number: u64, from: &mut impl InternalIterator) -> u64 {
     let path = folder.join(number.to_string());
     let _ = std::fs::remove_file(&path);

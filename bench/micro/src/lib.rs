@@ -1,1 +1,1 @@
-//! Nothing of its own: the benchmarks are in `benches/`, one per crate that they measure.
+//! An empty library: the benchmarks are in `benches/`, one per measured crate.
