@@ -1,25 +1,27 @@
-//! Data that comes and goes while its amount stays the same: sessions, leases, caches with a time to live.
+//! Data with a limited lifetime and a constant amount: sessions, leases, caches with a time to
+//! live.
 //!
-//! Record `n` lives for `lifetime` writes. Every insert of one is followed by the removal of the one whose time is over,
-//! and records lie anywhere in the key space ([`record_key`]), so after a while there are tombstones everywhere. Reads
-//! ask for records that live, which must be found, and for records whose time is over, which must not.
+//! Record `n` lives for `lifetime` writes. Each insert removes the record that expires at that
+//! moment. Records are spread over the key space ([`record_key`]), so that after a while tombstones
+//! are everywhere. Reads are of live records, which must be found, and of expired ones, which must
+//! not.
 pub use crate::ycsb::record_key;
 use fastrand::Rng;
 
-/// What is asked of the engine next. Numbers are those of records.
+/// The next operation. Numbers are those of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Write a new record.
     Insert(u64),
-    /// Remove a record whose time is over.
+    /// Remove an expired record.
     Remove(u64),
-    /// Read a record that is there.
+    /// Read a live record.
     ReadLive(u64),
-    /// Read a record that is not there any more.
+    /// Read an expired record.
     ReadExpired(u64),
 }
 
-/// The stream of requests of one thread, whose records are its own.
+/// The stream of requests of one thread, with its own records.
 #[derive(Clone, Debug)]
 pub struct Requests {
     first: u64,
@@ -30,8 +32,9 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Records from `first` on, each of which lives for `lifetime` inserts (at least 1). Once records are there,
-    /// `read_percent` of the requests read, nine of ten of them records that live.
+    /// Records from `first` on, each with a life of `lifetime` inserts (at least 1). Once the
+    /// database has its size, `read_percent` of the requests are reads, nine of ten of them of live
+    /// records.
     pub fn new(first: u64, lifetime: u64, read_percent: u32) -> Requests {
         Requests {
             first,
@@ -42,12 +45,12 @@ impl Requests {
         }
     }
 
-    /// Records that live.
+    /// Number of live records.
     pub fn live(&self) -> u64 {
         self.inserted - self.removed
     }
 
-    /// Records whose time is over.
+    /// Number of expired records.
     pub fn expired(&self) -> u64 {
         self.removed
     }
@@ -59,7 +62,7 @@ impl Requests {
             self.removed += 1;
             return Request::Remove(self.first + self.removed - 1);
         }
-        // The database grows to its size first.
+        // The database first grows to its size.
         if self.live() == self.lifetime && random.u32(..100) < self.read_percent {
             return if self.removed > 0 && random.u32(..10) == 0 {
                 Request::ReadExpired(self.first + random.u64(..self.removed))

@@ -1,9 +1,10 @@
 //! The engine under test. No other file of `db_bench` calls Sapwood.
 //!
-//! What stands here is what a benchmark needs of any engine: open, put, delete, batch, get, multi-get, cursor, snapshot,
-//! flush, compact, wait, and figures. A second engine would get the same methods, and only then a trait.
+//! This is the interface of any engine to a benchmark: open, put, delete, batch, get, multi-get,
+//! cursor, snapshot, flush, compact, wait, and figures. A second engine would have the same
+//! methods; a trait would come with it.
 //!
-//! Everything on the path of an operation is inlined and adds nothing to the engine's own cost.
+//! All functions on the path of an operation are inlined and add nothing to the engine's own cost.
 use crate::files::Files;
 use crate::flags::Flags;
 use crate::report::Written;
@@ -26,14 +27,14 @@ pub use sapwood::{Cursor, Snapshot};
 /// The name of the index that benchmarks use.
 const INDEX: &str = "first_bytes";
 
-/// What a write waits for.
+/// The durability that a write waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteMode {
     /// The log in the page cache.
     Default,
     /// The log on the device.
     Sync,
-    /// Nothing: the log is left out.
+    /// None: the write is not logged.
     NoLog,
 }
 
@@ -47,18 +48,20 @@ impl WriteMode {
     }
 }
 
-/// An open database with the keyspaces that benchmarks use: one, unless `--num_column_families` says more.
+/// An open database with the keyspaces of the benchmarks: `--num_column_families` of them, by
+/// default one.
 pub struct Engine {
     db: Db,
     keyspaces: Vec<Keyspace>,
-    /// Bytes that each thread of a benchmark has written, ended ones too.
+    /// Bytes written by each thread of a benchmark, ended threads included.
     written: Mutex<Vec<Arc<Written>>>,
     /// The figures at the last `resetstats`.
     baseline: Mutex<Figures>,
 }
 
 impl Engine {
-    /// Opens the database in `path` as the flags say, and creates it unless they say that it exists.
+    /// Opens the database in `path` with the settings of the flags. Creates it, unless the flags
+    /// require an existing one.
     pub fn open(path: &Path, flags: &Flags) -> Result<Engine> {
         let settings = Settings::new(flags)?;
         if let Some(log) = flags.log_folder() {
@@ -81,17 +84,18 @@ impl Engine {
         Ok(Engine { db, keyspaces, written: Mutex::default(), baseline: Mutex::new(Figures::default()) })
     }
 
-    /// Removes a database, and the folder of its log if that is empty then; a folder without one is no error.
+    /// Removes a database, and the folder of its log if that is empty afterwards. A folder without
+    /// a database is not an error.
     pub fn destroy(path: &Path, flags: &Flags) -> Result<()> {
         let log = flags.log_folder().filter(|log| log.exists());
-        // Without a folder for the log there is none to be found in it.
+        // If the folder of the log does not exist, there is no log in it.
         let flags = Flags {
             wal_dir: log.as_ref().map_or_else(String::new, |_| flags.wal_dir.clone()),
             ..flags.clone()
         };
         Db::destroy_in(path, &AdvancedOptions { env: env(&flags), ..AdvancedOptions::default() })?;
         if let Some(log) = log {
-            // Somebody else's files in it are a reason to keep it.
+            // The folder stays if it holds other files.
             let _ = std::fs::remove_dir(log);
         }
         Ok(())
@@ -104,7 +108,7 @@ impl Engine {
         db.close()
     }
 
-    /// The keyspace that `key` belongs to.
+    /// The keyspace of `key`.
     #[inline]
     fn keyspace(&self, key: &[u8]) -> &Keyspace {
         let [first] = self.keyspaces.as_slice() else { return route(&self.keyspaces, key) };
@@ -136,23 +140,24 @@ impl Engine {
         Batch { engine: self, batch: self.db.batch() }
     }
 
-    /// Calls `with` with the value of `key` where it lies.
+    /// Calls `with` with the value of `key`, without a copy.
     #[inline]
     pub fn get<R>(&self, key: &[u8], with: impl FnOnce(&[u8]) -> R) -> Result<Option<R>> {
         self.keyspace(key).get_with(key, with)
     }
 
-    /// The state as it is now; it stays until the value is dropped.
+    /// A snapshot of the current state.
     pub fn snapshot(&self) -> Snapshot {
         self.db.snapshot()
     }
 
-    /// The value of `key` as `snapshot` sees it.
+    /// The value of `key` in `snapshot`.
     pub fn get_at(&self, key: &[u8], snapshot: &Snapshot) -> Result<Option<Vec<u8>>> {
         Ok(self.keyspace(key).get_at(key, snapshot)?.map(|value| value.to_vec()))
     }
 
-    /// Reads all `keys`, with one call per keyspace: how many there are, and the bytes of these keys and values.
+    /// Reads all `keys`, with one call per keyspace: the number found, and the bytes of their keys
+    /// and values.
     pub fn multi_get(&self, keys: &[KeyBuffer]) -> Result<(u64, u64)> {
         let [keyspace] = self.keyspaces.as_slice() else { return self.multi_get_routed(keys) };
         sum_found(keys, &keyspace.multi_get(keys)?)
@@ -178,18 +183,19 @@ impl Engine {
         self.keyspaces[0].cursor()
     }
 
-    /// A cursor on the keyspace that `key` belongs to, not positioned.
+    /// A cursor on the keyspace of `key`, not positioned.
     #[inline]
     pub fn cursor_of(&self, key: &[u8]) -> Result<Cursor> {
         self.keyspace(key).cursor()
     }
 
-    /// The first entry at or behind `key`, in the keyspace that `key` belongs to, as an iterator finds it.
+    /// The first entry at or after `key` in the keyspace of `key`, read by an iterator.
     pub fn first_from(&self, key: &[u8]) -> Result<Option<(Vec<u8>, Slice)>> {
         self.keyspace(key).range(key..).next().transpose().map(|entry| entry.map(|entry| entry.into_parts()))
     }
 
-    /// How many rows of the first keyspace begin with `prefix`, and their bytes; read to the end, from either side.
+    /// Number and bytes of the rows of the first keyspace that begin with `prefix`, read
+    /// completely, in either direction.
     pub fn prefix(&self, prefix: &[u8], backward: bool) -> Result<(u64, u64)> {
         let rows = self.keyspaces[0].prefix(prefix);
         let rows = if backward { rows.rev() } else { rows };
@@ -199,17 +205,18 @@ impl Engine {
         })
     }
 
-    /// Bytes in memtables, which estimates of sizes leave out.
+    /// Bytes in memtables, which the estimates of sizes exclude.
     pub fn memtable_bytes(&self) -> u64 {
         self.db.stats().memtable_bytes
     }
 
-    /// About how many bytes the entries from one key to another take in tables.
+    /// Estimated bytes in tables of the entries from one key to another.
     pub fn approximate_size(&self, from: &[u8], to: &[u8]) -> Result<u64> {
         self.keyspaces[0].approximate_size(from..to)
     }
 
-    /// Makes the index on the first eight bytes of values if it is not there, of the rows that are there.
+    /// Creates the index on the first eight bytes of values, over the existing rows, unless it
+    /// exists.
     pub fn create_index(&self) -> Result<()> {
         if self.keyspaces.len() > 1 {
             return Err(Error::invalid_argument(
@@ -225,12 +232,12 @@ impl Engine {
         self.keyspaces[0].index(INDEX)
     }
 
-    /// Writes the memtables to tables.
+    /// Flushes the memtables.
     pub fn flush(&self) -> Result<()> {
         self.db.flush()
     }
 
-    /// Merges everything into the last level.
+    /// Compacts all tables into the last level.
     pub fn compact(&self) -> Result<()> {
         self.keyspaces.iter().try_for_each(|keyspace| keyspace.compact_range::<&[u8]>(..))
     }
@@ -240,31 +247,31 @@ impl Engine {
         self.db.wait_for_background()
     }
 
-    /// A place where one more thread tells what it writes, for the statistics; `run` is the same for all threads that
-    /// write at the same time.
+    /// A counter for the writes of one more thread, for the statistics; `run` is the same for all
+    /// threads that write at the same time.
     pub fn writer(&self, run: u64) -> Arc<Written> {
         let written = Arc::new(Written { run, ..Written::default() });
         self.written.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&written));
         written
     }
 
-    /// The figures since the opening, or since the last `reset_statistics`.
+    /// The figures since the opening or the last `reset_statistics`.
     pub fn figures(&self) -> Figures {
         let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
         self.all_figures().since(&baseline)
     }
 
-    /// Counts from here.
+    /// Makes the current figures the baseline.
     pub fn reset_statistics(&self) {
         *self.baseline.lock().unwrap_or_else(PoisonError::into_inner) = self.all_figures();
     }
 
-    /// The figures in RocksDB's lines, then in the engine's own.
+    /// The figures in RocksDB's format, then in the engine's own.
     pub fn statistics(&self) -> String {
         format!("{}\n** Sapwood, since opening **\n{}", self.figures(), self.db.stats())
     }
 
-    /// The memory the engine accounts for.
+    /// The memory that the engine accounts for.
     pub fn memory(&self) -> String {
         let memory = self.db.memory();
         let mut text = String::from("Engine memory (MB):\n");
@@ -313,7 +320,7 @@ impl Engine {
     }
 }
 
-/// The machine, with what the flags add to its files.
+/// The operating system, with the changes of the flags to its files.
 fn env(flags: &Flags) -> Env {
     match Files::new(flags.log_folder(), flags.rate_limiter_bytes_per_sec) {
         Some(files) => Env::os().with_file_system(Arc::new(files)),
@@ -321,14 +328,15 @@ fn env(flags: &Flags) -> Env {
     }
 }
 
-/// Where a key belongs if there are several keyspaces: spread by its first eight bytes, so that neighbours part.
+/// The keyspace of a key if there are several: spread by its first eight bytes, so that neighbours
+/// are in different keyspaces.
 #[cold]
 fn route<'a>(keyspaces: &'a [Keyspace], key: &[u8]) -> &'a Keyspace {
     let head = key.iter().take(8).fold(0, |head, byte| head << 8 | u64::from(*byte));
     &keyspaces[(spread(head) % keyspaces.len() as u64) as usize]
 }
 
-/// The number of values there are, and the bytes of their keys and of themselves.
+/// The number of values found, and the bytes of their keys and values.
 fn sum_found<K: AsRef<[u8]>>(keys: &[K], values: &[Option<Slice>]) -> Result<(u64, u64)> {
     let found = keys.iter().zip(values).filter_map(|(key, value)| value.as_ref().map(|value| (key, value)));
     Ok(found.fold((0, 0), |(count, bytes), (key, value)| {
@@ -336,7 +344,7 @@ fn sum_found<K: AsRef<[u8]>>(keys: &[K], values: &[Option<Slice>]) -> Result<(u6
     }))
 }
 
-/// The levels of all keyspaces together.
+/// The levels of all keyspaces, added up.
 fn levels(keyspaces: &[KeyspaceStats]) -> Vec<Level> {
     let mut levels: Vec<Level> = Vec::new();
     for level in keyspaces.iter().flat_map(|keyspace| &keyspace.levels) {
@@ -351,7 +359,7 @@ fn levels(keyspaces: &[KeyspaceStats]) -> Vec<Level> {
     levels
 }
 
-/// A batch that can be used again after its commit.
+/// A batch that can be reused after its commit.
 pub struct Batch<'a> {
     engine: &'a Engine,
     batch: WriteBatch,
@@ -370,13 +378,13 @@ impl Batch<'_> {
         self.batch.delete(self.engine.keyspace(key), key);
     }
 
-    /// Applies all and empties the batch.
+    /// Commits the batch and empties it.
     pub fn commit(&mut self, mode: WriteMode) -> Result<()> {
         self.batch.commit_durable(mode.durability()).map(drop)
     }
 }
 
-/// The engine's settings, as the flags say. `None` leaves the engine's own choice.
+/// The engine's settings from the flags. `None` keeps the engine's default.
 struct Settings {
     memory_budget: usize,
     cache_bytes: Option<usize>,
@@ -418,18 +426,19 @@ impl Settings {
             (other, _) => return unknown("filter_type", other, "none, blocked, standard"),
         };
         let compaction_style = match flags.compaction_style.as_str() {
-            // RocksDB's universal style has several runs above the last level too.
+            // RocksDB's universal style also has several runs above the last level.
             "hybrid" | "1" | "none" | "3" => CompactionStyle::Hybrid,
             "leveled" | "0" => CompactionStyle::Leveled,
             other => return unknown("compaction_style", other, "hybrid (1), leveled (0), none (3)"),
         };
         let cache_bytes = usize::try_from(flags.cache_size).ok();
         let memtable_bytes = flags.write_buffer_size as usize;
-        // The engine wants one memtable to write to and one to flush.
+        // The engine needs one memtable to write to and one to flush.
         let max_memtables = (flags.max_write_buffer_number as usize).max(2);
         let parts = cache_bytes.unwrap_or(64 << 20) + memtable_bytes * max_memtables;
         Ok(Settings {
-            // A quarter more, and 64 MiB, for the log, the tables' indexes and the scratch of compactions.
+            // A quarter more, and 64 MiB, for the log, the tables' indexes and the scratch of
+            // compactions.
             memory_budget: positive(flags.memory_budget).unwrap_or(parts + parts / 4 + (64 << 20)),
             cache_bytes,
             memtable_bytes,
@@ -440,7 +449,7 @@ impl Settings {
             block_bytes: positive(flags.block_size).unwrap_or(4096).clamp(256, 64 << 10),
             target_file_bytes: positive(flags.target_file_size_base).map(|bytes| bytes as u64),
             compaction_style,
-            // Scripts written for large machines ask for more than there can be.
+            // Scripts for large machines request more than the engine's maximum.
             background_threads: positive(flags.max_background_jobs)
                 .or(positive(flags.max_background_compactions))
                 .map(|threads| threads.min(64)),

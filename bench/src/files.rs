@@ -1,9 +1,9 @@
-//! The machine's files, with what two flags add: a folder of its own for the log, and a limit of what flushes and
-//! compactions write.
+//! The file system of the machine with the effects of two flags: a separate folder for the log, and
+//! a rate limit on the writes of flushes and compactions.
 //!
-//! The engine keeps its log beside its tables. Here its names are led to another folder, where segment `000005.wal` is
-//! `sapwood-000005.log`: scripts add up the sizes of what has `log` in its name. Segments are mapped, so that the detour is
-//! not on the path of a write.
+//! The engine keeps its log beside its tables. With `--wal_dir`, segment `000005.wal` is
+//! `sapwood-000005.log` in another folder: scripts add up the sizes of files with `log` in their
+//! names. Segments are mapped, so that the redirection is not on the path of a write.
 use crate::limit::RateLimiter;
 use sapwood_base::{Error, Result};
 use sapwood_storage::fs::os::OsFileSystem;
@@ -12,27 +12,28 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// See above.
+/// The file system described above.
 pub struct Files {
     machine: Arc<dyn FileSystem>,
-    /// The folder of the log, if it is not that of the database.
+    /// The folder of the log, if it differs from that of the database.
     log: Option<PathBuf>,
-    /// Bytes that may be written to tables.
+    /// The rate limit of tables.
     limiter: Option<Arc<RateLimiter>>,
 }
 
-/// What stands in front of the number of a segment in the folder of the log.
+/// The prefix of a segment's number in the folder of the log.
 const PREFIX: &str = "sapwood-";
 
 impl Files {
-    /// The log in `log`, and so many bytes per second for tables (0: no limit). `None` if that changes nothing.
+    /// With the log in `log`, and a limit in bytes per second for tables (0: no limit). `None` if
+    /// neither applies.
     pub fn new(log: Option<PathBuf>, bytes_per_second: i64) -> Option<Files> {
         let limiter = RateLimiter::new(bytes_per_second).map(Arc::new);
         let machine = Arc::new(OsFileSystem::new());
         (log.is_some() || limiter.is_some()).then(|| Files { machine, log, limiter })
     }
 
-    /// Where the file lies that the engine calls `path`.
+    /// The location of the file that the engine names `path`.
     fn place<'a>(&self, path: &'a Path) -> Cow<'a, Path> {
         match (&self.log, path.file_stem().and_then(|stem| stem.to_str())) {
             (Some(log), Some(stem)) if path.extension().is_some_and(|extension| extension == "wal") => {
@@ -99,7 +100,7 @@ impl FileSystem for Files {
         for segment in self.machine.list(log)? {
             let name = segment.file_name().and_then(|name| name.to_str());
             let stem = name.and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(".log"));
-            // What is called otherwise is somebody else's.
+            // Files with other names do not belong to the log.
             names.extend(stem.map(|stem| PathBuf::from(format!("{stem}.wal"))));
         }
         Ok(names)
@@ -132,7 +133,7 @@ impl FileSystem for Files {
     }
 }
 
-/// A file that waits until what it writes is allowed.
+/// A file whose writes wait for the rate limiter.
 struct LimitedFile {
     file: Box<dyn File>,
     limiter: Arc<RateLimiter>,
@@ -214,7 +215,7 @@ mod tests {
         let start = Instant::now();
         let table = files.create_new(&folder.path().join("000001.sst")).unwrap();
         (0..5).for_each(|block| table.write_at(block * 10_000, &[1; 10_000]).unwrap());
-        // The first goes at once.
+        // The first write does not wait.
         assert!(start.elapsed() >= Duration::from_millis(39), "{:?}", start.elapsed());
         let log = files.create_new(&folder.path().join("000002.wal")).unwrap();
         let start = Instant::now();

@@ -1,10 +1,14 @@
-//! The command line: gflags' syntax and the flag names that people know from RocksDB's `db_bench`.
+//! The command line: gflags' syntax and the flag names of RocksDB's `db_bench`.
 //!
-//! `--name=value`, `-name=value` and `--name value` set a flag, `--name` and `--noname` set a boolean,
-//! `--undefok=a,b` lets unknown names pass, `--flagfile=path` reads more flags from a file, one a line. Later flags
-//! win. A name that RocksDB knows and that means nothing here is accepted, and the caller warns about it once; one that
-//! would make figures mean something else is refused unless it is off; any other unknown name is an error that lists
-//! the names nearest to it, since scripts rely on that.
+//! `--name=value`, `-name=value` and `--name value` set a flag, `--name` and `--noname` set a
+//! boolean, `--undefok=a,b` accepts unknown names, `--flagfile=path` reads more flags from a file,
+//! one per line. Later flags win.
+//!
+//! | name | effect |
+//! |---|---|
+//! | known to RocksDB, without meaning here | accepted; the caller warns once |
+//! | known to RocksDB, would change the meaning of figures | refused unless it is off |
+//! | unknown | error that lists the nearest names, since scripts rely on that |
 mod ignored;
 mod refused;
 
@@ -20,9 +24,9 @@ macro_rules! define_flags {
         #[derive(Clone, Debug)]
         pub struct Flags {
             $($(#[doc = $help] pub $name: $kind,)*)*
-            /// Names that were given, are known from RocksDB, and have no meaning here.
+            /// Names on the command line that RocksDB knows and that have no meaning here.
             pub ignored: Vec<String>,
-            /// Names that were given and have one.
+            /// Names on the command line that have a meaning.
             pub given: Vec<&'static str>,
         }
 
@@ -33,7 +37,8 @@ macro_rules! define_flags {
         }
 
         impl Flags {
-            /// Sets flag `name` from `text`. `None`: no such flag. `Some(Err(kind))`: `text` is not a `kind`.
+            /// Sets flag `name` from `text`. `None`: no such flag. `Some(Err(kind))`: `text` is not
+            /// a `kind`.
             fn set(&mut self, name: &str, text: &str) -> Option<Result<(), &'static str>> {
                 match name {
                     $($(stringify!($name) => Some(match FlagValue::parse(text) {
@@ -201,11 +206,11 @@ define_flags! {
     }
 }
 
-/// What runs without `--benchmarks`.
+/// The benchmarks that run without `--benchmarks`.
 const DEFAULT_BENCHMARKS: &str = "fillseq,fillsync,fillrandom,overwrite,readrandom,readrandom,readseq,readreverse,\
                                   compact,readrandom,readseq,readreverse,fill100K,xxh3";
 
-/// What a command line asks for.
+/// The request of a command line.
 #[derive(Debug)]
 pub enum Command {
     /// Run benchmarks.
@@ -214,7 +219,7 @@ pub enum Command {
     Help,
     /// Print the version and stop.
     Version,
-    /// Print how the program was built and stop.
+    /// Print the build information and stop.
     BuildInfo,
 }
 
@@ -226,7 +231,7 @@ struct Definition {
     help: &'static str,
 }
 
-/// A type that flags have, with the name that gflags gives it in messages.
+/// The type of a flag, with its gflags name for messages.
 trait FlagValue: Sized {
     const KIND: &'static str;
     fn parse(text: &str) -> Option<Self>;
@@ -268,7 +273,8 @@ impl FlagValue for String {
 }
 
 impl Flags {
-    /// Parses the arguments of a command line, without the program's name. The error is a message for a person.
+    /// Parses the arguments of a command line, without the program's name. The error is a message
+    /// for a person.
     pub fn parse<I: IntoIterator<Item = String>>(arguments: I) -> Result<Command, String> {
         let mut parser =
             Parser { flags: Flags::default(), undefok: Vec::new(), unknown: Vec::new(), command: None };
@@ -291,7 +297,7 @@ impl Flags {
         count_or(self.deletes, self.num)
     }
 
-    /// The flags in the text of `--help`: in groups, then what is accepted and ignored.
+    /// The text of `--help`: the flags by group, then the ignored ones.
     pub fn help() -> String {
         let mut text = String::new();
         let mut group = "";
@@ -302,7 +308,7 @@ impl Flags {
             }
             let Definition { name, kind, value, help, .. } = definition;
             let value = match kind {
-                // A long default is told with the help of its flag.
+                // The help of such a flag contains its long default.
                 "string" if value.is_empty() || value.len() > 20 => "...".to_owned(),
                 _ => value,
             };
@@ -327,7 +333,7 @@ impl Flags {
     }
 }
 
-/// A line of the help: what it is about on the left, then text that is wrapped.
+/// A line of the help: the name on the left, then wrapped text.
 pub fn columns(left: &str, help: &str) -> String {
     const LEFT: usize = 34;
     const RIGHT: usize = 84;
@@ -354,17 +360,17 @@ pub fn columns(left: &str, help: &str) -> String {
     text
 }
 
-/// What gflags says about a value of the wrong type.
+/// The message of gflags for a value of the wrong type.
 fn illegal(name: &str, value: &str, kind: &str) -> String {
     format!("illegal value '{value}' specified for {kind} flag '{name}'")
 }
 
-/// `count`, or `num` where it is negative.
+/// `count`, or `num` if it is negative.
 fn count_or(count: i64, num: i64) -> u64 {
     u64::try_from(count).unwrap_or_else(|_| u64::try_from(num).unwrap_or(0))
 }
 
-/// Whether a flag takes no value when none is attached with '='.
+/// Whether a flag without '=' takes the next argument as its value.
 enum Kind {
     Boolean,
     Value,
@@ -482,7 +488,7 @@ impl Parser {
                 }
                 Some((_, Kind::Refused(refused))) if refused.boolean && value.is_none() => Ok(()),
                 _ => {
-                    // Collected, not reported at once: --undefok may still come.
+                    // Collected, not reported at once: --undefok may follow.
                     self.unknown.push(name.to_owned());
                     Ok(())
                 }
@@ -491,7 +497,8 @@ impl Parser {
     }
 
     fn kind(&self, name: &str) -> Kind {
-        // The lists of ignored names are asked last, so that a flag that gains a meaning needs no edit there.
+        // The lists of ignored names are searched last, so that a flag that gains a meaning needs
+        // no edit there.
         let known = self.flags.definitions().into_iter().find(|definition| definition.name == name);
         match known.map(|definition| definition.kind) {
             Some("bool") => Kind::Boolean,
@@ -510,7 +517,7 @@ impl Parser {
     }
 
     fn file(&mut self, path: &str, depth: u32) -> Result<(), String> {
-        // A file may name further files; one that names itself must not go on forever.
+        // A file may name further files; the depth bounds cycles.
         if depth > 16 {
             return Err(format!("flag files are nested too deeply at '{path}'"));
         }
@@ -532,7 +539,7 @@ impl Parser {
         if self.unknown.is_empty() {
             self.flags.ignored.sort();
             self.flags.ignored.dedup();
-            // RocksDB's names of codecs are of any case.
+            // RocksDB ignores the case of codec names.
             self.flags.compression_type.make_ascii_lowercase();
             self.flags.check()?;
             return Ok(Command::Run(Box::new(self.flags)));
@@ -558,7 +565,7 @@ impl Parser {
 }
 
 impl Flags {
-    /// Refuses what no benchmark can run with.
+    /// Refuses values that no benchmark can run with.
     fn check(&self) -> Result<(), String> {
         let range = |name: &str, value: i64, least: i64, most: i64| {
             if (least..=most).contains(&value) {
@@ -692,20 +699,20 @@ impl Flags {
         Ok(())
     }
 
-    /// The codec that takes the place of the one that was asked for, if it is another one.
+    /// The codec that replaces the requested one, if any.
     ///
-    /// lz4 is of the same speed as snappy; what lz4hc has written, lz4 decompresses.
+    /// lz4 has the speed of snappy; lz4 decompresses the output of lz4hc.
     pub fn codec_in_place(&self) -> Option<&'static str> {
         matches!(self.compression_type.as_str(), "snappy" | "lz4hc").then_some("lz4")
     }
 
-    /// The folder of the log, if it is not that of the database.
+    /// The folder of the log, if it differs from that of the database.
     pub fn log_folder(&self) -> Option<PathBuf> {
         let same = self.wal_dir.is_empty() || Path::new(&self.wal_dir) == Path::new(&self.db);
         (!same).then(|| PathBuf::from(&self.wal_dir))
     }
 
-    /// Whether what is finished so far is shown: only to a person.
+    /// Whether progress is shown: only on a terminal.
     pub fn shows_progress(&self) -> bool {
         self.progress && self.progress_reports && std::io::stderr().is_terminal()
     }
@@ -715,7 +722,7 @@ impl Flags {
 pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut near: Vec<(usize, &str)> = names
         .map(|known| {
-            // A piece of a name is as good as a slip of the finger.
+            // A part of a name counts like one typing error.
             let distance =
                 if known.contains(name) || name.contains(known) { 1 } else { edit_distance(name, known) };
             (distance, known)
@@ -847,7 +854,7 @@ mod tests {
         }
         let error = parse(&["--trace_file"]).unwrap_err();
         assert_eq!(error, "flag '--trace_file' is missing its argument");
-        // A value that stands apart is taken, so that the next flag is a flag.
+        // The separate value of the flag is consumed, so that the next flag is parsed as one.
         assert_eq!(parse(&["--num_multi_db", "0", "--num", "3"]).unwrap().num, 3);
     }
 

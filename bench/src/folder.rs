@@ -1,4 +1,5 @@
-//! Where the database lies: the folder that `--db` names, or a temporary one that disappears with the process.
+//! The folder of the database: the one of `--db`, or a temporary one that is removed when the
+//! process ends.
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,9 +8,9 @@ use tempfile::TempDir;
 /// The database's folder.
 #[derive(Debug)]
 pub enum Folder {
-    /// Named by the user; stays.
+    /// Named by the user; it stays.
     Named(PathBuf),
-    /// Made by us; goes.
+    /// Created by the program; it is removed.
     Temporary(TemporaryFolder),
 }
 
@@ -32,11 +33,12 @@ impl Folder {
     }
 }
 
-/// A folder that is removed when it is dropped, and also when the process dies before that.
+/// A folder that is removed on drop, and also if the process dies before.
 ///
-/// A shell waits at the other end of a pipe that nobody writes to. When this process ends in any way, Ctrl-C and
-/// `kill -9` included, the system closes the pipe, the shell wakes up and removes the folder. A benchmark's data can be
-/// many gigabytes, and no signal handler would catch all ways to die. Without a shell only the drop removes it.
+/// A shell reads from a pipe that is never written to. When this process ends in any way, Ctrl-C
+/// and `kill -9` included, the system closes the pipe, and the shell removes the folder. The data
+/// of a benchmark can be many gigabytes, and no signal handler catches all ways to die. Without a
+/// shell only the drop removes the folder.
 #[derive(Debug)]
 pub struct TemporaryFolder {
     folder: TempDir,
@@ -47,11 +49,11 @@ impl TemporaryFolder {
     fn new() -> io::Result<TemporaryFolder> {
         let folder = tempfile::Builder::new().prefix("sapwood-bench-").tempdir()?;
         let guard = Command::new("sh")
-            // Ctrl-C goes to all processes of the terminal; the shell must outlive it.
+            // Ctrl-C signals all processes of the terminal; the shell must survive it.
             .args(["-c", r#"trap "" INT TERM HUP; read -r _; rm -rf -- "$1""#, "sh"])
             .arg(folder.path())
             .stdin(Stdio::piped())
-            // Whoever reads our output through a pipe should not wait for the shell.
+            // A reader of this program's output must not wait for the shell.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -64,7 +66,7 @@ impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             drop(guard.stdin.take());
-            // If the shell fails, the folder's own drop, which comes next, removes what is left.
+            // If the shell fails, the drop of `folder`, which follows, removes the rest.
             let _ = guard.wait();
         }
     }

@@ -1,38 +1,38 @@
-//! Keys: how a number becomes the bytes of a key, and in which order a benchmark visits the numbers.
+//! Keys: the conversion of numbers to bytes, and the order in which a benchmark visits the numbers.
 //!
-//! A key is the number as big-endian bytes, filled up with '0' to the key size, so that keys sort as their numbers do
-//! and databases made by RocksDB's `db_bench` and by this one hold the same keys. With prefixes, the big-endian
-//! number of the prefix stands in front.
+//! A key is the number as big-endian bytes, padded with '0' to the key size. So keys sort like
+//! their numbers, and databases made by RocksDB's `db_bench` hold the same keys. With prefixes, the
+//! big-endian number of the prefix precedes.
 //!
-//! Everything here runs inside the timed loops: no key costs an allocation, and no order costs memory in the number of
-//! keys.
+//! All of this runs inside the timed loops: no key needs an allocation, and no order needs memory
+//! proportional to the number of keys.
 use fastrand::Rng;
 use std::sync::Arc;
 
-/// Writes keys into one buffer that it reuses.
+/// Writes keys into a reused buffer.
 #[derive(Clone, Debug)]
 pub struct KeyBuffer {
     bytes: Vec<u8>,
-    /// Bytes of the prefix; 0 where there is none.
+    /// Bytes of the prefix; 0 without prefixes.
     prefix_size: usize,
-    /// How many different prefixes there are.
+    /// Number of different prefixes.
     prefix_count: u64,
     /// The keys themselves, if they are not made from numbers.
     existing: Option<Arc<[Box<[u8]>]>>,
 }
 
 impl KeyBuffer {
-    /// Keys of `key_size` bytes for numbers below `num`. Prefixes need both, a size and a number of keys that share
-    /// one.
+    /// Keys of `key_size` bytes for numbers below `num`. Prefixes need both: a size and a number of
+    /// keys per prefix.
     pub fn new(key_size: usize, prefix_size: usize, keys_per_prefix: u64, num: u64) -> KeyBuffer {
         let prefix_size = if keys_per_prefix == 0 { 0 } else { prefix_size.min(key_size) };
         let prefix_count = num.checked_div(keys_per_prefix).unwrap_or(0).max(1);
         KeyBuffer { bytes: vec![b'0'; key_size], prefix_size, prefix_count, existing: None }
     }
 
-    /// The keys in `existing`: the one of a number stands at that place. What is beyond them is the last one.
+    /// The keys in `existing`, by index. Numbers beyond the end map to the last key.
     pub fn of(existing: Arc<[Box<[u8]>]>) -> KeyBuffer {
-        // A prefix is what leads away from the short path.
+        // A nonzero prefix size selects the slow path of `make`.
         KeyBuffer { bytes: Vec::new(), prefix_size: 1, prefix_count: 1, existing: Some(existing) }
     }
 
@@ -49,7 +49,8 @@ impl KeyBuffer {
         &self.bytes
     }
 
-    /// Prefixed keys, keys of less than eight bytes, and given ones. Everything behind the numbers is '0' since `new`.
+    /// Keys with prefixes, keys of less than eight bytes, and existing keys. The bytes after the
+    /// numbers are '0' since `new`.
     fn make_parts(&mut self, number: u64) {
         if let Some(existing) = &self.existing {
             self.bytes.clear();
@@ -63,31 +64,31 @@ impl KeyBuffer {
     }
 }
 
-/// Puts the low bytes of `number`, at most eight, big-endian at the start of `bytes`.
+/// Writes the low bytes of `number`, at most eight, big-endian to the start of `bytes`.
 fn put_low_bytes(bytes: &mut [u8], number: u64) {
     let length = bytes.len().min(8);
     bytes[..length].copy_from_slice(&number.to_be_bytes()[8 - length..]);
 }
 
-/// The key made last.
+/// The last key made.
 impl AsRef<[u8]> for KeyBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// In which order a writing benchmark visits its keys.
+/// The order in which a writing benchmark visits its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// 0, 1, 2, …
     Sequential,
-    /// Drawn at random, so that some are drawn twice and some never.
+    /// Drawn at random: some twice, some never.
     Random,
     /// Every number once, in random order.
     UniqueRandom,
 }
 
-/// The numbers below `num` in some order, without end.
+/// The numbers below `num` in some order, repeated forever.
 #[derive(Clone, Debug)]
 pub struct Numbers {
     order: Order,
@@ -114,10 +115,10 @@ impl Numbers {
     }
 }
 
-/// A random permutation of the numbers below a bound that needs no table: three rounds of multiply and xor-shift, each
-/// of them a bijection on the next whole number of bits, applied again until the result is below the bound (Black and
-/// Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). A shuffled table would take eight bytes and a cache miss
-/// per key.
+/// A random permutation of the numbers below a bound, without a table: three rounds of multiply and
+/// xor-shift, each a bijection on the next power of two, repeated until the result is below the
+/// bound (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). A shuffled table would
+/// cost eight bytes and a cache miss per key.
 #[derive(Clone, Debug)]
 struct Permutation {
     num: u64,
@@ -143,7 +144,7 @@ impl Permutation {
     fn apply(&self, mut number: u64) -> u64 {
         loop {
             for (factor, summand) in self.rounds {
-                // The product carries upwards only; the shift brings the upper half down.
+                // A product carries upwards only; the shift mixes the upper half into the lower.
                 number = number.wrapping_mul(factor).wrapping_add(summand) & self.mask;
                 number ^= number >> self.shift;
             }
@@ -154,7 +155,7 @@ impl Permutation {
     }
 }
 
-/// Draws the keys of random reads: uniform, or skewed as `--read_random_exp_range` asks.
+/// Draws the keys of random reads: uniform, or with the skew of `--read_random_exp_range`.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadKeys {
     num: u64,
@@ -175,7 +176,7 @@ impl ReadKeys {
             return random.u64(..self.num);
         }
         let rank = ((-random.f64() * self.exponent).exp() * self.num as f64) as u64;
-        // Ranks are spread by a prime, so that the popular keys are not neighbours.
+        // A prime spreads the ranks, so that popular keys are not neighbours.
         rank.wrapping_mul(0x5BD1_E995) % self.num
     }
 }
@@ -200,7 +201,7 @@ mod tests {
         assert_eq!(keys.make(234), b"\0\x22\0\0\0\0\0\0\0\xEA0000");
         let mut keys = KeyBuffer::new(20, 10, 10, 1000);
         assert_eq!(keys.make(1), b"\0\0\0\0\0\0\0\x0100\0\0\0\0\0\0\0\x0100");
-        // Without a number of keys per prefix the size alone means nothing.
+        // A prefix size without keys per prefix has no effect.
         assert_eq!(KeyBuffer::new(8, 2, 0, 1000).make(1), b"\0\0\0\0\0\0\0\x01");
     }
 
@@ -225,7 +226,7 @@ mod tests {
             sorted.sort_unstable();
             assert!(sorted.into_iter().eq(0..num), "not a permutation of {num} numbers");
             assert!((0..num).all(|i| numbers.next(&mut random) == first[i as usize]));
-            // Neighbours in time are no neighbours in the key space.
+            // Consecutive numbers are rarely neighbours in the key space.
             let close = first.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) < num / 100).count();
             assert!(num < 1000 || close < first.len() / 25, "{close} of {num} steps are short");
         }
@@ -249,7 +250,7 @@ mod tests {
         let mut seen = vec![0u32; 1000];
         (0..100_000).for_each(|_| seen[keys.next(&mut random) as usize] += 1);
         seen.sort_unstable();
-        // A hundredth of the keys gets about half of the reads.
+        // A hundredth of the keys receives about half of the reads.
         assert!(seen[990..].iter().sum::<u32>() > 40_000);
     }
 }

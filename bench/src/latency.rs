@@ -1,25 +1,26 @@
-//! Latencies of an open loop: over the whole run, and second by second, since the worst second is what users feel.
+//! Latencies of an open loop: of the whole run and of each second, since users feel the worst
+//! second.
 use crate::histogram::Histogram;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Latencies by the second in which the operation should have begun.
+/// Latencies by the second in which the operation was due.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     start: Instant,
     seconds: Vec<Histogram>,
 }
 
-/// Later seconds are counted into the last one.
+/// The last second also counts all later ones.
 const MOST_SECONDS: usize = 1 << 16;
 
 impl Latencies {
-    /// Nothing counted; seconds begin at `start`.
+    /// No operations; seconds begin at `start`.
     pub fn new(start: Instant) -> Latencies {
         Latencies { start, seconds: Vec::new() }
     }
 
-    /// Counts one operation that was `due` and is over `now`.
+    /// Counts one operation that was `due` and ends `now`.
     #[inline]
     pub fn record(&mut self, due: Instant, now: Instant) {
         let second = due.saturating_duration_since(self.start).as_secs() as usize;
@@ -31,7 +32,7 @@ impl Latencies {
         self.seconds[second].record(u64::try_from(nanos).unwrap_or(u64::MAX));
     }
 
-    /// Adds what another thread counted. Both began at the same moment.
+    /// Adds the latencies of another thread with the same start.
     pub fn merge(&mut self, other: &Latencies) {
         if other.seconds.len() > self.seconds.len() {
             self.seconds.resize_with(other.seconds.len(), Histogram::new);
@@ -39,19 +40,19 @@ impl Latencies {
         self.seconds.iter_mut().zip(&other.seconds).for_each(|(mine, theirs)| mine.merge(theirs));
     }
 
-    /// All of them.
+    /// The latencies of all seconds.
     pub fn all(&self) -> Histogram {
         let mut all = Histogram::new();
         self.seconds.iter().for_each(|second| all.merge(second));
         all
     }
 
-    /// The histograms of the seconds, the first one first.
+    /// The histograms of the seconds, in order.
     pub fn seconds(&self) -> &[Histogram] {
         &self.seconds
     }
 
-    /// The second with the highest 99th percentile, if anything was counted.
+    /// The second with the highest 99th percentile, if any operation was counted.
     pub fn worst_second(&self) -> Option<usize> {
         (0..self.seconds.len())
             .filter(|second| self.seconds[*second].count() > 0)
@@ -94,7 +95,7 @@ mod tests {
         let mut second = Latencies::new(start);
         for milli in 0..1000 {
             first.record(at(milli), at(milli) + Duration::from_micros(5));
-            // A stall of a second: everything that was due in it ends when it ends.
+            // A stall of a second: the operations due in it end when it ends.
             second.record(at(2000 + milli), at(3000));
         }
         first.merge(&second);

@@ -1,17 +1,18 @@
-//! What a benchmark asks of an engine: keys, values, distributions, workloads, and how latencies are counted.
+//! The parts of a benchmark that no engine depends on: keys, values, distributions, workloads,
+//! latencies.
 //!
 //! ```text
-//! zipfian ──> ycsb, mixgraph, churn ──> which key comes next, and what is done with it
+//! zipfian ──> ycsb, mixgraph, churn ──> the next key, and the operation on it
 //!                                        keys ──> its bytes        values ──> the bytes of its value
-//! schedule ──> when                      latency ──> how long it took, counted from when it should have begun
-//!                                        process ──> what it cost: processor time, memory, bytes written
+//! schedule ──> the time it is due        latency ──> the time from when it was due to its end
+//!                                        process ──> its cost: processor time, memory, bytes written
 //! ```
 //!
-//! `db_bench` is one user of this library; programs that measure other engines with the same hand are others. Nothing
-//! here knows an engine. Everything is deterministic, given a seed, but for [`schedule`] and [`process`], which ask the
-//! machine.
+//! `db_bench` uses this library, and so do programs that measure other engines with the same
+//! workloads. Given a seed, everything is deterministic except [`schedule`] and [`process`], which
+//! read the state of the machine.
 //!
-//! The functions that run inside timed loops allocate nothing and take no lock.
+//! The functions that run inside timed loops do not allocate and acquire no lock.
 #![forbid(unsafe_code)]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures with the real machine's clock")]
 

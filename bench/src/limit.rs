@@ -1,10 +1,10 @@
-//! When a benchmark's loop ends, and how fast it may go.
+//! The end of a benchmark's loop, and its rate.
 use crate::report::Stats;
 use sapwood_bench::schedule::Schedule;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Ends a loop after a number of operations or, if a time is given, after that time; in an open loop, holds back each
+/// Ends a loop after a number of operations or, if set, after a time. In an open loop, delays each
 /// operation until it is due.
 #[derive(Debug)]
 pub struct Limit<'a> {
@@ -17,7 +17,8 @@ pub struct Limit<'a> {
 }
 
 impl<'a> Limit<'a> {
-    /// `seconds` of work, or `operations` if `seconds` is 0. The clock is read every `clock_interval` operations.
+    /// `seconds` of work, or `operations` if `seconds` is 0. The clock is read every
+    /// `clock_interval` operations.
     pub fn new(operations: u64, seconds: i64, clock_interval: i64) -> Limit<'a> {
         let seconds = u64::try_from(seconds).unwrap_or(0);
         let clock_interval = u64::try_from(clock_interval).unwrap_or(1).max(1);
@@ -25,12 +26,13 @@ impl<'a> Limit<'a> {
         Limit { operations, done: 0, end, clock_interval, next_clock: clock_interval, schedule: None }
     }
 
-    /// The same, at the moments of `schedule` if there is one.
+    /// The same with the start times of `schedule`, if any.
     pub fn at(self, schedule: Option<&'a Schedule>) -> Limit<'a> {
         Limit { schedule, ..self }
     }
 
-    /// Whether `operations` more, which make one call, may be done. Returns when they should begin, and tells `stats`.
+    /// Whether the loop may do a call of `operations` more. Returns when they are due, and passes
+    /// that time to `stats`.
     #[inline]
     pub fn allows(&mut self, operations: u64, stats: &mut Stats) -> bool {
         self.done += operations;
@@ -67,19 +69,19 @@ impl<'a> Limit<'a> {
     }
 }
 
-/// Keeps several threads together to a rate: each request waits until all requests before it would have been served.
-/// A thread that was late may catch up, but for no more than a tenth of a second.
+/// Limits several threads to a common rate: each request waits until all requests before it would
+/// have been served. A late thread may catch up by at most a tenth of a second.
 #[derive(Debug)]
 pub struct RateLimiter {
     start: Instant,
     /// The bits of an `f64`: the rate may change.
     per_second: AtomicU64,
-    /// When the next request may go, in nanoseconds since `start`.
+    /// The time of the next request, in nanoseconds since `start`.
     next: AtomicU64,
 }
 
 impl RateLimiter {
-    /// At most `per_second` units a second; `None` for 0 or less: no limit.
+    /// At most `per_second` units a second; `None` for 0 or less, which is no limit.
     pub fn new(per_second: i64) -> Option<RateLimiter> {
         (per_second > 0).then(|| RateLimiter {
             start: Instant::now(),
@@ -88,19 +90,19 @@ impl RateLimiter {
         })
     }
 
-    /// Changes the rate for what comes; a rate of less than one is taken as one.
+    /// Changes the rate of later requests; the minimum is one.
     pub fn set_rate(&self, per_second: f64) {
-        // Relaxed: a request more or less at the old rate does not matter.
+        // Relaxed: some requests may still use the old rate.
         self.per_second.store(per_second.max(1.0).to_bits(), Ordering::Relaxed);
     }
 
-    /// Waits until `units` may go.
+    /// Waits until `units` are within the rate.
     pub fn request(&self, units: u64) {
         let per_second = f64::from_bits(self.per_second.load(Ordering::Relaxed));
         let cost = (units as f64 / per_second * 1e9) as u64;
         let now = self.start.elapsed().as_nanos() as u64;
         let earliest = now.saturating_sub(100_000_000);
-        // Relaxed: the word is all the threads share.
+        // Relaxed: threads share only this word.
         let place = self
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| Some(next.max(earliest) + cost));
@@ -111,19 +113,19 @@ impl RateLimiter {
     }
 }
 
-/// A rate that changes as a sine does: `--sine_mix_rate` and `--sine_write_rate`.
+/// A sinusoidal rate: `--sine_mix_rate` and `--sine_write_rate`.
 #[derive(Clone, Copy, Debug)]
 pub struct SineRate {
     /// Amplitude, angular frequency per second, phase and mean.
     pub parameters: [f64; 4],
     /// Noise, as a share of the amplitude.
     pub noise: f64,
-    /// How long a rate stays.
+    /// The time between changes of the rate.
     pub interval: Duration,
 }
 
 impl SineRate {
-    /// The rate after `time`, with `chance` (0 to 1) deciding the noise.
+    /// The rate after `time`; `chance` (0 to 1) selects the noise.
     pub fn at(&self, time: Duration, chance: f64) -> f64 {
         let [a, b, c, d] = self.parameters;
         a * (b * time.as_secs_f64() + c).sin() + d + a * self.noise * (chance - 0.5)
@@ -165,7 +167,8 @@ mod tests {
         let mut limit = Limit::new(20, 0, 1000).at(Some(&schedule));
         while limit.allows(1, &mut stats) {
             if schedule.taken() == 5 {
-                // A stall of twelve milliseconds: the operations due meanwhile have waited for its end.
+                // A stall of twelve milliseconds: operations that are due during it wait for its
+                // end.
                 std::thread::sleep(Duration::from_millis(12));
             }
             stats.finish_operations(1, crate::report::Operation::Read);

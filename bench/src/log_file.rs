@@ -1,33 +1,34 @@
-//! `LOG`, the file beside a database from which scripts take the version of what made it.
+//! `LOG`, the file beside a database from which scripts read the version of its writer.
 //!
-//! RocksDB writes one; this engine does not, so `db_bench` does, for a database whose folder has a name. It also says
-//! where the log of the database is, since a database whose log is elsewhere would open with what its tables hold.
+//! RocksDB writes one and this engine does not. So `db_bench` writes it, for a database in a named
+//! folder. It also records the folder of the log: opened without its log, a database would have
+//! only the contents of its tables.
 use crate::flags::Flags;
 use crate::report::header;
 use sapwood_base::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// What tells that a file is ours.
+/// Identifies a file of this program.
 const SIGNATURE: &str = "db_bench of Sapwood";
-/// What stands in front of the folder of the log.
+/// Precedes the folder of the log.
 const LOG_FOLDER: &str = "Folder of the log: ";
 
 fn path(folder: &Path) -> PathBuf {
     folder.join("LOG")
 }
 
-/// The text of the file, if there is one and it is ours.
+/// The text of the file, if it exists and is of this program.
 fn read(folder: &Path) -> Option<String> {
     std::fs::read_to_string(path(folder)).ok().filter(|text| text.contains(SIGNATURE))
 }
 
-/// Writes the file, unless there is one that is not ours.
+/// Writes the file, unless another program's file exists.
 pub fn write(folder: &Path, flags: &Flags) -> Result<()> {
     let path = path(folder);
     if path.exists() && read(folder).is_none() {
         return Ok(());
     }
-    // Scripts take the fifth word of a line, after the time and a thread.
+    // Scripts read the fifth word of a line, after the time and a thread.
     let at = format!("{}.000000 {}", header::time_of_day(), std::process::id());
     let log = flags.log_folder().unwrap_or_default();
     let text = format!(
@@ -39,7 +40,7 @@ pub fn write(folder: &Path, flags: &Flags) -> Result<()> {
     std::fs::write(&path, text).map_err(|error| Error::io("write", &path, error))
 }
 
-/// Refuses a database whose log is not where the flags say.
+/// Refuses a database whose log is not in the folder of the flags.
 pub fn check(folder: &Path, flags: &Flags) -> Result<()> {
     let Some(text) = read(folder) else { return Ok(()) };
     let made = text.lines().find_map(|line| line.split_once(LOG_FOLDER)).map_or("", |(_, log)| log.trim());
@@ -53,7 +54,7 @@ pub fn check(folder: &Path, flags: &Flags) -> Result<()> {
     Err(Error::invalid_argument(message).in_file(folder))
 }
 
-/// Removes the file, if it is ours.
+/// Removes the file, if it is of this program.
 pub fn remove(folder: &Path) -> Result<()> {
     match read(folder) {
         Some(_) => {

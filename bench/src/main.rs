@@ -1,4 +1,4 @@
-//! `db_bench` for Sapwood: the benchmarks, flags and output lines that people know from RocksDB's and LevelDB's.
+//! `db_bench` for Sapwood: the benchmarks, flags and output lines of RocksDB's and LevelDB's.
 //!
 //! ```text
 //! flags ──> workload ──> engine        one thread or many run a loop of keys, values and calls to the engine
@@ -6,8 +6,8 @@
 //!              └──> report             each thread counts; the sum becomes the line that scripts read
 //! ```
 //!
-//! The loops cost less than 20 ns per operation beside the engine: keys and values are made without allocation, no
-//! lock is taken, and the clock is read only where latencies are asked for.
+//! The loops cost less than 20 ns per operation beside the engine: keys and values are made without
+//! allocation, no lock is acquired, and the clock is read only if latencies are measured.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,
@@ -70,17 +70,18 @@ fn run(mut flags: Flags) -> Result<(), String> {
     Bench::new(flags).and_then(|mut bench| bench.run(&plan)).map_err(|error| error.to_string())
 }
 
-/// Prints to stdout at once, so that a pipe's reader sees every line when it is true.
+/// Prints to stdout and flushes, so that the reader of a pipe receives every line at once.
 fn print(text: &str) -> ExitCode {
     if cfg!(test) {
-        // The test harness catches only what goes through the macro.
+        // The test harness captures only the output of the macro.
         print!("{text}");
         return ExitCode::SUCCESS;
     }
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader is gone (`db_bench --help | head`): nobody is left to tell.
+        // The reader has closed the pipe (`db_bench --help | head`); a message would not reach it
+        // either.
         Err(_) => ExitCode::FAILURE,
     }
 }

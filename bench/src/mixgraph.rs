@@ -1,13 +1,15 @@
-//! RocksDB's `mixgraph`: gets, puts and scans whose keys, value sizes and scan lengths follow what was measured at
-//! Facebook (Cao, Dong, Vemuri and Du, "Characterizing, Modeling, and Benchmarking RocksDB Key-Value Workloads at
-//! Facebook", FAST 2020).
+//! RocksDB's `mixgraph`: gets, puts and scans whose keys, value sizes and scan lengths follow
+//! measurements at Facebook (Cao, Dong, Vemuri and Du, "Characterizing, Modeling, and Benchmarking
+//! RocksDB Key-Value Workloads at Facebook", FAST 2020).
 //!
-//! * *Keys.* With both `key_dist_*` set, popularity follows the power law `a * x^b`; with `keyrange_dist_*` as well, the
-//!   key space is cut into `keyrange_num` ranges whose popularity is `a * e^(b x) + c * e^(d x)`. Otherwise uniform.
+//! * *Keys.* With both `key_dist_*` set, popularity follows the power law `a * x^b`. With
+//!   `keyrange_dist_*` as well, the key space is cut into `keyrange_num` ranges with popularity `a
+//!   * e^(b x) + c * e^(d x)`. Otherwise keys are uniform.
 //! * *Value sizes and scan lengths* are generalised Pareto, drawn by inversion.
 //!
-//! RocksDB derives the key, the kind of request and its size from one random number, which ties them to each other; here
-//! each is drawn for itself. Popular keys are other ones than RocksDB's, since its generator is not used.
+//! RocksDB derives the key, the kind of request and its size from one random number, which
+//! correlates them; here each is drawn independently. The popular keys differ from RocksDB's, since
+//! the random number generator does.
 use crate::zipfian::spread;
 use fastrand::Rng;
 
@@ -40,9 +42,9 @@ pub struct Parameters {
     pub mix_put_ratio: f64,
     /// Share of seeks.
     pub mix_seek_ratio: f64,
-    /// No scan is longer.
+    /// The maximum length of a scan.
     pub mix_max_scan_len: u64,
-    /// No value is longer.
+    /// The maximum size of a value.
     pub mix_max_value_size: u64,
 }
 
@@ -73,21 +75,21 @@ impl Default for Parameters {
 pub struct Pareto {
     /// The smallest value.
     pub theta: f64,
-    /// How heavy the tail is.
+    /// The shape: the weight of the tail.
     pub k: f64,
-    /// How wide it is.
+    /// The scale.
     pub sigma: f64,
 }
 
 impl Pareto {
-    /// A draw, rounded up.
+    /// A random value, rounded up.
     #[inline]
     pub fn next(&self, random: &mut Rng) -> u64 {
         // From (0, 1]: at 0 the inverse is infinite.
         self.at(1.0 - random.f64())
     }
 
-    /// The value that a share `above` of all draws exceeds.
+    /// The value that the share `above` of all draws exceeds.
     fn at(&self, above: f64) -> u64 {
         let value = if self.k == 0.0 {
             self.theta - self.sigma * above.ln()
@@ -99,28 +101,28 @@ impl Pareto {
     }
 }
 
-/// What is asked of the engine next.
+/// The next operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Read this key.
     Get(u64),
-    /// Write this key with a value of so many bytes.
+    /// Write this key with a value of this size.
     Put(u64, usize),
     /// Seek to this key and read so many entries from there.
     Seek(u64, u64),
 }
 
-/// One thread's stream of requests.
+/// The stream of requests of one thread.
 #[derive(Clone, Debug)]
 pub struct Requests {
     parameters: Parameters,
     keys: Keys,
-    /// Below the first a get, below the second a put, else a seek.
+    /// Random numbers below the first select a get, below the second a put, else a seek.
     limits: [f64; 2],
 }
 
 impl Requests {
-    /// The stream that `parameters` describe. At least one of the three ratios is positive.
+    /// The stream of `parameters`. At least one of the three ratios is positive.
     pub fn new(parameters: &Parameters) -> Requests {
         let Parameters { mix_get_ratio, mix_put_ratio, mix_seek_ratio, .. } = *parameters;
         let ratios = [mix_get_ratio, mix_put_ratio, mix_seek_ratio].map(|ratio| ratio.max(0.0));
@@ -138,7 +140,8 @@ impl Requests {
         if kind < self.limits[0] {
             Request::Get(key)
         } else if kind < self.limits[1] {
-            // As in RocksDB, what is too large is folded back and what is too small raised.
+            // As in RocksDB, a size that is too large is folded back, and one that is too small is
+            // raised.
             let size = value.next(random).max(10);
             let most = (*mix_max_value_size).max(1);
             Request::Put(key, if size > most { size % most } else { size } as usize)
@@ -147,14 +150,14 @@ impl Requests {
         }
     }
 
-    /// Whether reads are part of the mix, and whether writes are: what a rate is divided by.
+    /// The shares of reads and of writes, by which a rate is divided.
     pub fn shares(&self) -> (f64, f64) {
         let puts = self.limits[1] - self.limits[0];
         (1.0 - puts, puts)
     }
 }
 
-/// Which key comes next.
+/// The distribution of keys.
 #[derive(Clone, Debug)]
 enum Keys {
     Uniform { num: u64 },
@@ -184,13 +187,13 @@ impl Keys {
                 keyrange_dist_a * (keyrange_dist_b * x).exp() + keyrange_dist_c * (keyrange_dist_d * x).exp();
             if p < 1e-16 { 0.0 } else { p }
         };
-        // Popularities become whole numbers by a factor that gives the least popular range one.
+        // A factor turns popularities into whole numbers; it maps the least popular range to one.
         let mut ranges: Vec<f64> = (1..=count).rev().map(popularity).collect();
         let least = ranges.iter().copied().find(|p| *p > 0.0).unwrap_or(1.0);
         let factor = (1.0 / least).floor() + 1.0;
         ranges.iter_mut().for_each(|p| *p = (*p * factor).floor());
         let sum: f64 = ranges.iter().sum();
-        // Popular ranges should not be neighbours. The same parameters give the same order in every run.
+        // Popular ranges must not be neighbours. Equal parameters lead to equal orders.
         Rng::with_seed(sum as u64).shuffle(&mut ranges);
         let mut end = 0;
         let ends = ranges
@@ -227,7 +230,8 @@ fn power_seed(uniform: f64, a: f64, b: f64) -> u64 {
 mod tests {
     use super::*;
 
-    /// The parameters of "prefix_dist" in RocksDB's wiki, which model one of the paper's three databases.
+    /// The parameters of "prefix_dist" in RocksDB's wiki, which model one of the paper's three
+    /// databases.
     fn prefix_dist() -> Parameters {
         Parameters {
             num: 500_000,
@@ -269,7 +273,8 @@ mod tests {
             }
         }
         assert!(gets.abs_diff(83_000) < 700 && puts.abs_diff(14_000) < 600 && seeks.abs_diff(3_000) < 300);
-        // The mean is sigma / (1 - k), a little more since sizes are rounded up and at least ten: 34.5 and 0.95 + 0.5.
+        // The mean is sigma / (1 - k), and a little more since sizes are rounded up and at least
+        // ten: 34.5 and 0.95 + 0.5.
         let mean_size = bytes as f64 / f64::from(puts);
         assert!((34.0..39.0).contains(&mean_size), "{mean_size}");
         let mean_steps = steps as f64 / f64::from(seeks);
@@ -285,7 +290,8 @@ mod tests {
         let mut seen = [0u32; 30];
         (0..100_000).for_each(|_| seen[(keys.next(&mut random) / (500_000 / 30)) as usize % 30] += 1);
         seen.sort_unstable();
-        // By the formula the first range has 0.782 of 0.989, and less popular ones lose more by whole numbers.
+        // By the formula the first range has 0.782 of 0.989; less popular ones lose more by
+        // rounding down.
         assert!((78_500..82_000).contains(&seen[29]), "{seen:?}");
         assert!(seen[0] > 0);
     }
@@ -302,7 +308,7 @@ mod tests {
         let mut parameters = Parameters { num: 500_000, ..Parameters::default() };
         assert!(most_popular(&parameters) < 8);
         (parameters.key_dist_a, parameters.key_dist_b) = (0.002312, 0.3467);
-        // The law gives the first key the share a.
+        // The law predicts the share a for the first key.
         let count = most_popular(&parameters);
         assert!((85..150).contains(&count), "{count}");
     }

@@ -1,21 +1,21 @@
-//! What this process has used so far: processor time, memory, bytes written. Read from the system, for the lines in
-//! which `db_bench` says what an operation costs with all background work.
+//! Resource usage of this process: processor time, memory, bytes written. `db_bench` reports the
+//! cost of an operation, background work included, from these.
 use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::fs;
 use std::time::Duration;
 
-/// Processor time of all threads of this process, dead ones too.
+/// Processor time of all threads of this process, ended ones included.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu {
-    /// All of it, to the nanosecond.
+    /// All of it, with a resolution of nanoseconds.
     pub total: Duration,
-    /// The share spent in the kernel, in steps of a clock tick (10 ms).
+    /// The part spent in the kernel, in steps of a clock tick (10 ms).
     pub system: Duration,
 }
 
 impl Cpu {
-    /// What was used until now.
+    /// The usage up to now.
     pub fn now() -> Cpu {
         let total = clock_gettime(ClockId::ProcessCPUTime);
         let total = Duration::new(
@@ -25,7 +25,7 @@ impl Cpu {
         Cpu { total, system: system_time().unwrap_or_default() }
     }
 
-    /// What was used since `earlier`.
+    /// The usage since `earlier`.
     pub fn since(self, earlier: Cpu) -> Cpu {
         Cpu {
             total: self.total.saturating_sub(earlier.total),
@@ -34,7 +34,8 @@ impl Cpu {
     }
 }
 
-/// Field 15 of `/proc/self/stat`, in clock ticks. The second field is a name in parentheses that may hold spaces.
+/// Field 15 of `/proc/self/stat`, in clock ticks. The second field is a name in parentheses that
+/// may contain spaces.
 fn system_time() -> Option<Duration> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
     let ticks: u64 = text.rsplit_once(')')?.1.split_whitespace().nth(12)?.parse().ok()?;
@@ -47,23 +48,23 @@ fn system_time() -> Option<Duration> {
 pub struct Resident {
     /// Now.
     pub now: u64,
-    /// The most there ever was.
+    /// The peak.
     pub peak: u64,
-    /// The part of `now` that maps files: log segments, for one. It is the page cache's memory as well.
+    /// The part of `now` that maps files, such as log segments. The page cache counts it as well.
     pub file: u64,
 }
 
-/// Reads `/proc/self/status`; zeros where there is none.
+/// Reads `/proc/self/status`; zeros where the file does not exist.
 pub fn resident() -> Resident {
     let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes = |name| field(&text, name) * 1024;
     Resident { now: kilobytes("VmRSS:"), peak: kilobytes("VmHWM:"), file: kilobytes("RssFile:") }
 }
 
-/// What the process holds: memory in bytes, descriptors and threads.
+/// Resources that the process holds: memory in bytes, descriptors and threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Resident memory of its own.
+    /// Anonymous resident memory.
     pub anonymous: u64,
     /// Resident memory that maps files, shared memory included.
     pub mapped: u64,
@@ -76,7 +77,7 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What it holds now; zeros where there is no `/proc`.
+    /// Its resources now; zeros without `/proc`.
     pub fn now() -> Usage {
         let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let kilobytes = |name| field(&text, name) * 1024;
@@ -84,7 +85,7 @@ impl Usage {
             anonymous: kilobytes("RssAnon:"),
             mapped: kilobytes("RssFile:") + kilobytes("RssShmem:"),
             address_space: kilobytes("VmSize:"),
-            // One of them is that of the listing itself.
+            // One descriptor is that of the listing itself.
             descriptors: fs::read_dir("/proc/self/fd").map_or(0, |list| list.count().saturating_sub(1))
                 as u64,
             threads: field(&text, "Threads:"),
@@ -110,19 +111,19 @@ impl fmt::Display for Usage {
 /// Bytes that this process has written.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written {
-    /// Through system calls. Stores into mapped log segments are not among them.
+    /// Through system calls. Stores into mapped log segments are not included.
     pub calls: u64,
     /// Sent towards the device or made dirty in the page cache, mapped pages included.
     pub device: u64,
 }
 
-/// Reads `/proc/self/io`; zeros where there is none.
+/// Reads `/proc/self/io`; zeros where the file does not exist.
 pub fn written() -> Written {
     let text = fs::read_to_string("/proc/self/io").unwrap_or_default();
     Written { calls: field(&text, "wchar:"), device: field(&text, "write_bytes:") }
 }
 
-/// The number behind `name` at the start of a line.
+/// The number that follows `name` at the start of a line.
 fn field(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_prefix(name))
@@ -131,7 +132,7 @@ fn field(text: &str, name: &str) -> u64 {
         .unwrap_or(0)
 }
 
-/// Number of processors and the name of the first, as `/proc/cpuinfo` tells.
+/// Number of processors and name of the first, from `/proc/cpuinfo`.
 pub fn processor() -> (usize, String) {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let value = |line: &str| line.split_once(':').map(|(_, value)| value.trim().to_owned());
@@ -140,7 +141,8 @@ pub fn processor() -> (usize, String) {
     (count, name.unwrap_or_else(|| "unknown processor".to_owned()))
 }
 
-/// Size of the last cache of the first processor, as the system writes it ("36608K"); empty if unknown.
+/// Size of the last-level cache of the first processor, in the system's notation ("36608K"); empty
+/// if unknown.
 pub fn processor_cache() -> String {
     let path = |index| format!("/sys/devices/system/cpu/cpu0/cache/index{index}/size");
     (0..8).rev().find_map(|index| fs::read_to_string(path(index)).ok()).unwrap_or_default().trim().to_owned()

@@ -1,10 +1,11 @@
-//! What a benchmark did, and the lines that tell it.
+//! The result of a benchmark, and its lines of output.
 //!
-//! Every thread counts into its own [`Stats`]; when all are done they are merged, and the merged one prints the line
-//! that scripts read: name, microseconds per operation, operations per second. The formats are those of RocksDB's
-//! `db_bench`, letter for letter, since many scripts parse them.
+//! Every thread counts in its own [`Stats`]. At the end they are merged, and the sum prints the
+//! line that scripts read: name, microseconds per operation, operations per second. The formats
+//! equal those of RocksDB's `db_bench` to the letter, since many scripts parse them.
 //!
-//! Counting is part of the timed loop: without `--histogram` an operation costs an addition and a comparison here.
+//! Counting is part of the timed loop: without `--histogram` it costs an addition and a comparison
+//! per operation.
 pub mod combined;
 pub mod header;
 pub mod interval;
@@ -18,22 +19,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What kind of operation a latency belongs to.
+/// The kind of operation of a latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Point reads and steps of a scan.
     Read,
     /// Puts, single or in batches.
     Write,
-    /// Puts of what was not there before.
+    /// Puts of new keys.
     Insert,
     /// Deletes.
     Delete,
     /// Seeks, with the steps after them.
     Seek,
-    /// Seeks with a given number of steps.
+    /// Seeks with a fixed number of steps.
     Scan,
-    /// The first entry, found and deleted.
+    /// A removal of the first entry.
     Pop,
     /// A read and a write of the same key.
     Update,
@@ -45,7 +46,7 @@ pub enum Operation {
     Compress,
     /// Decompressed blocks.
     Uncompress,
-    /// Everything else.
+    /// All others.
     Other,
 }
 
@@ -66,7 +67,7 @@ impl Operation {
         Operation::Other,
     ];
 
-    /// The word behind "Microseconds per".
+    /// The word that follows "Microseconds per".
     fn name(self) -> &'static str {
         match self {
             Operation::Read => "read",
@@ -86,34 +87,34 @@ impl Operation {
     }
 }
 
-/// How progress is shown while a benchmark runs.
+/// The progress reports of a running benchmark.
 #[derive(Clone, Default)]
 pub struct Progress {
     /// Whether the number of finished operations is shown.
     pub shown: bool,
-    /// A line every so many operations; 0: at growing intervals, each overwriting the last.
+    /// A line every so many operations; 0: at growing intervals, each line overwriting the last.
     pub every_operations: u64,
     /// A line every so many seconds; 0: never.
     pub every_seconds: u64,
-    /// Called at each line of the first thread: prints the engine's statistics.
+    /// Called at each line of the first thread; prints the engine's statistics.
     pub each_line: Option<Arc<dyn Fn() + Send + Sync>>,
-    /// With latencies: from which on an operation is told of.
+    /// With latencies: the latency from which an operation is reported as slow.
     pub slow: Option<Duration>,
 }
 
-/// Where a thread tells others what it has done so far.
+/// Counters that a thread shares with others.
 #[derive(Clone, Default)]
 pub struct Counters {
     /// Its operations, for the report file.
     pub operations: Option<Arc<Counter>>,
-    /// What it has written, for the engine's statistics.
+    /// Its writes, for the engine's statistics.
     pub written: Option<Arc<Written>>,
 }
 
-/// What one thread has written so far.
+/// The writes of one thread.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// The run of a benchmark that it is a thread of.
+    /// The run of a benchmark to which the thread belongs.
     pub run: u64,
     /// Write operations.
     pub writes: AtomicU64,
@@ -121,25 +122,25 @@ pub struct Written {
     pub bytes: AtomicU64,
 }
 
-/// What one thread did, or all of them together.
+/// The counts of one thread, or of all.
 #[derive(Clone)]
 pub struct Stats {
     thread: usize,
     started: Instant,
     finished: Instant,
-    /// The time of all threads added up.
+    /// The sum of the times of all threads.
     busy: Duration,
     done: u64,
     writes: u64,
     bytes: u64,
-    /// Bytes of the keys and values that were written.
+    /// Bytes of the written keys and values.
     written: u64,
     /// Reads that found their key, and all reads.
     found: Option<(u64, u64)>,
     message: String,
-    /// Numbers that are added up over all threads, and the text that is made of them.
+    /// Sums over all threads, and the function that formats them.
     tally: Option<Tally>,
-    /// A background thread's work is not part of the result.
+    /// Whether the thread is a background thread, whose work is not part of the result.
     excluded: bool,
     progress: Progress,
     next_progress: u64,
@@ -147,13 +148,13 @@ pub struct Stats {
     /// Latencies in nanoseconds, by operation.
     histograms: Option<Box<[Histogram; Operation::ALL.len()]>>,
     last_finished: Instant,
-    /// In an open loop, when the operation that is under way should have begun.
+    /// In an open loop, the time at which the running operation was due.
     due: Option<Instant>,
     latencies: Option<Box<Latencies>>,
-    /// Whether the time was over before what the schedule asked for was done.
+    /// Whether the time ended before the schedule.
     out_of_time: bool,
     counters: Counters,
-    /// Whether each operation is looked at, beside being counted.
+    /// Whether operations are observed, besides being counted.
     observed: bool,
 }
 
@@ -165,7 +166,7 @@ struct Tally {
 }
 
 impl Stats {
-    /// Nothing done yet; the time runs from now.
+    /// No operations; the time starts now.
     pub fn start(thread: usize, histogram: bool, progress: Progress, counters: Counters) -> Stats {
         let now = Instant::now();
         let next_progress = match &progress {
@@ -200,7 +201,7 @@ impl Stats {
         }
     }
 
-    /// Counts `operations` that are over, and their latency if latencies are asked for.
+    /// Counts `operations` that have ended, and their latency if latencies are measured.
     #[inline]
     pub fn finish_operations(&mut self, operations: u64, operation: Operation) {
         self.done += operations;
@@ -218,13 +219,13 @@ impl Stats {
         }
     }
 
-    /// Adds to the bytes that the rate in MB/s is made of.
+    /// Adds to the bytes of the rate in MB/s.
     #[inline]
     pub fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
 
-    /// Counts the bytes of keys and values that are written, for the engine's statistics.
+    /// Counts bytes of written keys and values, for the engine's statistics.
     #[inline]
     pub fn add_written(&mut self, bytes: u64) {
         self.written += bytes;
@@ -235,7 +236,8 @@ impl Stats {
         self.message = message.into();
     }
 
-    /// The next operation of an open loop that began at `start` was `due` then, and begins now.
+    /// Begins an operation of an open loop with the given `start`; the operation was `due` at that
+    /// time.
     #[inline]
     pub fn begin(&mut self, start: Instant, due: Instant) {
         self.due = Some(due);
@@ -244,32 +246,33 @@ impl Stats {
         }
     }
 
-    /// The latencies of an open loop, if it is one.
+    /// The latencies of an open loop.
     pub fn latencies(&self) -> Option<&Latencies> {
         self.latencies.as_deref()
     }
 
-    /// Says that the time of an open loop was over while operations were due.
+    /// Marks that the time of an open loop ended while operations were due.
     pub fn set_out_of_time(&mut self) {
         self.out_of_time = true;
     }
 
-    /// See [`Stats::set_out_of_time`]; of any thread.
+    /// Whether [`Stats::set_out_of_time`] was called, on any thread.
     pub fn out_of_time(&self) -> bool {
         self.out_of_time
     }
 
-    /// Sets the text at the end of the line, made of numbers that are added up over all threads.
+    /// Sets the text at the end of the line, formatted from sums over all threads.
     pub fn set_tally(&mut self, numbers: &[u64], text: fn(&[u64]) -> String) {
         self.tally = Some(Tally { text, numbers: numbers.to_vec() });
     }
 
-    /// Says how many of how many reads found their key; the numbers of all threads are added up.
+    /// Sets the number of reads that found their key, and the number of reads; they are summed over
+    /// all threads.
     pub fn set_found(&mut self, found: u64, reads: u64) {
         self.found = Some((found, reads));
     }
 
-    /// Keeps this thread out of the result: it worked in the background of the benchmark.
+    /// Excludes this thread, a background thread of the benchmark, from the result.
     pub fn exclude(&mut self) {
         self.excluded = true;
     }
@@ -279,12 +282,12 @@ impl Stats {
         self.done
     }
 
-    /// Those among [`Stats::done`] that wrote.
+    /// The writes among [`Stats::done`].
     pub fn writes(&self) -> u64 {
         self.writes
     }
 
-    /// Ends the time of this thread, unless it has ended: checks may come after it.
+    /// Ends the time of this thread, unless it has ended: checks may follow.
     pub fn stop(&mut self) {
         if self.busy.is_zero() {
             self.finished = Instant::now();
@@ -293,21 +296,21 @@ impl Stats {
         }
     }
 
-    /// Tells others what was written so far.
+    /// Publishes the writes so far.
     fn publish(&self) {
         if let Some(written) = &self.counters.written {
-            // Relaxed: who reads wants numbers, no order.
+            // Relaxed: readers need the numbers, not an order.
             written.writes.store(self.writes, Ordering::Relaxed);
             written.bytes.store(self.written, Ordering::Relaxed);
         }
     }
 
-    /// When the last thread ended.
+    /// The time at which the last thread ended.
     pub fn finished(&self) -> Instant {
         self.finished
     }
 
-    /// Adds another thread. Excluded threads add nothing.
+    /// Adds another thread, unless that is excluded.
     pub fn merge(&mut self, other: &Stats) {
         if other.excluded {
             return;
@@ -362,12 +365,13 @@ impl Stats {
         (self.bytes > 0).then(|| self.bytes as f64 / 1_048_576.0 / self.elapsed_seconds())
     }
 
-    /// The result: its line, and the latencies if they were asked for.
+    /// The result: its line, and the latencies if they are measured.
     ///
-    /// `micros/op` is the time of all threads over all operations, so with more than one thread it is not the inverse
-    /// of `ops/sec`, which is made of the elapsed time. That is how RocksDB does it.
+    /// `micros/op` is the time of all threads divided by all operations. With more than one thread
+    /// it is not the inverse of `ops/sec`, which is computed from the elapsed time. RocksDB does
+    /// the same.
     pub fn report(&self, name: &str) -> String {
-        // A benchmark without operations counts as one, so that a rate can be given.
+        // A benchmark without operations counts as one operation, so that the rate is defined.
         let done = self.done.max(1);
         let mut extra = String::new();
         if let Some(rate) = self.megabytes_per_second() {
@@ -459,7 +463,7 @@ impl Stats {
         {
             each_line();
         }
-        // What was printed is not part of the next operation's latency.
+        // Printing is not part of the next operation's latency.
         self.last_finished = Instant::now();
     }
 }
@@ -467,7 +471,8 @@ impl Stats {
 /// With a progress line every so many seconds, the clock is read after so many operations.
 const CLOCK_INTERVAL: u64 = 1000;
 
-/// How many operations until the next progress, after `done`: about a tenth, and a hundred thousand at most.
+/// Number of operations until the next progress line: about a tenth of `done`, and at most a
+/// hundred thousand.
 fn progress_step(done: u64) -> u64 {
     match done {
         0..1_000 => 100,
@@ -494,7 +499,7 @@ mod tests {
         stats
     }
 
-    /// The operations per second, found as RocksDB's regression script finds them:
+    /// The operations per second, extracted as in RocksDB's regression script:
     /// `<name>[[:blank:]]+:.*[[:blank:]]+([0-9.]+)[[:blank:]]+ops/sec`.
     fn operations_per_second(name: &str, line: &str) -> Option<f64> {
         let rest = line.strip_prefix(name)?;
@@ -522,7 +527,7 @@ mod tests {
         assert_eq!(operations_per_second("readrandom", &line), Some(125_000.0));
         let line = thread(base, 0, 1, 0).report("compact");
         assert_eq!(line, "compact      : 1000000.000 micros/op 1 ops/sec 1.000 seconds 1 operations;\n");
-        // LevelDB's script reads the rate as the word behind "operations;".
+        // LevelDB's script reads the rate from the word after "operations;".
         let words: Vec<String> = stats.report("a").split_whitespace().map(str::to_owned).collect();
         assert_eq!(words[words.iter().position(|word| word == "operations;").unwrap() + 1], "50.0");
     }

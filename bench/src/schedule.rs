@@ -1,24 +1,26 @@
-//! Open loop: operations begin when a schedule says, not when the one before is over.
+//! Open loop: operations begin by a schedule, not at the end of the previous one.
 //!
-//! In a closed loop a slow operation keeps back those that would have come meanwhile, and their wait is in no latency
-//! (Gil Tene calls that coordinated omission). Here a thread takes the next moment of the schedule, waits for it if it
-//! lies ahead, and counts the latency from that moment, so that what queues up behind a stall is counted as waiting.
+//! In a closed loop a slow operation delays the following ones, and their wait is part of no
+//! latency (Gil Tene's coordinated omission). Here a thread takes the next start time of the
+//! schedule and waits until then. The latency counts from the start time, so that it includes the
+//! wait in a queue during a stall.
 use fastrand::Rng;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How the moments lie.
+/// The distribution of start times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spacing {
-    /// All distances alike.
+    /// Equal distances.
     Fixed,
-    /// Independent arrivals: distances are exponentially distributed, so there are bursts and pauses.
+    /// Independent arrivals: distances are exponentially distributed, with bursts and pauses.
     Poisson,
 }
 
-/// The moments at which operations should begin, handed out to any number of threads.
+/// The start times of operations, distributed to any number of threads.
 ///
-/// All threads take from one schedule: a thread that is held up keeps back one operation, and others serve the queue.
+/// All threads take from one schedule: a stalled thread delays one operation, and others serve the
+/// queue.
 #[derive(Debug)]
 pub struct Schedule {
     start: OnceLock<Instant>,
@@ -30,17 +32,17 @@ pub struct Schedule {
 #[derive(Debug)]
 struct State {
     random: Rng,
-    /// The next moment, in nanoseconds since the start.
+    /// The next start time, in nanoseconds since the start.
     next_nanos: f64,
     taken: u64,
 }
 
-/// Before a moment, a thread sleeps until so much is left and then looks at the clock without a pause: the system wakes
-/// sleepers about 60 us late.
+/// A waiting thread sleeps until this much is left, then spins: the system wakes sleepers about 60
+/// us late.
 const AWAKE: Duration = Duration::from_micros(80);
 
 impl Schedule {
-    /// `per_second` moments a second, more than 0; the first one is when somebody first asks.
+    /// `per_second` start times a second, more than 0; the first one is that of the first call.
     pub fn new(per_second: f64, spacing: Spacing, seed: u64) -> Schedule {
         let state = State { random: Rng::with_seed(seed), next_nanos: 0.0, taken: 0 };
         Schedule {
@@ -51,12 +53,12 @@ impl Schedule {
         }
     }
 
-    /// When it began.
+    /// The start of the schedule.
     pub fn start(&self) -> Instant {
         *self.start.get_or_init(Instant::now)
     }
 
-    /// The next moment; nobody else gets it. It may have passed.
+    /// Takes the next start time, which may have passed. Each is returned once.
     pub fn take(&self) -> Instant {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let due = state.next_nanos;
@@ -70,7 +72,7 @@ impl Schedule {
         self.start() + Duration::from_nanos(due as u64)
     }
 
-    /// Waits for the moment `due`.
+    /// Waits until `due`.
     pub fn wait(due: Instant) {
         loop {
             let now = Instant::now();
@@ -86,14 +88,15 @@ impl Schedule {
         }
     }
 
-    /// Moments before `until` that nobody has taken: operations that were due and have not begun.
+    /// Number of start times before `until` that no thread has taken: operations that are due and
+    /// have not begun.
     pub fn waiting(&self, until: Instant) -> u64 {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let nanos = until.saturating_duration_since(self.start()).as_nanos() as f64;
         ((nanos - state.next_nanos) / self.nanos_between).max(0.0) as u64
     }
 
-    /// How many moments were taken.
+    /// Number of start times taken.
     pub fn taken(&self) -> u64 {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).taken
     }
@@ -117,7 +120,7 @@ mod tests {
         let mean = random.iter().sum::<f64>() / 1e5;
         let long = random.iter().filter(|nanos| **nanos > 1000.0).count();
         assert!((980.0..1020.0).contains(&mean), "{mean}");
-        // e^-1 of them are longer than the mean.
+        // The share e^-1 of them exceeds the mean.
         assert!((36_000..37_500).contains(&long), "{long}");
     }
 

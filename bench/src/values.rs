@@ -1,29 +1,30 @@
-//! Values: a stretch of bytes as compressible as asked, walked through value by value.
+//! Values: slices of a buffer with the requested compressibility.
 //!
-//! Making the bytes of each value would cost more than storing them, so one buffer is made before the clock starts
-//! and every value is a slice of it. The buffer is a mebibyte, as RocksDB's is: larger than the windows of the fast
-//! codecs, so values do not compress better because they repeat.
+//! Making the bytes of each value would cost more than storing them. So a buffer is made before the
+//! clock starts, and every value is a slice of it. The buffer is a mebibyte, like RocksDB's: larger
+//! than the windows of the fast codecs, so that repeated values do not compress better.
 //!
-//! A *stamped* value begins with a number, by which a reader can tell that it got the value it asked for.
+//! A *stamped* value begins with a number, by which a reader verifies that it is the right value.
 use fastrand::Rng;
 
-/// The bytes that all values are cut from; shared by all threads.
+/// The bytes of all values; shared by all threads.
 #[derive(Debug)]
 pub struct ValuePool {
     bytes: Vec<u8>,
     sizes: Sizes,
-    /// Share of values that are the first bytes of the pool.
+    /// Percentage of values that are the first bytes of the pool.
     same_percent: u32,
 }
 
-/// How large values are, in bytes.
+/// The distribution of value sizes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sizes {
-    /// All alike.
+    /// One size.
     Fixed(usize),
-    /// Every size in the range, limits included, equally often.
+    /// Every size in the range, limits included, with equal probability.
     Uniform(usize, usize),
-    /// A bell around the middle of the range, cut at its limits, which are three standard deviations away.
+    /// A normal distribution around the middle of the range, cut at its limits, which are three
+    /// standard deviations away.
     Normal(usize, usize),
 }
 
@@ -42,7 +43,8 @@ impl Sizes {
             Sizes::Fixed(size) => size,
             Sizes::Uniform(least, most) => random.usize(least..=most),
             Sizes::Normal(least, most) => {
-                // The sum of twelve uniform numbers less six is as good as normal here: its variance is one.
+                // The sum of twelve uniform numbers less six is a sufficient approximation of a
+                // normal one: its variance is one.
                 let deviations = (0..12).map(|_| random.f64()).sum::<f64>() - 6.0;
                 let (least, most) = (least as f64, most as f64);
                 ((least + most) / 2.0 + deviations * (most - least) / 6.0).clamp(least, most) as usize
@@ -54,12 +56,13 @@ impl Sizes {
 impl ValuePool {
     /// A pool whose bytes can be compressed to `compression_ratio` (0 to 1) of their size.
     pub fn new(compression_ratio: f64, sizes: Sizes) -> ValuePool {
-        // One seed for all runs, so that the values are no source of differences.
+        // The seed is fixed, so that values do not differ between runs.
         let mut random = Rng::with_seed(301);
         let length = sizes.most().max(1 << 20);
         let mut bytes = Vec::with_capacity(length + 100);
         while bytes.len() < length {
-            // A random piece, repeated up to 100 bytes: a codec keeps the first and refers to it for the rest.
+            // A random piece, repeated up to 100 bytes: a codec stores the piece once and refers to
+            // it for the rest.
             let piece = ((100.0 * compression_ratio) as usize).max(1);
             let start = bytes.len();
             bytes.extend((0..piece).map(|_| random.u8(b' '..=b'~')));
@@ -68,19 +71,19 @@ impl ValuePool {
         ValuePool { bytes, sizes, same_percent: 0 }
     }
 
-    /// The same pool, from which so many of a hundred values, drawn at random, are all the same bytes.
+    /// The same pool with `same_percent` of the values, drawn at random, equal.
     pub fn with_same_percent(self, same_percent: u32) -> ValuePool {
         ValuePool { same_percent, ..self }
     }
 
-    /// A walk through the pool for one thread, from a place of its own.
+    /// A sequence of values for one thread. All begin at the start of the pool.
     pub fn walk(&self, random: &mut Rng) -> Values<'_> {
         let random = random.fork();
         Values { pool: self, position: 0, random, stamped: Vec::new() }
     }
 }
 
-/// One thread's walk through a [`ValuePool`].
+/// The sequence of values of one thread.
 #[derive(Debug)]
 pub struct Values<'a> {
     pool: &'a ValuePool,
@@ -98,7 +101,8 @@ impl<'a> Values<'a> {
         self.take(size)
     }
 
-    /// The next value, of `size` bytes whatever the pool's sizes are; at most as many as the pool has.
+    /// The next value, with `size` bytes instead of the pool's sizes; at most as many as the pool
+    /// has.
     #[inline]
     pub fn take(&mut self, size: usize) -> &'a [u8] {
         let size = size.min(self.pool.bytes.len());
@@ -113,7 +117,7 @@ impl<'a> Values<'a> {
         value
     }
 
-    /// The next value, beginning with `number` if it is long enough. See [`stamp`].
+    /// The next value, which begins with `number` if it is long enough. See [`stamp`].
     #[inline]
     pub fn next_stamped(&mut self, number: u64) -> &[u8] {
         let value = self.next_value();
@@ -126,7 +130,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// The number that [`Values::next_stamped`] put into a value; `None` for values of less than eight bytes.
+/// The number in a value of [`Values::next_stamped`]; `None` for values of less than eight bytes.
 #[inline]
 pub fn stamp(value: &[u8]) -> Option<u64> {
     value.first_chunk().map(|head| u64::from_be_bytes(*head))
@@ -151,7 +155,7 @@ mod tests {
         let first = values.next_value();
         assert_eq!(first.len(), 100);
         assert_ne!(first, values.next_value());
-        // Half of a value is new, the other half repeats it.
+        // Half of a value is new; the other half repeats it.
         assert_eq!(first[..50], first[50..]);
         (0..50_000).for_each(|_| assert_eq!(values.next_value().len(), 100));
     }

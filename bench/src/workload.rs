@@ -1,7 +1,9 @@
-//! The benchmarks by name, and how one is run: plan, fresh database, threads that start together, merged report.
+//! The benchmarks by name, and the run of one: plan, fresh database, threads that start together,
+//! merged report.
 //!
-//! A benchmark is a row of [`GROUPS`]: a name, what it needs, and a function. Most functions are the loop of one
-//! thread ([`Worker`]); they lie in the modules below, by what they do to the engine.
+//! A benchmark is a row of [`GROUPS`]: a name, its requirements, and a function. Most functions are
+//! the loop of one thread ([`Worker`]). They are in the modules below, by the calls that they make
+//! to the engine.
 mod beside;
 mod checksum;
 mod codec;
@@ -41,19 +43,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-/// A benchmark that `--benchmarks` can name.
+/// A benchmark of `--benchmarks`.
 struct Benchmark {
     name: &'static str,
     help: &'static str,
     /// Whether it starts with an empty database.
     fresh: bool,
-    /// Changes the parameters that the flags gave.
+    /// Changes the parameters of the flags.
     adjust: fn(&mut Parameters),
     body: Body,
 }
 
 impl Benchmark {
-    /// Bytes that its keys have at least.
+    /// The minimum size of its keys in bytes.
     fn least_key_size(&self) -> usize {
         match self.name {
             "timeseries" | "scanbeside" => 16,
@@ -65,19 +67,19 @@ impl Benchmark {
 
 #[derive(Clone, Copy)]
 enum Body {
-    /// A loop that every thread runs.
+    /// A loop for every thread.
     Threads(fn(&mut Worker<'_>) -> Result<()>),
-    /// The same, after something that is not timed.
+    /// The same, after a preparation that is not timed.
     Prepared(fn(&mut Bench, &Parameters) -> Result<()>, fn(&mut Worker<'_>) -> Result<()>),
-    /// The same, with one more thread, number 0, that works in the background until the others are done.
+    /// The same, with one more thread, number 0, that works in the background until the others end.
     Background(fn(&mut Worker<'_>) -> Result<()>),
-    /// Runs once, with the database for itself, and is reported like the others.
+    /// Runs once, alone on the database, and is reported like the others.
     Alone(fn(&mut Bench, &Parameters, &mut Stats) -> Result<()>),
-    /// Runs once and prints for itself.
+    /// Runs once and prints its own output.
     Silent(fn(&mut Bench) -> Result<()>),
 }
 
-/// How often everything is done and how large it is: what a benchmark may change about the flags.
+/// Counts and sizes: the flags that a benchmark may change.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameters {
     /// Number of keys.
@@ -88,21 +90,21 @@ pub struct Parameters {
     pub writes: u64,
     /// Deletes per thread.
     pub deletes: u64,
-    /// Operations per thread of what mixes reads and writes.
+    /// Operations per thread of benchmarks that mix reads and writes.
     pub operations: u64,
-    /// Threads, without one in the background.
+    /// Number of threads, without the background thread.
     pub threads: usize,
     /// Bytes of a key.
     pub key_size: usize,
     /// Bytes of a value.
     pub value_size: u64,
-    /// Whether the flags said so.
+    /// Whether the flags set it.
     pub value_size_given: bool,
     /// Keys per batch.
     pub batch_size: u64,
-    /// What a write waits for.
+    /// The durability that a write waits for.
     pub mode: WriteMode,
-    /// Operations per second of an open loop, if it is one.
+    /// Operations per second in an open loop.
     pub open_loop_rate: Option<f64>,
 }
 
@@ -131,7 +133,7 @@ impl Parameters {
         }
     }
 
-    /// Fewer keys and operations, for what is slow by nature.
+    /// Divides keys and operations, for slow benchmarks.
     fn divide(&mut self, by: u64) {
         for count in
             [&mut self.num, &mut self.reads, &mut self.writes, &mut self.deletes, &mut self.operations]
@@ -328,7 +330,7 @@ static GROUPS: &[Group] = &[
     ] },
 ];
 
-/// Benchmarks of RocksDB that need what the engine does not have.
+/// Benchmarks of RocksDB that need a missing feature.
 static UNSUPPORTED: &[(&str, &str)] = &[
     ("fillembeddedblob", "values in files of their own"),
     ("fillembeddedentity", "wide columns"),
@@ -360,7 +362,7 @@ static UNSUPPORTED: &[(&str, &str)] = &[
     ("openandcompact", "compaction by another process"),
 ];
 
-/// Names from other programs for what has another name here.
+/// Names in other programs, and the names here.
 static ELSEWHERE: &[(&str, &str)] = &[
     ("ycsbfilldb", "ycsbload"),
     ("ycsbwarmup", "ycsbc[W1]"),
@@ -379,12 +381,12 @@ static ELSEWHERE: &[(&str, &str)] = &[
     ("readrand100K", "readrandom with --value_size=100000"),
 ];
 
-/// What `name` is called here, if another program calls it so.
+/// The name here of a benchmark that another program calls `name`.
 fn name_here(name: &str) -> Option<String> {
     if let Some((_, here)) = ELSEWHERE.iter().find(|(there, _)| *there == name) {
         return Some((*here).to_owned());
     }
-    // ycsbwklda, ycsbworkloada, ycsb_a, YCSB-A, workloada: the letter is what they have in common.
+    // ycsbwklda, ycsbworkloada, ycsb_a, YCSB-A, workloada: the letter is common to all.
     let lower = name.to_ascii_lowercase();
     let (rest, is_ycsb) = match lower.strip_prefix("ycsb") {
         Some(rest) => (rest.trim_start_matches(['_', '-']), true),
@@ -403,7 +405,7 @@ fn benchmarks() -> impl Iterator<Item = &'static Benchmark> {
     GROUPS.iter().flat_map(|group| group.benchmarks)
 }
 
-/// The help's list of benchmarks.
+/// The list of benchmarks in the help.
 pub fn help() -> String {
     let mut text = String::new();
     for Group { title, benchmarks } in GROUPS {
@@ -423,7 +425,7 @@ pub struct Planned {
     warm_ups: u32,
 }
 
-/// Reads `--benchmarks`. The error names what is unknown.
+/// Parses `--benchmarks`. The error names the unknown benchmark.
 pub fn plan(benchmarks: &str) -> std::result::Result<Vec<Planned>, String> {
     benchmarks.split(',').map(str::trim).filter(|item| !item.is_empty()).map(plan_one).collect()
 }
@@ -465,7 +467,7 @@ fn plan_one(item: &str) -> std::result::Result<Planned, String> {
     Ok(planned)
 }
 
-/// Refuses, before anything is run, what a benchmark of the plan cannot do with the flags.
+/// Checks, before the first run, that the flags suit every benchmark of the plan.
 pub fn check(plan: &[Planned], flags: &Flags) -> std::result::Result<(), String> {
     for Planned { benchmark, .. } in plan {
         let mut parameters = Parameters::new(flags);
@@ -486,7 +488,7 @@ pub fn check(plan: &[Planned], flags: &Flags) -> std::result::Result<(), String>
     Ok(())
 }
 
-/// A run of `db_bench`: the flags, the database, and what outlives one benchmark.
+/// A run of `db_bench`: the flags, the database, and the state that outlives one benchmark.
 pub struct Bench {
     flags: Flags,
     /// Dropped before `folder`, which may remove the files.
@@ -494,18 +496,19 @@ pub struct Bench {
     folder: Folder,
     interval_report: Option<IntervalReport>,
     last_writer: Option<LastWriter>,
-    /// The records of the YCSB workloads, if it is known which there are.
+    /// The records of the YCSB workloads, if known.
     records: Option<Arc<Records>>,
     /// See `--use_existing_keys`.
     existing_keys: Option<Arc<[Box<[u8]>]>>,
-    /// Runs of benchmarks so far.
+    /// Number of runs so far.
     runs: u64,
-    /// Threads started so far. Each gets random numbers of its own, also in later benchmarks: a read that replayed
-    /// the keys of the fill would find every one of them, in the order of their insertion.
+    /// Number of threads started so far. Each has its own random numbers, also in later benchmarks:
+    /// a read that replayed the keys of the fill would find all of them, in the order of their
+    /// insertion.
     threads_started: AtomicU64,
 }
 
-/// The last benchmark that wrote: background work that comes after it is its work too.
+/// The last benchmark that wrote: later background work belongs to it.
 struct LastWriter {
     name: &'static str,
     writes: u64,
@@ -513,7 +516,7 @@ struct LastWriter {
 }
 
 impl Bench {
-    /// Prepares a run. A database that is there is removed unless the flags say to use it.
+    /// Prepares a run. Removes an existing database, unless the flags use it.
     pub fn new(flags: Flags) -> Result<Bench> {
         let folder =
             Folder::new(&flags.db).map_err(|error| Error::io("create a folder", &flags.db, error))?;
@@ -541,7 +544,7 @@ impl Bench {
         })
     }
 
-    /// Runs all that is planned, in order.
+    /// Runs the plan in order.
     pub fn run(&mut self, plan: &[Planned]) -> Result<()> {
         for planned in plan {
             self.run_planned(planned)?;
@@ -556,7 +559,7 @@ impl Bench {
         }
     }
 
-    /// The open database; opens it if it is not.
+    /// The open database; opens it first if necessary.
     fn engine(&mut self) -> Result<Arc<Engine>> {
         if let Some(engine) = &self.engine {
             return Ok(Arc::clone(engine));
@@ -579,7 +582,7 @@ impl Bench {
         }
     }
 
-    /// Reads the keys that there are; their number takes the place of `--num`.
+    /// Reads the existing keys; their number replaces `--num`.
     fn read_keys(&mut self) -> Result<()> {
         let mut keys = Vec::new();
         let mut cursor = self.engine()?.cursor()?;
@@ -630,7 +633,8 @@ impl Bench {
         let mut combined = Combined::default();
         for run in 0..warm_ups + repeats {
             if fresh {
-                // Every run of a filling benchmark gets an empty database, or the runs would not be alike.
+                // Every run of a filling benchmark has an empty database, so that all runs are
+                // alike.
                 self.close()?;
                 destroy(&self.folder, &self.flags)?;
                 self.records = None;
@@ -653,9 +657,9 @@ impl Bench {
         Ok(())
     }
 
-    /// One run of one benchmark, with its line.
+    /// One run of one benchmark, with its line of output.
     fn run_once(&mut self, name: &'static str, body: Body, parameters: &Parameters) -> Result<Stats> {
-        // Opening and preparing are not part of the time, and not of the processor time.
+        // Opening and preparing count neither as time nor as processor time.
         self.engine()?;
         if let Body::Prepared(prepare, _) = body {
             prepare(self, parameters)?;
@@ -699,7 +703,7 @@ impl Bench {
         let shared = Shared {
             barrier: Barrier::new(threads),
             foreground: AtomicUsize::new(parameters.threads),
-            // A rate that changes is set by those who use it.
+            // A changing rate is set by the threads that use it.
             write_rate: RateLimiter::new(
                 flags.benchmark_write_rate_limit.max(i64::from(flags.sine_write_rate)),
             ),
@@ -714,9 +718,9 @@ impl Bench {
                 .map(|thread| {
                     let (engine, shared, values) = (&*engine, &shared, &values);
                     let (bench, each_line) = (&*self, self.each_line());
-                    // Relaxed: only the number counts.
+                    // Relaxed: only the number is used.
                     let number = bench.threads_started.fetch_add(1, Ordering::Relaxed);
-                    // Forked, since numbers drawn from neighbouring seeds would resemble each other.
+                    // Forked, since random numbers of neighbouring seeds are similar.
                     let mut random = Rng::with_seed((flags.seed as u64).wrapping_add(number)).fork();
                     scope.spawn(move || {
                         let values = values.walk(&mut random);
@@ -737,7 +741,7 @@ impl Bench {
                         let result = body(&mut worker);
                         worker.stats.stop();
                         if thread >= background {
-                            // Relaxed: only the number counts, the results go through join.
+                            // Relaxed: only the number is used; join publishes the results.
                             shared.foreground.fetch_sub(1, Ordering::Relaxed);
                         }
                         result.map(|()| worker.stats)
@@ -764,7 +768,7 @@ impl Bench {
         Ok(merged)
     }
 
-    /// The lines about an open loop that follow the result.
+    /// The lines on an open loop, which follow the result.
     fn open_loop_report(&self, schedule: &Schedule, parameters: &Parameters, stats: &Stats) -> String {
         let Some(latencies) = stats.latencies() else {
             return "open loop    : this benchmark does not go by a schedule\n".to_owned();
@@ -814,7 +818,7 @@ impl Bench {
         Stats::start(thread, self.flags.histogram, progress, counters)
     }
 
-    /// From which latency on an operation is told of.
+    /// The latency from which an operation is reported as slow.
     fn slow_operation(&self) -> Option<Duration> {
         let told = self.flags.given.contains(&"slow_usecs") || self.flags.shows_progress();
         let micros = u64::try_from(self.flags.slow_usecs).ok().filter(|micros| *micros > 0)?;
@@ -822,13 +826,13 @@ impl Bench {
         (told && alone).then(|| Duration::from_micros(micros))
     }
 
-    /// What `--stats_per_interval` prints.
+    /// The output of `--stats_per_interval`.
     fn each_line(&self) -> Option<Arc<dyn Fn() + Send + Sync>> {
         let engine = self.engine.as_ref().filter(|_| self.flags.stats_per_interval > 0).map(Arc::clone)?;
         Some(Arc::new(move || eprintln!("{}", engine.statistics())))
     }
 
-    /// The line about processor time: all threads of the process, the engine's own ones too.
+    /// The line on processor time: of all threads of the process, the engine's included.
     fn report_cpu(&self, name: &str, operations: u64, before: Cpu, elapsed: Duration) {
         if !self.flags.cpu_report {
             return;
@@ -837,7 +841,7 @@ impl Bench {
         let used = now.since(before);
         let share = 100.0 * used.total.as_secs_f64() / elapsed.as_secs_f64().max(1e-9);
         let per_operation = |cpu: Cpu, count: u64| cpu.total.as_secs_f64() * 1e6 / count.max(1) as f64;
-        // Not the name first: scripts look for the result at the lines that begin with it.
+        // The line does not begin with the name: scripts read results from lines that do.
         let mut line = format!("cpu          : {name}");
         if operations > 0 {
             let _ = write!(line, " {:.3} micros/op;", per_operation(used, operations));
@@ -848,7 +852,8 @@ impl Bench {
             used.total.as_secs_f64(),
             used.system.as_secs_f64(),
         );
-        // Who waits for the background work wants to know what the writes cost with it.
+        // After `waitforcompaction` the line also has the cost of the writes with their background
+        // work.
         if let Some(writer) = self.last_writer.as_ref().filter(|_| name == "waitforcompaction") {
             let all = now.since(writer.before);
             let per_write = per_operation(all, writer.writes);
@@ -858,13 +863,13 @@ impl Bench {
     }
 }
 
-/// Removes the database, if there is one, and what was put beside it.
+/// Removes the database, if it exists, and the file beside it.
 fn destroy(folder: &Folder, flags: &Flags) -> Result<()> {
     log_file::remove(folder.path())?;
     Engine::destroy(folder.path(), flags)
 }
 
-/// How large values are: as the flags say, unless the benchmark has a size of its own.
+/// The sizes of values: those of the flags, unless the benchmark sets its own.
 fn sizes(flags: &Flags, value_size: u64) -> Sizes {
     let (least, most) = (flags.value_size_min as usize, flags.value_size_max as usize);
     match flags.value_size_distribution_type.as_str() {
@@ -874,20 +879,20 @@ fn sizes(flags: &Flags, value_size: u64) -> Sizes {
     }
 }
 
-/// What the threads of one benchmark share.
+/// The state that the threads of one benchmark share.
 pub struct Shared {
     barrier: Barrier,
-    /// Threads that are not done yet, without one in the background.
+    /// Number of running threads, without the background thread.
     foreground: AtomicUsize,
     write_rate: Option<RateLimiter>,
     read_rate: Option<RateLimiter>,
-    /// The limit that `--sine_mix_rate` moves.
+    /// The limit that `--sine_mix_rate` changes.
     mix_rate: Option<RateLimiter>,
-    /// When operations begin, in an open loop.
+    /// The start times of operations in an open loop.
     schedule: Option<Schedule>,
     /// See [`Bench::records`].
     records: Option<Arc<Records>>,
-    /// The time in `timeseries`: writes so far.
+    /// The time of `timeseries`: the number of writes so far.
     clock: AtomicU64,
 }
 
@@ -898,9 +903,9 @@ fn schedule(flags: &Flags, rate: f64) -> Schedule {
 }
 
 impl Shared {
-    /// Whether a background thread has somebody left to work beside.
+    /// Whether a foreground thread is running; a background thread ends with the last one.
     fn foreground_works(&self) -> bool {
-        // Relaxed: a round more or less does not matter.
+        // Relaxed: one more round does not matter.
         self.foreground.load(Ordering::Relaxed) > 0
     }
 
@@ -924,13 +929,14 @@ pub struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    /// The end of a loop of `operations`, or of `--duration` seconds; in an open loop, also its pace.
+    /// The end of a loop: `operations`, or `--duration` seconds. In an open loop, also its start
+    /// times.
     fn limit(&self, operations: u64) -> Limit<'a> {
         Limit::new(operations, self.flags.duration, self.flags.ops_between_duration_checks)
             .at(self.shared.schedule.as_ref())
     }
 
-    /// The same without `--duration`, for loops that end where the keys end.
+    /// The same without `--duration`, for loops that end with the keys.
     fn count_limit(&self, operations: u64) -> Limit<'a> {
         Limit::new(operations, 0, 1).at(self.shared.schedule.as_ref())
     }
@@ -946,12 +952,12 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// The error of a benchmark that found something else than what it wrote.
+/// The error of a benchmark that reads wrong data.
 fn wrong(what: String) -> Error {
     Error::new(ErrorKind::Corruption, what)
 }
 
-/// Reads are throttled in groups of this many, since a reader is faster than a limiter.
+/// Reads are throttled in groups of this size, since a read is faster than a limiter.
 const READS_PER_REQUEST: u64 = 256;
 
 /// Waits, once in [`READS_PER_REQUEST`] reads, if reads are throttled.
@@ -964,7 +970,7 @@ fn throttle_reads(shared: &Shared, done: u64) {
     }
 }
 
-/// Counts `bytes` that are about to be written, and waits until they may be, if writes are throttled.
+/// Counts the `bytes` of a write; if writes are throttled, waits for the limiter first.
 #[inline]
 fn throttle_writes(shared: &Shared, stats: &mut Stats, bytes: u64) {
     stats.add_written(bytes);
@@ -1030,7 +1036,7 @@ mod tests {
             progress: false,
             write_buffer_size: 1 << 20,
             wal_segment_size: 1 << 20,
-            // 0 is "none" for a limit of time and for the limits of rates; a rate this high only runs their code.
+            // 0 is "none" for limits of time and of rates; the high rate only makes their code run.
             benchmark_write_rate_limit: 1 << 40,
             benchmark_read_rate_limit: 1 << 40,
             overwrite_probability: 0.5,
@@ -1044,18 +1050,19 @@ mod tests {
             large_commit_pause: 0,
             ..Flags::default()
         };
-        // Those of the machine go over gigabytes and touch no engine; openclose looks at the whole process, and verify
-        // needs another database; the first has a workload load by itself.
+        // The benchmarks of the machine process gigabytes without an engine; openclose measures the
+        // whole process; verify needs another database. The first one loads a YCSB database
+        // implicitly.
         let engines = GROUPS.iter().filter(|group| group.title != "Of the machine");
         let mut names = vec!["ycsba"];
         names.extend(engines.flat_map(|group| group.benchmarks).map(|benchmark| benchmark.name));
         names.retain(|name| !["openclose", "verify"].contains(name));
-        // Deletes come last, or there would be nothing to read.
+        // Deletes are last; otherwise the reads would find nothing.
         names.sort_by_key(|name| name.starts_with("delete"));
         let all = plan(&names.join(",")).ok().unwrap();
         Bench::new(flags.clone()).unwrap().run(&all).unwrap();
 
-        // A database that stays is found again, and filling benchmarks leave it alone.
+        // A named database is found again, and filling benchmarks do not change it.
         let folder = tempfile::tempdir().unwrap();
         flags.db = folder.path().join("db").display().to_string();
         Bench::new(flags.clone()).unwrap().run(&plan("fillseq[X2]").ok().unwrap()).unwrap();
@@ -1143,7 +1150,7 @@ mod tests {
 
     #[test]
     fn scans_stop_at_the_distance_and_at_the_end_of_the_prefix() {
-        // Bytes of 16 + 100 for each entry that was stepped over.
+        // Bytes of 16 + 100 for each entry that the steps visit.
         let steps = |change: fn(&mut Flags)| {
             let mut flags = Flags { num: 100, seek_nexts: 50, reads: 200, ..small() };
             change(&mut flags);
@@ -1177,7 +1184,7 @@ mod tests {
             let benchmarks = if run == 1 { "fillseq,seekrandom" } else { "seekrandom" };
             plan(benchmarks).ok().unwrap().iter().for_each(|planned| bench.run_planned(planned).unwrap());
             let left = bench.engine().unwrap().prefix(b"", false).unwrap().0;
-            // A seek near the end has fewer entries before it.
+            // A seek near the end has fewer entries to delete.
             assert!((rows..1_000).contains(&left), "{run}: {left}");
         }
     }
@@ -1223,7 +1230,7 @@ mod tests {
         assert!((1_020..1_090).contains(&count), "{count}");
         bench.close().unwrap();
         flags.use_existing_db = true;
-        // Another number of keys: what counts is what is there.
+        // With another number of keys, the existing records count.
         flags.num = 500;
         let mut bench = Bench::new(flags).unwrap();
         bench.run_planned(&plan("ycsba").ok().unwrap()[0]).unwrap();
@@ -1251,7 +1258,7 @@ mod tests {
             }
             count
         };
-        // One round of random draws meets 1 - 1/e of the keys, two meet 1 - 1/e^2.
+        // One round of random draws hits 1 - 1/e of the keys, two hit 1 - 1/e^2.
         let once = keys_after("fillrandom");
         assert!((6_200..6_450).contains(&once), "{once}");
         assert_eq!(once, keys_after("fillrandom"));

@@ -1,7 +1,7 @@
-//! The core workloads of the Yahoo! Cloud Serving Benchmark (Cooper, Silberstein, Tam, Ramakrishnan and Sears,
-//! "Benchmarking Cloud Serving Systems with YCSB", 2010), as streams of requests.
+//! The core workloads of the Yahoo! Cloud Serving Benchmark (Cooper, Silberstein, Tam, Ramakrishnan
+//! and Sears, "Benchmarking Cloud Serving Systems with YCSB", 2010), as streams of requests.
 //!
-//! | | mix | which record |
+//! | | mix | distribution |
 //! |---|---|---|
 //! | A | 50 % reads, 50 % updates | zipfian |
 //! | B | 95 % reads, 5 % updates | zipfian |
@@ -10,11 +10,12 @@
 //! | E | 95 % scans of 1 to 100 records, 5 % inserts | zipfian |
 //! | F | 50 % reads, 50 % read-modify-writes | zipfian |
 //!
-//! Records are numbered in the order of their insertion and lie in the key space where [`record_key`] says, which is
-//! anywhere: YCSB calls that hashed order. A record is whole: it is read and written with one value, [`RECORD_BYTES`]
+//! Records are numbered in the order of their insertion. [`record_key`] spreads them over the key
+//! space; YCSB calls this hashed order. A record is read and written as one value, [`RECORD_BYTES`]
 //! long in the paper.
 //!
-//! Reads ask only for records whose insert was acknowledged ([`Records`]), so every one of them must be found.
+//! Reads are only of records whose insert was acknowledged ([`Records`]), so every one of them must
+//! be found.
 use crate::zipfian::{Latest, Scrambled, spread};
 use fastrand::Rng;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,7 +26,7 @@ pub const RECORD_BYTES: usize = 1000;
 /// The longest scan of workload E.
 pub const MAX_SCAN_LENGTH: u64 = 100;
 
-/// One of the six.
+/// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// Update heavy.
@@ -52,7 +53,8 @@ impl Workload {
         ['a', 'b', 'c', 'd', 'e', 'f'][self as usize]
     }
 
-    /// Of a hundred requests, those that are [`Request::Read`] (in workload E: [`Request::Scan`]).
+    /// Number of requests in a hundred that are [`Request::Read`] (in workload E:
+    /// [`Request::Scan`]).
     fn reads_per_hundred(self) -> u32 {
         match self {
             Workload::A | Workload::F => 50,
@@ -62,75 +64,79 @@ impl Workload {
     }
 }
 
-/// What is asked of the engine next. Numbers are those of records.
+/// The next operation. Numbers are those of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Read a record.
     Read(u64),
-    /// Write a record that is there, without reading it.
+    /// Overwrite an existing record, without reading it.
     Update(u64),
     /// Write a new record, then call [`Records::acknowledge`].
     Insert(u64),
     /// Read `length` records in key order, from this one on.
     Scan {
-        /// The first.
+        /// The first record.
         record: u64,
-        /// How many; fewer if the key space ends.
+        /// The number of records; fewer if the key space ends.
         length: u64,
     },
     /// Read a record and write it.
     ReadModifyWrite(u64),
 }
 
-/// The number to make a record's key from, with [`crate::keys::KeyBuffer::make`]. Different for every record.
+/// The number for a record's key, for [`crate::keys::KeyBuffer::make`]. It differs for every
+/// record.
 #[inline]
 pub const fn record_key(record: u64) -> u64 {
     spread(record)
 }
 
-/// Which records there are: counted by the threads that insert, asked by those that read.
+/// The existing records: inserting threads count them, reading threads load the count.
 ///
-/// Inserts of several threads end in any order. A record may be read once it and all before it were acknowledged.
+/// Inserts of several threads end in any order. A record is readable once it and all earlier ones
+/// are acknowledged.
 #[derive(Debug)]
 pub struct Records {
     next: AtomicU64,
     readable: AtomicU64,
-    /// The record after the one that was acknowledged last, by its number modulo the length.
+    /// For each acknowledged record its number plus one, at its number modulo the length.
     window: Box<[AtomicU64]>,
 }
 
-/// How far the fastest insert can be ahead of the slowest; it waits then.
+/// The maximum distance between the fastest and the slowest insert; beyond it the former waits.
 const WINDOW: u64 = 1 << 16;
 
 impl Records {
-    /// Records 0 to `count` are there.
+    /// Records 0 to `count` exist.
     pub fn new(count: u64) -> Records {
         let window = (0..WINDOW).map(|_| AtomicU64::new(0)).collect();
         Records { next: AtomicU64::new(count), readable: AtomicU64::new(count), window }
     }
 
-    /// How many may be read.
+    /// Number of readable records.
     #[inline]
     pub fn count(&self) -> u64 {
-        // Acquire: pairs with the release in `acknowledge`, so that whoever sees the count sees the inserts.
+        // Acquire: pairs with the release in `acknowledge`; the counted inserts happen before the
+        // reads.
         self.readable.load(Ordering::Acquire)
     }
 
-    /// A record to insert.
+    /// Takes the number of a record to insert.
     #[inline]
     pub fn take(&self) -> u64 {
-        // Relaxed: only the number counts.
+        // Relaxed: only the number is used.
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Says that `record`, which [`Records::take`] gave, was inserted.
+    /// Acknowledges the insert of `record`, a number returned by [`Records::take`].
     pub fn acknowledge(&self, record: u64) {
         while record >= self.count() + WINDOW {
             std::thread::yield_now();
         }
         let slot = |record: u64| &self.window[(record % WINDOW) as usize];
-        // Sequentially consistent, as are the loads below: of two threads whose records follow each other, the one that
-        // comes later must see what the other stored, or nobody would move the count past both.
+        // Sequentially consistent, like the loads below: of two threads with consecutive records,
+        // the later one must see the other's store. Otherwise neither would move the count past
+        // both.
         slot(record).store(record + 1, Ordering::SeqCst);
         let mut first = self.readable.load(Ordering::SeqCst);
         while slot(first).load(Ordering::SeqCst) == first + 1 {
@@ -142,7 +148,7 @@ impl Records {
     }
 }
 
-/// One thread's stream of requests.
+/// The stream of requests of one thread.
 #[derive(Debug)]
 pub struct Requests<'a> {
     workload: Workload,
@@ -152,8 +158,8 @@ pub struct Requests<'a> {
 }
 
 impl<'a> Requests<'a> {
-    /// Requests for `records`, of which there is at least one. `operations` of all threads together are to come: like
-    /// YCSB, popularity is spread over the records that these will insert, too.
+    /// Requests for `records`, which are not empty. `operations` is the number of operations of all
+    /// threads. As in YCSB, the distribution includes the records that these will insert.
     pub fn new(workload: Workload, records: &'a Records, operations: u64) -> Requests<'a> {
         let count = records.count();
         let expected = match workload {
@@ -184,7 +190,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// A popular record that is there.
+    /// An existing record, drawn by popularity.
     #[inline]
     fn popular(&self, random: &mut Rng) -> u64 {
         let count = self.records.count();

@@ -1,10 +1,11 @@
-//! Skewed choices: the popularity of item `i` falls with `1 / (i + 1)^0.99`, as in YCSB.
+//! Skewed distributions: the popularity of item `i` falls with `1 / (i + 1)^0.99`, as in YCSB.
 //!
-//! The method is that of Gray, Sundaresan, Englert, Baclawski and Weinberger, "Quickly generating billion-record
-//! synthetic databases" (1994), section 3: one uniform number and one power per draw, no table.
+//! The method is that of Gray, Sundaresan, Englert, Baclawski and Weinberger, "Quickly generating
+//! billion-record synthetic databases" (1994), section 3: one uniform number and one power per
+//! draw, no table.
 use fastrand::Rng;
 
-/// YCSB's constant: how steep popularity falls.
+/// YCSB's constant: the steepness of the distribution.
 pub const THETA: f64 = 0.99;
 
 /// Numbers below a bound; 0 is the most popular, then 1, and so on.
@@ -15,7 +16,7 @@ pub struct Zipfian {
     zeta: f64,
     alpha: f64,
     eta: f64,
-    /// Below this, the draw is item 1.
+    /// Below this, the result is item 1.
     second: f64,
 }
 
@@ -34,12 +35,13 @@ impl Zipfian {
         zipfian
     }
 
-    /// How many items there are.
+    /// Number of items.
     pub fn items(&self) -> u64 {
         self.items
     }
 
-    /// Lets the bound grow to `items`. Cheap for few new items, so it may be called after every insert.
+    /// Raises the bound to `items`. The cost is small for few new items, so a call after every
+    /// insert is possible.
     pub fn grow(&mut self, items: u64) {
         if items <= self.items {
             return;
@@ -76,10 +78,10 @@ impl Zipfian {
     }
 }
 
-/// A zipfian choice whose popular items are spread over all numbers instead of being the first ones.
+/// A zipfian distribution whose popular items are spread over all numbers.
 ///
-/// As in YCSB, ranks are drawn from ten thousand million items whatever their real number is, so that the share of the
-/// most popular one does not depend on it.
+/// As in YCSB, ranks are drawn from ten thousand million items regardless of the real number, so
+/// that the share of the most popular item does not depend on it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scrambled {
     ranks: Zipfian,
@@ -99,7 +101,7 @@ impl Scrambled {
     }
 }
 
-/// A choice that prefers what was added last.
+/// A distribution that prefers the latest items.
 #[derive(Clone, Copy, Debug)]
 pub struct Latest {
     ages: Zipfian,
@@ -120,8 +122,8 @@ impl Latest {
     }
 }
 
-/// Spreads neighbours over all 64-bit numbers. A bijection, so no two numbers meet (the finisher of Steele, Lea and
-/// Flood, "Fast splittable pseudorandom number generators", 2014).
+/// Spreads neighbours over all 64-bit numbers. A bijection, so there are no collisions (the
+/// finisher of Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 #[inline]
 pub const fn spread(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -130,8 +132,8 @@ pub const fn spread(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The sum of `1 / i^THETA` for `i` from 1 to `items`: term by term first, the rest by the Euler-Maclaurin formula, whose
-/// error is below 10^-12 here.
+/// The sum of `1 / i^THETA` for `i` from 1 to `items`. The first terms are added, the rest follows
+/// from the Euler-Maclaurin formula, whose error is below 10^-12 here.
 fn zeta(items: u64) -> f64 {
     let exact = items.min(1000);
     let sum: f64 = (1..=exact).map(|item| (item as f64).powf(-THETA)).sum();
@@ -154,7 +156,7 @@ mod tests {
 
     #[test]
     fn zeta_is_the_constant_that_ycsb_computed_for_weeks() {
-        // ScrambledZipfianGenerator has this for 10^10 items.
+        // The constant of ScrambledZipfianGenerator for 10^10 items.
         assert!((zeta(10_000_000_000) - 26.469_028_201_783_02).abs() < 1e-8, "{}", zeta(10_000_000_000));
         let term_by_term: f64 = (1..=50_000).map(|item| f64::from(item).powf(-THETA)).sum();
         assert!((zeta(50_000) - term_by_term).abs() < 1e-9);
@@ -171,7 +173,8 @@ mod tests {
         let mut random = Rng::with_seed(1);
         let mut seen = vec![0u32; items as usize];
         (0..draws).for_each(|_| seen[zipfian.next(&mut random) as usize] += 1);
-        // The method is exact for the first two and a good approximation for ranges of the others.
+        // The method is exact for the first two items and a good approximation for ranges of the
+        // others.
         for (from, to) in [(0, 1), (1, 2), (2, 10), (10, 100), (100, 1000)] {
             let law = (from..to).map(|item| (item as f64 + 1.0).powf(-THETA)).sum::<f64>() / zipfian.zeta;
             let share = f64::from(seen[from..to].iter().sum::<u32>()) / f64::from(draws);
@@ -187,7 +190,7 @@ mod tests {
         (0..100_000).for_each(|_| *seen.entry(scrambled.next(&mut random)).or_insert(0u32) += 1);
         assert!(seen.keys().all(|&item| item < 1_000_000));
         let (&hottest, &count) = seen.iter().max_by_key(|(_, count)| **count).unwrap();
-        // 1 / zeta(10^10) of all draws.
+        // The share 1 / zeta(10^10) of all draws.
         assert!((3_500..4_100).contains(&count), "{count}");
         assert_eq!(hottest, spread(0) % 1_000_000);
     }

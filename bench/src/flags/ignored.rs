@@ -1,8 +1,9 @@
-//! Names of RocksDB's flags that mean nothing to this engine. They are accepted, so that scripts written for RocksDB run.
+//! Flags of RocksDB without a meaning for this engine. They are accepted, so that scripts for
+//! RocksDB run.
 //!
-//! Booleans and others are apart because a boolean takes no value from the next argument.
+//! Booleans have their own list because a boolean takes no value from the next argument.
 
-/// Ignored flags that are switched with `--name` and `--noname`.
+/// Ignored flags of the form `--name` and `--noname`.
 #[rustfmt::skip]
 pub const BOOLEANS: &[&str] = &[
     "adaptive_readahead", "advise_random_on_open", "allow_concurrent_memtable_write", "allow_data_in_errors",

@@ -1,16 +1,16 @@
-//! Names of RocksDB's flags that change what is measured, in ways this engine cannot follow: other operations, another
-//! device, another kind of database. With the value that leaves them off they are accepted; any other one is refused,
-//! since the figures would be those of something else.
+//! Flags of RocksDB that change the measured work in ways that this engine does not support: other
+//! operations, another device, another kind of database. The value that turns such a flag off is
+//! accepted. Any other value is refused, since the figures would have another meaning.
 
 /// A flag that is accepted only when it is off.
 pub struct Refused {
     /// Its name.
     pub name: &'static str,
-    /// Whether it is switched with `--name` and `--noname`.
+    /// Whether its form is `--name` and `--noname`.
     pub boolean: bool,
-    /// What it is set to when it is off, beside the empty value.
+    /// The values that turn it off, besides the empty one.
     off: &'static [&'static str],
-    /// Why it is refused, and what can be done instead.
+    /// The reason for refusing it, and the alternative.
     why: &'static str,
 }
 
@@ -20,7 +20,7 @@ impl Refused {
         ALL.iter().find(|refused| refused.name == name)
     }
 
-    /// Whether `value` leaves the flag off; the error says why any other one is refused.
+    /// Whether `value` turns the flag off; the error has the reason for refusing any other.
     pub fn check(&self, value: &str) -> Result<(), String> {
         let switch: Option<bool> = super::FlagValue::parse(value);
         let off = match switch {
@@ -39,7 +39,7 @@ const fn value(name: &'static str, off: &'static [&'static str], why: &'static s
     Refused { name, boolean: false, off, why }
 }
 
-/// All of them.
+/// All refused flags.
 #[rustfmt::skip]
 pub static ALL: &[Refused] = &[
     switch("transaction_db", "Sapwood has no transactions of several steps"),

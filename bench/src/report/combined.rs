@@ -1,4 +1,5 @@
-//! Several runs of one benchmark (`fillseq[X5]`): averages, medians and the 95 % confidence interval.
+//! Several runs of one benchmark (`fillseq[X5]`): averages, medians and the 95 % confidence
+//! interval.
 use super::Stats;
 use std::fmt::Write as _;
 
@@ -81,7 +82,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Half the width of the 95 % confidence interval of the mean, taking the runs as normally distributed.
+/// Half the width of the 95 % confidence interval of the mean, assuming normally distributed runs.
 fn radius(values: &[f64]) -> f64 {
     let mean = mean(values);
     let variance =

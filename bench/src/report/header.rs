@@ -1,14 +1,14 @@
-//! What is printed before the first benchmark: the machine on stderr, the workload on stdout.
+//! The lines before the first benchmark: the machine on stderr, the workload on stdout.
 use crate::flags::Flags;
 use sapwood_bench::process;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Version, date and processor, as lines for stderr. Scripts take the run's date from the second.
+/// Version, date and processor, as lines for stderr. Scripts read the run's date from the second.
 pub fn environment() -> String {
     let (count, name) = process::processor();
     let mut text = format!("Sapwood:    version {}\n", env!("CARGO_PKG_VERSION"));
-    // Scripts take the version from the line that begins so.
+    // Scripts read the version from the line with this beginning.
     let _ = writeln!(text, "RocksDB:    version {}", version());
     let _ = writeln!(text, "Date:       {}", date(seconds_since_epoch()));
     let _ = writeln!(text, "CPU:        {count} * {name}");
@@ -19,17 +19,17 @@ pub fn environment() -> String {
     text
 }
 
-/// Name and version in one word, where scripts look for RocksDB's.
+/// Name and version in one word, at the place of RocksDB's.
 pub fn version() -> String {
     format!("Sapwood-{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The commit the program was built from, if whoever built it set `SAPWOOD_GIT_SHA`.
+/// The commit of the build, if `SAPWOOD_GIT_SHA` was set for it.
 pub fn commit() -> &'static str {
     option_env!("SAPWOOD_GIT_SHA").unwrap_or("unknown")
 }
 
-/// What `--build_info` prints.
+/// The output of `--build_info`.
 pub fn build_info() -> String {
     format!(
         "Sapwood {}\n  commit: {}\n  profile: {}\n  target: {} {}, {} bits\n",
@@ -83,13 +83,13 @@ pub fn workload(flags: &Flags) -> String {
     text
 }
 
-/// The time of day (UTC) in front of progress lines: `2026/11/20-23:45:34`.
+/// The time of day (UTC) at the start of progress lines: `2026/11/20-23:45:34`.
 pub fn time_of_day() -> String {
     let Civil { year, month, day, hour, minute, second, .. } = Civil::new(seconds_since_epoch());
     format!("{year:04}/{month:02}/{day:02}-{hour:02}:{minute:02}:{second:02}")
 }
 
-/// A date as C's `asctime` writes it, in UTC: `Fri Nov 20 23:45:34 2026`.
+/// A date in the format of C's `asctime`, in UTC: `Fri Nov 20 23:45:34 2026`.
 fn date(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
     const MONTHS: [&str; 12] =
@@ -112,7 +112,8 @@ struct Civil {
 }
 
 impl Civil {
-    /// From seconds since 1970. Years are counted from March, so that the leap day is the last of its year.
+    /// Converts seconds since 1970. Years begin in March, so that the leap day is the last of its
+    /// year.
     fn new(seconds: u64) -> Civil {
         let days = seconds / 86_400;
         // Days since the first of March of the year 0.
@@ -135,7 +136,7 @@ impl Civil {
     }
 }
 
-/// Seconds since 1970; 0 if the clock stands before that.
+/// Seconds since 1970; 0 if the clock is set to an earlier time.
 pub fn seconds_since_epoch() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |duration| duration.as_secs())
 }
@@ -169,7 +170,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
         }
-        // Fields 3 to 6 of the date, as benchmark.sh cuts them.
+        // Fields 3 to 6 of the date, as in benchmark.sh.
         let environment = environment();
         let line = environment.lines().find(|line| line.starts_with("Date:")).unwrap();
         assert_eq!(line.split_whitespace().count(), 6);

@@ -1,7 +1,8 @@
-//! `--report_interval_seconds`: a line of seconds and operations per second in a CSV file, while benchmarks run.
+//! `--report_interval_seconds`: a CSV file with a line of seconds and operations per second for
+//! each interval.
 //!
-//! The file covers the whole run, with all its benchmarks, and a row per interval also when nothing happens: that is
-//! how a stall shows.
+//! The file covers the whole run with all its benchmarks. An interval without operations has a row
+//! as well, so that stalls are visible.
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -10,21 +11,23 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The operations that one thread has finished. On cache lines of its own, since it is written with every operation.
+/// The finished operations of one thread. The counter has its own cache lines, since every
+/// operation writes it.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `operations`. Only the thread that owns the counter may call it.
+    /// Adds `operations`. Only the thread that owns the counter calls it.
     #[inline]
     pub fn add(&self, operations: u64) {
-        // One thread writes, so load and store suffice. Relaxed: the reporter wants a number, no order.
+        // One thread writes, so load and store suffice. Relaxed: the reporter needs the number, not
+        // an order.
         self.0.store(self.0.load(Ordering::Relaxed) + operations, Ordering::Relaxed);
     }
 }
 
-/// Writes the file from a thread of its own until it is dropped.
+/// Writes the file from its own thread until it is dropped.
 #[derive(Debug)]
 pub struct IntervalReport {
     shared: Arc<Shared>,
@@ -47,7 +50,7 @@ impl Shared {
 }
 
 impl IntervalReport {
-    /// Creates `path` and starts to write to it every `interval`.
+    /// Creates `path` and writes a row every `interval`.
     pub fn start(path: &Path, interval: Duration) -> io::Result<IntervalReport> {
         let mut file = File::create(path)?;
         file.write_all(b"secs_elapsed,interval_qps\n")?;
@@ -75,7 +78,7 @@ impl Drop for IntervalReport {
         *self.shared.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.shared.stop.notify_all();
         if let Some(thread) = self.thread.take() {
-            // A panic of that thread was printed when it happened; the results do not depend on it.
+            // A panic of that thread has been printed; the results do not depend on it.
             let _ = thread.join();
         }
     }
@@ -93,7 +96,7 @@ fn write_rows(file: &mut File, shared: &Shared, interval: Duration) -> io::Resul
             };
             stopped = shared.stop.wait_timeout(stopped, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        // A row that is due is written even if the run has ended meanwhile.
+        // A row that is due is written even if the run has ended.
         if *stopped && Instant::now() < due {
             return Ok(());
         }

@@ -1,50 +1,50 @@
-//! The `stats` benchmark: the engine's figures in the lines that `benchmark.sh` and people look for in RocksDB's.
+//! The `stats` benchmark: the engine's figures in RocksDB's lines, which `benchmark.sh` parses.
 //!
-//! The columns are those of the table before RocksDB added one for pre-compressed bytes: the scripts count them.
-//! What the engine does not measure is a dash, not a zero.
+//! The columns are those before RocksDB added one for pre-compressed bytes, since the scripts count
+//! them. A figure that the engine does not measure is a dash, not a zero.
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// Sums since the database was opened, or since they were reset, and the levels as they are.
+/// Sums since the database was opened or the sums were reset, and the current levels.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// Time that the sums cover.
+    /// The time of the sums.
     pub uptime: Duration,
     /// Write operations of the benchmarks.
     pub writes: u64,
-    /// Bytes of the keys and values that the benchmarks have written, through the log or not.
+    /// Bytes of keys and values written by the benchmarks, with or without the log.
     pub ingest_bytes: u64,
-    /// Threads that wrote at the same time, at most.
+    /// The maximum number of threads that wrote at the same time.
     pub writers: u32,
     /// Bytes written to the log.
     pub log_bytes: u64,
-    /// Memtables flushed.
+    /// Number of flushes.
     pub flushes: u64,
-    /// Bytes that flushes wrote.
+    /// Bytes written by flushes.
     pub flush_bytes: u64,
-    /// Compactions.
+    /// Number of compactions.
     pub compactions: u64,
-    /// Bytes that they read.
+    /// Bytes read by compactions.
     pub compaction_bytes_read: u64,
-    /// Bytes that they wrote.
+    /// Bytes written by compactions.
     pub compaction_bytes_written: u64,
-    /// Bytes that they moved as whole files.
+    /// Bytes moved as whole files.
     pub compaction_bytes_moved: u64,
-    /// Time that writers were slowed down for compaction debt.
+    /// Time in which writers were delayed for compaction debt.
     pub stalled_by_debt: Duration,
-    /// Time that writers waited for a memtable.
+    /// Time in which writers waited for a memtable.
     pub stalled_by_memtables: Duration,
-    /// How often they did.
+    /// Number of these waits.
     pub memtable_waits: u64,
     /// Blocks read from files.
     pub cache_misses: u64,
-    /// Blocks found in the cache, as far as the engine counts them.
+    /// Blocks found in the cache, if the engine counts them.
     pub cache_hits: u64,
-    /// The levels that hold something, newest first.
+    /// The nonempty levels, newest first.
     pub levels: Vec<Level>,
 }
 
-/// What one level holds.
+/// The contents of one level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Level {
     /// Its number; 0 is the newest.
@@ -56,7 +56,7 @@ pub struct Level {
 }
 
 impl Figures {
-    /// What was added since `earlier`; the levels stay as they are.
+    /// The increments since `earlier`; the levels are the current ones.
     pub fn since(self, earlier: &Figures) -> Figures {
         Figures {
             uptime: self.uptime.saturating_sub(earlier.uptime),
@@ -83,7 +83,7 @@ impl Figures {
         }
     }
 
-    /// The counters as `--statistics` prints them, one a line, in RocksDB's form: `name COUNT : number`.
+    /// The counters of `--statistics`, one per line, in RocksDB's form: `name COUNT : number`.
     pub fn counters(&self) -> String {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let mut text = String::new();
@@ -107,10 +107,10 @@ impl Figures {
         text
     }
 
-    /// How long a writer was held back, and the share of the time in percent.
+    /// The time for which a writer was delayed, and its share in percent.
     ///
-    /// The engine counts the time of each thread. All of them are held back by the same thing, so that the mean is what
-    /// the clock on the wall would have counted; a sum would be more than there was.
+    /// The engine counts the time of each thread. The same cause delays all threads, so their mean
+    /// corresponds to wall-clock time; the sum can exceed it.
     fn stall(&self) -> (Duration, f64) {
         let stalled = (self.stalled_by_debt + self.stalled_by_memtables) / self.writers.max(1);
         let stalled = stalled.min(self.uptime);
@@ -138,7 +138,7 @@ fn clock(time: Duration) -> String {
     format!("{hours:02}:{minutes:02}:{:02}.{:03} H:M:S", seconds % 60, time.subsec_millis())
 }
 
-/// `%6d/%-3d %8s`: files, of which none is being compacted, and their size.
+/// `%6d/%-3d %8s`: files, of which none is in a compaction, and their size.
 fn files_and_size(files: u64, bytes: u64) -> String {
     let size = if bytes >= 10 << 30 {
         format!("{:.2} GB", gigabytes(bytes))
@@ -208,7 +208,7 @@ impl fmt::Display for Figures {
             gigabytes(self.compaction_bytes_read),
             megabytes(self.compaction_bytes_read) / seconds,
         )?;
-        // Scripts of different ages look for one line or the other.
+        // Old and new scripts read different lines.
         let waits = self.memtable_waits;
         writeln!(
             f,
@@ -225,7 +225,8 @@ impl fmt::Display for Figures {
             gigabytes(self.ingest_bytes),
             megabytes(self.ingest_bytes) / seconds,
         )?;
-        // A log that holds the writes is larger than their keys and values; with less in it, it was left out.
+        // A log with all writes is larger than their keys and values; otherwise the writes were not
+        // logged.
         let logged = if self.log_bytes < self.ingest_bytes { 0 } else { self.writes };
         writeln!(f, "Cumulative WAL: {logged} writes, written: {:.2} GB", gigabytes(self.log_bytes))?;
         let (stalled, percent) = self.stall();
@@ -277,7 +278,7 @@ mod tests {
         assert!(line("Stalls(count):").contains(" 7 "));
         line("** Compaction Stats [default] **");
         line("Blob file count:");
-        // As awk counts: Sum is 1, files 2, size 3 and its unit 4, then one per column.
+        // The fields of awk: Sum is 1, files 2, size 3 and its unit 4, then one per column.
         let sum: Vec<String> = line(" Sum").split_whitespace().map(str::to_owned).collect();
         assert_eq!((sum[1].as_str(), sum[2].as_str(), sum[3].as_str()), ("5/0", "6.00", "MB"));
         assert_eq!((sum[5].as_str(), sum[8].as_str(), sum[11].as_str()), ("5.0", "6.0", "3.0"));
@@ -291,7 +292,8 @@ mod tests {
             let figures = Figures { writers, stalled_by_debt: Duration::from_millis(millis), ..figures() };
             figures.to_string().lines().find(|line| line.starts_with("Cumulative stall")).unwrap().to_owned()
         };
-        // 64 threads that wait for 40 seconds each have waited for 2560 seconds of a hundred.
+        // 64 threads that wait for 40 seconds each have waited for 2560 seconds in a run of a
+        // hundred.
         assert_eq!(line(64, 2_560_000), "Cumulative stall: 00:00:40.000 H:M:S, 40.0 percent");
         assert_eq!(line(0, 2_560_000), "Cumulative stall: 00:01:40.000 H:M:S, 100.0 percent");
         let text = Figures { log_bytes: 0, ..figures() }.to_string();

@@ -1,22 +1,22 @@
-//! What one part of a database does to the calls of another: scans beside deleted neighbours, small puts beside large
-//! commits.
+//! The effect of one part of a database on calls to another: scans beside deleted neighbours, small
+//! puts beside large commits.
 use super::{Bench, Parameters, Worker, throttle_writes, wrong};
 use crate::engine::{Engine, WriteMode};
 use crate::report::Operation;
 use sapwood_base::Result;
 use std::time::{Duration, Instant};
 
-/// The prefixes in front of the deleted rows: with some rows, and with none.
+/// The prefixes before the deleted rows: one with rows, and one without.
 const BEFORE: [&[u8; 8]; 2] = [b"beside-a", b"beside-b"];
 /// The prefix of the deleted rows.
 const DELETED: &[u8; 8] = b"beside-c";
-/// The one behind them, with some rows.
+/// The prefix after them, with rows.
 const BEHIND: &[u8; 8] = b"beside-d";
-/// Rows of the prefixes that have some.
+/// Number of rows of the prefixes that have rows.
 const ROWS: u64 = 3;
 
-/// Writes `--deleted_neighbours` rows, which it deletes, and some before and behind them. Not again if the database has
-/// them, so that a flush or a compaction can come between two runs.
+/// Writes and deletes `--deleted_neighbours` rows, with some rows before and after them. Does
+/// nothing if the database has them, so that a flush or a compaction can run between two runs.
 pub fn prepare_scans(bench: &mut Bench, parameters: &Parameters) -> Result<()> {
     let engine = bench.engine()?;
     if engine.prefix(BEFORE[0], false)?.0 == ROWS {
@@ -48,8 +48,8 @@ fn change(engine: &Engine, key: &mut [u8], prefix: &[u8; 8], rows: u64, value: O
     Ok(())
 }
 
-/// scanbeside: reads all rows of a prefix, to its end, in turn before, within and behind the deleted ones, forward and
-/// backward.
+/// scanbeside: reads all rows of a prefix, to its end. Takes turns between the prefixes before and
+/// after the deleted ones, forward and backward.
 pub fn scan(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let Worker { engine, stats, .. } = worker;
@@ -69,14 +69,16 @@ pub fn scan(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// smallputs: puts on a schedule while one more thread commits `--large_commit_size` bytes at once, again and again.
+/// smallputs: puts on a schedule while one more thread repeatedly commits `--large_commit_size`
+/// bytes at once.
 pub fn small_puts(worker: &mut Worker<'_>) -> Result<()> {
     if worker.thread == 0 { large_commits(worker) } else { super::fill::random(worker) }
 }
 
-/// Commits until the other threads are done; each is followed by a pause of `--large_commit_pause` milliseconds.
+/// Commits until the other threads end; a pause of `--large_commit_pause` milliseconds follows
+/// each.
 fn large_commits(worker: &mut Worker<'_>) -> Result<()> {
-    /// A value of the batch has at most so many bytes: what is large here is the commit.
+    /// The maximum size of a value: the commit must be large, not its values.
     const LARGEST_VALUE: usize = 64 << 20;
     let size = worker.flags.large_commit_size as usize;
     let pause = Duration::from_millis(worker.flags.large_commit_pause as u64);
@@ -90,7 +92,8 @@ fn large_commits(worker: &mut Worker<'_>) -> Result<()> {
         let mut left = size;
         while left > 0 {
             let length = left.min(value.len());
-            // Behind all keys of the small puts, and the same few each time, so that the database does not grow.
+            // These keys are after all keys of the small puts. They repeat, so that the database
+            // does not grow.
             batch.put(format!("\u{7f}large{left:012}").as_bytes(), &value[..length]);
             left -= length;
         }

@@ -5,10 +5,10 @@ use sapwood_base::Result;
 use sapwood_base::checksum::checksum64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The bytes that a checksum benchmark goes over, as in RocksDB's.
+/// The bytes of a checksum benchmark, as in RocksDB's.
 const CHECKSUM_BYTES: u64 = 500 << 20;
 
-/// crc32c. The engine does not use it; it is here to compare machines.
+/// crc32c. The engine does not use it; it serves to compare machines.
 pub fn crc32c(worker: &mut Worker<'_>) -> Result<()> {
     let tables = Crc32cTables::new();
     checksums(worker, Operation::Crc, |block| u64::from(tables.of(block)))
@@ -24,7 +24,7 @@ pub fn xxhash64(worker: &mut Worker<'_>) -> Result<()> {
     checksums(worker, Operation::Hash, xxh64)
 }
 
-/// xxh3, as the engine computes it for blocks and log records.
+/// xxh3, the checksum of the engine's blocks and log records.
 pub fn xxh3(worker: &mut Worker<'_>) -> Result<()> {
     checksums(worker, Operation::Hash, |block| checksum64(block, 0))
 }
@@ -49,7 +49,7 @@ pub fn acquire_load(worker: &mut Worker<'_>) -> Result<()> {
     let word = AtomicU64::new(worker.thread as u64);
     for _ in 0..100_000 {
         for _ in 0..1000 {
-            // Acquire: that is what is measured.
+            // Acquire: the measured ordering.
             std::hint::black_box(word.load(Ordering::Acquire));
         }
         worker.stats.finish_operations(1, Operation::Other);
@@ -144,8 +144,8 @@ fn xxh64(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 32)
 }
 
-/// CRC-32C (Castagnoli's polynomial) over eight bytes at a time with eight tables, after Intel's "slicing-by-8"
-/// (Kounavis and Berry, 2005): the fastest way that needs no instruction of its own.
+/// CRC-32C (Castagnoli's polynomial), eight bytes at a time with eight tables, after Intel's
+/// "slicing-by-8" (Kounavis and Berry, 2005): the fastest method without a special instruction.
 struct Crc32cTables([[u32; 256]; 8]);
 
 impl Crc32cTables {
@@ -155,7 +155,7 @@ impl Crc32cTables {
         let first: [u32; 256] = std::array::from_fn(|byte| one_byte(byte as u32));
         let mut tables = [first; 8];
         for table in 1..8 {
-            // Each table is the one before with a zero byte behind.
+            // Each table is the previous one advanced by a zero byte.
             tables[table] = tables[table - 1].map(|crc| (crc >> 8) ^ first[(crc & 0xFF) as usize]);
         }
         Crc32cTables(tables)
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn xxhashes_give_the_values_of_the_specification() {
-        // The values that `xxhsum` and the specification's test vectors have for these texts.
+        // The values of `xxhsum` and of the specification's test vectors for these texts.
         assert_eq!(xxh32(b""), 0x02CC_5D05);
         assert_eq!(xxh32(b"abc"), 0x32D1_53FF);
         assert_eq!(xxh64(b""), 0xEF46_DB37_51D8_E999);

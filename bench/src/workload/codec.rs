@@ -1,15 +1,15 @@
-//! Benchmarks of the codecs, with the blocks that values are cut from. They touch no database.
+//! Benchmarks of the codecs on the bytes of values. They touch no database.
 use super::Worker;
 use crate::report::Operation;
 use sapwood_base::{Error, Result};
 
-/// Bytes that `compress` reads; as in RocksDB's.
+/// Bytes read by `compress`, as in RocksDB's.
 const COMPRESSED_BYTES: u64 = 1 << 30;
 
-/// Bytes that `uncompress` writes.
+/// Bytes written by `uncompress`.
 const UNCOMPRESSED_BYTES: u64 = 5 << 30;
 
-/// The codec that `--compression_type` names; the default of both benchmarks is LZ4.
+/// The codec of `--compression_type`; the default of both benchmarks is LZ4.
 enum Codec {
     None,
     Lz4,
@@ -33,7 +33,7 @@ impl Codec {
         }
     }
 
-    /// Writes the compressed `input` to `output`, which is long enough, and returns its length.
+    /// Compresses `input` into `output`, which is long enough, and returns the length.
     fn compress(&self, input: &[u8], output: &mut [u8]) -> Result<usize> {
         match self {
             Codec::None => {
@@ -62,7 +62,7 @@ fn failed(error: impl std::fmt::Display) -> Error {
     Error::invalid_argument(format!("the codec failed: {error}"))
 }
 
-/// A block, and room for it after any codec.
+/// A block, and a buffer of sufficient size for any codec.
 fn block(worker: &mut Worker<'_>) -> (Vec<u8>, Vec<u8>) {
     let size = worker.flags.block_size.clamp(1, 1 << 20) as usize;
     let input = worker.values.take(size).to_vec();
@@ -87,8 +87,8 @@ pub fn compress(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// compressreject: random bytes, of which a codec finds out that they become no smaller. What compresses them stores the
-/// block as it is.
+/// compressreject: random bytes, which a codec cannot reduce. A storage engine stores such a block
+/// uncompressed.
 pub fn compress_reject(worker: &mut Worker<'_>) -> Result<()> {
     let codec = Codec::of(worker);
     let (mut input, mut output) = block(worker);
@@ -120,7 +120,7 @@ pub fn uncompress(worker: &mut Worker<'_>) -> Result<()> {
         worker.stats.finish_operations(1, Operation::Uncompress);
     }
     if output != input {
-        return Err(super::wrong(format!("{} gave back other bytes than it was given", codec.name())));
+        return Err(super::wrong(format!("{} returned other bytes than the original ones", codec.name())));
     }
     worker.stats.add_bytes(written);
     worker.stats.set_message(format!("({})", codec.name()));

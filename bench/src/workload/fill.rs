@@ -1,4 +1,4 @@
-//! Benchmarks that write or delete, and do nothing else.
+//! Benchmarks that only write or delete.
 use super::{Worker, throttle_writes};
 use crate::limit::Limit;
 use crate::report::Operation;
@@ -17,7 +17,7 @@ pub fn random(worker: &mut Worker<'_>) -> Result<()> {
     fill(worker, Order::Random)
 }
 
-/// filluniquerandom. With `--overwrite_probability`, some writes go to one of the keys written last instead.
+/// filluniquerandom. With `--overwrite_probability`, some writes overwrite one of the last keys.
 pub fn unique_random(worker: &mut Worker<'_>) -> Result<()> {
     if worker.flags.overwrite_probability == 0.0 {
         return fill(worker, Order::UniqueRandom);
@@ -27,7 +27,7 @@ pub fn unique_random(worker: &mut Worker<'_>) -> Result<()> {
     let mode = worker.parameters.mode;
     let window = worker.flags.overwrite_window_size as usize;
     let Worker { engine, flags, shared, random, keys, values, stats, .. } = worker;
-    // The newest stands anywhere once there are as many as the window holds.
+    // A ring buffer of the last keys.
     let (mut lately, mut place) = (Vec::new(), 0);
     let (mut writes, mut overwrites) = (0, 0);
     while limit.allows(1, stats) {
@@ -56,9 +56,9 @@ pub fn unique_random(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// fillanddeleteuniquerandom: every key once, in random order and in groups. Entries of the first kind are deleted
-/// together, some time after the last of them was written and before the next group of their kind; those of the second
-/// stay.
+/// fillanddeleteuniquerandom: every key once, in random order and in groups. Entries of the first
+/// kind are deleted as a group, some time after its last write and before the next group of their
+/// kind. Entries of the second kind stay.
 pub fn unique_random_and_delete(worker: &mut Worker<'_>) -> Result<()> {
     let disposable = worker.flags.disposable_entries_batch_size as u64;
     if disposable == 0 {
@@ -71,7 +71,7 @@ pub fn unique_random_and_delete(worker: &mut Worker<'_>) -> Result<()> {
     let mode = worker.parameters.mode;
     let Worker { engine, flags, shared, random, keys, values, stats, .. } = worker;
     let mut group: Vec<u64> = Vec::new();
-    // Groups whose entries are all written, and when they may be deleted.
+    // Complete groups, and the earliest time of their deletion.
     let mut written: VecDeque<(Instant, Vec<u64>)> = VecDeque::new();
     let (mut writes, mut deletes) = (0, 0);
     let mut more = true;
@@ -98,7 +98,7 @@ pub fn unique_random_and_delete(worker: &mut Worker<'_>) -> Result<()> {
         if group.len() as u64 == disposable || (!more && !group.is_empty()) {
             written.push_back((Instant::now() + delay, std::mem::take(&mut group)));
         }
-        // What is left in the end waits for its time.
+        // At the end, the remaining groups wait for their time.
         while written.front().is_some_and(|(due, _)| !more || *due <= Instant::now()) {
             let Some((due, group)) = written.pop_front() else { break };
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -125,7 +125,7 @@ pub fn delete_random(worker: &mut Worker<'_>) -> Result<()> {
     delete(worker, Order::Random)
 }
 
-/// Only a random order goes on for a given time: one that visits each key once ends when all are visited.
+/// Only a random order supports a duration: an order that visits each key once ends with the keys.
 fn limit<'a>(worker: &Worker<'a>, order: Order, operations: u64) -> Limit<'a> {
     match order {
         Order::Random => worker.limit(operations),

@@ -1,8 +1,8 @@
 //! Benchmarks of a secondary index: 8 uniform bytes at the start of each value are its index key.
 //!
-//! Index keys are `num` different numbers, each as likely as the others, so that lookups of one of them find about as
-//! much as readrandom does: the index of num writes has one entry for each in the mean. A lookup reads the rows too, an
-//! index-only scan does not.
+//! Index keys are `num` different numbers with equal probability. The index of num writes has one
+//! entry per number on average, so that a lookup finds about as much as a read of readrandom. A
+//! lookup also reads the rows; an index-only scan does not.
 use super::{Bench, Parameters, Worker, throttle_reads, throttle_writes};
 use crate::report::Operation;
 use sapwood_base::{Error, Result};
@@ -10,10 +10,10 @@ use sapwood_bench::zipfian::spread;
 
 /// The bytes of a number at the start of a value.
 const STAMP_BYTES: u64 = 8;
-/// Entries of a range if `--seek_nexts` does not say.
+/// Entries of a range without `--seek_nexts`.
 const RANGE_ENTRIES: i64 = 50;
 
-/// Before all of them: the index, which is made of what is there if it is not there yet.
+/// The preparation of all: creates the index over the existing rows, unless it exists.
 pub fn prepare(bench: &mut Bench, parameters: &Parameters) -> Result<()> {
     if parameters.value_size < STAMP_BYTES {
         return Err(Error::invalid_argument(format!(
@@ -61,7 +61,7 @@ pub fn lookup(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// indexrange: the rows of the entries from a random index key on.
+/// indexrange: the rows of a number of entries, beginning at a random index key.
 pub fn range(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let Worker { engine, flags, shared, random, stats, .. } = worker;
@@ -106,7 +106,7 @@ pub fn scan(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// indexcount: the entries of random ranges, which are counted without being read.
+/// indexcount: the number of entries in random ranges, counted without reading them.
 pub fn count(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let Worker { engine, shared, random, stats, .. } = worker;

@@ -1,4 +1,4 @@
-//! Benchmarks around the data: open, flush, compact, and everything that prints a state.
+//! Benchmarks of the whole database: open, flush, compact, and those that print its state.
 use super::{Bench, Parameters};
 use crate::report::statistics::Level;
 use crate::report::{Operation, Stats};
@@ -7,7 +7,7 @@ use sapwood_bench::process;
 use std::fmt::Write as _;
 use std::time::Instant;
 
-/// open: closes the database and opens it, again and again.
+/// open: repeatedly closes and opens the database.
 pub fn open(bench: &mut Bench, parameters: &Parameters, stats: &mut Stats) -> Result<()> {
     for _ in 0..parameters.num {
         bench.close()?;
@@ -42,7 +42,7 @@ pub fn wait_for_compaction(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// compact0, compact1: scripts want level 0 out of the way.
+/// compact0, compact1: scripts use them to empty level 0.
 pub fn compact_level(bench: &mut Bench) -> Result<()> {
     bench.engine()?.flush()?;
     wait_for_compaction(bench)
@@ -65,7 +65,7 @@ pub fn level_stats(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// sstables: the files of tables, as the folder has them.
+/// sstables: the table files in the folder.
 pub fn tables(bench: &mut Bench) -> Result<()> {
     bench.engine()?;
     let path = bench.folder.path();
@@ -73,7 +73,7 @@ pub fn tables(bench: &mut Bench) -> Result<()> {
     for entry in std::fs::read_dir(path).map_err(|error| Error::io("list", path, error))? {
         let entry = entry.map_err(|error| Error::io("list", path, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        // A table may be removed by a compaction while the list is made.
+        // A compaction may remove a table while the folder is listed.
         if let (true, Ok(metadata)) = (name.ends_with(".sst"), entry.metadata()) {
             tables.push((name, metadata.len()));
         }

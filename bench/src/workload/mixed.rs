@@ -1,4 +1,4 @@
-//! Benchmarks that read and write at the same time, in one thread or beside a thread in the background.
+//! Benchmarks that read and write concurrently, in one thread or beside a background thread.
 use super::{Worker, read, scan, throttle_reads, throttle_writes};
 use crate::flags::Flags;
 use crate::limit::{RateLimiter, SineRate};
@@ -33,7 +33,8 @@ pub fn read_while_scanning(worker: &mut Worker<'_>) -> Result<()> {
     if worker.thread == 0 { scan_in_background(worker) } else { read::random(worker) }
 }
 
-/// Writes random keys until the other threads are done, at `--benchmark_write_rate_limit` or the rate of a sine.
+/// Writes random keys until the other threads end, at `--benchmark_write_rate_limit` or a
+/// sinusoidal rate.
 fn write_in_background(worker: &mut Worker<'_>) -> Result<()> {
     let mut numbers = worker.numbers(Order::Random);
     let mode = worker.parameters.mode;
@@ -59,14 +60,14 @@ fn write_in_background(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Iterates over everything again and again until the other threads are done.
+/// Scans all entries repeatedly until the other threads end.
 fn scan_in_background(worker: &mut Worker<'_>) -> Result<()> {
     let Worker { engine, shared, stats, .. } = worker;
     while shared.foreground_works() {
         let mut cursor = engine.cursor()?;
         cursor.seek_to_first()?;
         if !cursor.valid() {
-            // Nothing to scan: look again in a while instead of spinning.
+            // An empty database: pause instead of spinning.
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         while cursor.valid() && shared.foreground_works() {
@@ -82,11 +83,11 @@ fn scan_in_background(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Moves a limit up and down as `--sine_…` flags say.
+/// Changes a limit by the `--sine_…` flags.
 pub struct Sine {
     rate: SineRate,
     start: Instant,
-    /// When the rate changes next; the clock is read every sixteenth time.
+    /// The time of the next change; the clock is read at every sixteenth call.
     next: Instant,
     asked: u32,
 }
@@ -112,7 +113,7 @@ impl Sine {
         Sine { rate, start: now, next: now, asked: 0 }
     }
 
-    /// Gives `limiter` the rate of this moment, times `share`, if it is time for another.
+    /// If a change is due, sets the rate of `limiter` to the current one times `share`.
     pub fn adjust(&mut self, limiter: &RateLimiter, share: f64, random: &mut Rng) {
         self.asked += 1;
         if self.asked % 16 != 1 {
@@ -126,7 +127,8 @@ impl Sine {
     }
 }
 
-/// readrandomwriterandom: of every hundred operations, `--readwritepercent` reads, then the rest writes.
+/// readrandomwriterandom: of every hundred operations, `--readwritepercent` reads, then the rest
+/// writes.
 pub fn read_random_write_random(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.operations);
     let read_keys = worker.read_keys();
@@ -160,7 +162,7 @@ pub fn update_random(worker: &mut Worker<'_>) -> Result<()> {
     updates(worker, |_, operand, new| new.extend_from_slice(operand))
 }
 
-/// xorupdaterandom: what is written is what was read, xor another value; the longer one's end stays.
+/// xorupdaterandom: writes the old value xor another one; the rest of the longer one stays.
 pub fn xor_update_random(worker: &mut Worker<'_>) -> Result<()> {
     updates(worker, |old, operand, new| {
         let (longer, shorter) = if old.len() > operand.len() { (old, operand) } else { (operand, old) };
@@ -169,7 +171,7 @@ pub fn xor_update_random(worker: &mut Worker<'_>) -> Result<()> {
     })
 }
 
-/// appendrandom: what is written is what was read, a comma and another value, so values grow.
+/// appendrandom: writes the old value, a comma and another value, so that values grow.
 pub fn append_random(worker: &mut Worker<'_>) -> Result<()> {
     updates(worker, |old, operand, new| {
         new.extend_from_slice(old);
@@ -180,7 +182,8 @@ pub fn append_random(worker: &mut Worker<'_>) -> Result<()> {
     })
 }
 
-/// Reads random keys and writes what `change` makes of the old value (empty if there is none) and another one.
+/// Reads random keys and writes the result of `change` on the old value (empty if absent) and a new
+/// one.
 fn updates(worker: &mut Worker<'_>, change: impl Fn(&[u8], &[u8], &mut Vec<u8>)) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.writes);
     let read_keys = worker.read_keys();

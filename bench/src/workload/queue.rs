@@ -1,25 +1,26 @@
-//! queue: the pattern that tombstones make slow. Entries are appended at the end and popped from the front, and the
-//! front is what an iterator finds first, behind everything that was popped and is not compacted.
+//! queue: the pattern that tombstones slow down. Entries are appended at the end and popped from
+//! the front. An iterator finds the front after it has passed all popped entries that are not
+//! compacted.
 //!
-//! Every thread has a queue of its own, which it fills to `--queue_depth` before it pops for the first time; then a push
-//! follows each pop. A deep queue has its front in tables and its tombstones in memory, a shallow one has both in memory.
-//! Finding the front is timed by itself, apart from deleting it. If either grows with what was popped before, the rate
-//! falls with the number of operations.
+//! Every thread has its own queue. It fills the queue to `--queue_depth` before the first pop; then
+//! a push follows each pop. A deep queue has its front in tables and its tombstones in memory; a
+//! shallow one has both in memory. Finding the front and deleting it are timed separately. If
+//! either grows with the number of popped entries, the rate falls with the number of operations.
 //!
-//! Pops must come in the order of the pushes, with the values that were pushed, and in the end exactly the entries that
-//! are left must be there.
+//! Pops must return the pushed values in the order of the pushes. At the end, exactly the remaining
+//! entries must exist.
 use super::{Worker, throttle_writes, wrong};
 use crate::report::Operation;
 use sapwood_base::Result;
 use sapwood_bench::values::stamp;
 use std::time::Instant;
 
-/// Where the keys of a thread begin: far enough apart for any number of pushes.
+/// The first key of a thread; the distance suffices for any number of pushes.
 fn first_key(thread: usize) -> u64 {
     (thread as u64) << 44
 }
 
-/// queue. Pushes and pops are counted as one operation each.
+/// queue. A push and a pop are one operation each.
 pub fn run(worker: &mut Worker<'_>) -> Result<()> {
     let operations = worker.parameters.operations;
     let mut limit = worker.limit(operations);
@@ -71,7 +72,7 @@ pub fn run(worker: &mut Worker<'_>) -> Result<()> {
         cursor.next()?;
     }
     if cursor.valid() && cursor.key() < keys.make(first_key(worker.thread + 1)) {
-        return Err(wrong(format!("queue {} has an entry behind its end", worker.thread)));
+        return Err(wrong(format!("queue {} has an entry after its end", worker.thread)));
     }
     stats.set_tally(&[pushed, popped, paired as u64], |n| {
         format!("( pushed:{} popped:{} left:{}, {} pairs/sec)", n[0], n[1], n[0] - n[1], n[2])
@@ -83,7 +84,7 @@ fn gone(number: u64) -> sapwood_base::Error {
     wrong(format!("entry {number} is not at the front of its queue"))
 }
 
-/// The bytes of the entry, which has to be the one with `number`.
+/// Verifies that the entry is the one with `number`; returns its bytes.
 fn check(key: &[u8], value: &[u8], expected: &[u8], number: u64) -> Result<u64> {
     if key != expected {
         return Err(gone(number));

@@ -1,16 +1,16 @@
 //! Benchmarks that read single keys.
 //!
-//! Values are read where they lie, without a copy, as RocksDB's `db_bench` reads them pinned.
+//! Values are read without a copy, like the pinned reads of RocksDB's `db_bench`.
 use super::{Worker, throttle_reads};
 use crate::limit::Limit;
 use crate::report::Operation;
 use sapwood_base::Result;
 use sapwood_bench::keys::ReadKeys;
 
-/// readrandom; readmissing with keys of one byte more.
+/// readrandom; readmissing with keys of one more byte.
 ///
-/// Such a longer key is an existing key and one more '0': it sorts right behind the existing one, inside the range of
-/// keys, and was never written. Only a filter or a look into a block can tell.
+/// Such a key is an existing key plus one '0'. It sorts immediately after the existing key, inside
+/// the range of keys, and was never written. Only a filter or a search in a block can exclude it.
 pub fn random(worker: &mut Worker<'_>) -> Result<()> {
     let keys = worker.read_keys();
     point_reads(worker, keys)
@@ -22,7 +22,7 @@ pub fn hot(worker: &mut Worker<'_>) -> Result<()> {
     point_reads(worker, ReadKeys::new(hundredth, 0.0))
 }
 
-/// The point reads of random keys, used by the mixed benchmarks too.
+/// Point reads of random keys, also for the mixed benchmarks.
 pub fn point_reads(worker: &mut Worker<'_>, read_keys: ReadKeys) -> Result<()> {
     let limit = worker.limit(worker.parameters.reads);
     read_each(worker, limit, |random, _| read_keys.next(random))
@@ -34,7 +34,7 @@ pub fn in_order(worker: &mut Worker<'_>) -> Result<()> {
     read_each(worker, limit, |_, reads| reads)
 }
 
-/// Reads the keys that `next_key` names, given how many were read before.
+/// Reads the keys of `next_key`, which receives the number of reads so far.
 fn read_each(
     worker: &mut Worker<'_>,
     mut limit: Limit<'_>,
@@ -56,8 +56,8 @@ fn read_each(
     Ok(())
 }
 
-/// readrandomfast: keys come from a mask instead of a division, and operations are counted by the hundred. Keys beyond
-/// num do not exist.
+/// readrandomfast: keys are drawn with a mask instead of a division, and operations are counted by
+/// the hundred. Keys beyond num do not exist.
 pub fn random_fast(worker: &mut Worker<'_>) -> Result<()> {
     const GROUP: u64 = 100;
     let mut limit = worker.limit(worker.parameters.reads.max(GROUP));

@@ -1,7 +1,9 @@
-//! openclose: what opening and closing leaves behind in the process, and what many open databases take.
+//! openclose: resources that the process retains after opening and closing, and the cost of many
+//! open databases.
 //!
-//! Memory, descriptors and threads are read from `/proc` before, in between and after. Descriptors and threads must be
-//! as many in the end as in the beginning; memory is printed, since an allocator may keep some.
+//! Memory, descriptors and threads are read from `/proc` before, between and after. The final
+//! number of descriptors and threads must not exceed the initial one. Memory is only printed, since
+//! an allocator may retain some.
 use super::{Bench, Parameters, wrong};
 use crate::engine::{Engine, WriteMode};
 use crate::flags::Flags;
@@ -11,8 +13,9 @@ use sapwood_bench::process::Usage;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// openclose: opens a database, writes a row and closes it, `--open_rounds` times; then has `--open_databases` of them
-/// open at once. They lie in folders of their own within that of the benchmarks' database, which is closed meanwhile.
+/// openclose: opens a database, writes a row and closes it, `--open_rounds` times; then keeps
+/// `--open_databases` databases open at once. Their folders are inside that of the benchmarks'
+/// database, which is closed during this.
 pub fn open_close(bench: &mut Bench, _: &Parameters, stats: &mut Stats) -> Result<()> {
     bench.close()?;
     let flags =
@@ -23,7 +26,7 @@ pub fn open_close(bench: &mut Bench, _: &Parameters, stats: &mut Stats) -> Resul
         let _ = writeln!(text, "  {what:<24} {usage}");
     };
     let rounds = flags.open_rounds as u64;
-    // The first rounds fill what the allocator and the libraries keep for the process.
+    // The first rounds fill the caches of the allocator and of libraries.
     let (warm, mut before) = (rounds.min(10), Usage::now());
     line("at the start", before);
     for round in 0..rounds {
@@ -53,7 +56,7 @@ pub fn open_close(bench: &mut Bench, _: &Parameters, stats: &mut Stats) -> Resul
     stats.set_message(format!("({many} databases at once)\n{}", text.trim_end()));
     for (what, later) in [("rounds", after_rounds), ("databases at once", after)] {
         if later.descriptors > before.descriptors || later.threads > before.threads {
-            return Err(wrong(format!("{what} left something behind:\n{}", text.trim_end())));
+            return Err(wrong(format!("{what} left descriptors or threads open:\n{}", text.trim_end())));
         }
     }
     Ok(())
@@ -63,7 +66,7 @@ fn write_one(engine: &Engine, number: u64) -> Result<()> {
     engine.put(&number.to_be_bytes(), b"row", WriteMode::Default)
 }
 
-/// A folder for these databases, which goes with them.
+/// The folder of these databases; removed on drop.
 struct Rounds(PathBuf);
 
 impl Rounds {
@@ -80,7 +83,7 @@ impl Rounds {
 
 impl Drop for Rounds {
     fn drop(&mut self) {
-        // What cannot be removed is seen by whoever looks into the folder; the figures do not depend on it.
+        // A failed removal is visible in the folder; the figures do not depend on it.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

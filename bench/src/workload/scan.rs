@@ -36,21 +36,22 @@ pub fn backward(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The entry under the cursor is read: its key and its value are there, whether they are looked at or not.
+/// Reads the key and the value of the current entry, without further use.
 #[inline]
 fn touch_entry(cursor: &Cursor, stats: &mut Stats) {
     let (key, value) = (std::hint::black_box(cursor.key()), std::hint::black_box(cursor.value()));
     stats.add_bytes((key.len() + value.len()) as u64);
 }
 
-/// The same, as an operation.
+/// The same, counted as an operation.
 #[inline]
 fn count_entry(cursor: &Cursor, stats: &mut Stats) {
     touch_entry(cursor, stats);
     stats.finish_operations(1, Operation::Read);
 }
 
-/// Reads up to `length` entries from where the cursor stands, as a part of an operation; how many there were.
+/// Reads up to `length` entries from the cursor's position, as a part of an operation; returns
+/// their number.
 fn read_entries(cursor: &mut Cursor, length: u64, stats: &mut Stats) -> Result<u64> {
     let mut entries = 0;
     while entries < length && cursor.valid() {
@@ -67,14 +68,14 @@ pub fn seek_random(worker: &mut Worker<'_>) -> Result<()> {
     seeks(worker, |random, _| keys.next(random))
 }
 
-/// seekordered: random steps upwards, from the first key again after the last.
+/// seekordered: random steps upwards; the first key follows the last.
 pub fn seek_ordered(worker: &mut Worker<'_>) -> Result<()> {
     let num = worker.parameters.num;
     let steps = ReadKeys::new(100.min(num), 0.0);
     seeks(worker, |random, last| (last + steps.next(random)) % num)
 }
 
-/// Seeks to the keys that `next_key` names, given the last one.
+/// Seeks to the keys of `next_key`, which receives the previous number.
 fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> u64) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let nexts = worker.flags.seek_nexts;
@@ -88,7 +89,7 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
     while limit.allows(1, stats) {
         number = next_key(random, number);
         let key = keys.make(number);
-        // As in RocksDB's, a seek has an iterator of its own unless one is kept.
+        // As in RocksDB's, each seek has its own iterator unless one is kept.
         let mut fresh = None;
         let cursor = match &mut kept {
             Some(cursor) => cursor,
@@ -103,7 +104,7 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
             if !cursor.valid() || end.reached(key, cursor.key()) {
                 break;
             }
-            // The value is copied, so that it is really read.
+            // The copy ensures that the value is read.
             let value = cursor.value();
             let length = value.len().min(copy.len());
             copy[..length].copy_from_slice(&value[..length]);
@@ -133,9 +134,9 @@ fn seeks(worker: &mut Worker<'_>, next_key: impl Fn(&mut fastrand::Rng, u64) -> 
     Ok(())
 }
 
-/// Where the steps after a seek end: `--max_scan_distance` and `--prefix_same_as_start`.
+/// The end of the steps after a seek: `--max_scan_distance` and `--prefix_same_as_start`.
 struct End {
-    /// Numbers that a seek may go over; 0: any.
+    /// The maximum distance of numbers; 0: unlimited.
     distance: u64,
     backward: bool,
     bound: KeyBuffer,
@@ -152,7 +153,7 @@ impl End {
         }
     }
 
-    /// A seek to `number`, of the numbers below `num`.
+    /// Begins a seek to `number`, of the numbers below `num`.
     #[inline]
     fn set(&mut self, number: u64, num: u64) {
         if self.distance > 0 {
@@ -164,7 +165,8 @@ impl End {
         }
     }
 
-    /// Whether `key` is beyond the end of a seek to `start`. Upper bounds are not part of a scan, lower ones are.
+    /// Whether `key` is beyond the end of a seek to `start`. A scan excludes its upper bound and
+    /// includes its lower one.
     #[inline]
     fn reached(&self, start: &[u8], key: &[u8]) -> bool {
         (self.distance > 0
@@ -173,7 +175,8 @@ impl End {
     }
 }
 
-/// multiscan: ranges at equal distances, behind each other, read with one iterator and counted as one operation.
+/// multiscan: ranges at equal distances, in order, read with one iterator and counted as one
+/// operation.
 pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.reads);
     let (ranges, stride) = (worker.flags.multiscan_size as u64, worker.flags.multiscan_stride as u64);
@@ -181,7 +184,7 @@ pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
         nexts @ 1.. => nexts as u64,
         _ => 50,
     };
-    // The last range ends where the keys end, if there are as many.
+    // If there are enough keys, the last range ends before their end.
     let starts = worker.parameters.num.saturating_sub((ranges - 1) * stride + length).max(1);
     let Worker { engine, random, keys, stats, .. } = worker;
     let (mut scans, mut entries) = (0, 0);
@@ -199,8 +202,8 @@ pub fn multi(worker: &mut Worker<'_>) -> Result<()> {
     Ok(())
 }
 
-/// multiscanrandom: ranges at random places, of random length, in order and without overlaps, read with one iterator and
-/// counted as one operation. A range has at most a mebibyte.
+/// multiscanrandom: ranges at random positions, of random length, in order and without overlaps,
+/// read with one iterator and counted as one operation. A range has at most a mebibyte.
 pub fn multi_random(worker: &mut Worker<'_>) -> Result<()> {
     const LARGEST_RANGE_BYTES: u64 = 1 << 20;
     let mut limit = worker.limit(worker.parameters.reads);

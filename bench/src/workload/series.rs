@@ -1,8 +1,9 @@
-//! timeseries: one thread appends entries to random series while the others read whole series or delete their old
-//! entries.
+//! timeseries: one thread appends entries to random series while the others read whole series or
+//! delete old entries.
 //!
-//! A key is the number of the series and the time, eight big-endian bytes each; the time is the number of writes so far.
-//! A reader seeks to the beginning of a series and reads it to its end. Times must go up within a series.
+//! A key is the number of the series and the time, eight big-endian bytes each; the time is the
+//! number of writes so far. A reader seeks to the first entry of a series and reads all of it.
+//! Times must ascend within a series.
 use super::{Worker, throttle_writes, wrong};
 use crate::report::Operation;
 use sapwood_base::Result;
@@ -18,12 +19,12 @@ pub fn run(worker: &mut Worker<'_>) -> Result<()> {
     }
 }
 
-/// Where the series and the time of an entry stand in its key.
+/// The time in the key of an entry; the number of the series precedes it.
 fn time_of(key: &[u8]) -> Option<u64> {
     key.get(8..)?.first_chunk().map(|time| u64::from_be_bytes(*time))
 }
 
-/// Appends until the other threads are done.
+/// Appends until the other threads end.
 fn write(worker: &mut Worker<'_>) -> Result<()> {
     let mode = worker.parameters.mode;
     let series = worker.flags.key_id_range as u64;
@@ -61,7 +62,7 @@ fn read_or_delete(worker: &mut Worker<'_>, deletes: bool) -> Result<()> {
         let mut cursor = engine.cursor_of(&key)?;
         cursor.seek(&key)?;
         let (mut any, mut last) = (false, None);
-        // Relaxed: an entry of this moment is never old.
+        // Relaxed: an entry written concurrently is never old.
         let now = shared.clock.load(Ordering::Relaxed);
         while cursor.valid() && cursor.key().starts_with(&start) {
             any = true;
@@ -77,7 +78,7 @@ fn read_or_delete(worker: &mut Worker<'_>, deletes: bool) -> Result<()> {
                 engine.delete(cursor.key(), mode)?;
                 deleted += 1;
             } else {
-                // What follows is younger.
+                // All following entries are younger.
                 break;
             }
             cursor.next()?;

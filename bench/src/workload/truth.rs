@@ -1,4 +1,4 @@
-//! verify: the rows of the database are those of another one, no more and no fewer.
+//! verify: compares the rows of the database with those of another one.
 use super::{Bench, Parameters, wrong};
 use crate::engine::Engine;
 use crate::flags::Flags;
@@ -6,8 +6,8 @@ use crate::report::{Operation, Stats};
 use sapwood_base::Result;
 use std::path::Path;
 
-/// verify: reads every row of the database in `--truth_db` with a get, then goes over both at the same time. A row that
-/// differs ends the program with an error.
+/// verify: reads every row of the database in `--truth_db` with a get, then scans both in parallel.
+/// A difference ends the program with an error.
 pub fn verify(bench: &mut Bench, _: &Parameters, stats: &mut Stats) -> Result<()> {
     let flags = Flags { readonly: true, wal_dir: String::new(), ..bench.flags.clone() };
     let truth = Engine::open(Path::new(&flags.truth_db), &flags)?;

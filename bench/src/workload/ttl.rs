@@ -1,8 +1,8 @@
-//! ttlchurn: records that live for a number of writes, all over the key space; the stream of requests is in
-//! `sapwood_bench::churn`.
+//! ttlchurn: records with a lifetime in writes, all over the key space; the stream of requests is
+//! in `sapwood_bench::churn`.
 //!
-//! Each thread has records of its own. Those that live must be found with their values, those whose time is over must not
-//! be found; anything else ends the program with an error.
+//! Each thread has its own records. Live records must be found with their values, and expired ones
+//! must not be found; otherwise the program ends with an error.
 use super::{Worker, throttle_reads, throttle_writes, wrong};
 use crate::report::Operation;
 use sapwood_base::Result;
@@ -50,7 +50,7 @@ pub fn run(worker: &mut Worker<'_>) -> Result<()> {
                         return Err(wrong(format!("record {record} has the value of record {number}")));
                     }
                     Some((size, _)) => stats.add_bytes((key.len() + size) as u64),
-                    None => return Err(wrong(format!("record {record} lives and is not there"))),
+                    None => return Err(wrong(format!("record {record} is live and missing"))),
                 }
                 stats.finish_operations(1, Operation::Read);
             }

@@ -1,15 +1,16 @@
 //! randomwithverify: groups of three keys that are written, deleted and read together.
 //!
-//! A batch writes or deletes all three, a snapshot reads all three: they must be alike, whatever other threads do. If
-//! they are not, the program ends with an error.
+//! A batch writes or deletes all three, and a snapshot reads all three: they must be equal, also
+//! under concurrent writes. If they differ, the program ends with an error.
 use super::{Worker, throttle_writes, wrong};
 use crate::report::Operation;
 use sapwood_base::Result;
 
-/// What tells the keys of a group apart, behind the number.
+/// The suffixes of the keys of a group; the number of the group precedes them.
 const SUFFIXES: [u8; 3] = *b"012";
 
-/// randomwithverify: of every hundred operations `readwritepercent` reads, then `deletepercent` deletes, then writes.
+/// randomwithverify: of every hundred operations `readwritepercent` are reads, then `deletepercent`
+/// deletes, the rest writes.
 pub fn run(worker: &mut Worker<'_>) -> Result<()> {
     let mut limit = worker.limit(worker.parameters.operations);
     let mode = worker.parameters.mode;

@@ -1,11 +1,12 @@
-//! The YCSB workloads A to F and their load phase; the streams of requests are in `sapwood_bench::ycsb`.
+//! The YCSB workloads A to F and their load phase; the streams of requests are in
+//! `sapwood_bench::ycsb`.
 //!
-//! Reads check what they find: every record whose insert was acknowledged must be there and begin with its number
-//! (unless values are shorter than eight bytes), scans must begin at their record and go upwards. Anything else ends
-//! the program with an error.
+//! Reads verify their results: every record whose insert was acknowledged must exist and begin with
+//! its number (unless values are shorter than eight bytes). Scans must begin at their record and
+//! ascend. Any other result ends the program with an error.
 //!
-//! The load is a benchmark of its own, `ycsbload`. A workload that meets an empty database runs it first, with its own
-//! line; one that meets other data refuses.
+//! The load is a benchmark of its own, `ycsbload`. If the database is empty, a workload runs it
+//! first, with its own line. If the database holds other data, the workload refuses to run.
 use super::{Bench, Body, Parameters, Worker, throttle_reads, throttle_writes, wrong};
 use crate::engine::Engine;
 use crate::report::Operation;
@@ -15,7 +16,7 @@ use sapwood_bench::values::stamp;
 use sapwood_bench::ycsb::{RECORD_BYTES, Records, Request, Requests, Workload, record_key};
 use std::sync::Arc;
 
-/// Records are as large as in the paper unless the flags say otherwise.
+/// Records have the paper's size unless the flags set another.
 pub fn adjust(parameters: &mut Parameters) {
     if !parameters.value_size_given {
         parameters.value_size = RECORD_BYTES as u64;
@@ -52,7 +53,7 @@ pub fn f(worker: &mut Worker<'_>) -> Result<()> {
     run(worker, Workload::F)
 }
 
-/// There are no records yet.
+/// Starts without records.
 pub fn prepare_load(bench: &mut Bench, parameters: &Parameters) -> Result<()> {
     if parameters.key_size < 8 {
         return Err(Error::invalid_argument("records of YCSB need a --key_size of at least 8"));
@@ -61,8 +62,8 @@ pub fn prepare_load(bench: &mut Bench, parameters: &Parameters) -> Result<()> {
     Ok(())
 }
 
-/// ycsbload: inserts records 0 to num, in this order, which is a random one of keys. As fast as it can, also if what
-/// comes after it goes by a schedule.
+/// ycsbload: inserts records 0 to num in this order, in which keys are random. Runs at full speed,
+/// even if the following workload has a schedule.
 pub fn load(worker: &mut Worker<'_>) -> Result<()> {
     let mode = worker.parameters.mode;
     let records = worker.shared.records();
@@ -83,7 +84,7 @@ pub fn load(worker: &mut Worker<'_>) -> Result<()> {
     }
 }
 
-/// Finds out which records there are, and loads them if the database is empty.
+/// Determines the existing records; loads them if the database is empty.
 pub fn prepare(bench: &mut Bench, parameters: &Parameters) -> Result<()> {
     let engine = bench.engine()?;
     let mut keys = bench.key_buffer(parameters);
@@ -103,13 +104,14 @@ pub fn prepare(bench: &mut Bench, parameters: &Parameters) -> Result<()> {
         bench.run_once("ycsbload", Body::Prepared(prepare_load, load), parameters)?;
         bench.records = Some(Arc::new(Records::new(parameters.num)));
     } else {
-        // A count of its own: a load hands out more numbers than it inserts.
+        // A new count: a load takes more numbers than it inserts.
         bench.records = Some(Arc::new(Records::new(count)));
     }
     Ok(())
 }
 
-/// How many records an existing database holds: they were inserted in order, so the first that is missing tells.
+/// The number of records in an existing database. They were inserted in order, so a search for the
+/// first missing one determines it.
 fn count_records(engine: &Engine, keys: &mut KeyBuffer) -> Result<u64> {
     let mut is_there =
         |record: u64| -> Result<bool> { Ok(engine.get(keys.make(record_key(record)), |_| ())?.is_some()) };
@@ -185,7 +187,7 @@ fn run(worker: &mut Worker<'_>, workload: Workload) -> Result<()> {
     Ok(())
 }
 
-/// Reads a record, which must be there: the bytes of its key and value.
+/// Reads a record, which must exist; returns the bytes of its key and value.
 #[inline]
 fn read(engine: &Engine, keys: &mut KeyBuffer, record: u64) -> Result<u64> {
     let key = keys.make(record_key(record));
@@ -197,7 +199,7 @@ fn read(engine: &Engine, keys: &mut KeyBuffer, record: u64) -> Result<u64> {
     }
 }
 
-/// Reads up to `length` records from `record` on, which must be there: their number and bytes.
+/// Reads up to `length` records from `record` on, which must exist; returns their number and bytes.
 fn scan(engine: &Engine, keys: &mut KeyBuffer, record: u64, length: u64) -> Result<(u64, u64)> {
     let key = keys.make(record_key(record));
     let mut cursor = engine.cursor_of(key)?;
