@@ -1,4 +1,5 @@
-//! The edges of the interface: sizes of keys and values, durability, opening twice, closing, destroying, figures.
+//! The edges of the interface: sizes of keys and values, durability, second openings, closes,
+//! destroys, statistics.
 #![allow(clippy::disallowed_methods, reason = "looks at the real file system from outside")]
 use sapwood::{
     Builtin, Db, Durability, Env, ErrorKind, Field, Health, IndexOptions, KeyKind, KeyspaceOptions,
@@ -70,7 +71,7 @@ fn keys_and_values_of_every_size() {
         assert!(error.to_string().contains("limit"), "{error}");
     }
     assert_eq!(keyspace.get("half").unwrap(), None);
-    // What cannot be written cannot be there.
+    // A key that cannot be written cannot exist.
     assert_eq!(keyspace.get(&too_long).unwrap(), None);
 
     db.flush().unwrap();
@@ -110,7 +111,7 @@ fn what_each_durability_survives() {
         let db = builder("/db", &env.with_file_system(Arc::new(fs.crash(0)))).open().unwrap();
         db.default_keyspace().contains("periodic").unwrap()
     });
-    // Closing saves what has no log.
+    // A close saves unlogged commits.
     db.close().unwrap();
     assert_eq!(after(fs.crash(0)), [true; 4]);
 }
@@ -125,7 +126,7 @@ fn a_database_is_open_once() {
         assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
     }
     assert_eq!(Db::destroy(&path).unwrap_err().kind(), ErrorKind::Locked);
-    // Another process is told as well.
+    // Another process gets the error, too.
     let output = Command::new(env!("CARGO_BIN_EXE_kill_child"))
         .arg(&path)
         .args(["1", "0", "1", "rich"])
@@ -151,7 +152,7 @@ fn a_closed_database_says_so() {
         keyspace.put("a", "1").unwrap();
         let snapshot = db.snapshot();
         let mut cursor = keyspace.cursor().unwrap();
-        // A pause does not keep the last flush from happening.
+        // A pause does not prevent the last flush.
         db.pause_background().unwrap();
         db.close().unwrap();
         db.close().unwrap();
@@ -174,7 +175,7 @@ fn a_closed_database_says_so() {
         ] {
             assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
         }
-        // A cursor owns what it reads.
+        // A cursor owns its current row.
         cursor.seek_to_first().unwrap();
         assert_eq!((cursor.key(), cursor.value()), (&b"a"[..], &b"1"[..]));
     });
@@ -196,7 +197,7 @@ fn destroy_takes_the_database_and_nothing_else() {
         std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["7.sst", "notes.txt"]);
-    // Without a database it is not ours to touch; whoever has mistyped a path learns of it.
+    // Without a database the directory is not the engine's: a mistyped path is reported.
     assert_eq!(Db::destroy(&path).unwrap_err().kind(), ErrorKind::NotFound);
     assert!(path.join("notes.txt").exists() && path.join("7.sst").exists());
     std::fs::remove_file(path.join("notes.txt")).unwrap();
@@ -239,7 +240,7 @@ fn deleted_data_gives_its_space_back() {
     eventually("files of deleted data vanish", || count(&path, "sst") == 0);
     assert_eq!(keyspace.iter().count(), 0);
     assert_eq!(keyspace.approximate_size::<&[u8]>(..).unwrap(), 0);
-    // The log is recycled, not piled up.
+    // The log is recycled, and does not accumulate.
     assert!(count(&path, "wal") < 20, "{} segments", count(&path, "wal"));
 }
 
@@ -253,7 +254,7 @@ fn figures_are_sane() {
             options.memtable_bytes = Some(1 << 20);
             options.wal_segment_bytes = 256 << 10;
             options.target_file_bytes = 512 << 10;
-            // Tables that a compaction has half done count whole.
+            // Inputs of an unfinished compaction count completely.
             options.idle_compaction = false;
         })
         .open()
@@ -264,7 +265,8 @@ fn figures_are_sane() {
         if i % 10_000 == 0 {
             let memory = db.memory();
             assert_eq!(memory.budget, 16 << 20);
-            // The log's mappings are file pages on top; a quarter of slack for what is rounded up.
+            // In addition there are the log's mappings, which are file pages; a quarter is for
+            // rounding.
             assert!(memory.total() - memory.wal < 20 << 20, "{memory:?}");
         }
     }
@@ -301,7 +303,7 @@ fn what_open_tables_keep_is_part_of_the_budget_unless_the_cache_has_a_size() {
         let mut options = builder("/db", &env).memory_budget(8 << 20).advanced(|options| {
             options.cache_bytes = cache_bytes;
             options.memtable_bytes = Some(1 << 20);
-            // Large filters, so that the difference is far above rounding.
+            // Large filters, so that the difference exceeds the effects of rounding.
             options.filter_bits_per_key = 32.0;
         });
         let db = options.clone().open().unwrap();
@@ -320,7 +322,7 @@ fn what_open_tables_keep_is_part_of_the_budget_unless_the_cache_has_a_size() {
         let memory = db.memory();
         assert!(memory.table_metadata > 600 << 10, "{memory:?}");
         let read = memory.cache + memory.table_metadata;
-        // Slabs and their bookkeeping are rounded up.
+        // Slabs and their metadata are rounded up.
         assert_eq!(read < (5 << 20) + (300 << 10), fits, "{memory:?}");
     }
 }
@@ -363,7 +365,7 @@ fn bad_settings_are_refused_with_their_name() {
     assert!(error.to_string().contains("memory_budget"), "{error}");
     let error = Db::builder(&path).advanced(|o| o.block_bytes = 1).open().map(drop).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
-    assert!(!path.exists(), "nothing is made for a bad setting");
+    assert!(!path.exists(), "a bad setting creates no directory");
 }
 
 #[test]
@@ -381,8 +383,8 @@ fn handles_travel_between_threads() {
     travels::<sapwood::Error>();
 }
 
-/// A database held every table of its opening, and so their files, until it was closed; they were removed only by the
-/// next opening.
+/// A database held every table of its opening, and so their files, until the close; only the next
+/// opening removed them.
 #[test]
 fn files_of_an_earlier_opening_vanish_when_they_are_compacted() {
     let folder = tempfile::tempdir().unwrap();
@@ -403,7 +405,7 @@ fn files_of_an_earlier_opening_vanish_when_they_are_compacted() {
     eventually("tables of the earlier opening vanish", || count(&path, "sst") == 1);
 }
 
-/// Once the destructors of a thread's values have begun, some of the values of this thread are gone.
+/// After the start of a thread's destructors, some of its thread-local values are gone.
 #[test]
 fn a_thread_that_is_torn_down_reads_and_writes() {
     struct Last(Option<Db>, u8);
@@ -450,7 +452,8 @@ fn a_thread_that_is_torn_down_reads_and_writes() {
         db.flush().unwrap();
         let handle = db.clone();
         let thread = std::thread::spawn(move || {
-            // One that is destroyed after the values of the database, one before, in either order of destruction.
+            // One value is destroyed after the database's own values, one before, in either order
+            // of destruction.
             EARLY.with(|early| *early.borrow_mut() = Some(Last(Some(handle.clone()), 1)));
             let keyspace = handle.default_keyspace();
             keyspace.put("in between", "").unwrap();
@@ -468,11 +471,11 @@ fn a_thread_that_is_torn_down_reads_and_writes() {
     }
 }
 
-/// On a full disk, what waits for background work gets the error that the work has met.
+/// On a full disk, calls that wait for background work return its error.
 #[test]
 fn waits_for_background_work_end_on_a_full_disk() {
     let (env, fs) = Env::sim(1);
-    // Nothing is merged before it is asked for.
+    // Merges happen on request only.
     let only_asked = |options: &mut sapwood::AdvancedOptions| {
         options.idle_compaction = false;
         options.level0_runs = 16;
@@ -494,7 +497,7 @@ fn waits_for_background_work_end_on_a_full_disk() {
     let waiting = db.clone();
     let error = within(Duration::from_secs(30), "settle", move || waiting.settle().unwrap_err());
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-    // Room that is there again is found, also by work that has failed for a while.
+    // Background work finds new space, even after failures for a while.
     std::thread::sleep(Duration::from_millis(300));
     fs.set_capacity_bytes(None);
     let waiting = db.clone();

@@ -1,4 +1,4 @@
-//! Batches: all or nothing, in order, over any keyspaces.
+//! Batches: atomic, ordered, over any keyspaces.
 use sapwood::{Db, Env, ErrorKind, KeyspaceOptions};
 use sapwood_tests::harness::{builder, contents};
 use std::sync::Arc;
@@ -55,7 +55,7 @@ fn a_refused_batch_leaves_nothing() {
     batch.put(&mine, "a", "1").put(&theirs, "b", "2");
     assert_eq!(batch.commit().map(drop).unwrap_err().kind(), ErrorKind::InvalidArgument);
     assert_eq!(mine.iter().count() + theirs.iter().count(), 0);
-    // The error is told once; then the batch is an empty one.
+    // The error is returned once; then the batch is empty.
     assert!(batch.is_empty());
     let _ = batch.put(&mine, "c", "3").commit().unwrap();
     assert_eq!(contents(&mine).unwrap().len(), 1);
@@ -65,7 +65,7 @@ fn a_refused_batch_leaves_nothing() {
     db.drop_keyspace("gone").unwrap();
     assert_eq!(batch.commit().map(drop).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(mine.get("d").unwrap(), None);
-    // An empty one is no error, and durable at once.
+    // An empty batch is no error, and durable at once.
     db.batch().commit().unwrap().wait_durable().unwrap();
     batch.clear();
     assert!(batch.is_empty());
@@ -90,7 +90,7 @@ fn a_batch_larger_than_memtable_and_segment_is_whole() {
     };
     check(&db);
     check(&open(&env.with_file_system(Arc::new(fs.kill()))));
-    // A power loss takes all of it or nothing.
+    // A power loss keeps all of it or nothing.
     for seed in 0..20 {
         let db = open(&env.with_file_system(Arc::new(fs.crash(seed))));
         let counts = ["default", "second"]

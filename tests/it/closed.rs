@@ -1,5 +1,5 @@
-//! After a close every handle says `Closed`, and every reader gives the rows that it would have given or says so too:
-//! never other rows, a panic, a hang, or a file that is opened again.
+//! After a close every handle returns `Closed`, and every reader returns its rows or `Closed`:
+//! never other rows, a panic, a hang, or a reopened file.
 #![allow(clippy::disallowed_methods, reason = "looks at the descriptors of this process")]
 use sapwood::{
     Builtin, Cursor, Db, DbBuilder, ErrorKind, Field, Hit, Index, IndexCursor, IndexOptions, KeyKind,
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
-/// In tables of about nine rows each; what `written` writes last is in the memtable.
+/// In tables of about nine rows each; the last writes of `written` are in the memtable.
 const ROWS: u32 = 160;
 const VALUE_BYTES: usize = 400;
 
@@ -25,7 +25,7 @@ fn key(row: u32) -> Vec<u8> {
 fn value(row: u32, round: u8) -> Vec<u8> {
     let mut value = vec![(row % 3) as u8];
     value.extend_from_slice(&row.to_be_bytes());
-    // Not compressible, so that tables end where they should.
+    // Not compressible, so that tables end at the expected rows.
     let mut random = fastrand::Rng::with_seed(u64::from(row) << 8 | u64::from(round));
     value.extend(std::iter::repeat_with(|| random.u8(..)).take(VALUE_BYTES));
     value
@@ -36,7 +36,7 @@ fn options() -> IndexOptions {
     IndexOptions::builtin(Builtin::new(Field::value().range(0, 5), KeyKind::Bytes).covering(covering))
 }
 
-/// What varies: how many files may be open, and how the database ends.
+/// The parameters: the limit of open files, the mode, and the end of the database.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     most: Option<usize>,
@@ -66,7 +66,8 @@ impl Case {
     }
 }
 
-/// Writes the rows: most are in tables of the last level, some over them in level 0, the rest in the log.
+/// Writes the rows: most are in tables of the last level, some above them in level 0, the rest in
+/// the log.
 fn written(path: &Path) -> Rows {
     let db = Case { most: None, read_only: false, by_drop: false }.builder(path).open().unwrap();
     let keyspace = db.default_keyspace();
@@ -83,7 +84,7 @@ fn written(path: &Path) -> Rows {
     rows
 }
 
-/// Descriptors of this process that lead into a folder.
+/// Descriptors of this process for files in a folder.
 fn open_files(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return 0 };
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
@@ -97,7 +98,7 @@ fn is_closed<T>(what: &str, result: Result<T>) {
     }
 }
 
-/// The right answer, or `Closed`.
+/// The right result, or `Closed`.
 fn right_or_closed<T: PartialEq + std::fmt::Debug>(what: &str, got: Result<T>, want: &T) -> bool {
     match got {
         Ok(got) => {
@@ -122,7 +123,8 @@ fn hits(rows: &Rows) -> Vec<(Vec<u8>, Vec<u8>)> {
     hits
 }
 
-/// What is left of a scan must be what is left of `want`, up to an error; and after an error there is nothing.
+/// The rest of a scan must be the rest of `want`, up to an error; after an error the scan has
+/// ended.
 fn rest_of<T: PartialEq + std::fmt::Debug>(
     what: &str,
     mut scan: impl Iterator<Item = Result<T>>,
@@ -136,7 +138,7 @@ fn rest_of<T: PartialEq + std::fmt::Debug>(
             (None, None) => return count,
             (Some(Err(error)), _) => {
                 assert_eq!(error.kind(), ErrorKind::Closed, "{what}: {error}");
-                assert!(scan.next().is_none(), "{what} goes on after its error");
+                assert!(scan.next().is_none(), "{what} continues after its error");
                 return count;
             }
             (got, want) => panic!("{what}: {got:?}, not {want:?}"),
@@ -145,14 +147,14 @@ fn rest_of<T: PartialEq + std::fmt::Debug>(
     }
 }
 
-/// Moves a cursor about at random, and compares where it stands.
+/// Moves a cursor at random, and compares its position.
 fn wander(what: &str, cursor: &mut Cursor, rows: &Rows, random: &mut fastrand::Rng) {
     let all = entries(rows);
     for _ in 0..6 {
         let target = random.u32(..ROWS);
         let was_at = cursor.valid().then(|| {
             let at = all.binary_search_by(|(key, _)| key.as_slice().cmp(cursor.key()));
-            at.expect("it stands at a row")
+            at.expect("it is at a row")
         });
         let (moved, want) = match (random.u8(..6), was_at) {
             (0, _) => (cursor.seek_to_first(), Some(0)),
@@ -166,11 +168,11 @@ fn wander(what: &str, cursor: &mut Cursor, rows: &Rows, random: &mut fastrand::R
         match moved {
             Ok(()) => {
                 let got = cursor.valid().then(|| (cursor.key().to_vec(), cursor.value().to_vec()));
-                assert!(got.as_ref() == want.map(|at| &all[at]), "{what} stands at {got:?}");
+                assert!(got.as_ref() == want.map(|at| &all[at]), "{what} is at {got:?}");
             }
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Closed, "{what}: {error}");
-                assert!(!cursor.valid(), "{what} stands somewhere after an error");
+                assert!(!cursor.valid(), "{what} has a position after an error");
             }
         }
     }
@@ -201,21 +203,21 @@ fn wander_in_index(what: &str, cursor: &mut IndexCursor, rows: &Rows, random: &m
                         assert!((&index_key, &primary) == (&want.0, &want.1), "{what}: {primary:?}");
                     }
                     (Some((Err(error), _)), _) => assert_eq!(error.kind(), ErrorKind::Closed, "{error}"),
-                    (got, want) => panic!("{what} stands at {got:?}, not {want:?}"),
+                    (got, want) => panic!("{what} is at {got:?}, not {want:?}"),
                 }
                 want
             }
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Closed, "{what}: {error}");
-                assert!(!cursor.valid(), "{what} stands somewhere after an error");
+                assert!(!cursor.valid(), "{what} has a position after an error");
                 None
             }
         };
     }
 }
 
-/// Readers of every kind that stand behind each row, so at every border of a table as well, and before the first, when no
-/// table was opened yet.
+/// Readers of every kind, positioned after each row, so at every border of a table as well. Some
+/// are before the first row, when no table was opened yet.
 fn readers(case: Case) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().canonicalize().unwrap().join("db");
@@ -285,10 +287,10 @@ fn readers(case: Case) {
     };
     let hit_pair = |hit: Result<Hit>| hit.map(|hit| (hit.index_key().to_vec(), hit.primary_key().to_vec()));
     for (mut scan, mut cursor, mut hits) in untouched {
-        rest_of("a scan that had not begun", scan.by_ref().map(pairs), &all);
-        wander("a cursor that had not moved", &mut cursor, &rows, &mut random);
-        rest_of("an index scan that had not begun", hits.by_ref().map(hit_pair), &all_hits);
-        no_more_files("readers that had read nothing");
+        rest_of("an unstarted scan", scan.by_ref().map(pairs), &all);
+        wander("an unmoved cursor", &mut cursor, &rows, &mut random);
+        rest_of("an unstarted index scan", hits.by_ref().map(hit_pair), &all_hits);
+        no_more_files("readers without a read");
     }
     let mut went_on = 0;
     for (at, back, scan) in scans {
@@ -303,14 +305,14 @@ fn readers(case: Case) {
     }
     no_more_files("index scans");
     for mut cursor in cursors {
-        assert!(cursor.valid(), "where it stands does not change");
-        assert_eq!(cursor.value(), rows[cursor.key()], "nor does the row there");
+        assert!(cursor.valid(), "its position does not change");
+        assert_eq!(cursor.value(), rows[cursor.key()], "nor does its row");
         wander("a cursor", &mut cursor, &rows, &mut random);
     }
     no_more_files("cursors");
     for mut cursor in index_cursors {
         assert!(cursor.valid() && rows.contains_key(cursor.primary_key()), "nor does an entry of an index");
-        assert_eq!(cursor.covering(), cursor.primary_key(), "with what it covers");
+        assert_eq!(cursor.covering(), cursor.primary_key(), "with its covering bytes");
         wander_in_index("an index cursor", &mut cursor, &rows, &mut random);
     }
     no_more_files("index cursors");
@@ -327,7 +329,7 @@ fn readers(case: Case) {
     }
     assert_eq!(pinned, rows[&key(5)]);
     no_more_files("slices");
-    // The next opening meets nothing of this one.
+    // The next opening is unaffected by this one.
     let again = case.builder(&path).open().unwrap();
     assert_eq!(again.default_keyspace().iter().count(), rows.len());
     again.close().unwrap();
@@ -380,7 +382,7 @@ fn handles(db: &Db, keyspace: &Keyspace, index: &Index, snapshot: &sapwood::Snap
         ("Iter::rev", keyspace.iter().rev()),
     ] {
         is_closed(what, iter.next().expect("an error"));
-        assert!(iter.next().is_none(), "{what} goes on after its error");
+        assert!(iter.next().is_none(), "{what} continues after its error");
     }
     is_closed("Iter::explain", keyspace.iter().explain());
     assert_eq!((keyspace.name(), index.name()), ("default", "i"));
@@ -393,7 +395,7 @@ fn handles(db: &Db, keyspace: &Keyspace, index: &Index, snapshot: &sapwood::Snap
         ("IndexIter::rev", index.iter().rev()),
     ] {
         is_closed(what, iter.next().expect("an error"));
-        assert!(iter.next().is_none(), "{what} goes on after its error");
+        assert!(iter.next().is_none(), "{what} continues after its error");
     }
     is_closed("IndexIter::explain", index.iter().explain());
     is_closed("Index::get_with", index.get_with([0], |_, _| ()));
@@ -413,7 +415,7 @@ fn handles(db: &Db, keyspace: &Keyspace, index: &Index, snapshot: &sapwood::Snap
     is_closed("WriteBatch::commit", batch.commit());
     is_closed("WriteBatch::commit_durable", batch.commit_durable(sapwood::Durability::Sync));
     is_closed("an empty WriteBatch::commit", db.batch().commit());
-    // A second close has nothing to do.
+    // A second close has no effect.
     db.close().unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Close is final: nothing of the database works on after it, and what it held is given back.
+//! A close is final: the database does no work after it, and releases all resources.
 #![allow(clippy::disallowed_methods, reason = "real threads meet a close at a gate")]
 use sapwood::sim::SimFs;
 use sapwood::{
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Holds up the first write to a file of a kind, and counts what is changed after a close has returned.
+/// Blocks the first write to a file of one kind, and counts changes after a close has returned.
 #[derive(Default)]
 struct Gate {
-    /// The extension of the files whose writing is held up.
+    /// The extension of the files whose writes are blocked.
     extension: &'static str,
     armed: AtomicBool,
     reached: AtomicBool,
@@ -31,7 +31,7 @@ impl Gate {
             && self.armed.load(SeqCst)
             && !self.reached.swap(true, SeqCst)
         {
-            // A close that does not wait returns meanwhile.
+            // A close that does not wait returns in the meantime.
             let start = Instant::now();
             while !self.closed.load(SeqCst) && start.elapsed() < Duration::from_millis(400) {
                 std::thread::sleep(Duration::from_millis(1));
@@ -167,7 +167,7 @@ fn rows(db: &Db, count: u32, seed: u64) {
     }
 }
 
-/// A call of another thread that works on files when the database is closed.
+/// A call of another thread that works on files during the close.
 fn closed_beside(extension: &'static str, call: fn(&Db, &Index) -> Result<()>) {
     within(LIMIT, "a close beside a call", move || {
         let fs = SimFs::new();
@@ -193,7 +193,7 @@ fn closed_beside(extension: &'static str, call: fn(&Db, &Index) -> Result<()>) {
         }
         db.close().unwrap();
         gate.closed.store(true, SeqCst);
-        // Nothing of the closed database may disturb the next opening.
+        // The closed database may not affect the next opening.
         let plain = Env::os().with_file_system(Arc::new(fs.clone()));
         let again = quiet(&plain).open().unwrap();
         let found = again.default_keyspace().create_index("i", options()).unwrap();
@@ -261,7 +261,7 @@ fn calls_that_a_pause_would_hold_up_are_refused() {
         ] {
             assert_eq!(error.kind(), ErrorKind::Paused, "{error}");
         }
-        // What needs no background work goes on.
+        // Calls without background work continue.
         keyspace.put("b", [2; 16]).unwrap();
         db.sync().unwrap();
         assert!(index.verify().unwrap().is_right());
@@ -357,7 +357,7 @@ fn a_pause_holds_up_a_compaction_of_another_thread() {
             std::thread::yield_now();
         }
         db.pause_background().unwrap();
-        // The log goes on.
+        // The log continues.
         let tables = || -> BTreeMap<PathBuf, u64> {
             let is_table = |path: &PathBuf| {
                 let name = path.to_string_lossy();
@@ -377,7 +377,7 @@ fn a_pause_holds_up_a_compaction_of_another_thread() {
     });
 }
 
-/// Whoever copies the directory in a pause must find the files that there were when it began.
+/// A copy of the directory during a pause must find the files that existed when it began.
 #[test]
 fn a_pause_keeps_files_that_nobody_needs_any_more() {
     for threads in [false, true] {
@@ -399,11 +399,11 @@ fn a_pause_keeps_files_that_nobody_needs_any_more() {
             };
             db.pause_background().unwrap();
             let before = files();
-            // The old tables are free to go, and those of the keyspace.
+            // The old tables and those of the keyspace may be removed now.
             drop((cursor, space));
             db.drop_keyspace("dropped").unwrap();
             for _ in 0..20 {
-                // Somebody has to look for what readers have let go.
+                // Some thread has to collect the files that readers have released.
                 crossbeam_epoch::pin().flush();
                 assert!(!sweep());
                 std::thread::sleep(Duration::from_millis(1));
@@ -416,7 +416,7 @@ fn a_pause_keeps_files_that_nobody_needs_any_more() {
                 sweep();
                 std::thread::sleep(Duration::from_millis(1));
                 patience += 1;
-                assert!(patience < 50_000, "files stay after the pause");
+                assert!(patience < 50_000, "files remain after the pause");
             }
             db.close().unwrap();
         });
@@ -441,7 +441,7 @@ fn code_within_a_call_that_a_close_waits_for_cannot_close() {
         };
         handle.set(Mutex::new(Some(db.clone()))).ok().unwrap();
         db.default_keyspace().create_index("i", IndexOptions::new(extract)).unwrap();
-        // The handle that the extractor holds would keep the database open.
+        // The extractor's handle would keep the database open.
         handle.get().unwrap().lock().unwrap().take();
         let met = met.lock().unwrap();
         assert!(met.len() >= 2 && met.iter().all(|kind| *kind == ErrorKind::InvalidArgument), "{met:?}");

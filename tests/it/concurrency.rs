@@ -26,7 +26,7 @@ fn writers_readers_and_background_work_agree() {
         let left = db.keyspace("left", KeyspaceOptions::default()).unwrap();
         let right = db.keyspace("right", KeyspaceOptions::default()).unwrap();
         let done = Arc::new(AtomicBool::new(false));
-        // What each writer has acknowledged.
+        // The acknowledged commits of each writer.
         let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..WRITERS).map(|_| AtomicU64::new(0)).collect());
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
@@ -47,7 +47,7 @@ fn writers_readers_and_background_work_agree() {
                         };
                         let _ = batch.commit_durable(durability).unwrap();
                         acknowledged[writer as usize].store(count, Ordering::Release);
-                        // A writer reads what it wrote.
+                        // A writer reads its own writes.
                         assert_eq!(number(&left.get(&key).unwrap().unwrap()), count);
                         assert!(left.contains(format!("{writer}-{count}")).unwrap());
                     }
@@ -89,10 +89,10 @@ fn writers_readers_and_background_work_agree() {
                                 .collect()
                         };
                         let (in_left, in_right) = (counters(&left), counters(&right));
-                        assert_eq!(in_left, in_right, "a batch is seen whole or not at all");
+                        assert_eq!(in_left, in_right, "a batch is visible completely or not at all");
                         for (key, count) in in_left {
                             let again = right.get_at(&key, &snapshot).unwrap().unwrap();
-                            assert_eq!(number(&again), count, "a snapshot stays");
+                            assert_eq!(number(&again), count, "a snapshot does not change");
                         }
                         let both = left.multi_get(&["counter-0", "counter-0"]).unwrap();
                         assert_eq!(both[0], both[1]);

@@ -1,4 +1,5 @@
-//! The committed corpora and the seeds, through every fuzz target, whole, cut at each byte and with single flips.
+//! The committed corpora and the seeds, run through every fuzz target: whole, truncated at each
+//! byte, and with single bit flips.
 #![allow(clippy::disallowed_methods, reason = "reads the corpora, which are real files")]
 use sapwood_tests::targets::allocation::{Counting, measure};
 use sapwood_tests::targets::{TARGETS, Target, run, seeds};
@@ -28,14 +29,15 @@ fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Runs a target. A finding is left in a file, and what there is to say of it is returned.
+/// Runs a target. Keeps the input of a finding in a file, and returns its description.
 fn finding(target: &Target, what: &str, input: &[u8]) -> Option<String> {
     let kept = std::env::temp_dir().join(format!("sapwood-{}-{}", target.name, std::process::id()));
     if target.decoder {
         catch_unwind(AssertUnwindSafe(|| run(target, input))).err()?;
         std::fs::write(&kept, input).unwrap();
     } else {
-        // What an engine does depends on what other threads of its process hold, so it gets a process of its own.
+        // The behaviour of an engine depends on other threads of its process, so it gets a process
+        // of its own.
         std::fs::write(&kept, input).unwrap();
         let child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["corpora::one_input", "--exact"])
@@ -53,13 +55,13 @@ fn finding(target: &Target, what: &str, input: &[u8]) -> Option<String> {
     Some(format!("{name}, {what}; replay with: TARGET={name} INPUT={kept} {command}"))
 }
 
-/// Fails if there is a finding; the first one of each target is told.
+/// Fails if there is a finding, with the first one of each target.
 fn none(findings: impl Iterator<Item = String>) {
     let findings: Vec<String> = findings.collect();
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
-/// One input, by hand: `TARGET` and `INPUT` say which.
+/// One input, chosen by `TARGET` and `INPUT`.
 #[test]
 fn one_input() {
     let (Ok(name), Ok(path)) = (std::env::var("TARGET"), std::env::var("INPUT")) else { return };
@@ -95,7 +97,8 @@ fn every_target_has_a_corpus_and_every_corpus_a_target() {
     }
 }
 
-/// Seeds cut at each byte and with one bit flipped in each, as they are and with checksums made right again.
+/// Seeds truncated at each byte and with one bit flipped in each, both as they are and with
+/// repaired checksums.
 #[test]
 fn damaged_seeds_are_survived() {
     let seeds = seeds::all();
@@ -109,7 +112,7 @@ fn damaged(target: &Target, seed: &[u8]) -> Option<String> {
     if !target.decoder {
         return finding(target, "a seed", seed);
     }
-    // Long seeds are not cut everywhere: the time is bounded.
+    // Long seeds are not truncated everywhere: the time is bounded.
     let step = seed.len() / 600 + 1;
     let found = (0..seed.len()).step_by(step).find_map(|at| {
         let bit = at / step % 8;

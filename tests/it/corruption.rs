@@ -1,5 +1,5 @@
-//! Damage of every kind to every file: the right data or an error that names the file; never wrong data, never a
-//! panic; and an opening that fails changes nothing.
+//! Damage of every kind to every file: reads return the right data or an error with the file, never
+//! wrong data, and never panic. An opening that fails changes nothing.
 use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, KeyspaceOptions};
 use sapwood_base::checksum::{checksum32, checksum64};
 use sapwood_storage::sim::SimFs;
@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// A database at rest, and what is in it.
+/// A closed or killed database, and its content.
 struct Fixture {
     name: &'static str,
     env: Env,
@@ -49,9 +49,10 @@ fn commit(oracle: &mut Oracle, db: &Db, number: u64, durability: Durability) {
     oracle.commit(db, operations, durability).unwrap();
 }
 
-/// Tables in two levels; then `rest` decides what the log holds.
+/// Tables in two levels; `rest` determines the content of the log.
 fn fixture(name: &'static str, rest: impl FnOnce(&Env, &mut Oracle, Db) -> Option<Db>) -> Fixture {
-    // Without threads: how far the log is made ready ahead decides what of its damage can be noticed.
+    // Without threads: the number of preallocated segments determines which damage of the log can
+    // be detected.
     let (env, fs) = Env::sim_manual(11);
     let mut oracle = Oracle::new();
     let db = builder("/db", &env).open().unwrap();
@@ -114,9 +115,9 @@ fn fixtures() -> Vec<Fixture> {
 }
 
 impl Fixture {
-    /// Damages a copy, opens it and reads everything. Returns how it went.
+    /// Damages a copy, opens it and reads everything. Returns the outcome.
     fn survives(&self, what: &str, path: &Path, damage: impl FnOnce(&SimFs)) -> Result<(), Error> {
-        // A torn end of the log takes what nobody had synced, and no more.
+        // A torn end of the log removes unsynced commits only.
         let floor = if extension(path) == "wal" { self.oracle.durable } else { self.oracle.acknowledged };
         self.survives_from(floor, what, path, damage)
     }
@@ -164,7 +165,7 @@ impl Fixture {
     }
 }
 
-/// Names the case that panicked.
+/// Prints the case that panicked.
 struct OnPanic(String);
 
 impl Drop for OnPanic {
@@ -181,7 +182,7 @@ fn flipped_bits_are_noticed_or_harmless() {
         for fixture in fixtures() {
             for path in fixture.paths() {
                 let bytes = fixture.fs.read_file(&path).unwrap();
-                // Everything that is written; of the zeros of the log only some.
+                // All written bytes, but only some of the log's zeros.
                 let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                 let step = (used / 250).max(1);
                 let mut random = fastrand::Rng::with_seed(used as u64);
@@ -219,14 +220,14 @@ fn cut_grown_and_missing_files_are_noticed_or_harmless() {
                 }
                 for (len, fill) in [(1, 0), (1, 7), (5000, 0), (5000, 0xAB)] {
                     let _ =
-                        fixture.survives(&format!("{len} bytes of {fill:#x} behind the end"), &path, |fs| {
+                        fixture.survives(&format!("{len} bytes of {fill:#x} after the end"), &path, |fs| {
                             let mut bytes = bytes.clone();
                             bytes.resize(bytes.len() + len, fill);
                             fs.write_file(&path, &bytes).unwrap();
                         });
                 }
                 for start in (0..used).step_by(512) {
-                    // In the log the sector may hold a record and every proof that it had been synced.
+                    // In the log the sector may hold a record with every proof of its sync.
                     let floor = if kind == "wal" { 0 } else { fixture.oracle.acknowledged };
                     let _ =
                         fixture.survives_from(floor, &format!("the zeroed sector at {start}"), &path, |fs| {
@@ -272,8 +273,8 @@ fn a_missing_segment_of_the_log_is_noticed() {
     }
 }
 
-/// A log that was replayed and not flushed, so that the MANIFEST says up to where there were records: of three segments of
-/// one stretch, or of one segment of each of two stretches.
+/// A replayed, unflushed log, whose end the MANIFEST records: three segments of one range, or one
+/// segment of each of two ranges.
 #[test]
 fn segments_of_a_replayed_log_cannot_go_unnoticed_together() {
     for openings in [1, 2] {
@@ -288,7 +289,7 @@ fn segments_of_a_replayed_log_cannot_go_unnoticed_together() {
             fs = fs.kill();
             env = env.with_file_system(Arc::new(fs.clone()));
         }
-        // It is replayed, and its end taken down. Nothing is written to the new log.
+        // The log is replayed, and its end recorded. Nothing is written to the new log.
         let db = builder("/db", &env).open().unwrap();
         let rows = db.default_keyspace().iter().count();
         fs.crash_at(0);
@@ -301,8 +302,10 @@ fn segments_of_a_replayed_log_cannot_go_unnoticed_together() {
             let gone = logs.iter().enumerate().filter(|(at, _)| gone >> at & 1 == 1);
             gone.for_each(|(_, path)| fs_left.fs().remove_file(path).unwrap());
             match builder("/db", &env.with_file_system(Arc::new(left))).open() {
-                // Those that were made ahead hold nothing.
-                Ok(db) => assert_eq!(db.default_keyspace().iter().count(), rows, "rows are lost in silence"),
+                // Preallocated segments are empty.
+                Ok(db) => {
+                    assert_eq!(db.default_keyspace().iter().count(), rows, "rows are lost without a report")
+                }
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
                     assert!(error.file().is_some(), "{error}");
@@ -328,8 +331,8 @@ fn after_a_clean_close_nothing_of_the_log_is_needed() {
     assert_eq!(db.default_keyspace().iter().count(), 100);
 }
 
-/// A log of records of one segment, the last few of them not synced. No threads: the next segment would say in its header
-/// what was durable when it was made.
+/// A log of records of one segment, the last few of them unsynced. Without threads, since the
+/// header of the next segment would record the durable position at its creation.
 fn log_fixture() -> (Env, SimFs, Oracle, PathBuf) {
     let (env, fs) = Env::sim_manual(3);
     let mut oracle = Oracle::new();
@@ -359,19 +362,19 @@ fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
     let mut counts = std::collections::BTreeSet::new();
     let mut damaged = 0;
     for from in (4096..used).step_by(13) {
-        // Everything from some byte on never reached the disk.
+        // From some byte on nothing has reached the disk.
         let left = fs.kill();
         let mut torn = bytes.clone();
         torn[from..].fill(0);
         left.write_file(&path, &torn).unwrap();
         let env_left = env.with_file_system(Arc::new(left.clone()));
         let db = builder("/db", &env_left).open().unwrap();
-        // The marks are gone as well, so nothing proves what was synced: any prefix is legal.
+        // The marks are gone as well, so no sync is proven: any prefix is legal.
         counts.insert(oracle.check(&db, 0).unwrap());
         left.crash_at(0);
         drop(db);
 
-        // One byte is wrong, and what follows is there.
+        // One byte is wrong, and the following ones are right.
         let left = fs.kill();
         left.corrupt(&path, from as u64, 0x10);
         let env_left = env.with_file_system(Arc::new(left.clone()));
@@ -391,7 +394,7 @@ fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
     assert_eq!(
         counts.into_iter().collect::<Vec<_>>(),
         (0..12).collect::<Vec<_>>(),
-        "every prefix can be left"
+        "every prefix can remain"
     );
     assert!(damaged > 50, "damage below the sync is noticed");
 }
@@ -469,7 +472,7 @@ fn a_directory_of_somebody_else_is_left_alone() {
 
 #[test]
 fn every_sector_may_be_wrong() {
-    // A third of a share of each database; all of it, and the others, are for `sapwood-sim sector`.
+    // A third of a share of each database; `sapwood-sim sector` runs everything.
     for number in 0..3 {
         let report = sector::seed(number, &Settings::default().with("--one-in", 3));
         assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));

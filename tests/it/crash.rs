@@ -1,5 +1,6 @@
-//! Random work on a simulated machine, cut short by power losses and kills at any operation, also inside recovery.
-//! Whatever was promised is there, and all keyspaces show the same prefix of the history.
+//! Random work on a simulated machine, interrupted by power losses and kills at any operation, also
+//! inside recovery. Every promised commit is there, and all keyspaces show the same prefix of the
+//! history.
 use sapwood::{CompactionStyle, Db, Durability, KeyspaceOptions, WriteOptions};
 use sapwood_storage::Env;
 use sapwood_storage::sim::SimFs;
@@ -18,7 +19,7 @@ struct Run {
     fs: SimFs,
     oracle: Oracle,
     style: CompactionStyle,
-    /// Commits that the state on disk must hold at least.
+    /// The fewest commits that the state on disk must hold.
     floor: u64,
 }
 
@@ -79,7 +80,8 @@ impl Run {
             15 => db.wait_for_background()?,
             16 => drop(self.oracle.check(db, self.oracle.acknowledged)?),
             17 => {
-                // A single write beside the batches: to a key that nothing else touches, with its old value.
+                // A single write in addition to the batches: to a key without other writes, with
+                // its old value.
                 db.default_keyspace().delete_with("untouched", &WriteOptions::sync())?;
                 self.oracle.synced();
             }
@@ -96,15 +98,15 @@ impl Run {
         Ok(())
     }
 
-    /// Ends this machine at wherever it is, and starts the next one.
+    /// Ends this machine in its present state, and starts the next one.
     fn end(&mut self, db: Option<Db>) {
-        // Nothing of what the old process still does may reach the disk.
+        // The remaining calls of the old process must not reach the disk.
         self.fs.crash_at(0);
         let kill = self.random.bool();
         let next = if kill { self.fs.kill() } else { self.fs.crash(self.random.u64(..)) };
         drop(db);
         self.floor = match kill {
-            // What a power loss has taken before does not come back.
+            // Commits that a power loss has removed before do not come back.
             true => self.floor,
             false => self.floor.min(self.oracle.durable),
         };
@@ -114,7 +116,7 @@ impl Run {
 
     fn run(&mut self) {
         for _ in 0..CRASHES_PER_SEED {
-            // Most crashes strike while the database works, some while it recovers.
+            // Most crashes hit the running database, some its recovery.
             let near = self.random.u8(..3) == 0;
             let distance = if near { self.random.u64(..30) } else { self.random.u64(..400) };
             self.fs.crash_at(self.fs.operations() + distance + 1);
@@ -126,7 +128,7 @@ impl Run {
                     continue;
                 }
             };
-            // The work may have ended before the check could read everything.
+            // The workload may have ended before the check could read everything.
             match self.oracle.check(&db, self.floor) {
                 Ok(_) => {}
                 Err(error) => {
@@ -176,7 +178,8 @@ fn crashes_leave_a_prefix_that_holds_every_promise() {
     }
 }
 
-/// A small portion of `sapwood-sim crash`: every moment of a run on one thread instead of some moments of a run on many.
+/// A small portion of `sapwood-sim crash`: every moment of a run on one thread, instead of some
+/// moments of a run on many.
 #[test]
 fn crashes_at_watched_moments_leave_a_prefix_that_holds_every_promise() {
     let settings = Settings::default().with("--states", 60).with("--loose", "");

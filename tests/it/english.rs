@@ -3,7 +3,7 @@
 use crate::tidy::sources;
 
 const CRATES: [&str; 7] = ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine"];
-/// A construction may occur so often in a thousand words.
+/// The most occurrences of one construction in a thousand words.
 const MOST_PER_THOUSAND: f64 = 0.1;
 const COLUMNS: usize = 100;
 

@@ -1,4 +1,5 @@
-//! What reads report of themselves: the answer is the one of the ordinary read, and each source says what came of it.
+//! Reports of reads: the result equals that of the ordinary read, and each source reports its
+//! outcome.
 use sapwood::{Builtin, Db, Explain, Field, IndexOptions, KeyKind};
 use sapwood::{ExplainedOutcome as Outcome, ExplainedPlace as Place};
 use sapwood_tests::harness::small;
@@ -19,8 +20,8 @@ fn open(path: &std::path::Path) -> Db {
     let builder = Db::builder(path).memory_budget(8 << 20);
     let builder = builder.advanced(|options| {
         small(options);
-        // Runs are what the flushes of the test make of them, and stay there: where memtables rotate by themselves is a
-        // matter of time.
+        // Only the test's own flushes make runs, and the runs stay: automatic rotations of
+        // memtables depend on timing.
         options.memtable_bytes = Some(1 << 20);
         options.cache_bytes = Some(4 << 20);
         options.disable_auto_compactions = true;
@@ -54,7 +55,7 @@ fn a_get_tells_where_it_looked() {
     };
     let keyspace = db.default_keyspace();
 
-    // From the old run, past a run that has other keys, or none by its filter.
+    // From the old run, after a run that has other keys, or whose filter excludes the key.
     let explain = keyspace.explain_get("key0300").unwrap();
     let found = outcomes(&explain);
     assert_eq!(found.last(), Some(&Outcome::Value { bytes: 50 }), "{explain}");
@@ -66,7 +67,7 @@ fn a_get_tells_where_it_looked() {
     assert_eq!((read_blocks(&again), cached_blocks(&again)), (0, 1), "{again}");
     assert_eq!(outcomes(&again), found);
 
-    // The newer run has it; the older one is not asked.
+    // The newer run has it; the older one is not read.
     let explain = keyspace.explain_get("key0150").unwrap();
     let found = outcomes(&explain);
     let at = found.iter().position(|outcome| *outcome == Outcome::Value { bytes: 60 }).unwrap();
@@ -84,7 +85,7 @@ fn a_get_tells_where_it_looked() {
     let absent = (0..50).map(|i| keyspace.explain_get(format!("key0300x{i}")).unwrap());
     assert!(absent.flat_map(|explain| outcomes(&explain)).any(|outcome| outcome == Outcome::Filter));
 
-    // From the memtable, and as an older state has it.
+    // From the memtable, and from an older state.
     keyspace.put("fresh", "value").unwrap();
     let snapshot = db.snapshot();
     keyspace.delete("fresh").unwrap();
@@ -116,7 +117,7 @@ fn a_scan_tells_what_it_merged() {
     let few = keyspace.range("key00000".."key02999").limit(10).explain().unwrap();
     assert_eq!((few.entries, few.operation), (10, "scan"));
     assert_eq!(few.bytes, 10 * 8 + 9 * 50 + 5);
-    // One block of each run, to see where it begins.
+    // One block of each run, to find its start.
     let runs =
         outcomes(&few).iter().filter(|it| matches!(it, Outcome::Merged { tables: 1.. })).count() as u64;
     assert!(runs >= 1);
@@ -147,7 +148,7 @@ fn a_query_of_an_index_tells_where_it_looked() {
     let db = open(folder.path());
     fill(&db, 0..3000, 0);
     db.flush().unwrap();
-    // Built on what is there, so all of it is in the tree.
+    // Built on existing rows, so all of them are in the tree.
     db.default_keyspace().create_index("city", IndexOptions::builtin(city())).unwrap();
     drop(db);
 
@@ -174,7 +175,7 @@ fn a_query_of_an_index_tells_where_it_looked() {
     assert_eq!(cached_blocks(&all), u64::from(height), "{all}");
     assert_eq!(index.iter().limit(0).explain().unwrap().entries, 0);
 
-    // Rows that moved since, in a memtable: their entries in the tree are passed over.
+    // Rows that have changed since, in a memtable: their entries in the tree are skipped.
     fill(&db, 0..200, 1);
     let moved = index.get("0003").explain().unwrap();
     assert_eq!((moved.entries, moved.stale_entries), (300, 20), "{moved}");

@@ -1,4 +1,4 @@
-//! Disks that are full and calls that fail: an error or the right answer, never wrong data, a panic or a hang.
+//! Full disks and failing calls: an error or the right result, never wrong data, a panic or a hang.
 use sapwood::{Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions};
 use sapwood_storage::sim::{Fault, FaultRule, FsyncFailure, Operation as Call, SimFs};
 use sapwood_tests::harness::{builder, contents, eventually, within};
@@ -42,7 +42,7 @@ fn is_poisoned(db: &Db) -> bool {
     matches!(db.health(), Health::Poisoned(_))
 }
 
-/// The same machine after the process or the power went.
+/// The same machine after the end of the process or a power loss.
 fn restarted(env: &Env, fs: &SimFs) -> Env {
     env.with_file_system(Arc::new(fs.clone()))
 }
@@ -70,10 +70,10 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
             assert!(error.is_retryable());
             oracle.withdraw();
             oracle.check(&db, oracle.acknowledged).unwrap();
-            // It stays so, and refuses at once.
+            // It stays full, and refuses at once.
             for _ in 0..3 {
                 match oracle.commit(&db, operations(number), Durability::Buffered) {
-                    // Background work may have freed a little.
+                    // Background work may have freed some space.
                     Ok(()) => {}
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
@@ -83,7 +83,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
             }
             oracle.check(&db, oracle.acknowledged).unwrap();
 
-            // What a kill leaves can be read on the full disk, and opened once there is room.
+            // The state after a kill can be read on the full disk, and opened once there is space.
             let left = fs.kill();
             left.set_capacity_bytes(Some(used_bytes(&env)));
             let reader = builder("db", &restarted(&env, &left)).read_only(true).open().unwrap();
@@ -124,7 +124,8 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
 fn a_failed_sync_of_the_log_closes_the_write_path() {
     for fault in [Fault::Io, Fault::NoSpace] {
         within(LIMIT, "the failed sync", move || {
-            // Without threads: one that makes log segments ahead of need would now and then meet the fault instead.
+            // Without threads: one that preallocates log segments would sometimes meet the fault
+            // instead.
             let (env, fs) = Env::sim_manual(1);
             let mut oracle = Oracle::new();
             let db = builder("db", &env).open().unwrap();
@@ -133,7 +134,7 @@ fn a_failed_sync_of_the_log_closes_the_write_path() {
             }
             fs.fail(FaultRule::new(Call::Sync, fault).on(".wal"));
             let error = oracle.commit(&db, operations(20), Durability::Sync).unwrap_err();
-            assert!(!error.is_retryable(), "a failed sync must not be tried again: {error}");
+            assert!(!error.is_retryable(), "a failed sync must not be retried: {error}");
             assert!(is_poisoned(&db));
             for durability in [Durability::Buffered, Durability::Sync, Durability::None] {
                 let error = db
@@ -147,7 +148,7 @@ fn a_failed_sync_of_the_log_closes_the_write_path() {
             assert_eq!(db.sync().unwrap_err().kind(), ErrorKind::Poisoned);
             assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Poisoned);
             assert!(db.keyspace("new", KeyspaceOptions::default()).is_err());
-            // Reads go on; the commit in doubt may be seen.
+            // Reads continue; the commit in doubt may be visible.
             oracle.check(&db, oracle.acknowledged).unwrap();
             fs.crash_at(0);
             for seed in 0..30 {
@@ -181,11 +182,11 @@ fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_opening() {
             assert!(failed);
             fs.crash_at(0);
             drop(db);
-            // The process ends, as the error advises, and the machine goes on: the next opening reads from memory what
-            // the disk does not have.
+            // The process ends, as the error advises, and the machine continues: the next opening
+            // reads bytes from memory that the disk does not have.
             let left = fs.kill();
             let db = builder("db", &restarted(&env, &left)).open().unwrap();
-            // Btrfs shows the old bytes at once, and then what was acknowledged is gone with them.
+            // Btrfs exposes the old bytes at once, and the acknowledged commits are gone with them.
             let floor = if failure == FsyncFailure::Btrfs { 0 } else { oracle.acknowledged };
             oracle.recovered(&db, floor).unwrap();
             for number in 30..40 {
@@ -208,10 +209,10 @@ fn a_commit_that_waits_is_told_of_the_failed_sync() {
         let (env, fs) = Env::sim(1);
         let db = builder("db", &env).open().unwrap();
         let commit = db.batch().put(&db.default_keyspace(), "a", "1").commit().unwrap();
-        // All of them: the next segment may be made meanwhile, and that syncs as well.
+        // All of them: the next segment may be created in the meantime, with a sync of its own.
         fs.fail(FaultRule::new(Call::Sync, Fault::Io).on(".wal").sticky());
         assert_eq!(commit.wait_durable().unwrap_err().kind(), ErrorKind::Poisoned);
-        // The background sync of periodic durability does not go unnoticed either.
+        // The background sync of periodic durability reports the failure, too.
         let (env, fs) = Env::sim(2);
         let db = builder("db", &env).open().unwrap();
         // The first write waits for the first segment.
@@ -246,7 +247,7 @@ fn failing_reads_are_errors_and_heal() {
                 }
             }
             fs.clear_faults();
-            // A failed read leaves nothing behind.
+            // A failed read has no lasting effect.
             oracle.check(&db, oracle.acknowledged).unwrap();
             assert!(matches!(db.health(), Health::Good));
         }
@@ -270,7 +271,8 @@ fn errors_of_background_work_surface() {
             (Call::Write, "MANIFEST"),
             (Call::Sync, "MANIFEST"),
         ] {
-            // Without threads: one that makes log segments ahead of need would now and then meet the fault instead.
+            // Without threads: one that preallocates log segments would sometimes meet the fault
+            // instead.
             let (env, fs) = Env::sim_manual(1);
             let mut oracle = Oracle::new();
             let db = builder("db", &env).open().unwrap();
@@ -290,7 +292,7 @@ fn errors_of_background_work_surface() {
             oracle.check(&db, oracle.acknowledged).unwrap();
         }
 
-        // A compaction that nobody waits for.
+        // A compaction without a waiting caller.
         let (env, fs) = Env::sim(1);
         let mut oracle = Oracle::new();
         let db = builder("db", &env).open().unwrap();
@@ -324,7 +326,7 @@ fn a_full_disk_at_a_sync_of_the_manifest_takes_no_tables_away() {
             }
             let path = if call == Call::SyncDirectory { "" } else { "MANIFEST" };
             fs.fail(FaultRule::new(call, Fault::NoSpace).on(path));
-            // The flush may be tried again and succeed, or close the write path.
+            // The flush may be retried and succeed, or close the write path.
             let _ = db.flush();
             oracle.check(&db, oracle.acknowledged).unwrap();
             let _ = db.close();
@@ -337,9 +339,9 @@ fn a_full_disk_at_a_sync_of_the_manifest_takes_no_tables_away() {
     });
 }
 
-/// Opens, works, closes. Whatever fails, `oracle` knows what must be there afterwards.
+/// Opens, works, closes. Whatever fails, `oracle` knows the promises for afterwards.
 fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
-    // An error needs a cause: nothing may fail by itself.
+    // An error needs a cause: nothing may fail on its own.
     let cause = |error: &Error| assert!(fs.faults_met() > 0, "nothing had failed: {error}");
     let mut db = None;
     for _ in 0..3 {
@@ -372,7 +374,7 @@ fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
                 }
                 match oracle.commit(&db, operations, durability(number)) {
                     Ok(()) => Ok(()),
-                    // In doubt: it can be the last of the history, for nothing follows it.
+                    // In doubt: it can be the last of the history, since nothing follows it.
                     Err(error) if is_poisoned(&db) => {
                         cause(&error);
                         break;
@@ -487,7 +489,7 @@ fn a_bit_of_the_log_that_is_read_wrong_takes_nothing_away() {
                 Err(error) => {
                     assert!(error.kind() == ErrorKind::Corruption && error.file().is_some(), "{error}");
                     refused += 1;
-                    // The opening that failed has left everything as it was.
+                    // The failed opening has changed nothing.
                     left.clear_faults();
                     assert_eq!(rows(&env).unwrap(), 50, "after bit {bit} of read {skip} was wrong");
                 }
@@ -499,18 +501,19 @@ fn a_bit_of_the_log_that_is_read_wrong_takes_nothing_away() {
 
 #[test]
 fn every_call_of_a_small_workload_may_go_wrong_in_every_way() {
-    // A third of a share of the calls, without indexes and with them; all of it, and the others, are for
-    // `sapwood-sim fault`.
+    // A third of a share of the calls, without indexes and with them; `sapwood-sim fault` runs
+    // everything.
     for number in [0, 39] {
         let report = fault::seed(number, &Settings::default().with("--one-in", 3));
         assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
-        // Where files are removed depends on the threads of other tests, so part of the calls is not met again.
+        // The places of removals depend on the threads of other tests, so some calls do not occur
+        // again.
         let [runs, told, _, poisoned, ..] = report.counts[..] else { panic!("{:?}", report.counts) };
         assert!(runs > 40 && told > 0 && poisoned > 0, "{:?}", report.counts);
     }
 }
 
-/// Names the case that panicked.
+/// Prints the case that panicked.
 struct OnPanic(String);
 
 impl Drop for OnPanic {

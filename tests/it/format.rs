@@ -1,4 +1,4 @@
-//! Files of other releases: refused by name, or read for ever.
+//! Files of other releases: refused by name, or readable forever.
 #![allow(clippy::disallowed_methods, reason = "copies a committed database, which is of real files")]
 use sapwood::{Db, Env, ErrorKind};
 use sapwood_base::KeyspaceId;
@@ -57,7 +57,7 @@ fn open_with(kind: RecordKind) -> (sapwood::Result<Db>, u64) {
 #[test]
 fn records_of_later_releases_are_refused_by_name_and_place() {
     let (db, _) = open_with(RecordKind::Batch);
-    // Three records, and none is left out: their keyspace was never made, so there is nothing to
+    // Three records, and all are accepted: their keyspace was never created, so there is nothing to
     // read.
     assert!(db.unwrap().stats().replayed_log_bytes >= 3 * 32);
     let kinds = [

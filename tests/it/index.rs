@@ -1,4 +1,5 @@
-//! Secondary indexes against a model: whatever happens, an index says what its rows say.
+//! Secondary indexes compared with a model: under any sequence of operations, an index agrees with
+//! its rows.
 use sapwood::{
     BackgroundStep, Builtin, Db, Durability, Emit, Env, ErrorKind, Field, Index, IndexOptions, KeyKind,
     Keyspace, KeyspaceOptions, Maintenance, Snapshot, WriteOptions,
@@ -19,7 +20,7 @@ fn words(_key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
     }
 }
 
-/// What `words` should make of rows.
+/// The expected entries of `words` for these rows.
 fn words_of(rows: &Map) -> BTreeSet<Entry> {
     let entries = |(key, value): (&Vec<u8>, &Vec<u8>)| {
         let (key, covering) = (key.clone(), vec![value.len() as u8]);
@@ -29,7 +30,7 @@ fn words_of(rows: &Map) -> BTreeSet<Entry> {
     rows.iter().flat_map(entries).collect()
 }
 
-/// What an index on the first word makes of rows.
+/// The expected entries of an index on the first word.
 fn first_words_of(rows: &Map) -> BTreeSet<Entry> {
     let first = |value: &[u8]| value.split(|byte| *byte == b' ').next().map(<[u8]>::to_vec);
     rows.iter().filter_map(|(key, value)| Some((first(value)?, key.clone(), Vec::new()))).collect()
@@ -39,7 +40,7 @@ fn first_word() -> Builtin {
     Builtin::new(Field::value().separated(b' ', 0), KeyKind::Bytes)
 }
 
-/// Compares an index with the entries that it should have, in every way that it can be asked.
+/// Compares an index with its expected entries, by every kind of query.
 fn check(index: &Index, expected: &BTreeSet<Entry>, at: Option<&Snapshot>, random: &mut fastrand::Rng) {
     let collect = |iter: sapwood::IndexIter| -> Vec<Entry> {
         let iter = if let Some(at) = at { iter.at(at) } else { iter };
@@ -105,7 +106,7 @@ struct Run {
     env: Env,
     fs: SimFs,
     random: fastrand::Rng,
-    /// Always there, but while it is opened anew.
+    /// Always set, except during a reopening.
     db: Option<Db>,
     rows: Map,
     snapshots: Vec<(Snapshot, Map)>,
@@ -217,7 +218,7 @@ impl Run {
                 self.reopen();
             }
             950..955 => {
-                // Snapshots from before it cannot be read.
+                // Earlier snapshots cannot be read.
                 self.snapshots.clear();
                 let name = ["words", "strict", "first"][self.random.usize(0..3)];
                 keyspace.index(name).unwrap().rebuild().unwrap();
@@ -236,7 +237,7 @@ impl Run {
         }
     }
 
-    /// A clean end, a killed process, or a power loss after everything was synced.
+    /// A clean end, a kill, or a power loss after a sync of everything.
     fn reopen(&mut self) {
         self.snapshots.clear();
         let db = self.db.take().unwrap();
@@ -245,7 +246,7 @@ impl Run {
             db.close().unwrap();
         } else {
             db.sync().unwrap();
-            // Nothing of what the old process still does may reach the disk.
+            // The remaining calls of the old process must not reach the disk.
             self.fs.crash_at(0);
             let next = if kind == 1 { self.fs.kill() } else { self.fs.crash(self.random.u64(..)) };
             drop(db);
@@ -365,7 +366,7 @@ fn an_index_asks_for_its_extractor_and_notices_another_version() {
     assert_eq!(refused.kind(), ErrorKind::IndexUnavailable);
     assert!(refused.to_string().contains("create_index"), "{refused}");
     let mut random = fastrand::Rng::with_seed(5);
-    // Reading needs no extractor.
+    // Reads need no extractor.
     check(&keyspace.index("words").unwrap(), &words_of(&rows), None, &mut random);
     let index = keyspace.create_index("words", IndexOptions::new(words)).unwrap();
     keyspace.put("2", "c").unwrap();
@@ -382,7 +383,7 @@ fn an_index_asks_for_its_extractor_and_notices_another_version() {
     assert_eq!(keyspace.list_indexes().unwrap(), ["first"]);
     assert_eq!(keyspace.drop_index("words").unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(db.list_keyspaces().unwrap(), ["default"]);
-    // A closed database has no indexes to tell of, which is not the same as to have none.
+    // A closed database returns an error instead of an empty list of indexes.
     db.close().unwrap();
     assert_eq!(keyspace.index("first").err().unwrap().kind(), ErrorKind::Closed);
     assert_eq!(keyspace.list_indexes().unwrap_err().kind(), ErrorKind::Closed);
@@ -466,7 +467,7 @@ fn what_a_later_commit_has_read_is_not_lost_before_it() {
     }
 }
 
-/// Work until the machine stops.
+/// Works until the machine stops.
 fn work_until_crash(db: &Db, fs: &SimFs, random: &mut fastrand::Rng) -> sapwood::Result<()> {
     let keyspace = db.default_keyspace();
     while !fs.has_crashed() {
@@ -506,7 +507,7 @@ fn an_index_says_what_its_rows_say_after_a_crash_anywhere() {
         let mut random = fastrand::Rng::with_seed(seed);
         let (mut env, mut fs) = Env::sim_manual(seed);
         for _ in 0..12 {
-            // Often the code is there only later.
+            // In many runs the code is attached later.
             let mut builder = builder("db", &env);
             if random.bool() {
                 builder = builder.index("default", "words", IndexOptions::new(words));
@@ -574,8 +575,8 @@ fn the_file_of_a_tree_shrinks_with_it() {
     for i in 0..10_000 {
         keyspace.delete(key(i)).unwrap();
     }
-    // The pages that a batch leaves behind are free for the next one, and cut off after the one behind it: a few batches
-    // later if somebody still holds an older tree.
+    // The pages that a batch replaces are free for the next one, and truncated after the batch
+    // after that: a few batches later if a reader still holds an older tree.
     let mut rows = 0;
     eventually("the file of the tree shrinks", || {
         keyspace.put(key(rows), "word").unwrap();

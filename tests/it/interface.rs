@@ -1,6 +1,6 @@
-//! What programs write against the interface compiles, and says what it means.
+//! Programs against the interface compile, and values print their meaning.
 //!
-//! A call that the compiler refuses is found by building this file.
+//! The build of this file finds calls that the compiler refuses.
 #![allow(clippy::disallowed_methods, clippy::op_ref, clippy::cmp_owned, reason = "as programs write it")]
 use sapwood::*;
 use std::borrow::Borrow;
@@ -47,7 +47,7 @@ fn ranges_need_no_annotations() {
     assert_eq!(keys(keyspace.range::<&str>((Bound::Unbounded, Bound::Included("a")))), "a");
     assert_eq!(keys(keyspace.range::<Vec<u8>>((Bound::Excluded(low.clone()), Bound::Unbounded))), "bb c");
     assert_eq!(keys(keyspace.range(low..)), "b bb c");
-    // A function of the application that hands ranges on.
+    // A function of the application that forwards ranges.
     fn count<K>(keyspace: &Keyspace, range: impl KeyRange<K>) -> usize {
         keyspace.range(range).count()
     }
@@ -68,7 +68,7 @@ fn calls_that_name_the_type_of_the_ends_still_compile() {
     assert_eq!(index.count_at::<Vec<u8>>(.., &snapshot).unwrap(), 4);
     assert!(!index.cursor::<[u8; 8]>(..).unwrap().valid());
     assert!(!index.cursor_at::<Vec<u8>>(.., &snapshot).unwrap().valid());
-    // And those of everything need not.
+    // The calls without bounds need no type.
     keyspace.compact().unwrap();
     assert!(keyspace.approximate_bytes().unwrap() > 0);
     assert_eq!(index.count_all().unwrap(), 4);
@@ -269,7 +269,7 @@ fn errors_can_be_kept_in_two_places_and_say_everything_once() {
     let error = Db::open(folder.path()).unwrap_err();
     assert_eq!(error.clone().kind(), ErrorKind::Locked);
     assert!(!error.to_string().contains("at byte"), "{error}");
-    // A file where a directory should be: the operating system has its say.
+    // A file where a directory should be: the message includes the operating system's.
     let file = folder.path().join("file");
     std::fs::write(&file, b"x").unwrap();
     let error = Db::open(&file).unwrap_err();
@@ -341,7 +341,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
         drop(db);
         *env = env.with_file_system(std::sync::Arc::new(fs.clone()));
     };
-    // Made by the opening; that of a keyspace that is not there yet, with the keyspace.
+    // The opening creates the index; for a keyspace that does not exist yet, its creation does.
     let db = open(&env, 1)?;
     assert_eq!(db.default_keyspace().list_indexes()?, ["by_length"]);
     let later = db.keyspace("later", KeyspaceOptions::default())?;
@@ -351,7 +351,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
         assert_eq!(keyspace.index("by_length")?.count_all()?, 2);
     }
     kill(db, &mut env, &mut fs);
-    // Found with its code, so that writes go on at once; another version is built anew.
+    // The index has its code, so writes work at once; another version is rebuilt.
     for version in [1, 1, 2] {
         let db = open(&env, version)?;
         for keyspace in [db.default_keyspace(), db.keyspace("later", KeyspaceOptions::default())?] {
@@ -361,7 +361,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
         }
         kill(db, &mut env, &mut fs);
     }
-    // On rows that are there already.
+    // On existing rows.
     let builder = |env: &Env| Db::builder("db").memory_budget(4 << 20).advanced(|o| o.env = env.clone());
     let first = || IndexOptions::new(|_key, value, emit| emit.key(&value[..1]));
     let db = builder(&env)
@@ -370,7 +370,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
         .open()?;
     assert_eq!(db.default_keyspace().index("first")?.count_all()?, 4);
     db.close()?;
-    // What is left out is said at the opening, and without naming any the database opens as before.
+    // The opening reports the omitted index; without any named index the database opens as before.
     let error = builder(&env).index("default", "first", first()).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IndexUnavailable);
     assert!(error.to_string().contains("by_length"), "{error}");
@@ -380,7 +380,8 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
     db.default_keyspace().create_index("first", first())?;
     db.default_keyspace().put("x", "y")?;
     db.close()?;
-    // Rows that do not suit an index: the opening says so, and the next one without it is not harmed.
+    // Rows that violate an index: the opening reports it, and the next one without it is
+    // unaffected.
     let unique = || by_length().unique(true);
     let named = |env: &Env| builder(env).index("default", "first", first());
     let error = named(&env).index("default", "unique", unique()).open().unwrap_err();

@@ -1,10 +1,11 @@
-//! Iterators and cursors: bounds, both ends, prefixes, limits, seeks, and life through flush and compaction.
+//! Iterators and cursors: bounds, both ends, prefixes, limits, seeks, and their validity through
+//! flush and compaction.
 use sapwood::{Cursor, Db, Env, ErrorKind, Keyspace};
 use sapwood_tests::harness::{Replay, builder, seeds};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// Keys over tables of several levels and the memtable, with deleted ones between them.
+/// Keys in tables of several levels and in the memtable, with deleted ones between them.
 fn filled(env: &Env) -> (Db, Keyspace) {
     let db = builder("/db", env).open().unwrap();
     let keyspace = db.default_keyspace();
@@ -39,7 +40,7 @@ fn ranges_from_both_ends() {
     assert_eq!(keys(keyspace.range("0010"..="0013").rev()), ["0013", "0012", "0011", "0010"]);
     assert_eq!(keys(keyspace.range("0998"..)), ["0998", "0999"]);
     assert_eq!(keys(keyspace.range(.."0002").rev()), ["0001", "0000"]);
-    // Bounds on keys that are deleted, or never were.
+    // Bounds on deleted keys, or on keys that never existed.
     assert_eq!(keys(keyspace.range("0010x".."0011x")), ["0011"]);
     assert_eq!(keys(keyspace.range("".."0000")), [""; 0]);
     assert_eq!(keys(keyspace.range("5".."7")), [""; 0]);
@@ -57,7 +58,7 @@ fn ranges_from_both_ends() {
     assert_eq!(keyspace.iter().limit(0).count(), 0);
     let mut only_keys = keyspace.iter().keys_only().map(Result::unwrap);
     assert!(only_keys.all(|entry| entry.value().unwrap_err().kind() == ErrorKind::InvalidArgument));
-    // The ends meet exactly once, wherever they meet.
+    // The ends meet exactly once, at any place.
     for from_front in [0, 1, 5, 9, 10] {
         let mut iter = keyspace.range("0100".."0110");
         let front = keys(iter.by_ref().take(from_front));
@@ -90,7 +91,7 @@ fn prefixes_up_to_the_last_byte() {
             let mut got: Vec<Vec<u8>> =
                 keyspace.prefix(prefix).rev().map(|entry| entry.unwrap().key().to_vec()).collect();
             got.reverse();
-            assert_eq!(got, want, "prefix {prefix:?} from behind");
+            assert_eq!(got, want, "prefix {prefix:?} in reverse");
         }
     }
     assert_eq!(keyspace.prefix([0xFF; 3]).count(), 0);
@@ -101,7 +102,7 @@ fn a_cursor_moves_as_documented() {
     let (env, _) = Env::sim(1);
     let (_db, keyspace) = filled(&env);
     let mut cursor = keyspace.cursor().unwrap();
-    // Not positioned: nothing to see, and moving does nothing.
+    // Without a position there is no row, and moves have no effect.
     assert!(!cursor.valid() && cursor.key().is_empty() && cursor.value().is_empty());
     cursor.next().unwrap();
     cursor.prev().unwrap();
@@ -146,7 +147,7 @@ fn a_cursor_survives_flush_and_compaction_and_sees_one_state() {
     db.compact().unwrap();
     db.close().unwrap();
     drop((db, keyspace));
-    // The tables it reads are obsolete, and their files perhaps gone.
+    // The cursor's tables are obsolete, and their files may be removed.
     for i in 501..1000 {
         cursor.next().unwrap();
         assert_eq!(cursor.key(), format!("{i:04}").as_bytes());
@@ -182,7 +183,8 @@ fn many_keys_at_once_agree_with_single_gets_wherever_they_lie() {
     let keyspace = db.default_keyspace();
     let mut random = fastrand::Rng::with_seed(1);
     let key = |number: u32| format!("{:0width$}", number, width = 4 + (number % 9) as usize).into_bytes();
-    // Around the lengths that a slice holds itself, that are copied together, and that are pinned where they lie.
+    // Around the lengths up to which a slice holds a value itself, copies it with others, or pins
+    // it in place.
     let lengths = [0, 1, 46, 47, 100, 512, 513, 9000, 80_000];
     let keys: Vec<Vec<u8>> = (0..700).map(key).collect();
     let mut check = |asked: usize| {
@@ -196,11 +198,11 @@ fn many_keys_at_once_agree_with_single_gets_wherever_they_lie() {
         assert!(
             seen.iter().map(|(_, value)| value.as_deref()).eq(single.iter().map(|value| value.as_deref()))
         );
-        // Each stays what it is without the others.
+        // Each slice stays valid without the others.
         let kept = together.into_iter().flatten().nth(asked / 2).map(|slice| (slice.clone(), slice.detach()));
         assert!(kept.is_none_or(|(slice, detached)| slice == detached));
     };
-    // One run after the other, up to more than are looked at together, and a memtable above them.
+    // Several runs, more than one lookup processes together, and a memtable above them.
     for run in 0..7u8 {
         for number in (0..600u32).filter(|number| (number + u32::from(run)) % 3 == 0) {
             let len = lengths[(number as usize + usize::from(run)) % lengths.len()];
@@ -234,8 +236,8 @@ fn long_stretches_from_one_run_agree_with_a_sorted_map() {
         let db = builder.open().unwrap();
         let keyspace = db.default_keyspace();
         let mut map = BTreeMap::new();
-        // One run with most keys, thinner ones above it, a few rows in the memtable: what is merged mostly comes from
-        // one input.
+        // One run with most keys, smaller ones above it, a few rows in the memtable: most merged
+        // rows come from one input.
         let mut put = |number: u32, value: u32| {
             let key = format!("{number:05}");
             keyspace.put(&key, value.to_string()).unwrap();
@@ -266,7 +268,7 @@ fn long_stretches_from_one_run_agree_with_a_sorted_map() {
     }
 }
 
-/// Long ways in one direction, seeks and turns between them.
+/// Long scans in one direction, with seeks and changes of direction between them.
 fn walk(mut cursor: Cursor, map: &BTreeMap<String, u32>, random: &mut fastrand::Rng) {
     let entries: Vec<(&String, &u32)> = map.iter().collect();
     let mut place = None;

@@ -1,4 +1,4 @@
-//! Keyspaces: independent of each other, made, dropped and made again.
+//! Keyspaces: independent, created, dropped and created again.
 #![allow(clippy::disallowed_methods, reason = "threads of a test")]
 use sapwood::{Codec, CompactionStyle, Db, Env, ErrorKind, KeyspaceOptions};
 use sapwood_tests::harness::{builder, contents, eventually, within};
@@ -44,7 +44,7 @@ fn a_dropped_keyspace_is_gone_with_its_files_and_its_name_is_free() {
             assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
             assert!(error.to_string().contains("users"), "{error}");
         }
-        // A cursor that was open goes on.
+        // An open cursor continues.
         let mut seen = 0;
         while cursor.valid() {
             assert_eq!(cursor.value(), [round; 100]);
@@ -55,10 +55,10 @@ fn a_dropped_keyspace_is_gone_with_its_files_and_its_name_is_free() {
         assert_eq!(db.list_keyspaces().unwrap(), ["default"]);
         assert_eq!(db.drop_keyspace("users").unwrap_err().kind(), ErrorKind::NotFound);
     }
-    // Only what the default keyspace holds is left on disk.
+    // Only the files of the default keyspace remain on disk.
     db.compact().unwrap();
     eventually("files of dropped keyspaces vanish", || {
-        // Epochs advance as somebody works.
+        // Epochs advance by the work of some thread.
         db.default_keyspace().get("nudge").unwrap();
         db.snapshot();
         let stats = db.stats();
@@ -123,7 +123,7 @@ fn names_and_options_are_checked_and_kept() {
     db.close().unwrap();
     let db = open(&env);
     for name in [&odd, &longest] {
-        // Options of one that exists are not changed.
+        // The options of an existing keyspace do not change.
         let keyspace = db.keyspace(name, KeyspaceOptions::default()).unwrap();
         assert_eq!(keyspace.options(), &options);
         assert_eq!(contents(&keyspace).unwrap().len(), 300);
@@ -141,7 +141,7 @@ fn many_keyspaces_made_by_several_threads_at_once() {
                 let db = db.clone();
                 std::thread::spawn(move || {
                     for number in 0..150u32 {
-                        // All threads want the same ones, and write to them at once.
+                        // All threads create the same ones, and write to them at once.
                         let keyspace =
                             db.keyspace(&format!("space-{number}"), KeyspaceOptions::default()).unwrap();
                         keyspace.put([thread], number.to_be_bytes()).unwrap();

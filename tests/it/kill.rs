@@ -1,4 +1,5 @@
-//! A process that writes is killed again and again: what it had acknowledged is there, nothing is half there.
+//! A writing process is killed repeatedly: every acknowledged commit is there, and none is there in
+//! part.
 use sapwood_tests::harness::seeds;
 use sapwood_tests::sim::arguments::Settings;
 use sapwood_tests::sim::{kill, power};
@@ -11,8 +12,8 @@ fn every_acknowledged_write_survives_kills_and_shortages() {
         assert!(report.violations.is_empty(), "{}", report.violations.join("\n"));
         kills += report.counts[0];
     }
-    // Where the disk is too small, all of them may be refused something before.
-    assert!(kills > 0, "somebody was killed");
+    // If the disk is too small, all of them may be refused a resource before.
+    assert!(kills > 0, "some child was killed");
 }
 
 #[test]

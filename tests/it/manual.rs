@@ -18,7 +18,7 @@ fn background_work_is_done_in_steps_and_while_waiting() {
             keyspace.put(&key, &value).unwrap();
             model.insert(key, value);
         }
-        // Far more was written than memtables hold, so writers that would have waited have flushed.
+        // The writes exceed the memtables by far, so waiting writers have flushed.
         assert!(db.stats().flushes > 0);
         db.flush().unwrap();
         assert!(!db.background_step(BackgroundStep::Flush).unwrap(), "nothing is left to flush");
@@ -52,7 +52,7 @@ fn writers_are_slowed_down_before_the_memory_for_them_is_used_up() {
     }
     let stalls = db.stats().stalls;
     assert!(stalls.memtables_full > Duration::ZERO, "memory was never short");
-    assert_eq!(stalls.memtable_waits, 0, "a writer had to wait until a flush was done");
+    assert_eq!(stalls.memtable_waits, 0, "a writer had to wait for a flush");
     // A step of sleep is 50 microseconds of this machine's clock.
-    assert!(longest < Duration::from_millis(2), "a writer was held up for {longest:?}");
+    assert!(longest < Duration::from_millis(2), "a writer was delayed by {longest:?}");
 }

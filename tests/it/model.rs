@@ -1,4 +1,5 @@
-//! Random operations against sorted maps: every read agrees, before and after flushes, compactions and reopenings.
+//! Random operations compared with sorted maps: all reads agree, before and after flushes,
+//! compactions and reopenings.
 use sapwood::{CompactionStyle, Cursor, Db, DbBuilder, Env, Keyspace, KeyspaceOptions, Snapshot};
 use sapwood_tests::harness::{Replay, seeds};
 use sapwood_tests::model::{Map, Operation, apply};
@@ -133,7 +134,7 @@ fn walk(cursor: &mut Cursor, map: &Map, run: &mut Run) {
 
 fn run(seed: u64) {
     let _replay = Replay::new(seed, "model::random_operations_agree_with_sorted_maps");
-    // Few seeds pay for real syncs; the others run on the simulated machine.
+    // Few seeds run with real syncs; the others run on the simulated machine.
     let env = if seed.is_multiple_of(7) { Env::os() } else { Env::sim(seed).0 };
     let mut random = fastrand::Rng::with_seed(seed);
     let style = if random.bool() { CompactionStyle::Hybrid } else { CompactionStyle::Leveled };

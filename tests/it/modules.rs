@@ -1,16 +1,16 @@
-//! The files of each crate import each other in one direction: the drawing in `docs/modules.md`,
-//! made and held here.
+//! The files of each crate import each other in one direction. This test draws and checks
+//! `docs/modules.md`.
 //!
-//! `UPDATE_MODULES=1 cargo test -p sapwood-tests --test it modules` draws it again. Circles that
-//! are left are listed in [`KNOWN`]; a new one fails, and so does one that is gone and still
-//! listed.
+//! `UPDATE_MODULES=1 cargo test -p sapwood-tests --test it modules` draws it again. The remaining
+//! circles are listed in [`KNOWN`]; a new circle fails the test, and so does a listed one that is
+//! gone.
 #![allow(clippy::disallowed_methods, reason = "reads the sources, which are real files")]
 use crate::tidy::{root, sources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 const CRATES: [&str; 7] = ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine"];
-/// The circles that are left: crate, a file in it, and how many files it has.
+/// The remaining circles: crate, a file in it, and the number of its files.
 const KNOWN: &[(&str, &str, usize)] = &[
     ("storage", "fs.rs", 7),
     ("storage", "sim/crash.rs", 8),
@@ -26,13 +26,13 @@ const KNOWN: &[(&str, &str, usize)] = &[
 type Module = Vec<String>;
 
 struct Sources {
-    /// Modules that are files, with their text: no comments, strings or tests.
+    /// Modules that are files, with their text, without comments, strings and tests.
     files: BTreeMap<Module, String>,
-    /// Names that a module takes from elsewhere and hands on.
+    /// Names that a module re-exports from elsewhere.
     handed_on: BTreeMap<(Module, String), Module>,
 }
 
-/// Tests in files of their own, and doors for fuzz targets.
+/// Tests in files of their own, and entry points for fuzz targets.
 const LEFT_OUT: [&str; 5] = ["tests", "models", "model", "scripts", "fuzzing"];
 
 /// The modules of a crate that are files.
@@ -56,15 +56,14 @@ fn plain(text: &str) -> String {
     lines.map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether what begins at `at` is for tests, models or simulations only: an attribute stands before
-/// it.
+/// Whether the item at `at` is for tests, models or simulations only, by an attribute before it.
 fn is_conditional(text: &str, at: usize) -> bool {
     let before = text[..at].trim_end();
     let line = before.rsplit('\n').next().unwrap_or_default().trim();
     line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test")
 }
 
-/// The single paths of a tree such as `a::{b, c::{d, e as f}}`, each with the name that it gets.
+/// The single paths of a tree such as `a::{b, c::{d, e as f}}`, each with its name.
 fn expand(tree: &str, prefix: &str, out: &mut Vec<(String, String)>) {
     let tree = tree.trim();
     if let Some(open) = tree.find('{') {
@@ -109,7 +108,7 @@ impl Sources {
         sources
     }
 
-    /// Every `use` of a module: whether it hands on, the path, the name.
+    /// Every `use` of a module: whether it re-exports, the path, the name.
     fn uses(&self, module: &Module) -> Vec<(bool, String, String)> {
         let text = &self.files[module];
         let mut found = Vec::new();
@@ -140,7 +139,7 @@ impl Sources {
                 module.clone()
             }
             "super" => module.clone(),
-            // Since the edition of 2018 a module next to the file needs no word before it.
+            // Since edition 2018 a path to a module next to the file needs no keyword before it.
             first if self.files.contains_key(&[module.as_slice(), &[first.to_string()]].concat()) => {
                 module.clone()
             }
@@ -155,10 +154,10 @@ impl Sources {
         Some(at)
     }
 
-    /// The file that defines what an absolute path names.
+    /// The file that defines the item of an absolute path.
     fn file_of(&self, path: &Module) -> Option<Module> {
         let mut path = path.clone();
-        // Each turn follows one name that is handed on.
+        // Each step follows one re-export.
         'follow: for _ in 0..8 {
             let len = (0..=path.len()).rev().find(|len| self.files.contains_key(&path[..*len]))?;
             if let Some(name) = path.get(len)
@@ -173,13 +172,13 @@ impl Sources {
         None
     }
 
-    /// The files that each file takes something from.
+    /// The files that each file imports from.
     fn edges(&self) -> BTreeMap<Module, BTreeSet<Module>> {
         let mut edges = BTreeMap::new();
         for module in self.files.keys() {
             let mut to = BTreeSet::new();
             for (is_public, path, _) in self.uses(module) {
-                // A table of contents takes nothing.
+                // A table of contents imports nothing.
                 let file = self.absolute(module, &path).and_then(|path| self.file_of(&path));
                 to.extend(file.filter(|file| !is_public && file != module));
             }
@@ -199,7 +198,7 @@ impl Sources {
     }
 }
 
-/// All files that can be reached.
+/// All reachable files.
 fn reach(edges: &BTreeMap<Module, BTreeSet<Module>>, from: &Module) -> BTreeSet<Module> {
     let (mut seen, mut left) = (BTreeSet::new(), vec![from.clone()]);
     while let Some(next) = left.pop() {
@@ -230,7 +229,7 @@ fn draw(name: &str) -> (String, Vec<Vec<String>>) {
         }
         circle
     };
-    // Floors: a circle stands above all that its files take from. Counted until nothing moves.
+    // Floors: a circle is above all files that it imports from. Iterates to a fixed point.
     let mut floors: BTreeMap<&Module, usize> = edges.keys().map(|module| (module, 0)).collect();
     loop {
         let mut moved = false;

@@ -1,12 +1,14 @@
-//! What the simulation has found, kept: the seed of the run, and a test of its own where the case can be said in words.
+//! Regression tests of the simulation's findings: the seed of the run, and a separate test where
+//! the case has a simple form.
 use sapwood::{BackgroundStep, CompactionStyle, Db, Env};
 use sapwood_tests::sim::arguments::Settings;
 use sapwood_tests::sim::tuning::Tuning;
 use sapwood_tests::sim::{crash, fault, meta};
 
-/// Seeds of `sapwood-sim crash`, with what each found. A change of the generator makes another run of a seed.
+/// Seeds of `sapwood-sim crash` with their findings. A change of the generator changes the run of a
+/// seed.
 const CRASH: [(u64, &str); 2] = [
-    (11, "blocks of a removed MANIFEST, found in a new one that was not synced, passed for its content"),
+    (11, "blocks of a removed MANIFEST were taken for the content of a new, unsynced one"),
     (13, "a standard filter of few keys with many bits could not be read back"),
 ];
 
@@ -15,27 +17,27 @@ const META: [(u64, &str); 4] = [
     (5, "after a change from hybrid to leveled, older versions of keys hid newer ones"),
     (6, "a standard filter of few keys with many bits could not be read back"),
     (8, "the same, met by a compaction"),
-    (55, "small tables were written again and again, because each slice was planned behind another keyspace"),
+    (55, "small tables were rewritten repeatedly, because each slice was planned after another keyspace"),
 ];
 
 /// Seeds of `sapwood-sim meta --space`, with the settings of the seed.
 const SPACE: [(u64, u32, &str); 1] =
     [(2, 2, "small tables were merged across one of their target that was not an input")];
 
-/// Seeds of `sapwood-sim fault`, with the run of the seed, and the switch that it had.
+/// Seeds of `sapwood-sim fault`, with the run of the seed, and its options.
 const FAULT: [(u64, u32, &[&str], &str); 3] = [
     (
         34,
         45,
         &[],
-        "the tree of a unique index was taken back though an edit before the refused one had named it",
+        "the tree of a unique index was removed though an edit before the refused one had named it",
     ),
-    (7_211_003, 66, &[], "the simulation let an allocation succeed that was to fail"),
+    (7_211_003, 66, &[], "the simulation let an allocation succeed that should have failed"),
     (
         8_200_005,
         195,
         &["--indexes"],
-        "the simulation held an index to its rows whose dropping the device had lost, as the last edit of the MANIFEST",
+        "the simulation checked an index whose drop, the last edit of the MANIFEST, the device had lost",
     ),
 ];
 

@@ -1,8 +1,8 @@
-//! The engine's threads under schedules that a seed decides; in bulk: `sapwood-sim shuttle`.
+//! The engine's threads under schedules that a seed determines; in bulk: `sapwood-sim shuttle`.
 #![allow(clippy::disallowed_methods, reason = "starts the tool")]
 use std::process::Command;
 
-/// The tool, in a process of its own: a run repeats itself only where nothing else works.
+/// The tool, in a process of its own: a run is reproducible only if no other thread works.
 fn shuttle(arguments: &[&str]) -> String {
     let output =
         Command::new(env!("CARGO_BIN_EXE_sapwood-sim")).arg("shuttle").args(arguments).output().unwrap();
@@ -26,5 +26,5 @@ fn a_seed_gives_the_same_schedule_again() {
     let first: Vec<String> = seeds.iter().map(|seed| turns(seed)).collect();
     let again: Vec<String> = seeds.iter().map(|seed| turns(seed)).collect();
     assert_eq!(first, again);
-    assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "different seeds give different schedules");
+    assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "different seeds have different schedules");
 }

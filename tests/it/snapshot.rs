@@ -1,4 +1,5 @@
-//! Snapshots: the state of one moment, through writes, flushes, compactions and drops of other snapshots.
+//! Snapshots: the state of one moment, through writes, flushes, compactions and drops of other
+//! snapshots.
 use sapwood::{Env, ErrorKind};
 use sapwood_tests::harness::builder;
 
@@ -10,7 +11,7 @@ fn snapshots_stay_as_they_are() {
     let mut snapshots = vec![db.snapshot()];
     for round in 1..=12u8 {
         for key in 0..100u32 {
-            // Each round leaves out some keys, and deletes others.
+            // Each round skips some keys, and deletes others.
             match (key + u32::from(round)) % 5 {
                 0 => {}
                 1 => keyspace.delete(key.to_be_bytes()).unwrap(),
@@ -51,7 +52,7 @@ fn snapshots_stay_as_they_are() {
     let mut snapshots: Vec<_> = (0..).zip(snapshots).collect();
     assert_eq!(db.stats().snapshots, snapshots.len());
     check(&snapshots);
-    // Some go; the others keep what they see.
+    // Some snapshots are dropped; the others do not change.
     for at in [11, 7, 6, 2] {
         snapshots.remove(at);
     }

@@ -1,4 +1,4 @@
-//! Space: how much a range takes, and that what nobody can read any more gives its own back.
+//! Space: the size of a range, and the reclamation of data that no reader can see.
 use sapwood::{BackgroundStep, Env};
 use sapwood_tests::harness::builder;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ fn what_a_compaction_has_taken_is_not_counted_twice() {
         let mut last = keyspace.approximate_size::<&[u8]>(..).unwrap();
         while db.background_step(BackgroundStep::Compaction).unwrap() {
             let now = keyspace.approximate_size::<&[u8]>(..).unwrap();
-            // Of a table that is cut in a block, the whole block counts.
+            // A table that is cut inside a block counts with the whole block.
             assert!(now <= last + 60_000, "seed {seed}: {last} bytes became {now}");
             cut += 1;
             last = now;

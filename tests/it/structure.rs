@@ -1,4 +1,4 @@
-//! Does the check of the structure see what is wrong with it? MANIFESTs that lie about good tables, one way each.
+//! Tests of the structure check: MANIFESTs with one false statement each about sound tables.
 use sapwood::fuzzing::{Surroundings, encode_manifest};
 use sapwood::{BackgroundStep, Db, Env, ErrorKind};
 use sapwood_base::SequenceNumber;
@@ -31,7 +31,8 @@ fn two_runs() -> (Env, SimFs) {
     (env, fs)
 }
 
-/// Lets the MANIFEST say something else of the tables; gives what an opening and the check say.
+/// Changes the MANIFEST's statements about the tables; returns the result of the opening and the
+/// check.
 fn check_with(lie: impl Fn(usize, &mut TableRecord)) -> sapwood::Result<()> {
     let (env, fs) = two_runs();
     let surroundings = Surroundings::new(Arc::new(fs.clone()), Path::new("db")).unwrap();
@@ -43,10 +44,10 @@ fn check_with(lie: impl Fn(usize, &mut TableRecord)) -> sapwood::Result<()> {
     });
     assert_eq!(tables.enumerate().map(|(at, record)| lie(at, record)).count(), 2);
     fs.write_file(MANIFEST, &encode_manifest(state.database, &[edits])).unwrap();
-    // Some lies contradict themselves, so that the opening sees them.
+    // Some false statements contradict each other, so that the opening detects them.
     let db = open(&env)?;
     let result = db.check_structure();
-    // Nothing of it is to be compacted or removed.
+    // The database may not compact or remove any of it.
     assert!(!db.background_step(BackgroundStep::Compaction).unwrap());
     result
 }
@@ -88,10 +89,10 @@ fn newer_versions_must_stand_above_older_ones() {
     let runs = std::cell::RefCell::new(Vec::new());
     check_with(|_, record| runs.borrow_mut().push(record.run)).unwrap();
     let runs = runs.into_inner();
-    // The two runs change places.
+    // The two runs are swapped.
     let error = check_with(|at, record| record.run = runs[1 - at]).unwrap_err();
     assert!(error.to_string().contains("stands above"), "{error}");
-    // The older one is put above by its level.
+    // The older one is placed above by its level.
     let oldest = if runs[0] < runs[1] { 0 } else { 1 };
     let error = check_with(|at, record| record.level = if at == oldest { 0 } else { 1 }).unwrap_err();
     assert!(error.to_string().contains("stands above"), "{error}");

@@ -1,4 +1,5 @@
-//! The shape of the workspace: which crate may know which, how files begin, and where unsafe code may stand.
+//! The shape of the workspace: dependencies between crates, the beginning of files, and the places
+//! of unsafe code.
 #![allow(clippy::disallowed_methods, reason = "reads the sources")]
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 const CRATES: [&str; 9] =
     ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine", "bench", "tests"];
 
-/// What each crate may depend on, besides packages of others.
+/// The workspace crates that each crate may depend on.
 fn allowed(folder: &str) -> &'static [&'static str] {
     match folder {
         "base" => &[],
@@ -73,7 +74,8 @@ pub(super) fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The names of this workspace's crates in the `[dependencies]` sections of a Cargo.toml, as folders.
+/// The names of this workspace's crates in the `[dependencies]` sections of a Cargo.toml, as
+/// folders.
 fn dependencies(manifest: &str) -> BTreeSet<String> {
     let mut section = "";
     let mut found = BTreeSet::new();
@@ -133,29 +135,26 @@ fn the_flag_of_other_programs_models_changes_nothing() {
     for (name, text) in sources() {
         assert!(
             !asks(&text),
-            "{name} asks for the cfg of other programs; the one of this crate is sapwood_{flag}"
+            "{name} uses the cfg of other programs; the one of this crate is sapwood_{flag}"
         );
     }
     for folder in CRATES {
         let manifest = std::fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
-        assert!(!asks(&manifest), "{folder}/Cargo.toml asks for the cfg of other programs");
+        assert!(!asks(&manifest), "{folder}/Cargo.toml uses the cfg of other programs");
     }
 }
 
 #[test]
 fn every_file_says_what_it_is() {
     for (name, text) in sources() {
-        assert!(
-            text.starts_with("//!") || text.starts_with("#![doc"),
-            "{name} does not open with what it is"
-        );
-        assert!(!name.ends_with("/mod.rs"), "{name}: a module is foo.rs beside foo/");
+        assert!(text.starts_with("//!") || text.starts_with("#![doc"), "{name} does not begin with a header");
+        assert!(!name.ends_with("/mod.rs"), "{name}: a module is foo.rs next to foo/");
     }
 }
 
 #[test]
 fn nothing_is_left_behind() {
-    // Put together here, so that this file does not hold them.
+    // Assembled here, so that this file does not contain them.
     let marks = [["FIX", "ME"], ["XX", "X"], ["db", "g!("], ["to", "do!("], ["unimple", "mented!("]];
     for (name, text) in sources() {
         for mark in marks.map(|halves| halves.concat()) {
@@ -175,7 +174,7 @@ fn every_file_belongs_to_a_module() {
         if is_root || is_target {
             continue;
         }
-        // `a/b/c.rs` is declared in `a/b.rs`, or in the root of the crate that `a/b` is the folder of.
+        // `a/b/c.rs` is declared in `a/b.rs`, or in the root of the crate whose folder is `a/b`.
         let parents = [folder.with_extension("rs"), folder.join("lib.rs"), folder.join("main.rs")];
         let declared = parents
             .iter()
@@ -201,9 +200,9 @@ fn unsafe_code_stands_in_few_places() {
         });
         let may =
             UNSAFE.iter().any(|place| name == *place || place.ends_with('/') && name.starts_with(place));
-        // The tests of such a module may need it too.
+        // The tests of such a module may need it, too.
         let is_test = name.starts_with("tests/") || name.contains("/tests/") || name.contains("/benches/");
-        assert!(!holds || may || is_test, "{name} holds unsafe code and is not one of the places for it");
+        assert!(!holds || may || is_test, "{name} has unsafe code and is not listed for it");
     }
 }
 
@@ -235,7 +234,7 @@ fn crates_can_be_published() {
         for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
             assert!(read(&format!("{folder}/{licence}")) == read(licence), "{folder} lacks {licence}");
         }
-        // A path alone means nothing to those who download the crate.
+        // A path alone is useless to programs that download the crate.
         let line = workspace
             .lines()
             .find(|line| line.contains(&format!("path = \"{folder}\"")))
@@ -247,7 +246,7 @@ fn crates_can_be_published() {
     }
 }
 
-/// Whether a licence expression leaves a way to obey it with these licences only.
+/// Whether a licence expression can be satisfied with these licences only.
 fn is_allowed(expression: &str, licences: &[&str]) -> bool {
     /// The parts between occurrences of `separator` outside parentheses.
     fn parts<'a>(expression: &'a str, separator: &str) -> Vec<&'a str> {
@@ -296,7 +295,8 @@ fn licence_expressions_are_understood() {
     }
 }
 
-/// Of what is built here, with default features. `cargo deny check` asks the same for every system and feature.
+/// For the dependencies of a build with default features. `cargo deny check` does the same for
+/// every system and feature.
 #[test]
 fn dependencies_have_licences_that_all_programs_can_obey() {
     let policy = read("deny.toml");

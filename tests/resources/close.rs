@@ -1,4 +1,4 @@
-//! After the last handle is gone, so is all that the database held.
+//! After the last handle is dropped, all resources of the database are released.
 use super::*;
 use std::sync::mpsc;
 
@@ -17,17 +17,17 @@ fn fill(db: &Db, rows: u64) {
     db.settle().unwrap();
 }
 
-/// More than the cache holds, so that blocks are evicted on the thread that reads.
+/// More than the cache holds, so that the reading thread evicts blocks.
 const ROWS: u64 = 300_000;
 
 fn read_all(space: &Keyspace, rows: u64) {
     for i in 0..rows {
-        // In another order than that of the blocks, as gets come.
+        // In an order different from that of the blocks, like typical gets.
         assert!(space.get(key(i)).unwrap().is_some());
     }
 }
 
-/// A thread that has read and then waits for other work kept evicted frames, and with them the whole cache.
+/// An idle thread kept the frames that it had evicted as a reader, and with them the whole cache.
 pub(super) fn a_thread_that_has_read_and_lives_on_keeps_nothing() {
     let folder = tempfile::tempdir().unwrap();
     fill(&open(folder.path()), ROWS);
@@ -46,7 +46,7 @@ pub(super) fn a_thread_that_has_read_and_lives_on_keeps_nothing() {
     }
 }
 
-/// Another database of the process is being read, for as long as it takes, under one epoch guard.
+/// A long read of another database of the process holds one epoch guard.
 pub(super) fn a_thread_that_stays_in_another_database_keeps_nothing() {
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     fill(&open(folders[0].path()), ROWS);
@@ -62,7 +62,7 @@ pub(super) fn a_thread_that_stays_in_another_database_keeps_nothing() {
         })
     });
     entered.recv().unwrap();
-    // The first round is for the allocator: each thread that was ever there at once leaves it some mebibytes.
+    // The first round is for the allocator: each concurrent thread leaves it some mebibytes.
     let mut before = None;
     for round in 0..4 {
         let db = open(folders[0].path());
@@ -78,8 +78,9 @@ pub(super) fn a_thread_that_stays_in_another_database_keeps_nothing() {
         match before {
             None => before = Resources::now(),
             Some(before) => {
-                // Until the reader leaves, the collector notes each block that was evicted: half a cache for each round,
-                // at most. The blocks would be a whole one more, and the memtables another half.
+                // Until the reader leaves, the collector keeps a note of each evicted block: at
+                // most half a cache per round. The blocks would be another whole cache, and the
+                // memtables another half.
                 let anonymous_bytes = round * (12 << 20);
                 before.check_back(Slack { anonymous_bytes, ..Slack::default() }).unwrap();
             }
@@ -89,7 +90,7 @@ pub(super) fn a_thread_that_stays_in_another_database_keeps_nothing() {
     thread.join().unwrap().unwrap();
 }
 
-/// Threads that wait for work, as those of a pool do, and do what they are given.
+/// Threads that wait for jobs, like those of a pool, and run them.
 struct Parked {
     work: mpsc::Sender<Box<dyn FnOnce() + Send>>,
     done: mpsc::Receiver<()>,
@@ -110,7 +111,7 @@ impl Parked {
         Parked { work, done }
     }
 
-    /// Has the thread do it, and waits until it has.
+    /// Runs the job on the thread, and waits for its end.
     fn run(&self, job: impl FnOnce() + Send + 'static) {
         self.work.send(Box::new(job)).unwrap();
         self.done.recv().unwrap();

@@ -47,7 +47,7 @@ pub(super) fn hundreds_of_tables_are_read_written_and_merged_with_ten_open() {
         db.close().unwrap();
         drop((space, by_value, db));
         match round {
-            // What the allocator keeps of the first round is no leak.
+            // The allocator's remainder of the first round is no leak.
             0 => {
                 before = Resources {
                     descriptors: before.descriptors,

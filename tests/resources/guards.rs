@@ -1,4 +1,4 @@
-//! Long calls of readers: what is written meanwhile stays in memory no longer than without them.
+//! Long calls of readers: they do not extend the lifetime of memory written in the meantime.
 use super::*;
 use sapwood_tests::harness::{builder, eventually};
 
@@ -15,7 +15,8 @@ fn fill_a_memtable(db: &Db, keyspace: &Keyspace, prefix: &str) {
     db.flush().unwrap();
 }
 
-/// Memtables come back to `bound` bytes: background threads hold memory as well, but not for long.
+/// Memtables shrink to `bound` bytes again: background threads hold memory as well, but only
+/// briefly.
 fn comes_back(db: &Db, bound: u64) {
     eventually(&format!("memtables come back to {bound} bytes"), || db.memory().memtables <= bound);
 }
@@ -34,7 +35,7 @@ pub(super) fn a_call_for_very_many_keys_holds_no_memory_of_later_writes() {
             assert_eq!(value, Some(format!("value {}", key.parse::<u32>().unwrap()).as_bytes()));
             seen += 1;
             if seen.is_multiple_of(100) {
-                // Another memtable each time, and other rows than those at the beginning.
+                // Another memtable each time, with other rows than those at the beginning.
                 fill_a_memtable(&db, &keyspace, "");
                 if seen.is_multiple_of(5000) {
                     comes_back(&db, bound);
@@ -54,7 +55,8 @@ pub(super) fn a_lookup_with_very_many_rows_holds_no_memory_of_later_writes() {
     let value = |i: u32| format!("same {i}");
     (0..ROWS).for_each(|i| keyspace.put(format!("{i:05}"), value(i)).unwrap());
     db.compact().unwrap();
-    // From the tree alone; with stale entries in the tree; with an entry that is not in the tree yet.
+    // From the tree alone; with stale entries in the tree; with an entry that is not in the tree
+    // yet.
     for round in 0..3 {
         let is_stale = |i: u32| round > 0 && (i == 30 || i == 10_300);
         (0..ROWS).filter(|i| is_stale(*i)).for_each(|i| keyspace.put(format!("{i:05}"), "other").unwrap());
@@ -70,7 +72,7 @@ pub(super) fn a_lookup_with_very_many_rows_holds_no_memory_of_later_writes() {
                 assert_eq!((key, row), (format!("{i:05}").as_bytes(), value(i).as_bytes()));
                 seen += 1;
                 if seen.is_multiple_of(100) {
-                    // Another memtable each time: rows that are still to come, other ones, and a new one.
+                    // Another memtable each time, with later rows, others, and a new one.
                     keyspace.put(format!("{:05}", ROWS - 1 - i / 2), "other").unwrap();
                     keyspace.put(format!("{:05}x", ROWS - 1 - i), value(i)).unwrap();
                     fill_a_memtable(&db, &keyspace, "z");

@@ -1,5 +1,5 @@
-//! What a process holds while databases come and go. In a process of its own, and in one test: every figure here is one
-//! of the whole process, and the threads of other tests would be among them.
+//! Resources of a process while databases are opened and closed. This test is alone in its process:
+//! every figure is one of the whole process, and would include the threads of other tests.
 #![allow(clippy::disallowed_methods, reason = "starts threads beside a real database")]
 use sapwood::*;
 use sapwood_tests::resources::{Resources, Slack};

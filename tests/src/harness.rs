@@ -26,7 +26,7 @@ pub fn plant() {
 /// Errors: a message for the user, if there is no such bug or this build lacks the feature
 /// `planted`.
 pub fn plant_named(name: &str) -> Result<(), String> {
-    let Some(bug) = Bug::named(name) else { return Err(format!("there is no bug {name:?} to plant")) };
+    let Some(bug) = Bug::named(name) else { return Err(format!("there is no bug named {name:?}")) };
     #[cfg(feature = "planted")]
     sapwood_base::planted::plant(bug);
     match sapwood_base::planted::is(bug) {

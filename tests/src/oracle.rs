@@ -129,7 +129,7 @@ impl Oracle {
 
     /// Withdraws the last commit, which was refused.
     pub fn withdraw(&mut self) {
-        assert!(self.acknowledged < self.len(), "an acknowledged commit cannot be taken back");
+        assert!(self.acknowledged < self.len(), "an acknowledged commit cannot be withdrawn");
         self.commits.pop();
     }
 

@@ -4,7 +4,10 @@
 //! [`Resources`] reads Linux's figures of the whole process, so it suits programs that do one thing
 //! at a time. `Db::remains` and [`SimFs::open_handles`](sapwood_storage::sim::SimFs::open_handles)
 //! report on one database and one simulated machine; they are exact even while other tests run.
-#![allow(clippy::disallowed_methods, reason = "asks the real system about this process, in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "reads the real system's figures of this process, in real time"
+)]
 use std::fmt;
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
-//! Fuzz targets as plain functions: bytes in, nothing out, a panic for a finding.
+//! Fuzz targets as plain functions of bytes; a panic is a finding.
 //!
-//! `fuzz/` wraps each of them for libFuzzer; `it/corpora.rs` replays the committed corpora through the same functions
-//! with the stable compiler. A target decodes what it is given and then holds it to what decoders promise: no panic, no
-//! allocation that the input does not justify, an end, output in order, and one encoding for one meaning. [`run`] adds
-//! the count of allocations; [`mutate`] repairs checksums after a mutation, so that a fuzzer gets past the first check.
+//! `fuzz/` wraps each of them for libFuzzer; `it/corpora.rs` replays the committed corpora through
+//! the same functions with the stable compiler. A target decodes its input and checks the promises
+//! of decoders: no panic, no allocation that the input does not justify, termination, ordered
+//! output, and one encoding per value. [`run`] adds the count of allocations. [`mutate`] repairs
+//! checksums after a mutation, so that a fuzzer passes the first check.
 use std::cell::RefCell;
 
 pub mod allocation;
@@ -31,18 +32,19 @@ pub const DATABASE: u64 = 42;
 /// One fuzz target.
 #[derive(Clone, Copy)]
 pub struct Target {
-    /// Its name: that of the function, of the fuzzer's program, and of the folder of its corpus.
+    /// The name of the function, of the fuzzer's program, and of the corpus folder.
     pub name: &'static str,
-    /// Does the work.
+    /// The target itself.
     pub function: fn(&[u8]),
-    /// Makes checksums right, and lengths where that is possible; leaves intact input as it is.
+    /// Repairs checksums, and lengths where possible; intact input stays unchanged.
     pub repair: fn(&mut [u8]),
-    /// Whether all that it allocates is held to the rule of `allocation`. A target that keeps a model of its own, or may
-    /// have more for what it really met, holds each call of a decoder to it instead.
+    /// Whether the rule of `allocation` covers all of its allocations. A target that keeps a model
+    /// of its own, or may allocate more for data that is really there, checks each call of a
+    /// decoder instead.
     pub whole: bool,
-    /// The longest input that is worth its time, in bytes.
+    /// The longest useful input, in bytes.
     pub max_len: usize,
-    /// Whether it decodes only. Others run an engine, which has memory of its own and is not held to the rule.
+    /// Whether it only decodes. Other targets run an engine, whose memory the rule does not cover.
     pub decoder: bool,
 }
 
@@ -55,7 +57,7 @@ impl Target {
         Target { repair, ..self }
     }
 
-    /// With memory of its own: see [`Target::whole`].
+    /// A target that allocates memory of its own: see [`Target::whole`].
     const fn with_model(self) -> Target {
         Target { whole: false, ..self }
     }
@@ -98,11 +100,11 @@ pub const TARGETS: &[Target] = &[
     Target { decoder: false, ..decoder("btree_ops", tree::btree_ops).max_len(2048) },
 ];
 
-/// The target of that name. In a constant, the program has the code of this target alone: a fuzzer looks at all of its
-/// counters after every execution.
+/// The target of that name. In a constant, the program contains the code of this target only: a
+/// fuzzer reads all of its counters after every execution.
 ///
 /// # Panics
-/// If there is none.
+/// If there is no such target.
 pub const fn target(name: &str) -> Target {
     let mut at = 0;
     while at < TARGETS.len() {
@@ -111,7 +113,7 @@ pub const fn target(name: &str) -> Target {
         }
         at += 1;
     }
-    panic!("there is no target of this name")
+    panic!("no target has this name")
 }
 
 const fn is_same(a: &[u8], b: &[u8]) -> bool {
@@ -122,7 +124,7 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     at == a.len() && at == b.len()
 }
 
-/// Runs a target on an input and holds it to the rule of memory.
+/// Runs a target on an input and checks the rule of memory.
 pub fn run(target: &Target, data: &[u8]) {
     if !target.decoder {
         (target.function)(data);
@@ -143,9 +145,9 @@ pub fn run(target: &Target, data: &[u8]) {
     }
 }
 
-/// One mutation: `mutate` is libFuzzer's own, which changes the first `size` bytes of the buffer to at most `max_size` and
-/// returns how many there are then. Mostly checksums are made right afterwards; sometimes wrong ones are left, so that
-/// what happens then is tried too.
+/// One mutation. `mutate` is libFuzzer's own: it changes the first `size` bytes of the buffer to at
+/// most `max_size`, and returns their new number. Most mutations are followed by a repair of
+/// checksums; some keep wrong ones, so that those are tested too.
 pub fn mutate(
     target: &Target,
     data: &mut [u8],
@@ -154,7 +156,7 @@ pub fn mutate(
     seed: u32,
     mutate: impl FnOnce(&mut [u8], usize, usize) -> usize,
 ) -> usize {
-    // A longer input says nothing that a shorter one could not, and takes longer.
+    // Longer inputs reach nothing new, and take longer.
     let size = mutate(data, size, max_size.min(target.max_len.max(size)));
     if !seed.is_multiple_of(16) {
         (target.repair)(&mut data[..size]);

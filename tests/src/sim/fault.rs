@@ -8,7 +8,7 @@
 //! number 137 is the same call in each run.
 //!
 //! *If the call failed*, the failure is reported (by an error, a poisoned handle, or a bad health),
-//! or `may_be_swallowed` gives the reason why it is harmless. Every acknowledged commit is there,
+//! or `may_be_swallowed` states the reason why it is harmless. Every acknowledged commit is there,
 //! at once and after a kill; every synced commit is there after a power loss; an index agrees with
 //! its rows. A database that is not poisoned accepts writes again after the fault; one that is
 //! poisoned opens again. There is no error without a fault, no report of damage after a mere

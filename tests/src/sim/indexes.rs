@@ -136,7 +136,7 @@ pub fn ask(index: &Index, at: Option<&Snapshot>, question: &Question, want: &Ent
     let number = |result: sapwood::Result<u64>, want: usize| -> Outcome<bool> {
         match result {
             Ok(got) if got == want as u64 => Ok(true),
-            Ok(got) => violation(format!("O5: {}: {question:?} gives {got}, not {want}", index.name())),
+            Ok(got) => violation(format!("O5: {}: {question:?} returns {got}, not {want}", index.name())),
             Err(error) if error.kind() == ErrorKind::IndexUnavailable => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -191,7 +191,10 @@ pub fn ask(index: &Index, at: Option<&Snapshot>, question: &Question, want: &Ent
             let want =
                 want.iter().nth(usize::from(*n)).map(|(key, covering)| (key.clone(), covering.clone()));
             if got != want {
-                return violation(format!("O5: {}: {question:?} gives {got:?}, not {want:?}", index.name()));
+                return violation(format!(
+                    "O5: {}: {question:?} returns {got:?}, not {want:?}",
+                    index.name()
+                ));
             }
             return Ok(true);
         }

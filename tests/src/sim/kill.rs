@@ -1,4 +1,4 @@
-//! `sapwood-sim kill`: real processes on real directories, killed again and again.
+//! `sapwood-sim kill`: real processes on real directories, killed repeatedly.
 //!
 //! A [`child`] writes a history that a seed determines. It is killed after a random time: while it
 //! works, while it recovers, or while it is stopped. Some children run under a limit of open files,
@@ -176,7 +176,7 @@ fn program() -> (PathBuf, Option<&'static str>) {
         return (this, Some("kill-child"));
     }
     // A test, which is in a folder below the programs.
-    let folder = this.parent().and_then(Path::parent).expect("a test stands in a folder of a folder");
+    let folder = this.parent().and_then(Path::parent).expect("a test is in a folder of a folder");
     (folder.join("kill_child"), None)
 }
 

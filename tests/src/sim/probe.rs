@@ -170,7 +170,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "full-disk-flush",
-        asks: "does a flush that does not fit leave nothing behind?",
+        asks: "does a flush that does not fit remove its tables?",
         run: scarcity::flush_on_full_disk,
     },
     Probe { name: "flush-error", asks: "is a flush that fails reported?", run: flush_error },
@@ -386,7 +386,7 @@ fn run(settings: &Settings) -> ExitCode {
         PROBES.iter().filter(|probe| only.is_none_or(|only| only == probe.name)).collect();
     if chosen.is_empty() {
         eprintln!(
-            "there is no such probe; there are: {}",
+            "no such probe; the probes are: {}",
             PROBES.iter().map(|p| p.name).collect::<Vec<_>>().join(", ")
         );
         return ExitCode::from(2);

@@ -220,7 +220,7 @@ fn run(settings: &Settings) -> ExitCode {
         .filter(|bug| models || campaign || !needs_model(bug))
         .collect();
     if bugs.is_empty() {
-        eprintln!("sapwood-sim: there is no such bug; see sabotage --list (models need --models)");
+        eprintln!("sapwood-sim: no such bug; see sabotage --list (models need --models)");
         return ExitCode::from(2);
     }
 

@@ -1,15 +1,21 @@
-//! `sapwood-sim scarcity`: handles, memory, threads and room on the disk run out, and come back.
+//! `sapwood-sim scarcity`: handles, memory, threads and disk space run out, and become available
+//! again.
 //!
-//! A workload runs on database and model, and meanwhile there are *episodes* in which something is scarce: a limit of open
-//! files that is nearly reached, every call that needs a handle or memory refused, a disk with little room or none, a
-//! quota; from some call on, for some calls, or for one call in a few. In an episode a call succeeds, or fails with an
-//! error that says what is scarce; nothing is poisoned, no answer is wrong. Images of kills and power losses taken
-//! meanwhile open on a machine that has everything. When the episode is over all works again without an opening: the
-//! health is good, a write succeeds, nothing acknowledged is missing, no file is left that nothing refers to.
+//! A workload runs on database and model, with *episodes* of scarcity: a limit of open files that
+//! is nearly reached, a refusal of every call that needs a handle or memory, a disk with little or
+//! no space, or a quota. An episode starts at some call, and affects all calls, some, or one in a
+//! few.
 //!
-//! Openings meet episodes, too. One that fails holds no file and no lock, and the next one has everything. In one seed of
-//! four openings run with their threads, under a schedule: the system refuses to start one of them, or to open a file, or
-//! an index gets a definition that cannot be. Such an opening returns, leaves no thread, file or lock, and the next one works.
+//! During an episode a call succeeds, or returns an error that names the scarce resource. Nothing
+//! is poisoned, and every result is right. Images of kills and power losses in the episode open on
+//! a machine without shortage. After the episode everything works again without a new opening: the
+//! health is good, a write succeeds, no acknowledged commit is missing, and no unreferenced file
+//! remains.
+//!
+//! Openings meet episodes, too. A failed opening holds no file and no lock, and the next one finds
+//! everything. In one seed of four, openings run with their threads, under a schedule: the system
+//! refuses to start one of the threads or to open a file, or an index has an invalid definition.
+//! Such an opening returns, leaves no thread, file or lock, and the next one works.
 use super::arguments::{Command, Run, Settings};
 use super::driver::{DIRECTORY, Driver, Outcome, Stop};
 use super::jobs::replay_command;
@@ -31,10 +37,10 @@ mod openings;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "scarcity",
-    help: "handles, memory, threads and disk run out for a while: does all work again behind it, and is nothing lost?",
+    help: "handles, memory, threads and disk space run out temporarily; checks the recovery, and that nothing is lost",
     options: &[
         ("--length", "N", "operations per seed (120)"),
-        ("--no-shrink", "", "does not look for a shorter list of operations that fails too"),
+        ("--no-shrink", "", "do not look for a shorter failing list of operations"),
         ("--print", "", "print settings, operations and episodes"),
     ],
     run: Run::Seeds {
@@ -45,36 +51,36 @@ pub const COMMAND: Command = Command {
     },
 };
 
-/// One seed in so many looks at openings with threads.
+/// The share of seeds that check openings with threads.
 const OPENINGS_ONE_IN: u64 = 4;
-/// Rounds of background work after which all must be well again.
+/// The rounds of background work after which the database must have recovered.
 const ROUNDS: u32 = 200;
-/// One operation in so many of an episode is followed by a look at what a crash leaves.
+/// The share of an episode's operations after which an image of a crash is checked.
 const IMAGE_ONE_IN: u32 = 6;
-/// Time for making a failing list short.
+/// The time limit for shortening a failing list.
 const SHRINK: Duration = Duration::from_secs(20);
 
-/// Something that is scarce.
+/// A shortage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scarcity {
-    /// So many more files can be opened.
+    /// The number of files that can still be opened.
     Handles(usize),
-    /// The device has room for so many more bytes, in pages.
+    /// The number of bytes that still fit on the device, in pages.
     Room(u64),
-    /// The quota has.
+    /// The number of bytes that the quota still allows.
     Quota(u64),
-    /// Calls of all kinds that can meet this fail; of writes those that make a file longer.
+    /// All kinds of calls that can meet this fault fail; among writes, those that extend a file.
     Calls(Fault, Strength),
 }
 
-/// Which calls fail.
+/// The calls that fail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Strength {
     /// All.
     All,
-    /// One in so many, at random.
+    /// One in this many, at random.
     OneIn(u32),
-    /// Of each kind so many pass, and so many fail then.
+    /// Of each kind this many calls succeed, and then this many fail.
     Some(u64, u64),
 }
 
@@ -83,7 +89,7 @@ enum Strength {
 enum Step {
     Do(Operation),
     Begin(Scarcity),
-    /// Closes, and opens while something is scarce.
+    /// Closes, and opens during a shortage.
     Reopen,
     End,
 }
@@ -92,9 +98,9 @@ impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Do(operation) => write!(f, "{operation:?}"),
-            Step::Begin(scarcity) => write!(f, "-- scarce from here on: {scarcity:?}"),
+            Step::Begin(scarcity) => write!(f, "-- scarcity begins: {scarcity:?}"),
             Step::Reopen => f.write_str("reopen, until it opens"),
-            Step::End => f.write_str("-- scarce until here"),
+            Step::End => f.write_str("-- scarcity ends"),
         }
     }
 }
@@ -134,7 +140,7 @@ impl Scarcity {
                     });
                 };
                 if matches!(fault, Fault::NoSpace | Fault::Quota) {
-                    // Records of the log go where its room is already, and a sync that has failed is final.
+                    // Records of the log go into preallocated space, and a failed sync is final.
                     add(FaultRule::new(Kind::Create, fault));
                     add(FaultRule::new(Kind::SetLen, fault));
                     add(FaultRule::new(Kind::Write, fault).on(".sst"));
@@ -148,7 +154,7 @@ impl Scarcity {
     }
 }
 
-/// Everything is there in plenty again.
+/// Ends the shortage.
 fn end(fs: &SimFs) {
     fs.clear_faults();
     fs.set_capacity_bytes(None);
@@ -183,27 +189,27 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     SeedReport { counts, violations }
 }
 
-/// The workload, with episodes in between.
+/// The workload, with interspersed episodes.
 fn steps(seed: u64, workload: &Workload) -> Vec<Step> {
     let mut random = fastrand::Rng::with_seed(seed ^ 0x5CA8_CE00);
     let mut steps = Vec::new();
     let mut left = 0;
     for operation in &workload.operations {
         let mut operation = operation.clone();
-        // A close that fails loses what is not in the log, and rightly so.
+        // A failed close may lose unlogged commits.
         if let Operation::Commit { durability, .. } = &mut operation
             && *durability == Durability::None
         {
             *durability = Durability::Buffered;
         }
-        // Closes and other settings are met on the way, and by themselves.
+        // Closes and other settings occur on the way, and by themselves.
         let is_reopening = matches!(operation, Operation::Reopen(_));
         steps.push(if is_reopening { Step::Reopen } else { Step::Do(operation) });
         match left {
             0 if random.u8(..6) == 0 => {
                 steps.push(Step::Begin(Scarcity::draw(&mut random)));
                 left = random.u32(1..14);
-                // Something that needs what is scarce.
+                // An operation that needs the scarce resource.
                 if random.bool() {
                     steps.push(match random.u8(..5) {
                         0 | 1 => Step::Do(Operation::Flush),
@@ -249,7 +255,7 @@ fn caught(
     Err((at, what))
 }
 
-/// A short list that fails too, in words.
+/// A shorter list that also fails, as text.
 fn shortened(seed: u64, tuning: &Tuning, steps: &[Step], what: &str) -> String {
     let oracle = |what: &str| what.chars().take(24).collect::<String>();
     let name = oracle(what);
@@ -257,7 +263,7 @@ fn shortened(seed: u64, tuning: &Tuning, steps: &[Step], what: &str) -> String {
         caught(seed, tuning, list, false, &mut [0; 4]).is_err_and(|(_, other)| oracle(&other) == name)
     };
     let shortest = shrink(steps, SHRINK, fails);
-    let mut text = format!("  {} steps are enough:\n", shortest.len());
+    let mut text = format!("  {} steps suffice:\n", shortest.len());
     shortest.iter().for_each(|step| text += &format!("    {step:?}\n"));
     text
 }
@@ -318,7 +324,7 @@ fn violation<T>(what: impl Into<String>) -> Outcome<T> {
 }
 
 impl Episodes<'_> {
-    /// Runs one operation, which may fail while something is scarce.
+    /// Runs one operation, which may fail during a shortage.
     fn apply(&mut self, operation: &Operation) -> Outcome {
         let before = self.fs.faults_met();
         let result = self.driver.apply(operation, &mut ());
@@ -339,18 +345,19 @@ impl Episodes<'_> {
         Ok(())
     }
 
-    /// Whether this error may be.
+    /// Accepts or rejects this error.
     fn accept(&self, error: &Error, what: &str) -> Outcome {
         match (self.is_scarce, error.is_scarcity()) {
             (true, true) => Ok(()),
             (true, false) => {
                 violation(format!("a scarcity becomes an error of kind {:?}: {error} ({what})", error.kind()))
             }
-            (false, _) => violation(format!("nothing is scarce any more, and {what} fails: {error}")),
+            (false, _) => violation(format!("no resource is scarce any more, and {what} fails: {error}")),
         }
     }
 
-    /// Closes, and opens as often as it takes: while something is scarce that may fail, but leaves nothing behind.
+    /// Closes, and opens until it succeeds: during a shortage an opening may fail, but leaves
+    /// nothing.
     fn reopen(&mut self) -> Outcome {
         match self.driver.close(&mut ()) {
             Err(Stop::Error(error)) => self.accept(&error, "close")?,
@@ -392,7 +399,7 @@ impl Episodes<'_> {
         }
     }
 
-    /// The episode ends: all is well again without an opening.
+    /// The episode ends: the database recovers without an opening.
     fn recover(&mut self) -> Outcome {
         end(&self.fs);
         let was_scarce = std::mem::replace(&mut self.is_scarce, false);
@@ -414,7 +421,7 @@ impl Episodes<'_> {
         self.driver.check_structure()
     }
 
-    /// What a crash leaves now opens on a machine that has everything, and nothing is missing.
+    /// Opens the present image of a crash on a machine without shortage: it is complete.
     fn look_at_image(&mut self, power_loss: bool, choice: u64) -> Outcome {
         self.counts[3] += 1;
         let image = if power_loss { self.fs.crash(choice) } else { self.fs.kill() };

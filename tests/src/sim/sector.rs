@@ -1,15 +1,17 @@
-//! One sector of one file is wrong: every sector of a small database, damaged in every way that disks know.
+//! Damage of one sector of one file: every sector of a small database, in every way known from
+//! disks.
 //!
-//! A database of several tables, a MANIFEST and a log is copied, one 512-byte sector of the copy is damaged, and the
-//! copy is opened and read: every key, and both ways along all of them. What comes back is the right data or an error
-//! that names a file and an offset. Keys whose reading does not need the damaged file are still there, a compaction does not
-//! launder damage into new tables, and an opening that fails changes nothing. Every second database has secondary
-//! indexes, whose trees are damaged as well: an index says what the rows say, or gives such an error.
+//! A database of several tables, a MANIFEST and a log is copied, one 512-byte sector of the copy is
+//! damaged, and the copy is opened and read: every key, and scans in both directions. Reads return
+//! the right data or an error with a file and an offset. Keys that do not need the damaged file are
+//! still readable, a compaction does not copy damage into new tables, and an opening that fails
+//! changes nothing. Every second database has secondary indexes, whose trees are damaged as well:
+//! an index agrees with the rows, or returns such an error.
 //!
-//! *The honest limit.* Bytes behind the last witness of a sync (a sync mark, or the header of a later segment) look like
-//! the torn end of the log when they are damaged. If one sector holds a synced record together with every witness of
-//! it, its loss goes unnoticed; such runs are counted as *unwitnessed*, and the check knows the witnesses by parsing
-//! the log by itself, so nothing else passes as one.
+//! *The limit.* Damage of bytes after the last witness of a sync (a sync mark, or the header of a
+//! later segment) looks like the torn end of the log. If one sector holds a synced record together
+//! with every witness of it, its loss goes unnoticed. Such runs are counted as *unwitnessed*. The
+//! check parses the log independently to find the witnesses, so no other loss is counted as one.
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
 use super::report::SeedReport;
@@ -32,71 +34,72 @@ use std::sync::{Arc, Mutex};
 
 const SECTOR: usize = SECTOR_BYTES as usize;
 
-/// What is done to a sector.
+/// The damage of a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Damage {
     /// One bit is wrong.
     Flip,
     /// It holds zeros.
     Zero,
-    /// It holds what belongs into the next one, and the other way round: a write that went astray.
+    /// It is swapped with the next one: a misplaced write.
     SwapNext,
-    /// It holds a sector of another file, and the other way round.
+    /// It is swapped with a sector of another file.
     SwapOther,
 }
 
 const DAMAGES: [Damage; 4] = [Damage::Flip, Damage::Zero, Damage::SwapNext, Damage::SwapOther];
 
-/// How the life of the database ended before it is damaged.
+/// The end of the database's process before the damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// Closed: nothing is in the log.
+    /// Closed: the log is empty.
     Closed,
     /// Killed, with synced and other commits in the log.
     Killed,
-    /// Killed, opened, and killed again: a closed stretch of log, and an open one.
+    /// Killed, opened, and killed again: a sealed part of the log, and an open one.
     KilledTwice,
 }
 
 const ENDS: [End; 3] = [End::Closed, End::Killed, End::KilledTwice];
 
-/// How a run went.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The opening fails.
+    /// The opening returns an error.
     Refused,
-    /// Some reads fail.
+    /// Some reads return errors.
     Partly,
-    /// Everything is there.
+    /// Every row is there.
     Harmless,
-    /// What looks like the torn end of the log is missing, and had not been synced.
+    /// Unsynced commits are missing that look like the torn end of the log.
     Shorter,
-    /// So is something that had been synced, with every witness of that.
+    /// Synced commits are missing, too, with every witness of their sync.
     Unwitnessed,
 }
 
 type Outcome<T> = std::result::Result<T, String>;
 
-/// A database at rest, and what is in it.
+/// A closed or killed database, and its content.
 struct Fixture {
     end: End,
     seed: u64,
     has_indexes: bool,
     env: Env,
     fs: SimFs,
-    /// Commits in it.
+    /// The number of its commits.
     count: u64,
-    /// Commits that are in tables, or in a closed stretch of log: their loss is noticed whatever is damaged.
+    /// Commits in tables, or in a sealed part of the log: their loss is detected whatever is
+    /// damaged.
     settled: u64,
-    /// Synced commits of the open stretch, and their positions.
+    /// Synced commits of the open part, and their positions.
     synced: Vec<(u64, u64)>,
     witnesses: Vec<Witness>,
     /// Sectors to damage: file and number.
     sectors: Vec<(PathBuf, usize)>,
     images: BTreeMap<PathBuf, Vec<u8>>,
-    /// For each table: the keys that cannot be read without it.
+    /// Per table, the keys that cannot be read without it.
     needs: BTreeMap<PathBuf, BTreeSet<(usize, Vec<u8>)>>,
-    /// The same without what the log holds: where it has become shorter, tables answer for keys that it had.
+    /// The same without the log: if the log has become shorter, reads of its keys need the tables.
     needs_below_log: BTreeMap<PathBuf, BTreeSet<(usize, Vec<u8>)>>,
     /// Every key that was ever written.
     universe: Vec<(usize, Vec<u8>)>,
@@ -111,17 +114,17 @@ struct Witness {
     durable_position: u64,
 }
 
-/// Seeds per database: each seed takes every so many-th sector.
+/// Seeds per database. The sectors are dealt out to the seeds in turn.
 const SLICES: u64 = 16;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "sector",
-    help: "every sector of every file of a small database is damaged: the right data, or an error that says where?",
+    help: "every sector of every file of a small database is damaged; checks for the right data or an error with the place",
     options: &[
-        ("--indexes", "", "gives every database secondary indexes, not only every second one"),
-        ("--only", "N", "only the run with this number, of those that the seed has"),
-        ("--one-in", "N", "only one run in so many of those that the seed has"),
+        ("--indexes", "", "every database has secondary indexes, not only every second one"),
+        ("--only", "N", "only the run with this number, of the runs of the seed"),
+        ("--one-in", "N", "only one run in N of the runs of the seed"),
     ],
     run: Run::Seeds {
         seed,
@@ -130,7 +133,7 @@ pub const COMMAND: Command = Command {
             "refused",
             "partly readable",
             "harmless",
-            "without what was not synced",
+            "unsynced commits missing",
             "unwitnessed",
         ],
         seconds: 60,
@@ -138,7 +141,8 @@ pub const COMMAND: Command = Command {
     },
 };
 
-/// Runs the share of one seed: of the database that seed / 48 makes, ended in way seed % 3, the share seed / 3 % 16.
+/// Runs the share of one seed: `seed / 48` determines the database, `seed % 3` its end, and
+/// `seed / 3 % 16` the share.
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let ends = ENDS.len() as u64;
     let database = seed / ends / SLICES;
@@ -149,7 +153,8 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let only = settings.number("--only");
     let (one_in, mut ours) = (settings.number("--one-in").unwrap_or(1).max(1), 0);
     for number in 0..fixture.sectors.len() as u64 * DAMAGES.len() as u64 {
-        // Neighbours go to different seeds, so that each seed sees every file and every kind of damage.
+        // Neighbouring sectors belong to different seeds, so that each seed covers every file and
+        // every kind of damage.
         let is_ours = (number / DAMAGES.len() as u64 + number % DAMAGES.len() as u64) % SLICES == slice;
         if !is_ours || only.is_some_and(|only| only != number) {
             continue;
@@ -183,7 +188,7 @@ fn spaces(db: &Db) -> Result<[Keyspace; 2]> {
     ])
 }
 
-/// The indexes of the keyspaces: of each kind one.
+/// The indexes of the keyspaces: one of each kind.
 fn all_indexes() -> impl Iterator<Item = (usize, u8)> {
     (0..INDEXES).map(|index| (usize::from(index) % SPACES.len(), index))
 }
@@ -232,7 +237,7 @@ impl Fixture {
         fixture.stop();
         drop(db);
         if end == End::KilledTwice {
-            // All that was replayed is synced, and the MANIFEST says so.
+            // Syncs the whole replayed log, and records it in the MANIFEST.
             let db = fixture.open(&fixture.env).expect("a healthy machine");
             db.background_step(BackgroundStep::Log).expect("a healthy machine");
             fixture.settle();
@@ -262,7 +267,7 @@ impl Fixture {
         fixture
     }
 
-    /// What opens the database, with the code of its indexes.
+    /// The builder of the database, with the code of its indexes.
     fn builder(&self, env: &Env) -> DbBuilder {
         let builder = builder("/db", env);
         match self.has_indexes {
@@ -282,7 +287,7 @@ impl Fixture {
         self.builder(env).advanced(small_blocks).open()
     }
 
-    /// Makes the next `count` commits of the history.
+    /// Executes the next `count` commits of the history.
     fn work(&mut self, db: &Db, count: u64) {
         let spaces = spaces(db).expect("a healthy machine");
         for number in self.count + 1..=self.count + count {
@@ -294,7 +299,8 @@ impl Fixture {
                     Operation::Delete(key) => batch.delete(&spaces[*space], key),
                 };
             }
-            // More of them than the history has, so that there are many last ones.
+            // More synced commits than in the history itself, so that many of them are the last
+            // one.
             let durability = match number % 7 {
                 0 => Durability::Sync,
                 _ => Durability::Buffered,
@@ -307,13 +313,13 @@ impl Fixture {
         self.count += count;
     }
 
-    /// What is there now cannot be lost unnoticed.
+    /// From here on a loss of the present commits is always detected.
     fn settle(&mut self) {
         self.settled = self.count;
         self.synced.clear();
     }
 
-    /// The end of the process, whatever the database still wants.
+    /// Ends the process, without the remaining calls of the database.
     fn stop(&mut self) {
         self.fs.crash_at(0);
         self.fs = self.fs.kill();
@@ -417,7 +423,7 @@ impl Case<'_> {
     fn check(&self) -> Outcome<Verdict> {
         let before = files(&self.fs);
         let env = self.fixture.env.with_file_system(Arc::new(self.fs.clone()));
-        // Every eighth is only read, and changes nothing.
+        // In every eighth case the copy is only read, and nothing changes.
         let read_only = self.number % 8 == 1;
         let opened = match read_only {
             true => self.fixture.builder(&env).read_only(true).open(),
@@ -441,7 +447,8 @@ impl Case<'_> {
             }
             return Ok(verdict);
         }
-        // Merged, the damage is found or does no harm. It is never made good data of.
+        // A compaction finds the damage or is unaffected by it. It never turns damage into valid
+        // data.
         if self.number % 4 == 3 {
             if let Err(error) = db.compact()
                 && error.kind() != ErrorKind::Poisoned
@@ -459,7 +466,7 @@ impl Case<'_> {
         Ok(verdict)
     }
 
-    /// An error says what is wrong, and where.
+    /// An error states its kind and place.
     fn is_typed(&self, error: &Error) -> Outcome<()> {
         let kind = error.kind();
         if !matches!(kind, ErrorKind::Corruption | ErrorKind::Unsupported) {
@@ -471,7 +478,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// The commits that must be there whatever looks like the torn end of the log.
+    /// The fewest commits that must be there, whatever looks like the torn end of the log.
     fn floor(&self) -> u64 {
         if !self.places.iter().any(|(path, _)| is_log(path)) {
             return self.fixture.count;
@@ -514,7 +521,9 @@ impl Case<'_> {
         let floor = self.floor();
         if !(floor..=self.fixture.count).contains(&count) {
             let all = self.fixture.count;
-            return Err(format!("{count} commits are there; {floor} to {all} must be, and no error says so"));
+            return Err(format!(
+                "{count} commits are there instead of {floor} to {all}, and no error was returned"
+            ));
         }
         let state = self.fixture.state(count);
         for (number, key) in &self.fixture.universe {
@@ -543,7 +552,7 @@ impl Case<'_> {
         })
     }
 
-    /// Asks every index for everything. How many of them gave errors that may be.
+    /// Reads every index completely. Returns the number of allowed errors.
     fn ask_indexes(&self, spaces: &[Keyspace; 2], state: &[Map; 2]) -> Outcome<u64> {
         let mut failed = 0;
         for (space, index) in all_indexes().filter(|_| self.fixture.has_indexes) {
@@ -551,7 +560,7 @@ impl Case<'_> {
                 state[space].iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
             match indexes::compare(&spaces[space], index, None, &rows) {
                 Ok(true) => {}
-                Ok(false) => return Err(format!("O5: {} cannot be asked", index_name(index))),
+                Ok(false) => return Err(format!("O5: {} is unavailable", index_name(index))),
                 Err(Stop::Violation(what)) => return Err(what),
                 Err(Stop::Error(error)) => {
                     self.is_typed(&error).map_err(|wrong| format!("{}: {wrong}", index_name(index)))?;
@@ -562,7 +571,7 @@ impl Case<'_> {
         Ok(failed)
     }
 
-    /// `Ok(None)` if there is an error that may be.
+    /// `Ok(None)` for an allowed error.
     #[allow(clippy::type_complexity, reason = "an outcome of an outcome of a look-up")]
     fn get(&self, number: usize, space: &Keyspace, key: &[u8]) -> Outcome<Option<Option<Vec<u8>>>> {
         match space.get(key) {
@@ -578,7 +587,8 @@ impl Case<'_> {
                     };
                     needs(&fixture.needs) || (is_shorter && needs(&fixture.needs_below_log))
                 };
-                // After a compaction a key may have moved beside the damage, but then there is an error no more.
+                // A compaction may have moved a key next to the damage, but then its read returns
+                // no error.
                 if !self.places.iter().any(is_needed) {
                     let key = key.escape_ascii().to_string();
                     return Err(format!("{key:?} is not in the damaged file and cannot be read: {error}"));
@@ -588,7 +598,7 @@ impl Case<'_> {
         }
     }
 
-    /// Reads all entries in one direction. False if it ended with an error that may be.
+    /// Reads all entries in one direction. False if it ended with an allowed error.
     fn scan(&self, space: &Keyspace, want: &Map, backwards: bool) -> Outcome<bool> {
         let mut got = Map::new();
         let mut last: Option<Vec<u8>> = None;
@@ -643,7 +653,7 @@ fn is_log(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "wal")
 }
 
-/// The sectors of a file that are worth damaging: all, but of those of the log that were never written only a few.
+/// The sectors of a file to damage: all, but only a few of the log's unwritten ones.
 fn sectors(path: &Path, bytes: &[u8]) -> Vec<(PathBuf, usize)> {
     let is_worth = |(at, sector): &(usize, &[u8])| at % 16 == 3 || sector.iter().any(|byte| *byte != 0);
     let worth = bytes.chunks(SECTOR).enumerate().filter(is_worth);

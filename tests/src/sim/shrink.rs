@@ -1,12 +1,13 @@
-//! Makes a failing list of operations short: delta debugging (Zeller, Hildebrandt, TSE 2002).
+//! Shortens a failing list of operations: delta debugging (Zeller, Hildebrandt, TSE 2002).
 #![allow(clippy::disallowed_methods, reason = "gives up after some real time")]
 use std::time::{Duration, Instant};
 
-/// The shortest list that was found in `limit` for which `fails` still holds. REQUIRES: it holds for `operations`.
+/// The shortest list found within `limit` for which `fails` holds. REQUIRES: it holds for
+/// `operations`.
 pub fn shrink<T: Clone>(operations: &[T], limit: Duration, mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
     let start = Instant::now();
     let mut shortest = operations.to_vec();
-    // Whether a planted bug is found is all that is asked.
+    // For a planted bug only its detection matters.
     if sapwood_base::planted::any() {
         return shortest;
     }

@@ -1,16 +1,21 @@
-//! `sapwood-sim shuttle`: the engine with all its threads, under schedules that the seed decides.
+//! `sapwood-sim shuttle`: the engine with all its threads, under schedules that the seed
+//! determines.
 //!
-//! Three writers, two readers, somebody who flushes, compacts and pauses, and the engine's own threads run one at a time
-//! on a machine of [`Env::sim_scheduled`]. Meanwhile power losses and kills leave images. When all is over, the history
-//! is known: sequence numbers say in which order the commits happened. Then what every reader saw, what every image
-//! holds, and what is there after the close must be prefixes of it, as long as was promised. Every second seed has
-//! secondary indexes, each of which says at every snapshot and after every opening what the rows say.
+//! Three writers, two readers, a maintainer that flushes, compacts and pauses, and the engine's own
+//! threads run one at a time on a machine of [`Env::sim_scheduled`]. Meanwhile power losses and
+//! kills leave images. After the run the history is known: sequence numbers state the order of the
+//! commits. Every reader's results, every image, and the content after the close must be prefixes
+//! of it with every promised commit. Every second seed has secondary indexes, each of which must
+//! agree with the rows at every snapshot and after every opening.
 //!
-//! In three seeds of four keyspaces and indexes come and go beside all that (`guests`), and in every second one with writers
-//! scans meet stretches of deletions that rows are put into (`stretches`). In one seed of four some commits have a payload
-//! that is written apart from its record. In one seed of four the database is
-//! closed early, while calls of every kind are under way (`callers`), and opened again while they return: the first
-//! opening has no thread left then, and changes no file any more.
+//! Some seeds add more:
+//!
+//! | seeds | addition |
+//! |---|---|
+//! | 3 of 4 | keyspaces and indexes are created and dropped concurrently (`guests`) |
+//! | every second one with writers | scans meet ranges of deletions into which rows are put (`stretches`) |
+//! | 1 of 4 | some commits have a payload that is written apart from its record |
+//! | 1 of 4 | the database is closed early, while calls of every kind are in progress (`callers`), and reopened while they return: the first opening has no thread left then, and changes no file any more |
 use crate::harness::{contents, difference};
 use crate::model::Map;
 use crate::sim::arguments::{Command, Run, Settings};
@@ -36,11 +41,11 @@ mod stretches;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "shuttle",
-    help: "threads in any order: do writers, readers, background work, a close and a crash agree?",
+    help: "threads in any order; checks writers, readers, background work, a close and crashes",
     options: &[
         ("--commits", "N", "commits of each of the three writers (50)"),
-        ("--indexes", "", "gives every seed secondary indexes, not only every second one"),
-        ("--alone", "", "only keyspaces that come and go beside flushes, which then meet them often"),
+        ("--indexes", "", "every seed has secondary indexes, not only every second one"),
+        ("--alone", "", "only flushes, and keyspaces that are created and dropped: they meet often"),
         ("--print", "", "print settings, number of turns, and a hash of them"),
     ],
     run: Run::Seeds {
@@ -52,17 +57,17 @@ pub const COMMAND: Command = Command {
 };
 
 const PATH: &str = "/db";
-/// The indexes of each keyspace, if there are any: of each kind one.
+/// The indexes of each keyspace, if there are any: one of each kind.
 const INDEXES: [[u8; 2]; SPACES.len()] = [[0, 2], [1, 3]];
 const WRITERS: usize = 3;
 const READERS: u64 = 2;
 const SPACES: [&str; 2] = ["left", "right"];
-/// How often a reader looks at everything.
+/// The number of full reads of a reader.
 const LOOKS: usize = 8;
-/// What the maintainer does in all.
+/// The number of the maintainer's actions.
 const ERRANDS: usize = 8;
 const IMAGES: usize = 3;
-/// More than an arena takes, and than a segment of the log.
+/// More than an arena and than a segment of the log can hold.
 const BODY_BYTES: usize = 300_000;
 
 use callers::Opening;
@@ -77,14 +82,14 @@ struct Done {
     changes: Vec<Change>,
 }
 
-/// What a snapshot showed.
+/// The content at a snapshot.
 struct Look {
     reader: u64,
     sequence: u64,
     maps: Vec<Map>,
 }
 
-/// What a crash left, and the sequence number up to which everything must be there.
+/// An image of a crash, and the sequence number up to which every commit must be there.
 struct Image {
     name: String,
     fs: SimFs,
@@ -95,7 +100,7 @@ struct Image {
 #[derive(Default)]
 struct Notes {
     commits: Vec<Done>,
-    /// By writer: the commits that were acknowledged.
+    /// By writer: the number of acknowledged commits.
     counts: [u64; WRITERS],
     /// Sequence numbers of the newest commits that were acknowledged, and acknowledged as durable.
     acknowledged: u64,
@@ -104,17 +109,17 @@ struct Notes {
     images: Vec<Image>,
     guests: Guests,
     walks: Vec<stretches::Walk>,
-    /// The rows of the opening behind an early close, the same in each keyspace.
+    /// The rows of the opening after an early close, the same in each keyspace.
     later: Map,
 }
 
-/// What the seed and the arguments decide.
+/// The parameters of a run, from the seed and the arguments.
 #[derive(Clone)]
 struct Plan {
     seed: u64,
     tuning: Tuning,
     commits: u64,
-    /// The database is closed while others use it.
+    /// Whether the database is closed while threads use it.
     closes_early: bool,
     has_indexes: bool,
     has_stretches: bool,
@@ -123,17 +128,18 @@ struct Plan {
     guests: Company,
 }
 
-/// Whether keyspaces come and go.
+/// Whether keyspaces are created and dropped.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Company {
     Without,
     Beside,
-    /// Beside nothing but flushes, which then meet them often.
+    /// With nothing but flushes, which then meet them often.
     Alone,
 }
 
 impl Plan {
-    /// What opens the database, with the code of its indexes, and of those that a close may have left of callers.
+    /// The builder of the database, with the code of its indexes, and of those that callers may
+    /// have left at a close.
     fn builder(&self, env: &Env) -> DbBuilder {
         let builder = self.indexes().fold(self.tuning.builder(PATH, env), |builder, (space, index)| {
             builder.index(SPACES[space], &index_name(index), options(index))
@@ -145,14 +151,14 @@ impl Plan {
         })
     }
 
-    /// The indexes that there are, with their keyspaces.
+    /// The indexes, with their keyspaces.
     fn indexes(&self) -> impl Iterator<Item = (usize, u8)> + use<> {
         let of = |(space, indexes): (usize, [u8; 2])| indexes.map(|index| (space, index));
         let has_indexes = self.has_indexes;
         INDEXES.into_iter().enumerate().flat_map(of).filter(move |_| has_indexes)
     }
 
-    /// Compares every index with what its keyspace holds, at the snapshot or now.
+    /// Compares every index with the content of its keyspace, at the snapshot or now.
     fn compare_indexes(
         &self,
         spaces: &[Keyspace],
@@ -164,7 +170,7 @@ impl Plan {
                 maps[space].iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
             match indexes::compare(&spaces[space], index, at, &rows) {
                 Ok(true) => {}
-                Ok(false) => return Err(format!("O5: {} cannot be asked", index_name(index))),
+                Ok(false) => return Err(format!("O5: {} is unavailable", index_name(index))),
                 Err(Stop::Violation(what)) => return Err(what),
                 Err(Stop::Error(error)) => return Ok(Err(error)),
             }
@@ -176,14 +182,14 @@ impl Plan {
 /// `Err` is a violation.
 type Checked<T> = std::result::Result<T, String>;
 
-/// What the threads of one run share.
+/// The state shared by the threads of one run.
 #[derive(Clone)]
 struct Stage {
     env: Env,
     fs: SimFs,
     db: Db,
     spaces: Vec<Keyspace>,
-    /// Never held over a turn.
+    /// Never held over a scheduling point.
     notes: Arc<Mutex<Notes>>,
     plan: Plan,
 }
@@ -247,13 +253,13 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 fn print(schedule: &Schedule, plan: &Plan) {
     println!("settings: {}", plan.tuning);
     println!(
-        "closed early: {}, indexes: {}, stretches of deletions: {}, large payloads: {}, keyspaces that come and go: {:?}",
+        "closed early: {}, indexes: {}, ranges of deletions: {}, large payloads: {}, concurrent keyspaces: {:?}",
         plan.closes_early, plan.has_indexes, plan.has_stretches, plan.has_bodies, plan.guests
     );
     println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
 }
 
-/// What the first thread of the schedule does.
+/// The work of the first thread of the schedule.
 fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<()> {
     let (first_env, first) = Opening::new("first opening", &env, &fs);
     let db = plan.builder(&first_env).open()?;
@@ -263,7 +269,7 @@ fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, p
     for (space, index) in plan.indexes() {
         spaces[space].create_index(&index_name(index), options(index))?;
     }
-    // So that an image without the keyspaces is not one that may be found.
+    // An image without the keyspaces is not allowed after this.
     db.sync()?;
     let stage = Stage { env: env.clone(), fs: fs.clone(), db, spaces, notes: notes.clone(), plan };
     let mut threads = Vec::new();
@@ -332,7 +338,7 @@ impl Stage {
         })
     }
 
-    /// A call that is refused while another thread has background work paused, as soon as it is not.
+    /// Repeats a call while it is refused because another thread has paused background work.
     fn served<R>(&self, mut call: impl FnMut() -> Result<R>) -> Result<R> {
         loop {
             match call() {
@@ -405,7 +411,7 @@ impl Stage {
                 notes.durable = notes.durable.max(sequence);
             }
             let own = self.spaces[random.usize(..SPACES.len())].get(&counter)?;
-            assert_eq!(own.map(|value| number(&value)), Some(count), "writer {writer} reads what it wrote");
+            assert_eq!(own.map(|value| number(&value)), Some(count), "writer {writer} reads its own write");
         }
         Ok(())
     }
@@ -439,7 +445,7 @@ impl Stage {
         Ok(())
     }
 
-    /// What a snapshot shows of all keyspaces.
+    /// The content of all keyspaces at a snapshot.
     fn look(&self, snapshot: &Snapshot, backwards: bool) -> Result<Vec<Map>> {
         let read = |space: &Keyspace| -> Result<Map> {
             let entries = space.iter().at(snapshot);
@@ -459,7 +465,7 @@ impl Stage {
 
     fn maintain(&self) -> Result<()> {
         let mut random = self.random(20);
-        // Keyspaces that come and go meet what they have to meet in flushes.
+        // Keyspaces that are created and dropped have to meet flushes.
         let (errands, rest) = match self.plan.guests {
             Company::Without => (ERRANDS, 300),
             Company::Beside => (4 * ERRANDS, 80),
@@ -493,12 +499,12 @@ impl Stage {
         Ok(())
     }
 
-    /// Takes what power losses and kills leave, without disturbing anybody.
+    /// Takes images of power losses and kills, without a change of the machine.
     fn crash(&self) -> Result<()> {
         let mut random = self.random(30);
         for _ in 0..IMAGES {
             (0..random.u32(..2500)).for_each(|_| step());
-            // Asked first: what is promised from now on need not be in the image.
+            // Read first: later promises need not hold for the image.
             let is_kill = random.u8(..3) == 0;
             let (floor, guests) = {
                 let notes = self.notes();
@@ -537,9 +543,10 @@ fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     let (finally, later) = without_later(finally);
     if let Some(wrong) = later.iter().find(|rows| **rows != notes.later) {
         let difference = difference(wrong, &notes.later).unwrap_or_default();
-        return Err(format!("O1: of the opening behind the close: {difference}"));
+        return Err(format!("O1: of the opening after the close: {difference}"));
     }
-    // A commit that a close has refused may have happened all the same, at a place in the history that nobody knows.
+    // A commit that a close has refused may have happened nevertheless, at an unknown place in the
+    // history.
     let mut whole = true;
     for (writer, acknowledged) in notes.counts.iter().enumerate() {
         let got = finally[0].get(&counter(writer)).map_or(0, |value| number(value));
@@ -572,13 +579,13 @@ fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     Ok(())
 }
 
-/// Takes the rows of an opening behind an early close out of all others.
+/// Separates the rows of an opening after an early close from all others.
 fn without_later(maps: Vec<Map>) -> (Vec<Map>, Vec<Map>) {
     let is_later = |key: &[u8]| key.starts_with(callers::LATER_KEYS.as_bytes());
     maps.into_iter().map(|map| map.into_iter().partition(|(key, _)| !is_later(key))).unzip()
 }
 
-/// Everything that is there when the database is opened on this file system, and its indexes say so too.
+/// The content of the database when it is opened on this file system; checks its indexes, too.
 fn reopened(fs: &SimFs, plan: &Plan, guests: &Guests, floors: &Floors) -> Checked<Vec<Map>> {
     let in_words = |error: Error| error.to_string();
     let (env, _) = Env::sim_manual(plan.seed);
@@ -586,7 +593,7 @@ fn reopened(fs: &SimFs, plan: &Plan, guests: &Guests, floors: &Floors) -> Checke
     let db = plan.builder(&env).open().map_err(in_words)?;
     let (mut spaces, mut maps) = (Vec::new(), Vec::new());
     for name in SPACES {
-        // An image from before a keyspace was made shows it empty.
+        // In an image from before the creation of a keyspace, it is empty.
         let space = db.keyspace(name, KeyspaceOptions::default()).map_err(in_words)?;
         maps.push(contents(&space).map_err(in_words)?);
         spaces.push(space);
@@ -597,7 +604,7 @@ fn reopened(fs: &SimFs, plan: &Plan, guests: &Guests, floors: &Floors) -> Checke
     Ok(maps)
 }
 
-/// Whether the maps are a prefix of the history, and one of an allowed length.
+/// Whether the maps are a prefix of the history, of an allowed length.
 fn compare(commits: &[Done], maps: &[Map], allowed: std::ops::RangeInclusive<usize>) -> Checked<()> {
     let counted = (0..WRITERS).filter_map(|writer| maps[0].get(&counter(writer)));
     let count = counted.map(|value| number(value) as usize).sum::<usize>();

@@ -1,21 +1,22 @@
-//! One set of settings of a database, small enough that little data goes through every mechanism.
+//! One set of settings of a database, small enough that little data exercises every mechanism.
 use crate::sim::draw::Draw;
 use sapwood::{Codec, CompactionStyle, Db, DbBuilder, Env, FilterKind, KeyspaceOptions};
 use std::fmt;
 use std::path::Path;
 
-/// One set of settings. Everything that [`sapwood::AdvancedOptions`] offers and that may change between openings.
+/// One set of settings: every option of [`sapwood::AdvancedOptions`] that may change between
+/// openings.
 #[derive(Clone, PartialEq)]
 pub struct Tuning {
-    /// See `AdvancedOptions`, as all that follow.
+    /// See `AdvancedOptions`, like all fields below.
     pub memtable_bytes: usize,
-    /// Memtables at most.
+    /// The most memtables.
     pub max_memtables: usize,
     /// Bytes of cache.
     pub cache_bytes: usize,
     /// Bytes of a segment.
     pub wal_segment_bytes: usize,
-    /// Whether segments are to be mapped.
+    /// Whether segments are mapped.
     pub wal_mapped: bool,
     /// Bytes of a table.
     pub target_file_bytes: u64,
@@ -31,18 +32,18 @@ pub struct Tuning {
     pub last_level_compression: Option<Codec>,
     /// The filter.
     pub filter: FilterKind,
-    /// Bits of it.
+    /// Bits of the filter per key.
     pub filter_bits_per_key: f32,
     /// Whether idle time is used.
     pub idle_compaction: bool,
-    /// Whether compaction is left to `compact_range`.
+    /// Whether only `compact_range` compacts.
     pub disable_auto_compactions: bool,
-    /// What keyspaces are made with.
+    /// The options of new keyspaces.
     pub keyspace: KeyspaceOptions,
 }
 
 impl Tuning {
-    /// The smallest of everything that has a size; otherwise what is set by default.
+    /// The smallest value of everything that has a size; otherwise the defaults.
     pub fn standard() -> Tuning {
         Tuning {
             memtable_bytes: 64 << 10,
@@ -64,10 +65,10 @@ impl Tuning {
         }
     }
 
-    /// Any settings that an opening accepts, of sizes that a small machine can bear.
+    /// Any settings that an opening accepts, of sizes that fit on a small machine.
     pub fn draw(draw: &mut impl Draw) -> Tuning {
         let mut tuning = Tuning::standard();
-        // A power of two times so much, at most.
+        // `least` times a power of two, at most 2^`doublings`.
         let mut size = |least: usize, doublings: u32| least << draw.below(doublings + 1);
         tuning.memtable_bytes = size(64 << 10, 3);
         tuning.cache_bytes = size(64 << 10, 5);
@@ -102,7 +103,7 @@ impl Tuning {
         tuning
     }
 
-    /// What opens the database in `path` with these settings.
+    /// The builder of the database in `path` with these settings.
     pub fn builder(&self, path: impl AsRef<Path>, env: &Env) -> DbBuilder {
         Db::builder(path).memory_budget(self.memory_budget()).advanced(|options| {
             options.memtable_bytes = Some(self.memtable_bytes);
@@ -124,7 +125,7 @@ impl Tuning {
         })
     }
 
-    /// The budget that memtables and cache of these settings need, in bytes.
+    /// The budget that memtables and cache need with these settings, in bytes.
     pub fn memory_budget(&self) -> usize {
         (self.max_memtables * self.memtable_bytes + self.cache_bytes).max(4 << 20)
     }

@@ -1,4 +1,4 @@
-//! What is asked of a database that was just opened, whatever it went through before.
+//! Checks of a database that was just opened, whatever its history.
 use crate::sim::driver::{Outcome, Stop};
 use crate::sim::model::{Bytes, Contents, Map, differences, sum_of};
 use crate::sim::operation::space_number;
@@ -12,12 +12,12 @@ fn violation<T>(what: impl Into<String>) -> Outcome<T> {
     Err(Stop::Violation(what.into()))
 }
 
-/// Everything in every keyspace, by forward scans.
+/// The content of every keyspace, by forward scans.
 pub fn contents(db: &Db) -> Outcome<Contents> {
     let mut contents = Contents::new();
     for name in db.list_keyspaces()? {
         let Some(number) = space_number(&name) else {
-            return violation(format!("O6: nobody made a keyspace {name:?}"));
+            return violation(format!("O6: the keyspace {name:?} was never created"));
         };
         let keyspace = db.keyspace(&name, KeyspaceOptions::default())?;
         contents.insert(number, scan(&keyspace, None)?);
@@ -63,11 +63,11 @@ pub fn compare(keyspace: &Keyspace, at: Option<&Snapshot>, want: &Map) -> Outcom
     for (key, value) in want.iter().rev() {
         let got = back.next().transpose()?.map(|entry| entry.into_parts());
         if got.as_ref().is_none_or(|(other, bytes)| other != key || bytes[..] != value[..]) {
-            return violation("O4: a scan backwards differs from one forwards");
+            return violation("O4: a backward scan differs from a forward one");
         }
     }
     if back.next().is_some() {
-        return violation("O4: a scan backwards has more entries than one forwards");
+        return violation("O4: a backward scan has more entries than a forward one");
     }
     for (key, value) in want {
         let got = match at {
@@ -86,10 +86,11 @@ fn some(differences: &[String]) -> String {
     differences.iter().take(3).map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
-/// The directory holds one MANIFEST, the lock, segments, the tables that are referenced, and nothing else (O8).
+/// The directory holds one MANIFEST, the lock, segments, the referenced tables, and nothing else
+/// (O8).
 ///
-/// Nothing may be held that keeps old tables. Tables go when no thread of this process can be reading them, so other
-/// threads that work on other databases make this wait a little.
+/// REQUIRES: no handle retains old tables. Tables are removed when no thread of this process can
+/// read them, so threads that work on other databases may delay this check.
 pub fn check_directory(db: &Db, fs: &SimFs) -> Outcome {
     let mut last = String::new();
     for attempt in 0..2000 {
@@ -116,7 +117,7 @@ fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
             Some(FileName::Tree(_)) => trees += 1,
             Some(FileName::Log(_) | FileName::Lock) => {}
             Some(FileName::Unsynced | FileName::Unfinished(..)) | None => {
-                return Err(format!("file {name} is left behind"));
+                return Err(format!("file {name} is unreferenced"));
             }
         }
     }
@@ -135,7 +136,8 @@ fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
     Ok(())
 }
 
-/// A hash of all files, names and bytes; but not of the lock, which an opening makes where there is none.
+/// A hash of all files, names and bytes, except the lock, which an opening creates if it is
+/// missing.
 pub fn files_hash(fs: &SimFs) -> u64 {
     let mut hash = Xxh3::new();
     for path in fs.files().into_iter().filter(|path| !path.ends_with(FileName::Lock.format())) {

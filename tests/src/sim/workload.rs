@@ -1,5 +1,6 @@
-//! Workloads: what a seed decides. Few keys, so that they meet; each kind of operation missing in some (swarm testing,
-//! Groce et al., ISSTA 2012), so that what one kind hides, its absence shows.
+//! Workloads, as functions of a seed. Keys are few, so that operations meet. Each kind of operation
+//! is absent from some workloads (swarm testing, Groce et al., ISSTA 2012), since one kind may mask
+//! the faults of another.
 use crate::sim::draw::Draw;
 use crate::sim::indexes::{INDEXES, Question};
 use crate::sim::operation::{Lookup, Move, Operation, Range, SLOTS, Step, Value, Write};
@@ -8,7 +9,7 @@ use sapwood::Durability;
 use std::ops::Bound;
 use std::time::Duration;
 
-/// Kinds of operations, each with how often it comes where nothing is left out.
+/// Kinds of operations with their weights, if no kind is absent.
 const KINDS: [(Kind, u32); 27] = [
     (Kind::Put, 30),
     (Kind::Delete, 10),
@@ -39,11 +40,11 @@ const KINDS: [(Kind, u32); 27] = [
     (Kind::Tick, 2),
 ];
 
-/// What is added where secondary indexes are.
+/// Additional kinds for secondary indexes.
 const INDEX_KINDS: [(Kind, u32); 4] =
     [(Kind::CreateIndex, 4), (Kind::DropIndex, 1), (Kind::RebuildIndex, 1), (Kind::AskIndex, 14)];
 
-/// What is added where long runs of deletions and of versions are.
+/// Additional kinds for long runs of deletions and of versions.
 const RUN_KINDS: [(Kind, u32); 2] = [(Kind::Queue, 14), (Kind::Overwrite, 4)];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,26 +84,27 @@ enum Kind {
     Overwrite,
 }
 
-/// Everything that a run needs to know.
+/// The parameters of a run.
 #[derive(Clone)]
 pub struct Workload {
-    /// What it came from.
+    /// The seed.
     pub seed: u64,
     /// The settings of the first opening.
     pub tuning: Tuning,
-    /// What is done.
+    /// The operations.
     pub operations: Vec<Operation>,
 }
 
 impl Workload {
     /// The workload of `seed`, with `length` operations.
     ///
-    /// Every second seed has secondary indexes, and one in eight queues and keys that are overwritten again and again.
+    /// Every second seed has secondary indexes. One in eight has queues, and keys that are
+    /// overwritten repeatedly.
     pub fn new(seed: u64, length: usize) -> Workload {
         Workload::of(seed, length, seed % 2 == 1)
     }
 
-    /// The workload of `seed` that has secondary indexes, or none.
+    /// The workload of `seed` with secondary indexes, or without.
     pub fn of(seed: u64, length: usize, has_indexes: bool) -> Workload {
         let mut random = fastrand::Rng::with_seed(seed);
         let tuning = match random.one_in(3) {
@@ -118,7 +120,7 @@ impl Workload {
         }
         let mut operations: Vec<Operation> = (0..length).map(|_| generator.operation(&mut random)).collect();
         if has_indexes {
-            // One early: whatever comes meets it.
+            // One index early, so that later operations meet it.
             let at = random.usize(..length.min(12) + 1);
             operations.insert(at, Operation::CreateIndex { space: 0, index: random.u8(..INDEXES) });
         }
@@ -126,7 +128,7 @@ impl Workload {
     }
 }
 
-/// Draws one operation after the other, with the preferences that it was made with.
+/// Draws one operation after the other, with fixed preferences.
 pub struct Generator {
     kinds: Vec<(Kind, u32)>,
     weight: u32,
@@ -152,7 +154,7 @@ impl Generator {
             .collect();
         if draw.one_in(30) {
             lengths.push(150_000);
-            // More than an arena keeps: such a payload is written apart from its record.
+            // More than an arena holds: such a payload is written apart from its record.
             if draw.below(2) == 0 {
                 lengths.push(300_000);
             }
@@ -183,13 +185,13 @@ impl Generator {
         }
     }
 
-    /// Adds secondary indexes to what is drawn.
+    /// Adds secondary indexes to the kinds.
     pub fn add_indexes(&mut self) {
         self.kinds.extend(INDEX_KINDS);
         self.weight += INDEX_KINDS.iter().map(|(_, weight)| weight).sum::<u32>();
     }
 
-    /// Adds queues and keys with many versions to what is drawn.
+    /// Adds queues and keys with many versions to the kinds.
     pub fn add_runs(&mut self) {
         self.kinds.extend(RUN_KINDS);
         self.weight += RUN_KINDS.iter().map(|(_, weight)| weight).sum::<u32>();
@@ -396,8 +398,8 @@ fn question(draw: &mut impl Draw) -> Question {
     }
 }
 
-/// A few keys: some are beginnings of others, some differ only far behind, some are as long as filters and prefixes of
-/// eight bytes find awkward.
+/// A few keys. Some are prefixes of others, some differ only at the end, and some have lengths that
+/// are awkward for filters and eight-byte prefixes.
 fn keys(draw: &mut impl Draw) -> Vec<Vec<u8>> {
     let count = *draw.pick(&[2, 6, 16, 16, 40, 100]);
     let shared = *draw.pick(&[3, 8, 24, 200]);
@@ -415,7 +417,7 @@ fn keys(draw: &mut impl Draw) -> Vec<Vec<u8>> {
             8 => format!("{number:0256}").into_bytes(),
             9 if draw.one_in(4) => [number.to_be_bytes().as_slice(), &[b'k'; 3000]].concat(),
             10 | 11 if !keys.is_empty() => {
-                // The beginning of another one, or that one and more.
+                // A prefix of another key, or an extension of it.
                 let mut key = draw.pick(&keys).clone();
                 match draw.below(3) {
                     0 => key.truncate(key.len().saturating_sub(1)),

@@ -1,23 +1,25 @@
-//! What a piece of code allocates: the largest single allocation, and the most that it holds at one time.
+//! Allocations of a piece of code: the largest single allocation, and the peak.
 //!
-//! A program that wants figures makes [`Counting`] its global allocator. Counts are those of one thread and cost a few
-//! additions per allocation; without that allocator all figures are zero. Memory that C code or mappings take is not seen.
+//! A program that needs the figures makes [`Counting`] its global allocator. Counts are per thread
+//! and cost a few additions per allocation; without that allocator all figures are zero. Memory of
+//! C code and of mappings is not counted.
 //!
-//! The rule is [`ALLOWED_BASE`] and [`ALLOWED_FACTOR`] times the input, at once and in all. What may come on top is memory
-//! for things that were really there: bytes that came out of compression, names in a MANIFEST. Nothing that an input only
-//! announces is ever allocated. [`decoding`] holds one call to it, and is for targets that keep models of their own.
+//! The rule is [`ALLOWED_BASE`] plus [`ALLOWED_FACTOR`] times the input, for a single allocation
+//! and for the peak. Additional memory is allowed only for data that is really there: decompressed
+//! bytes, names in a MANIFEST. A length that an input only announces never justifies an allocation.
+//! [`decoding`] checks one call, for targets that keep models of their own.
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 /// The system's allocator, with counts.
 pub struct Counting;
 
-/// What [`measure`] found, in bytes.
+/// The result of [`measure`], in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// The largest single allocation.
     pub largest: usize,
-    /// The most that was allocated and not yet freed at one time.
+    /// The largest total of live allocations.
     pub peak: usize,
 }
 
@@ -29,7 +31,7 @@ thread_local! {
 }
 
 fn grown(bytes: usize, by: isize) {
-    // A thread that ends may still free; what has no counters any more is not counted.
+    // A thread that ends may still free memory; without counters it is not counted.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(bytes)));
     let _ = HELD.try_with(|held| {
         held.set(held.get() + by);
@@ -37,11 +39,11 @@ fn grown(bytes: usize, by: isize) {
     });
 }
 
-// SAFETY: every call is handed on to `System` unchanged; counting neither allocates nor unwinds.
+// SAFETY: every call is forwarded to `System` unchanged; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grown(layout.size(), layout.size() as isize);
-        // SAFETY: the caller's promises are those that `System` asks for.
+        // SAFETY: the caller's obligations are those of `System`.
         unsafe { System.alloc(layout) }
     }
 
@@ -64,7 +66,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Runs `body` and says what it allocated on this thread. Calls may be nested.
+/// Runs `body` and returns its allocations on this thread. Calls may be nested.
 pub fn measure(body: impl FnOnce()) -> Used {
     let (before, outer_peak, outer_largest) = (HELD.get(), PEAK.get(), LARGEST.get());
     PEAK.set(before);
@@ -76,26 +78,27 @@ pub fn measure(body: impl FnOnce()) -> Used {
     used
 }
 
-/// What a decoder may allocate whatever its input, in bytes.
+/// The allocation that a decoder is allowed for any input, in bytes.
 pub const ALLOWED_BASE: usize = 64 << 10;
-/// What a decoder may allocate for each byte of input, in bytes.
+/// The additional allocation per byte of input, in bytes.
 pub const ALLOWED_FACTOR: usize = 8;
 
-/// Panics if more was used for an input of `len` bytes than the rule allows, and `produced` bytes on top.
+/// Panics if the use exceeds the rule for an input of `len` bytes, plus `produced` bytes.
 pub fn check(name: &str, len: usize, used: Used, produced: usize) {
     let most = ALLOWED_BASE + ALLOWED_FACTOR * len + produced;
     assert!(
         used.largest <= most && used.peak <= most,
-        "{name}: {used:?} for an input of {len} bytes, the most is {most}"
+        "{name}: {used:?} for an input of {len} bytes, at most {most} are allowed"
     );
 }
 
-/// Runs a decoder on an input of `len` bytes and holds it to the rule.
+/// Runs a decoder on an input of `len` bytes and checks the rule.
 pub fn decoding<T>(name: &str, len: usize, decoder: impl FnOnce() -> T) -> T {
     producing(name, len, || (decoder(), 0))
 }
 
-/// [`decoding`] for a decoder that also says how many bytes it may have on top, for what it really met.
+/// [`decoding`] for a decoder that also returns its allowance for data that is really there, in
+/// bytes.
 pub fn producing<T>(name: &str, len: usize, decoder: impl FnOnce() -> (T, usize)) -> T {
     let mut result = None;
     let used = measure(|| result = Some(decoder()));
@@ -106,8 +109,8 @@ pub fn producing<T>(name: &str, len: usize, decoder: impl FnOnce() -> (T, usize)
     result
 }
 
-/// Runs `body` for what it makes once per thread (contexts of codecs, surroundings of decoders), which belongs to no
-/// input: nothing is held to the rule.
+/// Runs `body` for its allocations once per thread (contexts of codecs, environments of decoders),
+/// which belong to no input: the rule is not checked.
 pub fn warming(body: impl FnOnce()) {
     WARMING.set(true);
     body();

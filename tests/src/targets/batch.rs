@@ -1,16 +1,17 @@
-//! Write batches: whatever the payload of a record says, and what was encoded before.
+//! Write batches: arbitrary payloads of records, and encoded ones.
 use super::allocation::decoding;
 use super::bytes::Bytes;
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operations, operation_bytes, pad_for_sequences, put_operation};
 use sapwood_base::{KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind};
 
-/// Decodes the input: an error after some operations, or operations that encode to the same bytes, then padding.
+/// Decodes the input: an error after some operations, or operations that encode to the same bytes,
+/// then padding.
 pub fn batch_decode(data: &[u8]) {
     let mut again = Vec::new();
     let mut failed = false;
     for operation in Operations::new(data) {
-        assert!(!failed, "nothing comes after an error");
+        assert!(!failed, "nothing follows an error");
         match operation {
             Ok(operation) => {
                 assert!(operation.key.len() <= MAX_KEY_BYTES && operation.value.len() <= MAX_VALUE_BYTES);
@@ -31,7 +32,7 @@ pub fn batch_decode(data: &[u8]) {
     }
 }
 
-/// Encodes operations that the input describes, decodes them, and cuts them short.
+/// Encodes operations that the input describes, decodes them, and truncates them.
 pub fn batch_roundtrip(data: &[u8]) {
     let mut input = Bytes::new(data);
     let cut = usize::from(input.u16());
@@ -57,19 +58,23 @@ pub fn batch_roundtrip(data: &[u8]) {
     decoding("batch_roundtrip", payload.len(), || {
         let mut count = 0;
         for (got, want) in Operations::new(payload).zip(&wanted) {
-            let got = got.expect("what was encoded");
+            let got = got.expect("the encoded operation");
             let want = (want.0, want.1, &want.2[..], &want.3[..]);
             assert_eq!((got.kind, got.keyspace, got.key, got.value), want);
             count += 1;
         }
         assert_eq!((count, Operations::new(payload).count()), (wanted.len(), wanted.len()));
     });
-    // A cut leaves the operations before it and an error, unless it falls between two.
+    // Truncation leaves the operations before it and an error, unless it is between two operations.
     let cut = HEADER_BYTES + cut % (record.len() - HEADER_BYTES + 1);
     let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
     let left: Vec<_> = Operations::new(&record[HEADER_BYTES..cut]).collect();
     let good = left.iter().filter(|operation| operation.is_ok()).count();
     assert_eq!(good, whole);
     let between = ends.contains(&cut) || cut > ends[wanted.len()];
-    assert_eq!(left.len() > good, !between, "a cut inside an operation is noticed, one between two is not");
+    assert_eq!(
+        left.len() > good,
+        !between,
+        "truncation inside an operation is detected, truncation between two is not"
+    );
 }

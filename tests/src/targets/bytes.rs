@@ -1,4 +1,4 @@
-//! Takes an input apart into small numbers and strings; an input that ends gives zeros and empty strings.
+//! Splits an input into small numbers and strings; at its end, zeros and empty strings follow.
 
 /// The rest of an input.
 #[derive(Clone, Debug)]
@@ -12,19 +12,19 @@ impl<'a> Bytes<'a> {
         Bytes { rest: input }
     }
 
-    /// Whether nothing is left.
+    /// Whether the input is used up.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    /// The next `len` bytes, or what there is.
+    /// The next `len` bytes, or the rest.
     pub fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.rest.split_at(len.min(self.rest.len()));
         self.rest = rest;
         taken
     }
 
-    /// Everything that is left.
+    /// The rest.
     pub fn all(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
@@ -47,13 +47,14 @@ impl<'a> Bytes<'a> {
         u64::from_le_bytes(word)
     }
 
-    /// A string of at most `most` bytes, after a byte that says how long it is.
+    /// A string of at most `most` bytes, after a byte with its length.
     pub fn string(&mut self, most: usize) -> &'a [u8] {
         let len = usize::from(self.u8()) % (most + 1);
         self.take(len)
     }
 
-    /// A key: mostly a short one out of few, so that keys meet; sometimes whatever the input says.
+    /// A key: mostly a short one out of few, so that keys meet; sometimes arbitrary bytes of the
+    /// input.
     pub fn key(&mut self) -> Vec<u8> {
         let first = self.u8();
         match first {

@@ -1,4 +1,5 @@
-//! Varints, length-prefixed bytes, and what is computed from keys: one encoding for one number, and order is kept.
+//! Varints, length-prefixed bytes, and functions of keys: one encoding per number, and order is
+//! preserved.
 use sapwood_base::coding::{Decoder, put_bytes, put_varint, varint_len};
 use sapwood_base::key::{common_prefix_len, key_head, key_prefix, prefix_successor};
 

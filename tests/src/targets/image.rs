@@ -1,7 +1,8 @@
 //! Whole databases: an archive of files is laid out as a directory and opened.
 //!
-//! An archive is a list of files: a byte for the kind, one for the number, two for the length, then the bytes. A log
-//! segment leaves the zeros between its header and its data out, as in `log.rs`.
+//! An archive is a list of files: a byte for the kind, one for the number, two for the length, then
+//! the bytes. A log segment is stored without the zeros between its header and its data, as in
+//! `log.rs`.
 use super::allocation::producing;
 use super::manifest::state_bytes;
 use super::memory::{MemoryDirectory, MemoryFile};
@@ -17,15 +18,15 @@ const DIRECTORY: &str = "/db";
 
 /// One file of an archive.
 pub struct Archived {
-    /// Whose name it has.
+    /// The name.
     pub name: FileName,
-    /// Where its bytes lie in the archive.
+    /// The start of its bytes in the archive.
     pub start: usize,
-    /// Where they end.
+    /// The end of its bytes in the archive.
     pub end: usize,
 }
 
-/// The files of an archive. Of two with one name the first counts.
+/// The files of an archive. Of two with the same name the first counts.
 pub fn files(archive: &[u8]) -> Vec<Archived> {
     let mut found: Vec<Archived> = Vec::new();
     let mut at = 0;
@@ -86,7 +87,8 @@ thread_local! {
     };
 }
 
-/// Everything of an opening that changes no file: an error that says where, or a state to go on from, twice the same.
+/// The part of an opening that changes no file: an error with its place, or a state, twice the
+/// same.
 pub fn recover_image(data: &[u8]) {
     PLACE.with(|(directory, place)| {
         directory.set(files(data).iter().map(|entry| file(data, entry)).collect());
@@ -95,7 +97,7 @@ pub fn recover_image(data: &[u8]) {
         match producing("recover_image", data.len(), || (place.recover(), state)) {
             Ok(recovery) => {
                 assert!(recovery.base <= SequenceNumber::MAX.0 + 1, "positions have 57 bits");
-                let again = place.recover().expect("what went well once");
+                let again = place.recover().expect("the second recovery succeeds like the first");
                 assert_eq!((again.base, again.entries), (recovery.base, recovery.entries));
                 assert_eq!(again.edits(), recovery.edits());
             }
@@ -103,7 +105,7 @@ pub fn recover_image(data: &[u8]) {
                 let kinds = [
                     ErrorKind::Corruption,
                     ErrorKind::Unsupported,
-                    // A memtable refuses what is beyond its limits.
+                    // A memtable refuses entries beyond its limits.
                     ErrorKind::InvalidArgument,
                     ErrorKind::NoSpace,
                 ];
@@ -114,8 +116,9 @@ pub fn recover_image(data: &[u8]) {
     });
 }
 
-/// Opens the archive as a database on a simulated machine, reads, writes, flushes, compacts, closes, and opens it again:
-/// no panic, and what was written last is there unless something said that it is not.
+/// Opens the archive as a database on a simulated machine, reads, writes, flushes, compacts,
+/// closes, and opens it again. There is no panic, and the last write is there unless an error was
+/// returned.
 pub fn open_dir(data: &[u8]) {
     let (env, fs) = machine();
     env.fs().create_dir_all(Path::new(DIRECTORY)).expect("an empty disk");
@@ -130,7 +133,7 @@ pub fn open_dir(data: &[u8]) {
     let keyspace = db.default_keyspace();
     let wrote = keyspace.put("fuzz", "was here").is_ok();
     if wrote {
-        assert_eq!(keyspace.get("fuzz").expect("what is in a memtable").as_deref(), Some(&b"was here"[..]));
+        assert_eq!(keyspace.get("fuzz").expect("a read from a memtable").as_deref(), Some(&b"was here"[..]));
     }
     let flushed = db.flush().is_ok();
     let _ = db.compact();
@@ -140,7 +143,8 @@ pub fn open_dir(data: &[u8]) {
     if closed {
         let db = open(&env).expect("a database that was opened and closed opens again");
         let _ = look(&db);
-        // Tables may hold anything under right checksums; what never left the memtable and the log may not be lost.
+        // Tables may hold anything under right checksums, but data that never left the memtable and
+        // the log may not be lost.
         if wrote && !flushed {
             let _ = db.default_keyspace().get("fuzz");
         }

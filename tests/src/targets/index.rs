@@ -1,4 +1,4 @@
-//! What indexes are made of: ordered values, keys of entries, definitions, extractors.
+//! The encodings of indexes: ordered values, keys of entries, definitions, extractors.
 use super::bytes::Bytes;
 use sapwood::fuzzing::EmitBuffer;
 use sapwood::ordered::composite::{
@@ -18,7 +18,8 @@ fn one_encoding<T: Ordered + FromOrdered>(data: &[u8]) {
     }
 }
 
-/// Reads the input as ordered values of many types and as the key of an entry, and as two values that are compared.
+/// Reads the input as ordered values of many types and as the key of an entry, and as two values
+/// that are compared.
 pub fn ordered(data: &[u8]) {
     one_encoding::<(u8, i16, u32, i64)>(data);
     one_encoding::<(f32, f64, bool)>(data);
@@ -49,14 +50,15 @@ pub fn ordered(data: &[u8]) {
     assert_eq!(inside, b.starts_with(a));
 }
 
-/// Reads the input as the definition of an index; a good one comes back from its own bytes, and its extractor works.
+/// Reads the input as the definition of an index; a valid one survives a round trip, and its
+/// extractor works.
 pub fn index_definition(data: &[u8]) {
     match IndexDefinition::decode(data) {
         Ok(definition) => {
-            definition.validate().expect("what was decoded can be used");
+            definition.validate().expect("a decoded definition is valid");
             let again = definition.encode();
             assert_eq!(IndexDefinition::decode(&again).expect("its own bytes"), definition);
-            // There may have been fields that are passed over.
+            // There may have been unknown fields, which are skipped.
             assert!(again.len() <= data.len() && (again.len() < data.len() || again == data));
             if let ExtractorSpec::Builtin(builtin) = definition.extractor {
                 extract(builtin, b"key", data);
@@ -84,8 +86,8 @@ fn extract(builtin: Builtin, key: &[u8], value: &[u8]) -> Vec<Vec<u8>> {
     keys
 }
 
-/// Takes the input as a definition of few bytes and a row of JSON text: the extractor finds something or nothing, twice
-/// the same.
+/// Takes the input as a short definition and a row of JSON text: the extractor returns the same
+/// entries twice.
 pub fn extractor(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let choice = bytes.u8();
@@ -104,10 +106,10 @@ pub fn extractor(data: &[u8]) {
     let text = bytes.all();
     let found = extract(builtin.clone(), b"pk", text);
     assert_eq!(found, extract(builtin.clone(), b"pk", text), "the same row has the same entries");
-    // What stands behind the text changes nothing, except a word at its very end.
+    // Bytes after the text change nothing, except for a word at its very end.
     let longer = [text, b" \0\"{["].concat();
     if matches!(text.last(), Some(b'}' | b']')) && choice % 4 < 3 {
         let more = extract(builtin, b"pk", &longer);
-        assert!(found.iter().all(|key| more.contains(key)), "what was found stays");
+        assert!(found.iter().all(|key| more.contains(key)), "the entries remain");
     }
 }

@@ -1,8 +1,9 @@
 //! The log: headers of segments, streams of records, and histories with holes and flips.
 //!
-//! An input of [`wal_reader`] is a byte that says where to start (units above the first segment), then segments: two
-//! bytes of length, the header, that many bytes of data. So a segment takes the bytes it has instead of the 4096 in front
-//! of its data. Segments of other databases are left out, as recovery does.
+//! An input of [`wal_reader`] is a byte with the start (in units above the first segment), then
+//! segments: two bytes of length, the header, and that many bytes of data. So a segment is stored
+//! without the 4096 bytes in front of its data. Segments of other databases are ignored, as in
+//! recovery.
 use super::DATABASE;
 use super::allocation::decoding;
 use super::bytes::Bytes;
@@ -26,7 +27,7 @@ pub fn log_segment(data: &[u8]) {
     }
 }
 
-/// The pieces of an input of [`wal_reader`]: where headers lie, and the data after each.
+/// The parts of an input of [`wal_reader`]: the places of headers, and the data after each.
 pub fn segments(data: &[u8]) -> Vec<(usize, usize, usize)> {
     let mut found = Vec::new();
     let mut at = 1;
@@ -57,36 +58,37 @@ pub fn wal_reader(data: &[u8]) {
     let mut position = from;
     let mut bytes = 0;
     let outcome = read_log(files, DATABASE, from, |at, kind, payload| {
-        // Of a skipped stretch only the header is there, so what follows lies anywhere above. A payload may stand before
-        // its record, which is longer than a header then.
+        // Of a skipped range only the header is there, so the next record may be anywhere above. A
+        // payload may precede its record, and is longer than a header then.
         assert!(at >= position, "records follow each other");
-        assert!(!kind.is_header_alone() || payload.is_empty(), "a skipped stretch has no payload");
+        assert!(!kind.is_header_alone() || payload.is_empty(), "a skipped range has no payload");
         position = at + record_units(0);
         bytes += payload.len();
     });
-    // A segment may be shorter than its header says.
+    // A segment may be shorter than its header states.
     let Ok(outcome) = outcome else { return };
     assert!(
         outcome.witness.is_none_or(|durable| durable > outcome.end),
-        "a witness speaks of what is missing"
+        "a witness refers to missing records"
     );
     assert!(bytes <= data.len(), "a record is read once");
 }
 
-/// Segments that a history goes over, or one more. Each is a file, and takes longer than many records.
+/// The most segments of a history, or one fewer. Each is a file, and takes longer than many
+/// records.
 const SEGMENTS_MAX: usize = 12;
 
-/// One record of a history, as it comes back.
+/// One record of a history, as it is read back.
 struct Written {
     position: u64,
     kind: RecordKind,
     payload: Vec<u8>,
-    /// Of the stream: what checksums cover of it, its header first.
+    /// The parts of the stream under its checksum, its header first.
     covered: Vec<Range<usize>>,
 }
 
-/// Writes records that the input describes over segments, damages some bytes, and reads: what comes back is the longest
-/// beginning that is whole, and damage below something synced is told from a torn end.
+/// Writes records that the input describes to segments, damages some bytes, and reads. The reader
+/// returns the longest whole prefix, and distinguishes damage below a sync from a torn end.
 pub fn wal_roundtrip(data: &[u8]) {
     let mut input = Bytes::new(data);
     let base = 1024 + (input.u64() & 0xFF_FFFF_FFFF);
@@ -96,7 +98,7 @@ pub fn wal_roundtrip(data: &[u8]) {
 
     let mut stream: Vec<u8> = Vec::new();
     let mut written: Vec<Written> = Vec::new();
-    // The last body without its record: where it is, and what it holds.
+    // The last body without its record: its place and content.
     let mut body: Option<(u64, Vec<u8>)> = None;
     while !input.is_empty() && written.len() < 64 {
         let position = base + (stream.len() / UNIT_BYTES) as u64;
@@ -104,7 +106,7 @@ pub fn wal_roundtrip(data: &[u8]) {
         let (kind, mut payload) = match choice % 8 {
             0 => (RecordKind::Rotate, Vec::new()),
             1 => (RecordKind::SyncMark, position.to_le_bytes().to_vec()),
-            // A mark that promises more than there is.
+            // A mark beyond the end of the log.
             2 => (RecordKind::SyncMark, (position + u64::from(input.u8())).to_le_bytes().to_vec()),
             3 => (RecordKind::Skip, vec![0; usize::from(input.u8())]),
             4 => (RecordKind::Body, input.value()),
@@ -160,9 +162,9 @@ pub fn wal_roundtrip(data: &[u8]) {
             }
         }
     }
-    // Many segments take long, and show no more than a dozen.
+    // Many segments take long, and find no more than a dozen.
     let segment_units = segment_units.max((stream.len() / UNIT_BYTES / SEGMENTS_MAX) as u32);
-    // A few zeros behind the end, as in a segment that is not full.
+    // A few zeros after the end, as in a segment that is not full.
     let unit_bytes = segment_units as usize * UNIT_BYTES;
     let whole = (stream.len() + 1).next_multiple_of(unit_bytes);
     let used = stream.len();
@@ -180,7 +182,7 @@ pub fn wal_roundtrip(data: &[u8]) {
     });
     let files: Vec<_> = files.collect();
 
-    // The model: a record is whole if none of the bytes that its checksum covers has changed.
+    // The model: a record is whole if no byte under its checksum has changed.
     let is_whole =
         |record: &Written| record.covered.iter().all(|range| stream[range.clone()] == intact[range.clone()]);
     let broken = written.iter().position(|record| !is_whole(record));
@@ -189,15 +191,15 @@ pub fn wal_roundtrip(data: &[u8]) {
     let len = stream.len() + files.len() * log_segment::HEADER_BYTES;
     let outcome = decoding("wal_roundtrip", len, || {
         read_log(files, DATABASE, base, |position, kind, payload| {
-            let want = expected.next().expect("no record that was not written, none behind a broken one");
+            let want = expected.next().expect("only written records, and none after a broken one");
             assert_eq!((position, kind), (want.position, want.kind));
             assert!(
                 if kind.is_header_alone() { payload.is_empty() } else { payload == want.payload },
-                "payloads come back"
+                "payloads are read back"
             );
         })
     });
-    assert!(expected.next().is_none(), "every whole record in front comes back");
+    assert!(expected.next().is_none(), "every record of the whole prefix is read back");
     let marks = written[broken.unwrap_or(written.len())..].iter();
     let witness = marks
         .filter(|record| record.kind == RecordKind::SyncMark && is_whole(record))

@@ -1,8 +1,9 @@
-//! The MANIFEST: the fields of one edit, and the whole file replayed.
+//! The MANIFEST: the fields of one edit, and a replay of the whole file.
 //!
-//! The decoder of an edit holds one field at a time, and to the rule of memory. What a MANIFEST is replayed to has a
-//! structure for every keyspace, index, run and table that it names, and a name can be six bytes long: so that state may
-//! have `NAMED_BYTES` for each, which no announced number makes more of.
+//! The decoder of an edit holds one field at a time, and obeys the rule of memory. The state after
+//! a replay has a structure for every keyspace, index, run and table of the MANIFEST, and a name
+//! can be six bytes long. So the state may use `NAMED_BYTES` for each of them; an announced count
+//! adds nothing.
 use super::DATABASE;
 use super::allocation::producing;
 use sapwood::fuzzing::{Surroundings, encode_manifest};
@@ -12,12 +13,13 @@ use sapwood_base::format::manifest::{Edit, Edits, HEADER_BYTES, MAX_LEVELS, enco
 use std::path::Path;
 use std::sync::Arc;
 
-/// What the state of a database may have in memory for one keyspace, index or table, in bytes: while it is built, too.
+/// The memory that the state of a database may use per keyspace, index or table, also during its
+/// construction, in bytes.
 const NAMED_BYTES: usize = 700;
 
 /// Decodes the input as one edit record: an error, or fields that encode to the same bytes.
 pub fn manifest_edit(data: &[u8]) {
-    // Fields that a later version may add are passed over.
+    // Fields of later versions are skipped.
     let mut fields = Decoder::new(data);
     for edit in Edits::new(data) {
         let Ok(edit) = edit else { return };
@@ -33,7 +35,7 @@ pub fn manifest_edit(data: &[u8]) {
         assert!(encode(std::slice::from_ref(&edit)) == known, "an edit has one encoding");
         if let Edit::TableAdded(table) = &edit {
             assert!(table.level < MAX_LEVELS);
-            assert!(table.smallest <= table.largest, "a table ends where it begins, or after");
+            assert!(table.smallest <= table.largest, "a table's largest key is not below its smallest");
             assert!(table.lower.as_ref().is_none_or(|lower| *lower <= table.largest));
             assert!(table.min_sequence <= table.max_sequence);
             assert!(table.max_sequence <= sapwood_base::SequenceNumber::MAX);
@@ -45,7 +47,7 @@ pub fn manifest_edit(data: &[u8]) {
     }
 }
 
-/// What the state that a MANIFEST adds up to may have in memory on top of the rule: see [`NAMED_BYTES`].
+/// The memory that the state of a MANIFEST may use in addition to the rule: see [`NAMED_BYTES`].
 pub(super) fn state_bytes(manifest: &[u8]) -> usize {
     let mut named = 0;
     let mut at = HEADER_BYTES;
@@ -75,7 +77,8 @@ thread_local! {
             .expect("memory for nothing much");
 }
 
-/// Replays the input as a MANIFEST: an error, or a consistent state whose snapshot replays to the same.
+/// Replays the input as a MANIFEST: an error, or a consistent state whose snapshot replays to the
+/// same.
 pub fn manifest_replay(data: &[u8]) {
     SURROUNDINGS.with(|surroundings| {
         let replay = || (surroundings.replay_manifest(data), state_bytes(data));
@@ -83,7 +86,7 @@ pub fn manifest_replay(data: &[u8]) {
         let edits = replayed.edits();
         let again = encode_manifest(DATABASE, std::slice::from_ref(&edits));
         let second = surroundings.replay_manifest(&again).expect("a snapshot of a valid state").edits();
-        assert!(second == edits, "a snapshot says all: {second:?} {edits:?}");
+        assert!(second == edits, "a snapshot is complete: {second:?} {edits:?}");
     });
 }
 

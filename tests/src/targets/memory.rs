@@ -1,4 +1,5 @@
-//! Files and a directory in memory that only reads, as fast as a slice: what a simulated machine would be too slow for.
+//! Read-only files and directories in memory, as fast as a slice. A simulated machine would be too
+//! slow here.
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use std::path::{Path, PathBuf};
@@ -42,7 +43,7 @@ impl MemoryFile {
     }
 }
 
-/// Copies what of `piece`, which begins at `at` of the file, falls into `buffer`, which begins at `offset`.
+/// Copies the overlap of `piece`, at `at` of the file, and `buffer`, at `offset` of the file.
 fn overlay(piece: &[u8], at: usize, offset: usize, buffer: &mut [u8]) {
     let (from, to) = (at.max(offset), (at + piece.len()).min(offset + buffer.len()));
     if from < to {
@@ -90,7 +91,7 @@ impl File for MemoryFile {
     }
 }
 
-/// A directory of such files. Clones are the same directory.
+/// A directory of such files. Clones share it.
 #[derive(Clone, Default)]
 pub struct MemoryDirectory {
     files: Arc<Mutex<Vec<MemoryFile>>>,
@@ -99,11 +100,11 @@ pub struct MemoryDirectory {
 impl MemoryDirectory {
     /// Replaces all files.
     pub fn set(&self, files: Vec<MemoryFile>) {
-        *self.files.lock().expect("nobody panics with it") = files;
+        *self.files.lock().expect("not poisoned") = files;
     }
 
     fn find(&self, path: &Path) -> Result<MemoryFile> {
-        let files = self.files.lock().expect("nobody panics with it");
+        let files = self.files.lock().expect("not poisoned");
         let found = files.iter().find(|file| &*file.path == path).cloned();
         found.ok_or_else(|| Error::io("open", path, std::io::ErrorKind::NotFound.into()))
     }
@@ -147,13 +148,7 @@ impl FileSystem for MemoryDirectory {
     }
 
     fn list(&self, _path: &Path) -> Result<Vec<PathBuf>> {
-        Ok(self
-            .files
-            .lock()
-            .expect("nobody panics with it")
-            .iter()
-            .map(|file| file.path.to_path_buf())
-            .collect())
+        Ok(self.files.lock().expect("not poisoned").iter().map(|file| file.path.to_path_buf()).collect())
     }
 
     fn sync_directory(&self, _path: &Path) -> Result<()> {

@@ -2,8 +2,8 @@
 use sapwood::{Codec, Durability, KeyspaceOptions};
 use sapwood_base::format::file_name::FileName;
 
-/// Parses the input as options of a keyspace and as a durability: an error, or settings within bounds that come back
-/// from their text.
+/// Parses the input as options of a keyspace and as a durability: an error, or settings within
+/// bounds that survive a round trip through their text.
 pub fn options(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Ok(options) = text.parse::<KeyspaceOptions>() {
@@ -20,14 +20,15 @@ pub fn options(data: &[u8]) {
     }
 }
 
-/// Parses the input as the name of a file: a stranger's, or ours in its only spelling.
+/// Parses the input as the name of a file: a foreign name, or one of the engine's in its only
+/// spelling.
 pub fn file_name(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some(name) = FileName::parse(text) {
         assert_eq!(name.format(), text, "a file has one name");
         assert!(!text.contains(['/', '\\', '\0']), "a name stays in its directory");
         if let Some(number) = name.number() {
-            // The next number is one more.
+            // The next number is larger by one.
             assert!(number.0 < u64::MAX / 2, "{number} leaves no room for numbers above it");
         }
     }

@@ -1,7 +1,7 @@
-//! Makes checksums right after a mutation, and lengths where a wrong one would hide everything behind it.
+//! Repairs checksums after a mutation, and lengths whose damage would hide everything after them.
 //!
-//! Every function works in place and leaves an intact artefact exactly as it is. What is not repaired is what the
-//! fuzzer should get to choose: kinds, flags, versions, positions, counts.
+//! Every function works in place and leaves an intact artefact unchanged. The fuzzer keeps control
+//! of kinds, flags, versions, positions and counts.
 use super::image;
 use super::log::segments;
 use super::{DATABASE, FILE};
@@ -43,8 +43,8 @@ pub fn segment_header(data: &mut [u8]) {
     put(header, 504, &sum.to_le_bytes());
 }
 
-/// A stream of records sealed for `owner` that begins at `position`, up to the first header of zeros: kind, length within the stream,
-/// position, checksum.
+/// A stream of records sealed for `owner` that begins at `position`, up to the first header of
+/// zeros: kind, length within the stream, position, checksum.
 fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
     let mut at = 0;
     while data.len() - at >= HEADER_BYTES {
@@ -114,14 +114,14 @@ pub fn log(data: &mut [u8]) {
     log_pieces(data, &pieces);
 }
 
-/// Segments at (header, data, end): headers, then the records of each stretch of segments that follow each other.
+/// Segments at (header, data, end): headers, then the records of each run of adjacent segments.
 fn log_pieces(data: &mut [u8], pieces: &[(usize, usize, usize)]) {
     let mut by_position = Vec::new();
     for (header, body, end) in pieces {
         segment_header(&mut data[*header..*body]);
         let units = u64::from(u32_at(data, header + 12));
         let base = u64_at(data, header + 16);
-        // A stretch goes on only behind data that is all there.
+        // A run continues only after complete data.
         let whole = (units as usize).saturating_mul(UNIT_BYTES) == end - body;
         by_position.push((base, base.wrapping_add(units), whole, *body..*end));
     }
@@ -184,8 +184,8 @@ pub fn table(data: &mut [u8]) {
     table_of(data, FILE);
 }
 
-/// A whole table with this number: the footer, the places of the sections behind data of the length that is left, and
-/// the checksums of sections and blocks.
+/// A whole table with this number: the footer, the places of the sections after data of the
+/// remaining length, and the checksums of sections and blocks.
 fn table_of(data: &mut [u8], file: FileNumber) {
     let Some(end) = data.len().checked_sub(FOOTER_BYTES) else { return };
     let footer = end;
@@ -233,7 +233,7 @@ pub fn image(data: &mut [u8]) {
         match entry.name {
             FileName::Manifest(number) => manifest_of(bytes, number),
             FileName::Table(number) => {
-                // A table that says no database passes in any.
+                // A table without a database number is accepted in any database.
                 if let Some(at) = bytes.len().checked_sub(FOOTER_BYTES - 64)
                     && bytes[at..at + 8] != [0; 8]
                 {
@@ -242,7 +242,7 @@ pub fn image(data: &mut [u8]) {
                 table_of(bytes, number);
             }
             FileName::Log(number) if bytes.len() >= log_segment::HEADER_BYTES => {
-                // A header of another file only where a mutation has made a large number of it.
+                // A header of another file only if a mutation has enlarged the number.
                 if bytes[..log_segment::HEADER_BYTES].iter().any(|byte| *byte != 0) && bytes[33..40] == [0; 7]
                 {
                     put(bytes, 32, &number.0.to_le_bytes());
@@ -274,7 +274,8 @@ mod tests {
 
     #[test]
     fn repaired_artefacts_pass_their_checksums() {
-        // One byte inside a payload is changed; after the repair the decoder gets past the checksum again.
+        // One byte inside a payload changes; after the repair the decoder passes the checksum
+        // again.
         let mut random = fastrand::Rng::with_seed(1);
         let (mut passed, mut tried) = (0, 0);
         for (name, seed) in seeds::all().into_iter().filter(|(name, _)| *name == "manifest_replay") {

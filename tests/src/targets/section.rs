@@ -1,4 +1,5 @@
-//! The parts of a table, each decoder alone: data blocks, stored blocks, index, filter, footer, properties, codecs.
+//! The parts of a table, each decoder alone: data blocks, stored blocks, index, filter, footer,
+//! properties, codecs.
 use super::FILE;
 use super::allocation::producing;
 use super::bytes::Bytes;
@@ -12,7 +13,7 @@ use sapwood_base::key::{key_hash, key_head};
 use sapwood_sstable::filter::Filter;
 use sapwood_sstable::fuzzing;
 
-/// Entries that are looked at in one block.
+/// The most entries that are read in one block.
 const ENTRIES_MAX: usize = 2000;
 
 /// Reads the input as the raw image of a block.
@@ -21,7 +22,7 @@ pub fn sst_block(data: &[u8]) {
     walk(&layout, data, &data[..data.len() % 13]);
 }
 
-/// Looks at all entries of a block that was parsed, and searches it.
+/// Reads all entries of a parsed block, and searches it.
 fn walk(layout: &BlockLayout, image: &[u8], probe: &[u8]) {
     let count = layout.count();
     assert!(count > 0, "a block has entries");
@@ -65,23 +66,25 @@ impl ConcatCmp for (&[u8], &[u8]) {
     }
 }
 
-/// How many raw bytes an index may announce for a stored block of this length.
+/// The number of raw bytes that an index may announce for a stored block of this length.
 fn announced(wanted: usize, stored_len: usize) -> usize {
     wanted.min(SMALL_IMAGE_BYTES.max(stored_len.saturating_mul(MAX_COMPRESSION_RATIO))).max(1)
 }
 
-/// A raw length out of 16 bits and of three that shift them: most blocks are short, some may be megabytes.
+/// A raw length from 16 bits and a shift of three: most blocks are short, some may be megabytes.
 fn raw_len(low: u16, shift: u8) -> usize {
     usize::from(low) << (shift & 7)
 }
 
-/// Runs what decompresses an input of `len` bytes. It may have twice as much as came out, on top of the rule.
+/// Runs a decompression of an input of `len` bytes. In addition to the rule it may allocate twice
+/// its output.
 fn expanding<T>(name: &str, len: usize, expand: impl FnOnce() -> T) -> T {
     fuzzing::take_output();
     producing(name, len, || (expand(), 2 * fuzzing::take_output()))
 }
 
-/// A byte that says what is expected, two that announce the raw length, then a stored block at offset 0.
+/// A byte with the expected kind, two with the announced raw length, then a stored block at offset
+/// 0.
 pub fn sst_stored(data: &[u8]) {
     let mut input = Bytes::new(data);
     let choice = input.u8();
@@ -90,7 +93,7 @@ pub fn sst_stored(data: &[u8]) {
     let kind = [StoredKind::Data, StoredKind::Filter, StoredKind::Index, StoredKind::Properties]
         [usize::from(choice & 3)];
     if let Ok((_, len)) = unseal(stored, kind, FILE, 0) {
-        assert!(len + 8 <= stored.len(), "a payload lies in front of its trailer");
+        assert!(len + 8 <= stored.len(), "a payload precedes its trailer");
     }
     if choice & 4 == 0 {
         if fuzzing::check_image(stored, FILE, 0).is_ok() {
@@ -134,11 +137,11 @@ pub fn sst_index(data: &[u8]) {
             let next = index.separator(found + 1);
             assert!(
                 next.as_slice() > probe || index.is_continued(found + 1),
-                "the next block begins above, or goes on with the same key"
+                "the next block begins above, or continues the same key"
             );
         }
     }
-    // What was decoded can be written again, with separators that are whole.
+    // The decoded index can be written again, with whole separators.
     let mut whole = TableIndexColumns::default();
     for block in 0..count {
         let raw_len = columns.raw_lengths.get(block).copied().unwrap_or(0);
@@ -149,7 +152,7 @@ pub fn sst_index(data: &[u8]) {
     whole.data_len = columns.data_len;
     let mut again = Vec::new();
     whole.encode(&mut again);
-    let second = fuzzing::Index::decode(&again).expect("an index that was written from a valid one");
+    let second = fuzzing::Index::decode(&again).expect("an encoding of a valid index");
     for block in (0..count).step_by(step) {
         assert_eq!(second.separator(block), index.separator(block));
     }
@@ -174,7 +177,7 @@ pub fn sst_filter(data: &[u8]) {
     assert!(again == data, "a filter has one encoding");
 }
 
-/// Eight bytes that say how long the file is, then a footer.
+/// Eight bytes with the length of the file, then a footer.
 pub fn sst_footer(data: &[u8]) {
     let mut input = Bytes::new(data);
     let file_len = input.u64();
@@ -192,10 +195,10 @@ pub fn sst_properties(data: &[u8]) {
     assert!(properties.min_sequence <= properties.max_sequence);
     let mut again = Vec::new();
     properties.encode(&mut again);
-    assert_eq!(TableProperties::decode(&again).expect("what was written from valid ones"), properties);
+    assert_eq!(TableProperties::decode(&again).expect("an encoding of valid properties"), properties);
 }
 
-/// A byte for the codec, two that announce the raw length, then the payload.
+/// A byte for the codec, two with the announced raw length, then the payload.
 pub fn decompress(data: &[u8]) {
     let mut input = Bytes::new(data);
     let choice = input.u8();
@@ -206,17 +209,18 @@ pub fn decompress(data: &[u8]) {
     let image = expanding("decompress", data.len(), || fuzzing::decompress_owned(codec, payload, len));
     let mut first = vec![0x5A; len];
     let is_good = fuzzing::decompress(codec, payload, &mut first).is_ok();
-    assert_eq!(image.is_ok(), is_good, "a length that is believed and one that is not give the same");
+    assert_eq!(image.is_ok(), is_good, "a trusted and an untrusted length return the same");
     let Ok(image) = image else { return };
-    assert!(image == first, "in steps or at once, the same comes out");
+    assert!(image == first, "stepwise and whole decompression return the same");
     if codec == CodecId::None {
         assert_eq!(image, payload);
     }
-    // No byte of the image is what was there before.
+    // No byte of the buffer keeps its old value.
     let mut second = vec![0xA5; len + 1];
     assert!(fuzzing::decompress(codec, payload, &mut second).is_err(), "the length must be exact");
     assert!(fuzzing::decompress(codec, payload, &mut second[..len - 1]).is_err(), "the length must be exact");
     second.fill(0xA5);
-    fuzzing::decompress(codec, payload, &mut second[..len]).expect("what went well once");
+    fuzzing::decompress(codec, payload, &mut second[..len])
+        .expect("the second decompression succeeds like the first");
     assert!(image == second[..len], "every byte comes from the payload");
 }

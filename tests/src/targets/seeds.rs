@@ -1,6 +1,6 @@
 //! Seeds: small, real artefacts for every target, the same at every call.
 //!
-//! They come from the code that writes the formats, and from databases on a simulated machine.
+//! They are made by the code that writes the formats, and by databases on a simulated machine.
 use super::image::append;
 use super::table::{build, table_options};
 use super::{DATABASE, FILE, TARGETS};
@@ -122,7 +122,7 @@ fn definitions() -> Vec<Vec<u8>> {
     specs.into_iter().map(|extractor| definition(extractor).encode()).collect()
 }
 
-/// Random bytes of these lengths, for targets that make something of any bytes.
+/// Random bytes of these lengths, for targets that accept any bytes.
 fn noise(lens: &[usize]) -> Vec<Vec<u8>> {
     let mut random = fastrand::Rng::with_seed(7);
     lens.iter().map(|len| (0..*len).map(|_| random.u8(..)).collect()).collect()
@@ -175,7 +175,8 @@ fn log_stream(base: u64) -> Vec<u8> {
     log_record::seal(&mut stream[start..], 40, DATABASE, position, RecordKind::Skip, 5);
     stream.resize(start + HEADER_BYTES + 40, 0);
     record(&mut stream, base, RecordKind::Batch, &batches()[0]);
-    // A payload that was written apart: its room, another record, the record that leads there.
+    // A payload that was written apart: its reserved range, another record, and the record that
+    // refers to it.
     let (start, payload) = (stream.len(), &batches()[0]);
     let body = base + (start / UNIT_BYTES) as u64;
     stream.resize(start + HEADER_BYTES, 0);
@@ -415,7 +416,7 @@ fn tables() -> Vec<Vec<u8>> {
     all
 }
 
-/// Databases as they lie on a disk, the zeros at the end of the log cut off.
+/// Databases as stored on a disk, without the zeros at the end of the log.
 fn images() -> Vec<Vec<u8>> {
     (0..4).map(image).collect()
 }
@@ -464,12 +465,12 @@ fn image(shape: usize) -> Vec<u8> {
         }
         append(&mut archive, name, &bytes);
     }
-    // Databases choose a random number; here it is one that is known.
+    // Databases choose a random number; it is replaced by a fixed one.
     rename_database(&mut archive);
     archive
 }
 
-/// Makes a segment as short as what was written in it, and its header say so.
+/// Truncates a segment to its written part, and adapts its header.
 fn shorten(bytes: &mut Vec<u8>) {
     use log_segment::DATA_OFFSET;
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
@@ -484,7 +485,7 @@ fn shorten(bytes: &mut Vec<u8>) {
     bytes[..log_segment::HEADER_BYTES].copy_from_slice(&header.encode());
 }
 
-/// Gives an archive the database that all inputs have: that is what repairing does.
+/// Replaces the database number of an archive by the one of all inputs, which the repair does.
 fn rename_database(archive: &mut [u8]) {
     super::repair::image(archive);
 }

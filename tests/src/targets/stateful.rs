@@ -1,5 +1,5 @@
-//! Whole engines: the bytes of the fuzzer decide settings, operations and what goes wrong; the oracles are those of
-//! `sim`. On a machine without threads, so that a run follows from its input.
+//! Whole engines: the bytes of the fuzzer determine settings, operations and faults; the oracles
+//! are those of `sim`. The machine has no threads, so a run is a function of its input.
 use crate::sim::crash;
 use crate::sim::draw::{Bytes, Draw};
 use crate::sim::driver::{self, DIRECTORY, Driver, Stop};
@@ -13,7 +13,7 @@ use sapwood::{Db, Env, KeyspaceOptions};
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Call};
 use std::sync::Arc;
 
-/// Operations of one input at most.
+/// The most operations of one input.
 const OPERATIONS_MAX: usize = 60;
 
 fn workload(draw: &mut Bytes<'_>) -> (Tuning, Vec<Operation>) {
@@ -29,7 +29,7 @@ fn workload(draw: &mut Bytes<'_>) -> (Tuning, Vec<Operation>) {
     (tuning, operations)
 }
 
-/// Runs operations against the model; every answer must be right.
+/// Runs operations and compares every result with the model's.
 pub fn db_ops(data: &[u8]) {
     let mut draw = Bytes::new(data);
     let (env, fs) = Env::sim_manual(u64::from(draw.below(256)));
@@ -48,8 +48,8 @@ pub fn db_ops(data: &[u8]) {
     }
 }
 
-/// Runs operations, takes some moments of the run, and recovers from what crashes leave of them, also inside the
-/// recovery.
+/// Runs operations, takes some moments of the run, and recovers from crashes at them, also inside
+/// the recovery.
 pub fn db_crash(data: &[u8]) {
     let mut draw = Bytes::new(data);
     let seed = u64::from(draw.below(65_536));
@@ -59,8 +59,9 @@ pub fn db_crash(data: &[u8]) {
     }
 }
 
-/// Runs operations while one call in so many fails, until something reports it; then kills the process and opens the
-/// database on a healthy machine: it holds a prefix of the history with all that was durable.
+/// Runs operations while one call in a few fails, until an error is returned. Then kills the
+/// process and opens the database on a healthy machine: it holds a prefix of the history with every
+/// durable commit.
 pub fn db_fault(data: &[u8]) {
     let mut draw = Bytes::new(data);
     let (env, fs) = Env::sim_manual(u64::from(draw.below(256)));
@@ -80,7 +81,7 @@ pub fn db_fault(data: &[u8]) {
     fs.fail(rule);
     let mut driver = match Driver::open(&env, &fs, &tuning, Model::new()) {
         Ok(driver) => driver,
-        // Whoever failed to make a database finds none, or an empty one.
+        // A failed creation leaves no database, or an empty one.
         Err(_) => {
             let left = fs.kill();
             let env = env.with_file_system(Arc::new(left.clone()));
@@ -94,7 +95,7 @@ pub fn db_fault(data: &[u8]) {
         match driver.apply(operation, &mut ()) {
             Ok(()) => {}
             Err(Stop::Error(_)) => break,
-            // Files that could not be removed are left for the next opening.
+            // Files that could not be removed stay until the next opening.
             Err(Stop::Violation(what)) if fs.faults_met() > 0 && is_untidiness(&what) => break,
             Err(stop) => panic!("{stop}, with {rule_text}\nsettings: {tuning}\n{operations:#?}"),
         }
@@ -105,7 +106,7 @@ pub fn db_fault(data: &[u8]) {
     let opened = tuning.builder(DIRECTORY, &env).open();
     let found = opened.map_err(|error| format!("the opening fails: {error}")).and_then(|db| {
         let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
-        // A sync that failed may have lost what was not durable, so no more is promised than after a power loss.
+        // A failed sync may have lost unsynced commits, so the promise is that of a power loss.
         let place = model.find(&verify::sums(&contents), promise, true, || contents.clone())?;
         check_indexes(&db, &contents, &place.spaces, promise).map_err(|stop| stop.to_string())
     });
@@ -115,7 +116,7 @@ pub fn db_fault(data: &[u8]) {
     }
 }
 
-/// Indexes on a healthy machine: those that were promised are there, and say what the rows say.
+/// Indexes on a healthy machine: the promised ones exist, and agree with the rows.
 fn check_indexes(
     db: &Db,
     contents: &Contents,
@@ -126,13 +127,13 @@ fn check_indexes(
         let keyspace = db.keyspace(&space_name(space), KeyspaceOptions::default())?;
         keyspace.create_index(&indexes::index_name(index), indexes::options(index))?;
         if !indexes::compare(&keyspace, index, None, &contents[&space])? {
-            return Err(Stop::Violation(format!("O5: index {index} cannot be asked after it was built")));
+            return Err(Stop::Violation(format!("O5: index {index} is unavailable after it was built")));
         }
     }
     Ok(())
 }
 
-/// Whether a violation speaks of files that are left, of handles, or of work that does not end.
+/// Whether a violation concerns remaining files, handles, or endless work.
 fn is_untidiness(what: &str) -> bool {
     ["O8", "O9", "O11"].iter().any(|oracle| what.starts_with(oracle))
 }

@@ -14,15 +14,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// Entries that a scan goes over in a table that need not be sound.
+/// The most entries that a scan visits in a table that may be unsound.
 const ENTRIES_MAX: usize = 4000;
-/// Entries of a sound table that are searched for, or one fewer.
+/// The number of searched entries of a sound table, or one fewer.
 const SEARCHES: usize = 8;
-/// Entries of a table that is built: enough for several blocks, and for keys that differ in more than their last byte.
+/// The most entries of a built table: enough for several blocks, and for keys that differ in more
+/// than their last byte.
 const BUILT_MAX: usize = 160;
 
 thread_local! {
-    /// Keeps nothing: every block is read, checked and decompressed each time.
+    /// A cache without space: every block is read, checked and decompressed each time.
     static CACHE: Arc<BufferCache> = BufferCache::new(0).expect("no memory is needed");
 }
 
@@ -58,10 +59,10 @@ fn walk(iterator: &mut dyn InternalIterator, forward: bool) -> Result<Option<usi
     Ok(Some(count))
 }
 
-/// Opens the input as a table and reads it: errors, or what a sound table gives if it says of itself that it is one.
+/// Opens the input as a table and reads it: errors, or consistent results if the table verifies.
 pub fn sst_open_scan(data: &[u8]) {
     fuzzing::take_output();
-    // A block may announce more than the rule allows; then there may be twice what came out of it.
+    // A block may announce more than the rule allows; then twice its output is allowed.
     let read = producing("sst_open_scan", data.len(), || (read_all(data), 2 * fuzzing::take_output()));
     if let Some((table, forward, backward)) = read {
         let count = table.properties().entries as usize;
@@ -71,11 +72,11 @@ pub fn sst_open_scan(data: &[u8]) {
     }
 }
 
-/// How many entries a walk over a table found, or that it gave up.
+/// The number of entries that a walk over a table found, or that it gave up.
 type Walked = Result<Option<usize>>;
 
-/// Reads a table in every way, with one block at a time in memory. A table that says of itself that it is sound, and what
-/// walks over it came to.
+/// Reads a table in every way, with one block at a time in memory. Returns the table if it
+/// verifies, and the results of the walks.
 fn read_all(data: &[u8]) -> Option<(Arc<Table>, Walked, Walked)> {
     let file = MemoryFile::new("000007.sst", data);
     let table = match CACHE.with(|cache| Table::open(Box::new(file), FILE, cache)) {
@@ -123,7 +124,7 @@ fn read_all(data: &[u8]) -> Option<(Arc<Table>, Walked, Walked)> {
     }
 }
 
-/// Touches everything of the entry that an iterator is at.
+/// Reads all parts of the current entry of an iterator.
 fn look_at(iterator: &dyn InternalIterator) {
     let _ = (iterator.key().first(), iterator.value().last(), iterator.kind(), iterator.sequence());
 }
@@ -135,9 +136,10 @@ fn expected(error: &Error) {
     assert!(error.offset().is_some(), "{error:?}");
 }
 
-/// A table that says of itself that it is sound gives the same in every way.
+/// A table that verifies returns the same in every way of reading.
 ///
-/// Searches load a block each time, so only some entries are searched for: every so many, from the one that `choice` says.
+/// Each search loads a block, so only some entries are searched: at a fixed distance, starting from
+/// `choice`.
 fn sound(table: &Arc<Table>, choice: usize) -> Result<()> {
     let guard = crossbeam_epoch::pin();
     let mut entries: Vec<Entry> = Vec::new();
@@ -152,7 +154,7 @@ fn sound(table: &Arc<Table>, choice: usize) -> Result<()> {
     let mut iterator = table.iter(ReadOptions::default());
     iterator.seek_to_last()?;
     for entry in entries.iter().rev() {
-        assert!(iterator.valid() && current(&iterator) == *entry, "backwards there is the same");
+        assert!(iterator.valid() && current(&iterator) == *entry, "a backward walk returns the same");
         iterator.prev()?;
     }
     assert!(!iterator.valid());
@@ -160,7 +162,7 @@ fn sound(table: &Arc<Table>, choice: usize) -> Result<()> {
     for entry in entries.iter().skip(choice % step).step_by(step) {
         let hash = key_hash(&entry.0);
         assert!(table.may_contain(hash));
-        let found = table.get(&entry.0, hash, entry.1, &guard)?.expect("it was in the scan");
+        let found = table.get(&entry.0, hash, entry.1, &guard)?.expect("the scan returned it");
         assert!((found.sequence, found.kind, &*found.value) == (entry.1, entry.2, &entry.3[..]));
         iterator.seek(&entry.0)?;
         let first = entries.partition_point(|other| other.0 < entry.0);
@@ -181,9 +183,9 @@ pub struct NewFile {
 }
 
 impl NewFile {
-    /// What was written.
+    /// The bytes written.
     pub fn bytes(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.bytes.lock().expect("nobody panics with it"))
+        std::mem::take(&mut *self.bytes.lock().expect("not poisoned"))
     }
 }
 
@@ -193,7 +195,7 @@ impl File for NewFile {
     }
 
     fn write_at(&self, offset: u64, new: &[u8]) -> Result<()> {
-        let mut bytes = self.bytes.lock().expect("nobody panics with it");
+        let mut bytes = self.bytes.lock().expect("not poisoned");
         assert_eq!(offset, bytes.len() as u64, "a builder appends");
         bytes.extend_from_slice(new);
         Ok(())
@@ -212,7 +214,7 @@ impl File for NewFile {
     }
 
     fn len(&self) -> Result<u64> {
-        Ok(self.bytes.lock().expect("nobody panics with it").len() as u64)
+        Ok(self.bytes.lock().expect("not poisoned").len() as u64)
     }
 
     fn path(&self) -> &Path {
@@ -234,7 +236,7 @@ pub fn build<'e>(
     Ok(file.bytes())
 }
 
-/// Options of tables out of one byte.
+/// Options of tables, determined by one byte.
 pub fn table_options(choice: u8) -> TableOptions {
     TableOptions {
         block_size_bytes: [512, 600, 1024, 4096][usize::from(choice & 3)],
@@ -280,7 +282,7 @@ pub fn sst_roundtrip(data: &[u8]) {
             );
             iterator.next().expect("a sound table");
         }
-        assert!(!iterator.valid(), "there is an entry too many");
+        assert!(!iterator.valid(), "there is one entry too many");
         drop(iterator);
         (table, 2 * fuzzing::take_output())
     });

@@ -1,4 +1,4 @@
-//! B+ trees by themselves: one page out of any bytes, and a whole tree against a map.
+//! B+ trees alone: one page from arbitrary bytes, and a whole tree compared with a map.
 use super::DATABASE;
 use super::allocation::decoding;
 use super::bytes::Bytes;
@@ -23,7 +23,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-/// Makes the checksum of a page right, the seed of which its own header says.
+/// Repairs the checksum of a page, whose seed is in its own header.
 pub fn repair_page(data: &mut [u8]) {
     if data.len() < PAGE_HEADER_BYTES {
         return;
@@ -36,12 +36,12 @@ pub fn repair_page(data: &mut [u8]) {
     data[..8].copy_from_slice(&checksum64(&page[8..], seed).to_le_bytes());
 }
 
-/// The length of the page that an input of `len` bytes is the beginning of; the rest is zeros.
+/// The length of the page of which an input of `len` bytes is a prefix; the rest is zeros.
 fn page_len(len: usize) -> usize {
     len.next_power_of_two().clamp(MIN_PAGE_BYTES, MAX_PAGE_BYTES)
 }
 
-/// Reads the input as a page of each kind, looks at everything in it and writes it again.
+/// Reads the input as a page of each kind, visits everything in it and encodes it again.
 pub fn btree_page(data: &[u8]) {
     if !(PAGE_HEADER_BYTES..=MAX_PAGE_BYTES).contains(&data.len()) {
         return;
@@ -56,7 +56,7 @@ pub fn btree_page(data: &[u8]) {
     }
     let level = bytes[21];
     let cells = usize::from(u16::from_le_bytes([bytes[22], bytes[23]]));
-    // What the parent would say: its own count, which is the last of the sums.
+    // The count in the parent: the page's own, which is the last of the sums.
     let entries = if level == 0 {
         cells as u64
     } else {
@@ -97,7 +97,7 @@ fn walk(page: &TreePage<'_>, bytes: &[u8], entries: u64) {
         .collect();
     let cells: Vec<Cell<'_>> =
         keys.iter().enumerate().map(|(i, key)| Cell { key, payload: page.payload(i) }).collect();
-    // Where keys go on in other pages, one page cannot say how they compare.
+    // If keys continue in other pages, one page cannot compare them.
     let is_complete = cells.iter().all(|cell| !cell.payload.key_continues());
     let mut no_rest = |_: &_| Ok(Vec::new());
     for (i, key) in keys.iter().enumerate() {
@@ -122,11 +122,12 @@ fn walk(page: &TreePage<'_>, bytes: &[u8], entries: u64) {
     if !is_complete || page.level() == 0 && cells.is_empty() {
         return;
     }
-    // A page may share less of its keys than it could, never more: written again it is not longer, and says the same.
+    // A page may share less of its keys than possible, never more: encoded again it is not longer,
+    // and has the same content.
     let mut again = vec![0; bytes.len()];
     encode_page(&mut again, DATABASE, page.number(), page.generation(), page.level(), &cells, &children);
     let pointer = PagePointer { page: page.number(), generation: page.generation() as u32 };
-    let second = TreePage::parse(&again, DATABASE, pointer, page.level(), entries).expect("what was written");
+    let second = TreePage::parse(&again, DATABASE, pointer, page.level(), entries).expect("an encoded page");
     assert!(second.used_bytes() <= page.used_bytes());
     for (i, cell) in cells.iter().enumerate() {
         let mut key = Vec::new();
@@ -154,7 +155,7 @@ pub fn pages() -> Vec<Vec<u8>> {
     let (mut leaf, mut inner) = (vec![0; MIN_PAGE_BYTES], vec![0; MIN_PAGE_BYTES]);
     encode_page(&mut leaf, DATABASE, 5, 7, 0, &cells, &[]);
     encode_page(&mut inner, DATABASE, 6, 7, 2, &separators, &children);
-    // Zeros at the end are put back.
+    // The zeros at the end are restored.
     [leaf, inner]
         .into_iter()
         .map(|mut page| {
@@ -166,7 +167,7 @@ pub fn pages() -> Vec<Vec<u8>> {
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Batches of one input at most.
+/// The most batches of one input.
 const BATCHES_MAX: usize = 40;
 
 const PATH: &str = "/000007.tree";
@@ -205,7 +206,7 @@ fn check_lookups(view: &TreeView, map: &Map, key: &[u8], other: &[u8]) {
     assert_eq!(cursor.valid().then(|| cursor.key()), expected.map(|key| key.as_slice()));
 }
 
-/// A key that sometimes is too long for a page.
+/// A key that is sometimes too long for a page.
 fn long_key(bytes: &mut Bytes<'_>) -> Vec<u8> {
     let mut key = bytes.key();
     if key.first().is_some_and(|first| *first >= 0xF8) {
@@ -214,8 +215,8 @@ fn long_key(bytes: &mut Bytes<'_>) -> Vec<u8> {
     key
 }
 
-/// Applies batches to a tree and to a map, with views that are held, batches that are discarded, calls that fail, and
-/// new openings; the tree is the map at all times, and views stay what they were.
+/// Applies batches to a tree and to a map, with held views, discarded batches, failing calls, and
+/// new openings. The tree equals the map at all times, and views do not change.
 pub fn btree_ops(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let (env, fs) = Env::sim_manual(1);
@@ -237,7 +238,7 @@ pub fn btree_ops(data: &[u8]) {
                 }
             }
             2 => {
-                // A new handle knows nothing of older views.
+                // A new handle does not protect older views.
                 views.drain(..).for_each(|(view, map)| check_same(&view, &map));
                 reopen(&env, &mut tree, &cache);
             }

@@ -83,7 +83,7 @@ fn wrong(message: String) -> Error {
 /// are of interest.
 fn check_own_memory(orders: &Orders, bytes: usize) -> Result<()> {
     match orders.is_poor {
-        true => check_room(bytes).map_err(|error| Error::system("go on", error)),
+        true => check_room(bytes).map_err(|error| Error::system("continue", error)),
         false => Ok(()),
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn finished_slices() {
             .expect("it opens");
         fill(&db, 4, 600);
         fs.fail(FaultRule::new(Call::Write, Fault::NoSpace).on(".sst").after(writes));
-        let error = db.compact().expect_err("there is no room");
+        let error = db.compact().expect_err("the disk is full");
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
         let listed: usize =
             db.stats().keyspaces.iter().flat_map(|keyspace| &keyspace.levels).map(|level| level.files).sum();

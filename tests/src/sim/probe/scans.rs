@@ -71,7 +71,7 @@ pub(super) fn bounds_are_handed_on() {
         cheap("included back", 2, range(Unbounded, Included("a/2")).rev().explain().unwrap());
         cheap("after a row, back", 1, range(Unbounded, Included("a/3")).rev().limit(1).explain().unwrap());
         cheap("excluded", 1, range(Excluded("a/1"), Included("a/9")).explain().unwrap());
-        cheap("behind, back", 1, range(Excluded("b/999999"), Unbounded).rev().explain().unwrap());
+        cheap("after, back", 1, range(Excluded("b/999999"), Unbounded).rev().explain().unwrap());
 
         // From both ends: each stops at the other.
         let mut ends = keyspace.range("a/1".."a/9");
@@ -245,7 +245,7 @@ enum Pop {
     Polling,
 }
 
-/// The scans of pops do not meet the popped entries again and again.
+/// The scans of pops do not meet the popped entries repeatedly.
 pub(super) fn queues_are_linear() {
     use Pop::{Back, Front, Hundreds, Polling, Prefix, Range};
     for pop in [Front, Back, Range, Prefix, Hundreds, Polling] {

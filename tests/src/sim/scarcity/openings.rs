@@ -1,4 +1,4 @@
-//! Openings with threads that cannot have all that they need.
+//! Openings with threads that lack a resource.
 use crate::harness::{contents, difference};
 use crate::model::Map;
 use crate::sim::arguments::Settings;
@@ -12,19 +12,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const PATH: &str = "/db";
-/// Openings of one seed.
+/// The number of openings per seed.
 const OPENINGS: u32 = 6;
-/// Turns of the collector after which what is still held is held by something.
+/// Rounds of the collector after which remaining objects count as leaked.
 const TURNS: u32 = 4000;
 
-/// What an opening lacks.
+/// The resource that an opening lacks.
 #[derive(Clone, Copy, Debug)]
 enum Lack {
-    /// The thread with this number, and those behind it.
+    /// The thread with this number, and those after it.
     Thread { pass: u64, count: u64 },
     /// A handle or memory for the call with this number of its kind.
     Call(Operation, Fault, u64),
-    /// A definition of an index that can be.
+    /// A valid definition of an index.
     Definition,
 }
 
@@ -101,7 +101,7 @@ fn perform(
     if random.bool() {
         db.close()?;
     }
-    // Otherwise the process dies, with what is not flushed in the log only.
+    // Otherwise the process dies, with unflushed commits in the log only.
     fs = fs.kill();
     drop((space, db));
     for _ in 0..OPENINGS {
@@ -130,7 +130,7 @@ fn perform(
         }
         match result {
             Ok(db) => {
-                assert!(!matches!(lack, Lack::Definition), "the definition is accepted");
+                assert!(!matches!(lack, Lack::Definition), "the invalid definition is accepted");
                 same(&contents(&db.default_keyspace())?, &rows);
                 db.close()?;
             }
@@ -146,7 +146,7 @@ fn perform(
         user.retire();
         let threads = schedule.live_threads();
         let own: Vec<&String> = threads.iter().filter(|name| name.starts_with("sapwood-")).collect();
-        assert!(own.is_empty(), "O9: threads are left: {own:?}");
+        assert!(own.is_empty(), "O9: threads remain: {own:?}");
         assert!(user.locks() == 0, "O9: the lock is held");
         for _ in 0..TURNS {
             if user.files() == 0 {
@@ -156,8 +156,8 @@ fn perform(
         }
         assert!(user.files() == 0, "O9: {} files are open", user.files());
         let (late, calls) = user.late_calls();
-        assert!(late == 0, "O9: the opening goes on to change files: {calls:?}");
-        // The same machine, which has all that it needs, and one more death of the process now and then.
+        assert!(late == 0, "O9: the failed opening still changes files: {calls:?}");
+        // The same machine without a shortage, and sometimes one more death of the process.
         if random.bool() {
             fs = fs.kill();
         }

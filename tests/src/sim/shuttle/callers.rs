@@ -1,4 +1,4 @@
-//! Calls of every kind beside a close, and what is left of an opening behind it.
+//! Calls of every kind concurrent with a close, and the remains of an opening after it.
 use super::{Plan, SPACES, Stage};
 use crate::model::Map;
 use crate::sim::indexes::options;
@@ -7,17 +7,17 @@ use sapwood_storage::sim::{Schedule, SimFs, User};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Threads that call.
+/// The number of calling threads.
 pub(super) const CALLERS: u64 = 3;
-/// What each calls at most; most are stopped by the close.
+/// The most calls of each; the close stops most of them.
 const CALLS: u32 = 30;
-/// What the opening behind a close writes, key by key.
+/// The number of keys that the opening after a close writes.
 const LATER: u32 = 24;
-/// Keys of the opening behind a close begin so.
+/// The prefix of keys of the opening after a close.
 pub(super) const LATER_KEYS: &str = "later-";
-/// Names of indexes that callers make and drop begin so.
+/// The prefix of names of indexes that callers create and drop.
 pub(super) const CALLERS_INDEX: &str = "index-of-";
-/// Turns of the collector after which what is still held is held by something.
+/// Rounds of the collector after which remaining objects count as leaked.
 const TURNS: u32 = 4000;
 
 impl Stage {
@@ -52,7 +52,7 @@ impl Stage {
                         assert!(report.is_right(), "O5: {name} while others write: {report:?}");
                     }
                 }
-                // One of its own, of a kind of its own, so that an opening knows what it is.
+                // An index of its own, of a kind of its own, so that an opening knows its options.
                 _ => {
                     let name = format!("{CALLERS_INDEX}{caller}");
                     self.served(|| space.create_index(&name, options(caller as u8)))?;
@@ -64,20 +64,20 @@ impl Stage {
     }
 }
 
-/// One opening, and what it holds.
+/// One opening, and its resources.
 pub(super) struct Opening {
     name: &'static str,
     user: User,
 }
 
 impl Opening {
-    /// An environment whose file system counts what is opened through it.
+    /// An environment whose file system counts the files opened through it.
     pub(super) fn new(name: &'static str, env: &Env, fs: &SimFs) -> (Env, Opening) {
         let (fs, user) = fs.for_user();
         (env.with_file_system(Arc::new(fs)), Opening { name, user })
     }
 
-    /// A close has returned: no thread of it works, and its lock is free.
+    /// A close has returned: none of its threads is active, and its lock is free.
     pub(super) fn has_closed(&self, schedule: &Schedule) {
         self.user.retire();
         let threads = schedule.live_threads();
@@ -86,13 +86,13 @@ impl Opening {
         assert!(self.user.locks() == 0, "O9: the {} holds its lock after its close", self.name);
     }
 
-    /// All calls have returned: it has changed nothing since its close.
+    /// All calls have returned: the opening has changed nothing since its close.
     pub(super) fn has_changed_nothing(&self) {
         let (count, calls) = self.user.late_calls();
         assert!(count == 0, "O9: the {} made {count} changing calls after its close: {calls:?}", self.name);
     }
 
-    /// All handles were dropped, too: it has no file open, and no memory.
+    /// All handles were dropped, too: the opening has no open file and no memory.
     pub(super) fn holds_nothing(&self, remains: &Remains) {
         self.has_changed_nothing();
         for _ in 0..TURNS {
@@ -106,13 +106,13 @@ impl Opening {
     }
 }
 
-/// What the opening behind a close does, while calls of the one before may still return.
+/// The work of the opening after a close, while calls of the previous one may still return.
 pub(super) fn work_later(plan: &Plan, env: &Env) -> Result<(Db, Map)> {
     let db = plan.builder(env).open()?;
     let spaces: Vec<Keyspace> =
         SPACES.iter().map(|name| db.keyspace(name, KeyspaceOptions::default())).collect::<Result<_>>()?;
     for space in &spaces {
-        // What a caller has made and the close kept it from dropping has no code now.
+        // An index whose drop the close prevented has no code now.
         let names = space.list_indexes()?;
         names
             .iter()

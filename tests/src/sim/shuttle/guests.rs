@@ -1,8 +1,8 @@
-//! Keyspaces and indexes that come and go while everything else works.
+//! Keyspaces and indexes that are created and dropped while other threads work.
 //!
-//! Each maker has names of its own, so it alone decides what is under them, and the history of a name is known: one state
-//! after each step. What a crash or a close leaves under a name must be one of its states, and none from before what was
-//! promised.
+//! Each maker has names of its own, so it alone determines their content, and the history of a name
+//! is known: one state after each step. After a crash or a close, the content under a name must be
+//! one of its states, and not older than the last promise.
 use super::{Checked, Company, Stage, number};
 use crate::harness::{contents, difference};
 use crate::model::Map;
@@ -12,13 +12,13 @@ use sapwood::{Db, Durability, Error, Keyspace, KeyspaceOptions, Result, Snapshot
 use sapwood_storage::sync::step;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Makers, each a thread.
+/// The number of makers, each a thread.
 pub(super) const MAKERS: u64 = 2;
-/// What each does.
+/// The number of actions of each.
 const ROUNDS: u64 = 36;
-/// Names that each has.
+/// The number of names of each.
 const NAMES: usize = 3;
-/// What each does, and the names that it has, where nothing but makers and flushes works.
+/// The same numbers for runs with nothing but makers and flushes.
 const ROUNDS_ALONE: u64 = 60;
 const NAMES_ALONE: usize = 40;
 
@@ -29,12 +29,12 @@ pub(super) struct State {
     indexes: BTreeSet<u8>,
 }
 
-/// All that was under one name.
+/// The history of one name.
 #[derive(Clone)]
 pub(super) struct Guest {
-    /// After each step, one under way included; `None` where no keyspace had the name.
+    /// The state after each step, including one in progress; `None` while no keyspace had the name.
     states: Vec<Option<State>>,
-    /// The last one that was acknowledged, and that was acknowledged as durable.
+    /// The last acknowledged state, and the last one acknowledged as durable.
     acknowledged: usize,
     durable: usize,
 }
@@ -46,8 +46,8 @@ impl Default for Guest {
 }
 
 impl Guest {
-    /// Whether this may be found. An index is made and dropped at once; the rows before it may be lost to a power loss
-    /// all the same.
+    /// Whether this state is allowed. The creation and the drop of an index are durable at once; a
+    /// power loss may still remove the rows before it.
     fn allows(&self, floor: usize, found: &Option<State>) -> bool {
         let states = &self.states[floor..];
         let Some(found) = found else { return states.contains(&None) };
@@ -65,13 +65,13 @@ pub(super) type Guests = BTreeMap<String, Guest>;
 /// The oldest state that a name may have after a crash.
 pub(super) type Floors = BTreeMap<String, usize>;
 
-/// What must be there after a kill, or after a power loss.
+/// The guarantees after a kill, or after a power loss.
 pub(super) fn floors(guests: &Guests, power_loss: bool) -> Floors {
     let floor = |guest: &Guest| if power_loss { guest.durable } else { guest.acknowledged };
     guests.iter().map(|(name, guest)| (name.clone(), floor(guest))).collect()
 }
 
-/// What a snapshot must go on to show.
+/// The content that a snapshot must continue to show.
 struct Taken {
     snapshot: Snapshot,
     keyspace: Keyspace,
@@ -132,7 +132,7 @@ impl Stage {
         notes.guests.entry(name.to_owned()).or_default().states.last().expect("never empty").clone()
     }
 
-    /// Notes the state to come, and once `call` returns that it came.
+    /// Records the next state, and its acknowledgement once `call` has returned.
     fn guest_step(
         &self,
         name: &str,
@@ -158,7 +158,7 @@ impl Stage {
     }
 
     fn guest_dropped(&self, name: &str, taken: &mut Option<Taken>) -> Result<()> {
-        // A snapshot does not see a keyspace that was dropped.
+        // A snapshot does not see a dropped keyspace.
         if taken.as_ref().is_some_and(|taken| taken.name == name) {
             *taken = None;
         }
@@ -194,11 +194,11 @@ impl Stage {
         let durability = if durable { Durability::Sync } else { Durability::Buffered };
         self.guest_step(name, Some(state), durable, || batch.commit_durable(durability).map(drop))?;
         let got = keyspace.get("first")?.map(|value| number(&value));
-        assert_eq!(got, Some(round), "{name}: what was just written is not there");
+        assert_eq!(got, Some(round), "{name}: the last write is missing");
         Ok(())
     }
 
-    /// Makes an index, or drops it if there is one.
+    /// Creates an index, or drops it if it exists.
     fn guest_indexed(&self, name: &str, index: u8) -> Result<()> {
         let mut state = self.guest(name).expect("there is such a keyspace");
         let keyspace = self.db.keyspace(name, KeyspaceOptions::default())?;
@@ -240,7 +240,7 @@ fn compare_indexes(keyspace: &Keyspace, name: &str, state: &State) -> Result<()>
     for index in &state.indexes {
         match indexes::compare(keyspace, *index, None, &rows) {
             Ok(true) => {}
-            Ok(false) => panic!("O5: {name}: {} cannot be asked", index_name(*index)),
+            Ok(false) => panic!("O5: {name}: {} is unavailable", index_name(*index)),
             Err(Stop::Violation(what)) => panic!("{name}: {what}"),
             Err(Stop::Error(error)) => return Err(error),
         }
@@ -248,16 +248,16 @@ fn compare_indexes(keyspace: &Keyspace, name: &str, state: &State) -> Result<()>
     Ok(())
 }
 
-/// Whether what is under each name is one of its states, and late enough.
+/// Whether the content under each name is one of its states, and late enough.
 pub(super) fn check(db: &Db, guests: &Guests, floors: &Floors) -> Checked<()> {
     let in_words = |error: Error| error.to_string();
     let names = db.list_keyspaces().map_err(in_words)?;
     if let Some(strange) = names.iter().find(|name| name.starts_with("guest-") && !guests.contains_key(*name))
     {
-        return Err(format!("O6: nobody made the keyspace {strange}"));
+        return Err(format!("O6: the keyspace {strange} was never created"));
     }
     for (name, guest) in guests {
-        // A name that had no step yet when the crash came may have had some since.
+        // A name without a step at the time of the crash may have had some since.
         let floor = floors.get(name).copied().unwrap_or(0);
         let found = match names.contains(name) {
             false => None,

@@ -1,34 +1,35 @@
-//! Stretches of deletions, which scans remember and jump over, beside writers that put rows into them.
+//! Ranges of deletions, which scans record as vacancies and skip, and writers that put rows into
+//! them.
 //!
-//! In every second seed with writers, these also delete whole stretches of keys, put single keys back, and take the first
-//! row away as from a queue. Walkers scan the same keys from both ends: in the latest state, or at a snapshot that may be
-//! older than what is known of a stretch. A scan must show one of the states between the newest that was there before it was
-//! made and the newest behind that.
+//! In every second seed with writers, these also delete whole ranges of keys, put single keys back,
+//! and remove the first row as from a queue. Walkers scan the same keys in both directions: in the
+//! latest state, or at a snapshot that may be older than the record of a vacancy. A scan must
+//! return one of the states between the newest one before its creation and the newest one after it.
 use super::{Change, Checked, Done, Notes, SPACES, Stage};
 use crate::harness::difference;
 use crate::model::Map;
 use sapwood::{Iter, Result};
 use sapwood_storage::sync::step;
 
-/// Walkers, each a thread.
+/// The number of walkers, each a thread.
 pub(super) const WALKERS: u64 = 2;
-/// What each does.
+/// The number of scans of each.
 const WALKS: usize = 60;
 const KEYS: usize = 96;
-/// What the keys begin with, and what comes behind all of them.
+/// The prefix of the keys, and a key after all of them.
 const PREFIX: &str = "stretch-";
 const BEHIND: &str = "stretch.";
 
-/// What a scan showed.
+/// The result of a scan.
 pub(super) struct Walk {
     walker: u64,
     space: usize,
-    /// The numbers of the keys that it began and ended with, the latter excluded.
+    /// The numbers of the first and the last key of the range, the last excluded.
     range: (usize, usize),
     backwards: bool,
-    /// It took one row only.
+    /// Whether it returned one row only.
     is_first: bool,
-    /// The sequence numbers of the latest states before and behind its making.
+    /// The sequence numbers of the latest states before and after its creation.
     between: (u64, u64),
     rows: Map,
 }
@@ -38,7 +39,7 @@ fn key(number: usize) -> Vec<u8> {
 }
 
 impl Stage {
-    /// What a writer does to stretches in its next commit.
+    /// The changes of ranges in a writer's next commit.
     pub(super) fn changes_of_stretches(
         &self,
         random: &mut fastrand::Rng,
@@ -63,7 +64,7 @@ impl Stage {
         })
     }
 
-    /// What a walker does.
+    /// The work of a walker.
     pub(super) fn walk(&self, walker: u64) -> Result<()> {
         let mut random = self.random(40 + walker);
         for _ in 0..WALKS {
@@ -82,7 +83,7 @@ impl Stage {
                 0 => (scan.at(&snapshot), before),
                 _ => (scan, self.db.snapshot().sequence().0),
             };
-            // Meanwhile others learn of later states.
+            // Meanwhile other threads advance the state.
             let longest = if random.u8(..3) == 0 { 400 } else { 20 };
             (0..random.u32(..longest)).for_each(|_| step());
             let scan = if backwards { scan.rev() } else { scan };
@@ -99,7 +100,7 @@ impl Stage {
     }
 }
 
-/// Compares what walkers saw with the history, in its order.
+/// Compares the walkers' results with the history, in its order.
 pub(super) fn check(notes: &Notes) -> Checked<()> {
     if notes.walks.is_empty() {
         return Ok(());
