@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Runs fuzz targets one after the other and prints what came of it.
+# Runs fuzz targets one after the other and prints a table of the results.
 #
 #   fuzz/run.sh <seconds per target> [target…]
 #
-# Builds first, with cargo-fuzz (installed if it is missing) and a nightly compiler. Settings, as environment variables:
+# Builds first, with cargo-fuzz (installed if missing) and a nightly compiler. Environment variables:
 #
 #   SANITIZER   none (the default: fastest), address, …
-#   RUNS        stop a target after this many executions, if that comes before the seconds are over
+#   RUNS        stop a target after this many executions, if the seconds are not over before
 #   MAX_LEN     the longest input, in bytes: 4096 if not set; targets have limits of their own below that
-#   BINARIES    a folder with programs that are built already; nothing is built then
-#   STATE       where grown corpora, findings and logs go; fuzz/artifacts if not set
+#   BINARIES    a folder with existing programs; nothing is built then
+#   STATE       the folder of grown corpora, findings and logs; fuzz/artifacts if not set
 #
-# The committed corpus of a target is only read; what is new goes to STATE/corpus/<target>. A finding is kept in
-# STATE/crashes with the command that shows it again, and makes the exit code 1.
+# The committed corpus of a target is only read; new inputs go to STATE/corpus/<target>. A finding is
+# kept in STATE/crashes; its replay command is printed, and the exit code is 1.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs the tests of the crates that have unsafe modules under AddressSanitizer, and a part of the integration tests:
-# what is mapped, pinned, freed by epochs, and shared by threads.
+# Runs the tests of the crates with unsafe modules under AddressSanitizer, and a part of the
+# integration tests: mapped, pinned, epoch-freed and shared memory.
 #
-# It sees reads and writes of freed or foreign heap memory, and of the stack, in tested Rust code. Inside memory that is
-# mapped (the arenas of memtables, the cache, log segments) it sees only accesses beyond the mapping. Leaks count too,
-# unless ASAN_OPTIONS says otherwise.
+# AddressSanitizer detects accesses to freed or foreign heap memory, and to the stack, in tested Rust
+# code. Inside mapped memory (the arenas of memtables, the cache, log segments) it detects only
+# accesses beyond the mapping. Leaks count too, unless ASAN_OPTIONS excludes them.
 #
-# Needs a nightly toolchain, since the flag is unstable, and x86-64 Linux; without them it says so and exits with 0. Takes
-# no arguments. Builds into target/asan (or CARGO_TARGET_DIR/asan). The standard library and the C codec are not
-# instrumented.
+# Needs a nightly toolchain, since the flag is unstable, and x86-64 Linux; without them it reports so
+# and exits with 0. Takes no arguments. Builds into target/asan (or CARGO_TARGET_DIR/asan). The
+# standard library and the C codec are not instrumented.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -26,7 +26,7 @@ sysroot=$(rustc +nightly --print sysroot)
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}/asan
 export RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address -Cforce-frame-pointers=yes"
-# Stack traces name lines only if the tool is found.
+# Stack traces include lines only if the symbolizer is found.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_stack_use_after_return=1:strict_string_checks=1}
 
 run() {

@@ -1,4 +1,4 @@
-//! What makes a libFuzzer program of a target: counted memory, checksums repaired after mutations.
+//! Wraps a target as a libFuzzer program: counts its memory, and repairs checksums after mutations.
 
 #[doc(hidden)]
 pub use libfuzzer_sys;
