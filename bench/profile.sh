@@ -55,8 +55,8 @@ profile() {
 }
 
 printf '# Profiles\n\n'
-printf 'Written by `bench/profile.sh`: shares of the samples of all threads, in user and kernel mode. %s rows of\n16 + 100 bytes.\n' "$rows"
-printf 'Machine: %s, %s processors, Linux %s.\n' \
+printf 'Written by `bench/profile.sh`: shares of the samples of all threads, in user and kernel mode.\n'
+printf '%s rows of 16 + 100 bytes. Machine: %s, %s processors, Linux %s.\n' "$rows" \
     "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" "$(nproc)" "$(uname -r)"
 rm -rf "$scratch/db"
 profile 'Put' 'Random keys, log on, not synced; flushes and compactions beside it.' 0 fillrandom
