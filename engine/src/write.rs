@@ -12,10 +12,13 @@
 //!    waiters.
 //!
 //! The log gets a record before the memtable does, and a reader sees it only after both.
-pub mod batch;
+pub(crate) mod locks;
 pub(crate) mod stall;
+pub(crate) mod weight;
+mod receipt;
+pub mod batch;
 
-use crate::db::{Core, DbInner};
+use crate::db::Core;
 use crate::options::Durability;
 use crate::read::super_version::SuperVersion;
 use crate::wal::Reservation;
@@ -25,11 +28,13 @@ use sapwood_base::format::write_batch::{Operation, Operations, pad_for_sequences
 use sapwood_base::key::key_hash;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
-use sapwood_memtable::{ENTRY_BYTES, LargeValue, Memtable};
+use sapwood_memtable::{LargeValue, Memtable};
 use sapwood_storage::sync::MutexGuard;
 use std::cell::RefCell;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use weight::{ARENA_VALUE_BYTES, ArenaRoom, Weight};
+
+pub use receipt::Commit;
 
 /// Commits that take at most this many bytes of an arena are not counted while they are under way:
 /// as many of them fit into [`ARENA_MARGIN_BYTES`] as there may be threads.
@@ -44,57 +49,6 @@ const LARGE_RECORD_BYTES: usize = 1 << 20;
 const APART_OPERATIONS_MAX: usize = 4096;
 /// Attempts at writing a payload apart.
 const APART_ATTEMPTS: usize = 2;
-/// Largest weight of a batch with the entries of its indexes: see [`Weight`].
-const BATCH_WEIGHT_MAX: usize = 512 << 20;
-/// Weight of an operation besides key and value.
-const OPERATION_WEIGHT: usize = 64;
-/// Larger values have memory of their own, and do not count.
-const ARENA_VALUE_BYTES: usize = 256 << 10;
-
-/// Arena room that operations take, by one rule for batches, entries of indexes, and the replayed
-/// log. It is checked before a commit reserves its place in the log, because a memtable must be
-/// able to hold everything in the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Weight(usize);
-
-impl Weight {
-    /// The weight of one operation.
-    #[inline]
-    pub(crate) fn of(key_len: usize, value_len: usize) -> Weight {
-        let stored = if value_len > ARENA_VALUE_BYTES { 0 } else { value_len };
-        Weight(key_len + stored + OPERATION_WEIGHT)
-    }
-
-    /// The weight of the operations of a payload.
-    pub(crate) fn of_payload(payload: &[u8]) -> Result<Weight> {
-        let mut weight = Weight::default();
-        for operation in Operations::new(payload) {
-            let operation = operation?;
-            weight.add(operation.key.len(), operation.value.len());
-        }
-        Ok(weight)
-    }
-
-    /// Adds the weight of one operation.
-    #[inline]
-    pub(crate) fn add(&mut self, key_len: usize, value_len: usize) {
-        self.0 += Weight::of(key_len, value_len).0;
-    }
-
-    /// Whether a batch of this weight is allowed.
-    #[inline]
-    pub(crate) fn is_allowed(self) -> bool {
-        self.0 <= BATCH_WEIGHT_MAX
-    }
-
-    /// Largest number of arena bytes that operations of this weight take.
-    pub(crate) fn arena_bytes(self) -> usize {
-        self.0.saturating_add(self.0 / 4)
-    }
-}
-
-const _: () = assert!(OPERATION_WEIGHT + OPERATION_WEIGHT / 4 >= ENTRY_BYTES);
-
 /// Arena room claimed by a commit under way. Dropping it returns the claim: the room was taken by
 /// then, or was not needed.
 struct Claim<'a> {
@@ -128,86 +82,6 @@ impl<'a> Claim<'a> {
             if bytes > free { ArenaRoom::TooLittle } else { ArenaRoom::TakenByOthers }
         })?;
         Ok(Claim { core, bytes })
-    }
-}
-
-/// Capacity of a memtable for commits under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArenaRoom {
-    /// All that is under way.
-    Enough,
-    /// Not this commit.
-    TooLittle,
-    /// This commit, once others are done.
-    TakenByOthers,
-}
-
-#[cold]
-pub(crate) fn too_heavy() -> Error {
-    let message = "a batch holds at most 512 MiB of keys and values up to 256 KiB, with 64 bytes for each operation and \
-                   with the entries of its indexes; split it";
-    Error::invalid_argument(message)
-}
-
-/// A commit that was acknowledged: it is visible to every read that starts now.
-///
-/// It can be dropped: the commit keeps its own durability. [`Commit::wait_durable`] strengthens it.
-pub struct Commit {
-    db: Arc<DbInner>,
-    sequence: SequenceNumber,
-    end: u64,
-}
-
-impl std::fmt::Debug for Commit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Commit").field("sequence", &self.sequence.0).finish_non_exhaustive()
-    }
-}
-
-impl Commit {
-    pub(crate) fn new(db: &Arc<DbInner>, committed: Committed) -> Commit {
-        Commit { db: db.clone(), sequence: committed.sequence, end: committed.end }
-    }
-
-    /// The sequence number of the first operation. Numbers grow from commit to commit, with gaps.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// let mut batch = db.batch();
-    /// batch.put(&users, "u1", "Ann");
-    /// let commit = batch.commit()?;
-    /// assert!(commit.sequence() <= db.snapshot().sequence());
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn sequence(&self) -> SequenceNumber {
-        self.sequence
-    }
-
-    /// Waits until the commit survives a power loss. (A commit with [`Durability::None`] is not in
-    /// the log; only a flush saves it.)
-    ///
-    /// Errors: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// let mut batch = db.batch();
-    /// batch.put(&users, "u1", "Ann");
-    /// batch.commit()?.wait_durable()?;
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    #[doc(alias = "sync")]
-    pub fn wait_durable(self) -> Result<()> {
-        let core = &self.db.core;
-        // A commit that is already durable needs nothing of a database that is being closed.
-        if core.wal.durable() >= self.end {
-            return Ok(());
-        }
-        let _call = core.enter(false)?;
-        core.wait_durable(self.end)
     }
 }
 

@@ -9,7 +9,6 @@ use crate::background::attempt::FLUSH;
 use crate::background::pause::Call;
 use crate::background::state::Background;
 use crate::background::{compactions, sweep};
-use crate::index::hooks::KeyLocks;
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::snapshot::{Snapshot, SnapshotList};
 use crate::read::super_version::{
@@ -19,6 +18,7 @@ use crate::read::vacancy::Vacancies;
 use crate::recovery::{self, MemtableSource, Rest};
 use crate::stats::{Counters, Health};
 use crate::wal::{Earlier, SegmentOptions, Wal};
+use crate::write::locks::KeyLocks;
 use crate::write::stall::Stall;
 use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;

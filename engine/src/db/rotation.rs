@@ -7,7 +7,7 @@ use crate::background::attempt::FLUSH;
 use crate::read::super_version::{Generation, SuperVersion};
 use crate::wal::SEGMENTS_MAX;
 use crate::write::stall::STEP;
-use crate::write::{ArenaRoom, too_heavy};
+use crate::write::weight::{ArenaRoom, too_heavy};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber};

@@ -18,52 +18,18 @@ use crate::db::Core;
 use crate::options::Durability;
 use crate::read;
 use crate::read::super_version::SuperVersion;
-use crate::write::{Weight, too_heavy};
+use crate::write::locks::{Held, KeyLocks};
+use crate::write::weight::{Weight, too_heavy};
 use sapwood_base::format::index_definition::Maintenance;
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operation, put_operation};
-use sapwood_base::key::key_hash;
 use sapwood_base::memory;
 use sapwood_base::ordered::composite::Composite;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
-use sapwood_storage::sync::{Mutex, MutexGuard};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Keys share this many locks.
-const STRIPES: usize = 1024;
-
-/// The locks of strict and unique indexes.
-pub(crate) struct KeyLocks {
-    stripes: Box<[Mutex<()>]>,
-}
-
-impl Default for KeyLocks {
-    fn default() -> KeyLocks {
-        KeyLocks { stripes: (0..STRIPES).map(|_| Mutex::new(())).collect() }
-    }
-}
-
-impl KeyLocks {
-    fn stripe(keyspace: KeyspaceId, key: &[u8]) -> usize {
-        (key_hash(key) ^ u64::from(keyspace.0).wrapping_mul(0x9E37_79B9_7F4A_7C15)) as usize % STRIPES
-    }
-
-    /// Takes the locks in one order, which excludes deadlocks.
-    fn lock(&self, mut stripes: Vec<usize>) -> Held<'_> {
-        stripes.sort_unstable();
-        stripes.dedup();
-        Held { _guards: stripes.into_iter().map(|stripe| self.stripes[stripe].lock()).collect() }
-    }
-}
-
-/// Locks that a commit keeps until it is published.
-#[derive(Default)]
-pub(crate) struct Held<'a> {
-    _guards: Vec<MutexGuard<'a, ()>>,
-}
 
 /// Memory for entries that a thread keeps from one row to the next.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;

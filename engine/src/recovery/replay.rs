@@ -7,7 +7,7 @@
 //! 3. All threads distribute the entries to ranges of keys, sort them, and build lists from left to
 //!    right, while one thread searches after the end of the log for a proof that it once continued.
 //!
-//! A memtable is full when its arena is, by the rule that commits also obey (`write::Weight`):
+//! A memtable is full when its arena is, by the rule that commits also obey (`write/weight.rs`):
 //! small entries take several times as much there as in the log. If the present memtable has no
 //! room for a record, the record begins another one, with a larger arena if it needs one. So every
 //! committed record can be replayed, whatever the settings are now.
@@ -21,7 +21,7 @@ use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
-use crate::write::Weight;
+use crate::write::weight::Weight;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
