@@ -1,9 +1,10 @@
 //! The database: opening, closing, and operations that concern all keyspaces.
 use crate::background::state::Background;
 use crate::background::{self, sweep};
+use crate::directory::{self, Terms};
 use crate::index::build;
 use crate::index::options::IndexOptions;
-use crate::keyspace::{Keyspace, KeyspaceOptions, KeyspaceState};
+use crate::keyspace::{DEFAULT_KEYSPACE, Keyspace, KeyspaceOptions, KeyspaceState};
 use crate::options::{AdvancedOptions, Durability};
 use crate::read::snapshot::Snapshot;
 use crate::recovery::Rest;
@@ -13,18 +14,16 @@ use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result};
 use std::fmt;
 use std::ops::RangeBounds;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 mod catalog;
 mod core;
-pub(crate) mod place;
 mod rotation;
 mod spill;
 
 pub(crate) use self::core::{Core, closed};
 
-const DEFAULT_KEYSPACE: &str = "default";
 const DEFAULT_BUDGET_BYTES: usize = 512 << 20;
 
 /// Settings as `open` found them.
@@ -44,12 +43,9 @@ pub(crate) struct DbOptions {
 /// Opens a database.
 #[derive(Clone, Debug)]
 pub struct DbBuilder {
-    path: PathBuf,
+    terms: Terms,
     memory_budget: usize,
     durability: Durability,
-    create_if_missing: bool,
-    error_if_exists: bool,
-    read_only: bool,
     indexes: Vec<(String, String, IndexOptions)>,
     advanced: AdvancedOptions,
 }
@@ -111,7 +107,7 @@ impl DbBuilder {
     /// assert_eq!(error.kind(), ErrorKind::NotFound);
     /// ```
     pub fn create_if_missing(mut self, create: bool) -> DbBuilder {
-        self.create_if_missing = create;
+        self.terms.create_if_missing = create;
         self
     }
 
@@ -127,7 +123,7 @@ impl DbBuilder {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn error_if_exists(mut self, refuse: bool) -> DbBuilder {
-        self.error_if_exists = refuse;
+        self.terms.error_if_exists = refuse;
         self
     }
 
@@ -149,7 +145,7 @@ impl DbBuilder {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn read_only(mut self, read_only: bool) -> DbBuilder {
-        self.read_only = read_only;
+        self.terms.read_only = read_only;
         self
     }
 
@@ -234,7 +230,7 @@ impl DbBuilder {
         let options = DbOptions {
             memory_budget: self.memory_budget,
             durability: self.durability,
-            read_only: self.read_only,
+            read_only: self.terms.read_only,
             memtable_bytes,
             segment_bytes: self.advanced.segment_bytes(memtable_bytes),
             advanced: self.advanced.clone(),
@@ -366,12 +362,14 @@ impl Db {
     #[doc(alias = "DB::Open")]
     pub fn builder(path: impl AsRef<Path>) -> DbBuilder {
         DbBuilder {
-            path: path.as_ref().to_path_buf(),
+            terms: Terms {
+                path: path.as_ref().to_path_buf(),
+                create_if_missing: true,
+                error_if_exists: false,
+                read_only: false,
+            },
             memory_budget: DEFAULT_BUDGET_BYTES,
             durability: Durability::default(),
-            create_if_missing: true,
-            error_if_exists: false,
-            read_only: false,
             indexes: Vec::new(),
             advanced: AdvancedOptions::default(),
         }
@@ -417,7 +415,7 @@ impl Db {
 
     /// [`Db::destroy`] on the files of `options.env`.
     pub fn destroy_in(path: impl AsRef<Path>, options: &AdvancedOptions) -> Result<()> {
-        place::destroy(options.env.fs(), path.as_ref())
+        directory::destroy(options.env.fs(), path.as_ref())
     }
 
     /// The absolute path of the directory at the time of opening. If the directory is renamed or

@@ -3,7 +3,6 @@
 use crate::db::{Core, DbInner};
 use crate::index::hooks;
 use crate::index::options::IndexOptions;
-use crate::index::word::{IndexWord, SharedIndexWord};
 use crate::index::{Index, build};
 use crate::options::{Durability, WriteOptions};
 use crate::read::cursor::Cursor;
@@ -12,7 +11,6 @@ use crate::read::iterator::Iter;
 use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
-use crate::read::vacancy::Vacancies;
 use crate::read::{self, Found};
 use crate::write::weight::Weight;
 use crate::write::{check_key, check_value, commit, insert, insert_all, with_scratch};
@@ -21,173 +19,16 @@ use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::prefix_successor;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
-use sapwood_compaction::CompactionStyle;
-use sapwood_sstable::{Codec, ReadOptions};
+use sapwood_sstable::ReadOptions;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
-use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Settings of one keyspace. Unset fields are taken from the database.
-///
-/// Stored in the database as text, `key=value;…`, which `Display` prints and [`FromStr`] parses:
-///
-/// ```
-/// use sapwood::{Codec, KeyspaceOptions};
-///
-/// let options: KeyspaceOptions = "compression=lz4;style=leveled".parse()?;
-/// assert_eq!(options.compression, Some(Codec::Lz4));
-/// assert_eq!(options.to_string(), "style=leveled;compression=lz4");
-/// let options = KeyspaceOptions { block_bytes: Some(16 << 10), ..KeyspaceOptions::default() };
-/// assert_eq!(options.to_string(), "block_bytes=16384");
-/// # Ok::<(), sapwood::Error>(())
-/// ```
-///
-/// More fields may come: end a literal with `..KeyspaceOptions::default()`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct KeyspaceOptions {
-    /// The shape of its tree.
-    pub compaction_style: Option<CompactionStyle>,
-    /// Codec of its tables.
-    pub compression: Option<Codec>,
-    /// Bits per key of its filters; 0 for none.
-    pub filter_bits_per_key: Option<f32>,
-    /// Size of its data blocks, in bytes.
-    pub block_bytes: Option<usize>,
-}
+mod options;
+mod state;
 
-impl fmt::Display for KeyspaceOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = Vec::new();
-        if let Some(style) = self.compaction_style {
-            parts.push(format!("style={style}"));
-        }
-        if let Some(codec) = self.compression {
-            parts.push(format!("compression={codec}"));
-        }
-        if let Some(bits) = self.filter_bits_per_key {
-            parts.push(format!("filter_bits_per_key={bits}"));
-        }
-        if let Some(bytes) = self.block_bytes {
-            parts.push(format!("block_bytes={bytes}"));
-        }
-        f.write_str(&parts.join(";"))
-    }
-}
-
-impl KeyspaceOptions {
-    /// The text form, which `Display` prints as well.
-    #[doc(hidden)]
-    pub fn to_text(&self) -> String {
-        self.to_string()
-    }
-
-    /// Whether this build supports the settings.
-    pub(crate) fn check_available(&self) -> Result<()> {
-        self.compression.map_or(Ok(()), Codec::check_available)
-    }
-
-    pub(crate) fn validate(&self) -> Result<()> {
-        if self.filter_bits_per_key.is_some_and(|bits| !(0.0..=32.0).contains(&bits)) {
-            return Err(Error::invalid_argument("filter_bits_per_key must be between 0 (no filter) and 32"));
-        }
-        if self.block_bytes.is_some_and(|bytes| !(256..=64 << 10).contains(&bytes)) {
-            return Err(Error::invalid_argument("block_bytes must be between 256 bytes and 64 KiB"));
-        }
-        if let Some(Codec::Zstd(level)) = self.compression
-            && !(-131_072..=22).contains(&level)
-        {
-            return Err(Error::invalid_argument("a level of zstd is between -131072 and 22"));
-        }
-        Ok(())
-    }
-}
-
-impl FromStr for KeyspaceOptions {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<KeyspaceOptions> {
-        let mut options = KeyspaceOptions::default();
-        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').ok_or_else(|| {
-                Error::invalid_argument(format!("keyspace options are key=value;…, and {part:?} has no '='"))
-            })?;
-            let bad = || Error::invalid_argument(format!("keyspace option {key} cannot be {value:?}"));
-            match (key, value) {
-                ("style", _) => options.compaction_style = Some(value.parse().map_err(|_| bad())?),
-                ("compression", _) => options.compression = Some(value.parse().map_err(|_| bad())?),
-                ("filter_bits_per_key", _) => {
-                    options.filter_bits_per_key = Some(value.parse().map_err(|_| bad())?)
-                }
-                ("block_bytes", _) => options.block_bytes = Some(value.parse().map_err(|_| bad())?),
-                _ => return Err(Error::invalid_argument(format!("there is no keyspace option {key:?}"))),
-            }
-        }
-        options.validate()?;
-        Ok(options)
-    }
-}
-
-/// The state shared by all handles of a keyspace.
-pub(crate) struct KeyspaceState {
-    pub(crate) id: KeyspaceId,
-    pub(crate) name: String,
-    pub(crate) options: KeyspaceOptions,
-    dropped: AtomicBool,
-    /// The set of its indexes, for writers.
-    indexes: SharedIndexWord,
-    /// Ranges without live entries, found by scans.
-    pub(crate) vacancies: Vacancies,
-    /// The rows of [`Bug::StaleRow`].
-    pub(crate) stale_rows: planted::Rows,
-}
-
-impl KeyspaceState {
-    pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
-        let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
-        let (name, stale_rows, vacancies) = (name.to_string(), Default::default(), Vacancies::default());
-        Arc::new(KeyspaceState { id, name, options, dropped, indexes, vacancies, stale_rows })
-    }
-
-    #[inline]
-    pub(crate) fn index_word(&self) -> IndexWord {
-        self.indexes.load()
-    }
-
-    /// Records that the set of indexes in the view has changed. REQUIRES: callers exclude each
-    /// other.
-    pub(crate) fn change_indexes(&self, has_indexes: bool) {
-        self.indexes.change(has_indexes);
-    }
-
-    pub(crate) fn mark_dropped(&self) {
-        // Release: pairs with the Acquire in `check_alive`; a write that still passes is ignored by
-        // the flush.
-        self.dropped.store(true, Ordering::Release);
-    }
-
-    #[inline]
-    pub(crate) fn check_alive(&self) -> Result<()> {
-        if self.dropped.load(Ordering::Acquire) {
-            return Err(self.dropped_error());
-        }
-        Ok(())
-    }
-
-    #[cold]
-    pub(crate) fn dropped_error(&self) -> Error {
-        Error::new(ErrorKind::Closed, format!("keyspace {:?} was dropped", self.name))
-    }
-}
-
-/// Checks a keyspace's name.
-pub(crate) fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() && !planted::is(Bug::EmptyKeyspaceName) || name.len() > 255 {
-        return Err(Error::invalid_argument("a keyspace's name has 1 to 255 bytes"));
-    }
-    Ok(())
-}
+pub use options::KeyspaceOptions;
+pub(crate) use state::{DEFAULT_KEYSPACE, KeyspaceState, check_name};
 
 /// A handle of a keyspace (elsewhere: column family). Cheap to clone, usable from any thread; keeps
 /// the database open (see [`Db`](crate::Db)).
@@ -909,24 +750,4 @@ impl Keyspace {
 fn owned_bounds<K: AsRef<[u8]>>(range: impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     let owned = |bound: Bound<&K>| bound.map(|key| key.as_ref().to_vec());
     (owned(range.start_bound()), owned(range.end_bound()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_round_trip_through_text() {
-        let options = KeyspaceOptions {
-            compaction_style: Some(CompactionStyle::Leveled),
-            compression: Some(Codec::Zstd(5)),
-            filter_bits_per_key: Some(7.5),
-            block_bytes: Some(16384),
-        };
-        assert_eq!(options.to_text().parse::<KeyspaceOptions>().unwrap(), options);
-        assert_eq!("".parse::<KeyspaceOptions>().unwrap(), KeyspaceOptions::default());
-        for bad in ["compression=gzip", "style", "colour=red", "block_bytes=7"] {
-            assert!(bad.parse::<KeyspaceOptions>().is_err(), "{bad}");
-        }
-    }
 }

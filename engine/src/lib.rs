@@ -56,6 +56,7 @@ mod serialize;
 mod options;
 mod db;
 mod keyspace;
+mod directory;
 mod write;
 mod wal;
 // Programs have used the names of its reports by this path.

@@ -24,6 +24,7 @@ pub(crate) mod vacancy;
 use crate::db::Core;
 use crate::keyspace::KeyspaceState;
 use crossbeam_epoch::Guard;
+use keyspace_views::KeyspaceView;
 pub(crate) use resolve::Found;
 use resolve::{has_value, resolve};
 use sapwood_base::key::key_hash;
@@ -33,7 +34,7 @@ use sapwood_compaction::RunTable;
 use sapwood_sstable::{IndexPlace, Table};
 use sapwood_storage::BlockRef;
 pub(crate) use slice::TOGETHER;
-use super_version::{KeyspaceView, SuperVersion};
+use super_version::SuperVersion;
 
 /// Keys of one call that are read under one guard.
 const PINNED_TOGETHER: usize = 8 * TOGETHER;

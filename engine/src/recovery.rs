@@ -17,7 +17,7 @@
 //! new log syncs them before anything of its own (`Wal::wait_durable`). A tear in one of them ends
 //! the log for the next opening, even if records of a later stretch have survived. So an opening
 //! does not wait for the disk to take the log.
-use crate::db::place::{Proof, proof};
+use crate::directory::proof::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
 use crate::wal::reader::FoundSegment;

@@ -7,7 +7,7 @@ use super::attempt::{COMPACTION, run_unpaused};
 use super::flush::{is_flush_worth, warm};
 use crate::db::Core;
 use crate::index::apply;
-use crate::read::super_version::KeyspaceView;
+use crate::read::keyspace_views::KeyspaceView;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{FileNumber, KeyspaceId, Result};
 use sapwood_compaction::garbage::Survey;

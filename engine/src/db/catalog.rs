@@ -1,11 +1,10 @@
 //! Creation and removal of keyspaces and indexes.
-use super::DEFAULT_KEYSPACE;
 use super::core::{Core, closed};
 use crate::index::state::IndexState;
-use crate::keyspace::{KeyspaceOptions, KeyspaceState, check_name};
+use crate::keyspace::{DEFAULT_KEYSPACE, KeyspaceOptions, KeyspaceState, check_name};
 use crate::manifest::{KeyspaceEntry, Manifest, ManifestState};
-use crate::read::keyspace_views::KeyspaceViews;
-use crate::read::super_version::{KeyspaceView, SuperVersion};
+use crate::read::keyspace_views::{KeyspaceView, KeyspaceViews};
+use crate::read::super_version::SuperVersion;
 use crate::write::leave_empty;
 use sapwood_base::format::index_definition::IndexDefinition;
 use sapwood_base::format::log_record;

@@ -3,17 +3,16 @@
 //! Lock order: `flushing`, `rotating`, `manifest`, `view_change`. Reads acquire none of them, nor
 //! do commits that do not rotate.
 use super::catalog::{announce_indexes, keyspace_view, keyspace_views};
-use super::place::{Place, missing};
 use super::{DbBuilder, DbOptions};
 use crate::background::attempt::FLUSH;
 use crate::background::pause::Call;
 use crate::background::state::Background;
 use crate::background::{compactions, sweep};
-use crate::manifest::{self, Manifest, ManifestState};
+use crate::directory::Place;
+use crate::manifest::{Manifest, ManifestState};
+use crate::read::keyspace_views::KeyspaceView;
 use crate::read::snapshot::{Snapshot, SnapshotList};
-use crate::read::super_version::{
-    CoveringView, Generation, KeyspaceView, Replaced, SuperVersion, SuperVersionCell,
-};
+use crate::read::super_version::{CoveringView, Generation, Replaced, SuperVersion, SuperVersionCell};
 use crate::read::vacancy::Vacancies;
 use crate::recovery::{self, MemtableSource, Rest};
 use crate::stats::{Counters, Health};
@@ -107,8 +106,9 @@ impl Core {
         let running = Running::begin()?;
         let env = options.env.clone();
         let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
-        let Place { fs, directory, names, lock } = Place::open(builder, env.fs(), most)?;
-        let unfinished = missing(builder, &directory);
+        let terms = &builder.terms;
+        let Place { fs, directory, names, lock } = Place::open(terms, env.fs(), most)?;
+        let unfinished = terms.missing(&directory);
         // From here on all files go through this file system: it belongs to this directory, and
         // bounds the number of open files.
         options.env = env.with_file_system(fs.clone());
@@ -137,7 +137,7 @@ impl Core {
             let about = |error: Error| error.context(&format!("keyspace {:?}", entry.state.name));
             entry.state.options.check_available().map_err(about)?;
         }
-        if recovered.is_new && !builder.may_create() {
+        if recovered.is_new && !terms.may_create() {
             return Err(unfinished);
         }
         let memtables_bytes = options.advanced.max_memtables.saturating_mul(options.memtable_bytes);
@@ -407,8 +407,7 @@ impl Core {
     /// The options of a keyspace, or of the delta runs of an index.
     pub(crate) fn compaction_options(&self, space: &KeyspaceView) -> CompactionOptions {
         let options = &space.state.options;
-        let options =
-            manifest::compaction_options(&self.options.advanced, self.options.memtable_bytes, options);
+        let options = options.compaction(&self.options.advanced, self.options.memtable_bytes);
         match space.index {
             Some(_) => delta_options(options),
             None => options,

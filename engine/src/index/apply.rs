@@ -12,8 +12,8 @@
 use super::state::{IndexEntry, Phase, TreeFile, TreeState};
 use crate::background::compactions;
 use crate::db::Core;
+use crate::read::keyspace_views::KeyspaceView;
 use crate::read::resolve::has_value;
-use crate::read::super_version::KeyspaceView;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::InternalIterator;

@@ -11,7 +11,8 @@
 //!    all rows would keep everything that is replaced meanwhile, however many rows there are.
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
-use crate::read::super_version::{KeyspaceView, SuperVersion};
+use crate::read::keyspace_views::KeyspaceView;
+use crate::read::super_version::SuperVersion;
 use crate::read::{Found, Nobody, get_in_tables, get_in_view};
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;

@@ -2,11 +2,22 @@
 //!
 //! Lookups and changes take the same time with ten and with ten thousand of them. Changes can be
 //! undone: an edit that does not fit, or that the disk refuses, must leave no trace.
-use super::{KeyspaceEntry, ManifestState};
+use crate::index::state::IndexEntry;
+use crate::keyspace::KeyspaceState;
 use sapwood_base::KeyspaceId;
 use sapwood_base::format::manifest::Edit;
+use sapwood_compaction::Version;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;
+use std::sync::Arc;
+
+/// A keyspace in the state, or the internal one that has the entries of an index.
+#[derive(Clone)]
+pub(crate) struct KeyspaceEntry {
+    pub(crate) state: Arc<KeyspaceState>,
+    pub(crate) version: Arc<Version>,
+    pub(crate) index: Option<IndexEntry>,
+}
 
 /// The table of keyspaces. It lends its entries as a map by number.
 #[derive(Clone, Default)]
@@ -98,35 +109,5 @@ impl Keyspaces {
             touched.extend(of_indexes);
         }
         touched.into_iter().collect()
-    }
-}
-
-/// Undoes edits: the earlier values of every part of a state that they may change.
-pub(super) struct Undo {
-    /// All but the keyspaces, which are empty here.
-    rest: ManifestState,
-    entries: Vec<(KeyspaceId, Option<KeyspaceEntry>)>,
-}
-
-impl Undo {
-    /// For `edits`, before they are applied to `state`.
-    pub(super) fn new(state: &ManifestState, edits: &[Edit]) -> Undo {
-        let touched = state.keyspaces.touched_by(edits, false);
-        let entries = touched.into_iter().map(|id| (id, state.keyspaces.get(&id).cloned())).collect();
-        let rest =
-            ManifestState { keyspaces: Keyspaces::default(), log_closed: state.log_closed.clone(), ..*state };
-        Undo { rest, entries }
-    }
-
-    /// Restores the earlier `state`.
-    pub(super) fn restore(self, state: &mut ManifestState) {
-        let mut keyspaces = std::mem::take(&mut state.keyspaces);
-        for (id, entry) in self.entries {
-            match entry {
-                Some(entry) => keyspaces.insert(id, entry),
-                None => keyspaces.remove(id),
-            }
-        }
-        *state = ManifestState { keyspaces, ..self.rest };
     }
 }

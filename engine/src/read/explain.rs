@@ -8,8 +8,9 @@
 //! [`Keyspace::explain_get`]: crate::Keyspace::explain_get
 //! [`IndexIter::explain`]: crate::IndexIter::explain
 use super::iterator::Iter;
+use super::keyspace_views::KeyspaceView;
 use super::state::State;
-use super::super_version::{KeyspaceView, SuperVersion};
+use super::super_version::SuperVersion;
 use super::{Observer, get_observed};
 use crate::db::Core;
 use crate::keyspace::KeyspaceState;

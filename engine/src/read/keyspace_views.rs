@@ -4,12 +4,24 @@
 //! most of the allocated ones may be of dropped keyspaces, and a damaged MANIFEST may name any
 //! number. Hence chunks: views share the unchanged ones, so creating or dropping a keyspace takes
 //! the same time with ten keyspaces and with ten thousand, and an empty chunk costs a pointer.
-use super::super_version::KeyspaceView;
+use crate::index::state::{IndexEntry, IndexState};
+use crate::keyspace::KeyspaceState;
 use sapwood_base::KeyspaceId;
+use sapwood_compaction::Version;
 use std::sync::Arc;
 
 /// Places of a chunk; a power of two.
 const CHUNK: usize = 256;
+
+/// A keyspace as a read sees it, or the internal one of an index.
+pub(crate) struct KeyspaceView {
+    pub(crate) state: Arc<KeyspaceState>,
+    pub(crate) version: Arc<Version>,
+    /// The indexes that writes keep up.
+    pub(crate) indexes: Vec<Arc<IndexState>>,
+    /// The index whose entries the keyspace stores, if any.
+    pub(crate) index: Option<IndexEntry>,
+}
 
 type Chunk = [Option<Arc<KeyspaceView>>; CHUNK];
 

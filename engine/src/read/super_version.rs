@@ -3,16 +3,13 @@
 //! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes
 //! a reference. The view must be loaded before the sequence number to read at: then every operation
 //! that this number sees is in the view, or was written after the read began.
-use super::keyspace_views::KeyspaceViews;
+use super::keyspace_views::{KeyspaceView, KeyspaceViews};
 use crate::db::closed;
-use crate::index::state::{IndexEntry, IndexState};
-use crate::keyspace::KeyspaceState;
 use crate::sync::step;
 use crate::wal::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result};
-use sapwood_compaction::Version;
 use sapwood_memtable::Memtable;
 use sapwood_storage::sync::Mutex;
 use std::collections::HashMap;
@@ -47,16 +44,6 @@ impl Generation {
     pub(crate) fn start(&self) -> u64 {
         self.start.get()
     }
-}
-
-/// A keyspace as a read sees it, or the internal one of an index.
-pub(crate) struct KeyspaceView {
-    pub(crate) state: Arc<KeyspaceState>,
-    pub(crate) version: Arc<Version>,
-    /// The indexes that writes keep up.
-    pub(crate) indexes: Vec<Arc<IndexState>>,
-    /// The index whose entries the keyspace stores, if any.
-    pub(crate) index: Option<IndexEntry>,
 }
 
 /// The view.

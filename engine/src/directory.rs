@@ -12,65 +12,79 @@
 //!
 //! *Lock.* A lock on `LOCK` and, where it is offered, on the directory itself (`FileSystem::lock`).
 //! Readers share it and create no file.
-use super::DbBuilder;
 use crate::manifest;
-use sapwood_base::format::btree_root::TREE_MAGIC;
+use proof::{Proof, proof};
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::footer::{FOOTER_BYTES, TABLE_MAGIC};
-use sapwood_base::format::log_segment::{HEADER_BYTES, LOG_MAGIC, SegmentHeader};
-use sapwood_base::format::manifest::{HEADER_BYTES as MANIFEST_HEADER_BYTES, MANIFEST_MAGIC, decode_header};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::env::fork::Running;
 use sapwood_storage::fs::bounded::BoundedFileSystem;
-use sapwood_storage::fs::{File, FileSystem, LockGuard, OpenMode, is_no_file};
+use sapwood_storage::fs::{FileSystem, LockGuard};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) mod proof;
+
 /// Attempts at opening a directory that other processes remove meanwhile.
 const ATTEMPTS: usize = 64;
-/// Bytes read at a time by the check for zeros.
-const BLANK_BYTES: usize = 1 << 16;
-/// The longest file of ours that can be blank: the longest log segment.
-const LONGEST_BLANK: u64 = 1 << 30;
+/// The conditions of an opening.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) path: PathBuf,
+    pub(crate) create_if_missing: bool,
+    pub(crate) error_if_exists: bool,
+    pub(crate) read_only: bool,
+}
+
+impl Terms {
+    pub(crate) fn may_create(&self) -> bool {
+        self.create_if_missing && !self.read_only
+    }
+
+    /// The error of an opening that finds no database.
+    pub(crate) fn missing(&self, directory: &Path) -> Error {
+        let advice = match self.read_only {
+            true => {
+                "there is no database here, and a read-only opening makes none; open it for writing first"
+            }
+            false => "there is no database here; create_if_missing makes one",
+        };
+        Error::new(ErrorKind::NotFound, advice).in_file(directory)
+    }
+}
 
 /// A directory that is ours to open, and locked.
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The file system for the directory.
-    pub(super) fs: Arc<BoundedFileSystem>,
+    pub(crate) fs: Arc<BoundedFileSystem>,
     /// Its absolute path at the time of opening.
-    pub(super) directory: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The files in it that have names of ours.
-    pub(super) names: Vec<FileName>,
-    pub(super) lock: Option<Box<dyn LockGuard>>,
+    pub(crate) names: Vec<FileName>,
+    pub(crate) lock: Option<Box<dyn LockGuard>>,
 }
 
 impl Place {
     /// Finds or creates the directory, refuses one that is not ours, and locks it. At most `most`
     /// files on demand are open at the same time.
-    pub(super) fn open(builder: &DbBuilder, fs: &Arc<dyn FileSystem>, most: usize) -> Result<Place> {
-        let directory = fs.absolute(&builder.path)?;
+    pub(crate) fn open(terms: &Terms, fs: &Arc<dyn FileSystem>, most: usize) -> Result<Place> {
+        let directory = fs.absolute(&terms.path)?;
         for attempt in 1.. {
-            match Place::try_open(builder, fs, most, &directory) {
+            match Place::try_open(terms, fs, most, &directory) {
                 // Another process has destroyed the database in between: then there is none.
-                Err(error) if attempt < ATTEMPTS && is_missing(&error) && builder.may_create() => {}
+                Err(error) if attempt < ATTEMPTS && is_missing(&error) && terms.may_create() => {}
                 result => return result,
             }
         }
         unreachable!("the last attempt returns")
     }
 
-    fn try_open(
-        builder: &DbBuilder,
-        unheld: &Arc<dyn FileSystem>,
-        most: usize,
-        directory: &Path,
-    ) -> Result<Place> {
+    fn try_open(terms: &Terms, unheld: &Arc<dyn FileSystem>, most: usize, directory: &Path) -> Result<Place> {
         let unheld = Arc::new(BoundedFileSystem::new(unheld.clone(), most));
         if !unheld.exists(directory)? {
-            if !builder.may_create() {
-                return Err(missing(builder, directory));
+            if !terms.may_create() {
+                return Err(terms.missing(directory));
             }
             make_directory(&*unheld, directory)?;
         }
@@ -83,7 +97,7 @@ impl Place {
             None => unheld.clone(),
         };
         let content = Content::look(&*fs, directory)?;
-        content.admit(builder, directory)?;
+        content.admit(terms, directory)?;
         if !content.is_database
             && let Some(parent) = parent_of(directory)
             // The creator of the directory, perhaps an interrupted attempt, may not have synced its
@@ -94,7 +108,7 @@ impl Place {
             return Err(error);
         }
         let lock_path = directory.join(FileName::Lock.format());
-        let lock = match builder.read_only {
+        let lock = match terms.read_only {
             true => fs.lock_shared(&lock_path),
             false => fs.lock(&lock_path).map(Some),
         };
@@ -104,24 +118,9 @@ impl Place {
         };
         // A second look: the directory may have changed before the lock was acquired.
         let content = Content::look(&*fs, directory)?;
-        content.admit(builder, directory)?;
+        content.admit(terms, directory)?;
         Ok(Place { fs, directory: directory.to_path_buf(), names: content.names, lock })
     }
-}
-
-impl DbBuilder {
-    pub(super) fn may_create(&self) -> bool {
-        self.create_if_missing && !self.read_only
-    }
-}
-
-/// The error of opening where there is no database.
-pub(super) fn missing(builder: &DbBuilder, directory: &Path) -> Error {
-    let advice = match builder.read_only {
-        true => "there is no database here, and a read-only opening makes none; open it for writing first",
-        false => "there is no database here; create_if_missing makes one",
-    };
-    Error::new(ErrorKind::NotFound, advice).in_file(directory)
 }
 
 /// The content of a directory.
@@ -169,10 +168,10 @@ impl Content {
         Ok(Content { names, is_database, stranger })
     }
 
-    /// Refuses a database that the builder does not allow, and a directory that is not ours.
-    fn admit(&self, builder: &DbBuilder, directory: &Path) -> Result<()> {
+    /// Refuses a database that the terms does not allow, and a directory that is not ours.
+    fn admit(&self, terms: &Terms, directory: &Path) -> Result<()> {
         if self.is_database {
-            if builder.error_if_exists {
+            if terms.error_if_exists {
                 let message = "the database exists, and error_if_exists is set";
                 return Err(Error::invalid_argument(message).in_file(directory));
             }
@@ -181,7 +180,7 @@ impl Content {
         if let Some(stranger) = &self.stranger {
             return Err(foreign(directory, stranger));
         }
-        if builder.may_create() { Ok(()) } else { Err(missing(builder, directory)) }
+        if terms.may_create() { Ok(()) } else { Err(terms.missing(directory)) }
     }
 }
 
@@ -216,119 +215,8 @@ fn is_of_no_concern(path: &Path) -> bool {
     NAMES.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
 }
 
-/// The origin of a file with a name of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
-    /// It has the magic number that goes with the name, and names no other database.
-    Ours,
-    /// Empty, or zeros only: an interrupted creation, without data.
-    Blank,
-    /// From another program, or damaged beyond recognition.
-    Foreign,
-}
-
-/// Examines a file with a name of ours. `database` is the number that it must have, if known.
-pub(crate) fn proof(
-    fs: &dyn FileSystem,
-    directory: &Path,
-    name: FileName,
-    database: Option<u64>,
-) -> Result<Proof> {
-    let path = directory.join(name.format());
-    if matches!(name, FileName::Unfinished(..)) {
-        return Ok(Proof::Ours);
-    }
-    let file = match fs.open(&path, OpenMode::Read) {
-        Ok(file) => file,
-        // Removed in between, a directory, a link, a pipe.
-        Err(error) if is_no_file(&error) => return Ok(Proof::Foreign),
-        Err(error) => return Err(error),
-    };
-    match prove(&*file, name, database) {
-        Err(error) if is_no_file(&error) => Ok(Proof::Foreign),
-        result => result,
-    }
-}
-
-fn prove(file: &dyn File, name: FileName, database: Option<u64>) -> Result<Proof> {
-    let len = file.len()?;
-    let is_of = |number: Option<u64>| match (number, database) {
-        (Some(number), Some(wanted)) => number == wanted || number == 0,
-        _ => true,
-    };
-    let is_ours = match name {
-        FileName::Lock | FileName::Unsynced => {
-            return Ok(if len == 0 { Proof::Ours } else { Proof::Foreign });
-        }
-        FileName::Unfinished(..) => return Ok(Proof::Ours),
-        FileName::Manifest(_) => {
-            let mut header = [0; MANIFEST_HEADER_BYTES];
-            let count = read_up_to(file, 0, &mut header)?;
-            // A damaged header does not identify the database.
-            begins_with(&header[..count], MANIFEST_MAGIC) && is_of(decode_header(&header).ok())
-        }
-        FileName::Log(_) => {
-            let mut header = [0; HEADER_BYTES];
-            let count = read_up_to(file, 0, &mut header)?;
-            let decoded = SegmentHeader::decode(&header).ok().flatten();
-            begins_with(&header[..count], LOG_MAGIC) && is_of(decoded.map(|header| header.database))
-        }
-        FileName::Tree(_) => {
-            let mut magic = [0; 8];
-            let count = read_up_to(file, 0, &mut magic)?;
-            begins_with(&magic[..count], TREE_MAGIC)
-        }
-        FileName::Table(_) => {
-            let mut footer = [0; FOOTER_BYTES];
-            let count = read_up_to(file, len.saturating_sub(FOOTER_BYTES as u64), &mut footer)?;
-            let number = footer.as_chunks().0[8];
-            count == FOOTER_BYTES && footer.ends_with(&TABLE_MAGIC) && is_of(Some(u64::from_le_bytes(number)))
-        }
-    };
-    match is_ours {
-        true => Ok(Proof::Ours),
-        false if is_blank(file, len)? => Ok(Proof::Blank),
-        false => Ok(Proof::Foreign),
-    }
-}
-
-fn begins_with(bytes: &[u8], magic: [u8; 8]) -> bool {
-    bytes.starts_with(&magic)
-}
-
-/// Reads until the buffer is full or the file ends.
-fn read_up_to(file: &dyn File, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-    let mut done = 0;
-    while done < buffer.len() {
-        match file.read_at(offset + done as u64, &mut buffer[done..])? {
-            0 => break,
-            count => done += count,
-        }
-    }
-    Ok(done)
-}
-
-fn is_blank(file: &dyn File, len: u64) -> Result<bool> {
-    if len > LONGEST_BLANK {
-        return Ok(false);
-    }
-    let mut buffer = vec![0; BLANK_BYTES.min(len as usize)];
-    let mut offset = 0;
-    while offset < len {
-        let count = read_up_to(file, offset, &mut buffer)?;
-        if count == 0 {
-            break;
-        }
-        if buffer[..count].iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-        offset += count as u64;
-    }
-    Ok(true)
-}
-
 /// See [`super::Db::destroy`].
-pub(super) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
+pub(crate) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
     let _running = Running::begin()?;
     let directory = &*fs.absolute(path)?;
     if !fs.exists(directory)? {

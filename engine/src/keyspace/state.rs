@@ -1,0 +1,71 @@
+//! The state of a keyspace while the database is open.
+use super::options::KeyspaceOptions;
+use crate::index::word::{IndexWord, SharedIndexWord};
+use crate::read::vacancy::Vacancies;
+use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The keyspace that every database has.
+pub(crate) const DEFAULT_KEYSPACE: &str = "default";
+
+/// The state shared by all handles of a keyspace.
+pub(crate) struct KeyspaceState {
+    pub(crate) id: KeyspaceId,
+    pub(crate) name: String,
+    pub(crate) options: KeyspaceOptions,
+    dropped: AtomicBool,
+    /// The set of its indexes, for writers.
+    indexes: SharedIndexWord,
+    /// Ranges without live entries, found by scans.
+    pub(crate) vacancies: Vacancies,
+    /// The rows of [`Bug::StaleRow`].
+    pub(crate) stale_rows: planted::Rows,
+}
+
+impl KeyspaceState {
+    pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
+        let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
+        let (name, stale_rows, vacancies) = (name.to_string(), Default::default(), Vacancies::default());
+        Arc::new(KeyspaceState { id, name, options, dropped, indexes, vacancies, stale_rows })
+    }
+
+    #[inline]
+    pub(crate) fn index_word(&self) -> IndexWord {
+        self.indexes.load()
+    }
+
+    /// Records that the set of indexes in the view has changed. REQUIRES: callers exclude each
+    /// other.
+    pub(crate) fn change_indexes(&self, has_indexes: bool) {
+        self.indexes.change(has_indexes);
+    }
+
+    pub(crate) fn mark_dropped(&self) {
+        // Release: pairs with the Acquire in `check_alive`; a write that still passes is ignored by
+        // the flush.
+        self.dropped.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn check_alive(&self) -> Result<()> {
+        if self.dropped.load(Ordering::Acquire) {
+            return Err(self.dropped_error());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    pub(crate) fn dropped_error(&self) -> Error {
+        Error::new(ErrorKind::Closed, format!("keyspace {:?} was dropped", self.name))
+    }
+}
+
+/// Checks a keyspace's name.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    if name.is_empty() && !planted::is(Bug::EmptyKeyspaceName) || name.len() > 255 {
+        return Err(Error::invalid_argument("a keyspace's name has 1 to 255 bytes"));
+    }
+    Ok(())
+}
