@@ -3,36 +3,39 @@
 //! Each kind of work is a function that does one step and returns whether there was something to
 //! do; the threads here only call them in loops. A flush has its own thread, so it never waits for
 //! a compaction. On a machine without threads the driver of the database calls the same functions,
-//! one step at a time, and so do calls that would otherwise wait: see [`give_way`].
+//! one step at a time, and so do calls that would otherwise wait: see `Core::give_way`.
 //!
 //! Each file of this folder depends only on files before it in this list, and none on this file:
 //!
 //! 1. `state.rs`: the shared state.
 //! 2. `pause.rs`: pauses, and the work and the calls that they stop. `turns.rs`: the keyspace that
 //!    a compaction works on.
-//! 3. `attempt.rs`: one attempt at a step, and retries after a scarcity.
+//!    `retries.rs`: intervals between attempts at a step that meets a scarcity.
+//! 3. `attempt.rs`: one attempt at a step.
 //! 4. `periodic.rs`: syncs by the clock, and their thread.
-//! 5. `log.rs`, `flush.rs`, `compactions.rs`, `sweep.rs`: the steps.
+//! 5. `log.rs`, `flush.rs`, `merge.rs`, `compactions.rs`, `sweep.rs`: the steps.
 pub(crate) mod state;
 pub(crate) mod pause;
 mod turns;
-pub(crate) mod attempt;
+pub(crate) mod retries;
+mod attempt;
 mod periodic;
 pub(crate) mod log;
 mod flush;
+pub(crate) mod merge;
 pub(crate) mod compactions;
 pub(crate) mod sweep;
 
-use crate::db::{Core, closed};
-use crate::write::stall::STEP;
-use attempt::{COMPACTION, FLUSH, guarded, run_unpaused};
+use crate::runtime::Core;
+use attempt::{guarded, run_unpaused};
 use compactions::{compaction_due, compaction_step, merge_range};
 use flush::flush_step;
 use log::{log_sleep, log_step};
+use retries::{COMPACTION, FLUSH};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result};
 use sapwood_storage::env::ThreadClass;
 use sapwood_storage::sync::receive;
-use state::{Background, LOOK_UP};
+use state::LOOK_UP;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -40,10 +43,6 @@ use sweep::{RELEASE_TURNS, SWEEP_ENDS, sweep_step, wait_for_files};
 
 /// A database without writes for this long is idle.
 const IDLE: Duration = Duration::from_secs(1);
-/// On a machine without threads: number of consecutive turns without work after which a wait is
-/// hopeless. A step that meets a full disk counts as no work.
-const FRUITLESS_MAX: u32 = 1000;
-
 /// A kind of background work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackgroundStep {
@@ -64,64 +63,62 @@ impl BackgroundStep {
         [BackgroundStep::Flush, BackgroundStep::Compaction, BackgroundStep::Log, BackgroundStep::Sweep];
 }
 
-impl Background {
-    /// Starts the threads.
-    pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
-        let env = core.options.env.clone();
-        let _ = core.background.core.set(Arc::downgrade(core));
-        if !env.starts_threads() {
-            return Ok(());
-        }
-        // Each thread is recorded at once: if a later one cannot be started, the earlier ones are
-        // still ended.
-        let spawn = |name, class, body: Box<dyn FnOnce() + Send>| -> Result<()> {
-            let thread = env.spawn(name, class, body)?;
-            core.background.threads.lock().push(thread);
-            Ok(())
-        };
-        let shared = core.clone();
-        spawn("sapwood-flush", ThreadClass::Latency, Box::new(move || flush_loop(&shared)))?;
-        let shared = core.clone();
-        spawn("sapwood-log", ThreadClass::Latency, Box::new(move || log_loop(&shared)))?;
-        let (shared, files) = (core.clone(), core.obsolete_files.clone());
-        let sweep = move || {
-            // Ends when the core drops its sender at shutdown.
-            while let Some(file) = receive(&files) {
-                if file == SWEEP_ENDS {
-                    break;
-                }
-                shared.background.begin_removal();
-                // A file that cannot be removed now is removed as an orphan at the next opening.
-                let _ = shared.context.fs.remove_file(&shared.context.path(file));
-                shared.background.end();
-            }
-        };
-        spawn("sapwood-sweep", ThreadClass::Background, Box::new(sweep))?;
-        for _ in 0..core.options.advanced.background_threads {
-            let shared = core.clone();
-            let body = move || compaction_loop(&shared);
-            spawn("sapwood-compact", ThreadClass::Background, Box::new(body))?;
-        }
-        Ok(())
+/// Starts the threads.
+pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
+    let env = core.options.env.clone();
+    if !env.starts_threads() {
+        return Ok(());
     }
-
-    /// Ends all threads. Unfinished compactions are dropped: their inputs are still there.
-    pub(crate) fn shut_down(&self, core: &Core) {
-        self.stop.store(true, Ordering::Relaxed);
-        {
-            let mut state = self.state.lock();
-            state.shutdown = true;
-            self.notify_all();
-            while state.starts_sync_thread {
-                self.changed.wait(&mut state);
+    // Each thread is recorded at once: if a later one cannot be started, the earlier ones are
+    // still ended.
+    let spawn = |name, class, body: Box<dyn FnOnce() + Send>| -> Result<()> {
+        let thread = env.spawn(name, class, body)?;
+        core.background.threads.lock().push(thread);
+        Ok(())
+    };
+    let shared = core.clone();
+    spawn("sapwood-flush", ThreadClass::Latency, Box::new(move || flush_loop(&shared)))?;
+    let shared = core.clone();
+    spawn("sapwood-log", ThreadClass::Latency, Box::new(move || log_loop(&shared)))?;
+    let (shared, files) = (core.clone(), core.obsolete_files.clone());
+    let sweep = move || {
+        // Ends when the core drops its sender at shutdown.
+        while let Some(file) = receive(&files) {
+            if file == SWEEP_ENDS {
+                break;
             }
+            shared.background.begin_removal();
+            // A file that cannot be removed now is removed as an orphan at the next opening.
+            let _ = shared.context.fs.remove_file(&shared.context.path(file));
+            shared.background.end();
         }
-        let _ = core.context.obsolete.send(SWEEP_ENDS);
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            // A panic was caught inside the thread and reported already.
-            let _ = thread.join();
+    };
+    spawn("sapwood-sweep", ThreadClass::Background, Box::new(sweep))?;
+    for _ in 0..core.options.advanced.background_threads {
+        let shared = core.clone();
+        let body = move || compaction_loop(&shared);
+        spawn("sapwood-compact", ThreadClass::Background, Box::new(body))?;
+    }
+    Ok(())
+}
+
+/// Ends all threads. Unfinished compactions are dropped: their inputs are still there.
+pub(crate) fn shut_down(core: &Core) {
+    core.background.stop.store(true, Ordering::Relaxed);
+    let background = &core.background;
+    {
+        let mut state = background.state.lock();
+        state.shutdown = true;
+        background.notify_all();
+        while state.starts_sync_thread {
+            background.changed.wait(&mut state);
         }
+    }
+    let _ = core.context.obsolete.send(SWEEP_ENDS);
+    let threads = std::mem::take(&mut *background.threads.lock());
+    for thread in threads {
+        // A panic was caught inside the thread and reported already.
+        let _ = thread.join();
     }
 }
 
@@ -207,7 +204,7 @@ pub(crate) fn run_step(core: &Core, step: BackgroundStep) -> bool {
 
 /// One step of any kind that has something to do. The machine's random numbers select the kind to
 /// check first. False if nothing is due.
-fn any_step(core: &Core) -> bool {
+pub(crate) fn any_step(core: &Core) -> bool {
     let first = core.options.env.random_u64() as usize;
     let kinds = BackgroundStep::ALL;
     (0..kinds.len()).any(|i| run_step(core, kinds[(first % kinds.len() + i) % kinds.len()]))
@@ -235,7 +232,7 @@ pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
     core.background.retry_now();
     core.background.wake_flush();
     core.background.wake_compaction();
-    wait_until(core, || {
+    core.wait_until(|| {
         core.check_not_poisoned()?;
         core.check_has_space(&[FLUSH, COMPACTION])?;
         let flushed = core.view.reference().generations.len() <= 1;
@@ -243,45 +240,15 @@ pub(crate) fn wait_for_work(core: &Core, idle: bool) -> Result<()> {
     })
 }
 
-/// Waits until `done` returns true. It is called again after every step.
-pub(crate) fn wait_until(core: &Core, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let background = &core.background;
-    let mut fruitless = 0;
-    loop {
-        if done()? {
-            return Ok(());
-        }
-        if !core.options.env.starts_threads() {
-            fruitless = if any_step(core) { 0 } else { fruitless + 1 };
-            assert!(fruitless < FRUITLESS_MAX, "waits for background work that there is not");
-            core.options.env.sleep(LOOK_UP);
-            continue;
-        }
-        let mut state = background.state.lock();
-        if state.shutdown {
-            return Err(closed());
-        }
-        // A step may end between the call of `done` and the wait, so the wait is bounded.
-        background.changed.wait_for(&mut state, Duration::from_millis(20));
-    }
-}
-
-/// Lets background work proceed: a short sleep, or one step of it on a machine without threads.
-pub(crate) fn give_way(core: &Core) {
-    if !core.options.env.starts_threads() {
-        any_step(core);
-    }
-    core.options.env.sleep(STEP);
-}
-
-/// Merges a range into the last level on the caller's thread.
+/// Flushes, then merges a range into the last level on the caller's thread.
 pub(crate) fn compact_range(
     core: &Core,
     keyspace: KeyspaceId,
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,
 ) -> Result<()> {
-    wait_until(core, || {
+    core.flush()?;
+    core.wait_until(|| {
         core.check_writable()?;
         Ok(core.background.claim(keyspace))
     })?;

@@ -1,13 +1,13 @@
 //! The database: opening, closing, and operations that concern all keyspaces.
-use crate::background::state::Background;
 use crate::background::{self, sweep};
 use crate::directory::{self, Terms};
 use crate::index::build;
 use crate::index::options::IndexOptions;
 use crate::keyspace::{DEFAULT_KEYSPACE, Keyspace, KeyspaceOptions, KeyspaceState};
-use crate::options::{AdvancedOptions, Durability};
+use crate::options::{AdvancedOptions, DbOptions, Durability};
 use crate::read::snapshot::Snapshot;
 use crate::recovery::Rest;
+use crate::runtime::Core;
 use crate::stats::{self, Health, Memory, Stats};
 use crate::write::batch::WriteBatch;
 use sapwood_base::planted::{self, Bug};
@@ -17,28 +17,7 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
-mod catalog;
-mod core;
-mod rotation;
-mod spill;
-
-pub(crate) use self::core::{Core, closed};
-
 const DEFAULT_BUDGET_BYTES: usize = 512 << 20;
-
-/// Settings as `open` found them.
-pub(crate) struct DbOptions {
-    pub(crate) memory_budget: usize,
-    pub(crate) durability: Durability,
-    pub(crate) read_only: bool,
-    pub(crate) memtable_bytes: usize,
-    /// Bytes of a log segment.
-    pub(crate) segment_bytes: usize,
-    pub(crate) advanced: AdvancedOptions,
-    /// Indexes named by the application: keyspace, name, options.
-    pub(crate) indexes: Vec<(String, String, IndexOptions)>,
-    pub(crate) env: sapwood_storage::env::Env,
-}
 
 /// Opens a database.
 #[derive(Clone, Debug)]
@@ -242,7 +221,7 @@ impl DbBuilder {
             options.definition(name, KeyspaceId(0))?;
             options.extractor()?;
         }
-        let (core, rest) = Core::open(&self, options, cache_bytes)?;
+        let (core, rest) = Core::open(&self.terms, options, cache_bytes)?;
         // No handle exists yet whose drop would close the database: a close flushes, and needs
         // threads for it.
         if let Err(error) = self.begin(&core, rest) {
@@ -267,7 +246,7 @@ impl DbBuilder {
         if core.options.read_only {
             return Ok(());
         }
-        Background::start(core)?;
+        background::start(core)?;
         if let Some(rest) = rest {
             core.replay_rest(rest)?;
         }
@@ -636,7 +615,7 @@ impl Db {
         core.check_writable()?;
         let _call = core.enter(true)?;
         let ids: Vec<KeyspaceId> = core.manifest_state(|state| state.keyspaces.keys().copied().collect());
-        ids.into_iter().try_for_each(|id| core.compact_range(id, None, None))
+        ids.into_iter().try_for_each(|id| background::compact_range(core, id, None, None))
     }
 
     /// Merges `range` of the default keyspace into its last level.

@@ -50,11 +50,11 @@ mod explain;
 mod lookup;
 pub mod verify;
 
-use crate::db::Core;
 use crate::key_range::KeyRange;
 use crate::keyspace::Keyspace;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
+use crate::runtime::Core;
 use cursor::{Bounds, IndexCursor};
 use iterator::{Hit, IndexIter};
 use sapwood_base::Result;

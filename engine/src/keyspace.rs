@@ -1,6 +1,7 @@
 //! Keyspaces: named, independent key ranges of one database that share its log, memory and
 //! background work.
-use crate::db::{Core, DbInner};
+use crate::background;
+use crate::db::DbInner;
 use crate::index::hooks;
 use crate::index::options::IndexOptions;
 use crate::index::{Index, build};
@@ -12,6 +13,7 @@ use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
 use crate::read::{self, Found};
+use crate::runtime::Core;
 use crate::write::weight::Weight;
 use crate::write::{check_key, check_value, commit, insert, insert_all, with_scratch};
 use sapwood_base::format::write_batch::{Operation, put_operation};
@@ -667,12 +669,12 @@ impl Keyspace {
         let _call = core.enter(true)?;
         let (lower, upper) = (bytes(lower), bytes(upper));
         let is_whole = lower.is_none() && upper.is_none();
-        core.compact_range(self.state.id, lower, upper)?;
+        background::compact_range(core, self.state.id, lower.as_deref(), upper.as_deref())?;
         if is_whole {
             let indexes: Vec<KeyspaceId> = core.manifest_state(|state| {
                 state.indexes_of(self.state.id).map(|index| index.state.id).collect()
             });
-            indexes.into_iter().try_for_each(|id| core.compact_range(id, None, None))?;
+            indexes.into_iter().try_for_each(|id| background::compact_range(core, id, None, None))?;
         }
         Ok(())
     }

@@ -54,6 +54,8 @@ mod auto_traits;
 #[cfg(feature = "serde")]
 mod serialize;
 mod options;
+mod refusal;
+mod runtime;
 mod db;
 mod keyspace;
 mod directory;

@@ -1,4 +1,5 @@
 //! Settings of a database: three that most programs set, the rest under [`AdvancedOptions`].
+use crate::index::options::IndexOptions;
 use crate::wal::SEGMENTS_MAX;
 use sapwood_base::{Error, Result};
 use sapwood_compaction::CompactionStyle;
@@ -251,6 +252,20 @@ impl AdvancedOptions {
         check(self.max_open_files.is_none_or(|most| most >= 1), "max_open_files must be at least 1")?;
         check(self.target_file_bytes >= 4096, "target_file_bytes must be at least 4096")
     }
+}
+
+/// Settings as `open` found them.
+pub(crate) struct DbOptions {
+    pub(crate) memory_budget: usize,
+    pub(crate) durability: Durability,
+    pub(crate) read_only: bool,
+    pub(crate) memtable_bytes: usize,
+    /// Bytes of a log segment.
+    pub(crate) segment_bytes: usize,
+    pub(crate) advanced: AdvancedOptions,
+    /// Indexes named by the application: keyspace, name, options.
+    pub(crate) indexes: Vec<(String, String, IndexOptions)>,
+    pub(crate) env: Env,
 }
 
 #[cfg(test)]

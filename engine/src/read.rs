@@ -21,8 +21,8 @@ pub(crate) mod state;
 pub(crate) mod super_version;
 pub(crate) mod vacancy;
 
-use crate::db::Core;
 use crate::keyspace::KeyspaceState;
+use crate::runtime::Core;
 use crossbeam_epoch::Guard;
 use keyspace_views::KeyspaceView;
 pub(crate) use resolve::Found;

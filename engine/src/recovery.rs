@@ -29,16 +29,17 @@ use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::TableContext;
-use sapwood_memtable::{ArenaPool, Memtable};
-use sapwood_storage::Env;
+use sapwood_memtable::Memtable;
 use sapwood_storage::fs::{File, OpenMode, is_no_file};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub(crate) use replay::MemtableSource;
 use replay::{Beyond, History, Replay, Replayed};
 
 mod replay;
+mod spill;
 
 /// The first position of a new database. Sequence numbers below stand for "older than everything".
 const FIRST_POSITION: u64 = 1 << 10;
@@ -90,18 +91,6 @@ impl Recovered {
     pub(crate) fn durable(&self) -> u64 {
         self.manifest.log_synced.unwrap_or(self.base)
     }
-}
-
-/// The source of new memtables.
-pub(crate) struct MemtableSource<'a> {
-    pub(crate) arenas: &'a Arc<ArenaPool>,
-    pub(crate) memtable_bytes: usize,
-    /// Limit of memtables.
-    pub(crate) most: usize,
-    /// The number of the first one.
-    pub(crate) first_memtable: u64,
-    /// The machine on whose threads a long log may be replayed.
-    pub(crate) env: Option<&'a Env>,
 }
 
 /// Steps 1 to 3. Changes nothing on disk.

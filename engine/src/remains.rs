@@ -1,5 +1,5 @@
 //! The parts left of a database whose handles are gone: for tests that look for leaks.
-use crate::db::Core;
+use crate::runtime::Core;
 use sapwood_compaction::TableContext;
 use sapwood_memtable::ArenaPool;
 use sapwood_storage::cache::CacheRemains;

@@ -1,34 +1,10 @@
 //! Statistics of the engine.
-use crate::db::Core;
-use sapwood_base::Error;
+use crate::runtime::Core;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Sums since the database was opened. Nothing here is touched per operation.
-#[derive(Default)]
-pub(crate) struct Counters {
-    pub(crate) flushes: AtomicU64,
-    pub(crate) flush_bytes: AtomicU64,
-    pub(crate) compactions: AtomicU64,
-    pub(crate) compaction_read_bytes: AtomicU64,
-    pub(crate) compaction_written_bytes: AtomicU64,
-    pub(crate) compaction_moved_bytes: AtomicU64,
-}
-
-/// Whether the database takes writes.
-///
-/// There will be no fourth state, so a `match` can name all three; the errors may get more kinds.
-#[derive(Clone, Debug)]
-pub enum Health {
-    /// All is well.
-    Good,
-    /// The disk is full; reads continue, writes resume when there is room. The error names the
-    /// place.
-    NoSpace(Error),
-    /// An error closed the write path permanently; reopen the database.
-    Poisoned(Error),
-}
+pub use crate::runtime::Health;
 
 /// Memory in bytes, by use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! Reads and compactions trust the version: runs are in order of age, tables of a run are disjoint,
 //! and bounds are true. The check detects latent damage at once; otherwise reads may stay right for
 //! long, until a compaction or a key at a bound is affected.
-use crate::db::Core;
 use crate::manifest::KeyspaceEntry;
+use crate::runtime::Core;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
@@ -46,7 +46,7 @@ pub(crate) fn check(core: &Core) -> Result<()> {
         version.tables().try_for_each(|table| check_table(&core.context, table)).map_err(in_context)?;
         check_ages(&core.context, &version).map_err(in_context)?;
         if let Some(tree) = tree {
-            tree.view(core)?.verify().map_err(in_context)?;
+            tree.view(core.trees())?.verify().map_err(in_context)?;
         }
     }
     Ok(())

@@ -13,14 +13,15 @@
 //!
 //! The log gets a record before the memtable does, and a reader sees it only after both.
 pub(crate) mod locks;
+mod rotation;
 pub(crate) mod stall;
 pub(crate) mod weight;
 mod receipt;
 pub mod batch;
 
-use crate::db::Core;
 use crate::options::Durability;
 use crate::read::super_version::SuperVersion;
+use crate::runtime::Core;
 use crate::wal::Reservation;
 use crate::wal::body::Body;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
@@ -372,7 +373,7 @@ pub(crate) fn commit(
 
     match durability {
         Durability::None | Durability::Buffered => {}
-        Durability::Periodic(every) => core.background.sync_within(core, every, at.end),
+        Durability::Periodic(every) => core.sync_within(every, at.end),
         Durability::Sync if planted::is(Bug::AcknowledgeBeforeSync) => {}
         Durability::Sync => core.wait_durable(at.end)?,
     }

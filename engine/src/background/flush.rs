@@ -2,9 +2,9 @@
 //!
 //! One edit adds the tables and moves the start of the log. A flush that fails before that leaves
 //! no file behind.
-use crate::db::Core;
 use crate::index::clean;
 use crate::read::super_version::{CoveringView, SuperVersion};
+use crate::runtime::Core;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{ErrorKind, FileNumber, Result};

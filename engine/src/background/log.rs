@@ -2,7 +2,7 @@
 //! opening.
 use super::periodic::sync_step;
 use super::state::{LOOK_UP, State};
-use crate::db::Core;
+use crate::runtime::Core;
 use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
 use std::time::Duration;

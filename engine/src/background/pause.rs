@@ -4,9 +4,10 @@
 //! are under way, and waits for them. Calls that need background work, or that a close has to wait
 //! for, are counted here as well.
 use super::state::Background;
-use crate::db::{Core, closed};
+use crate::refusal::closed;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
+use sapwood_storage::env::Env;
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -32,8 +33,7 @@ impl Background {
     ///
     /// Errors: `Closed` once a close has begun; `Paused` if a pause would make the call wait for
     /// long.
-    pub(crate) fn enter(&self, core: &Core, needs_work: bool) -> Result<Call<'_>> {
-        let env = &core.options.env;
+    pub(crate) fn enter(&self, env: &Env, needs_work: bool) -> Result<Call<'_>> {
         let thread = std::thread::current().id();
         let mut since = None;
         let mut state = self.state.lock();
@@ -119,8 +119,7 @@ impl Background {
 
     /// Errors: `Paused` while flushes and compactions are stopped, for a write that waits for one.
     /// The write waits for the end of a short pause; a long one may be that of its own caller.
-    pub(crate) fn check_not_paused(&self, core: &Core) -> Result<()> {
-        let now = core.options.env.now();
+    pub(crate) fn check_not_paused(&self, now: Duration) -> Result<()> {
         let mut state = self.state.lock();
         if state.paused.is_empty() || planted::is(Bug::PausedWritesWait) {
             return Ok(());

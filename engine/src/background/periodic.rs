@@ -6,66 +6,65 @@
 //! the step of the log does its work.
 use super::attempt::guarded;
 use super::state::{Background, LOOK_UP, UNARMED};
-use crate::db::Core;
+use crate::runtime::Core;
 use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
 use sapwood_storage::env::ThreadClass;
-use std::sync::Weak;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 /// The longest sleep of the syncing thread, however long its interval is.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
-impl Background {
+impl Core {
     /// Ensures that a sync begins within `every` from now, for a published commit that ends at
     /// `end`.
     #[inline]
-    pub(crate) fn sync_within(&self, core: &Core, every: Duration, end: u64) {
+    pub(crate) fn sync_within(&self, every: Duration, end: u64) {
         let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX - 1);
         // Pairs with the fence in `take_due_sync`: either the next sync sees the data that this
         // commit has published, or this sees that no sync is scheduled.
         fence(Ordering::SeqCst);
-        if self.armed.load(Ordering::Relaxed) > every {
-            self.arm(core, every, end);
+        if self.background.armed.load(Ordering::Relaxed) > every {
+            self.arm(every, end);
         }
     }
 
     #[cold]
-    fn arm(&self, core: &Core, every: u64, end: u64) {
-        if core.wal.durable() >= end {
+    fn arm(&self, every: u64, end: u64) {
+        if self.wal.durable() >= end {
             return;
         }
-        let due = core.options.env.now().saturating_add(Duration::from_nanos(every));
+        let due = self.options.env.now().saturating_add(Duration::from_nanos(every));
         let has_thread = {
-            let mut state = self.state.lock();
+            let mut state = self.background.state.lock();
             if state.sync_due.is_none_or(|known| due < known) {
                 state.sync_due = Some(due);
             }
             // If an earlier commit armed it, its time also counts for this one: it lies in the
             // past.
-            self.armed.fetch_min(every, Ordering::Relaxed);
+            self.background.armed.fetch_min(every, Ordering::Relaxed);
             state.has_sync_thread
         };
-        if has_thread || self.start_sync_thread(core) {
-            self.wake_sync.notify_one();
+        if has_thread || self.start_sync_thread() {
+            self.background.wake_sync.notify_one();
         } else {
             // No thread can be started for now: the log thread syncs meanwhile, between its other
             // work.
-            self.wake_log();
+            self.background.wake_log();
         }
     }
 
     /// Starts the thread that syncs by the clock, which only databases with such commits have.
     /// Provisioning, on the log thread, may take longer than the interval. False if it cannot be
     /// started.
-    fn start_sync_thread(&self, core: &Core) -> bool {
-        let env = &core.options.env;
-        let Some(core) = self.core.get().and_then(Weak::upgrade).filter(|_| env.starts_threads()) else {
+    fn start_sync_thread(&self) -> bool {
+        let (env, background) = (&self.options.env, &self.background);
+        let Some(core) = self.this.upgrade().filter(|_| env.starts_threads()) else {
             return false;
         };
         {
-            let mut state = self.state.lock();
+            let mut state = background.state.lock();
             if state.shutdown || state.has_sync_thread || state.starts_sync_thread {
                 return state.has_sync_thread;
             }
@@ -73,15 +72,17 @@ impl Background {
         }
         let spawned = env.spawn("sapwood-sync", ThreadClass::Latency, move || sync_loop(&core));
         let has_thread = spawned.is_ok();
-        self.threads.lock().extend(spawned);
-        let mut state = self.state.lock();
+        background.threads.lock().extend(spawned);
+        let mut state = background.state.lock();
         state.has_sync_thread = has_thread;
         state.starts_sync_thread = false;
         drop(state);
-        self.changed.notify_all();
+        background.changed.notify_all();
         has_thread
     }
+}
 
+impl Background {
     /// Whether a sync by the clock is due. The caller then syncs everything published from now on.
     fn take_due_sync(&self, now: Duration) -> bool {
         let mut state = self.state.lock();

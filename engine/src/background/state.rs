@@ -1,19 +1,20 @@
 //! The state that the threads of background work share with callers, and their condition variables.
 //!
-//! `pause.rs`, `turns.rs`, `attempt.rs` and `periodic.rs` add their methods to [`Background`]. Its
+//! `pause.rs`, `turns.rs`, `retries.rs` and `periodic.rs` add their methods to [`Background`]. Its
 //! mutex is held only to read or note state: no step runs under it.
-use crate::db::Core;
-use sapwood_base::KeyspaceId;
+use crate::refusal::closed;
+use sapwood_base::{KeyspaceId, Result};
 use sapwood_storage::env::JoinHandle;
 use sapwood_storage::sync::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{OnceLock, Weak};
 use std::thread::ThreadId;
 use std::time::Duration;
 
 /// Interval at which an idle thread checks for work.
-pub(super) const LOOK_UP: Duration = Duration::from_millis(250);
+pub(crate) const LOOK_UP: Duration = Duration::from_millis(250);
+/// Interval at which a call that waits for a step looks again.
+const STEP_LOOK: Duration = Duration::from_millis(20);
 /// No commit waits for a sync by the clock.
 pub(super) const UNARMED: u64 = u64::MAX;
 
@@ -33,8 +34,6 @@ pub(crate) struct Background {
     /// from now on `State::sync_due` covers any commit with this interval or a longer one.
     /// [`UNARMED`] if there are none.
     pub(super) armed: AtomicU64,
-    /// The database, for a thread that is started later.
-    pub(super) core: OnceLock<Weak<Core>>,
     pub(super) threads: Mutex<Vec<JoinHandle>>,
 }
 
@@ -88,7 +87,6 @@ impl Default for Background {
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
             armed: AtomicU64::new(UNARMED),
-            core: OnceLock::new(),
             threads: Mutex::default(),
         }
     }
@@ -126,6 +124,17 @@ impl Background {
     pub(crate) fn idle_now(&self) -> IdleNow<'_> {
         self.state.lock().settling += 1;
         IdleNow { background: self }
+    }
+
+    /// Waits for the end of a step. Errors: `Closed` once no step will come.
+    pub(crate) fn wait_for_step(&self) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.shutdown {
+            return Err(closed());
+        }
+        // A step may end between the caller's look and this wait, so the wait is bounded.
+        self.changed.wait_for(&mut state, STEP_LOOK);
+        Ok(())
     }
 
     pub(super) fn is_shut_down(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The sweep: removes files of tables once no version lists them and no reader holds them.
 //!
 //! With threads, the sweep thread receives the files from the same channel, one by one.
-use crate::db::Core;
+use crate::runtime::Core;
 use sapwood_base::format::file_name::FileName;
 use std::time::Duration;
 

@@ -10,10 +10,10 @@
 //!    a pause waits for one slice.
 //! 4. Last, free pages at the end of the file are cut off, if that is worth it.
 use super::state::{IndexEntry, Phase, TreeFile, TreeState};
-use crate::background::compactions;
-use crate::db::Core;
+use crate::background::merge;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::resolve::has_value;
+use crate::runtime::Core;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::InternalIterator;
@@ -82,7 +82,7 @@ pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
         return Ok(());
     };
     match picker::pick_range(space.state.id, &space.version, None, None, &core.snapshots.numbers()) {
-        Some(compaction) => compactions::run_compaction(core, &space.version, compaction, true),
+        Some(compaction) => merge::run_compaction(core, &space.version, compaction, true),
         None => Ok(()),
     }
 }
@@ -172,7 +172,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
         }
         slice.fill(&mut merged)?;
         let changes = slice.changes();
-        tree.change(core, |writer| {
+        tree.change(core.trees(), |writer| {
             let root = writer.apply(&changes)?;
             let written = &core.counters.compaction_written_bytes;
             written.fetch_add(writer.pending_bytes(), Ordering::Relaxed);
@@ -197,7 +197,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
             None => return Ok(()),
         }
         let driven = !core.options.env.starts_threads() && core.options.env.random_u64().is_multiple_of(2);
-        let is_urgent_elsewhere = compactions::gives_way_to_others(core, id);
+        let is_urgent_elsewhere = merge::gives_way_to_others(core, id);
         if manual {
             core.background.wait_while_paused()?;
         } else if is_urgent_elsewhere || driven || core.background.should_yield() {
@@ -215,7 +215,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
 /// but a disk that fails is reported as everywhere else.
 fn give_back_the_end(core: &Core, tree: &TreeState) -> Result<()> {
     let least_bytes = tree.root.file_bytes() / CUT_SHARE;
-    tree.change(core, |writer| writer.trim(least_bytes)).map(drop)
+    tree.change(core.trees(), |writer| writer.trim(least_bytes)).map(drop)
 }
 
 /// The edits that take everything below `end` out of tables; `left` keeps the rest of these.

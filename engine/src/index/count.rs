@@ -8,10 +8,10 @@
 use super::Index;
 use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
 use super::state::IndexState;
-use crate::db::Core;
 use crate::read::cursor::Overlay;
 use crate::read::state::State;
 use crate::read::super_version::SuperVersion;
+use crate::runtime::Core;
 use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};

@@ -9,11 +9,12 @@
 //!    version has not renewed it (or it would have a later sequence number itself). Without rows in
 //!    memtables no check is needed.
 use super::state::{IndexEntry, IndexState};
-use crate::db::{Core, closed};
 use crate::read::cursor::Cursor;
 use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
 use crate::read::vacancy::WORTH_A_RANGE;
+use crate::refusal::closed;
+use crate::runtime::Core;
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::key_hash;
 use sapwood_base::ordered::composite::{
@@ -189,7 +190,7 @@ pub(crate) fn dropped() -> Error {
 /// The tree of an index in a view, unless it is empty.
 pub(crate) fn tree_view<'v>(core: &Core, entry: &'v IndexEntry) -> Result<Option<&'v TreeView>> {
     match &entry.tree {
-        Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(core)?)),
+        Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(core.trees())?)),
         _ => Ok(None),
     }
 }

@@ -14,10 +14,10 @@
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
-use crate::db::Core;
 use crate::options::Durability;
 use crate::read;
 use crate::read::super_version::SuperVersion;
+use crate::runtime::Core;
 use crate::write::locks::{Held, KeyLocks};
 use crate::write::weight::{Weight, too_heavy};
 use sapwood_base::format::index_definition::Maintenance;

@@ -4,13 +4,13 @@
 //! memtables as the rows, flushed into delta runs, and from there applied to the tree. The durable
 //! part of the state is in the MANIFEST.
 use super::extractor::{BuiltinExtractor, Extractor};
-use crate::db::Core;
 use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::index_definition::{ExtractorSpec, IndexDefinition, Maintenance};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_btree::{Tree, TreeView};
 use sapwood_compaction::TableContext;
+use sapwood_storage::env::Env;
 use sapwood_storage::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -221,6 +221,14 @@ impl Drop for TreeFile {
     }
 }
 
+/// The means to open the trees of a database.
+#[derive(Clone, Copy)]
+pub(crate) struct TreeAccess<'a> {
+    pub(crate) env: &'a Env,
+    pub(crate) context: &'a TableContext,
+    pub(crate) read_only: bool,
+}
+
 /// One state of a tree. The file is opened when it is first read or changed.
 pub(crate) struct TreeState {
     pub(crate) file: Arc<TreeFile>,
@@ -235,10 +243,10 @@ impl TreeState {
 
     /// This state, for reading.
     #[inline]
-    pub(crate) fn view(&self, core: &Core) -> Result<&TreeView> {
+    pub(crate) fn view(&self, access: TreeAccess<'_>) -> Result<&TreeView> {
         match self.view.get() {
             Some(view) => Ok(view),
-            None => self.open(core),
+            None => self.open(access),
         }
     }
 
@@ -249,34 +257,37 @@ impl TreeState {
     }
 
     #[cold]
-    fn open(&self, core: &Core) -> Result<&TreeView> {
-        if core.options.read_only {
-            let path = core.context.path(FileName::Tree(self.file.number));
-            let view = Tree::open_view(&core.options.env, &path, &self.root, &core.context.cache)?;
+    fn open(&self, access: TreeAccess<'_>) -> Result<&TreeView> {
+        if access.read_only {
+            let path = access.context.path(FileName::Tree(self.file.number));
+            let view = Tree::open_view(access.env, &path, &self.root, &access.context.cache)?;
             return Ok(self.view.get_or_init(|| view));
         }
         // A thread that changes the tree holds the lock until the new root is installed. A state
         // without a view is the newest one then: `change` ensures that its predecessor has one.
-        self.with_writer(core, |tree| {
+        self.with_writer(access, |tree| {
             debug_assert_eq!(tree.root(), &self.root);
             Ok(self.view.get_or_init(|| tree.view()))
         })
     }
 
     /// Runs `body` with exclusive access to the writer of the tree.
-    pub(crate) fn change<R>(&self, core: &Core, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
-        self.view(core)?;
-        self.with_writer(core, body)
+    pub(crate) fn change<R>(
+        &self,
+        access: TreeAccess<'_>,
+        body: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
+        self.view(access)?;
+        self.with_writer(access, body)
     }
 
-    fn with_writer<R>(&self, core: &Core, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
+    fn with_writer<R>(&self, access: TreeAccess<'_>, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
         let mut writer = self.file.writer.lock();
         let tree = match &mut *writer {
             Some(tree) => tree,
             None => {
-                let path = core.context.path(FileName::Tree(self.file.number));
-                let (env, cache) = (&core.options.env, &core.context.cache);
-                writer.insert(Tree::open(env, &path, &self.root, cache)?)
+                let path = access.context.path(FileName::Tree(self.file.number));
+                writer.insert(Tree::open(access.env, &path, &self.root, &access.context.cache)?)
             }
         };
         body(tree)

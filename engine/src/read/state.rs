@@ -2,10 +2,11 @@
 //!
 //! It is fixed by a view and a sequence number, and holds no reference to the database: it does not
 //! keep the database open, and the contents of the view stay readable after the database is closed.
-use crate::db::{DbInner, closed};
+use crate::db::DbInner;
 use crate::keyspace::Keyspace;
 use crate::read::snapshot::Snapshot;
 use crate::read::super_version::SuperVersion;
+use crate::refusal::closed;
 use sapwood_base::{Result, SequenceNumber};
 use std::sync::{Arc, Weak};
 

@@ -4,7 +4,7 @@
 //! a reference. The view must be loaded before the sequence number to read at: then every operation
 //! that this number sees is in the view, or was written after the read began.
 use super::keyspace_views::{KeyspaceView, KeyspaceViews};
-use crate::db::closed;
+use crate::refusal::closed;
 use crate::sync::step;
 use crate::wal::commit_ring::StartPosition;
 use crossbeam_epoch::{Atomic, Guard, Shared};
@@ -104,7 +104,7 @@ impl SuperVersion {
 /// caller that interprets the rows of a memtable must therefore load the view *after* these rows
 /// were published: in an older view, a keyspace that was created meanwhile is indistinguishable
 /// from a dropped one, and its rows would be lost.
-/// [`Core::view_covering`](crate::db::Core::view_covering) is the only way to obtain one.
+/// [`Core::view_covering`](crate::runtime::Core::view_covering) is the only way to obtain one.
 pub(crate) struct CoveringView {
     view: Arc<SuperVersion>,
 }

@@ -17,7 +17,6 @@
 //!
 //! Once the allowed number of memtables is full, a replay stops, or only checks the records of the
 //! rest: the end of the log must be known before anything on disk changes.
-use super::MemtableSource;
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
@@ -31,6 +30,7 @@ use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::{ArenaPool, Block, KeyValue, Memtable, MemtableOptions, Portion};
+use sapwood_storage::Env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -46,6 +46,18 @@ const IN_FLIGHT_BYTES: usize = 8 << 20;
 const IN_FLIGHT_ARENA_BYTES: usize = IN_FLIGHT_BYTES * 8;
 /// Records of this size and more are weighed before they have a memtable.
 const WEIGHED_BYTES: usize = 1 << 20;
+
+/// The source of new memtables.
+pub(crate) struct MemtableSource<'a> {
+    pub(crate) arenas: &'a Arc<ArenaPool>,
+    pub(crate) memtable_bytes: usize,
+    /// Limit of memtables.
+    pub(crate) most: usize,
+    /// The number of the first one.
+    pub(crate) first_memtable: u64,
+    /// The machine on whose threads a long log may be replayed.
+    pub(crate) env: Option<&'a Env>,
+}
 
 /// The result of a replay.
 pub(super) struct Replayed {

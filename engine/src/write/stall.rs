@@ -9,7 +9,6 @@
 //! A large record pays in instalments, and the virtual clock is never far ahead: so writers of
 //! small records wait for one instalment, and neither for the price of the whole record nor for a
 //! price that is long outdated.
-use crate::db::Core;
 use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +29,15 @@ const INSTALMENT: u64 = 1_000_000;
 const MOST_AHEAD: u64 = 5_000_000;
 /// The most that one commit pays, in nanoseconds.
 const MOST_PER_COMMIT: u64 = 1_000_000_000;
+
+/// The means of a writer to wait.
+pub(crate) trait Waiter {
+    /// The time of a monotonic clock.
+    fn now(&self) -> Duration;
+
+    /// Waits for one [`STEP`]. Errors: those of a write that is refused by now.
+    fn wait(&self) -> Result<()>;
+}
 
 /// The price, and the payments.
 #[derive(Default)]
@@ -69,12 +77,12 @@ impl Stall {
 
     /// Delays a commit of `bytes` by its price.
     #[inline]
-    pub(crate) fn pay(&self, core: &Core, bytes: usize) -> Result<()> {
+    pub(crate) fn pay(&self, waiter: &impl Waiter, bytes: usize) -> Result<()> {
         let price = self.price.load(Ordering::Relaxed);
         if price == 0 {
             return Ok(());
         }
-        let waited = self.pay_at(core, bytes, price, || self.price.load(Ordering::Relaxed) > 0)?;
+        let waited = self.pay_at(waiter, bytes, price, || self.price.load(Ordering::Relaxed) > 0)?;
         self.delayed_nanos.fetch_add(waited, Ordering::Relaxed);
         Ok(())
     }
@@ -84,34 +92,38 @@ impl Stall {
     #[cold]
     pub(crate) fn pay_for_memory(
         &self,
-        core: &Core,
+        waiter: &impl Waiter,
         bytes: usize,
         (used, room): (usize, usize),
         is_scarce: impl Fn() -> bool,
     ) -> Result<()> {
         let share = used as f64 / room as f64;
         let price = PRICE_OF_MEMORY * share * share / (1.0 - share).max(1e-3);
-        let waited = self.pay_at(core, bytes, price as u64, is_scarce)?;
+        let waited = self.pay_at(waiter, bytes, price as u64, is_scarce)?;
         self.memtable_nanos.fetch_add(waited, Ordering::Relaxed);
         Ok(())
     }
 
     /// Delays by a price while `is_owed`. Returns the delay in nanoseconds.
     #[cold]
-    fn pay_at(&self, core: &Core, bytes: usize, price: u64, is_owed: impl Fn() -> bool) -> Result<u64> {
-        let env = &core.options.env;
-        let began = env.now();
+    fn pay_at(
+        &self,
+        waiter: &impl Waiter,
+        bytes: usize,
+        price: u64,
+        is_owed: impl Fn() -> bool,
+    ) -> Result<u64> {
+        let began = waiter.now();
         let mut slept = false;
         let mut now = began;
         for instalment in instalments(price.saturating_mul(bytes as u64) / 1000) {
             let due = self.advance(now.as_nanos() as u64, instalment);
-            now = env.now();
+            now = waiter.now();
             // A sleep is worth its overhead only from a full step on.
             while due.saturating_sub(now) >= STEP && is_owed() {
-                crate::background::give_way(core);
                 slept = true;
-                core.check_writable()?;
-                now = env.now();
+                waiter.wait()?;
+                now = waiter.now();
             }
             if !is_owed() {
                 break;

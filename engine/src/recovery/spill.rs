@@ -2,10 +2,9 @@
 //!
 //! The log may exceed the settings because they were different when it was written, or because its
 //! records take more room in a memtable than on disk.
-use super::core::Core;
-use crate::background;
+use super::{MemtableSource, Rest};
 use crate::read::super_version::SuperVersion;
-use crate::recovery::{MemtableSource, Rest};
+use crate::runtime::Core;
 use sapwood_base::Result;
 use std::sync::atomic::Ordering;
 
@@ -15,7 +14,7 @@ impl Core {
     ///
     /// If the flush cannot work, for want of room or after an error, the rest is held in memory: an
     /// opening does not fail for that.
-    pub(super) fn replay_rest(&self, mut rest: Rest) -> Result<()> {
+    pub(crate) fn replay_rest(&self, mut rest: Rest) -> Result<()> {
         let state = self.manifest_state(|state| state.clone());
         loop {
             let source = MemtableSource {
@@ -47,7 +46,7 @@ impl Core {
                 return most.saturating_sub(used).max(1);
             }
             self.background.wake_flush();
-            background::give_way(self);
+            self.give_way();
         }
     }
 }

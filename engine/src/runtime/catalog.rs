@@ -1,10 +1,11 @@
 //! Creation and removal of keyspaces and indexes.
-use super::core::{Core, closed};
+use super::core::Core;
+use super::views::{announce_indexes, keyspace_view};
 use crate::index::state::IndexState;
 use crate::keyspace::{DEFAULT_KEYSPACE, KeyspaceOptions, KeyspaceState, check_name};
 use crate::manifest::{KeyspaceEntry, Manifest, ManifestState};
-use crate::read::keyspace_views::{KeyspaceView, KeyspaceViews};
 use crate::read::super_version::SuperVersion;
+use crate::refusal::closed;
 use crate::write::leave_empty;
 use sapwood_base::format::index_definition::IndexDefinition;
 use sapwood_base::format::log_record;
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 impl Core {
-    pub(super) fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
+    pub(crate) fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Arc<KeyspaceState>> {
         check_name(name)?;
         options.validate()?;
         options.check_available()?;
@@ -33,7 +34,7 @@ impl Core {
         Ok(manifest.state.keyspaces[&id].state.clone())
     }
 
-    pub(super) fn drop_keyspace(&self, name: &str) -> Result<()> {
+    pub(crate) fn drop_keyspace(&self, name: &str) -> Result<()> {
         self.check_writable()?;
         let mut guard = self.manifest.lock();
         let Some(manifest) = guard.as_mut() else { return Err(closed()) };
@@ -164,28 +165,4 @@ fn next_id(state: &ManifestState) -> Result<KeyspaceId> {
         return Err(Error::invalid_argument(message));
     }
     Ok(KeyspaceId(state.next_keyspace))
-}
-
-/// Announces to the writers of a keyspace that its indexes have changed. REQUIRES: the view has
-/// them.
-pub(super) fn announce_indexes(state: &ManifestState, owner: &KeyspaceState) {
-    owner.change_indexes(state.indexes_of(owner.id).any(|index| index.is_kept_up()));
-}
-
-/// All keyspaces of a state, as reads see them.
-pub(super) fn keyspace_views(state: &ManifestState) -> KeyspaceViews {
-    let views = state.keyspaces.keys().map(|id| (*id, keyspace_view(state, *id)));
-    KeyspaceViews::default().with(views)
-}
-
-/// One of them; `None` if it was dropped.
-pub(super) fn keyspace_view(state: &ManifestState, id: KeyspaceId) -> Option<Arc<KeyspaceView>> {
-    let entry = state.keyspaces.get(&id)?;
-    let kept_up = state.indexes_of(id).filter(|index| index.is_kept_up());
-    Some(Arc::new(KeyspaceView {
-        state: entry.state.clone(),
-        version: entry.version.clone(),
-        indexes: kept_up.map(|index| index.state.clone()).collect(),
-        index: entry.index.clone(),
-    }))
 }

@@ -1,16 +1,15 @@
 //! Memtable generations: rotation, and waiting for a flush.
 //!
 //! A rotation is a point in the log, so the position of an operation determines its generation.
-use super::core::Core;
-use crate::background;
-use crate::background::attempt::FLUSH;
+use super::stall::STEP;
+use super::weight::{ArenaRoom, too_heavy};
+use crate::background::retries::FLUSH;
 use crate::read::super_version::{Generation, SuperVersion};
+use crate::runtime::Core;
 use crate::wal::SEGMENTS_MAX;
-use crate::write::stall::STEP;
-use crate::write::weight::{ArenaRoom, too_heavy};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber};
+use sapwood_base::{Error, Result, SequenceNumber};
 use sapwood_memtable::Memtable;
 use std::sync::atomic::Ordering;
 
@@ -62,12 +61,14 @@ impl Core {
                 };
             }
             let can_wait = self.check_flush_has_space().and_then(|()| self.check_writable());
-            if let Err(error) = can_wait.and_then(|()| self.background.check_not_paused(self)) {
+            if let Err(error) =
+                can_wait.and_then(|()| self.background.check_not_paused(self.options.env.now()))
+            {
                 break Err(error);
             }
             waited_since.get_or_insert_with(|| self.options.env.now());
             drop(view);
-            background::give_way(self);
+            self.give_way();
         };
         if let Some(since) = waited_since {
             let waited = self.options.env.now().saturating_sub(since).as_nanos() as u64;
@@ -152,7 +153,7 @@ impl Core {
                 ArenaRoom::TakenByOthers => {
                     drop(view);
                     self.check_writable()?;
-                    background::give_way(self);
+                    self.give_way();
                 }
             }
         }
@@ -243,7 +244,7 @@ impl Core {
             self.wait_for_flush_step()?;
         };
         self.background.wake_flush();
-        background::wait_until(self, || {
+        self.wait_until(|| {
             self.check_writable()?;
             self.check_flush_has_space()?;
             let view = self.view.reference();
@@ -254,18 +255,8 @@ impl Core {
     fn wait_for_flush_step(&self) -> Result<()> {
         self.check_writable()?;
         self.check_flush_has_space()?;
-        self.background.check_not_paused(self)?;
-        background::give_way(self);
+        self.background.check_not_paused(self.options.env.now())?;
+        self.give_way();
         Ok(())
-    }
-
-    pub(crate) fn compact_range(
-        &self,
-        id: KeyspaceId,
-        lower: Option<Vec<u8>>,
-        upper: Option<Vec<u8>>,
-    ) -> Result<()> {
-        self.flush()?;
-        background::compact_range(self, id, lower.as_deref(), upper.as_deref())
     }
 }
