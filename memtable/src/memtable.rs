@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::skiplist::node::MAX_RELATIVE;
 use crate::skiplist::{PrefixBase, Skiplist};
 use parking_lot::Mutex;
-use sapwood_base::key::{MAX_KEYSPACES, common_prefix_len};
+use sapwood_base::key::MAX_KEYSPACES;
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
@@ -203,15 +203,6 @@ impl Memtable {
         MemtableIterator::seen_at(Arc::clone(self), keyspace, self.seen_at(sequence))
     }
 
-    /// Hint: most keys of `keyspace` will start with `prefix`, which makes long common prefixes
-    /// cheap. Has an effect only before the keyspace's first insert.
-    ///
-    /// # Errors
-    /// As [`Memtable::insert`].
-    pub fn expect_prefix(&self, keyspace: KeyspaceId, prefix: &[u8]) -> Result<()> {
-        self.create_as(keyspace, PrefixBase::new(prefix), false).map(|_| ())
-    }
-
     /// Hint: most keys of each keyspace will resemble its keys in `previous`.
     ///
     /// # Errors
@@ -223,9 +214,7 @@ impl Memtable {
             if list.is_unsettled() {
                 continue;
             }
-            let base = list
-                .learned(&previous.arena)
-                .unwrap_or_else(|| PrefixBase::new(&previous.common_prefix(keyspace)));
+            let base = list.learned(&previous.arena);
             if !base.is_plain() {
                 self.create_as(keyspace, base, false)?;
             }
@@ -251,18 +240,6 @@ impl Memtable {
     /// Whether an iterator was ever positioned in `keyspace`.
     pub fn was_read(&self, keyspace: KeyspaceId) -> bool {
         self.list(keyspace).is_some_and(Skiplist::was_read)
-    }
-
-    /// The common prefix of all keys of `keyspace`.
-    pub fn common_prefix(self: &Arc<Self>, keyspace: KeyspaceId) -> Vec<u8> {
-        use sapwood_base::iterator::InternalIterator;
-        let (mut first, mut last) = (self.iter(keyspace), self.iter(keyspace));
-        // Positioning in memory cannot fail.
-        if first.seek_to_first().is_err() || last.seek_to_last().is_err() || !first.valid() || !last.valid() {
-            return Vec::new();
-        }
-        let len = common_prefix_len(first.key(), last.key());
-        first.key()[..len].to_vec()
     }
 
     /// Memory in use, in bytes. Includes whole chunks of at most 32 KiB, one per writing thread.
@@ -498,13 +475,20 @@ mod tests {
     #[test]
     fn the_next_generation_learns_prefixes() {
         let (pool, memtable) = memtable(1 << 20);
-        for i in 0..500u64 {
+        for i in 0..3000u64 {
             put(&memtable, 1, format!("user:profile:{i:08}").as_bytes(), i, b"v").unwrap();
+            put(&memtable, 2, &i.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes(), i, b"v").unwrap();
+            put(&memtable, 3, &(3000 - i).to_be_bytes(), i, b"v").unwrap();
         }
-        assert_eq!(memtable.common_prefix(KeyspaceId(1)), b"user:profile:00000");
+        for i in 0..500u64 {
+            put(&memtable, 4, format!("user:profile:{i:08}").as_bytes(), i, b"v").unwrap();
+        }
         let next = Memtable::new(2, pool.take().unwrap());
         next.expect_prefixes_of(&memtable).unwrap();
         assert!(next.is_empty() && next.keyspaces().next().is_none());
+        // Evenly distributed keys, counters and few keys teach nothing.
+        let is_plain = |keyspace| next.list(KeyspaceId(keyspace)).is_none_or(Skiplist::has_plain_prefixes);
+        assert_eq!([1, 2, 3, 4].map(is_plain), [false, true, true, true]);
         for i in 0..500u64 {
             put(&next, 1, format!("user:profile:{:08}", i * 7_919).as_bytes(), i, b"w").unwrap();
         }

@@ -32,11 +32,9 @@
 //!    the leaf's lock.
 //! 7. A key's slot may move to a new leaf on the right, never elsewhere: a search that arrives too
 //!    far left continues to the right and finds it.
-//! 8. Leaves belong to one *order* (`order`), which has one choice of prefixes. Another order can
-//!    replace it: see `reorder`. Records are shared by all orders.
 #[cfg(not(sapwood_loom))]
 use crate::arena::LargeValue;
-use crate::sync::{AtomicU32, Mutex, Ordering, Padded, Spin, hint};
+use crate::sync::{Ordering, Padded, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
 mod appended;
@@ -50,10 +48,8 @@ pub mod node;
 #[cfg(sapwood_loom)]
 #[path = "skiplist/model.rs"]
 pub mod node;
-mod leaves;
 mod order;
 mod prefix;
-mod reorder;
 mod shortcuts;
 #[cfg(not(sapwood_loom))]
 mod stations;
@@ -64,31 +60,18 @@ pub use bulk::Staged;
 use cursor::{Nearby, nearby};
 use leaf::RecordOffset;
 use node::{Nodes, Record};
-use order::{Linked, Order};
+use order::Order;
 pub use prefix::PrefixBase;
 #[cfg(not(sapwood_loom))]
 use stations::Stations;
-use std::sync::OnceLock;
 
-/// How often a list can be reordered.
-const REORDERS: usize = 2;
 /// A list has shortcuts from this fraction of the arena's size on.
 #[cfg(not(sapwood_loom))]
 const SHORTCUTS_FROM_SHARE: u64 = 32;
 /// A sorted map from (key, sequence number) to (kind, value). Its memory is in the `Nodes` that
 /// created it, and every call must pass the same ones.
 pub struct Skiplist {
-    first: Order,
-    /// The orders that followed it, each built from all records of its predecessor.
-    later: [OnceLock<Order>; REORDERS],
-    /// How many of these exist. Searches and inserts use the last one.
-    reordered: AtomicU32,
-    /// Held by the thread that builds the next order.
-    reordering: Mutex<()>,
-    /// Number of entries at which the list next checks whether other prefixes would suit its keys
-    /// better.
-    #[cfg(not(sapwood_loom))]
-    learns_at: hint::AtomicU64,
+    order: Order,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
     appended: Appended,
@@ -104,12 +87,7 @@ impl Skiplist {
     /// `NoSpace` when the arena is full.
     pub fn new(nodes: &Nodes, base: PrefixBase) -> Result<Skiplist> {
         Ok(Skiplist {
-            first: Order::new(nodes, base)?,
-            later: Default::default(),
-            reordered: AtomicU32::new(0),
-            reordering: Mutex::new(()),
-            #[cfg(not(sapwood_loom))]
-            learns_at: hint::AtomicU64::new(reorder::LEARNS_FROM),
+            order: Order::new(nodes, base)?,
             totals: Padded(hint::AtomicU64::new(0)),
             appended: Appended::default(),
             #[cfg(not(sapwood_loom))]
@@ -176,7 +154,7 @@ impl Skiplist {
 
     #[inline]
     fn get_settled<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
-        let newest = self.order().newest(nodes, key)?;
+        let newest = self.order.newest(nodes, key)?;
         let record = nodes.record(newest);
         if record.sequence() <= sequence {
             return Some(record);
@@ -210,50 +188,27 @@ impl Skiplist {
     /// Asserts the order of all links and slots. REQUIRES: no concurrent insert.
     #[cfg(any(test, sapwood_loom))]
     pub fn verify(&self, nodes: &Nodes) {
-        self.order().verify(nodes);
+        self.order.verify(nodes);
     }
 
     /// Creates shortcuts with `cells` cells for prefixes up to `last`, for a list of any size.
     #[cfg(sapwood_loom)]
     pub fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
-        self.order().make_shortcuts_up_to(last, cells);
-    }
-
-    /// The order that searches use.
-    #[inline]
-    fn order(&self) -> &Order {
-        // Acquire pairs with the Release in `reorder`: a thread that reads the count finds the
-        // order and its leaves complete.
-        match self.reordered.load(Ordering::Acquire) {
-            0 => &self.first,
-            count => self.later[count as usize - 1].get().expect("an order is there before it counts"),
-        }
+        self.order.make_shortcuts_up_to(last, cells);
     }
 
     /// Makes `record` visible.
     fn link(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<()> {
-        let mut spin = Spin::default();
-        loop {
-            match self.order().link(nodes, key, record, seed)? {
-                Linked::Here => {
-                    // Relaxed: checks only whether an older version exists, in a chain that is
-                    // worth it.
-                    #[cfg(not(sapwood_loom))]
-                    if Stations::is_one(seed) && record.older().load(Ordering::Relaxed).is_some() {
-                        self.stations.add(nodes, record.offset());
-                    }
-                    return Ok(());
-                }
-                Linked::WithNewLeaf => break,
-                // The next order is being built, or has just been published.
-                Linked::Nowhere => spin.wait(),
-            }
-        }
+        let is_one_more_leaf = self.order.link(nodes, key, record, seed)?;
         #[cfg(not(sapwood_loom))]
-        {
+        if is_one_more_leaf {
             self.make_shortcuts(nodes);
-            self.learn(nodes);
+        } else if Stations::is_one(seed) && record.older().load(Ordering::Relaxed).is_some() {
+            // Relaxed: checks only whether an older version exists, in a chain that is worth it.
+            self.stations.add(nodes, record.offset());
         }
+        #[cfg(sapwood_loom)]
+        let _ = is_one_more_leaf;
         Ok(())
     }
 
@@ -263,9 +218,20 @@ impl Skiplist {
     #[cfg(not(sapwood_loom))]
     fn make_shortcuts(&self, nodes: &Nodes) {
         let is_small = || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE;
-        let order = self.order();
-        if !(order.has_shortcuts() || is_small() || self.is_unsettled()) {
-            order.make_shortcuts(nodes);
+        if !(self.order.has_shortcuts() || is_small() || self.is_unsettled()) {
+            self.order.make_shortcuts(nodes);
         }
+    }
+
+    /// The prefixes that suit the keys of another list like this one.
+    #[cfg(not(sapwood_loom))]
+    pub fn learned(&self, nodes: &Nodes) -> PrefixBase {
+        PrefixBase::suiting(self.entries(), |wanted| self.order.sample(nodes, wanted))
+    }
+
+    /// Whether the list compares the first eight bytes of keys.
+    #[cfg(all(test, not(sapwood_loom)))]
+    pub fn has_plain_prefixes(&self) -> bool {
+        self.order.base.is_plain()
     }
 }

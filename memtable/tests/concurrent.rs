@@ -77,9 +77,17 @@ fn scan(pattern: u64, memtable: &Arc<Memtable>, acknowledged: &[AtomicU64], back
     seen.len() as u64
 }
 
-fn run(pattern: u64, per_writer: u64) {
-    let pool = ArenaPool::new(MemtableOptions { size_bytes: 4 << 20 });
+/// Fills a memtable that learns from `previous`.
+fn run(
+    pattern: u64,
+    per_writer: u64,
+    pool: &Arc<ArenaPool>,
+    previous: Option<&Arc<Memtable>>,
+) -> Arc<Memtable> {
     let memtable = Memtable::new(pattern, pool.take().unwrap());
+    if let Some(previous) = previous {
+        memtable.expect_prefixes_of(previous).unwrap();
+    }
     let acknowledged: Vec<AtomicU64> = (0..WRITERS).map(|_| AtomicU64::new(0)).collect();
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -131,8 +139,7 @@ fn run(pattern: u64, per_writer: u64) {
         assert_eq!(scan(pattern, &memtable, &acknowledged, backward), WRITERS * per_writer);
     }
     assert_eq!(memtable.entries(), WRITERS * per_writer);
-    drop(memtable);
-    assert_eq!(pool.idle(), 1);
+    memtable
 }
 
 /// What one writer does.
@@ -178,6 +185,10 @@ fn the_first_readers_find_what_was_appended() {
 #[test]
 fn writers_and_readers_agree() {
     for pattern in 0..PATTERNS {
-        run(pattern, 10_000);
+        let pool = ArenaPool::new(MemtableOptions { size_bytes: 4 << 20 });
+        let first = run(pattern, 5000, &pool, None);
+        drop(run(pattern, 10_000, &pool, Some(&first)));
+        drop(first);
+        assert_eq!(pool.idle(), 2);
     }
 }

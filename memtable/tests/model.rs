@@ -17,7 +17,7 @@ type Model = BTreeMap<Version, (ValueKind, Vec<u8>)>;
 const KEYSPACES: u32 = 3;
 
 /// How the keys of one run look.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Tiny,
     Dense,
@@ -139,6 +139,30 @@ fn walk(seed: u64, random: &mut fastrand::Rng, iterator: &mut MemtableIterator, 
     }
 }
 
+/// A memtable from which the next one learns, mostly with keys that resemble those of `shape`.
+fn previous(random: &mut fastrand::Rng, shape: Shape) -> Arc<Memtable> {
+    let shape = match random.u32(..4) {
+        0 => SHAPES[random.usize(..SHAPES.len())],
+        _ => shape,
+    };
+    let (shape, entries) = match shape {
+        Shape::Long => (Shape::Nested, 2500),
+        Shape::Mixed => (shape, 2500),
+        // The second suffices for ranks among samples.
+        _ => (shape, [2500, 9000][random.usize(..2)]),
+    };
+    let pool = ArenaPool::new(MemtableOptions { size_bytes: 1 << 20 });
+    let memtable = Memtable::new(0, pool.take().unwrap());
+    for step in 0..entries {
+        let (key, keyspace) = (key(random, shape, step), KeyspaceId(random.u32(0..KEYSPACES)));
+        // Most entries are in one keyspace, the others have too few.
+        let keyspace = if random.u32(..8) == 0 { keyspace } else { KeyspaceId(0) };
+        let sequence = SequenceNumber(step + 1);
+        memtable.insert(keyspace, &key, key_hash(&key), sequence, ValueKind::Put, b"").unwrap();
+    }
+    memtable
+}
+
 fn run(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let shape = SHAPES[seed as usize % SHAPES.len()];
@@ -147,16 +171,9 @@ fn run(seed: u64) {
     let mut models: Vec<Model> = vec![Model::new(); KEYSPACES as usize];
     let crossbeam: SkipMap<(u32, Version), (ValueKind, Vec<u8>)> = SkipMap::new();
     if random.bool() {
-        let prefix: &[u8] =
-            random.choice(&[&b"a/long/common/prefix/"[..], b"\0\0\0\0", b"xxxxxxxxx", b"b"]).unwrap();
-        memtable.expect_prefix(KeyspaceId(0), prefix).unwrap();
+        memtable.expect_prefixes_of(&previous(&mut random, shape)).unwrap();
     }
-    let steps = match shape {
-        Shape::Long => 300,
-        // Enough for the lists to look at what their keys have in common.
-        Shape::Decimal | Shape::Tenants => 8000,
-        _ => 4000,
-    };
+    let steps = if shape == Shape::Long { 300 } else { 4000 };
     // Some keyspaces are not read for a while, and expect that.
     let quiet_until = if seed % 3 == 1 { random.usize(..steps as usize) } else { 0 };
     if quiet_until > 0 {
@@ -182,7 +199,7 @@ fn run(seed: u64) {
         let version = (key, Reverse(sequence));
         crossbeam.insert((keyspace, version.clone()), (kind, value.clone()));
         models[keyspace as usize].insert(version, (kind, value));
-        if step % if steps > 4000 { 1994 } else { 997 } == 0 || step as u64 + 1 == steps {
+        if step % 997 == 0 || step as u64 + 1 == steps {
             let quiet = usize::from(step < quiet_until);
             for (keyspace, iterator) in iterators.iter_mut().enumerate().take(KEYSPACES as usize - quiet) {
                 walk(seed, &mut random, iterator, &models[keyspace], shape);

@@ -34,7 +34,7 @@ type Reference = SkipMap<(Box<[u8]>, u64), Box<[u8]>>;
 enum Order {
     Sequential,
     Random,
-    /// Decimal keys whose first bytes are equal: the worst case for prefixes without a base.
+    /// Decimal keys whose first bytes are equal: the worst case for plain prefixes.
     Decimal,
 }
 
@@ -62,9 +62,12 @@ fn insert(memtable: &Memtable, key: &Key, sequence: u64) {
         .expect("there is room");
 }
 
-fn filled(pool: &Arc<ArenaPool>, keys: &[Key], prefix: &[u8]) -> Arc<Memtable> {
+/// A memtable with these keys. It learns prefixes from `previous`.
+fn filled(pool: &Arc<ArenaPool>, keys: &[Key], previous: Option<&Arc<Memtable>>) -> Arc<Memtable> {
     let memtable = Memtable::new(0, pool.take().expect("memory"));
-    memtable.expect_prefix(KEYSPACE, prefix).expect("there is room");
+    if let Some(previous) = previous {
+        memtable.expect_prefixes_of(previous).expect("there is room");
+    }
     for (sequence, key) in keys.iter().enumerate() {
         insert(&memtable, key, sequence as u64);
     }
@@ -103,16 +106,15 @@ fn benchmark_insert(criterion: &mut Criterion) {
     pool.prepare(1).expect("memory");
     for (name, order) in ORDERS {
         let keys = keys(order);
-        let prefixes: &[(&str, &[u8])] = match order {
-            Order::Decimal => &[("sapwood", b""), ("sapwood with prefix", b"0000000000")],
-            _ => &[("sapwood", b"")],
-        };
-        for (which, prefix) in prefixes {
-            group.bench_function(BenchmarkId::new(*which, name), |bencher| {
+        let learned = matches!(order, Order::Decimal).then(|| filled(&pool, &keys, None));
+        let mut kinds = vec![("sapwood", None)];
+        kinds.extend(learned.as_ref().map(|previous| ("sapwood, not the first memtable", Some(previous))));
+        for (which, previous) in kinds {
+            group.bench_function(BenchmarkId::new(which, name), |bencher| {
                 bencher.iter_custom(|count| {
                     per_entry(count, || {
                         let mut memtable = None;
-                        let time = timed(|| memtable = Some(filled(&pool, &keys, prefix)));
+                        let time = timed(|| memtable = Some(filled(&pool, &keys, previous)));
                         drop(memtable);
                         time
                     })
@@ -161,8 +163,8 @@ fn benchmark_get(criterion: &mut Criterion) {
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 20 });
     for (name, order) in ORDERS {
         let inserted = keys(order);
-        let prefix: &[u8] = if matches!(order, Order::Decimal) { b"0000000000" } else { b"" };
-        let memtable = filled(&pool, &inserted, prefix);
+        let previous = filled(&pool, &inserted, None);
+        let memtable = filled(&pool, &inserted, Some(&previous));
         let reference = filled_reference(&inserted);
         let mut wanted = inserted;
         fastrand::Rng::with_seed(1).shuffle(&mut wanted);
@@ -202,7 +204,7 @@ fn benchmark_scan(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 20 });
     for (name, order) in ORDERS {
-        let memtable = filled(&pool, &keys(order), b"");
+        let memtable = filled(&pool, &keys(order), None);
         group.bench_function(BenchmarkId::new("sapwood next", name), |bencher| {
             let mut iterator = memtable.iter(KEYSPACE);
             bencher.iter_custom(|count| {

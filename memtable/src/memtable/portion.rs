@@ -4,7 +4,7 @@ use super::Memtable;
 use crate::arena::EXTERNAL_VALUE_BYTES;
 use crate::skiplist::node::{KeyValue, Space};
 use crate::skiplist::{PrefixBase, Staged};
-use sapwood_base::key::{MAX_KEYSPACES, common_prefix_len, key_hash};
+use sapwood_base::key::{MAX_KEYSPACES, key_hash};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
@@ -20,8 +20,6 @@ pub struct Portion {
 
 struct OfKeyspace {
     id: KeyspaceId,
-    /// Common prefix of all keys.
-    common: Vec<u8>,
     staged: Vec<Staged>,
     /// Hashes of keys not yet in the filter.
     hashes: Vec<u64>,
@@ -87,9 +85,9 @@ impl Portion {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<()> {
-        let at = self.of(keyspace, key)?;
+        let at = self.of(keyspace)?;
         let relative = self.memtable.relative(sequence)?;
-        let staged = Staged::write(&self.memtable.arena, &PrefixBase::default(), key, relative, kind, value)?;
+        let staged = Staged::write(&self.memtable.arena, key, relative, kind, value)?;
         self.keyspaces[at].push(staged, hash);
         Ok(())
     }
@@ -115,35 +113,29 @@ impl Portion {
         let relative = self.memtable.relative(sequence)?;
         let key = &block.bytes()[at.key_at..at.key_at + at.key_len];
         let hash = key_hash(key);
-        let of = self.of(keyspace, key)?;
+        let of = self.of(keyspace)?;
         let space = block.space.split_to(bytes);
-        let staged = Staged::adopt(&self.memtable.arena, &PrefixBase::default(), space, at, relative, kind);
+        let staged = Staged::adopt(&self.memtable.arena, space, at, relative, kind);
         self.keyspaces[of].push(staged, hash);
         Ok(())
     }
 
-    /// The place of the entries of a keyspace that receives `key`.
+    /// The place of the entries of a keyspace.
     #[inline]
-    fn of(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<usize> {
-        let at = match self.keyspaces.iter().rposition(|of| of.id == keyspace) {
-            Some(at) => at,
+    fn of(&mut self, keyspace: KeyspaceId) -> Result<usize> {
+        match self.keyspaces.iter().rposition(|of| of.id == keyspace) {
+            Some(at) => Ok(at),
             None => {
                 self.memtable.check_keyspace(keyspace)?;
                 let expected = std::mem::take(&mut self.expected);
                 self.keyspaces.push(OfKeyspace {
                     id: keyspace,
-                    common: key.to_vec(),
                     staged: Vec::with_capacity(expected),
                     hashes: Vec::with_capacity(expected),
                 });
-                self.keyspaces.len() - 1
+                Ok(self.keyspaces.len() - 1)
             }
-        };
-        let common = &mut self.keyspaces[at].common;
-        if !common.is_empty() {
-            common.truncate(common_prefix_len(common, key));
         }
-        Ok(at)
     }
 
     fn is_prepared(&self) -> bool {
@@ -189,11 +181,14 @@ impl Memtable {
         let mut all: Vec<OfKeyspace> = portions.into_iter().flat_map(|portion| portion.keyspaces).collect();
         all.sort_by_key(|of| of.id);
         for group in all.chunk_by_mut(|a, b| a.id == b.id) {
-            let common = group.iter().skip(1).fold(group[0].common.as_slice(), |common, of| {
-                &common[..common_prefix_len(common, &of.common)]
-            });
-            let list = self.create_as(group[0].id, PrefixBase::new(common), false)?;
-            let runs = group.iter_mut().map(|of| std::mem::take(&mut of.staged)).collect();
+            let runs: Vec<_> = group.iter_mut().map(|of| std::mem::take(&mut of.staged)).collect();
+            let list = match self.list(group[0].id) {
+                Some(list) => list,
+                None => {
+                    let base = PrefixBase::suiting_staged(&self.arena, &runs);
+                    self.create_as(group[0].id, base, false)?
+                }
+            };
             list.build(&self.arena, runs, threads)?;
         }
         Ok(())
@@ -343,7 +338,7 @@ mod tests {
             });
             memtable.publish(portions.collect(), threads).unwrap();
             let list = memtable.list(KEYSPACE).unwrap();
-            assert!(list.was_reordered(), "decimal numbers crowd");
+            assert!(!list.has_plain_prefixes(), "decimal numbers crowd");
             for number in 6000..8000 {
                 let key = key(number);
                 let sequence = SequenceNumber(number);

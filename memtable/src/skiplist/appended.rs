@@ -202,7 +202,7 @@ impl Skiplist {
             // rest.
             let cut = || appended.last.0.compare_exchange(Some(top), None, Ordering::Relaxed).is_ok();
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
-            waiting.extend(rest.take(nodes, &self.order().base, top).iter().map(|entry| entry.record));
+            waiting.extend(rest.take(nodes, &self.order.base, top).iter().map(|entry| entry.record));
             if planted::is(Bug::CutTooEarly) {
                 cut();
             }

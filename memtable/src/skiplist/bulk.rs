@@ -4,18 +4,20 @@
 //! An insert at a random place spends most of its time on the search. Bulk loading does not search:
 //! it sorts the prefixes, reads records again only where prefixes are equal (a read out of arena
 //! order is a cache miss), and writes every leaf once.
-use super::leaf::RecordOffset;
-use super::leaves::{FILLED_SLOTS, Leaves, link_all};
+use super::leaf::{LEAF_SLOTS, LeafOffset, MAX_HEIGHT, RecordOffset};
 use super::node::{KeyValue, Nodes, Record, Space};
-use super::reorder::{FEW_KEYS, LEARNS_FROM, many_keys};
+use super::order::Order;
 use super::{PrefixBase, Skiplist};
 use crate::sync::Ordering;
 use rayon::prelude::*;
+use sapwood_base::key::key_prefix;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::cmp::Reverse;
 
 /// Fewer entries do not justify several threads.
 const PARALLEL_ENTRIES: usize = if cfg!(test) { 256 } else { 16 << 10 };
+/// Filled slots per leaf: the rest is for later inserts.
+const FILLED_SLOTS: usize = LEAF_SLOTS * 4 / 5;
 /// Sampled prefixes per run, to find ranges of equal size.
 const SAMPLES_PER_RUN: usize = 32;
 
@@ -31,17 +33,16 @@ pub struct Staged {
 const _: () = assert!(size_of::<Staged>() == 16);
 
 impl Staged {
-    /// Writes a record. Its prefix is computed by `base`.
+    /// Writes a record.
     #[inline]
     pub fn write(
         nodes: &Nodes,
-        base: &PrefixBase,
         key: &[u8],
         sequence: SequenceNumber,
         kind: ValueKind,
         value: &[u8],
     ) -> Result<Staged> {
-        Ok(Staged::of(base, nodes.new_record(key, sequence, kind, value)?))
+        Ok(Staged::of(nodes.new_record(key, sequence, kind, value)?))
     }
 
     /// Makes a record from a key and a value that are already in the arena: see
@@ -49,24 +50,37 @@ impl Staged {
     #[inline]
     pub fn adopt(
         nodes: &Nodes,
-        base: &PrefixBase,
         space: Space,
         at: KeyValue,
         sequence: SequenceNumber,
         kind: ValueKind,
     ) -> Staged {
-        Staged::of(base, nodes.adopt_record(space, at, sequence, kind))
+        Staged::of(nodes.adopt_record(space, at, sequence, kind))
     }
 
     #[inline]
-    fn of(base: &PrefixBase, record: Record<'_>) -> Staged {
-        Staged { prefix: base.prefix_of(record.key()), record: record.offset(), units: record.units() as u32 }
+    fn of(record: Record<'_>) -> Staged {
+        Staged { prefix: key_prefix(record.key()), record: record.offset(), units: record.units() as u32 }
     }
 
     /// Primary sort key.
     #[inline]
     pub fn prefix(&self) -> u64 {
         self.prefix
+    }
+}
+
+impl PrefixBase {
+    /// Chooses the encoding for the keys of `runs`.
+    pub fn suiting_staged(nodes: &Nodes, runs: &[Vec<Staged>]) -> PrefixBase {
+        let entries: usize = runs.iter().map(Vec::len).sum();
+        PrefixBase::suiting(entries as u64, |wanted| {
+            let entries = runs.iter().flatten().step_by((entries / wanted).max(1));
+            let mut keys: Vec<&[u8]> = entries.map(|entry| nodes.record(entry.record).key()).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        })
     }
 }
 
@@ -81,10 +95,7 @@ impl Skiplist {
     pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
         let entries: usize = runs.iter().map(Vec::len).sum();
         let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
-        if self.entries() == 0 && entries as u64 >= LEARNS_FROM {
-            self.learn_from(nodes, &runs)?;
-        }
-        let order = self.order();
+        let order = &self.order;
         if !order.base.is_plain() {
             let take_prefixes = |run: &mut Vec<Staged>| {
                 for entry in run {
@@ -117,25 +128,6 @@ impl Skiplist {
         let totals: u64 = ranges.iter().map(|range| range.1).sum();
         link_all(nodes, order, ranges.into_iter().map(|range| range.0));
         self.totals.0.fetch_add(totals, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Chooses prefixes that suit the keys of `runs`. REQUIRES: the list is empty.
-    fn learn_from(&self, nodes: &Nodes, runs: &[Vec<Staged>]) -> Result<()> {
-        let entries: usize = runs.iter().map(Vec::len).sum();
-        let sample = |wanted: usize| {
-            let entries = runs.iter().flatten().step_by((entries / wanted).max(1));
-            let mut keys: Vec<&[u8]> = entries.map(|entry| nodes.record(entry.record).key()).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys
-        };
-        let base = &self.order().base;
-        if !base.suits(&sample(FEW_KEYS))
-            && let Some(better) = base.better_for(&sample(many_keys(entries as u64)))
-        {
-            self.reorder(nodes, better)?;
-        }
         Ok(())
     }
 
@@ -213,4 +205,41 @@ fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Leaves, u64)> {
     }
     leaves.write(nodes, &mut slots)?;
     Ok((leaves, totals))
+}
+
+/// Leaves that are written and not linked yet.
+#[derive(Default)]
+struct Leaves {
+    /// Prefix of the low key, leaf, height.
+    written: Vec<(u64, LeafOffset, usize)>,
+}
+
+impl Leaves {
+    /// Writes a leaf with these slots, and clears `slots`.
+    fn write(&mut self, nodes: &Nodes, slots: &mut Vec<(u64, RecordOffset)>) -> Result<()> {
+        let Some((low_prefix, low)) = slots.first().copied() else { return Ok(()) };
+        // Every fourth leaf of a level is promoted: the average tower of a random choice.
+        let height = (1 + (self.written.len() + 1).trailing_zeros() as usize / 2).min(MAX_HEIGHT);
+        let leaf = nodes.new_leaf(height, low_prefix, Some(low), slots)?;
+        self.written.push((low_prefix, leaf.offset(), height));
+        slots.clear();
+        Ok(())
+    }
+}
+
+/// Links leaves after the head of `order`, which has no others yet; all keys of one range are below
+/// those of the next. REQUIRES: no concurrent use of the order.
+fn link_all(nodes: &Nodes, order: &Order, ranges: impl IntoIterator<Item = Leaves>) {
+    let mut last = [nodes.leaf(order.head); MAX_HEIGHT];
+    for (prefix, offset, height) in ranges.into_iter().flat_map(|range| range.written) {
+        let leaf = nodes.leaf(offset);
+        for before in last.iter_mut().take(height).enumerate() {
+            // SAFETY: `last` holds leaves that have the level, from the head on.
+            unsafe { before.1.link(before.0) }.set(prefix, Some(offset));
+            *before.1 = leaf;
+        }
+        order.levels.fetch_max(height as u32, Ordering::Relaxed);
+    }
+    // Later keys in ascending order do not halve the last leaf.
+    last[0].set_ascending(true);
 }

@@ -98,14 +98,14 @@ impl Cursor {
 
     /// Moves to the first entry.
     pub fn seek_to_first(&mut self, list: &Skiplist, nodes: &Nodes) {
-        let order = list.order();
+        let order = &list.order;
         self.copy(order, nodes, nodes.leaf(order.head), Target::Leaf);
         self.settle_forward(list, nodes);
     }
 
     /// Moves to the last entry.
     pub fn seek_to_last(&mut self, list: &Skiplist, nodes: &Nodes) {
-        let order = list.order();
+        let order = &list.order;
         let mut leaf = nodes.leaf(order.head);
         // Relaxed: see `Order::descend`.
         let mut level = (order.levels.load(Ordering::Relaxed) as usize).max(1);
@@ -122,7 +122,7 @@ impl Cursor {
 
     /// Moves to the first entry whose key is `>= key`.
     pub fn seek(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        let order = list.order();
+        let order = &list.order;
         let prefix = order.base.prefix_of(key);
         let leaf = order.descend::<false>(nodes, prefix, key, 0);
         self.copy(order, nodes, leaf, Target::AtLeast(prefix, key));
@@ -256,9 +256,7 @@ impl Cursor {
         loop {
             while self.index >= self.len {
                 let Some(next) = self.next else { return self.clear() };
-                // The leaf may belong to a replaced order. It and the leaves to its right still
-                // have all entries that were present when the cursor was positioned.
-                self.copy(list.order(), nodes, nodes.leaf(next), Target::Leaf);
+                self.copy(&list.order, nodes, nodes.leaf(next), Target::Leaf);
             }
             let newest = self.slots[self.index];
             self.current = match self.seen_at {
@@ -331,7 +329,7 @@ impl Cursor {
     }
 
     fn copy_before(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        let order = list.order();
+        let order = &list.order;
         let prefix = order.base.prefix_of(key);
         let leaf = order.descend::<true>(nodes, prefix, key, 0);
         self.copy(order, nodes, leaf, Target::Before(prefix, key));

@@ -11,8 +11,6 @@
 //! ```
 //!
 //! Slots from `count` on have the prefix `u64::MAX`, so counting smaller prefixes needs no `count`.
-//!
-//! A leaf may be frozen: readers continue, and writers must search in another order.
 use crate::skiplist::node::Leaf;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence, hint};
 use sapwood_base::planted::{self, Bug};
@@ -22,10 +20,6 @@ use std::num::NonZeroU32;
 pub const LEAF_SLOTS: usize = if cfg!(sapwood_loom) { 2 } else { 30 };
 /// The highest tower. With one leaf in four promoted, 4^12 leaves are more than an arena can hold.
 pub const MAX_HEIGHT: usize = if cfg!(sapwood_loom) { 2 } else { 12 };
-
-/// The version of a frozen leaf: even, so that readers accept their reads, and above any version
-/// that locking reaches.
-const FROZEN: u64 = u64::MAX - 1;
 
 /// Names a complete leaf. Only `node` creates offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,14 +249,11 @@ impl LeafBody {
         self.ascending.store(u8::from(ascending), Ordering::Relaxed);
     }
 
-    /// Acquires the lock; `None` if the leaf is frozen.
-    fn lock(&self) -> Option<u64> {
+    /// Acquires the lock and returns the version before it.
+    fn lock(&self) -> u64 {
         let mut spin = Spin::default();
         loop {
             let version = self.version.load(Ordering::Relaxed);
-            if version == FROZEN {
-                return None;
-            }
             // Acquire pairs with the release store in `unlock`: this writer sees the last writer's
             // changes.
             if version.is_multiple_of(2)
@@ -275,16 +266,10 @@ impl LeafBody {
                 // before the lock was taken complete for every reader that reaches them through a
                 // relaxed slot store.
                 fence(Ordering::Release);
-                return Some(version);
+                return version;
             }
             spin.wait();
         }
-    }
-
-    /// Admits writers again. `version` is the value that [`LockedLeaf::freeze`] returned. REQUIRES:
-    /// the leaf is frozen.
-    pub(super) fn thaw(&self, version: u64) {
-        self.unlock(version);
     }
 
     fn unlock(&self, version: u64) {
@@ -300,21 +285,11 @@ pub struct LockedLeaf<'a> {
 }
 
 impl<'a> LockedLeaf<'a> {
-    /// Acquires the lock of `leaf`; `None` if it is frozen.
+    /// Acquires the lock of `leaf`.
     #[inline]
-    pub fn lock(leaf: Leaf<'a>) -> Option<LockedLeaf<'a>> {
-        let version = leaf.lock()?;
-        Some(LockedLeaf { leaf, version })
-    }
-
-    /// Releases the lock and blocks other writers, until [`LeafBody::thaw`] is called with the
-    /// returned version.
-    pub(super) fn freeze(self) -> u64 {
-        let version = self.version;
-        // Release, as in `unlock`.
-        self.leaf.version.store(FROZEN, Ordering::Release);
-        std::mem::forget(self);
-        version
+    pub fn lock(leaf: Leaf<'a>) -> LockedLeaf<'a> {
+        let version = leaf.lock();
+        LockedLeaf { leaf, version }
     }
 
     /// The leaf.

@@ -1,7 +1,4 @@
-//! An order: the leaves of a list with their links, by one choice of prefixes.
-//!
-//! This file has the searches among the records of one list in one order. The rest of the list, and
-//! the change from one order to the next, are in `skiplist` and `reorder`.
+//! The leaves of a list with their links, by one choice of prefixes, and the searches among them.
 use super::PrefixBase;
 use super::finger;
 use super::leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
@@ -24,21 +21,10 @@ pub(super) struct Order {
     pub(super) head: LeafOffset,
     /// Levels in use; searches start here. Grows only.
     pub(super) levels: hint::AtomicU32,
-    /// Distinguishes the orders of one process, for the fingers of threads.
+    /// Distinguishes the lists of one process, for the fingers of threads.
     identity: u64,
     /// Created once the list is large enough to profit.
     shortcuts: OnceLock<Shortcuts>,
-}
-
-/// Outcome of linking a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Linked {
-    /// The record is visible.
-    Here,
-    /// The record is visible, in a list with one more leaf.
-    WithNewLeaf,
-    /// The record is not linked: another order replaces this one.
-    Nowhere,
 }
 
 /// Position of a key in a leaf, or its insertion point.
@@ -89,6 +75,35 @@ impl Order {
                 leaf = next;
             }
         }
+    }
+
+    /// Samples about `wanted` keys from the whole list, or a few times as many, in order.
+    #[cfg(not(sapwood_loom))]
+    pub(super) fn sample<'a>(&self, nodes: &'a Nodes, wanted: usize) -> Vec<&'a [u8]> {
+        let mut leaves = Vec::new();
+        // Relaxed: any former height suffices.
+        for level in (0..self.levels.load(Ordering::Relaxed) as usize).rev() {
+            leaves.clear();
+            leaves.push(nodes.leaf(self.head));
+            // SAFETY: the leaf is the head, which has all levels, or was reached by a link of this
+            // level.
+            while let Some(next) = unsafe { leaves[leaves.len() - 1].link(level) }.next() {
+                leaves.push(nodes.leaf(next));
+            }
+            if leaves.len() > wanted {
+                break;
+            }
+        }
+        let of_leaf = wanted.div_ceil(leaves.len());
+        let mut keys = Vec::with_capacity(wanted + leaves.len());
+        for leaf in leaves {
+            // A concurrently changing leaf may return a key twice, or another key.
+            let slots = (0..leaf.count()).step_by((leaf.count() / of_leaf).max(1)).take(of_leaf);
+            keys.extend(slots.filter_map(|slot| leaf.record(slot)).map(|record| nodes.record(record).key()));
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 
     /// The newest version of `key`.
@@ -186,7 +201,7 @@ impl Order {
                 last = nodes.leaf(next);
             }
         }
-        // The head of an order that was built from another one is empty at first.
+        // After a bulk load the head is empty.
         let head = nodes.leaf(self.head);
         let first = match head.count() {
             0 => head.next_link().prefix(),
@@ -296,11 +311,11 @@ impl Order {
         Place { index, newest: None }
     }
 
-    /// Publishes `record`.
+    /// Publishes `record`. Returns whether that took a new leaf.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full; nothing has changed then.
-    pub(super) fn link(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<Linked> {
+    pub(super) fn link(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<bool> {
         let prefix = self.base.prefix_of(key);
         let mut leaf;
         let mut cell = None;
@@ -313,7 +328,7 @@ impl Order {
             }
         }
         let locked = loop {
-            let Some(locked) = LockedLeaf::lock(leaf) else { return Ok(Linked::Nowhere) };
+            let locked = LockedLeaf::lock(leaf);
             match self.right_of::<false>(nodes, leaf.next_link(), prefix, key) {
                 Some(next) => leaf = next,
                 None => break locked,
@@ -326,12 +341,12 @@ impl Order {
         if let Some(newest) = place.newest {
             chain(nodes, &locked, place.index, nodes.record(newest), record);
             finger::set(self.identity, leaf.offset());
-            return Ok(Linked::Here);
+            return Ok(false);
         }
         if leaf.count() < LEAF_SLOTS {
             locked.insert_slot(place.index, prefix, record.offset());
             finger::set(self.identity, leaf.offset());
-            return Ok(Linked::Here);
+            return Ok(false);
         }
         let right = self.split(nodes, &locked, place.index, prefix, record, seed)?;
         drop(locked);
@@ -339,7 +354,7 @@ impl Order {
             || right.low_record().is_some_and(|low| nodes.record(low).key() <= key);
         finger::set(self.identity, if record_is_right { right.offset() } else { leaf.offset() });
         self.link_above(nodes, right);
-        Ok(Linked::WithNewLeaf)
+        Ok(true)
     }
 
     /// Splits a full leaf and inserts `record`, whose slot would be `index`. Returns the new leaf,
@@ -399,8 +414,7 @@ impl Order {
         for level in 1..height {
             let mut before = self.descend::<true>(nodes, prefix, key, level);
             loop {
-                // A frozen leaf's links do not change, and no later search reaches it.
-                let Some(_locked) = LockedLeaf::lock(before) else { return };
+                let _locked = LockedLeaf::lock(before);
                 // SAFETY: `before` is the head or was reached by a link of this or a higher level.
                 let link = unsafe { before.link(level) };
                 if let Some(next) = self.right_of::<true>(nodes, link, prefix, key) {

@@ -16,6 +16,15 @@ use sapwood_base::key::{common_prefix_len, key_prefix};
 mod letters;
 mod samples;
 
+/// Lists with fewer entries keep the plain encoding.
+const LEARNS_FROM: u64 = 2048;
+/// Sample size for the check of the plain encoding.
+const FEW_KEYS: usize = 128;
+/// Maximum sample size for the choice of another one.
+const MANY_KEYS: u64 = 4000;
+/// At most one in this many keys is sampled, so that the samples kept are small relative to the
+/// list.
+const KEYS_FOR_ONE: u64 = 8;
 /// Fewer keys than this do not predict later ones.
 const LEAST_SAMPLE: usize = 64;
 /// Keys among which encodings are compared.
@@ -28,8 +37,9 @@ const STRAYS: usize = 32;
 /// will differ there.
 const SLACK_BYTES: usize = 4;
 
-/// The encoding of keys as numbers: the bytes after the common prefix of most keys of a list, in
-/// one of three forms.
+/// The encoding of the keys of a list as numbers: the bytes after the common prefix of most keys,
+/// in one of three forms. It never changes: a list is created with the encoding that suits the keys
+/// of its predecessor.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixBase {
     base: Box<[u8]>,
@@ -73,15 +83,27 @@ impl PrefixBase {
         }
     }
 
+    /// Chooses the encoding for keys like those of a list with `entries` entries. `sample` returns
+    /// about as many keys of the list as its argument, ascending.
+    pub(super) fn suiting<'a>(entries: u64, sample: impl Fn(usize) -> Vec<&'a [u8]>) -> PrefixBase {
+        let plain = PrefixBase::default();
+        // A small sample suffices to see that the keys are evenly distributed.
+        if entries < LEARNS_FROM || plain.suits(&sample(FEW_KEYS)) {
+            return plain;
+        }
+        let keys = sample((entries / KEYS_FOR_ONE).min(MANY_KEYS) as usize);
+        plain.better_for(&keys).unwrap_or(plain)
+    }
+
     /// Whether this encoding distributes keys like the ascending `sample` about as evenly as
     /// possible. True for a sample that is too small to decide.
-    pub(super) fn suits(&self, sample: &[&[u8]]) -> bool {
+    fn suits(&self, sample: &[&[u8]]) -> bool {
         sample.len() < LEAST_SAMPLE || self.spread_of(sample) > sample.len() / 2
     }
 
     /// Returns an encoding that suits keys like the ascending `sample` much better than `self`, or
     /// `None`. For some keys only one made of at least a thousand keys is better.
-    pub(super) fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixBase> {
+    fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixBase> {
         // A small sample decides between the forms; ranks improve with more samples.
         let some: Vec<&[u8]> = sample.iter().step_by((sample.len() / COMPARED).max(1)).copied().collect();
         if self.suits(&some) {

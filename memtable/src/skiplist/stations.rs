@@ -116,7 +116,7 @@ mod tests {
         }
         for _ in 0..2000 {
             let sequence = SequenceNumber(random.u64(5..VERSIONS * 2));
-            let newest = list.order().newest(&arena, b"hot").unwrap();
+            let newest = list.order.newest(&arena, b"hot").unwrap();
             let (found, steps) = list.stations.search(&arena, newest, sequence);
             let expected = (sequence.0 >= 10).then(|| (sequence.0 - 10) / 2 * 2 + 10);
             let record = list.get(&arena, b"hot", sequence);
