@@ -2,7 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "real threads meet a close at a gate")]
 use sapwood::sim::SimFs;
 use sapwood::{
-    Builtin, Db, DbBuilder, Env, ErrorKind, Field, Index, IndexOptions, KeyKind, KeyspaceOptions, Result,
+    Builtin, Db, DbBuilder, Env, ErrorKind, Field, Index, IndexOptions, KeyKind, Keyspace, KeyspaceOptions,
+    Maintenance, Result,
 };
 use sapwood_storage::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use sapwood_tests::harness::{builder, within};
@@ -333,6 +334,51 @@ fn calls_wait_for_the_end_of_a_short_pause_of_another_thread_and_no_longer() {
             drop(pause);
         });
     }
+}
+
+#[test]
+fn writes_wait_for_the_work_that_a_beginning_pause_waits_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Db::builder(folder.path().join("db"))
+        .memory_budget(4 << 20)
+        .advanced(|options| {
+            options.memtable_bytes = Some(64 << 10);
+            options.max_memtables = 2;
+        })
+        .open()
+        .unwrap();
+    let rows = db.default_keyspace();
+    // The flush calls the extractor for rows that were overwritten, and finds the gate closed.
+    let (is_closed, is_reached) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (closed, reached) = (is_closed.clone(), is_reached.clone());
+    let options = IndexOptions::new(move |_: &[u8], value: &[u8], emit| {
+        let is_writer = std::thread::current().name().is_some_and(|name| name == "writer");
+        while !is_writer && closed.load(SeqCst) {
+            reached.store(true, SeqCst);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        emit.key(&value[..1]);
+    });
+    rows.create_index("first byte", options.maintenance(Maintenance::Deferred)).unwrap();
+    let put_all =
+        |rows: &Keyspace, byte: u8| (0..400u32).try_for_each(|i| rows.put(i.to_be_bytes(), [byte; 1000]));
+    put_all(&rows, 1).unwrap();
+    db.flush().unwrap();
+    is_closed.store(true, SeqCst);
+    within(LIMIT, "writes beside a pause that begins", move || {
+        let writer =
+            std::thread::Builder::new().name("writer".into()).spawn(move || put_all(&rows, 2)).unwrap();
+        while !is_reached.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let pausing = db.clone();
+        let pauses = std::thread::spawn(move || drop(pausing.pause_guard().unwrap()));
+        // Longer than writes wait for the end of a pause. A machine that is slow here finds less.
+        std::thread::sleep(Duration::from_millis(900));
+        is_closed.store(false, SeqCst);
+        pauses.join().unwrap();
+        writer.join().unwrap().expect("writes wait for the flush under way");
+    });
 }
 
 #[test]

@@ -11,7 +11,8 @@ use sapwood_storage::env::Env;
 use std::thread::ThreadId;
 use std::time::Duration;
 
-/// How long writes, and calls that need background work, wait for the end of a pause.
+/// How long writes, and calls that need background work, wait for the end of a pause that is in
+/// effect. It is once no work is under way: until then the wait is for that work.
 const PAUSE_BORNE: Duration = Duration::from_millis(500);
 /// Interval at which such a call checks whether the pause is over.
 const PAUSE_LOOK: Duration = Duration::from_millis(1);
@@ -39,6 +40,9 @@ impl Background {
         let mut state = self.state.lock();
         while needs_work && !state.closing && !state.paused.is_empty() {
             let now = env.now();
+            if !state.workers.is_empty() {
+                since = None;
+            }
             let has_waited = now.saturating_sub(*since.get_or_insert(now));
             if !env.starts_threads() || state.paused.contains(&thread) || has_waited >= PAUSE_BORNE {
                 return Err(paused());
@@ -122,6 +126,10 @@ impl Background {
     pub(crate) fn check_not_paused(&self, now: Duration) -> Result<()> {
         let mut state = self.state.lock();
         if state.paused.is_empty() || planted::is(Bug::PausedWritesWait) {
+            return Ok(());
+        }
+        if !state.workers.is_empty() {
+            state.writes_paused_since = None;
             return Ok(());
         }
         let since = *state.writes_paused_since.get_or_insert(now);
