@@ -123,6 +123,8 @@ bugs! {
     // D. Sequence numbers, file numbers, the start of recovery.
     PositionsReused, "positions-reused", "D33 (Typhon #712)",
         "positions that a crash took are handed out again after it";
+    CommitsForgotten, "commits-forgotten", "D (our own commit numbers)",
+        "a flush does not say how many commits lie below the new start of the log";
     SequenceRestarts, "sequence-restarts", "D33 (measured beside us)",
         "after a clean close sequence numbers start at the beginning: old rows are not seen, or win over new ones";
     FileNumbersReused, "file-numbers-reused", "D39 (dugite #926)",

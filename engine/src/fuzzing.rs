@@ -4,9 +4,10 @@ pub use crate::index::extractor::EmitBuffer;
 use crate::manifest::{self, ManifestState};
 use crate::read::super_version::Generation;
 use crate::recovery::{self, MemtableSource};
+use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::{FoundSegment, LogReader};
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
-use sapwood_base::format::log_segment::SegmentHeader;
+use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{FileNumber, Result};
 use sapwood_compaction::TableContext;
@@ -44,19 +45,22 @@ pub fn read_log(
         });
     }
     found.sort_by_key(|segment| segment.header.base_position);
-    let mut reader = LogReader::new(&found, database, from);
+    let commits = commits_before(&found, from)?;
+    let mut reader = LogReader::new(&found, database, LogPoint { position: from, commits });
     // Small, so that little input is enough for records that do not lie in it whole.
     let mut buffer = [0; 512];
     'log: loop {
         let span = reader.span(u64::MAX, &mut buffer)?;
-        let (mut position, mut rest) = (span.position, &buffer[..span.bytes]);
+        let LogPoint { mut position, mut commits } = span.start();
+        let mut rest = &buffer[..span.bytes];
         while let Some(header) = rest.first_chunk().and_then(|bytes| parse_header(bytes, position)) {
             if !header.verify(rest, database, position) {
-                reader.return_to(position);
+                reader.return_to(LogPoint { position, commits });
                 break 'log;
             }
             visit(position, header.kind, &rest[HEADER_BYTES..header.covered_bytes()]);
             position += header.units();
+            commits = header.commits_after();
             rest = &rest[header.units() as usize * UNIT_BYTES..];
         }
         if span.bytes == 0 {
@@ -69,6 +73,22 @@ pub fn read_log(
     let _ = reader.place(end);
     let _ = reader.damage(end, "is damaged");
     Ok(LogOutcome { end, witness })
+}
+
+/// The number of commits before `position`, by the header of the record that lies there.
+fn commits_before(segments: &[FoundSegment], position: u64) -> Result<u64> {
+    for segment in segments {
+        let Some(units) = position.checked_sub(segment.header.base_position) else { continue };
+        let offset = DATA_OFFSET as u64 + units.saturating_mul(UNIT_BYTES as u64);
+        let mut header = [0; HEADER_BYTES];
+        if units < u64::from(segment.header.data_units)
+            && offset.saturating_add(HEADER_BYTES as u64) <= segment.file_bytes
+        {
+            segment.file.read_exact_at(offset, &mut header)?;
+            return Ok(parse_header(&header, position).map_or(0, |header| header.commits));
+        }
+    }
+    Ok(0)
 }
 
 /// What decoders need of a database that is not there: kept from input to input.

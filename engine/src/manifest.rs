@@ -29,7 +29,7 @@ pub(crate) use keyspaces::KeyspaceEntry;
 pub(crate) use load::replay_bytes;
 pub(crate) use load::{listed_files, load};
 pub(crate) use records::{encode_record, owner};
-pub(crate) use state::ManifestState;
+pub(crate) use state::{ManifestState, log_start};
 
 /// A MANIFEST is rewritten when it has this many bytes and is four times its snapshot.
 const REWRITE_BYTES: u64 = 1 << 20;

@@ -20,6 +20,7 @@
 use crate::directory::proof::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::read::super_version::Generation;
+use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::FoundSegment;
 use crate::wal::{RetainedSegment, SegmentOptions};
 use sapwood_base::format::file_name::FileName;
@@ -58,6 +59,8 @@ pub(crate) struct Recovered {
     pub(crate) generations: Vec<Arc<Generation>>,
     /// Start of the new log.
     pub(crate) base: u64,
+    /// Number of commits before it.
+    commits: u64,
     pub(crate) retained: Vec<RetainedSegment>,
     /// Log segments that hold no needed record, with their bytes.
     pub(crate) spare_files: Vec<(FileNumber, u64)>,
@@ -81,12 +84,17 @@ pub(crate) struct Recovered {
 /// A stretch of log, known to be valid, that has no room in memory yet.
 pub(crate) struct Rest {
     database: u64,
-    from: u64,
+    from: LogPoint,
     end: u64,
     segments: Vec<FoundSegment>,
 }
 
 impl Recovered {
+    /// The start of the new log, with the number of commits before it.
+    pub(crate) fn begin(&self) -> LogPoint {
+        LogPoint { position: self.base, commits: self.commits }
+    }
+
     /// The position below which all log is durable.
     pub(crate) fn durable(&self) -> u64 {
         self.manifest.log_synced.unwrap_or(self.base)
@@ -132,7 +140,8 @@ pub(crate) fn analyze(
         Some(_) => error,
         None => error.in_file(&context.directory),
     };
-    let Replayed { mut generations, end: log_end, witness, rest } = replayed.map_err(in_directory)?;
+    let Replayed { mut generations, end, witness, rest } = replayed.map_err(in_directory)?;
+    let log_end = end.position;
     let reader = &history.reader;
     if let Some(durable) = witness.filter(|_| !planted::is(Bug::DamageEndsLog)) {
         let message = format!(
@@ -158,7 +167,8 @@ pub(crate) fn analyze(
     };
     if generations.is_empty() {
         let memtable = Memtable::starting_at(SequenceNumber(base), 0, source.arenas.take()?);
-        generations.push(Generation::new(memtable, state.log_start.min(base)));
+        let start = LogPoint { position: state.log_start.min(base), commits: state.log_commits };
+        generations.push(Generation::new(memtable, start));
     }
 
     let surely_synced = state.log_surely_synced();
@@ -176,6 +186,7 @@ pub(crate) fn analyze(
     state.log_synced = Some(surely_synced).filter(|_| !planted::is(Bug::CalledSyncedEarly));
     if planted::is(Bug::ReplayedLogDropped) {
         state.log_start = log_end;
+        state.log_commits = end.commits;
     }
     let log_start = state.log_start;
     state.forget_log();
@@ -191,7 +202,7 @@ pub(crate) fn analyze(
         database,
         from,
         end: log_end,
-        segments: segments.iter().filter(|segment| holds_rest(segment, from)).cloned().collect(),
+        segments: segments.iter().filter(|segment| holds_rest(segment, from.position)).cloned().collect(),
     });
     let mut retained = Vec::new();
     let mut unsynced = Vec::new();
@@ -232,6 +243,7 @@ pub(crate) fn analyze(
         manifest: state,
         generations,
         base,
+        commits: end.commits,
         retained,
         spare_files,
         orphans,
@@ -317,17 +329,17 @@ impl Rest {
         source: &MemtableSource<'_>,
         mut state: ManifestState,
     ) -> Result<Option<Vec<Arc<Generation>>>> {
-        if self.from >= self.end || planted::is(Bug::RestForgotten) {
+        if self.from.position >= self.end || planted::is(Bug::RestForgotten) {
             return Ok(None);
         }
-        state.log_start = self.from;
+        LogPoint { position: state.log_start, commits: state.log_commits } = self.from;
         let mut history = History::new(&self.segments, self.database, &state);
         let replayed = Replay::run(source, &state, &mut history, Beyond::Unread)?;
-        if replayed.rest.is_none() && replayed.end < self.end {
+        if replayed.rest.is_none() && replayed.end.position < self.end {
             let message = "log record was another one when it was read again; open the database again";
-            return Err(history.reader.damage(replayed.end, message));
+            return Err(history.reader.damage(replayed.end.position, message));
         }
-        self.from = replayed.rest.unwrap_or(self.end);
+        self.from = replayed.rest.unwrap_or(replayed.end);
         Ok(Some(replayed.generations))
     }
 }

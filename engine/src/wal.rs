@@ -19,11 +19,11 @@
 //! validate. File names are slots, and independent of the order.
 use crate::sync::backoff;
 use bodies::Bodies;
-use commit_ring::{CommitRing, Tail};
+use commit_ring::{CommitRing, LogPoint, Next, Tail, Taken};
 use crossbeam::utils::CachePadded;
 use reader::FoundSegment;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES};
+use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
@@ -46,7 +46,7 @@ pub(crate) const SEGMENTS_MAX: usize = 1024;
 /// Segments not available to a single record: the one that holds the tail, and those after it.
 const SEGMENTS_KEPT: u64 = 8;
 /// Tickets in flight.
-const RING_SLOTS: usize = 4096;
+const RING_SLOTS: usize = 1024;
 /// Room after the last ordinary record that only rotations may take, in units: a rotation must not
 /// fail.
 const ROTATION_MARGIN: u64 = 512;
@@ -70,7 +70,22 @@ pub(crate) struct Reservation {
     pub(crate) position: u64,
     /// Position after the last unit.
     pub(crate) end: u64,
-    ticket: u64,
+    taken: Taken,
+}
+
+impl Reservation {
+    /// The first position, with the number of commits before it.
+    #[inline]
+    pub(crate) fn start(&self) -> LogPoint {
+        LogPoint { position: self.position, commits: self.taken.commits }
+    }
+}
+
+/// A reservation that counts as a commit, or does not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Commit,
+    Other,
 }
 
 /// The log of earlier openings.
@@ -214,16 +229,17 @@ pub(crate) struct Wal {
 }
 
 impl Wal {
-    /// A log that starts at position `base`. Nothing is provisioned yet.
+    /// A log that starts at `start`. Nothing is provisioned yet.
     pub(crate) fn new(
         context: &Arc<TableContext>,
         database: u64,
-        base: u64,
+        begin: LogPoint,
         segment: SegmentOptions,
         earlier: Earlier,
     ) -> Wal {
         let Earlier { durable, retained, unsynced, spare_files } = earlier;
         let start = AtomicU64::new;
+        let base = begin.position;
         let segment_units = ((segment.bytes - DATA_OFFSET) / UNIT_BYTES) as u64;
         Wal {
             context: context.clone(),
@@ -237,8 +253,8 @@ impl Wal {
                 false => POSITION_LIMIT - LAST_SEGMENTS * segment_units,
             },
             wake_at: CachePadded::new(start(base + segment_units / FIRST_SHARE)),
-            tail: Tail::new(base),
-            ring: CommitRing::new(RING_SLOTS, base),
+            tail: Tail::new(begin),
+            ring: CommitRing::new(RING_SLOTS, begin),
             provisioned: CachePadded::new(start(base)),
             slots: (0..SEGMENTS_MAX).map(|_| AtomicU32::new(0)).collect(),
             segments: (0..SEGMENTS_MAX).map(|_| AtomicPtr::default()).collect(),
@@ -278,10 +294,15 @@ impl Wal {
         self.provisioned.load(Ordering::Relaxed)
     }
 
-    /// The next ticket and the next position.
+    /// The state of the tail.
     #[inline]
-    fn tail(&self) -> (u64, u64) {
+    fn tail(&self) -> Next {
         self.tail.peek(self.near())
+    }
+
+    /// The end of what is visible, with the number of commits before it.
+    pub(crate) fn published_point(&self) -> LogPoint {
+        self.tail.published(&self.ring, self.near())
     }
 
     /// The position below which everything survives a power loss.
@@ -292,12 +313,12 @@ impl Wal {
 
     /// The next position, or an earlier one.
     pub(crate) fn position(&self) -> u64 {
-        self.tail().1
+        self.tail().position
     }
 
     /// Bytes of log written since opening.
     pub(crate) fn bytes(&self) -> u64 {
-        (self.tail().1 - self.base) * UNIT_BYTES as u64
+        (self.tail().position - self.base) * UNIT_BYTES as u64
     }
 
     /// Bytes of open segments, which are mapped if the log is.
@@ -307,12 +328,17 @@ impl Wal {
         open * (self.segment_units * UNIT_BYTES as u64 + DATA_OFFSET as u64)
     }
 
-    /// Reserves `units` for an ordinary record.
+    /// Reserves `units` for the record of a commit.
     ///
     /// Errors: [`ErrorKind::NoSpace`] and other errors of provisioning; nothing is reserved then.
     #[inline]
     pub(crate) fn reserve(&self, units: u64) -> Result<Reservation> {
-        self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit, true)
+        self.reserve_within(units, Counts::Commit, ROTATION_MARGIN, self.ordinary_limit, true)
+    }
+
+    /// Reserves `units` for a body, which is no commit. Errors: as those of [`Wal::reserve`].
+    pub(crate) fn reserve_body(&self, units: u64) -> Result<Reservation> {
+        self.reserve_within(units, Counts::Other, ROTATION_MARGIN, self.ordinary_limit, true)
     }
 
     /// The next position, in order with every reservation: see [`Tail::fence`].
@@ -323,22 +349,29 @@ impl Wal {
     /// Reserves the position of a rotation. Succeeds without provisioning if an ordinary
     /// reservation has succeeded or [`Wal::prepare_rotation`] was called before.
     pub(crate) fn reserve_rotation(&self) -> Result<Reservation> {
-        self.reserve_within(log_record::record_units(0), 0, POSITION_LIMIT, true)
+        self.reserve_within(log_record::record_units(0), Counts::Other, 0, POSITION_LIMIT, true)
     }
 
     /// Ensures that [`Wal::reserve_rotation`] finds room.
     pub(crate) fn prepare_rotation(&self) -> Result<()> {
-        let tail = self.tail().1;
+        let tail = self.tail().position;
         self.provision(tail + ROTATION_MARGIN)
     }
 
     /// Without `provisions`, reserves only in provisioned segments and otherwise returns `NoSpace`.
     #[inline]
-    fn reserve_within(&self, units: u64, margin: u64, limit: u64, provisions: bool) -> Result<Reservation> {
+    fn reserve_within(
+        &self,
+        units: u64,
+        counts: Counts,
+        margin: u64,
+        limit: u64,
+        provisions: bool,
+    ) -> Result<Reservation> {
         let mut spins = 0;
         loop {
-            let (ticket, position) = self.tail();
-            let end = position + units;
+            let next = self.tail();
+            let end = next.position + units;
             if end > limit {
                 return Err(exhausted());
             }
@@ -348,11 +381,11 @@ impl Wal {
                     return Err(full());
                 }
                 self.provision(end + margin)?;
-            } else if !self.ring.has_room(ticket) {
+            } else if !self.ring.has_room(next.ticket()) {
                 backoff(&mut spins);
                 self.ring.advance();
-            } else if self.tail.take(ticket, position, end) {
-                return Ok(Reservation { position, end, ticket });
+            } else if let Some(taken) = self.tail.take(&next, end, counts == Counts::Commit) {
+                return Ok(Reservation { position: next.position, end, taken });
             }
         }
     }
@@ -372,7 +405,9 @@ impl Wal {
             kind if kind.is_header_alone() => ((at.end - at.position) as usize * UNIT_BYTES) - HEADER_BYTES,
             _ => record.len() - HEADER_BYTES,
         };
-        log_record::seal(record, payload as u32, self.database, at.position, kind, operations);
+        let LogPoint { position, commits } = at.start();
+        let place = RecordPlace { database: self.database, position, commits };
+        log_record::seal_at(record, payload as u32, &place, kind, operations);
         self.store(at.position, record)
     }
 
@@ -419,7 +454,7 @@ impl Wal {
     /// Publishes a reservation: its bytes are in the log and in the memtable.
     #[inline]
     pub(crate) fn complete(&self, at: &Reservation) {
-        self.ring.complete(at.ticket, at.end);
+        self.ring.complete(&at.taken);
     }
 
     /// Waits until everything below `position` is published. Earlier writers are late by at most a
@@ -449,7 +484,7 @@ impl Wal {
 
     /// Whether the log has no segments left for a record of `units`, until a flush frees some.
     pub(crate) fn is_full_for(&self, units: u64) -> bool {
-        let end = self.tail().1 + units + ROTATION_MARGIN;
+        let end = self.tail().position + units + ROTATION_MARGIN;
         self.stretches_to(end) > self.pool.lock().oldest() + SEGMENTS_MAX as u64
     }
 
@@ -460,7 +495,7 @@ impl Wal {
 
     /// Segments that the log has filled since `position`.
     pub(crate) fn segments_since(&self, position: u64) -> usize {
-        (self.tail().1.saturating_sub(position.max(self.base)) / self.segment_units) as usize
+        (self.tail().position.saturating_sub(position.max(self.base)) / self.segment_units) as usize
     }
 
     /// Stretches that reach up to `position`.
@@ -476,7 +511,7 @@ impl Wal {
     /// Where segments are scarce (at the end of positions, and while all are in use), the last ones
     /// are left to the writers. The writers get the error, or wait for a flush.
     pub(crate) fn provision_ahead(&self) -> Result<()> {
-        let tail = self.tail().1;
+        let tail = self.tail().position;
         let written = tail - self.base;
         let ahead = match written < self.segment_units / FIRST_SHARE {
             true => ROTATION_MARGIN,
@@ -547,8 +582,8 @@ impl Wal {
 
     /// Ends the log: takes all remaining room, so that no further reservation succeeds, and waits
     /// for earlier writers. Returns a position above every one that was or could have been
-    /// reserved.
-    pub(crate) fn seal(&self) -> u64 {
+    /// reserved, and the number of all commits.
+    pub(crate) fn seal(&self) -> LogPoint {
         self.pool.lock().sealed = true;
         // The header of a segment that is being provisioned records the durable position. It must
         // be written before this stretch, which no record marks, can be synced: otherwise the next
@@ -557,14 +592,16 @@ impl Wal {
         let end = self.provisioned.load(Ordering::Acquire);
         let mut spins = 0;
         loop {
-            let (ticket, position) = self.tail();
-            if position >= end {
+            let next = self.tail();
+            if next.position >= end {
                 self.wait_published(end);
-                return end;
+                return LogPoint { position: end, ..self.published_point() };
             }
-            if self.ring.has_room(ticket) && self.tail.take(ticket, position, end) {
+            if self.ring.has_room(next.ticket())
+                && let Some(taken) = self.tail.take(&next, end, false)
+            {
                 // No record marks this stretch: to a reader the log ends before it.
-                self.complete(&Reservation { position, end, ticket });
+                self.ring.complete(&taken);
             }
             self.ring.advance();
             backoff(&mut spins);
@@ -831,15 +868,17 @@ impl Wal {
     fn mark(&self, durable: u64, poison: &dyn Fn(&Error), provisions: bool) {
         let units = log_record::record_units(8);
         // Without room there is no witness, which only weakens the evidence for recovery.
-        let at = match self.reserve_within(units, ROTATION_MARGIN, self.ordinary_limit, provisions) {
-            Ok(at) => at,
-            Err(error) => {
-                if error.kind() == ErrorKind::Poisoned {
-                    poison(&error);
+        let at =
+            match self.reserve_within(units, Counts::Other, ROTATION_MARGIN, self.ordinary_limit, provisions)
+            {
+                Ok(at) => at,
+                Err(error) => {
+                    if error.kind() == ErrorKind::Poisoned {
+                        poison(&error);
+                    }
+                    return;
                 }
-                return;
-            }
-        };
+            };
         let mut record = [0; HEADER_BYTES + 8];
         record[HEADER_BYTES..].copy_from_slice(&durable.to_le_bytes());
         // A failed store leaves a gap, and recovery ends at gaps: nothing may be acknowledged after

@@ -22,8 +22,8 @@ pub mod batch;
 use crate::options::Durability;
 use crate::read::super_version::SuperVersion;
 use crate::runtime::Core;
-use crate::wal::Reservation;
 use crate::wal::body::Body;
+use crate::wal::{Reservation, Wal};
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
 use sapwood_base::format::write_batch::{Operation, Operations, pad_for_sequences};
 use sapwood_base::key::key_hash;
@@ -90,6 +90,8 @@ impl<'a> Claim<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Committed {
     pub(crate) sequence: SequenceNumber,
+    /// From 1 on, without gaps.
+    pub(crate) number: u64,
     pub(crate) end: u64,
 }
 
@@ -205,7 +207,7 @@ impl<'c> Large<'c> {
         let large = self.0.as_mut().expect("only then it goes apart");
         for _ in 0..APART_ATTEMPTS {
             large.body = None;
-            let at = reserve(core, log_record::record_units(payload.len()))?;
+            let at = reserve(core, log_record::record_units(payload.len()), Wal::reserve_body)?;
             let body = core.wal.begin_body(&at, operations);
             if let Err(error) = &body {
                 // The stretch is reserved, and no write may follow a gap.
@@ -217,7 +219,7 @@ impl<'c> Large<'c> {
             if core.wal.wants_segments(&at) {
                 core.background.wake_log();
             }
-            let at = reserve(core, Body::record_units(operations))?;
+            let at = reserve(core, Body::record_units(operations), Wal::reserve)?;
             let view = core.view.reference();
             if view.generation_of(at.position).start() <= body.start() || planted::is(Bug::BodyAcrossRotation)
             {
@@ -226,7 +228,7 @@ impl<'c> Large<'c> {
             }
             leave_empty(core, &at)?;
         }
-        reserve(core, units)
+        reserve(core, units, Wal::reserve)
     }
 
     /// Writes the record at `at`.
@@ -327,9 +329,13 @@ pub(crate) fn commit(
     };
 
     let logged = durability != Durability::None;
-    let units = if logged { log_record::record_units(payload) } else { (operations as u64).max(2) };
+    let units = if logged {
+        log_record::record_units(payload)
+    } else {
+        (operations as u64).max(log_record::record_units(0))
+    };
     let at = match large.goes_apart() {
-        false => reserve(core, units)?,
+        false => reserve(core, units, Wal::reserve)?,
         true => large.write_apart(core, &record[HEADER_BYTES..], operations, units)?,
     };
     if !is_current() {
@@ -377,29 +383,39 @@ pub(crate) fn commit(
         Durability::Sync if planted::is(Bug::AcknowledgeBeforeSync) => {}
         Durability::Sync => core.wait_durable(at.end)?,
     }
-    Ok(Some(Committed { sequence: SequenceNumber(at.position), end: at.end }))
+    let number = at.start().commits + 1;
+    Ok(Some(Committed { sequence: SequenceNumber(at.position), number, end: at.end }))
 }
 
-/// Reserves units for an ordinary record.
+/// Reserves units for an ordinary record, by `reserve`.
 #[inline]
-fn reserve(core: &Core, units: u64) -> Result<Reservation> {
-    match core.wal.reserve(units) {
+fn reserve(
+    core: &Core,
+    units: u64,
+    reserve: impl Fn(&Wal, u64) -> Result<Reservation>,
+) -> Result<Reservation> {
+    match reserve(&core.wal, units) {
         Ok(at) => Ok(at),
-        Err(error) => reserve_in_full_log(core, units, error),
+        Err(error) => reserve_in_full_log(core, units, &reserve, error),
     }
 }
 
 /// Retries a reservation that has failed because all segments of the log were in use: a flush frees
 /// some.
 #[cold]
-fn reserve_in_full_log(core: &Core, units: u64, mut error: Error) -> Result<Reservation> {
+fn reserve_in_full_log(
+    core: &Core,
+    units: u64,
+    reserve: &dyn Fn(&Wal, u64) -> Result<Reservation>,
+    mut error: Error,
+) -> Result<Reservation> {
     loop {
         core.poison_if_final(&error);
         if !core.wal.is_full_for(units) || planted::is(Bug::FullLogIsFinal) {
             return Err(error);
         }
         core.make_log_room(units)?;
-        match core.wal.reserve(units) {
+        match reserve(&core.wal, units) {
             Ok(at) => return Ok(at),
             Err(another) => error = another,
         }

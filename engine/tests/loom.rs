@@ -11,7 +11,7 @@ mod index_word;
 #[path = "../src/sync.rs"]
 mod sync;
 
-use commit_ring::{CommitRing, StartPosition, Tail};
+use commit_ring::{CommitRing, LogPoint, StartPosition, Tail, Taken};
 use index_word::SharedIndexWord;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
@@ -27,18 +27,21 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
     loom::model(run);
 }
 
-fn take(tail: &Tail, ring: &CommitRing) -> (u64, u64) {
+/// Takes a place of one unit, which counts as a commit.
+fn take(tail: &Tail, ring: &CommitRing) -> (Taken, u64) {
     loop {
-        let (ticket, position) = tail.peek(0);
-        if ring.has_room(ticket) && tail.take(ticket, position, position + 1) {
-            return (ticket, position);
+        let next = tail.peek(0);
+        if ring.has_room(next.ticket())
+            && let Some(taken) = tail.take(&next, next.position + 1, true)
+        {
+            return (taken, next.position);
         }
         loom::thread::yield_now();
     }
 }
 
-fn finish(ring: &CommitRing, ticket: u64, position: u64) {
-    ring.complete(ticket, position + 1);
+fn finish(ring: &CommitRing, taken: &Taken, position: u64) {
+    ring.complete(taken);
     while ring.published(0) <= position {
         ring.advance();
         loom::thread::yield_now();
@@ -48,20 +51,22 @@ fn finish(ring: &CommitRing, ticket: u64, position: u64) {
 #[test]
 fn what_is_published_was_inserted() {
     model(|| {
-        let shared = Arc::new((Tail::new(0), CommitRing::new(4, 0)));
+        let shared = Arc::new((Tail::new(LogPoint::default()), CommitRing::new(4, LogPoint::default())));
         let slots: Arc<Vec<AtomicU64>> = Arc::new((0..2).map(|_| AtomicU64::new(0)).collect());
         let writers: Vec<_> = (0..2)
             .map(|_| {
                 let (shared, slots) = (shared.clone(), slots.clone());
                 loom::thread::spawn(move || {
-                    let (ticket, position) = take(&shared.0, &shared.1);
+                    let (taken, position) = take(&shared.0, &shared.1);
+                    assert_eq!(taken.commits, position, "each place is one commit");
                     // Relaxed, as the bytes of an insert: only publication orders it.
                     slots[position as usize].store(7, Ordering::Relaxed);
-                    finish(&shared.1, ticket, position);
+                    finish(&shared.1, &taken, position);
                 })
             })
             .collect();
-        let published = shared.1.published(0);
+        let LogPoint { position: published, commits } = shared.0.published(&shared.1, 0);
+        assert_eq!(commits, published, "both are of one state");
         for slot in &slots[..published as usize] {
             assert_eq!(slot.load(Ordering::Relaxed), 7);
         }
@@ -82,8 +87,8 @@ fn a_frozen_generation_holds_exactly_the_positions_before_the_rotation() {
             inserted: [AtomicU64; 2],
         }
         let shared = Arc::new(Shared {
-            tail: Tail::new(0),
-            ring: CommitRing::new(4, 0),
+            tail: Tail::new(LogPoint::default()),
+            ring: CommitRing::new(4, LogPoint::default()),
             view: AtomicUsize::new(0),
             second_start: StartPosition::pending(),
             inserted: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -91,20 +96,21 @@ fn a_frozen_generation_holds_exactly_the_positions_before_the_rotation() {
         let writer = {
             let shared = shared.clone();
             loom::thread::spawn(move || {
-                let (ticket, position) = take(&shared.tail, &shared.ring);
+                let (taken, position) = take(&shared.tail, &shared.ring);
                 let second =
                     shared.view.load(Ordering::Acquire) == 1 && shared.second_start.get() <= position;
                 // A sum of 1 + position tells which positions a generation got.
                 shared.inserted[usize::from(second)].fetch_add(1 + position, Ordering::Relaxed);
-                finish(&shared.ring, ticket, position);
+                finish(&shared.ring, &taken, position);
                 position
             })
         };
         // The rotation, then the flush that waits until the first generation is frozen.
         shared.view.store(1, Ordering::Release);
-        let (ticket, start) = take(&shared.tail, &shared.ring);
-        shared.second_start.set(start);
-        finish(&shared.ring, ticket, start);
+        let (taken, start) = take(&shared.tail, &shared.ring);
+        shared.second_start.set(LogPoint { position: start, commits: taken.commits });
+        finish(&shared.ring, &taken, start);
+        assert_eq!(shared.second_start.point().commits, start);
         let frozen = shared.inserted[0].load(Ordering::Relaxed);
         let position = writer.join().unwrap();
         let expected = if position < start { [1 + position, 0] } else { [0, 1 + position] };
@@ -126,8 +132,8 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
             written: [AtomicU64; 4],
         }
         let shared = Arc::new(Shared {
-            tail: Tail::new(0),
-            ring: CommitRing::new(4, 0),
+            tail: Tail::new(LogPoint::default()),
+            ring: CommitRing::new(4, LogPoint::default()),
             view: AtomicUsize::new(0),
             word: SharedIndexWord::new(),
             written: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -139,13 +145,13 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
                     let word = shared.word.load();
                     // Acquire, as the pointer to the view.
                     let has_entries = word.has_indexes() && shared.view.load(Ordering::Acquire) == 1;
-                    let (ticket, position) = take(&shared.tail, &shared.ring);
+                    let (taken, position) = take(&shared.tail, &shared.ring);
                     let is_current = shared.word.load() == word;
                     if is_current {
                         let what = 1 + u64::from(has_entries);
                         shared.written[position as usize].store(what, Ordering::Relaxed);
                     }
-                    finish(&shared.ring, ticket, position);
+                    finish(&shared.ring, &taken, position);
                     if is_current {
                         return position;
                     }
@@ -155,8 +161,8 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
         // The index is made: everything before `start` is read then, and must be there.
         shared.view.store(1, Ordering::Release);
         shared.word.change(true);
-        let (ticket, start) = take(&shared.tail, &shared.ring);
-        finish(&shared.ring, ticket, start);
+        let (taken, start) = take(&shared.tail, &shared.ring);
+        finish(&shared.ring, &taken, start);
         let before: Vec<u64> =
             shared.written[..start as usize].iter().map(|it| it.load(Ordering::Relaxed)).collect();
         let position = writer.join().unwrap();

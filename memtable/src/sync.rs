@@ -100,6 +100,11 @@ pub mod observed {
                     self.word.fetch_add(value, order)
                 }
 
+                pub fn fetch_max(&self, value: $inner, order: Ordering) -> $inner {
+                    self.touch();
+                    self.word.fetch_max(value, order)
+                }
+
                 pub fn compare_exchange(
                     &self,
                     current: $inner,

@@ -9,6 +9,7 @@ mod corruption;
 mod api;
 mod closed;
 mod closing;
+mod commits;
 mod interface;
 mod keyspace;
 mod manual;

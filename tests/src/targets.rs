@@ -73,7 +73,7 @@ pub const TARGETS: &[Target] = &[
     decoder("options", options::options).max_len(256),
     decoder("file_name", options::file_name).max_len(64),
     decoder("log_segment", log::log_segment).max_len(512).repaired(repair::segment_header),
-    decoder("wal_reader", log::wal_reader).repaired(repair::log),
+    decoder("wal_reader", log::wal_reader).max_len(8192).repaired(repair::log),
     decoder("wal_roundtrip", log::wal_roundtrip).max_len(1024).with_model(),
     decoder("batch_decode", batch::batch_decode),
     decoder("batch_roundtrip", batch::batch_roundtrip).max_len(1024).with_model(),

@@ -6,17 +6,22 @@
 //!         seeded with (database, position, payload length)
 //!  8  u32 low half of the position
 //! 12  u8  kind   13 u8 flags (0)   14 u16 number of operations, 65535 for "that many or more"
-//! 16  payload, zeros to the next multiple of 8
+//! 16  u64 number of commits before this record; 0 in a MANIFEST
+//! 24  payload, zeros to the next multiple of 8
 //! ```
 //!
 //! A position counts units of eight bytes and is never reused, so bytes from an earlier use of a
 //! recycled segment never validate.
+//!
+//! Positions have gaps, since sync marks, rotations and long records take them too. The numbers of
+//! commits have none: the record of commit `n` (see [`RecordKind::is_commit`]) follows `n - 1` of
+//! them. A reader that starts anywhere knows which commit comes next.
 use crate::checksum::{checksum32, checksum64, place_seed};
 use crate::error::{Error, ErrorKind};
 use crate::planted::{self, Bug};
 
 /// Bytes of the header.
-pub const HEADER_BYTES: usize = 16;
+pub const HEADER_BYTES: usize = 24;
 /// Bytes per unit of position.
 pub const UNIT_BYTES: usize = 8;
 /// The longest payload in bytes.
@@ -119,6 +124,13 @@ impl RecordKind {
         matches!(self, RecordKind::Skip | RecordKind::Body)
     }
 
+    /// Whether the record counts as a commit. One that was skipped has its operations in tables
+    /// only, or none.
+    #[inline]
+    pub fn is_commit(self) -> bool {
+        matches!(self, RecordKind::Batch | RecordKind::Skip | RecordKind::Distant)
+    }
+
     fn from_u8(byte: u8) -> Option<RecordKind> {
         Some(match byte {
             1 => RecordKind::Batch,
@@ -137,6 +149,17 @@ impl RecordKind {
     }
 }
 
+/// The place of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPlace {
+    /// The number of the database.
+    pub database: u64,
+    /// The position of the record.
+    pub position: u64,
+    /// The number of commits before it.
+    pub commits: u64,
+}
+
 /// A parsed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
@@ -148,6 +171,8 @@ pub struct RecordHeader {
     pub operations: u16,
     /// No flag is known; [`SEALED`] is reserved.
     pub flags: u8,
+    /// The number of commits before the record.
+    pub commits: u64,
     checksum: u32,
 }
 
@@ -163,9 +188,7 @@ fn seed(database: u64, position: u64, payload_bytes: u32) -> u64 {
     place_seed(database, position) ^ u64::from(payload_bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-/// Fills in the header of `record`, whose payload starts at byte 16. For [`RecordKind::Skip`] and
-/// [`RecordKind::Body`] `record` is the header alone and `payload_bytes` the length of the room
-/// after it.
+/// Fills in the header of `record`, which follows no commit: see [`seal_at`].
 #[inline]
 pub fn seal(
     record: &mut [u8],
@@ -175,12 +198,28 @@ pub fn seal(
     kind: RecordKind,
     operations: usize,
 ) {
+    seal_at(record, payload_bytes, &RecordPlace { database, position, commits: 0 }, kind, operations);
+}
+
+/// Fills in the header of `record`, whose payload starts at byte [`HEADER_BYTES`]. For
+/// [`RecordKind::Skip`] and [`RecordKind::Body`] `record` is the header alone and `payload_bytes`
+/// the length of the room after it.
+#[inline]
+pub fn seal_at(
+    record: &mut [u8],
+    payload_bytes: u32,
+    place: &RecordPlace,
+    kind: RecordKind,
+    operations: usize,
+) {
+    let RecordPlace { database, position, commits } = *place;
     debug_assert!(kind.is_header_alone() || record.len() == HEADER_BYTES + payload_bytes as usize);
     // Stored as words: small slices would be copied by function calls.
     let operations = u64::from(operations.min(0xFFFF) as u16);
     let facts = u64::from(position as u32) | u64::from(kind as u8) << 32 | operations << 48;
     let (words, _) = record.as_chunks_mut::<8>();
     words[1] = facts.to_le_bytes();
+    words[2] = commits.to_le_bytes();
     let sum = checksum32(&record[8..], seed(database, position, payload_bytes));
     let (words, _) = record.as_chunks_mut::<8>();
     words[0] = (u64::from(payload_bytes) | u64::from(sum) << 32).to_le_bytes();
@@ -198,7 +237,8 @@ pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordH
     }
     let kind = RecordKind::from_u8(bytes[12])?;
     let operations = u16::from_le_bytes([bytes[14], bytes[15]]);
-    Some(RecordHeader { payload_bytes, kind, operations, flags: bytes[13], checksum: word(4) })
+    let commits = u64::from(word(16)) | u64::from(word(20)) << 32;
+    Some(RecordHeader { payload_bytes, kind, operations, flags: bytes[13], commits, checksum: word(4) })
 }
 
 impl RecordHeader {
@@ -243,6 +283,12 @@ impl RecordHeader {
         Error::new(ErrorKind::Unsupported, format!("log record is {what}: use a newer release"))
     }
 
+    /// The number of commits up to and including the record.
+    #[inline]
+    pub fn commits_after(&self) -> u64 {
+        self.commits.wrapping_add(u64::from(self.kind.is_commit()))
+    }
+
     /// The units that the record occupies.
     pub fn units(&self) -> u64 {
         record_units(self.payload_bytes as usize)
@@ -256,7 +302,8 @@ mod tests {
     fn record(position: u64) -> Vec<u8> {
         let mut record = vec![0; HEADER_BYTES];
         record.extend_from_slice(b"payload");
-        seal(&mut record, 7, 42, position, RecordKind::Batch, 3);
+        let place = RecordPlace { database: 42, position, commits: 0x1_0000_0007 };
+        seal_at(&mut record, 7, &place, RecordKind::Batch, 3);
         record
     }
 
@@ -306,8 +353,8 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(
-            record(0x1_0000_0002)[..16],
-            [7, 0, 0, 0, 85, 67, 146, 67, 2, 0, 0, 0, 1, 0, 3, 0],
+            record(0x1_0000_0002)[..24],
+            [7, 0, 0, 0, 71, 219, 35, 133, 2, 0, 0, 0, 1, 0, 3, 0, 7, 0, 0, 0, 1, 0, 0, 0],
             "the framing of records is part of the format"
         );
     }
@@ -340,6 +387,6 @@ mod tests {
         seal(&mut header, 80, 42, 9, RecordKind::Skip, 10);
         let parsed = parse_header(header.first_chunk().unwrap(), 9).unwrap();
         assert!(parsed.verify(&header, 42, 9));
-        assert_eq!(parsed.units(), 12);
+        assert_eq!(parsed.units(), 13);
     }
 }

@@ -59,6 +59,8 @@ pub enum Edit {
     NextFile(FileNumber),
     /// The log is needed from this position on; everything below is in tables.
     LogStart(u64),
+    /// The number of commits before the start of the log.
+    LogCommits(u64),
     /// A stretch of log from an earlier opening. Complete and synced, unless [`Edit::LogSynced`]
     /// says otherwise.
     LogClosed {
@@ -181,6 +183,7 @@ const INDEX_READY: u64 = 12;
 const INDEX_OUTDATED: u64 = 13;
 const INDEX_TREE: u64 = 14;
 const LOG_SYNCED: u64 = 15;
+const LOG_COMMITS: u64 = 16;
 /// The field with the lower bound of an added table.
 const LOWER_BOUND: u64 = 1;
 
@@ -198,6 +201,10 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
             Edit::LogStart(position) => {
                 put_varint(&mut body, *position);
                 LOG_START
+            }
+            Edit::LogCommits(commits) => {
+                put_varint(&mut body, *commits);
+                LOG_COMMITS
             }
             Edit::LogClosed { start, end } => {
                 put_varint(&mut body, *start);
@@ -395,6 +402,8 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
     let edit = match tag {
         NEXT_FILE => Edit::NextFile(file(&mut body)?),
         LOG_START => Edit::LogStart(position(&mut body)?),
+        // Each takes a position.
+        LOG_COMMITS => Edit::LogCommits(position(&mut body)?),
         LOG_CLOSED => {
             let (start, end) = (position(&mut body)?, position(&mut body)?);
             if start > end {
@@ -474,6 +483,7 @@ mod tests {
         vec![
             Edit::NextFile(FileNumber(12)),
             Edit::LogStart(1 << 33),
+            Edit::LogCommits(1 << 30),
             Edit::LogClosed { start: 5, end: 9 },
             Edit::LogOpened(77),
             Edit::LogSynced(7),
@@ -539,7 +549,8 @@ mod tests {
 
     #[test]
     fn fields_that_contradict_themselves_or_are_out_of_range_are_refused() {
-        let Some(Edit::TableAdded(good)) = sample().into_iter().nth(7) else {
+        let is_table = |edit: &Edit| matches!(edit, Edit::TableAdded(_));
+        let Some(Edit::TableAdded(good)) = sample().into_iter().find(is_table) else {
             panic!("the sample has a table")
         };
         let wrong: [fn(&mut TableRecord); 7] = [
@@ -564,6 +575,7 @@ mod tests {
             Edit::NextKeyspace(MAX_KEYSPACES + 1),
             Edit::KeyspaceDropped(KeyspaceId(u32::MAX)),
             Edit::LogStart(u64::MAX),
+            Edit::LogCommits(u64::MAX),
             Edit::LogClosed { start: 0, end: (1 << 57) + 1 },
             Edit::LogOpened(1 << 58),
             Edit::LogSynced(1 << 58),

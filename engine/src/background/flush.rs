@@ -3,6 +3,7 @@
 //! One edit adds the tables and moves the start of the log. A flush that fails before that leaves
 //! no file behind.
 use crate::index::clean;
+use crate::manifest::log_start;
 use crate::read::super_version::{CoveringView, SuperVersion};
 use crate::runtime::Core;
 use sapwood_base::format::manifest::Edit;
@@ -42,12 +43,13 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     let [.., next, oldest] = view.generations.as_slice() else { return Ok(false) };
     core.check_not_poisoned()?;
     core.options.env.check_memory(0)?;
-    let end = next.start();
+    let start = next.start_point();
+    let end = start.position;
     if planted::is(Bug::RecycledBeforeEdit) {
         core.wal.recycle(end);
     }
     if planted::is(Bug::LogStartBeforeFlush) {
-        core.install(vec![Edit::LogStart(end)], HashMap::new(), None)?;
+        core.install(log_start(start).to_vec(), HashMap::new(), None)?;
     }
     // From here on the memtable takes no inserts: every writer that belongs to it has published.
     let covering = match planted::is(Bug::FlushViewBeforeRotation) {
@@ -92,7 +94,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
         warm(&tables.handles)?;
     }
     let written: u64 = tables.handles.values().map(|handle| handle.file_bytes()).sum();
-    edits.push(Edit::LogStart(end));
+    edits.extend(log_start(start));
     core.counters.flush_bytes.fetch_add(written, Ordering::Relaxed);
     core.counters.flushes.fetch_add(1, Ordering::Relaxed);
     let flushed = oldest.clone();

@@ -98,6 +98,7 @@ impl Keyspaces {
                 Edit::NextFile(_)
                 | Edit::NextKeyspace(_)
                 | Edit::LogStart(_)
+                | Edit::LogCommits(_)
                 | Edit::LogClosed { .. }
                 | Edit::LogOpened(_)
                 | Edit::LogSynced(_) => {}

@@ -2,12 +2,19 @@
 use super::keyspaces::{KeyspaceEntry, Keyspaces};
 use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
+use crate::wal::commit_ring::LogPoint;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::TableHandle;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+/// The edits that begin the log at `start`.
+pub(crate) fn log_start(start: LogPoint) -> [Edit; 2] {
+    let commits = if planted::is(Bug::CommitsForgotten) { 0 } else { start.commits };
+    [Edit::LogStart(start.position), Edit::LogCommits(commits)]
+}
 
 /// The state that results from the edits.
 #[derive(Clone, Default)]
@@ -16,6 +23,8 @@ pub(crate) struct ManifestState {
     pub(crate) next_keyspace: u32,
     /// Position from which the log is needed.
     pub(crate) log_start: u64,
+    /// Number of commits before it.
+    pub(crate) log_commits: u64,
     /// Complete stretches of log, in order.
     pub(crate) log_closed: Vec<(u64, u64)>,
     /// If set, closed stretches are synced below this position only.
@@ -31,6 +40,11 @@ impl ManifestState {
     pub(crate) fn needs_log_at(&self, position: u64) -> bool {
         let is_closed = || self.log_closed.iter().any(|(start, end)| (*start..*end).contains(&position));
         position >= self.log_start && (position >= self.log_opened || is_closed())
+    }
+
+    /// The start of the needed log.
+    pub(crate) fn log_start_point(&self) -> LogPoint {
+        LogPoint { position: self.log_start, commits: self.log_commits }
     }
 
     /// Drops the entries of stretches that are not needed any more.
@@ -66,6 +80,7 @@ impl ManifestState {
                 self.log_start = self.log_start.max(*position);
                 self.forget_log();
             }
+            Edit::LogCommits(commits) => self.log_commits = self.log_commits.max(*commits),
             Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
             Edit::LogOpened(position) => self.log_opened = *position,
             Edit::LogSynced(position) => {
@@ -185,6 +200,7 @@ impl ManifestState {
             Edit::NextFile(FileNumber(self.next_file)),
             Edit::NextKeyspace(self.next_keyspace),
             Edit::LogStart(self.log_start),
+            Edit::LogCommits(self.log_commits),
             Edit::LogOpened(self.log_opened),
         ];
         edits.extend(self.log_closed.iter().map(|(start, end)| Edit::LogClosed { start: *start, end: *end }));

@@ -1,4 +1,5 @@
 //! Snapshots: sequence numbers that flush and compaction keep readable.
+use crate::wal::commit_ring::LogPoint;
 use sapwood_base::SequenceNumber;
 use sapwood_storage::sync::Mutex;
 use std::collections::BTreeMap;
@@ -34,18 +35,20 @@ pub struct Snapshot {
 struct Registered {
     list: Arc<SnapshotList>,
     sequence: SequenceNumber,
+    commits: u64,
 }
 
 impl Snapshot {
-    /// Registers a snapshot at the number that `published` returns.
-    pub(crate) fn take(list: &Arc<SnapshotList>, published: impl FnOnce() -> SequenceNumber) -> Snapshot {
+    /// Registers a snapshot at the place that `published` returns.
+    pub(crate) fn take(list: &Arc<SnapshotList>, published: impl FnOnce() -> LogPoint) -> Snapshot {
         // The number is read under the lock: a job either sees the snapshot in the list, or read
         // its inputs before.
         let mut live = list.live.lock();
-        let sequence = published();
+        let LogPoint { position, commits } = published();
+        let sequence = SequenceNumber(position - 1);
         *live.entry(sequence).or_insert(0) += 1;
         drop(live);
-        Snapshot { inner: Arc::new(Registered { list: list.clone(), sequence }) }
+        Snapshot { inner: Arc::new(Registered { list: list.clone(), sequence, commits }) }
     }
 
     /// The last operation that it sees.
@@ -63,6 +66,23 @@ impl Snapshot {
         self.inner.sequence
     }
 
+    /// The number of the last commit that it sees, or 0 if it sees none: see
+    /// [`Commit::number`](crate::Commit::number). It sees all commits up to that one, and none
+    /// after it.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let before = db.snapshot();
+    /// users.put("u1", "Ann")?;
+    /// assert_eq!(db.snapshot().commits(), before.commits() + 1);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    pub fn commits(&self) -> u64 {
+        self.inner.commits
+    }
+
     pub(crate) fn belongs_to(&self, list: &Arc<SnapshotList>) -> bool {
         Arc::ptr_eq(&self.inner.list, list)
     }
@@ -70,7 +90,10 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("sequence", &self.inner.sequence.0).finish_non_exhaustive()
+        f.debug_struct("Snapshot")
+            .field("sequence", &self.inner.sequence.0)
+            .field("commits", &self.inner.commits)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,7 +6,7 @@
 use super::keyspace_views::{KeyspaceView, KeyspaceViews};
 use crate::refusal::closed;
 use crate::sync::step;
-use crate::wal::commit_ring::StartPosition;
+use crate::wal::commit_ring::{LogPoint, StartPosition};
 use crossbeam_epoch::{Atomic, Guard, Shared};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result};
@@ -25,7 +25,7 @@ pub(crate) struct Generation {
 
 impl Generation {
     /// A generation from `start` on.
-    pub(crate) fn new(memtable: Arc<Memtable>, start: u64) -> Arc<Generation> {
+    pub(crate) fn new(memtable: Arc<Memtable>, start: LogPoint) -> Arc<Generation> {
         Arc::new(Generation { memtable, start: StartPosition::at(start) })
     }
 
@@ -35,14 +35,19 @@ impl Generation {
     }
 
     /// Sets the start of a pending generation.
-    pub(crate) fn begin(&self, position: u64) {
-        self.start.set(position);
+    pub(crate) fn begin(&self, start: LogPoint) {
+        self.start.set(start);
     }
 
     /// The first position that belongs here.
     #[inline]
     pub(crate) fn start(&self) -> u64 {
         self.start.get()
+    }
+
+    /// That position, with the number of commits before it.
+    pub(crate) fn start_point(&self) -> LogPoint {
+        self.start.point()
     }
 }
 

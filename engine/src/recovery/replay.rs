@@ -19,11 +19,12 @@
 //! rest: the end of the log must be known before anything on disk changes.
 use crate::manifest::ManifestState;
 use crate::read::super_version::Generation;
+use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
 use crate::write::weight::Weight;
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, parse_header};
+use sapwood_base::format::log_record::{HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header};
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::memory;
@@ -64,11 +65,11 @@ pub(super) struct Replayed {
     /// Oldest first.
     pub(super) generations: Vec<Arc<Generation>>,
     /// The end of the log.
-    pub(super) end: u64,
+    pub(super) end: LogPoint,
     /// A durable position above the end, if something proves one.
     pub(super) witness: Option<u64>,
     /// The first position that has no memtable, if there are records from there on.
-    pub(super) rest: Option<u64>,
+    pub(super) rest: Option<LogPoint>,
 }
 
 /// The treatment of records that have no memtable.
@@ -104,7 +105,7 @@ enum Next {
 
 impl<'a> History<'a> {
     pub(super) fn new(segments: &'a [FoundSegment], database: u64, state: &'a ManifestState) -> History<'a> {
-        let reader = LogReader::new(segments, database, state.log_start);
+        let reader = LogReader::new(segments, database, state.log_start_point());
         let end = Some(state.log_start);
         History { segments, database, state, begun: 0, end, reader }
     }
@@ -152,6 +153,7 @@ impl<'a> History<'a> {
             }
         };
         self.begun += 1;
+        let from = LogPoint { position: from, ..self.reader.point() };
         self.reader = LogReader::new(self.segments, self.database, from);
     }
 }
@@ -163,7 +165,7 @@ pub(super) struct Replay<'a> {
     beyond: Beyond,
     generations: Vec<(Arc<Generation>, Arc<Memtable>)>,
     /// See [`Replayed::rest`].
-    rest: Option<u64>,
+    rest: Option<LogPoint>,
     /// Bytes of log in the last generation.
     filled: usize,
     piece_bytes: usize,
@@ -213,8 +215,8 @@ struct Written {
     number: usize,
     generation: usize,
     portion: Result<Option<Portion>>,
-    /// The position of its first invalid record.
-    torn: Option<u64>,
+    /// The place of its first invalid record.
+    torn: Option<LogPoint>,
 }
 
 impl Memory {
@@ -339,11 +341,11 @@ impl<'a> Replay<'a> {
             }
         };
         let mut need = 0;
-        let (position, records) = match history.next(memory.bytes())? {
+        let (point, records) = match history.next(memory.bytes())? {
             None => return Ok(None),
             Some(Next::Span(span)) => {
                 self.in_place = span.single * 2 > span.batches;
-                (span.position, Records::Span(span, memory))
+                (span.start(), Records::Span(span, memory))
             }
             Some(Next::Record(record)) => {
                 if self.rest.is_none() {
@@ -354,19 +356,22 @@ impl<'a> Replay<'a> {
                 }
                 // A block of a memtable that is full here cannot serve the next one.
                 self.spare = Some(memory).filter(|memory| !full || matches!(memory, Memory::Buffer(_)));
-                (record.position, Records::One(record))
+                (record.start(), Records::One(record))
             }
         };
         if full && self.generations.len() >= self.source.most && !planted::is(Bug::ReplayedIntoMemory) {
-            self.rest = Some(position);
+            self.rest = Some(point);
             if self.beyond == Beyond::Unread {
-                history.reader.return_to(position);
+                history.reader.return_to(point);
                 return Ok(None);
             }
         } else if full {
-            let start = if self.generations.is_empty() { self.state.log_start } else { position };
+            let start = match self.generations.is_empty() {
+                true => self.state.log_start_point(),
+                false => point,
+            };
             let id = self.source.first_memtable + self.generations.len() as u64;
-            let first = SequenceNumber(position);
+            let first = SequenceNumber(point.position);
             let mut memtable = Memtable::starting_at(first, id, self.source.arenas.take()?);
             if need > memtable.room_bytes() {
                 // The settings were different then, or the system gave more address space. Its
@@ -434,8 +439,8 @@ impl<'a> Replay<'a> {
                 portions[written.generation].push(portion);
             }
             if let Some(torn) = written.torn {
-                if history.is_damage(torn) {
-                    return Err(history.damage(torn));
+                if history.is_damage(torn.position) {
+                    return Err(history.damage(torn.position));
                 }
                 history.reader.return_to(torn);
                 // A wrong read does not imply wrong data on the device: then it is no end, and must
@@ -443,15 +448,15 @@ impl<'a> Replay<'a> {
                 if history.reader.next()?.is_some() {
                     let message =
                         "log record was another one when it was read again; open the database again";
-                    return Err(history.reader.damage(torn, message));
+                    return Err(history.reader.damage(torn.position, message));
                 }
                 break;
             }
         }
-        let end = history.reader.position();
+        let end = history.reader.point();
         // Pieces read in vain may have begun further ones.
         while self.generations.len() > 1
-            && self.generations.last().is_some_and(|(generation, _)| generation.start() >= end)
+            && self.generations.last().is_some_and(|(generation, _)| generation.start() >= end.position)
         {
             self.generations.pop();
             portions.pop();
@@ -470,7 +475,7 @@ impl<'a> Replay<'a> {
             None => {
                 let mut published = self.generations.iter().zip(portions);
                 published.try_for_each(|(generation, portions)| publish(1, generation, portions))?;
-                witness_above(end)?
+                witness_above(end.position)?
             }
             Some(pool) => {
                 let threads = pool.current_num_threads();
@@ -482,14 +487,14 @@ impl<'a> Replay<'a> {
                         *published_ref.lock() = each
                             .try_for_each(|(generation, portions)| publish(threads, generation, portions));
                     });
-                    witness_above(end)
+                    witness_above(end.position)
                 });
                 published.into_inner()?;
                 witness?
             }
         };
         let generations = self.generations.into_iter().map(|(generation, _)| generation).collect();
-        let rest = self.rest.filter(|rest| *rest < end || self.beyond == Beyond::Unread);
+        let rest = self.rest.filter(|rest| rest.position < end.position || self.beyond == Beyond::Unread);
         Ok(Replayed { generations, end, witness, rest })
     }
 }
@@ -545,7 +550,7 @@ impl Shared {
         };
         if let Some(torn) = torn {
             // Relaxed: see `read`.
-            self.torn.fetch_min(torn, Ordering::Relaxed);
+            self.torn.fetch_min(torn.position, Ordering::Relaxed);
         }
         if let Some(portion) = &mut portion {
             portion.prepare();
@@ -559,19 +564,22 @@ impl Shared {
         });
     }
 
-    /// Returns the position of the first invalid record.
+    /// Returns the place of the first invalid record.
     fn write_span(
         &self,
         state: &ManifestState,
         portion: &mut Portion,
         span: Span,
         block: &mut Block,
-    ) -> Result<Option<u64>> {
-        let (mut position, mut left) = (span.position, span.bytes);
+    ) -> Result<Option<LogPoint>> {
+        let LogPoint { mut position, mut commits } = span.start();
+        let mut left = span.bytes;
         while left > 0 {
-            let Some((kind, payload, units)) = self.check(block.bytes(), position) else {
-                return Ok(Some(position));
+            let Some((header, payload)) = self.check(block.bytes(), position) else {
+                return Ok(Some(LogPoint { position, commits }));
             };
+            let (kind, units) = (header.kind, header.units());
+            commits = header.commits_after();
             let bytes = units as usize * UNIT_BYTES;
             let wanted = kind == RecordKind::Batch && is_needed(state, position);
             match InPlace::of(payload).filter(|_| wanted) {
@@ -600,10 +608,15 @@ impl Shared {
         mut portion: Option<&mut Portion>,
         span: Span,
         bytes: &[u8],
-    ) -> Result<Option<u64>> {
-        let (mut position, mut rest) = (span.position, &bytes[..span.bytes]);
+    ) -> Result<Option<LogPoint>> {
+        let LogPoint { mut position, mut commits } = span.start();
+        let mut rest = &bytes[..span.bytes];
         while !rest.is_empty() {
-            let Some((kind, payload, units)) = self.check(rest, position) else { return Ok(Some(position)) };
+            let Some((header, payload)) = self.check(rest, position) else {
+                return Ok(Some(LogPoint { position, commits }));
+            };
+            let (kind, units) = (header.kind, header.units());
+            commits = header.commits_after();
             if let Some(portion) = &mut portion
                 && kind == RecordKind::Batch
                 && is_needed(state, position)
@@ -616,14 +629,14 @@ impl Shared {
         Ok(None)
     }
 
-    /// Kind, payload and units of the record at the start of `bytes`, if it is valid.
+    /// Header and payload of the record at the start of `bytes`, if it is valid.
     #[inline]
-    fn check<'b>(&self, bytes: &'b [u8], position: u64) -> Option<(RecordKind, &'b [u8], u64)> {
+    fn check<'b>(&self, bytes: &'b [u8], position: u64) -> Option<(RecordHeader, &'b [u8])> {
         let header = parse_header(bytes.first_chunk()?, position)?;
         if !header.verify(bytes, self.database, position) && !planted::is(Bug::TornBatch) {
             return None;
         }
-        Some((header.kind, bytes.get(HEADER_BYTES..header.covered_bytes())?, header.units()))
+        Some((header, bytes.get(HEADER_BYTES..header.covered_bytes())?))
     }
 }
 

@@ -2,6 +2,7 @@
 use super::core::Core;
 use super::health::CLOSED;
 use crate::background::{self, compactions, sweep};
+use crate::manifest::log_start;
 use crate::read::super_version::{Generation, SuperVersion};
 use crate::refusal::forked;
 use sapwood_base::Result;
@@ -76,7 +77,8 @@ impl Core {
         // Calls under way fail by now: the status is closed, and no background work serves them any
         // more.
         self.background.wait_for_calls();
-        if let Some(end) = sealed {
+        if let Some(sealed) = sealed {
+            let end = sealed.position;
             let is_empty = |generation: &Arc<Generation>| generation.memtable.is_empty();
             let all_in_tables = flushed
                 && self.view.reference().generations.iter().all(is_empty)
@@ -94,7 +96,8 @@ impl Core {
             if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
                 // With empty memtables, the next opening need not read the log at all. This only
                 // saves time; without the edit the log is read.
-                let _ = manifest.append(vec![Edit::LogStart(end), Edit::LogOpened(end)], &HashMap::new());
+                let [start, commits] = log_start(sealed);
+                let _ = manifest.append(vec![start, commits, Edit::LogOpened(end)], &HashMap::new());
             }
         }
         self.manifest.lock().take();

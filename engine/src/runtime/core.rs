@@ -94,7 +94,10 @@ impl Core {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        Snapshot::take(&self.snapshots, || self.visible_sequence())
+        Snapshot::take(&self.snapshots, || {
+            crate::sync::step();
+            self.wal.published_point()
+        })
     }
 
     /// Position up to which `view` is known to be complete, for a reader that has loaded the view

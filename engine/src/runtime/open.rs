@@ -78,13 +78,14 @@ impl Core {
                 Some(manifest)
             }
         };
+        let begin = recovered.begin();
         let before = Earlier {
             durable: recovered.durable(),
             retained: recovered.retained,
             unsynced: recovered.unsynced,
             spare_files: recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
         };
-        let wal = Wal::new(&context, recovered.database, recovered.base, segments, before);
+        let wal = Wal::new(&context, recovered.database, begin, segments, before);
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         for entry in state.named() {
             announce_indexes(state, &entry.state);

@@ -5,8 +5,9 @@
 //! process or the machine went down, the first invalid record ends the log, unless something proves
 //! that the bytes had been synced: a sync mark after it, or a segment header, that names a durable
 //! position above it.
+use crate::wal::commit_ring::LogPoint;
 use sapwood_base::format::log_record::{
-    Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
+    Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header, record_units,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::memory;
@@ -29,6 +30,8 @@ pub(crate) struct FoundSegment {
 /// to.
 pub(crate) struct Record {
     pub(crate) position: u64,
+    /// Number of commits before it.
+    pub(crate) commits: u64,
     /// Number of positions that it takes.
     pub(crate) units: u64,
     pub(crate) kind: RecordKind,
@@ -44,6 +47,11 @@ enum Payload {
 }
 
 impl Record {
+    /// Its position, with the number of commits before it.
+    pub(crate) fn start(&self) -> LogPoint {
+        LogPoint { position: self.position, commits: self.commits }
+    }
+
     /// The payload.
     pub(crate) fn payload(&self) -> &[u8] {
         match &self.payload {
@@ -64,11 +72,20 @@ const ZEROS_BYTES: usize = 1024;
 pub(crate) struct Span {
     /// Position of the first one.
     pub(crate) position: u64,
+    /// Number of commits before it.
+    pub(crate) commits: u64,
     /// Bytes of all of them, at the start of the caller's buffer.
     pub(crate) bytes: usize,
     /// Number of batches among them, and number of these with one operation.
     pub(crate) batches: usize,
     pub(crate) single: usize,
+}
+
+impl Span {
+    /// The position of the first record, with the number of commits before it.
+    pub(crate) fn start(&self) -> LogPoint {
+        LogPoint { position: self.position, commits: self.commits }
+    }
 }
 
 /// A stretch of one segment in memory.
@@ -93,6 +110,8 @@ pub(crate) struct LogReader<'a> {
     segments: &'a [FoundSegment],
     database: u64,
     position: u64,
+    /// Number of commits before `position`.
+    commits: u64,
     /// The body whose record may still follow.
     body: Option<u64>,
     loaded: Option<Chunk>,
@@ -102,9 +121,10 @@ pub(crate) struct LogReader<'a> {
 }
 
 impl<'a> LogReader<'a> {
-    /// A reader at `position`. `segments` are sorted by base position.
-    pub(crate) fn new(segments: &'a [FoundSegment], database: u64, position: u64) -> LogReader<'a> {
-        LogReader { segments, database, position, body: None, loaded: None, buffers: Vec::new() }
+    /// A reader at `start`. `segments` are sorted by base position.
+    pub(crate) fn new(segments: &'a [FoundSegment], database: u64, start: LogPoint) -> LogReader<'a> {
+        let LogPoint { position, commits } = start;
+        LogReader { segments, database, position, commits, body: None, loaded: None, buffers: Vec::new() }
     }
 
     /// Whether the record that a body was written for may still follow. The two belong to one
@@ -114,17 +134,25 @@ impl<'a> LogReader<'a> {
         self.body.is_some() && !planted::is(Bug::BodyCutAtReplay)
     }
 
-    fn passes(&mut self, kind: RecordKind, position: u64) {
-        match kind {
-            RecordKind::Body => self.body = Some(position),
+    /// Passes over the record at the present position.
+    fn pass(&mut self, header: &RecordHeader) {
+        match header.kind {
+            RecordKind::Body => self.body = Some(self.position),
             RecordKind::Distant | RecordKind::Rotate => self.body = None,
             _ => {}
         }
+        self.position += header.units();
+        self.commits = header.commits_after();
     }
 
     /// The position after the last record that was read.
     pub(crate) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// That position, with the number of commits before it.
+    pub(crate) fn point(&self) -> LogPoint {
+        LogPoint { position: self.position, commits: self.commits }
     }
 
     /// File and offset of a position, for messages.
@@ -176,14 +204,14 @@ impl<'a> LogReader<'a> {
         Ok(Some(out))
     }
 
-    /// The record at `position`, and the kind in its header; `None` if there is no valid one.
-    fn record_at(&mut self, position: u64) -> Result<Option<(Record, RecordKind)>> {
+    /// The record at `position`, and its header; `None` if there is no valid one.
+    fn record_at(&mut self, position: u64) -> Result<Option<(Record, RecordHeader)>> {
         let Some(chunk) = self.load(position)? else { return Ok(None) };
         let from = (position - chunk.position) as usize * UNIT_BYTES;
         let header = match chunk.data[from..].first_chunk::<HEADER_BYTES>() {
             Some(bytes) => parse_header(bytes, position),
             None => match self.copy(position, HEADER_BYTES)? {
-                Some(bytes) => parse_header(bytes.first_chunk().expect("sixteen bytes"), position),
+                Some(bytes) => parse_header(bytes.first_chunk().expect("a header"), position),
                 None => None,
             },
         };
@@ -215,13 +243,18 @@ impl<'a> LogReader<'a> {
             let error = header.unknown();
             return Err(place.map_or(error.duplicate(), |(path, offset)| error.at(path, offset)));
         }
-        let units = header.units();
-        let record = Record { position, units, kind: header.kind, is_distant: false, payload };
+        if header.commits != self.commits {
+            let (said, read) = (header.commits, self.commits);
+            let message = format!("log record follows commit {said}, but {read} commits come before it");
+            return Err(self.damage(position, &message));
+        }
+        let (units, commits) = (header.units(), header.commits);
+        let record = Record { position, commits, units, kind: header.kind, is_distant: false, payload };
         let record = match header.kind {
             RecordKind::Distant => self.distant(&record)?,
             _ => Some(record),
         };
-        Ok(record.map(|record| (record, header.kind)))
+        Ok(record.map(|record| (record, header)))
     }
 
     /// The batch that `record` refers to; `None` if it is not there.
@@ -239,15 +272,17 @@ impl<'a> LogReader<'a> {
         if !distant.verify(&bytes, self.database) {
             return Ok(None);
         }
-        let (position, units, payload) = (record.position, record.units, Payload::Own(bytes));
-        Ok(Some(Record { position, units, kind: RecordKind::Batch, is_distant: true, payload }))
+        let Record { position, commits, units, .. } = *record;
+        let payload = Payload::Own(bytes);
+        Ok(Some(Record { position, commits, units, kind: RecordKind::Batch, is_distant: true, payload }))
     }
 
     /// Reads the records that follow, below the position `end`, into `buffer`: as many as lie in it
     /// whole and in one segment, which may be none, up to a distant batch. REQUIRES: the caller
     /// verifies them, and calls [`LogReader::return_to`] if one is not what was written.
     pub(crate) fn span(&mut self, end: u64, buffer: &mut [u8]) -> Result<Span> {
-        let mut span = Span { position: self.position, bytes: 0, batches: 0, single: 0 };
+        let LogPoint { position, commits } = self.point();
+        let mut span = Span { position, commits, bytes: 0, batches: 0, single: 0 };
         let Some(at) = self.find(self.position) else { return Ok(span) };
         let segment = &self.segments[at];
         let offset = self.offset_in(segment, self.position);
@@ -265,23 +300,26 @@ impl<'a> LogReader<'a> {
             && let Some(header) = parse_header(bytes, self.position)
         {
             let bytes = header.units() as usize * UNIT_BYTES;
-            if bytes > there - span.bytes || header.kind == RecordKind::Distant || !header.is_known() {
+            if bytes > there - span.bytes
+                || header.kind == RecordKind::Distant
+                || !header.is_known()
+                || header.commits != self.commits
+            {
                 break;
             }
-            self.passes(header.kind, self.position);
             if header.kind == RecordKind::Batch {
                 span.batches += 1;
                 span.single += usize::from(header.operations == 1);
             }
             span.bytes += bytes;
-            self.position += header.units();
+            self.pass(&header);
         }
         Ok(span)
     }
 
     /// Returns to a record that turned out to be invalid.
-    pub(crate) fn return_to(&mut self, position: u64) {
-        self.position = position;
+    pub(crate) fn return_to(&mut self, point: LogPoint) {
+        LogPoint { position: self.position, commits: self.commits } = point;
     }
 
     /// File offset of a position of a segment.
@@ -303,9 +341,8 @@ impl<'a> LogReader<'a> {
             return Ok(None);
         }
         match found? {
-            Some((record, kind)) => {
-                self.passes(kind, self.position);
-                self.position += record.units;
+            Some((record, header)) => {
+                self.pass(&header);
                 Ok(Some(record))
             }
             None => Ok(None),
@@ -345,7 +382,7 @@ impl<'a> LogReader<'a> {
                     unit += ((ZEROS_BYTES - HEADER_BYTES) / UNIT_BYTES) as u64;
                 }
                 let rest = &data[unit as usize * UNIT_BYTES..];
-                // A mark is three units long. One that crosses chunks is examined separately below.
+                // A mark that crosses chunks is examined separately below.
                 let Some(bytes) = rest.first_chunk::<HEADER_BYTES>() else { break };
                 let at = here + unit;
                 unit += 1;
@@ -355,10 +392,10 @@ impl<'a> LogReader<'a> {
                     witness = witness.max(mark_of(&rest[HEADER_BYTES..]));
                 }
             }
-            for at in (here + units).saturating_sub(2)..here + units {
+            for at in (here + units).saturating_sub(record_units(8) - 1)..here + units {
                 if let Some(bytes) = self.copy(at, HEADER_BYTES + 8)?
                     && let Some(header) =
-                        parse_header(bytes.first_chunk().expect("sixteen bytes"), at).filter(is_mark)
+                        parse_header(bytes.first_chunk().expect("a header"), at).filter(is_mark)
                     && header.verify(&bytes, self.database, at)
                 {
                     witness = witness.max(mark_of(&bytes[HEADER_BYTES..]));

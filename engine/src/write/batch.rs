@@ -4,6 +4,7 @@ use crate::index::hooks;
 use crate::index::word::IndexWord;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, WriteOptions};
+use crate::wal::commit_ring::LogPoint;
 use crate::write::weight::{Weight, too_heavy};
 use crate::write::{Commit, check_key, check_value, commit, insert_all, with_scratch};
 use sapwood_base::format::log_record::HEADER_BYTES;
@@ -241,8 +242,10 @@ impl WriteBatch {
         let core = &self.db.core;
         if self.operations == 0 {
             core.check_writable()?;
-            let end = core.wal.published();
-            let committed = super::Committed { sequence: SequenceNumber(end.saturating_sub(1)), end };
+            // Nothing of its own: it stands for the last commit that is visible.
+            let LogPoint { position: end, commits: number } = core.wal.published_point();
+            let sequence = SequenceNumber(end.saturating_sub(1));
+            let committed = super::Committed { sequence, number, end };
             return Ok(Commit::new(&self.db, committed));
         }
         let bytes = self.record.len();

@@ -10,18 +10,51 @@ use std::sync::Arc;
 pub struct Commit {
     db: Arc<DbInner>,
     sequence: SequenceNumber,
+    number: u64,
     end: u64,
 }
 
 impl std::fmt::Debug for Commit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Commit").field("sequence", &self.sequence.0).finish_non_exhaustive()
+        f.debug_struct("Commit")
+            .field("number", &self.number)
+            .field("sequence", &self.sequence.0)
+            .finish_non_exhaustive()
     }
 }
 
 impl Commit {
     pub(crate) fn new(db: &Arc<DbInner>, committed: Committed) -> Commit {
-        Commit { db: db.clone(), sequence: committed.sequence, end: committed.end }
+        let Committed { sequence, number, end } = committed;
+        Commit { db: db.clone(), sequence, number, end }
+    }
+
+    /// The number of the commit: the first one of a database is number 1, and there are no gaps.
+    /// Commits are visible in the order of their numbers.
+    ///
+    /// Every batch and every single write is one commit. Some numbers belong to commits without
+    /// operations: the database needs a few itself, e.g. while an index begins. An empty batch has
+    /// the number of the last visible commit.
+    ///
+    /// A power loss or a crash may take the last commits that were not durable. The next opening
+    /// then assigns their numbers again, so a number identifies a commit for other systems only
+    /// once it is durable: see [`Commit::wait_durable`].
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u1", "Ann");
+    /// let first = batch.commit()?.number();
+    /// users.put("u2", "Bob")?;
+    /// let mut batch = db.batch();
+    /// batch.put(&users, "u3", "Cem");
+    /// assert_eq!(batch.commit()?.number(), first + 2);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The sequence number of the first operation. Numbers grow from commit to commit, with gaps.

@@ -199,7 +199,7 @@ impl Core {
                 Err(_) => self.options.env.sleep(STEP),
             }
         };
-        generation.begin(at.position);
+        generation.begin(at.start());
         let written = self.wal.write(&at, &mut [0; HEADER_BYTES], RecordKind::Rotate, 0);
         self.wal.complete(&at);
         drop(replaced);

@@ -95,7 +95,7 @@ fn detector(bug: Bug) -> Detector {
             Seeds("crash")
         }
         DeletedBeforeEdit | GreedySweep => Seeds("crash"),
-        SequenceRestarts | CacheKeyWithoutFile | StaleRow => Seeds("meta"),
+        SequenceRestarts | CommitsForgotten | CacheKeyWithoutFile | StaleRow => Seeds("meta"),
         TombstoneDroppedEarly | FlushLosesDeletes | NewestDropped | SplitUserKey | LowerBoundIgnored => {
             Seeds("meta")
         }

@@ -9,7 +9,9 @@ use super::allocation::decoding;
 use super::bytes::Bytes;
 use super::memory::MemoryFile;
 use sapwood::fuzzing::{LogOutcome, read_log};
-use sapwood_base::format::log_record::{self, Distant, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
+use sapwood_base::format::log_record::{
+    self, Distant, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES, record_units,
+};
 use sapwood_base::format::log_segment::{self, DATA_OFFSET, SegmentHeader};
 use sapwood_storage::fs::File;
 use std::ops::Range;
@@ -100,6 +102,7 @@ pub fn wal_roundtrip(data: &[u8]) {
     let mut written: Vec<Written> = Vec::new();
     // The last body without its record: its place and content.
     let mut body: Option<(u64, Vec<u8>)> = None;
+    let mut commits = base.wrapping_mul(3) >> 7;
     while !input.is_empty() && written.len() < 64 {
         let position = base + (stream.len() / UNIT_BYTES) as u64;
         let choice = input.u8();
@@ -113,13 +116,15 @@ pub fn wal_roundtrip(data: &[u8]) {
             5 if body.is_some() => (RecordKind::Distant, Vec::new()),
             _ => (RecordKind::Batch, input.value()),
         };
+        let place = RecordPlace { database: DATABASE, position, commits };
+        commits += u64::from(kind.is_commit());
         let start = stream.len();
         let header = start..start + HEADER_BYTES;
         let mut covered = vec![header];
         stream.resize(start + HEADER_BYTES, 0);
         let mut comes_as = kind;
         if kind.is_header_alone() {
-            log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, position, kind, 3);
+            log_record::seal_at(&mut stream[start..], payload.len() as u32, &place, kind, 3);
             stream.extend_from_slice(&payload);
             stream.resize(start + record_units(payload.len()) as usize * UNIT_BYTES, choice);
         } else {
@@ -130,7 +135,7 @@ pub fn wal_roundtrip(data: &[u8]) {
             }
             let len = stream.len() - start - HEADER_BYTES;
             covered.push(start + HEADER_BYTES..stream.len());
-            log_record::seal(&mut stream[start..], len as u32, DATABASE, position, kind, 1);
+            log_record::seal_at(&mut stream[start..], len as u32, &place, kind, 1);
             stream.resize(stream.len().next_multiple_of(UNIT_BYTES), 0);
             if let Some((at, bytes)) = apart {
                 let from = (at - base) as usize * UNIT_BYTES + HEADER_BYTES;

@@ -12,7 +12,9 @@ use sapwood_base::format::FORMAT_VERSION;
 use sapwood_base::format::block::BLOCK_TRAILER_BYTES;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::{FOOTER_BYTES, TABLE_MAGIC};
-use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
+use sapwood_base::format::log_record::{
+    self, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES, record_units,
+};
 use sapwood_base::format::{log_segment, manifest as manifest_format};
 
 /// For formats without checksums.
@@ -47,6 +49,9 @@ pub fn segment_header(data: &mut [u8]) {
 /// zeros: kind, length within the stream, position, checksum.
 fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
     let mut at = 0;
+    // The first record determines how many commits came before; the others follow it.
+    let mut commits =
+        data.get(16..24).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
     while data.len() - at >= HEADER_BYTES {
         let rest = &mut data[at..];
         if rest[..HEADER_BYTES].iter().all(|byte| *byte == 0) {
@@ -72,14 +77,9 @@ fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
             payload = payload.min(room);
             payload
         };
-        log_record::seal(
-            &mut rest[..HEADER_BYTES + covered],
-            payload as u32,
-            owner,
-            position,
-            kind,
-            operations,
-        );
+        let place = RecordPlace { database: owner, position, commits };
+        log_record::seal_at(&mut rest[..HEADER_BYTES + covered], payload as u32, &place, kind, operations);
+        commits = commits.wrapping_add(u64::from(kind.is_commit()));
         let next = at as u64 + record_units(payload) * UNIT_BYTES as u64;
         match usize::try_from(next) {
             Ok(next) if next <= data.len() => at = next,

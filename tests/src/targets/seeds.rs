@@ -14,7 +14,9 @@ use sapwood_base::format::footer::FOOTER_BYTES;
 use sapwood_base::format::index_definition::{
     Builtin, ExtractorSpec, Field, IndexDefinition, KeyKind, Maintenance,
 };
-use sapwood_base::format::log_record::{self, Distant, HEADER_BYTES, RecordKind, UNIT_BYTES};
+use sapwood_base::format::log_record::{
+    self, Distant, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES, parse_header,
+};
 use sapwood_base::format::log_segment::{self, SegmentHeader};
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::format::properties::TableProperties;
@@ -150,13 +152,25 @@ fn batches() -> Vec<Vec<u8>> {
     ]
 }
 
+/// The place after the records of a stream that begins at `base`.
+fn next_place(stream: &[u8], base: u64) -> RecordPlace {
+    let (mut at, mut commits) = (0, 0);
+    let header_at =
+        |at: usize| parse_header(stream.get(at..)?.first_chunk()?, base + (at / UNIT_BYTES) as u64);
+    while let Some(header) = header_at(at) {
+        commits = header.commits_after();
+        at += header.units() as usize * UNIT_BYTES;
+    }
+    RecordPlace { database: DATABASE, position: base + (stream.len() / UNIT_BYTES) as u64, commits }
+}
+
 /// Appends a record to a stream that begins at `base`.
 fn record(stream: &mut Vec<u8>, base: u64, kind: RecordKind, payload: &[u8]) {
     let start = stream.len();
-    let position = base + (start / UNIT_BYTES) as u64;
+    let place = next_place(stream, base);
     stream.resize(start + HEADER_BYTES, 0);
     stream.extend_from_slice(payload);
-    log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, position, kind, 1);
+    log_record::seal_at(&mut stream[start..], payload.len() as u32, &place, kind, 1);
     stream.resize(stream.len().next_multiple_of(UNIT_BYTES), 0);
 }
 
@@ -170,17 +184,18 @@ fn log_stream(base: u64) -> Vec<u8> {
     let mark = (base + (stream.len() / UNIT_BYTES) as u64).to_le_bytes();
     record(&mut stream, base, RecordKind::SyncMark, &mark);
     let start = stream.len();
+    let place = next_place(&stream, base);
     stream.resize(start + HEADER_BYTES, 0);
-    let position = base + (start / UNIT_BYTES) as u64;
-    log_record::seal(&mut stream[start..], 40, DATABASE, position, RecordKind::Skip, 5);
+    log_record::seal_at(&mut stream[start..], 40, &place, RecordKind::Skip, 5);
     stream.resize(start + HEADER_BYTES + 40, 0);
     record(&mut stream, base, RecordKind::Batch, &batches()[0]);
     // A payload that was written apart: its reserved range, another record, and the record that
     // refers to it.
     let (start, payload) = (stream.len(), &batches()[0]);
-    let body = base + (start / UNIT_BYTES) as u64;
+    let place = next_place(&stream, base);
+    let body = place.position;
     stream.resize(start + HEADER_BYTES, 0);
-    log_record::seal(&mut stream[start..], payload.len() as u32, DATABASE, body, RecordKind::Body, 1);
+    log_record::seal_at(&mut stream[start..], payload.len() as u32, &place, RecordKind::Body, 1);
     stream.extend_from_slice(payload);
     stream.resize(stream.len().next_multiple_of(UNIT_BYTES), 0);
     record(&mut stream, base, RecordKind::Batch, &batches()[1]);
@@ -243,6 +258,7 @@ fn histories() -> Vec<Vec<Vec<Edit>>> {
         Edit::NextFile(FileNumber(12)),
         Edit::NextKeyspace(2),
         Edit::LogStart(1 << 33),
+        Edit::LogCommits(1 << 20),
         Edit::LogOpened(1 << 34),
         Edit::LogClosed { start: 1 << 33, end: 1 << 34 },
         created(0, "default", ""),
