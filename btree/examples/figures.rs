@@ -1,6 +1,8 @@
-//! Prints what a tree does on this machine: `cargo run --release -p sapwood-btree --example figures [entries]`.
+//! Prints figures of a tree on this machine: `cargo run --release -p sapwood-btree --example
+//! figures [entries]`.
 //!
-//! Keys are 16 bytes (8 of them random), values 8 bytes. All reads but the batches are of a tree that is in the cache.
+//! Keys are 16 bytes (8 of them random), values 8 bytes. Except for the batches, the tree is in the
+//! cache.
 #![allow(clippy::disallowed_methods, reason = "a program that takes times")]
 use sapwood_base::Result;
 use sapwood_btree::{Change, Tree, TreeOptions, TreeView};
@@ -169,7 +171,7 @@ fn key(number: u64) -> [u8; 16] {
     key
 }
 
-/// Brings all pages into the cache.
+/// Loads all pages into the cache.
 fn warm(view: &TreeView) -> Result<()> {
     let mut cursor = view.cursor(Bound::Unbounded, Bound::Unbounded);
     cursor.seek_to_first()?;

@@ -1,4 +1,4 @@
-//! Counters that many threads add to, under locks of the program. `cargo run --example counters`
+//! Counters for concurrent threads, under locks of the program. `cargo run --example counters`
 use sapwood::{Db, Keyspace, Result};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Mutex;

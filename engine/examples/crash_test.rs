@@ -1,11 +1,12 @@
-//! Testing a program that embeds Sapwood against power losses: accounts between which money moves.
+//! A test of a program that embeds Sapwood against power losses: money moves between accounts.
 //!
 //! `cargo run --release --features sim --example crash_test -p sapwood`
 //!
-//! The program runs on a simulated machine without threads, so a run follows from its seed. While it runs, the machine
-//! is copied before and after every change to a file. Of each copy several power losses are taken, the database is
-//! opened on what they leave, and two promises are checked: no money was made or lost, and every transfer that the
-//! program had reported as done is there.
+//! The program runs on a simulated machine without threads, so a run is a function of its seed.
+//! During the run the machine is copied before and after every change to a file. Several power
+//! losses are simulated on each copy, and the database is opened on the remains. Two promises are
+//! checked: the sum of money is constant, and every transfer that the program had reported as done
+//! is there.
 use sapwood::sim::SimFs;
 use sapwood::{Db, Durability, Env, Keyspace, Result};
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ACCOUNTS: u64 = 20;
 const MONEY: u64 = 1_000;
 const TRANSFERS: u64 = 60;
-/// States that are looked at per moment.
+/// The number of states per moment.
 const CRASHES: usize = 3;
 
 fn open(env: &Env) -> Result<Db> {
@@ -34,7 +35,7 @@ fn balance(accounts: &Keyspace, account: u64) -> Result<u64> {
     Ok(bytes.and_then(|bytes| Some(u64::from_be_bytes(bytes[..].try_into().ok()?))).unwrap_or(MONEY))
 }
 
-/// The program under test: moves money, and reports the number of each transfer that cannot get lost any more.
+/// The program under test: moves money, and reports the number of each durable transfer.
 fn work(db: &Db, seed: u64, report: impl Fn(u64)) -> Result<()> {
     let accounts = db.default_keyspace();
     let mut random = fastrand::Rng::with_seed(seed);
@@ -58,7 +59,7 @@ fn work(db: &Db, seed: u64, report: impl Fn(u64)) -> Result<()> {
     db.close()
 }
 
-/// What must hold after every crash.
+/// The conditions after every crash.
 fn check(image: &SimFs, env: &Env, reported: u64) -> Result<()> {
     let db = open(&env.with_file_system(Arc::new(image.clone())))?;
     let accounts = db.default_keyspace();
@@ -78,7 +79,7 @@ fn main() -> Result<()> {
     let moments = Arc::new(std::sync::Mutex::new(Vec::new()));
     let (watched, at) = (moments.clone(), reported.clone());
     fs.watch(move |moment| {
-        let mut moments = watched.lock().expect("nobody panics with it");
+        let mut moments = watched.lock().expect("not poisoned");
         moments.push((moment.image(), at.load(Ordering::Relaxed), format!("{moment:?}")));
     });
     let db = open(&env)?;
@@ -86,10 +87,10 @@ fn main() -> Result<()> {
     drop(db);
     fs.unwatch();
 
-    let moments = std::mem::take(&mut *moments.lock().expect("nobody panics with it"));
+    let moments = std::mem::take(&mut *moments.lock().expect("not poisoned"));
     let mut crashes = 0;
     for (image, reported, moment) in &moments {
-        // The machine of before, with another disk: the same clock, the same random numbers.
+        // The earlier machine with another disk: the same clock, the same random numbers.
         for (choice, left) in image.crash_images(seed, CRASHES) {
             if let Err(error) = check(&left, &env, *reported) {
                 panic!("{moment}, crash {choice}: {error}");

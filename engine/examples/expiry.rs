@@ -1,4 +1,5 @@
-//! Sessions with a time to live: a deadline in each row, an index on it, and a sweep. `cargo run --example expiry`
+//! Sessions with a time to live: a deadline in each row, an index on it, and a sweep. `cargo run
+//! --example expiry`
 use sapwood::{Db, IndexOptions, Keyspace, Result};
 
 /// A row begins with its deadline, in seconds, big-endian.
@@ -13,7 +14,7 @@ fn get(sessions: &Keyspace, key: &str, now: u64) -> Result<Option<Vec<u8>>> {
     Ok(sessions.get_with(key, alive)?.flatten())
 }
 
-/// Deletes what expired; returns how many rows that were.
+/// Deletes expired rows; returns their number.
 fn sweep(db: &Db, sessions: &Keyspace, now: u64) -> Result<usize> {
     let mut batch = db.batch();
     for hit in sessions.index("deadline")?.range(..=&now.to_be_bytes()).limit(10_000) {
@@ -32,7 +33,7 @@ fn main() -> Result<()> {
     put(&sessions, "ann", b"cart 7", 100)?;
     put(&sessions, "bo", b"cart 8", 200)?;
 
-    // A read checks the deadline: at 150 the sweep has not come yet.
+    // A read checks the deadline: at 150 the sweep has not run yet.
     assert!(get(&sessions, "ann", 150)?.is_none());
     assert!(get(&sessions, "bo", 150)?.is_some());
     assert_eq!(sweep(&db, &sessions, 150)?, 1);

@@ -1,9 +1,9 @@
-//! Prints what an index costs and gives on this machine:
-//! `cargo run --release -p sapwood --example index_figures [rows]`.
+//! Prints costs and speeds of an index on this machine: `cargo run --release -p sapwood --example
+//! index_figures [rows]`.
 //!
-//! Rows are 16 + 100 bytes, and the index is on 8 uniform bytes of the value. Each kind of write runs into a fresh
-//! database, without an index and with one; times are from the first write to the last acknowledgement, and beside them
-//! until nothing is left to do.
+//! Rows are 16 + 100 bytes, and the index is on 8 uniform bytes of the value. Each kind of write
+//! uses a fresh database, without an index and with one. Times are from the first write to the last
+//! acknowledgement, and separately to the end of background work.
 #![allow(clippy::disallowed_methods, reason = "a program that takes times")]
 use sapwood::{Builtin, Db, Field, Index, IndexOptions, KeyKind, Keyspace, Maintenance, Result};
 use std::hint::black_box;
@@ -66,7 +66,7 @@ fn main() -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<Db> {
-    // As many memtables fill whatever the number of rows.
+    // The number of filled memtables is independent of the number of rows.
     let rows: usize = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(2_000_000);
     let budget = (rows * 512).max(8 << 20);
     Db::builder(path).memory_budget(budget).open()
@@ -107,14 +107,14 @@ fn print_ratio(name: &str, plain: Times, with_index: Times) {
     );
 }
 
-/// Writes rows in random order, which is that of their keys' first bytes.
+/// Writes rows in random order of their keys' first bytes.
 fn write(db: &Db, rows: u64, seed: u64, what: &str) -> Result<Times> {
     let keyspace = db.default_keyspace();
     let mut random = fastrand::Rng::with_seed(seed);
     let before = processor_seconds();
     let start = Instant::now();
     for number in 0..rows {
-        // Odd multipliers walk over all numbers, in an order of their own.
+        // A multiplication by an odd number permutes the numbers.
         let number = number.wrapping_mul(2_654_435_761).wrapping_add(seed) % rows;
         keyspace.put(row_key(number), row_value(&mut random))?;
     }
@@ -160,7 +160,7 @@ fn queries(keyspace: &Keyspace, index: &Index, rows: u64) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(5);
     let entries = index.count::<&[u8]>(..)?;
     println!("{entries} entries");
-    // Warm, and some index keys to ask for.
+    // Warms the cache, and collects some index keys for the queries.
     let mut keys = Vec::new();
     let mut cursor = index.cursor::<&[u8]>(..)?;
     cursor.seek_to_first()?;

@@ -1,4 +1,5 @@
-//! How long opening takes: after a clean close, and after a kill with a given number of MiB in the log.
+//! The time of an opening: after a clean close, and after a kill with a given number of MiB in the
+//! log.
 //!
 //! `cargo run --release --example open_time -- [MiB of log, 64 by default]`
 #![expect(clippy::disallowed_methods, reason = "a program that measures itself reads the clock")]
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 7;
 
 fn builder(path: &Path) -> DbBuilder {
-    // One memtable holds it all, so that everything is in the log and nothing in tables.
+    // One memtable holds everything, so that all data is in the log and none in tables.
     Db::builder(path).memory_budget(2 << 30).advanced(|options| options.memtable_bytes = Some(512 << 20))
 }
 
@@ -47,7 +48,7 @@ fn main() -> Result<()> {
     {
         let db = builder(Path::new(path)).open()?;
         fill(&db, log_mib.parse().expect("the parent passes a number"))?;
-        // As a kill would: nothing is flushed, closed or written any more.
+        // Like a kill: nothing is flushed, closed or written any more.
         std::process::abort();
     }
     let log_mib = match arguments.get(1).map(|text| text.parse::<u64>()) {

@@ -1,16 +1,20 @@
-//! A real list of Debian packages in a database: loads it, asks it, reopens it, and survives being killed.
+//! A real list of Debian packages in a database: loads it, queries it, reopens it, and survives
+//! kills.
 //!
-//!     packages <file> [db dir] [--durability=none|buffered|periodic:MS|sync] [--every=N] [--pause=MICROSECONDS]
-//!     packages --check <file> <db dir> [--acknowledged=N]
+//! ```text
+//! packages <file> [db dir] [--durability=none|buffered|periodic:MS|sync] [--every=N] [--pause=MICROSECONDS]
+//! packages --check <file> <db dir> [--acknowledged=N]
+//! ```
 //!
-//! The file is `/var/lib/dpkg/status` or a `Packages` file of apt, uncompressed. Each stanza is one record: the key is
-//! `name/version/architecture`, the value the stanza's text. Secondary indexes find records by section, maintainer,
-//! installed size and dependency (`packages/indexes.rs`). Every answer of the database is compared with the file.
+//! The file is `/var/lib/dpkg/status` or a `Packages` file of apt, uncompressed. Each stanza is one
+//! record: the key is `name/version/architecture`, the value the stanza's text. Secondary indexes
+//! find records by section, maintainer, installed size and dependency (`packages/indexes.rs`).
+//! Every result of the database is compared with the file.
 //!
-//! While it loads, a line says how many writes are acknowledged so far. Kill the program (`kill -9`) in the middle, then
-//! `--check` the folder: the records that are there must be the first ones of the file, no gap among them, and no fewer
-//! than were acknowledged. For that each record is written in one batch with its place in the file, into a second
-//! keyspace.
+//! During the load, a line reports the number of acknowledged writes. Kill the program (`kill -9`)
+//! in the middle, then run `--check` on the folder: the records must be the first ones of the file,
+//! without a gap, and no fewer than the acknowledged ones. For this check each record is written in
+//! one batch with its position in the file, which goes into a second keyspace.
 #![expect(
     clippy::disallowed_methods,
     reason = "an example lives outside the engine: it reads a file and a clock"
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the command line says.
+/// The parsed command line.
 struct Arguments {
     file: PathBuf,
     folder: Option<PathBuf>,
@@ -114,7 +118,7 @@ struct Record<'a> {
     stanza: &'a [u8],
 }
 
-/// The list as a straight reading of the file gives it.
+/// The bytes of the list.
 fn read_list(file: &Path) -> Result<Vec<u8>> {
     let bytes = std::fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let compressed: [(&[u8], &str); 4] = [
@@ -152,7 +156,7 @@ fn parse_list<'a>(file: &Path, bytes: &'a [u8]) -> Result<Vec<Record<'a>>> {
             let version = field(stanza, b"Version:").unwrap_or(b"-");
             let architecture = field(stanza, b"Architecture:").unwrap_or(b"-");
             let mut key = [name, version, architecture].join(&b'/');
-            // Lists that were put together from several sources can name a package twice.
+            // Lists merged from several sources can name a package twice.
             let times = seen.entry(key.clone()).or_default();
             *times += 1;
             if *times > 1 {
@@ -178,7 +182,7 @@ fn field<'a>(stanza: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     stanza.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name)).map(<[u8]>::trim_ascii)
 }
 
-/// The two keyspaces: the records, and the key of each record by its place in the file.
+/// The two keyspaces: the records, and the key of each record by its position in the file.
 fn keyspaces(db: &Db) -> sapwood::Result<(Keyspace, Keyspace)> {
     Ok((
         db.keyspace("packages", KeyspaceOptions::default())?,
@@ -225,11 +229,11 @@ fn load_and_ask(arguments: &Arguments) -> Result<()> {
     println!("\n{}", db.stats());
     drop((packages, indexes));
     db.close()?;
-    println!("every answer was what the file says");
+    println!("every result matches the file");
     Ok(())
 }
 
-/// Writes all records, in the order of the file, each in a batch with its place.
+/// Writes all records, in the order of the file, each in a batch with its position.
 fn load(
     arguments: &Arguments,
     db: &Db,
@@ -248,7 +252,8 @@ fn load(
         written += record.key.len() + record.stanza.len();
         let acknowledged = place + 1;
         if acknowledged % every == 0 || acknowledged == records.len() {
-            // Printed after the commit returned, and at once: the last line before a kill tells the truth.
+            // Printed after the commit has returned, and flushed at once, so the last line before a
+            // kill is right.
             let mut stdout = std::io::stdout().lock();
             writeln!(stdout, "acknowledged {acknowledged} of {}", records.len())?;
             stdout.flush()?;
@@ -267,7 +272,7 @@ fn load(
     Ok(())
 }
 
-/// Asks in all ways there are, and compares every answer with `expected`, which is sorted by key.
+/// Runs every kind of query, and compares every result with `expected`, which is sorted by key.
 fn ask(packages: &Keyspace, expected: &[&Record<'_>]) -> Result<()> {
     println!("  {:<44} {:>9} {:>12} {:>12}", "query", "records", "time", "per record");
 
@@ -361,7 +366,7 @@ fn ask(packages: &Keyspace, expected: &[&Record<'_>]) -> Result<()> {
     })
 }
 
-/// Runs a query and prints how long it took.
+/// Runs a query and prints its duration.
 fn timed(name: &str, query: impl FnOnce() -> Result<usize>) -> Result<()> {
     let start = Instant::now();
     let count = query().map_err(|error| format!("{name}: {error}"))?;
@@ -371,7 +376,7 @@ fn timed(name: &str, query: impl FnOnce() -> Result<usize>) -> Result<()> {
     Ok(())
 }
 
-/// Compares a range with what it should be, record by record, and counts.
+/// Compares a range with the expected records, one by one, and counts them.
 fn compare<'a>(
     entries: impl Iterator<Item = sapwood::Result<Entry>>,
     mut expected: impl Iterator<Item = &'a Record<'a>>,
@@ -395,7 +400,7 @@ fn compare<'a>(
     }
 }
 
-/// Where the keys with `prefix` begin and end among sorted records.
+/// The start and the end of the keys with `prefix` among sorted records.
 fn bounds(sorted: &[&Record<'_>], prefix: &[u8]) -> (usize, usize) {
     let low = sorted.partition_point(|record| record.key[..] < *prefix);
     (low, low + sorted[low..].partition_point(|record| record.key.starts_with(prefix)))
@@ -411,14 +416,14 @@ fn same(key: &[u8], found: Option<&[u8]>, expected: Option<&[u8]>) -> Result<()>
 }
 
 fn wrong(key: &[u8]) -> String {
-    format!("the value of '{}' is not what the file says", key.escape_ascii())
+    format!("the value of '{}' differs from the file", key.escape_ascii())
 }
 
 fn megabytes(bytes: usize) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// Says which records a database holds, after a load that may have been killed.
+/// Lists the records of a database, after a load that may have been killed.
 fn check(arguments: &Arguments) -> Result<()> {
     let bytes = read_list(&arguments.file)?;
     let records = parse_list(&arguments.file, &bytes)?;
@@ -428,7 +433,7 @@ fn check(arguments: &Arguments) -> Result<()> {
     println!("opened {} in {:.1?}", folder.display(), start.elapsed());
     let names = db.list_keyspaces()?;
     if !names.iter().any(|name| name == "packages") || !names.iter().any(|name| name == "order") {
-        // Killed before the keyspaces were made: nothing can have been acknowledged.
+        // Killed before the keyspaces were created: nothing can have been acknowledged.
         return verdict(0, records.len(), arguments.acknowledged);
     }
     let (packages, order) = keyspaces(&db)?;
@@ -452,11 +457,12 @@ fn check(arguments: &Arguments) -> Result<()> {
         same(&record.key, packages.get(&record.key)?.as_deref(), Some(record.stanza))?;
         present += 1;
     }
-    // Each batch held both, so there must be no record without a place.
+    // Each batch held both, so there must be no record without a position.
     let mut expected: Vec<&Record<'_>> = records[..present].iter().collect();
     expected.sort_by(|a, b| a.key.cmp(&b.key));
     compare(packages.iter(), expected.iter().copied())?;
-    // The indexes are of the same moment. Killed before they were made, they are made now.
+    // The indexes have the same state. If the process was killed before their creation, they are
+    // created now.
     let indexes = indexes::attach(&packages)?;
     if present > 0 {
         indexes::ask(&packages, &expected)?;

@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 struct Queue {
     db: Db,
-    /// Jobs that wait, by number.
+    /// Waiting jobs, by number.
     ready: Keyspace,
-    /// Jobs that a worker has, by the same number.
+    /// Claimed jobs, by the same number.
     taken: Keyspace,
     /// Holds one row: the number of the next job.
     numbers: Keyspace,
@@ -15,7 +15,7 @@ struct Queue {
 
 struct State {
     next: u64,
-    /// The key that the last claim took.
+    /// The key of the last claim.
     last: Vec<u8>,
 }
 
@@ -48,7 +48,7 @@ impl Queue {
 
     fn claim(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
         let mut state = self.state.lock().unwrap();
-        // From where the last claim was: what lies before has been deleted.
+        // From the last claim on: earlier rows have been deleted.
         let mut waiting = self.ready.range(state.last.as_slice()..);
         let Some(entry) = waiting.next().transpose()? else { return Ok(None) };
         let (key, job) = entry.into_parts();
@@ -85,7 +85,7 @@ fn main() -> Result<()> {
     let (key, job) = queue.claim()?.expect("one job");
     assert_eq!(job, b"second");
     queue.done(&key)?;
-    // Numbers do not come again, although no job is left.
+    // Numbers are not reused, even if no job remains.
     queue.push(b"third")?;
     assert!(queue.claim()?.expect("one job").0 > key);
     println!("three jobs, each done once");

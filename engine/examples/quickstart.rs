@@ -1,8 +1,9 @@
-//! A tour in thirty lines: open, write, read, ranges, batches, snapshots. `cargo run --example quickstart`
+//! A tour in thirty lines: open, write, read, ranges, batches, snapshots. `cargo run --example
+//! quickstart`
 use sapwood::{Db, Durability, KeyspaceOptions, Result};
 
 fn main() -> Result<()> {
-    // Any folder will do; this one goes away at the end.
+    // Any folder is suitable; this one is removed at the end.
     let folder =
         tempfile::tempdir().map_err(|error| sapwood::Error::io("create", "a temporary folder", error))?;
     let db = Db::builder(folder.path().join("data")).memory_budget(64 << 20).open()?;
@@ -15,13 +16,14 @@ fn main() -> Result<()> {
     assert_eq!(users.get("u1")?.as_deref(), Some(&b"Ann, Oslo"[..]));
     assert!(users.get("u9")?.is_none());
 
-    // A batch takes effect as one, over any keyspaces. An ordinary commit survives the end of the process; whoever
-    // needs it to survive a power loss waits for the device.
+    // A batch is atomic, over any keyspaces. An ordinary commit survives the end of the process; a
+    // commit that has to survive a power loss waits for the device.
     let mut batch = db.batch();
     batch.put(&users, "u3", "Cy, Lima").put(&cities, "Lima", "u3").delete(&users, "u2");
     batch.commit_durable(Durability::Buffered)?.wait_durable()?;
 
-    // A snapshot is a moment that stays. Ranges and prefixes go both ways.
+    // A snapshot fixes the state of one moment. Ranges and prefixes are iterated in both
+    // directions.
     let snapshot = db.snapshot();
     users.delete("u1")?;
     for entry in users.prefix("u").at(&snapshot).rev().take(10) {

@@ -1,5 +1,4 @@
-//! A door to decoders that have no public name, for fuzz targets and nothing else. Behind the
-//! feature `sim`.
+//! Access to decoders without a public name, for fuzz targets only. Requires the feature `sim`.
 pub use crate::index::extractor::EmitBuffer;
 use crate::manifest::{self, ManifestState};
 use crate::read::super_version::Generation;
@@ -17,17 +16,16 @@ use sapwood_storage::fs::{File, FileSystem};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What reading a stretch of log came to.
+/// The result of reading a part of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogOutcome {
     /// The position after the last valid record.
     pub end: u64,
-    /// A durable position above `end` that something proves, if anything does: then the end is
-    /// damage, not a tear.
+    /// A durable position above `end`, if one is proven: then the end is damage, not a tear.
     pub witness: Option<u64>,
 }
 
-/// Reads the log that starts at `from` in these segments, as recovery reads the last stretch.
+/// Reads the log that starts at `from` in these segments, as recovery reads the last part.
 pub fn read_log(
     segments: Vec<(SegmentHeader, Box<dyn File>)>,
     database: u64,
@@ -47,7 +45,7 @@ pub fn read_log(
     found.sort_by_key(|segment| segment.header.base_position);
     let commits = commits_before(&found, from)?;
     let mut reader = LogReader::new(&found, database, LogPoint { position: from, commits });
-    // Small, so that little input is enough for records that do not lie in it whole.
+    // Small, so that short inputs contain records that exceed it.
     let mut buffer = [0; 512];
     'log: loop {
         let span = reader.span(u64::MAX, &mut buffer)?;
@@ -75,7 +73,7 @@ pub fn read_log(
     Ok(LogOutcome { end, witness })
 }
 
-/// The number of commits before `position`, by the header of the record that lies there.
+/// The number of commits before `position`, from the header of the record there.
 fn commits_before(segments: &[FoundSegment], position: u64) -> Result<u64> {
     for segment in segments {
         let Some(units) = position.checked_sub(segment.header.base_position) else { continue };
@@ -91,7 +89,7 @@ fn commits_before(segments: &[FoundSegment], position: u64) -> Result<u64> {
     Ok(0)
 }
 
-/// What decoders need of a database that is not there: kept from input to input.
+/// The environment of decoders without a database, kept from input to input.
 pub struct Surroundings {
     context: Arc<TableContext>,
     arenas: Arc<ArenaPool>,
@@ -100,7 +98,7 @@ pub struct Surroundings {
 impl Surroundings {
     /// A database in `directory` of `fs`, with the smallest memtables.
     pub fn new(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Surroundings> {
-        // Nobody listens: tables that go away are not removed.
+        // Without a receiver: files of dropped tables are not removed.
         let (obsolete, _) = crossbeam::channel::unbounded();
         let context = TableContext::new(fs, directory.to_path_buf(), BufferCache::new(0)?, obsolete);
         let context = Arc::new(context);
@@ -113,8 +111,7 @@ impl Surroundings {
         Ok(Replayed { database: loaded.database, state: loaded.state })
     }
 
-    /// The steps of an opening that change no files. One memtable is all there is for the first of
-    /// them.
+    /// The steps of an opening that change no files, with a single memtable.
     pub fn recover(&self) -> Result<Recovery> {
         let names = manifest::list(&*self.context.fs, &self.context.directory)?;
         let source = MemtableSource {
@@ -138,7 +135,7 @@ impl Surroundings {
     }
 }
 
-/// What the records of a MANIFEST are sealed for.
+/// The owner under which the records of a MANIFEST are sealed.
 pub fn manifest_owner(database: u64, number: FileNumber) -> u64 {
     manifest::owner(database, number)
 }
@@ -155,9 +152,9 @@ pub fn encode_manifest(database: u64, records: &[Vec<Edit>]) -> Vec<u8> {
     bytes
 }
 
-/// What a MANIFEST came to.
+/// The result of a MANIFEST's replay.
 pub struct Replayed {
-    /// Whose it is.
+    /// The number of its database.
     pub database: u64,
     state: ManifestState,
 }
@@ -170,9 +167,9 @@ impl Replayed {
     }
 }
 
-/// What an opening would go on from.
+/// The state from which an opening would continue.
 pub struct Recovery {
-    /// Where the new log would start.
+    /// The start of the new log.
     pub base: u64,
     /// Entries in memtables.
     pub entries: u64,
@@ -187,7 +184,7 @@ impl Recovery {
     }
 }
 
-/// What holds for every state, whatever bytes it came from.
+/// The invariants of every state, whatever its bytes.
 fn check(state: &ManifestState) {
     let mut files: Vec<FileNumber> = Vec::new();
     for (id, entry) in state.keyspaces.iter() {

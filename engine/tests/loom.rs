@@ -1,6 +1,8 @@
-//! Models of the commit ring, of the rotation, and of the word that tells writers of indexes: all interleavings of small runs.
+//! Models of the commit ring, of the rotation, and of the index word: all interleavings of small
+//! runs.
 //!
-//! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood --test loom`.
+//! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood
+//! --test loom`.
 #![cfg(sapwood_loom)]
 #![allow(dead_code, reason = "the models do not call all of the code that they include")]
 
@@ -17,7 +19,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use sync::{AtomicU64, Ordering};
 
-/// All interleavings of `run`, with the bug that `SAPWOOD_PLANTED` names if this build has the feature for it.
+/// All interleavings of `run`, with the bug that `SAPWOOD_PLANTED` names if this build has the
+/// feature `planted`.
 fn model(run: impl Fn() + Sync + Send + 'static) {
     #[cfg(feature = "planted")]
     if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
@@ -59,7 +62,7 @@ fn what_is_published_was_inserted() {
                 loom::thread::spawn(move || {
                     let (taken, position) = take(&shared.0, &shared.1);
                     assert_eq!(taken.commits, position, "each place is one commit");
-                    // Relaxed, as the bytes of an insert: only publication orders it.
+                    // Relaxed, like the bytes of an insert: only publication orders it.
                     slots[position as usize].store(7, Ordering::Relaxed);
                     finish(&shared.1, &taken, position);
                 })
@@ -99,7 +102,7 @@ fn a_frozen_generation_holds_exactly_the_positions_before_the_rotation() {
                 let (taken, position) = take(&shared.tail, &shared.ring);
                 let second =
                     shared.view.load(Ordering::Acquire) == 1 && shared.second_start.get() <= position;
-                // A sum of 1 + position tells which positions a generation got.
+                // A sum of 1 + position identifies the positions of a generation.
                 shared.inserted[usize::from(second)].fetch_add(1 + position, Ordering::Relaxed);
                 finish(&shared.ring, &taken, position);
                 position
@@ -128,7 +131,7 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
             /// 1: the index is in the view.
             view: AtomicUsize,
             word: SharedIndexWord,
-            /// For each position what was written there: 1 a row, 2 a row with its entries.
+            /// Per position: 1 for a row, 2 for a row with its entries.
             written: [AtomicU64; 4],
         }
         let shared = Arc::new(Shared {
@@ -143,7 +146,7 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
             loom::thread::spawn(move || {
                 loop {
                     let word = shared.word.load();
-                    // Acquire, as the pointer to the view.
+                    // Acquire, like the pointer to the view.
                     let has_entries = word.has_indexes() && shared.view.load(Ordering::Acquire) == 1;
                     let (taken, position) = take(&shared.tail, &shared.ring);
                     let is_current = shared.word.load() == word;
@@ -158,7 +161,7 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
                 }
             })
         };
-        // The index is made: everything before `start` is read then, and must be there.
+        // The index is created: everything before `start` is read then, and must be there.
         shared.view.store(1, Ordering::Release);
         shared.word.change(true);
         let (taken, start) = take(&shared.tail, &shared.ring);
@@ -170,7 +173,7 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
             assert_ne!(before[position as usize], 0, "a row before the start is not there to be read");
         } else {
             let written = shared.written[position as usize].load(Ordering::Relaxed);
-            assert_eq!(written, 2, "a row behind the start of the index has no entries");
+            assert_eq!(written, 2, "a row after the start of the index has no entries");
         }
     });
 }

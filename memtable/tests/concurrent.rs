@@ -1,4 +1,4 @@
-//! Writers and readers of one memtable at the same time: order, completeness, and acknowledged inserts.
+//! Concurrent writers and readers of one memtable: order, completeness, and acknowledged inserts.
 #![cfg(not(sapwood_loom))]
 #![allow(clippy::disallowed_methods, reason = "the test wants real threads")]
 
@@ -45,7 +45,8 @@ fn check_entry(pattern: u64, iterator: &MemtableIterator) {
     assert_eq!(iterator.value(), value(writer, i), "pattern {pattern}: a value of another entry");
 }
 
-/// Scans all, checks order and content, and that the entries below the acknowledged counts are there.
+/// Scans everything, checks order and content, and that the entries below the acknowledged counts
+/// are there.
 fn scan(pattern: u64, memtable: &Arc<Memtable>, acknowledged: &[AtomicU64], backward: bool) -> u64 {
     let present: Vec<u64> = acknowledged.iter().map(|count| count.load(Ordering::Acquire)).collect();
     let mut counts = vec![0u64; WRITERS as usize];
@@ -142,7 +143,7 @@ fn run(
     memtable
 }
 
-/// What one writer does.
+/// The work of one writer.
 fn write(pattern: u64, memtable: &Memtable, writer: u64, count: u64, acknowledged: &[AtomicU64]) {
     for i in 0..count {
         let (key, value) = (key(pattern, writer, i), value(writer, i));
@@ -152,7 +153,7 @@ fn write(pattern: u64, memtable: &Memtable, writer: u64, count: u64, acknowledge
     }
 }
 
-/// The first reader of a keyspace that was only written to puts everything in order while writers go on.
+/// The first reader of a keyspace without earlier reads sorts it while writers continue.
 #[test]
 fn the_first_readers_find_what_was_appended() {
     let pool = ArenaPool::new(MemtableOptions { size_bytes: 1 << 20 });
@@ -168,7 +169,7 @@ fn the_first_readers_find_what_was_appended() {
             }
             for reader in 0..2 {
                 scope.spawn(move || {
-                    // Whatever has been acknowledged by then, also nothing.
+                    // After any number of acknowledgements, including none.
                     while acknowledged[0].load(Ordering::Relaxed) < round % 80 {
                         std::thread::yield_now();
                     }

@@ -1,7 +1,8 @@
 //! Loom models of the skiplist's protocol: the functions are the real ones, the memory is a table.
 //!
-//! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p sapwood-memtable --release --test loom`.
-//! Leaves have two slots and towers two levels here, so three keys split a leaf.
+//! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p sapwood-memtable
+//! --release --test loom`. Leaves have two slots and towers two levels here, so three keys split a
+//! leaf.
 #![cfg(sapwood_loom)]
 
 use loom::sync::Arc;
@@ -86,8 +87,8 @@ fn check(entries: &[(Vec<u8>, u64)], present: &[&[u8]]) {
     }
 }
 
-/// Runs `run` in all interleavings with at most two preemptions, or in as many as fit in some seconds. (The scans have
-/// millions; `LOOM_MAX_DURATION` gives them more time.)
+/// Runs `run` in all interleavings with at most two preemptions, or in as many as fit in some
+/// seconds. (The scans have millions; `LOOM_MAX_DURATION` extends their time.)
 fn model(run: impl Fn() + Sync + Send + 'static) {
     #[cfg(feature = "planted")]
     if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
@@ -100,7 +101,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
     builder.check(run);
 }
 
-/// A list whose writers append, with the entries `keys`.
+/// A list with appending writers, and the entries `keys`.
 fn appending(keys: &[&[u8]]) -> Map {
     let nodes = Nodes::default();
     let list = Skiplist::new(&nodes, PrefixBase::default()).unwrap();
@@ -161,7 +162,7 @@ fn a_lookup_beside_the_sorting_finds_what_it_should() {
         let map = Arc::new(appending(&[b"m", b"a"]));
         let other = Arc::clone(&map);
         let reader = thread::spawn(move || other.list.settle(&other.nodes).unwrap());
-        // The one that is linked last.
+        // The entry that is linked last.
         assert_eq!(map.get(b"m", 100), Some(1));
         assert_eq!(map.get(b"a", 100), Some(2));
         reader.join().unwrap();
@@ -190,7 +191,7 @@ fn a_reader_walks_a_chain_that_grows_inside() {
         map.insert(b"k", 9, LOW);
         let other = Arc::clone(&map);
         let writer = thread::spawn(move || other.insert(b"k", 5, LOW));
-        // The reader may pass the new version, and must get behind it.
+        // The reader may pass the new version, and must get past it.
         assert_eq!(map.get(b"k", 4), Some(1));
         writer.join().unwrap();
         assert_eq!(map.get(b"k", 6), Some(5));
@@ -245,8 +246,8 @@ fn a_lookup_finds_its_key_while_a_tower_grows() {
 
 fn lookup_while_a_closer_leaf_is_linked(wanted: &'static [u8]) {
     model(move || {
-        // Leaves begin at the head (a, c), at "e" and, with two levels, at "g". One that begins at "c" comes between,
-        // so the head's links change from "e" and "g" to "c".
+        // Leaves begin at the head (a, c), at "e" and, with two levels, at "g". A leaf that begins
+        // at "c" is inserted between them, so the head's links change from "e" and "g" to "c".
         let map = Map::new(&[b"a", b"c", b"e", b"g"]);
         map.insert(b"f", 8, HIGH);
         let map = Arc::new(map);
@@ -276,7 +277,8 @@ fn equal_prefixes_are_told_apart_while_the_leaf_splits() {
     });
 }
 
-/// A list with the entries `keys`, whose next searches take shortcuts; all keys that begin with a letter share a cell.
+/// A list with the entries `keys`, whose next searches take shortcuts; all keys with the same first
+/// letter share a cell.
 fn with_shortcuts(keys: &[&[u8]]) -> Map {
     let map = Map::new(keys);
     map.list.make_shortcuts_up_to(u64::MAX, 4);
@@ -288,7 +290,8 @@ fn a_lookup_takes_a_shortcut_that_a_writer_has_just_made() {
     model(|| {
         let map = Arc::new(with_shortcuts(&[b"c", b"e"]));
         let other = Arc::clone(&map);
-        // The first insert splits the only leaf; the second finds the new one, and names it in a cell of its own.
+        // The first insert splits the only leaf; the second finds the new one, and enters it in a
+        // cell of its own.
         let writer = thread::spawn(move || {
             other.insert(b"d", 5, LOW);
             other.insert(b"\xF0", 6, LOW);
@@ -303,7 +306,7 @@ fn writers_that_share_a_shortcut_lose_nothing() {
     model(|| {
         let map = Arc::new(with_shortcuts(&[b"c", b"e"]));
         let other = Arc::clone(&map);
-        // Both split a leaf, and each names one in the cell.
+        // Both split a leaf, and each enters one in the cell.
         let writer = thread::spawn(move || other.insert(b"d", 5, LOW));
         map.insert(b"f", 6, LOW);
         writer.join().unwrap();

@@ -1,4 +1,5 @@
-//! The memtable against `BTreeMap` and `crossbeam_skiplist`: random keys, versions, keyspaces and cursor moves.
+//! The memtable compared with `BTreeMap` and `crossbeam_skiplist`: random keys, versions, keyspaces
+//! and cursor moves.
 #![cfg(not(sapwood_loom))]
 
 use crossbeam_skiplist::SkipMap;
@@ -16,7 +17,7 @@ type Model = BTreeMap<Version, (ValueKind, Vec<u8>)>;
 
 const KEYSPACES: u32 = 3;
 
-/// How the keys of one run look.
+/// The shape of the keys of one run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shape {
     Tiny,
@@ -64,7 +65,7 @@ fn key(random: &mut fastrand::Rng, shape: Shape, step: u64) -> Vec<u8> {
             key
         }
         Shape::Decimal => format!("{:020}", random.u64(0..100_000) * 977).into_bytes(),
-        // The one that most keys belong to changes.
+        // The prefix of most keys changes.
         Shape::Tenants => {
             let tenant = if random.u8(..) < 8 { random.u64(0..10) } else { step / 4000 + 4 };
             format!("tenant/{tenant:03}/{:x}", random.u32(..)).into_bytes()
@@ -96,7 +97,7 @@ fn check(
     );
 }
 
-/// Random moves of one cursor against the same moves in the model.
+/// Random moves of one cursor, compared with the same moves in the model.
 fn walk(seed: u64, random: &mut fastrand::Rng, iterator: &mut MemtableIterator, model: &Model, shape: Shape) {
     let mut at: Option<Version> = None;
     for step in 0..400 {
@@ -124,7 +125,7 @@ fn walk(seed: u64, random: &mut fastrand::Rng, iterator: &mut MemtableIterator, 
                 iterator.seek_to_first().unwrap();
                 (model.iter().next(), "seek_to_first")
             }
-            // Long runs in one direction, then a turn.
+            // Long runs in one direction, then a change of direction.
             (_, Some(version)) if (step / 25) % 2 == 0 || action < 40 => {
                 iterator.next().unwrap();
                 (model.range::<Version, _>((Bound::Excluded(version), Bound::Unbounded)).next(), "next")
@@ -174,12 +175,12 @@ fn run(seed: u64) {
         memtable.expect_prefixes_of(&previous(&mut random, shape)).unwrap();
     }
     let steps = if shape == Shape::Long { 300 } else { 4000 };
-    // Some keyspaces are not read for a while, and expect that.
+    // Some keyspaces are not read for a while, and the memtable expects that.
     let quiet_until = if seed % 3 == 1 { random.usize(..steps as usize) } else { 0 };
     if quiet_until > 0 {
         memtable.expect_appends(KeyspaceId(KEYSPACES - 1)).unwrap();
     }
-    // Sequence numbers arrive a little out of order, as from concurrent writers.
+    // Sequence numbers arrive slightly out of order, as from concurrent writers.
     let mut sequences: Vec<u64> = (1..=steps).collect();
     for window in sequences.chunks_mut(random.usize(1..20)) {
         random.shuffle(window);
@@ -229,7 +230,7 @@ fn run(seed: u64) {
         let scanned = scanned.map(|entry| {
             ((entry.key.to_vec(), Reverse(entry.sequence.0)), (entry.kind, entry.value.to_vec()))
         });
-        assert!(scanned.eq(model.clone()), "seed {seed}: the scan meets something else");
+        assert!(scanned.eq(model.clone()), "seed {seed}: the scan differs");
         for step in 0..500 {
             let key = match random.bool() {
                 true => key(&mut random, shape, step * 9),
@@ -255,7 +256,7 @@ fn run(seed: u64) {
     recycled_arenas_need_no_zeroing(seed, &pool);
 }
 
-/// The next memtable in the same arena sees nothing of the last one.
+/// The next memtable in the same arena sees none of the last one's entries.
 fn recycled_arenas_need_no_zeroing(seed: u64, pool: &Arc<ArenaPool>) {
     let memtable = Memtable::new(seed, pool.take().unwrap());
     assert!(memtable.is_empty() && memtable.size_bytes() == 0, "seed {seed}");

@@ -3,16 +3,8 @@
 use crate::tidy::{root, sources};
 
 /// Folders whose sources are read.
-const FOLDERS: [&str; 8] = [
-    "base/src/",
-    "storage/src/",
-    "memtable/src/",
-    "sstable/src/",
-    "btree/src/",
-    "compaction/src/",
-    "engine/src/",
-    "tests/",
-];
+const FOLDERS: [&str; 8] =
+    ["base/", "storage/", "memtable/", "sstable/", "btree/", "compaction/", "engine/", "tests/"];
 /// Files outside the folders of crates, and documents.
 const FILES: [&str; 3] = ["fuzz/README.md", "fuzz/src/lib.rs", "tests/README.md"];
 /// The most occurrences of one construction in a thousand words.
@@ -100,7 +92,7 @@ fn comments_and_documents_are_plain_english_within_their_columns() {
             }
         }
     }
-    assert!(words > 80_000, "{words} words were read");
+    assert!(words > 100_000, "{words} words were read");
     assert!(long.is_empty(), "lines beyond column {COLUMNS}: {long:?}");
     for (what, places) in found {
         let rate = places.len() as f64 * 1000.0 / words as f64;

@@ -1,6 +1,7 @@
-//! Crashes anywhere: what is opened with the root that was durable is that state, whole.
+//! Crashes at any point: a tree that is opened with a durable root has exactly that state.
 //!
-//! The root is kept in a file that plays the MANIFEST: two places written in turn, each synced before the tree is told.
+//! The root is in a file that replaces the MANIFEST: two slots, written in turn. Each write is
+//! synced before the tree is notified.
 use crate::support::*;
 use sapwood_base::Result;
 use sapwood_btree::{TREE_ROOT_BYTES, Tree, TreeRoot};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 const ROOTS: &str = "/roots";
 
-/// Where the root number `count` goes: in turn, so that a torn one leaves the one before.
+/// The slot of root number `count`: in turn, so that a torn write leaves the previous one.
 fn write_root(file: &dyn File, count: u64, root: &TreeRoot) -> Result<()> {
     file.write_at(count % 2 * 512, &root.encode())?;
     file.sync_data()
@@ -23,7 +24,8 @@ fn read_root(fs: &SimFs) -> Option<TreeRoot> {
     roots.into_iter().flatten().max_by_key(|root| root.generation)
 }
 
-/// Applies batches until the machine stops. Gives the states by generation, the last one perhaps not durable.
+/// Applies batches until the machine stops. Returns the states by generation; the last one may be
+/// unsynced.
 fn run(
     env: &Env,
     seed: u64,
@@ -86,7 +88,7 @@ fn check(fs: &SimFs, states: &[(u64, Model)]) -> Option<(TreeRoot, Model)> {
         assert_eq!(states.last().map_or(0, |state| state.0), 0, "a durable root is lost");
         return None;
     };
-    // The root that was being written may be there or not; the one before must be.
+    // The root in progress may be there or not; the previous one must be.
     let least = states.len().saturating_sub(2);
     let state =
         states[least..].iter().find(|state| state.0 == root.generation).expect("one of the last two roots");
@@ -113,7 +115,7 @@ fn a_crash_leaves_the_old_tree_or_the_new_one() {
             for survivors in [0, 1, random.u64(..), random.u64(..)] {
                 let crashed = fs.crash(survivors);
                 let Some(start) = check(&crashed, &states) else { continue };
-                // And it goes on from there, up to another crash.
+                // Work continues from this state, up to another crash.
                 let env = env.with_file_system(Arc::new(crashed.clone()));
                 crashed.crash_at(crashed.operations() + random.u64(..60));
                 let states = run(&env, survivors, page_bytes, keys, Some(start));

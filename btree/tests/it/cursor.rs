@@ -1,4 +1,4 @@
-//! The cursor against a sorted map: any moves, any bounds.
+//! The cursor compared with a sorted map: any moves, any bounds.
 use crate::support::*;
 use std::ops::Bound;
 
@@ -154,7 +154,7 @@ fn a_state_that_is_asked_often_answers_as_before() {
                 "{key:?}"
             );
         }
-        // These two have separators that eight bytes tell apart.
+        // In these two shapes eight bytes distinguish the separators.
         let expects_directory = matches!(shape, Keys::Numbers | Keys::Deep);
         assert!(!expects_directory || view.pinned_bytes() > before, "{shape:?}");
     }

@@ -1,4 +1,4 @@
-//! Wrong bytes: found, with file and offset, and never a panic, also when the checksum was made to fit.
+//! Wrong bytes: detected, with file and offset, and never a panic, even under a repaired checksum.
 use crate::support::*;
 use sapwood_base::ErrorKind;
 use sapwood_base::checksum::{checksum64, place_seed};
@@ -16,8 +16,8 @@ fn pair(keys: Keys, page_bytes: usize) -> Pair {
     pair
 }
 
-/// Opens `bytes` as a tree and does everything with it. Errors must be of damage and name the file; values may be
-/// wrong only if no checksum was there to tell.
+/// Opens `bytes` as a tree and uses it in every way. Errors must report damage and name the file;
+/// values may be wrong only without a checksum.
 fn use_all(bytes: &[u8], root: &TreeRoot) -> Vec<sapwood_base::Error> {
     let (env, fs) = Env::sim(1);
     fs.write_file(path(), bytes).unwrap();
@@ -80,7 +80,7 @@ fn every_flipped_bit_in_use_is_found() {
             check_errors(&errors);
             found += usize::from(!errors.is_empty());
         }
-        // The others lie in free pages, or behind the header.
+        // The others are in free pages, or after the header.
         let used = f64::from(root.used_pages) / f64::from(root.file_pages);
         assert!(found as f64 > 150.0 * used * 0.85, "{found} found, {used} of the pages in use");
     }
@@ -99,7 +99,7 @@ fn changes_with_a_right_checksum_do_not_panic() {
             let page = random.usize(1..root.file_pages as usize);
             let image = &mut bytes[page * 512..(page + 1) * 512];
             for _ in 0..random.usize(1..4) {
-                // Mostly in the header and the columns, where it hurts.
+                // Mostly in the header and the columns, where damage has most effect.
                 let at = if random.bool() { random.usize(8..48) } else { random.usize(8..512) };
                 image[at] = match random.u8(..4) {
                     0 => random.u8(..),
@@ -114,7 +114,7 @@ fn changes_with_a_right_checksum_do_not_panic() {
     });
 }
 
-/// Makes the checksum of a page fit.
+/// Repairs the checksum of a page.
 fn seal(image: &mut [u8], tree: u64, page: u32) {
     let generation = u64::from_le_bytes(image[8..16].try_into().unwrap());
     let seed = place_seed(tree, u64::from(page)) ^ generation.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -133,7 +133,7 @@ fn a_page_of_another_place_or_time_is_found() {
     let root = *pair.tree.root();
     let new = file_bytes(&pair.fs);
     let top = root.top.unwrap().pointer.page as usize;
-    // A write that never reached the medium: the old page is still there.
+    // A write that never reached the device: the old page is still there.
     let mut lost = new.clone();
     let end = ((top + 1) * 512).min(old.len());
     if let Some(page) = old.get(top * 512..end) {
@@ -142,7 +142,7 @@ fn a_page_of_another_place_or_time_is_found() {
         assert!(!errors.is_empty());
         check_errors(&errors);
     }
-    // A write that went elsewhere.
+    // A misplaced write.
     let other = if top == 1 { 2 } else { 1 };
     let mut swapped = new.clone();
     let from: Vec<u8> = new[other * 512..(other + 1) * 512].to_vec();
@@ -150,7 +150,7 @@ fn a_page_of_another_place_or_time_is_found() {
     let errors = use_all(&swapped, &root);
     assert!(!errors.is_empty());
     check_errors(&errors);
-    // The root of a state whose pages were used again.
+    // The root of a state whose pages were reused.
     check_errors(&use_all(&new, &old_root));
 }
 

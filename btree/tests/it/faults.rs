@@ -1,4 +1,5 @@
-//! Calls that fail, one place after the other: the tree stays what it was and goes on, or says that it cannot.
+//! Failing calls, one place after the other: the tree keeps its state and continues, or reports
+//! that it cannot.
 use crate::support::*;
 use sapwood_base::ErrorKind;
 use sapwood_storage::sim::{Fault, FaultRule, Operation};
@@ -94,7 +95,7 @@ fn a_read_that_fails_is_an_error_each_time_and_nothing_else() {
     let mut random = fastrand::Rng::with_seed(3);
     let mut pair = pair();
     for place in 0..60 {
-        // A new handle has nothing in the cache.
+        // A new handle has an empty cache.
         pair.reopen();
         let changes = random_changes(&mut random, Keys::Long, 2000, 50, 0.4, 512);
         pair.fs.fail(FaultRule::new(Operation::Read, Fault::Io).after(place));

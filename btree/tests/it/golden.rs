@@ -1,4 +1,4 @@
-//! The bytes of a small tree, so that a change of the format does not go unnoticed.
+//! The bytes of a small tree, so that a change of the format is detected.
 use crate::support::*;
 use sapwood_btree::{Change, Tree};
 

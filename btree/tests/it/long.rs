@@ -18,7 +18,7 @@ fn the_longest_keys_differ_in_their_last_byte() {
             assert_eq!(pair.tree.view().get(&key(last)).unwrap().as_ref(), pair.model.get(&key(last)));
             assert_eq!(pair.tree.view().rank(&key(last)).unwrap(), u64::from(last.div_ceil(2)));
         }
-        // A shorter one, alike as far as it goes.
+        // A shorter key, a prefix of the others.
         pair.apply(&[(vec![b'k'; 65535], Some(b"short".to_vec())), (key(3), Some(vec![3]))]);
         check_same(&pair.tree.view(), &pair.model);
         pair.tree.verify().unwrap();

@@ -1,4 +1,4 @@
-//! The tests of trees, in one binary. A random one that fails prints the command that replays it.
+//! The tests of trees, in one binary. A failing random test prints its replay command.
 mod support;
 mod model;
 mod cursor;

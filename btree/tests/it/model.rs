@@ -1,4 +1,5 @@
-//! Random batches against a sorted map, with pages of all sizes; views of older states stay what they were.
+//! Random batches compared with a sorted map, with pages of all sizes; views of older states do not
+//! change.
 use crate::support::*;
 use sapwood_btree::TreeView;
 use std::ops::Bound;
@@ -28,7 +29,7 @@ fn batches_do_what_a_map_does() {
                 check_same(&view, &model);
             }
             if random.u8(..8) == 0 {
-                // A new handle knows nothing of older views: their pages would be reused.
+                // A new handle does not protect older views: their pages would be reused.
                 older.drain(..).for_each(|(view, model)| check_same(&view, &model));
                 pair.reopen();
             }
@@ -36,7 +37,7 @@ fn batches_do_what_a_map_does() {
         }
         check_same(&pair.tree.view(), &pair.model);
         older.drain(..).for_each(|(view, model)| check_same(&view, &model));
-        // To nothing, and the file shrinks to its header.
+        // Deletes everything, and the file shrinks to its header.
         let all: Vec<OwnedChange> = pair.model.keys().map(|key| (key.clone(), None)).collect();
         pair.apply(&all);
         assert_eq!((pair.tree.root().height, pair.tree.root().used_pages), (0, 1));
@@ -84,7 +85,7 @@ fn check_lookups(random: &mut fastrand::Rng, pair: &Pair, keys: Keys, range: u64
 fn the_same_batch_again_changes_nothing() {
     let mut random = fastrand::Rng::with_seed(1);
     let mut pair = Pair::new(1, 1024);
-    // Long values are not compared, only written anew.
+    // Long values are not compared, but rewritten.
     let mut changes = random_changes(&mut random, Keys::Numbers, 1000, 800, 0.3, 1024);
     changes.iter_mut().for_each(|(_, value)| value.iter_mut().for_each(|value| value.truncate(100)));
     pair.apply(&changes);
@@ -92,7 +93,7 @@ fn the_same_batch_again_changes_nothing() {
     let operations = pair.fs.operations();
     assert_eq!(pair.tree.apply(&borrow(&changes)).unwrap(), root);
     assert_eq!(pair.fs.operations(), operations, "nothing is written");
-    // And nothing waits.
+    // And no page waits for its release.
     pair.apply(&[(vec![1], Some(vec![2]))]);
     assert_eq!(pair.tree.root().generation, root.generation + 1);
 }

@@ -1,4 +1,4 @@
-//! When pages are used again, and how long the file gets.
+//! The reuse of pages, and the length of the file.
 use crate::support::*;
 
 #[test]
@@ -7,7 +7,7 @@ fn the_file_stays_near_what_is_in_use() {
     let mut pair = Pair::new(1, 512);
     pair.apply(&random_changes(&mut random, Keys::Numbers, 1 << 40, 20_000, 0.0, 512));
     for _ in 0..300 {
-        // Few changes each: single pages become free all over the file.
+        // Few changes each, so that single pages become free all over the file.
         pair.apply(&random_changes(&mut random, Keys::Numbers, 1 << 40, 40, 0.5, 512));
     }
     let root = *pair.tree.root();
@@ -29,7 +29,7 @@ fn a_view_keeps_its_pages_until_it_is_gone() {
         pair.tree.verify().unwrap();
     }
     check_same(&view, &model);
-    // Every state after the view waits for it, so only leftovers from before are free.
+    // Every later state waits for the view, so only earlier pages are free.
     drop(view);
     let free_after = pair.tree.free_bytes().unwrap();
     assert!(free_after > 10 * free_before, "{free_before} bytes, then {free_after}");
@@ -57,7 +57,7 @@ fn an_opened_tree_finds_its_free_pages() {
         let end = pair.tree.root().file_pages;
         pair.reopen();
         let found = pair.tree.free_bytes().unwrap();
-        // The end of the file may have moved meanwhile, and what lies behind it is not counted.
+        // The end of the file may have moved in the meantime, and pages after it do not count.
         assert!(found <= free && free - found <= 512 * u64::from(end), "{free} before, {found} after");
         let report = pair.tree.verify().unwrap();
         assert!(found <= report.unreached_pages * 512);

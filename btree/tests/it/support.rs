@@ -1,4 +1,5 @@
-//! What the tests share: a tree on the simulated machine beside a sorted map, changes at random, and seeds.
+//! Shared by the tests: a tree on the simulated machine with a sorted map, random changes, and
+//! seeds.
 use sapwood_btree::{Change, Tree, TreeOptions, TreeRoot, TreeView};
 use sapwood_storage::{BufferCache, Env, SimFs};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ pub type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 /// A change that owns its bytes.
 pub type OwnedChange = (Vec<u8>, Option<Vec<u8>>);
 
-/// Runs `test` for each seed, or for the one in `SEED`; a failure prints how to replay it.
+/// Runs `test` for each seed, or for the one in `SEED`; a failure prints its replay command.
 pub fn for_seeds(name: &str, seeds: std::ops::Range<u64>, test: impl Fn(u64)) {
     let seeds = match std::env::var("SEED") {
         Ok(seed) => vec![seed.parse().expect("SEED is a number")],
@@ -47,7 +48,7 @@ pub fn options(page_bytes: usize) -> TreeOptions {
     TreeOptions { page_bytes }
 }
 
-/// A tree, the map that it must equal, and the machine that it is on.
+/// A tree, the map that it must equal, and its machine.
 pub struct Pair {
     pub env: Env,
     pub fs: SimFs,
@@ -90,16 +91,16 @@ pub fn apply_to_model(model: &mut Model, changes: &[OwnedChange]) {
     }
 }
 
-/// What keys look like.
+/// The shape of keys.
 #[derive(Clone, Copy, Debug)]
 pub enum Keys {
     /// Numbers of eight bytes.
     Numbers,
-    /// Few different bytes, zeros among them, of any short length: many ties.
+    /// Few different bytes, including zeros, of any short length: many ties.
     Ties,
-    /// A long common beginning, then a number.
+    /// A long common prefix, then a number.
     Deep,
-    /// Some too long for a page, alike up to their last bytes.
+    /// Some exceed a page, with differences in their last bytes only.
     Long,
 }
 
@@ -132,7 +133,7 @@ pub fn random_value(random: &mut fastrand::Rng, page_bytes: usize) -> Vec<u8> {
     vec![random.u8(..); len]
 }
 
-/// A sorted batch of `len` changes or a few less.
+/// A sorted batch of `len` changes or slightly fewer.
 pub fn random_changes(
     random: &mut fastrand::Rng,
     keys: Keys,
@@ -162,7 +163,8 @@ pub fn contents(view: &TreeView) -> Vec<(Vec<u8>, Vec<u8>)> {
     found
 }
 
-/// Compares everything: contents both ways, the report of a check, and the number of entries.
+/// Compares everything: contents in both directions, the report of a check, and the number of
+/// entries.
 pub fn check_same(view: &TreeView, model: &Model) {
     let found = contents(view);
     let expected: Vec<_> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();

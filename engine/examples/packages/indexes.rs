@@ -1,14 +1,14 @@
-//! Secondary indexes of the package list: by section, maintainer, installed size, and dependency. Every answer is compared
-//! with a straight reading of the file.
+//! Secondary indexes of the package list: by section, maintainer, installed size, and dependency.
+//! Every result is compared with the file.
 use super::{Record, Result, field, timed};
 use sapwood::ordered::Ordered;
 use sapwood::{Emit, Hit, Index, IndexOptions, Keyspace};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One index key, and the place of its record among the sorted ones.
+/// One index key, and the positions of its records among the sorted ones.
 type Expected = BTreeMap<Vec<u8>, BTreeSet<usize>>;
 
-/// An index: its name, the index keys of a stanza, and what is covered.
+/// An index: its name, and the index keys of a stanza.
 struct Definition {
     name: &'static str,
     keys: fn(&[u8]) -> Vec<Vec<u8>>,
@@ -29,14 +29,15 @@ fn maintainers(stanza: &[u8]) -> Vec<Vec<u8>> {
     field(stanza, b"Maintainer:").map(<[u8]>::to_vec).into_iter().collect()
 }
 
-/// A number, in kibibytes: as bytes that sort as numbers do.
+/// A number, in kibibytes, as bytes in the order of numbers.
 fn sizes(stanza: &[u8]) -> Vec<Vec<u8>> {
     let size =
         field(stanza, b"Installed-Size:").and_then(|size| std::str::from_utf8(size).ok()?.parse().ok());
     size.map(|size: u64| size.to_ordered()).into_iter().collect()
 }
 
-/// The names that `Depends` and `Pre-Depends` list, alternatives among them: many index keys for one record.
+/// The names in `Depends` and `Pre-Depends`, including alternatives: many index keys for one
+/// record.
 fn dependencies(stanza: &[u8]) -> Vec<Vec<u8>> {
     let fields = [&b"Depends:"[..], b"Pre-Depends:"].into_iter().filter_map(|name| field(stanza, name));
     let names = fields.flat_map(|list| list.split(|byte| matches!(byte, b',' | b'|')));
@@ -51,12 +52,12 @@ fn dependencies(stanza: &[u8]) -> Vec<Vec<u8>> {
     names
 }
 
-/// Makes the indexes, or gives those that are there their code again.
+/// Creates the indexes, or attaches the code of existing ones.
 pub fn attach(packages: &Keyspace) -> Result<Vec<Index>> {
     let create = |definition: &Definition| {
         let keys = definition.keys;
         let options = IndexOptions::new(move |_key: &[u8], stanza: &[u8], emit: &mut Emit<'_>| {
-            // Covered: a query knows the length of the stanza without reading it.
+            // Covered: a query reads the length of the stanza from the index alone.
             keys(stanza).iter().for_each(|key| emit.entry(key, (stanza.len() as u32).to_be_bytes()));
         });
         Ok(packages.create_index(definition.name, options)?)
@@ -64,7 +65,7 @@ pub fn attach(packages: &Keyspace) -> Result<Vec<Index>> {
     DEFINITIONS.iter().map(create).collect()
 }
 
-/// Asks the indexes in all ways there are, and compares with `records`, which are sorted by key.
+/// Runs every kind of query on the indexes, and compares with `records`, which are sorted by key.
 pub fn ask(packages: &Keyspace, records: &[&Record<'_>]) -> Result<()> {
     for definition in &DEFINITIONS {
         let index = packages.index(definition.name)?;
@@ -109,7 +110,7 @@ fn ask_one(index: &Index, expected: &Expected, records: &[&Record<'_>]) -> Resul
                 expected.range::<Vec<u8>, _>(*low..*high).map(|(_, places)| places.len() as u64).sum();
             let found = index.count(low.as_slice()..high.as_slice())?;
             if found != want {
-                return Err(format!("{found} entries are counted, there are {want}").into());
+                return Err(format!("{found} entries are counted instead of {want}").into());
             }
         }
         Ok(ranges.len())
@@ -126,7 +127,7 @@ fn ask_one(index: &Index, expected: &Expected, records: &[&Record<'_>]) -> Resul
     })
 }
 
-/// Compares hits with index keys and places of records, hit by hit, and counts.
+/// Compares hits with index keys and positions of records, one by one, and counts them.
 fn compare<'a>(
     hits: impl Iterator<Item = sapwood::Result<Hit>>,
     mut wanted: impl Iterator<Item = (&'a Vec<u8>, usize)>,

@@ -1,4 +1,5 @@
-//! Tables with wrong bytes, and files that fail: right answers or typed errors, never wrong data, never a panic.
+//! Tables with wrong bytes, and failing files: right results or typed errors, never wrong data,
+//! never a panic.
 use crate::support::{Entry, MemoryFile, NUMBER, build, build_in, cache, entry, open, order, visible};
 use sapwood_base::checksum::{checksum32, place_seed};
 use sapwood_base::format::footer::FOOTER_BYTES;
@@ -28,7 +29,8 @@ fn all_options() -> Vec<TableOptions> {
     all
 }
 
-/// Reads the table in every way. Errors are returned; with `expected`, answers must be right.
+/// Reads the table in every way. Errors are returned; with `must_be_right`, results must equal
+/// `expected`.
 fn read_everything(table: &Arc<Table>, expected: &[Entry], must_be_right: bool) -> Result<()> {
     let mut result = Ok(());
     let mut note = |outcome: Result<()>| {
@@ -108,8 +110,8 @@ fn every_flipped_byte_is_found_or_harmless() {
                     Ok(table) => read_everything(&table, &entries, true),
                     Err(error) => Err(error),
                 };
-                // All bytes are under a checksum, so nothing goes unnoticed.
-                let error = outcome.expect_err("a flipped byte must be noticed");
+                // All bytes are under a checksum, so every change is detected.
+                let error = outcome.expect_err("a flipped byte must be detected");
                 assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
                 assert_eq!(error.file().unwrap().to_str(), Some("memory.sst"));
             }

@@ -1,4 +1,4 @@
-//! Tests of tables from outside: against a model, and against wrong bytes and failing files.
+//! External tests of tables: compared with a model, and with wrong bytes and failing files.
 mod damage;
 mod model;
 mod support;

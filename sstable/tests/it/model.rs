@@ -1,4 +1,4 @@
-//! Tables against a sorted vector: every way to read, over many shapes of data and options.
+//! Tables compared with a sorted vector: every way to read, over many shapes of data and options.
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
 use sapwood_base::{SequenceNumber, ValueKind};
@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use crate::support::{Entry, MemoryFile, NUMBER, build, cache, entry, open, order, visible};
 
-/// Entries of the shape `shape`: what keys look like, how many versions they have, how long values are.
+/// Entries of the shape `shape`: the form of keys, the number of versions, the length of values.
 fn entries(random: &mut fastrand::Rng, shape: usize) -> Vec<Entry> {
     let mut all = Vec::new();
     let count = random.usize(1..1500);
@@ -59,7 +59,8 @@ fn check_position(iterator: &impl InternalIterator, entries: &[Entry], position:
     }
 }
 
-/// Walks at random, and compares each place with the one in the vector. Counts in `plain` the moves that need no look.
+/// Walks at random, and compares each position with the vector. Counts in `plain` the moves without
+/// a check of versions.
 fn walk(
     iterator: &mut impl InternalIterator,
     entries: &[Entry],
@@ -119,7 +120,7 @@ fn walk(
                 *plain += count;
                 position = Some(at + count);
             }
-            // Asked only where no other version comes before.
+            // Called only if no other version comes before.
             (6, Some(at)) if at == 0 || entries[at - 1].key != entries[at].key => {
                 what = "prev_plain";
                 let bound = SequenceNumber([random.u64(0..1 << 57), u64::MAX >> 8][random.usize(0..2)]);
@@ -180,7 +181,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
     walk(&mut forward, entries, random, 600, &mut plain);
     walk(&mut scan, entries, random, 60, &mut plain);
 
-    // Of keys in any order, which only costs reads.
+    // For keys in any order, which costs only additional reads.
     let mut last = LastBlock::default();
     for _ in 0..600 {
         let chosen = &entries[random.usize(0..entries.len())];
@@ -206,7 +207,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
             .unwrap()
             .map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
         assert_eq!(in_order.as_ref(), expected);
-        // The same in steps, as for many keys; and whether anything begins with a part of the key.
+        // The same in steps, as for many keys; and whether any key begins with a part of this one.
         let place = table.ask_index(&key).unwrap();
         let number = table.ask_block(place, &key);
         assert_eq!(Some(number), table.locate(&key));
@@ -338,7 +339,7 @@ fn keys_in_order_are_read_past_the_cache_each_block_once() {
     let cache = cache();
     let table = Table::open(Box::new(file.clone()), NUMBER, &cache).unwrap();
     let guard = crossbeam_epoch::pin();
-    // One block is in the cache because somebody reads it.
+    // One block is in the cache because a reader uses it.
     let first = &all[0].key;
     assert!(table.get(first, key_hash(first), SequenceNumber::MAX, &guard).unwrap().is_some());
     let (stats, calls_left) = (cache.stats(), file.calls_left.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! What the tests of tables share: a file in memory, entries at random, and a model to compare with.
+//! Shared by the tests of tables: a file in memory, random entries, and a model.
 use sapwood_base::key::key_hash;
 use sapwood_base::{Error, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{Table, TableBuilder, TableOptions, TableSummary};
