@@ -17,6 +17,10 @@ use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::Arc;
 
+mod inner;
+
+pub(crate) use inner::DbInner;
+
 const DEFAULT_BUDGET_BYTES: usize = 512 << 20;
 
 /// Opens a database.
@@ -301,23 +305,6 @@ impl Drop for PauseGuard {
 impl fmt::Debug for PauseGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PauseGuard").finish_non_exhaustive()
-    }
-}
-
-/// State shared by all handles. Dropping the last one closes the database.
-pub(crate) struct DbInner {
-    pub(crate) core: Arc<Core>,
-}
-
-impl Drop for DbInner {
-    fn drop(&mut self) {
-        // Errors are discarded here; `close` returns them.
-        let closed = self.core.close();
-        if closed.is_err() && self.core.is_forked() {
-            // The resources belong to the parent: in the child no lock is sure to be free, and no
-            // thread ends.
-            std::mem::forget(Arc::clone(&self.core));
-        }
     }
 }
 

@@ -45,6 +45,7 @@ pub(crate) mod apply;
 pub(crate) mod build;
 pub mod cursor;
 pub mod iterator;
+mod reference;
 mod count;
 mod explain;
 mod lookup;
@@ -57,6 +58,7 @@ use crate::read::state::State;
 use crate::runtime::Core;
 use cursor::{Bounds, IndexCursor};
 use iterator::{Hit, IndexIter};
+use reference::IndexReference;
 use sapwood_base::Result;
 use sapwood_base::format::index_definition::IndexDefinition;
 use state::IndexState;
@@ -185,6 +187,12 @@ impl Index {
     }
 
     #[inline]
+    fn reference(&self) -> IndexReference<'_> {
+        let Index { keyspace, state } = self;
+        IndexReference { db: keyspace.database(), keyspace: keyspace.state(), state }
+    }
+
+    #[inline]
     pub(crate) fn core(&self) -> &Core {
         self.keyspace.core()
     }
@@ -206,7 +214,7 @@ impl Index {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn get(&self, index_key: impl AsRef<[u8]>) -> IndexIter {
-        IndexIter::new(self, Bounds::of_key(index_key.as_ref()))
+        IndexIter::new(self.reference(), Bounds::of_key(index_key.as_ref()))
     }
 
     /// Calls `with` with primary key and value of each row that has this index key, in the order of
@@ -230,7 +238,7 @@ impl Index {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn get_with(&self, index_key: impl AsRef<[u8]>, with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
-        lookup::rows(self, index_key.as_ref(), with)
+        lookup::rows(self.reference(), index_key.as_ref(), with)
     }
 
     /// The entries whose index keys lie in `range`.
@@ -249,7 +257,7 @@ impl Index {
     /// ```
     pub fn range<K>(&self, range: impl KeyRange<K>) -> IndexIter {
         let (lower, upper) = range.bounds();
-        IndexIter::new(self, Bounds::of_keys(lower, upper))
+        IndexIter::new(self.reference(), Bounds::of_keys(lower, upper))
     }
 
     /// The entries whose index keys start with `prefix`.
@@ -266,7 +274,7 @@ impl Index {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> IndexIter {
-        IndexIter::new(self, Bounds::of_prefix(prefix.as_ref()))
+        IndexIter::new(self.reference(), Bounds::of_prefix(prefix.as_ref()))
     }
 
     /// All entries.
@@ -283,7 +291,7 @@ impl Index {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn iter(&self) -> IndexIter {
-        IndexIter::new(self, Bounds::default())
+        IndexIter::new(self.reference(), Bounds::default())
     }
 
     /// A cursor over the entries whose index keys lie in `range`, in their latest state; not
@@ -336,22 +344,8 @@ impl Index {
     }
 
     fn open(&self, snapshot: Option<&Snapshot>, bounds: Bounds) -> Result<IndexCursor> {
-        let State { view, sequence, covered, .. } = self.read_state(snapshot)?;
+        let State { view, sequence, covered, .. } = self.reference().read_state(snapshot)?;
         Ok(IndexCursor::open_prepared(view, self.state.id, sequence, bounds)?.jumping(covered))
-    }
-
-    /// The state to read in, with the tree opened in it.
-    ///
-    /// # Errors
-    /// `IndexUnavailable` while the index is not complete in it, and those of a read.
-    fn read_state(&self, snapshot: Option<&Snapshot>) -> Result<State> {
-        let core = self.core();
-        core.watch_in(core.view.load(&crossbeam_epoch::pin()), self.state.id);
-        let state = State::new(&self.keyspace, snapshot)?;
-        let entry = cursor::entry(&state.view, self.state.id)?;
-        entry.check_readable(state.sequence)?;
-        cursor::tree_view(core, entry)?;
-        Ok(state)
     }
 
     /// Number of entries with index keys in `range`, in the latest state.
@@ -462,8 +456,9 @@ impl Index {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn nth(&self, n: u64) -> Result<Option<Hit>> {
-        let state = self.read_state(None)?;
-        let found = count::nth(self, &state, n)?;
+        let index = self.reference();
+        let state = index.read_state(None)?;
+        let found = count::nth(index, &state, n)?;
         found.map(|(key, covering)| Hit::new(self.keyspace.state(), &state, &key, &covering)).transpose()
     }
 
@@ -537,6 +532,6 @@ impl Index {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn verify(&self) -> Result<IndexReport> {
-        verify::verify(self)
+        verify::verify(self.reference())
     }
 }

@@ -3,12 +3,10 @@
 use crate::background;
 use crate::db::DbInner;
 use crate::index::hooks;
-use crate::index::options::IndexOptions;
-use crate::index::{Index, build};
 use crate::options::{Durability, WriteOptions};
 use crate::read::cursor::Cursor;
 use crate::read::explain::{self, Explain};
-use crate::read::iterator::Iter;
+use crate::read::iterator::{Entry, Iter};
 use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
@@ -20,7 +18,7 @@ use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::prefix_successor;
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::ReadOptions;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
@@ -28,6 +26,7 @@ use std::sync::Arc;
 
 mod options;
 mod state;
+mod indexes;
 
 pub use options::KeyspaceOptions;
 pub(crate) use state::{DEFAULT_KEYSPACE, KeyspaceState, check_name};
@@ -419,112 +418,6 @@ impl Keyspace {
         })
     }
 
-    /// The secondary index `name`, created with `options` if there is none. Returns when it is
-    /// complete: on a keyspace with rows it is built on the caller's thread, while other threads
-    /// continue to write; they can poll [`Index::progress`].
-    ///
-    /// Call it at every opening: the database stores the definition of an index, but the code of
-    /// its extractor is the application's, and writes to the keyspace are refused until it is
-    /// attached again. (Built-in extractors need no call.) If the definition or the version of the
-    /// code has changed, or the build was interrupted, the index is rebuilt.
-    ///
-    /// Errors: `InvalidArgument` for an invalid definition, or if an index key of a row is too
-    /// long; `UniqueViolation` if the index is unique and the rows are not; and those of writes.
-    /// Then there is no index of this name.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// use sapwood::IndexOptions;
-    ///
-    /// let by_name = users.create_index("by_name", IndexOptions::new(|_key, value, emit| emit.key(value)))?;
-    /// assert_eq!(by_name.get("Bo").next().unwrap()?.primary_key(), b"u2");
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    #[doc(alias = "secondary index")]
-    pub fn create_index(&self, name: &str, options: IndexOptions) -> Result<Index> {
-        self.state.check_alive()?;
-        let state = build::create(self.core(), &self.state, name, &options)?;
-        Ok(Index::new(self.clone(), state))
-    }
-
-    /// The secondary index `name`, for reading. It need not have its extractor yet.
-    ///
-    /// Errors: `NotFound` if there is none.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
-    /// assert_eq!(users.index("by_name")?.count_all()?, 3);
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn index(&self, name: &str) -> Result<Index> {
-        self.core().check_open()?;
-        self.state.check_alive()?;
-        let state = self.core().manifest_state(|state| {
-            state.index_by_name(self.state.id, name).map(|index| index.state.clone())
-        });
-        // Again, since a close in between takes the state away.
-        self.core().check_open()?;
-        let missing = || Error::new(ErrorKind::NotFound, format!("there is no index {name:?}"));
-        Ok(Index::new(self.clone(), state.ok_or_else(missing)?))
-    }
-
-    /// The names of the indexes, sorted.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
-    /// assert_eq!(users.list_indexes()?, ["by_name"]);
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn list_indexes(&self) -> Result<Vec<String>> {
-        self.core().check_open()?;
-        self.state.check_alive()?;
-        let mut names: Vec<String> = self.core().manifest_state(|state| {
-            state.indexes_of(self.state.id).map(|index| index.state.definition.name.clone()).collect()
-        });
-        self.core().check_open()?;
-        names.sort();
-        Ok(names)
-    }
-
-    /// Drops an index with all its entries, durably. Its handles return errors from then on.
-    ///
-    /// Errors: `NotFound` if there is none, and those of writes.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
-    /// users.drop_index("by_name")?;
-    /// assert!(users.index("by_name").is_err());
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn drop_index(&self, name: &str) -> Result<()> {
-        self.state.check_alive()?;
-        let _call = self.core().enter(false)?;
-        self.core().drop_index(&self.state, name)
-    }
-
     /// All entries, as they are now.
     ///
     /// ```
@@ -544,7 +437,7 @@ impl Keyspace {
     #[doc(alias = "iterator")]
     #[doc(alias = "scan")]
     pub fn iter(&self) -> Iter {
-        Iter::new(self, Bound::Unbounded, Bound::Unbounded)
+        Iter::new(&self.db, &self.state, Bound::Unbounded, Bound::Unbounded)
     }
 
     /// The entries whose keys lie in `range`, such as `"a".."m"`, `&key..` or `..`, as they are
@@ -567,7 +460,7 @@ impl Keyspace {
     /// ```
     pub fn range<K>(&self, range: impl crate::KeyRange<K>) -> Iter {
         let (lower, upper) = range.bounds();
-        Iter::new(self, lower, upper)
+        Iter::new(&self.db, &self.state, lower, upper)
     }
 
     /// The entries whose keys start with `prefix`, as they are now.
@@ -589,7 +482,12 @@ impl Keyspace {
         let prefix = prefix.as_ref();
         let bound = if planted::is(Bug::PrefixBound) { Bound::Included } else { Bound::Excluded };
         let upper = prefix_successor(prefix);
-        Iter::new(self, Bound::Included(prefix), upper.as_deref().map_or(Bound::Unbounded, bound))
+        Iter::new(
+            &self.db,
+            &self.state,
+            Bound::Included(prefix),
+            upper.as_deref().map_or(Bound::Unbounded, bound),
+        )
     }
 
     /// A cursor on the latest state, not positioned.
@@ -635,7 +533,7 @@ impl Keyspace {
     }
 
     fn open_cursor(&self, at: Option<&Snapshot>) -> Result<Cursor> {
-        let (view, sequence, covered) = State::parts(self, at)?;
+        let (view, sequence, covered) = State::parts(self.core(), &self.state, at)?;
         let cursor = Cursor::new(view, self.state.id, sequence, ReadOptions::default(), KeyRange::default());
         Ok(cursor.jumping(&self.state, covered))
     }
@@ -746,6 +644,16 @@ impl Keyspace {
         };
         let (lower, upper) = (key(&lower), key(&upper));
         space.version.approximate_bytes(lower.as_deref(), upper.as_deref())
+    }
+}
+
+impl IntoIterator for &Keyspace {
+    type Item = Result<Entry>;
+    type IntoIter = Iter;
+
+    /// [`Keyspace::iter`].
+    fn into_iter(self) -> Iter {
+        self.iter()
     }
 }
 

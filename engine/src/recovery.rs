@@ -10,7 +10,7 @@
 //!    attempt.
 //! 5. Remove files that nothing refers to.
 //! 6. If step 3 has left records, replay these, a few memtables at a time, while the flush makes
-//!    room for them (`db/spill.rs`). No call can see the database before.
+//!    room for them (`recovery/spill.rs`). No call can see the database before.
 //!
 //! The records of the last stretch may be in the page cache only, as before the crash. They are not
 //! synced here. The MANIFEST records the position up to which closed stretches are synced, and the

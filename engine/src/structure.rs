@@ -46,7 +46,7 @@ pub(crate) fn check(core: &Core) -> Result<()> {
         version.tables().try_for_each(|table| check_table(&core.context, table)).map_err(in_context)?;
         check_ages(&core.context, &version).map_err(in_context)?;
         if let Some(tree) = tree {
-            tree.view(core.trees())?.verify().map_err(in_context)?;
+            tree.view(core)?.verify().map_err(in_context)?;
         }
     }
     Ok(())

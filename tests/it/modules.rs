@@ -19,7 +19,6 @@ const KNOWN: &[(&str, &str, usize)] = &[
     ("memtable", "skiplist.rs", 5),
     ("memtable", "skiplist/leaf.rs", 2),
     ("btree", "cursor.rs", 3),
-    ("engine", "db.rs", 11),
 ];
 
 /// A path of modules, without `crate`.

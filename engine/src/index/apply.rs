@@ -172,7 +172,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
         }
         slice.fill(&mut merged)?;
         let changes = slice.changes();
-        tree.change(core.trees(), |writer| {
+        tree.change(core, |writer| {
             let root = writer.apply(&changes)?;
             let written = &core.counters.compaction_written_bytes;
             written.fetch_add(writer.pending_bytes(), Ordering::Relaxed);
@@ -215,7 +215,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
 /// but a disk that fails is reported as everywhere else.
 fn give_back_the_end(core: &Core, tree: &TreeState) -> Result<()> {
     let least_bytes = tree.root.file_bytes() / CUT_SHARE;
-    tree.change(core.trees(), |writer| writer.trim(least_bytes)).map(drop)
+    tree.change(core, |writer| writer.trim(least_bytes)).map(drop)
 }
 
 /// The edits that take everything below `end` out of tables; `left` keeps the rest of these.

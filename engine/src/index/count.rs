@@ -5,8 +5,8 @@
 //! and is not in the tree, or the other way round. A deferred index with rows in memtables is
 //! counted by reading, because entries of the tree that those rows made stale leave no trace of
 //! their own.
-use super::Index;
 use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
+use super::reference::IndexReference;
 use super::state::IndexState;
 use crate::read::cursor::Overlay;
 use crate::read::state::State;
@@ -86,11 +86,11 @@ fn corrections(
 
 /// The entry that has `n` entries before it.
 pub(super) fn nth(
-    index: &Index,
+    index: IndexReference<'_>,
     State { view, sequence, covered, .. }: &State,
     n: u64,
 ) -> Result<Option<Entry>> {
-    let (core, state, sequence) = (index.core(), &index.state, *sequence);
+    let (core, state, sequence) = (index.core(), index.state, *sequence);
     let found = entry(view, state.id)?;
     if state.is_deferred() && has_rows(view, state.owner()) {
         let mut cursor = IndexCursor::open(core, view.clone(), state.id, sequence, Bounds::default())?;

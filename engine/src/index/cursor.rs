@@ -190,7 +190,7 @@ pub(crate) fn dropped() -> Error {
 /// The tree of an index in a view, unless it is empty.
 pub(crate) fn tree_view<'v>(core: &Core, entry: &'v IndexEntry) -> Result<Option<&'v TreeView>> {
     match &entry.tree {
-        Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(core.trees())?)),
+        Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(core)?)),
         _ => Ok(None),
     }
 }

@@ -4,19 +4,67 @@
 //! The query is the ordinary one. The blocks of delta runs and the pages of the tree that it had to
 //! read follow from the state of the cache before it; those of the rows, from gets with an
 //! observer.
-use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, tree_view};
+use super::iterator::IndexIter;
+use super::reference::IndexReference;
 use crate::read::explain::{
     Explain, ExplainedRows, ExplainedSource, Outcome, Place, count_blocks, tables_before, text,
 };
 use crate::read::state::State;
-use sapwood_base::Result;
+use sapwood_base::{Error, Result};
 use std::collections::HashSet;
 use std::sync::Arc;
 
+impl IndexIter {
+    /// Reads the entries to their end, or to the limit, and returns a report of the sources that it
+    /// searched.
+    ///
+    /// Errors: the first error of the iterator.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// println!("{}", by_name.range("B"..).explain()?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    pub fn explain(self) -> Result<Explain> {
+        self.explain_it(false)
+    }
+
+    /// [`IndexIter::explain`], with the row of each entry.
+    ///
+    /// ```
+    /// # let folder = tempfile::tempdir().unwrap();
+    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
+    /// # let users = db.default_keyspace();
+    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
+    /// #     users.put(key, value)?;
+    /// # }
+    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
+    /// println!("{}", by_name.range("B"..).explain_with_rows()?);
+    /// # Ok::<(), sapwood::Error>(())
+    /// ```
+    pub fn explain_with_rows(self) -> Result<Explain> {
+        self.explain_it(true)
+    }
+
+    fn explain_it(self, with_rows: bool) -> Result<Explain> {
+        let state = self.state.as_ref().map_err(Error::duplicate)?;
+        let db = state.database()?;
+        let index = IndexReference { db: &db, keyspace: &self.keyspace, state: &self.index };
+        let bounds = self.bounds.clone().unwrap_or_default();
+        explain(index, state, bounds, self.limit, self.reversed, with_rows)
+    }
+}
+
 /// Reads at most `limit` entries within `bounds`, and their rows if requested.
-pub(super) fn explain(
-    index: &Index,
+fn explain(
+    index: IndexReference<'_>,
     State { view, sequence, covered, .. }: &State,
     bounds: Bounds,
     limit: usize,
@@ -50,7 +98,7 @@ pub(super) fn explain(
         entries += 1;
         bytes += (cursor.composite().len() + cursor.covering().len()) as u64;
         if let Some(rows) = &mut rows
-            && !rows.add(core, index.keyspace.state(), cursor.primary_key(), sequence)?
+            && !rows.add(core, index.keyspace, cursor.primary_key(), sequence)?
         {
             return Err(super::verify::no_row(cursor.primary_key()));
         }
@@ -83,8 +131,8 @@ pub(super) fn explain(
     }
     Ok(Explain {
         operation: "index scan",
-        keyspace: index.keyspace.name().to_string(),
-        index: Some(index.name().to_string()),
+        keyspace: index.keyspace.name.clone(),
+        index: Some(index.state.definition.name.clone()),
         target,
         sequence: sequence.0,
         sources,

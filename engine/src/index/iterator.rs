@@ -1,10 +1,8 @@
 //! Entries of an index as a Rust iterator.
-use super::Index;
 use super::cursor::{Bounds, IndexCursor};
-use super::explain;
+use super::reference::IndexReference;
 use super::state::IndexState;
-use crate::keyspace::{Keyspace, KeyspaceState};
-use crate::read::explain::Explain;
+use crate::keyspace::KeyspaceState;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
@@ -146,20 +144,20 @@ impl std::fmt::Debug for Hit {
 /// it needs, and so keeps memtables, tables and tree of that state until it is dropped; it does not
 /// keep the database open (see [`Db`](crate::Db)). After an error it ends.
 pub struct IndexIter {
-    keyspace: Arc<KeyspaceState>,
-    index: Arc<IndexState>,
+    pub(super) keyspace: Arc<KeyspaceState>,
+    pub(super) index: Arc<IndexState>,
     /// The state to read, or the error that prevents it.
-    state: Result<State>,
-    bounds: Option<Bounds>,
-    limit: usize,
-    reversed: bool,
+    pub(super) state: Result<State>,
+    pub(super) bounds: Option<Bounds>,
+    pub(super) limit: usize,
+    pub(super) reversed: bool,
     cursor: Option<IndexCursor>,
 }
 
 impl IndexIter {
-    pub(super) fn new(index: &Index, bounds: Bounds) -> IndexIter {
+    pub(super) fn new(index: IndexReference<'_>, bounds: Bounds) -> IndexIter {
         IndexIter {
-            keyspace: index.keyspace.state().clone(),
+            keyspace: index.keyspace.clone(),
             index: index.state.clone(),
             state: index.read_state(None),
             bounds: Some(bounds),
@@ -167,12 +165,6 @@ impl IndexIter {
             reversed: false,
             cursor: None,
         }
-    }
-
-    /// A handle of the index, which keeps the database open.
-    fn handle(&self, state: &State) -> Result<Index> {
-        let db = state.database()?;
-        Ok(Index::new(Keyspace::new(&db, &self.keyspace), self.index.clone()))
     }
 
     /// Reads the state that `snapshot` sees.
@@ -194,7 +186,10 @@ impl IndexIter {
         // The view of the creation may be older than the snapshot; and the index may not have been
         // complete yet.
         self.state = match &self.state {
-            Ok(state) => self.handle(state).and_then(|index| index.read_state(Some(snapshot))),
+            Ok(state) => state.database().and_then(|db| {
+                let index = IndexReference { db: &db, keyspace: &self.keyspace, state: &self.index };
+                index.read_state(Some(snapshot))
+            }),
             Err(error) => Err(error.duplicate()),
         };
         self
@@ -236,50 +231,6 @@ impl IndexIter {
     pub fn rev(mut self) -> IndexIter {
         self.reversed = !self.reversed;
         self
-    }
-
-    /// Reads the entries to their end, or to the limit, and returns a report of the sources that it
-    /// searched.
-    ///
-    /// Errors: the first error of the iterator.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
-    /// println!("{}", by_name.range("B"..).explain()?);
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn explain(self) -> Result<Explain> {
-        self.explain_it(false)
-    }
-
-    /// [`IndexIter::explain`], with the row of each entry.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// # let by_name = users.create_index("by_name", sapwood::IndexOptions::new(|_key, value, emit| emit.key(value)))?;
-    /// println!("{}", by_name.range("B"..).explain_with_rows()?);
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn explain_with_rows(self) -> Result<Explain> {
-        self.explain_it(true)
-    }
-
-    fn explain_it(self, with_rows: bool) -> Result<Explain> {
-        let state = self.state.as_ref().map_err(Error::duplicate)?;
-        let index = self.handle(state)?;
-        let bounds = self.bounds.clone().unwrap_or_default();
-        explain::explain(&index, state, bounds, self.limit, self.reversed, with_rows)
     }
 
     fn advance(&mut self) -> Result<Option<Hit>> {

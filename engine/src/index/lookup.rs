@@ -9,8 +9,8 @@
 //!    no rows.
 //! 4. After the first leaf, continue in the same state with a reference to the view: a guard for
 //!    all rows would keep everything that is replaced meanwhile, however many rows there are.
-use super::Index;
 use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
+use super::reference::IndexReference;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::super_version::SuperVersion;
 use crate::read::{Found, Nobody, get_in_tables, get_in_view};
@@ -32,7 +32,11 @@ thread_local! {
 /// Calls `with` with key and value of each row that has `index_key`; returns their number.
 // Always: left to itself, the compiler decides by what else is in the crate.
 #[inline(always)]
-pub(super) fn rows(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], &[u8])) -> Result<u64> {
+pub(super) fn rows(
+    index: IndexReference<'_>,
+    index_key: &[u8],
+    mut with: impl FnMut(&[u8], &[u8]),
+) -> Result<u64> {
     let rows = PREFIX.try_with(|cell| {
         // If `with` does a lookup itself, that one gets a fresh buffer.
         let mut prefix = cell.take();
@@ -47,7 +51,11 @@ pub(super) fn rows(index: &Index, index_key: &[u8], mut with: impl FnMut(&[u8], 
 
 /// The same for a thread that is being torn down.
 #[cold]
-fn rows_at_the_end(index: &Index, index_key: &[u8], mut with: &mut dyn FnMut(&[u8], &[u8])) -> Result<u64> {
+fn rows_at_the_end(
+    index: IndexReference<'_>,
+    index_key: &[u8],
+    mut with: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<u64> {
     let mut prefix = Vec::new();
     put_bound_at(&mut prefix, index_key);
     rows_behind(index, index_key, &prefix, &mut with)
@@ -56,7 +64,7 @@ fn rows_at_the_end(index: &Index, index_key: &[u8], mut with: &mut dyn FnMut(&[u
 /// The same; `prefix` is the common prefix of the composites of `index_key`.
 #[inline]
 fn rows_behind(
-    index: &Index,
+    index: IndexReference<'_>,
     index_key: &[u8],
     prefix: &[u8],
     with: &mut impl FnMut(&[u8], &[u8]),
@@ -105,7 +113,7 @@ fn rows_behind(
 /// the number of their rows.
 #[cold]
 fn in_later_leaves(
-    index: &Index,
+    index: IndexReference<'_>,
     view: Arc<SuperVersion>,
     sequence: SequenceNumber,
     through: Option<SequenceNumber>,
@@ -168,7 +176,7 @@ fn is_pending(
 
 /// The same while not all entries are in the tree.
 #[cold]
-fn merged(index: &Index, index_key: &[u8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
+fn merged(index: IndexReference<'_>, index_key: &[u8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
     let core = index.core();
     let (view, sequence, covered) = core.latest(None);
     entry(&view, index.state.id)?.check_readable(sequence)?;
@@ -189,7 +197,7 @@ fn merged(index: &Index, index_key: &[u8], with: &mut impl FnMut(&[u8], &[u8])) 
 
 /// The state in which rows are read.
 struct Rows<'a> {
-    index: &'a Index,
+    index: IndexReference<'a>,
     view: &'a SuperVersion,
     space: &'a KeyspaceView,
     /// Whether memtables have any.
@@ -201,7 +209,7 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     #[inline]
     fn new(
-        index: &'a Index,
+        index: IndexReference<'a>,
         view: &'a SuperVersion,
         sequence: SequenceNumber,
         guard: &'a Guard,
@@ -232,7 +240,7 @@ impl<'a> Rows<'a> {
     /// Apart: the way through tables alone is short, and is inlined.
     #[inline(never)]
     fn find_in_view(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
-        let keyspace = self.index.keyspace.state();
+        let keyspace = self.index.keyspace;
         get_in_view(self.view, keyspace, primary_key, self.sequence, self.guard, &mut Nobody)
     }
 }

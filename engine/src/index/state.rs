@@ -222,11 +222,10 @@ impl Drop for TreeFile {
 }
 
 /// The means to open the trees of a database.
-#[derive(Clone, Copy)]
-pub(crate) struct TreeAccess<'a> {
-    pub(crate) env: &'a Env,
-    pub(crate) context: &'a TableContext,
-    pub(crate) read_only: bool,
+pub(crate) trait TreeAccess {
+    fn env(&self) -> &Env;
+    fn context(&self) -> &TableContext;
+    fn is_read_only(&self) -> bool;
 }
 
 /// One state of a tree. The file is opened when it is first read or changed.
@@ -243,7 +242,7 @@ impl TreeState {
 
     /// This state, for reading.
     #[inline]
-    pub(crate) fn view(&self, access: TreeAccess<'_>) -> Result<&TreeView> {
+    pub(crate) fn view(&self, access: &impl TreeAccess) -> Result<&TreeView> {
         match self.view.get() {
             Some(view) => Ok(view),
             None => self.open(access),
@@ -257,10 +256,10 @@ impl TreeState {
     }
 
     #[cold]
-    fn open(&self, access: TreeAccess<'_>) -> Result<&TreeView> {
-        if access.read_only {
-            let path = access.context.path(FileName::Tree(self.file.number));
-            let view = Tree::open_view(access.env, &path, &self.root, &access.context.cache)?;
+    fn open(&self, access: &impl TreeAccess) -> Result<&TreeView> {
+        if access.is_read_only() {
+            let path = access.context().path(FileName::Tree(self.file.number));
+            let view = Tree::open_view(access.env(), &path, &self.root, &access.context().cache)?;
             return Ok(self.view.get_or_init(|| view));
         }
         // A thread that changes the tree holds the lock until the new root is installed. A state
@@ -274,20 +273,24 @@ impl TreeState {
     /// Runs `body` with exclusive access to the writer of the tree.
     pub(crate) fn change<R>(
         &self,
-        access: TreeAccess<'_>,
+        access: &impl TreeAccess,
         body: impl FnOnce(&mut Tree) -> Result<R>,
     ) -> Result<R> {
         self.view(access)?;
         self.with_writer(access, body)
     }
 
-    fn with_writer<R>(&self, access: TreeAccess<'_>, body: impl FnOnce(&mut Tree) -> Result<R>) -> Result<R> {
+    fn with_writer<R>(
+        &self,
+        access: &impl TreeAccess,
+        body: impl FnOnce(&mut Tree) -> Result<R>,
+    ) -> Result<R> {
         let mut writer = self.file.writer.lock();
         let tree = match &mut *writer {
             Some(tree) => tree,
             None => {
-                let path = access.context.path(FileName::Tree(self.file.number));
-                writer.insert(Tree::open(access.env, &path, &self.root, &access.context.cache)?)
+                let path = access.context().path(FileName::Tree(self.file.number));
+                writer.insert(Tree::open(access.env(), &path, &self.root, &access.context().cache)?)
             }
         };
         body(tree)

@@ -1,8 +1,10 @@
 //! Verifies that an index agrees with its rows.
-use super::Index;
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
+use super::reference::IndexReference;
+use crate::read;
 use crate::read::cursor::Cursor;
+use crate::read::slice::Slice;
 use crate::read::state::State;
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::{Error, ErrorKind, Result};
@@ -41,16 +43,15 @@ impl IndexReport {
     }
 }
 
-/// See [`Index::verify`].
-pub(super) fn verify(index: &Index) -> Result<IndexReport> {
+/// See [`Index::verify`](super::Index::verify).
+pub(super) fn verify(index: IndexReference<'_>) -> Result<IndexReport> {
     let mut report = IndexReport::default();
     let core = index.core();
     let _call = core.enter(false)?;
     core.options.env.check_memory(0)?;
     let extractor = index.state.extractor()?;
-    let snapshot = index.core().snapshot();
+    let snapshot = core.snapshot();
     let mut emitted = EmitBuffer::default();
-    let keyspace = index.keyspace();
 
     // Every entry is one of its row. Reads stored entries only, without jumps over vacant ranges.
     let State { view, sequence, .. } = index.read_state(Some(&snapshot))?;
@@ -59,7 +60,12 @@ pub(super) fn verify(index: &Index) -> Result<IndexReport> {
     entries.seek_to_first()?;
     while entries.valid() {
         report.entries += 1;
-        let row = keyspace.get_at(entries.primary_key(), &snapshot)?;
+        core.check_open()?;
+        let row = {
+            let guard = crossbeam_epoch::pin();
+            let found = read::get(core, index.keyspace, entries.primary_key(), Some(sequence), &guard)?;
+            found.map(|found| Slice::of(&found)).transpose()?
+        };
         let is_right = match row {
             Some(row) => {
                 emitted.fill(extractor, entries.primary_key(), &row)?;

@@ -1,7 +1,7 @@
 //! Ranges as Rust iterators, from both ends.
-use crate::keyspace::{Keyspace, KeyspaceState};
+use crate::db::DbInner;
+use crate::keyspace::KeyspaceState;
 use crate::read::cursor::Cursor;
-use crate::read::explain::{self, Explain};
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
@@ -103,16 +103,16 @@ const NOT_READ: &str = "the value was not read: the iterator is one of keys only
 /// database open (see [`Db`](crate::Db)). Items can be taken from both ends in any mix; after an
 /// error it ends.
 pub struct Iter {
-    keyspace: Arc<KeyspaceState>,
+    pub(super) keyspace: Arc<KeyspaceState>,
     /// The state to read, or the error that prevents it.
-    state: Result<State>,
-    range: KeyRange,
+    pub(super) state: Result<State>,
+    pub(super) range: KeyRange,
     /// The bounds as passed by the caller, for [`Iter::explain`]: without and with the key itself.
-    excludes_lower: bool,
-    includes_upper: bool,
+    pub(super) excludes_lower: bool,
+    pub(super) includes_upper: bool,
     limit: usize,
     keys_only: bool,
-    reversed: bool,
+    pub(super) reversed: bool,
     front: Option<Cursor>,
     back: Option<Cursor>,
     done: bool,
@@ -121,13 +121,18 @@ pub struct Iter {
 }
 
 impl Iter {
-    pub(crate) fn new(keyspace: &Keyspace, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Iter {
+    pub(crate) fn new(
+        db: &Arc<DbInner>,
+        keyspace: &Arc<KeyspaceState>,
+        lower: Bound<&[u8]>,
+        upper: Bound<&[u8]>,
+    ) -> Iter {
         let range = KeyRange::new(lower, upper);
-        let state = State::new(keyspace, None);
+        let state = State::new(db, keyspace, None);
         // An error is the first item, whatever the range.
         let done = range.is_empty() && state.is_ok();
         Iter {
-            keyspace: keyspace.state().clone(),
+            keyspace: keyspace.clone(),
             state,
             range,
             excludes_lower: matches!(lower, Bound::Excluded(_)),
@@ -160,7 +165,7 @@ impl Iter {
         // The view of the creation may be older than the snapshot.
         self.state = self.state.and_then(|state| {
             let db = state.database()?;
-            State::new(&Keyspace::new(&db, &self.keyspace), Some(snapshot))
+            State::new(&db, &self.keyspace, Some(snapshot))
         });
         self.done &= self.state.is_ok();
         self
@@ -233,45 +238,6 @@ impl Iter {
     pub fn keys_only(mut self) -> Iter {
         self.keys_only = true;
         self
-    }
-
-    /// Reads the range to its end, or to the limit, and returns a report of the sources that it
-    /// searched.
-    ///
-    /// Errors: the first error of the iterator; `Closed` if the database is no longer open.
-    ///
-    /// ```
-    /// # let folder = tempfile::tempdir().unwrap();
-    /// # let db = sapwood::Db::open(folder.path().join("data"))?;
-    /// # let users = db.default_keyspace();
-    /// # for (key, value) in [("u1", "Ann"), ("u2", "Bo"), ("u3", "Cy")] {
-    /// #     users.put(key, value)?;
-    /// # }
-    /// println!("{}", users.range("u1".."u3").explain()?);
-    /// # Ok::<(), sapwood::Error>(())
-    /// ```
-    pub fn explain(self) -> Result<Explain> {
-        let state = match &self.state {
-            Ok(state) => state.clone(),
-            Err(error) => return Err(error.duplicate()),
-        };
-        let db = state.database()?;
-        let key = |bound: &Option<Arc<[u8]>>, has_zero: bool| {
-            let key = bound.as_deref()?;
-            Some(key[..key.len() - usize::from(has_zero)].to_vec())
-        };
-        let lower = match (key(&self.range.lower, self.excludes_lower), self.excludes_lower) {
-            (Some(key), true) => Bound::Excluded(key),
-            (Some(key), false) => Bound::Included(key),
-            (None, _) => Bound::Unbounded,
-        };
-        let upper = match (key(&self.range.upper, self.includes_upper), self.includes_upper) {
-            (Some(key), true) => Bound::Included(key),
-            (Some(key), false) => Bound::Excluded(key),
-            (None, _) => Bound::Unbounded,
-        };
-        let (keyspace, reversed) = (self.keyspace.clone(), self.reversed);
-        explain::scan(&db.core, &keyspace, (lower, upper), reversed, &state, self)
     }
 
     fn open(&self) -> Result<Cursor> {
@@ -371,15 +337,5 @@ impl fmt::Debug for Iter {
             .field("sequence", &self.state.as_ref().map(|state| state.sequence.0))
             .field("done", &self.done)
             .finish_non_exhaustive()
-    }
-}
-
-impl IntoIterator for &Keyspace {
-    type Item = Result<Entry>;
-    type IntoIter = Iter;
-
-    /// [`Keyspace::iter`].
-    fn into_iter(self) -> Iter {
-        self.iter()
     }
 }

@@ -3,10 +3,11 @@
 //! It is fixed by a view and a sequence number, and holds no reference to the database: it does not
 //! keep the database open, and the contents of the view stay readable after the database is closed.
 use crate::db::DbInner;
-use crate::keyspace::Keyspace;
+use crate::keyspace::KeyspaceState;
 use crate::read::snapshot::Snapshot;
 use crate::read::super_version::SuperVersion;
 use crate::refusal::closed;
+use crate::runtime::Core;
 use sapwood_base::{Result, SequenceNumber};
 use std::sync::{Arc, Weak};
 
@@ -26,23 +27,27 @@ impl State {
     /// # Errors
     /// `Closed` if database or keyspace is no longer there, `InvalidArgument` for a snapshot of
     /// another database.
-    pub(crate) fn new(keyspace: &Keyspace, snapshot: Option<&Snapshot>) -> Result<State> {
-        let (view, sequence, covered) = State::parts(keyspace, snapshot)?;
-        Ok(State { db: Arc::downgrade(keyspace.database()), view, sequence, covered })
+    pub(crate) fn new(
+        db: &Arc<DbInner>,
+        keyspace: &KeyspaceState,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<State> {
+        let (view, sequence, covered) = State::parts(&db.core, keyspace, snapshot)?;
+        Ok(State { db: Arc::downgrade(db), view, sequence, covered })
     }
 
     /// The same without the database: view, sequence number, and the number up to which the view is
     /// complete.
     #[inline]
     pub(crate) fn parts(
-        keyspace: &Keyspace,
+        core: &Core,
+        keyspace: &KeyspaceState,
         snapshot: Option<&Snapshot>,
     ) -> Result<(Arc<SuperVersion>, SequenceNumber, SequenceNumber)> {
-        let core = keyspace.core();
         core.check_open()?;
         keyspace.check_alive()?;
         let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;
-        let vacancies = &keyspace.state().vacancies;
+        let vacancies = &keyspace.vacancies;
         if vacancies.has_announced() {
             core.watch(vacancies);
         }

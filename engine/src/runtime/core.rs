@@ -21,6 +21,7 @@ use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber};
 use sapwood_compaction::{CompactionOptions, TableContext, picker};
 use sapwood_memtable::ArenaPool;
 use sapwood_sstable::FilterKind;
+use sapwood_storage::env::Env;
 use sapwood_storage::env::fork::{Running, StatusWord};
 use sapwood_storage::fs::LockGuard;
 use sapwood_storage::fs::bounded::BoundedFileSystem;
@@ -205,17 +206,24 @@ impl Core {
         self.view.replace(next)
     }
 
-    /// Access to the trees of indexes.
-    #[inline]
-    pub(crate) fn trees(&self) -> TreeAccess<'_> {
-        let DbOptions { env, read_only, .. } = &self.options;
-        TreeAccess { env, context: &self.context, read_only: *read_only }
-    }
-
     /// Waits until everything below `position` is published, then loads a view.
     pub(crate) fn view_covering(&self, position: u64) -> CoveringView {
         self.wal.wait_published(position);
         CoveringView::new(self.view.reference())
+    }
+}
+
+impl TreeAccess for Core {
+    fn env(&self) -> &Env {
+        &self.options.env
+    }
+
+    fn context(&self) -> &TableContext {
+        &self.context
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.options.read_only
     }
 }
 
