@@ -81,7 +81,7 @@ fn openings_flushes_and_lost_commits_leave_no_gap() {
     assert_eq!(put(&db, "b", Durability::None), 2);
     db.flush().unwrap();
     assert_eq!(put(&db, "c", Durability::Sync), 3);
-    // Large payloads go apart from their records.
+    // Large payloads are written apart from their records.
     let mut batch = db.batch();
     batch.put(&db.default_keyspace(), "d", vec![1; 9 << 20]);
     assert_eq!(number(batch, Durability::Buffered), 4);
@@ -93,7 +93,7 @@ fn openings_flushes_and_lost_commits_leave_no_gap() {
     assert_eq!(put(&db, "e", Durability::Sync), 5);
     assert_eq!(put(&db, "f", Durability::Buffered), 6);
     assert_eq!(put(&db, "g", Durability::Buffered), 7);
-    // A power loss takes what was not synced; the next opening continues after what it finds.
+    // A power loss removes unsynced commits; the next opening continues after the others.
     let left = fs.crash(1);
     drop(db);
     let db = open(&env.with_file_system(Arc::new(left)));

@@ -1,5 +1,5 @@
 //! Random work on a simulated machine, interrupted by power losses and kills at any operation, also
-//! inside recovery. Every promised commit is there, and all keyspaces show the same prefix of the
+//! inside recovery. Every promised commit is present, and all keyspaces show the same prefix of the
 //! history.
 use sapwood::{CompactionStyle, Db, Durability, KeyspaceOptions, WriteOptions};
 use sapwood_storage::Env;

@@ -1,5 +1,5 @@
-//! A writing process is killed repeatedly: every acknowledged commit is there, and none is there in
-//! part.
+//! A writing process is killed repeatedly: every acknowledged commit is present, and none is
+//! present in part.
 use sapwood_tests::harness::seeds;
 use sapwood_tests::sim::arguments::Settings;
 use sapwood_tests::sim::{kill, power};

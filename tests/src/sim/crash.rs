@@ -65,18 +65,18 @@ pub const COMMAND: Command = Command {
 const SHRINK: Duration = Duration::from_secs(40);
 /// The most states that power losses make of one moment.
 const STATES_PER_MOMENT: usize = 8;
-/// The share of recoveries that are watched and interrupted.
+/// One recovery in this many is watched and interrupted.
 const NESTED_ONE_IN: u32 = 8;
-/// The share after a kill, which leaves data that is not durable yet.
+/// The same after a kill, which leaves data that is not durable yet.
 const NESTED_AFTER_KILL_ONE_IN: u32 = 3;
 /// The depth of crashes within recoveries from crashes.
 const LEVELS: u32 = 3;
-/// The share of the moments of a watched recovery that are taken.
+/// One moment in this many of a watched recovery is taken.
 const NESTED_MOMENT_ONE_IN: u64 = 24;
 
-/// The share of the tables' removals that are examined alone.
+/// One removal of a table in this many is examined alone.
 const REMOVAL_ONE_IN: u64 = 2;
-/// The share of recoveries after which the structure is checked.
+/// The structure is checked after one recovery in this many.
 const STRUCTURE_ONE_IN: u32 = 8;
 
 /// Runs one seed.

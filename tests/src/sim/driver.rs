@@ -42,7 +42,7 @@ const CLOSE_ATTEMPTS: u32 = 4000;
 /// The allowed delay of a periodic sync: reading the clock takes time, too.
 const CLOCK_ALLOWANCE: Duration = Duration::from_millis(1);
 
-/// The share of structural changes after which the structure is checked: a check reads every table.
+/// The structure is checked after one structural change in this many: a check reads every table.
 const STRUCTURE_ONE_IN: u32 = 6;
 
 /// The reason why a run ended.

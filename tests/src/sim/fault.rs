@@ -8,11 +8,11 @@
 //! number 137 is the same call in each run.
 //!
 //! *If the call failed*, the failure is reported (by an error, a poisoned handle, or a bad health),
-//! or `may_be_swallowed` states the reason why it is harmless. Every acknowledged commit is there,
-//! at once and after a kill; every synced commit is there after a power loss; an index agrees with
-//! its rows. A database that is not poisoned accepts writes again after the fault; one that is
-//! poisoned opens again. There is no error without a fault, no report of damage after a mere
-//! failure, and no panic.
+//! or `may_be_swallowed` states the reason why it is harmless. Every acknowledged commit is
+//! present, at once and after a kill; every synced commit is present after a power loss; an index
+//! agrees with its rows. A database that is not poisoned accepts writes again after the fault; one
+//! that is poisoned opens again. There is no error without a fault, no report of damage after a
+//! mere failure, and no panic.
 //!
 //! *If the device lied* (wrong bits stored, writes lost or misplaced, syncs without effect): reads
 //! return the right data, or an error with the place of the damage. They never return wrong data,

@@ -3,7 +3,7 @@
 //! A [`child`] writes a history that a seed determines. It is killed after a random time: while it
 //! works, while it recovers, or while it is stopped. Some children run under a limit of open files,
 //! of file sizes or of address space, and some on a file system that is too small. Those get
-//! errors, and lose nothing. Each later child checks that every acknowledged commit is there, and
+//! errors, and lose nothing. Each later child checks that every acknowledged commit is present, and
 //! at most one more, which was in progress.
 #![allow(clippy::disallowed_methods, reason = "kills real processes after real times")]
 use super::arguments::{Command, Run, Settings};

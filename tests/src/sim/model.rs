@@ -4,7 +4,7 @@
 //! A commit has a number; number 0 is the initial state. Any moment of the history can be read, so
 //! reads through snapshots and cursors are checked exactly. For each number the model keeps a sum
 //! of hashes over the entries of each keyspace. A state found after a crash is compared with every
-//! prefix of the history by this one comparison, which checks O1 (promised commits are there), O2
+//! prefix of the history by this one comparison, which checks O1 (promised commits are present), O2
 //! (one prefix for all keyspaces), O3 (batches are atomic) and O6 (no phantoms, no deleted entry
 //! comes back).
 //!

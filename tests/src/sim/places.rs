@@ -39,7 +39,7 @@ pub const COMMAND: Command = Command {
     run: Run::Seeds { seed, counts: &["operations", "events", "strangers"], seconds: 30, seeds: 0..u64::MAX },
 };
 
-/// The share of operations that are followed by an event.
+/// One operation in this many is followed by an event.
 const EVENT_ONE_IN: u32 = 4;
 /// The directory of the database at its creation, and its name while another one has the first
 /// name.

@@ -51,11 +51,11 @@ pub const COMMAND: Command = Command {
     },
 };
 
-/// The share of seeds that check openings with threads.
+/// One seed in this many checks openings with threads.
 const OPENINGS_ONE_IN: u64 = 4;
 /// The rounds of background work after which the database must have recovered.
 const ROUNDS: u32 = 200;
-/// The share of an episode's operations after which an image of a crash is checked.
+/// One operation in this many of an episode is followed by a check of a crash image.
 const IMAGE_ONE_IN: u32 = 6;
 /// The time limit for shortening a failing list.
 const SHRINK: Duration = Duration::from_secs(20);

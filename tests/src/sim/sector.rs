@@ -69,7 +69,7 @@ enum Verdict {
     Refused,
     /// Some reads return errors.
     Partly,
-    /// Every row is there.
+    /// Every row is present.
     Harmless,
     /// Unsynced commits are missing that look like the torn end of the log.
     Shorter,
@@ -522,7 +522,7 @@ impl Case<'_> {
         if !(floor..=self.fixture.count).contains(&count) {
             let all = self.fixture.count;
             return Err(format!(
-                "{count} commits are there instead of {floor} to {all}, and no error was returned"
+                "{count} commits are present instead of {floor} to {all}, and no error was returned"
             ));
         }
         let state = self.fixture.state(count);

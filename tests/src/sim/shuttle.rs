@@ -609,7 +609,7 @@ fn compare(commits: &[Done], maps: &[Map], allowed: std::ops::RangeInclusive<usi
     let counted = (0..WRITERS).filter_map(|writer| maps[0].get(&counter(writer)));
     let count = counted.map(|value| number(value) as usize).sum::<usize>();
     if !allowed.contains(&count) {
-        return Err(format!("O1: {count} commits are there, not {} to {}", allowed.start(), allowed.end()));
+        return Err(format!("O1: {count} commits are present, not {} to {}", allowed.start(), allowed.end()));
     }
     let mut state = vec![Map::new(); SPACES.len()];
     for (space, key, value) in commits[..count].iter().flat_map(|commit| &commit.changes) {

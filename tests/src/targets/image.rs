@@ -117,7 +117,7 @@ pub fn recover_image(data: &[u8]) {
 }
 
 /// Opens the archive as a database on a simulated machine, reads, writes, flushes, compacts,
-/// closes, and opens it again. There is no panic, and the last write is there unless an error was
+/// closes, and opens it again. There is no panic, and the last write is present unless an error was
 /// returned.
 pub fn open_dir(data: &[u8]) {
     let (env, fs) = machine();

@@ -114,7 +114,7 @@ fn work(orders: &Orders) -> Result<()> {
     }
     if !(orders.floor..=orders.ceiling).contains(&count) {
         let (floor, ceiling) = (orders.floor, orders.ceiling);
-        return Err(wrong(format!("{count} commits are there, not between {floor} and {ceiling}")));
+        return Err(wrong(format!("{count} commits are present, not between {floor} and {ceiling}")));
     }
     check_own_memory(orders, STATE_BYTES)?;
     let mut state = State::new(orders.seed);

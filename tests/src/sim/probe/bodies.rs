@@ -64,7 +64,7 @@ fn write(
     }
 }
 
-/// Every promised commit is there, with the written value.
+/// Every promised commit is present, with the written value.
 fn check(db: &Db, image: &Image, what: &str) {
     let rows = db.default_keyspace();
     type Value = fn(u32) -> Vec<u8>;
