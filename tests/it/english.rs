@@ -1,12 +1,18 @@
-//! The comments and documents of the workspace: constructions that `STYLE.md` rules out, counted,
-//! and lines that are too long.
+//! The English of comments and documents: constructions that `STYLE.md` rules out, counted, and
+//! lines that are too long.
+#![allow(clippy::disallowed_methods, reason = "reads the documents")]
 use crate::tidy::{root, sources};
+use std::collections::BTreeMap;
 
-/// Folders whose sources are read.
-const FOLDERS: [&str; 8] =
-    ["base/", "storage/", "memtable/", "sstable/", "btree/", "compaction/", "engine/", "tests/"];
-/// Files outside the folders of crates, and documents.
-const FILES: [&str; 3] = ["fuzz/README.md", "fuzz/src/lib.rs", "tests/README.md"];
+const CRATES: [&str; 9] =
+    ["base", "storage", "memtable", "sstable", "btree", "compaction", "engine", "bench", "tests"];
+/// Sources outside of these crates.
+const OTHERS: [&str; 1] = ["fuzz/src/lib.rs"];
+/// Folders with documents.
+const DOCUMENTS: [&str; 8] =
+    ["", "docs", "bench/compare", "tests", "fuzz", "base/src/format", "engine/src/guide", ".github"];
+/// Documents that are written by a program.
+const GENERATED: [&str; 1] = ["docs/modules.md"];
 /// The most occurrences of one construction in a thousand words.
 const MOST_PER_THOUSAND: f64 = 0.1;
 const COLUMNS: usize = 100;
@@ -63,41 +69,76 @@ fn construction(before: &str, word: &str, next: &str) -> Option<&'static str> {
     })
 }
 
-#[test]
-fn comments_and_documents_are_plain_english_within_their_columns() {
-    let (mut words, mut found, mut long) = (0, std::collections::BTreeMap::new(), Vec::new());
-    let is_read = |path: &str| FOLDERS.iter().any(|folder| path.starts_with(folder));
-    let files = FILES.map(|path| (path.to_string(), std::fs::read_to_string(root().join(path)).unwrap()));
-    for (path, text) in sources().into_iter().filter(|(path, _)| is_read(path)).chain(files) {
+/// The constructions and the long lines of some texts.
+#[derive(Default)]
+struct Findings {
+    words: usize,
+    constructions: BTreeMap<&'static str, Vec<String>>,
+    long: Vec<String>,
+}
+
+impl Findings {
+    /// Reads the numbered lines `prose` of the file at `path`, whose text is `text`.
+    fn read(&mut self, path: &str, text: &str, prose: &[(usize, &str)]) {
         let lines: Vec<&str> = text.lines().collect();
         let (mut before, mut last) = (String::new(), 0);
-        let is_document = path.ends_with(".md");
-        for (number, line) in if is_document { prose(&text) } else { comments(&text) } {
+        for &(number, line) in prose {
             let place = || format!("{path}:{number}");
             if lines[number - 1].chars().count() > COLUMNS && !line.starts_with('|') {
-                long.push(place());
+                self.long.push(place());
             }
-            if number != last + 1 {
+            if number != last + 1 || line.is_empty() {
                 before.clear();
             }
             last = number;
             let plain = without_code(line);
-            let all: Vec<&str> = plain.split_whitespace().collect();
-            for (at, word) in all.iter().enumerate() {
-                words += 1;
-                if let Some(what) = construction(&before, word, all.get(at + 1).unwrap_or(&"")) {
-                    found.entry(what).or_insert_with(Vec::new).push(place());
+            let words: Vec<&str> = plain.split_whitespace().collect();
+            for (at, word) in words.iter().enumerate() {
+                self.words += 1;
+                if let Some(what) = construction(&before, word, words.get(at + 1).unwrap_or(&"")) {
+                    self.constructions.entry(what).or_default().push(place());
                 }
-                before = word.to_string();
+                before.clear();
+                before.push_str(word);
             }
         }
     }
-    assert!(words > 100_000, "{words} words were read");
-    assert!(long.is_empty(), "lines beyond column {COLUMNS}: {long:?}");
-    for (what, places) in found {
-        let rate = places.len() as f64 * 1000.0 / words as f64;
-        assert!(rate <= MOST_PER_THOUSAND, "{what:?} {rate:.2} times in 1,000 words: {places:?}");
+
+    fn check(&self, least_words: usize) {
+        assert!(self.words > least_words, "only {} words were read", self.words);
+        assert!(self.long.is_empty(), "lines beyond column {COLUMNS}: {:?}", self.long);
+        for (what, places) in &self.constructions {
+            let rate = places.len() as f64 * 1000.0 / self.words as f64;
+            assert!(rate <= MOST_PER_THOUSAND, "{what:?} {rate:.2} times in 1,000 words: {places:?}");
+        }
     }
+}
+
+#[test]
+fn comments_are_plain_english_within_their_columns() {
+    let mut findings = Findings::default();
+    let is_read = |path: &str| CRATES.iter().any(|name| path.starts_with(&format!("{name}/")));
+    let others = OTHERS.map(|path| (path.to_string(), std::fs::read_to_string(root().join(path)).unwrap()));
+    for (path, text) in sources().into_iter().filter(|(path, _)| is_read(path)).chain(others) {
+        findings.read(&path, &text, &comments(&text));
+    }
+    findings.check(110_000);
+}
+
+#[test]
+fn documents_are_plain_english_within_their_columns() {
+    let mut findings = Findings::default();
+    for folder in DOCUMENTS {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
+            if name.ends_with(".md") && !GENERATED.contains(&name) {
+                let text = std::fs::read_to_string(&path).unwrap();
+                findings.read(name, &text, &prose(&text));
+            }
+        }
+    }
+    findings.check(25_000);
 }
 
 #[test]
@@ -109,4 +150,9 @@ fn constructions_are_found_where_they_count() {
     assert!(construction("|", "What", "is").is_some() && construction("##", "What", "is").is_some());
     assert_eq!(prose("# a\n\n```sh\nb\n```\n| c |\n"), [(1, "# a"), (6, "| c |")]);
     assert_eq!(without_code("it `gives` up"), "it ` up");
+    let mut findings = Findings::default();
+    let text = "* What is\n\n| What | told\n";
+    findings.read("x", text, &prose(text));
+    assert_eq!(findings.constructions["What … as a subject"], ["x:1", "x:3"]);
+    assert_eq!(findings.constructions["told, tells"].len(), 1);
 }

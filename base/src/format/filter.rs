@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub const FILTER_HEADER_BYTES: usize = 16;
 /// The length of one line of a blocked filter in bytes: a cache line.
 pub const FILTER_LINE_BYTES: usize = 64;
-/// The most bits that one key may set.
+/// The most bits that one key may set. A blocked filter sets at most 14 (`sapwood-sstable`).
 pub const MAX_PROBES: u32 = 16;
 
 /// The algorithm of a filter. The numbers are on disk.

@@ -1,4 +1,5 @@
-//! mixgraph: gets, puts and scans with the distributions measured at Facebook; see `sapwood_bench::mixgraph`.
+//! mixgraph: gets, puts and scans with the distributions measured at Facebook; see
+//! `sapwood_bench::mixgraph`.
 use super::Worker;
 use super::mixed::Sine;
 use crate::flags::Flags;

@@ -1,7 +1,7 @@
 //! The core of a database: the state that all handles share, and how calls read it.
 //!
-//! Lock order: `flushing`, `rotating`, `manifest`, `view_change`. Reads acquire none of them, nor
-//! do commits that do not rotate.
+//! Lock order: `making_index`, `large_commit`, `flushing`, `rotating`, `manifest`, `view_change`
+//! (ARCHITECTURE.md has the locks of other files, too). Reads acquire none of them.
 use super::counters::Counters;
 use crate::background::state::Background;
 use crate::index::state::TreeAccess;
