@@ -495,7 +495,7 @@ fn holds_records(data: &[u8], database: u64, state: &ManifestState) -> bool {
     let from = state.log_start;
     (0..data.len() / UNIT_BYTES).map(|unit| &data[unit * UNIT_BYTES..]).any(|record| {
         let Some(header) = record.first_chunk::<RECORD_HEADER_BYTES>() else { return false };
-        let low = u64::from(u32::from_le_bytes([header[8], header[9], header[10], header[11]]));
+        let low = u64::from(u32::from_le_bytes([header[16], header[17], header[18], header[19]]));
         // A record holds the low half of its position; the high half is that of `from`, or one
         // more.
         [from >> 32, (from >> 32) + 1].iter().map(|high| high << 32 | low).any(|position| {

@@ -207,7 +207,7 @@ impl<'c> Large<'c> {
         let large = self.0.as_mut().expect("only then it goes apart");
         for _ in 0..APART_ATTEMPTS {
             large.body = None;
-            let at = reserve(core, log_record::record_units(payload.len()), Wal::reserve_body)?;
+            let at = reserve_body(core, log_record::record_units(payload.len()))?;
             let body = core.wal.begin_body(&at, operations);
             if let Err(error) = &body {
                 // The stretch is reserved, and no write may follow a gap.
@@ -219,7 +219,7 @@ impl<'c> Large<'c> {
             if core.wal.wants_segments(&at) {
                 core.background.wake_log();
             }
-            let at = reserve(core, Body::record_units(operations), Wal::reserve)?;
+            let at = reserve(core, Body::record_units(operations))?;
             let view = core.view.reference();
             if view.generation_of(at.position).start() <= body.start() || planted::is(Bug::BodyAcrossRotation)
             {
@@ -228,7 +228,7 @@ impl<'c> Large<'c> {
             }
             leave_empty(core, &at)?;
         }
-        reserve(core, units, Wal::reserve)
+        reserve(core, units)
     }
 
     /// Writes the record at `at`.
@@ -335,7 +335,7 @@ pub(crate) fn commit(
         (operations as u64).max(log_record::record_units(0))
     };
     let at = match large.goes_apart() {
-        false => reserve(core, units, Wal::reserve)?,
+        false => reserve(core, units)?,
         true => large.write_apart(core, &record[HEADER_BYTES..], operations, units)?,
     };
     if !is_current() {
@@ -387,17 +387,19 @@ pub(crate) fn commit(
     Ok(Some(Committed { sequence: SequenceNumber(at.position), number, end: at.end }))
 }
 
-/// Reserves units for an ordinary record, by `reserve`.
+/// Reserves units for a commit.
 #[inline]
-fn reserve(
-    core: &Core,
-    units: u64,
-    reserve: impl Fn(&Wal, u64) -> Result<Reservation>,
-) -> Result<Reservation> {
-    match reserve(&core.wal, units) {
+fn reserve(core: &Core, units: u64) -> Result<Reservation> {
+    match core.wal.reserve(units) {
         Ok(at) => Ok(at),
-        Err(error) => reserve_in_full_log(core, units, &reserve, error),
+        Err(error) => reserve_in_full_log(core, units, Wal::reserve, error),
     }
+}
+
+/// Reserves units for a body.
+fn reserve_body(core: &Core, units: u64) -> Result<Reservation> {
+    let reserved = core.wal.reserve_body(units);
+    reserved.or_else(|error| reserve_in_full_log(core, units, Wal::reserve_body, error))
 }
 
 /// Retries a reservation that has failed because all segments of the log were in use: a flush frees
@@ -406,7 +408,7 @@ fn reserve(
 fn reserve_in_full_log(
     core: &Core,
     units: u64,
-    reserve: &dyn Fn(&Wal, u64) -> Result<Reservation>,
+    reserve: fn(&Wal, u64) -> Result<Reservation>,
     mut error: Error,
 ) -> Result<Reservation> {
     loop {

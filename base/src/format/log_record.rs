@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!  0  u32 payload length in bytes
-//!  4  u32 checksum: low half of XXH3-64 over bytes 8.. of header and payload,
-//!         seeded with (database, position, payload length)
-//!  8  u32 low half of the position
-//! 12  u8  kind   13 u8 flags (0)   14 u16 number of operations, 65535 for "that many or more"
-//! 16  u64 number of commits before this record; 0 in a MANIFEST
+//!  4  u32 checksum: low half of XXH3-64 over bytes 16.. of header and payload,
+//!         seeded with (database, position, payload length, number of commits)
+//!  8  u64 number of commits before this record; 0 in a MANIFEST
+//! 16  u32 low half of the position
+//! 20  u8  kind   21 u8 flags (0)   22 u16 number of operations, 65535 for "that many or more"
 //! 24  payload, zeros to the next multiple of 8
 //! ```
 //!
@@ -22,6 +22,8 @@ use crate::planted::{self, Bug};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 24;
+/// The checksum covers the bytes from here on.
+const CHECKED_FROM: usize = 16;
 /// Bytes per unit of position.
 pub const UNIT_BYTES: usize = 8;
 /// The longest payload in bytes.
@@ -182,10 +184,14 @@ pub fn record_units(payload_bytes: usize) -> u64 {
     (HEADER_BYTES + payload_bytes).div_ceil(UNIT_BYTES) as u64
 }
 
+/// The seed has the number of commits, so that the checksum need not read it: every eight bytes of
+/// input count for small records.
 #[inline]
-fn seed(database: u64, position: u64, payload_bytes: u32) -> u64 {
-    let position = if planted::is(Bug::StaleRecords) { 0 } else { position };
-    place_seed(database, position) ^ u64::from(payload_bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+fn seed(place: &RecordPlace, payload_bytes: u32) -> u64 {
+    let position = if planted::is(Bug::StaleRecords) { 0 } else { place.position };
+    place_seed(place.database, position)
+        ^ u64::from(payload_bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ place.commits.wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
 /// Fills in the header of `record`, which follows no commit: see [`seal_at`].
@@ -212,15 +218,14 @@ pub fn seal_at(
     kind: RecordKind,
     operations: usize,
 ) {
-    let RecordPlace { database, position, commits } = *place;
     debug_assert!(kind.is_header_alone() || record.len() == HEADER_BYTES + payload_bytes as usize);
     // Stored as words: small slices would be copied by function calls.
     let operations = u64::from(operations.min(0xFFFF) as u16);
-    let facts = u64::from(position as u32) | u64::from(kind as u8) << 32 | operations << 48;
+    let facts = u64::from(place.position as u32) | u64::from(kind as u8) << 32 | operations << 48;
     let (words, _) = record.as_chunks_mut::<8>();
-    words[1] = facts.to_le_bytes();
-    words[2] = commits.to_le_bytes();
-    let sum = checksum32(&record[8..], seed(database, position, payload_bytes));
+    words[1] = place.commits.to_le_bytes();
+    words[2] = facts.to_le_bytes();
+    let sum = checksum32(&record[CHECKED_FROM..], seed(place, payload_bytes));
     let (words, _) = record.as_chunks_mut::<8>();
     words[0] = (u64::from(payload_bytes) | u64::from(sum) << 32).to_le_bytes();
 }
@@ -231,14 +236,14 @@ pub fn seal_at(
 pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordHeader> {
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let payload_bytes = word(0);
-    let position = if planted::is(Bug::StaleRecords) { u64::from(word(8)) } else { position };
-    if word(8) != position as u32 || payload_bytes as usize > MAX_PAYLOAD_BYTES {
+    let position = if planted::is(Bug::StaleRecords) { u64::from(word(16)) } else { position };
+    if word(16) != position as u32 || payload_bytes as usize > MAX_PAYLOAD_BYTES {
         return None;
     }
-    let kind = RecordKind::from_u8(bytes[12])?;
-    let operations = u16::from_le_bytes([bytes[14], bytes[15]]);
-    let commits = u64::from(word(16)) | u64::from(word(20)) << 32;
-    Some(RecordHeader { payload_bytes, kind, operations, flags: bytes[13], commits, checksum: word(4) })
+    let kind = RecordKind::from_u8(bytes[20])?;
+    let operations = u16::from_le_bytes([bytes[22], bytes[23]]);
+    let commits = u64::from(word(8)) | u64::from(word(12)) << 32;
+    Some(RecordHeader { payload_bytes, kind, operations, flags: bytes[21], commits, checksum: word(4) })
 }
 
 impl RecordHeader {
@@ -253,10 +258,9 @@ impl RecordHeader {
     /// Whether `record` (header and payload, at least [`RecordHeader::covered_bytes`]) is intact.
     #[inline]
     pub fn verify(&self, record: &[u8], database: u64, position: u64) -> bool {
-        match record.get(8..self.covered_bytes()) {
-            Some(covered) => {
-                checksum32(covered, seed(database, position, self.payload_bytes)) == self.checksum
-            }
+        let place = RecordPlace { database, position, commits: self.commits };
+        match record.get(CHECKED_FROM..self.covered_bytes()) {
+            Some(covered) => checksum32(covered, seed(&place, self.payload_bytes)) == self.checksum,
             None => false,
         }
     }
@@ -343,7 +347,7 @@ mod tests {
         }
         for (flags, name) in [(SEALED, "encrypted"), (1, "flags")] {
             let mut record = record(1000);
-            record[13] = flags;
+            record[21] = flags;
             let header = parse_header(record.first_chunk().unwrap(), 1000).unwrap();
             assert!(!header.is_known() && header.unknown().to_string().contains(name));
         }
@@ -354,7 +358,7 @@ mod tests {
     fn golden_bytes() {
         assert_eq!(
             record(0x1_0000_0002)[..24],
-            [7, 0, 0, 0, 71, 219, 35, 133, 2, 0, 0, 0, 1, 0, 3, 0, 7, 0, 0, 0, 1, 0, 0, 0],
+            [7, 0, 0, 0, 60, 70, 32, 239, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 3, 0],
             "the framing of records is part of the format"
         );
     }

@@ -50,14 +50,13 @@ pub fn segment_header(data: &mut [u8]) {
 fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
     let mut at = 0;
     // The first record determines how many commits came before; the others follow it.
-    let mut commits =
-        data.get(16..24).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
+    let mut commits = data.get(8..16).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
     while data.len() - at >= HEADER_BYTES {
         let rest = &mut data[at..];
         if rest[..HEADER_BYTES].iter().all(|byte| *byte == 0) {
             return;
         }
-        let kind = match rest[12] {
+        let kind = match rest[20] {
             1 => RecordKind::Batch,
             2 => RecordKind::Skip,
             3 => RecordKind::SyncMark,
@@ -69,7 +68,7 @@ fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
         };
         let room = rest.len() - HEADER_BYTES;
         let mut payload = u32_at(rest, 0) as usize;
-        let operations = usize::from(u16::from_le_bytes([rest[14], rest[15]]));
+        let operations = usize::from(u16::from_le_bytes([rest[22], rest[23]]));
         let position = position.wrapping_add((at / UNIT_BYTES) as u64);
         let covered = if kind.is_header_alone() {
             0

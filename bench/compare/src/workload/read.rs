@@ -153,9 +153,8 @@ impl<E: Engine> Context<'_, E> {
             .sum();
         let expected = expected * self.settings.value_bytes as u64;
         if out_of_order > 0 || bytes != expected {
-            let wrong = format!(
-                "seeks returned {bytes} bytes of values, not {expected}, {out_of_order} out of order"
-            );
+            let wrong =
+                format!("seeks returned {bytes} bytes of values, not {expected}, {out_of_order} out of order");
             return Err(wrong.into());
         }
         Ok(figures)
