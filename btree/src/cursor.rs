@@ -50,8 +50,43 @@ enum Direction {
     Back,
 }
 
+impl TreeView {
+    /// A cursor over the keys between the bounds. Not yet positioned.
+    pub fn cursor(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> TreeCursor {
+        TreeCursor::new(self.clone(), lower.map(<[u8]>::to_vec), upper.map(<[u8]>::to_vec))
+    }
+
+    /// A cursor over all keys that begin with `prefix`. Not yet positioned.
+    pub fn prefix(&self, prefix: &[u8]) -> TreeCursor {
+        let upper = match sapwood_base::key::prefix_successor(prefix) {
+            Some(successor) => Bound::Excluded(successor),
+            None => Bound::Unbounded,
+        };
+        TreeCursor::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
+    }
+
+    /// A cursor over all keys that begin with `prefix`, after the first `done` of them.
+    #[cold]
+    pub fn prefix_behind(&self, prefix: &[u8], done: usize) -> Result<TreeCursor> {
+        let mut cursor = self.prefix(prefix);
+        cursor.seek_to_first()?;
+        for _ in 0..done {
+            cursor.next()?;
+        }
+        Ok(cursor)
+    }
+
+    /// Key and value of the entry that has `n` entries before it; `None` if there are not that
+    /// many. Reads one page per level.
+    pub fn nth(&self, n: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+        let mut cursor = self.cursor(Bound::Unbounded, Bound::Unbounded);
+        cursor.seek_to_nth(n)?;
+        Ok(cursor.valid().then(|| (cursor.key().to_vec(), cursor.value().to_vec())))
+    }
+}
+
 impl TreeCursor {
-    pub(crate) fn new(view: TreeView, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> TreeCursor {
+    fn new(view: TreeView, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> TreeCursor {
         TreeCursor {
             view,
             lower,

@@ -10,9 +10,10 @@
 //!
 //! Invariant: a directory is built from one state, whose pages neither change nor move, so it
 //! agrees with the inner pages.
-use crate::view::TreeView;
+use crate::file::TreeFile;
 use sapwood_base::Result;
 use sapwood_base::format::btree_page::{Child, PagePointer, Payload, TreePage};
+use sapwood_base::format::btree_root::TreeRoot;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::search::Cells;
 use sapwood_storage::Fill;
@@ -62,18 +63,17 @@ pub(crate) struct Start {
 type Level = Vec<(Vec<u8>, Child)>;
 
 impl Directory {
-    /// Builds the directory of `view` for the lowest level that has at most `max_children` pages.
+    /// Builds the directory of the state `root` of `file` for the lowest level that has at most `max_children` pages.
     /// `None` if it would be useless: if the tree has a single page, if separators continue in
     /// overflow runs, or if eight bytes do not distinguish many of them.
     ///
     /// Errors: those of reading the inner pages.
-    pub(crate) fn build(view: &TreeView, max_children: usize) -> Result<Option<Directory>> {
-        let root = view.root();
+    pub(crate) fn build(file: &TreeFile, root: &TreeRoot, max_children: usize) -> Result<Option<Directory>> {
         let Some(top) = root.top else { return Ok(None) };
         let mut level = root.height - 1;
         let mut here: Level = vec![(Vec::new(), top)];
         while level > 0 {
-            match below(view, &here, level, max_children)? {
+            match below(file, root, &here, level, max_children)? {
                 Below::Level(next) => here = next,
                 Below::TooMany => break,
                 Below::Overflows => return Ok(None),
@@ -158,11 +158,11 @@ enum Below {
 }
 
 /// The children of the pages `here`, which are on `level`.
-fn below(view: &TreeView, here: &Level, level: u8, max_children: usize) -> Result<Below> {
+fn below(file: &TreeFile, root: &TreeRoot, here: &Level, level: u8, max_children: usize) -> Result<Below> {
     let mut below = Level::new();
     for (separator, child) in here {
         let guard = crossbeam_epoch::pin();
-        let block = view.page(child, level, Fill::Normal, &guard)?;
+        let block = file.page(child, level, root.file_pages, Fill::Normal, &guard)?;
         let page = TreePage::of_validated(&block);
         if below.len() + page.children() > max_children {
             return Ok(Below::TooMany);
@@ -183,7 +183,7 @@ fn below(view: &TreeView, here: &Level, level: u8, max_children: usize) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Change, Tree, TreeOptions};
+    use crate::{Change, Tree, TreeOptions, TreeView};
     use sapwood_storage::{BufferCache, Env};
     use std::path::Path;
 
@@ -196,6 +196,10 @@ mod tests {
         tree.apply(&changes).unwrap();
         tree.install();
         tree
+    }
+
+    fn build(view: &TreeView, max_children: usize) -> Result<Option<Directory>> {
+        Directory::build(&view.state.file, &view.state.root, max_children)
     }
 
     /// The page on `level` that `key` belongs below, found from the root, and the number of entries
@@ -218,7 +222,7 @@ mod tests {
     fn check(keys: &[Vec<u8>], max_children: usize, expected_level: u8) -> (usize, usize) {
         let tree = tree(keys);
         let view = tree.view();
-        let directory = Directory::build(&view, max_children).unwrap().unwrap();
+        let directory = build(&view, max_children).unwrap().unwrap();
         assert_eq!(directory.level(), expected_level);
         assert!(directory.places.len() <= max_children && directory.memory_bytes() > 0);
         let (mut found, mut asked) = (0, 0);
@@ -261,11 +265,11 @@ mod tests {
     fn separators_that_cannot_be_told_apart_or_go_on_elsewhere_have_none() {
         let alike: Vec<Vec<u8>> =
             (0..4000u32).map(|i| format!("{}/eight bytes/{i:06}", i / 2000).into_bytes()).collect();
-        assert!(Directory::build(&tree(&alike).view(), MAX_CHILDREN).unwrap().is_none());
+        assert!(build(&tree(&alike).view(), MAX_CHILDREN).unwrap().is_none());
         let long: Vec<Vec<u8>> =
             (0..100u32).map(|i| [vec![b'l'; 400], i.to_be_bytes().to_vec()].concat()).collect();
-        assert!(Directory::build(&tree(&long).view(), MAX_CHILDREN).unwrap().is_none());
-        assert!(Directory::build(&tree(&[]).view(), MAX_CHILDREN).unwrap().is_none());
-        assert!(Directory::build(&tree(&[b"one".to_vec()]).view(), MAX_CHILDREN).unwrap().is_none());
+        assert!(build(&tree(&long).view(), MAX_CHILDREN).unwrap().is_none());
+        assert!(build(&tree(&[]).view(), MAX_CHILDREN).unwrap().is_none());
+        assert!(build(&tree(&[b"one".to_vec()]).view(), MAX_CHILDREN).unwrap().is_none());
     }
 }

@@ -6,7 +6,6 @@
 //! 3. Counting adds up the entries to the left during the descent: inner pages store them as sums.
 //!
 //! Invariant: the pages of a view are neither changed nor reused while it lives.
-use crate::cursor::TreeCursor;
 use crate::directory::{Directory, MAX_CHILDREN};
 use crate::file::{RunSource, TreeFile};
 use crossbeam_epoch::Guard;
@@ -119,7 +118,7 @@ impl TreeView {
             return None;
         }
         // An unreadable page is reported by the descent that needs it.
-        let directory = Directory::build(self, MAX_CHILDREN).unwrap_or(None);
+        let directory = Directory::build(&state.file, &state.root, MAX_CHILDREN).unwrap_or(None);
         state.directory.get_or_init(|| directory).as_ref()
     }
 
@@ -201,28 +200,6 @@ impl TreeView {
         Ok(to.saturating_sub(from))
     }
 
-    /// Key and value of the entry that has `n` entries before it; `None` if there are not that
-    /// many. Reads one page per level.
-    pub fn nth(&self, n: u64) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
-        let mut cursor = self.cursor(Bound::Unbounded, Bound::Unbounded);
-        cursor.seek_to_nth(n)?;
-        Ok(cursor.valid().then(|| (cursor.key().to_vec(), cursor.value().to_vec())))
-    }
-
-    /// A cursor over the keys between the bounds. Not yet positioned.
-    pub fn cursor(&self, lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> TreeCursor {
-        TreeCursor::new(self.clone(), lower.map(<[u8]>::to_vec), upper.map(<[u8]>::to_vec))
-    }
-
-    /// A cursor over all keys that begin with `prefix`. Not yet positioned.
-    pub fn prefix(&self, prefix: &[u8]) -> TreeCursor {
-        let upper = match sapwood_base::key::prefix_successor(prefix) {
-            Some(successor) => Bound::Excluded(successor),
-            None => Bound::Unbounded,
-        };
-        TreeCursor::new(self.clone(), Bound::Included(prefix.to_vec()), upper)
-    }
-
     /// Calls `with` for the entries of one leaf whose keys begin with `prefix`, in order, with the
     /// rest of the key and the value. For few entries this is cheaper than a cursor. Keep `with`
     /// short: its leaf stays in place meanwhile.
@@ -256,17 +233,6 @@ impl TreeView {
         }
         // The next leaf may begin with more such keys.
         Ok(Some(page.cells() - first))
-    }
-
-    /// A cursor over all keys that begin with `prefix`, after the first `done` of them.
-    #[cold]
-    pub fn prefix_behind(&self, prefix: &[u8], done: usize) -> Result<TreeCursor> {
-        let mut cursor = self.prefix(prefix);
-        cursor.seek_to_first()?;
-        for _ in 0..done {
-            cursor.next()?;
-        }
-        Ok(cursor)
     }
 
     /// The pages that a cursor over the keys between `lower`, which is included, and `upper`
