@@ -20,9 +20,11 @@ mod mapping;
 mod pool;
 
 #[cfg(not(sapwood_loom))]
+pub(crate) use self::bump::UNIT_BYTES;
+#[cfg(not(sapwood_loom))]
 pub use self::memory::{Arena, LargeValue};
 #[cfg(not(sapwood_loom))]
-pub(crate) use self::memory::{EXTERNAL_VALUE_BYTES, UNIT_BYTES, prefetch};
+pub(crate) use self::memory::{EXTERNAL_VALUE_BYTES, prefetch};
 #[cfg(not(sapwood_loom))]
 pub use pool::ArenaPool;
 

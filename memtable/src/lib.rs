@@ -6,8 +6,8 @@
 //! whole and its arena goes back to the [`ArenaPool`].
 //!
 //! Architecture invariant: this crate does no I/O and depends on neither the log nor table files.
-//! Modules are listed in the order in which data meets them. All `unsafe` stays in `arena`,
-//! `arena/mapping` and `skiplist/node`.
+//! Modules are listed in the order in which data meets them. All `unsafe` is in `arena` and below
+//! `skiplist`.
 
 #[cfg(not(sapwood_loom))]
 mod sync;

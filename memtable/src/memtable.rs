@@ -14,7 +14,6 @@ use sapwood_base::key::MAX_KEYSPACES;
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
-use iterator::MemtableIterator;
 use lists::Lists;
 
 pub mod iterator;
@@ -189,18 +188,6 @@ impl Memtable {
     #[inline]
     pub fn prefetch(&self, keyspace: KeyspaceId, hash: u64) {
         self.filter().prefetch(keyspace, hash);
-    }
-
-    /// Returns a cursor over all versions in `keyspace`. It keeps the memtable alive.
-    pub fn iter(self: &Arc<Self>, keyspace: KeyspaceId) -> MemtableIterator {
-        MemtableIterator::new(Arc::clone(self), keyspace)
-    }
-
-    /// Returns a cursor over the state of `keyspace` at `sequence`: the newest version of each key
-    /// up to `sequence`. A key is one step, however many versions it has. REQUIRES: no entry with a
-    /// number up to `sequence` is still to be inserted.
-    pub fn iter_at(self: &Arc<Self>, keyspace: KeyspaceId, sequence: SequenceNumber) -> MemtableIterator {
-        MemtableIterator::seen_at(Arc::clone(self), keyspace, self.seen_at(sequence))
     }
 
     /// Hint: most keys of each keyspace will resemble its keys in `previous`.

@@ -43,27 +43,24 @@ mod bulk;
 pub mod cursor;
 mod finger;
 pub mod leaf;
+pub mod leaves;
 #[cfg(not(sapwood_loom))]
 pub mod node;
 #[cfg(sapwood_loom)]
 #[path = "skiplist/model.rs"]
 pub mod node;
-mod order;
 mod prefix;
 mod shortcuts;
 #[cfg(not(sapwood_loom))]
 mod stations;
+mod versions;
 
 use appended::Appended;
 #[cfg(not(sapwood_loom))]
 pub use bulk::Staged;
-use cursor::{Nearby, nearby};
-use leaf::RecordOffset;
+use leaves::Leaves;
 use node::{Nodes, Record};
-use order::Order;
 pub use prefix::PrefixBase;
-#[cfg(not(sapwood_loom))]
-use stations::Stations;
 
 /// A list has shortcuts from this fraction of the arena's size on.
 #[cfg(not(sapwood_loom))]
@@ -71,12 +68,10 @@ const SHORTCUTS_FROM_SHARE: u64 = 32;
 /// A sorted map from (key, sequence number) to (kind, value). Its memory is in the `Nodes` that
 /// created it, and every call must pass the same ones.
 pub struct Skiplist {
-    order: Order,
+    leaves: Leaves,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
     appended: Appended,
-    #[cfg(not(sapwood_loom))]
-    stations: Stations,
 }
 
 impl Skiplist {
@@ -87,11 +82,9 @@ impl Skiplist {
     /// `NoSpace` when the arena is full.
     pub fn new(nodes: &Nodes, base: PrefixBase) -> Result<Skiplist> {
         Ok(Skiplist {
-            order: Order::new(nodes, base)?,
+            leaves: Leaves::new(nodes, base)?,
             totals: Padded(hint::AtomicU64::new(0)),
             appended: Appended::default(),
-            #[cfg(not(sapwood_loom))]
-            stations: Stations::default(),
         })
     }
 
@@ -147,30 +140,50 @@ impl Skiplist {
     #[inline]
     pub fn get<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
         match self.is_unsettled() {
-            true => self.get_unsettled(nodes, key, sequence),
-            false => self.get_settled(nodes, key, sequence),
+            true => self.appended.get(nodes, &self.leaves, key, sequence),
+            false => self.leaves.get(nodes, key, sequence),
         }
     }
 
+    /// The leaves, for cursors: they have all entries of a settled list.
     #[inline]
-    fn get_settled<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
-        let newest = self.order.newest(nodes, key)?;
-        let record = nodes.record(newest);
-        if record.sequence() <= sequence {
-            return Some(record);
-        }
-        Some(nodes.record(self.seen(nodes, newest, sequence)?))
+    pub fn leaves(&self) -> &Leaves {
+        &self.leaves
     }
 
-    /// The newest version from `newest` on that is visible at `sequence`.
-    fn seen(&self, nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumber) -> Option<RecordOffset> {
-        match nearby(nodes, newest, sequence) {
-            Nearby::Seen(offset) => Some(offset),
-            Nearby::None => None,
-            #[cfg(not(sapwood_loom))]
-            Nearby::Far(offset) => self.stations.search(nodes, offset, sequence).0,
-            #[cfg(sapwood_loom)]
-            Nearby::Far(_) => unreachable!("models have few versions"),
+    /// Lets inserts skip the search until the first ordered read. REQUIRES: the list is not in use
+    /// yet.
+    pub fn expect_appends(&self) {
+        self.appended.turn_on();
+    }
+
+    /// Whether some entries are not in order yet.
+    #[inline]
+    pub fn is_unsettled(&self) -> bool {
+        self.appended.is_any()
+    }
+
+    /// Records that the list was read in order.
+    #[inline]
+    pub fn mark_read(&self) {
+        self.appended.mark_read();
+    }
+
+    /// Whether the list was read in order.
+    #[inline]
+    pub fn was_read(&self) -> bool {
+        self.appended.was_read()
+    }
+
+    /// Orders all entries whose inserts happened before the call. Cheap if they are ordered.
+    ///
+    /// # Errors
+    /// `NoSpace` when the arena is full. No entry is lost, and the next call retries.
+    #[inline]
+    pub fn settle(&self, nodes: &Nodes) -> Result<()> {
+        match self.appended.is_any() {
+            true => self.appended.settle(nodes, &self.leaves),
+            false => Ok(()),
         }
     }
 
@@ -188,24 +201,22 @@ impl Skiplist {
     /// Asserts the order of all links and slots. REQUIRES: no concurrent insert.
     #[cfg(any(test, sapwood_loom))]
     pub fn verify(&self, nodes: &Nodes) {
-        self.order.verify(nodes);
+        self.leaves.verify(nodes);
     }
 
     /// Creates shortcuts with `cells` cells for prefixes up to `last`, for a list of any size.
     #[cfg(sapwood_loom)]
     pub fn make_shortcuts_up_to(&self, last: u64, cells: usize) {
-        self.order.make_shortcuts_up_to(last, cells);
+        self.leaves.make_shortcuts_up_to(last, cells);
     }
 
     /// Makes `record` visible.
+    #[inline]
     fn link(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<()> {
-        let is_one_more_leaf = self.order.link(nodes, key, record, seed)?;
+        let is_one_more_leaf = self.leaves.link(nodes, key, record, seed)?;
         #[cfg(not(sapwood_loom))]
         if is_one_more_leaf {
             self.make_shortcuts(nodes);
-        } else if Stations::is_one(seed) && record.older().load(Ordering::Relaxed).is_some() {
-            // Relaxed: checks only whether an older version exists, in a chain that is worth it.
-            self.stations.add(nodes, record.offset());
         }
         #[cfg(sapwood_loom)]
         let _ = is_one_more_leaf;
@@ -218,20 +229,20 @@ impl Skiplist {
     #[cfg(not(sapwood_loom))]
     fn make_shortcuts(&self, nodes: &Nodes) {
         let is_small = || self.bytes() < nodes.size_bytes() as u64 / SHORTCUTS_FROM_SHARE;
-        if !(self.order.has_shortcuts() || is_small() || self.is_unsettled()) {
-            self.order.make_shortcuts(nodes);
+        if !(self.leaves.has_shortcuts() || is_small() || self.is_unsettled()) {
+            self.leaves.make_shortcuts(nodes);
         }
     }
 
     /// The prefixes that suit the keys of another list like this one.
     #[cfg(not(sapwood_loom))]
     pub fn learned(&self, nodes: &Nodes) -> PrefixBase {
-        PrefixBase::suiting(self.entries(), |wanted| self.order.sample(nodes, wanted))
+        PrefixBase::suiting(self.entries(), |wanted| self.leaves.sample(nodes, wanted))
     }
 
     /// Whether the list compares the first eight bytes of keys.
     #[cfg(all(test, not(sapwood_loom)))]
     pub fn has_plain_prefixes(&self) -> bool {
-        self.order.base.is_plain()
+        self.leaves.base.is_plain()
     }
 }

@@ -48,13 +48,13 @@ impl Map {
 
     fn forward(&self) -> Vec<(Vec<u8>, u64)> {
         let mut cursor = Cursor::default();
-        cursor.seek_to_first(&self.list, &self.nodes);
+        cursor.seek_to_first(self.list.leaves(), &self.nodes);
         let mut entries = Vec::new();
         while cursor.record().is_some() {
             let record = cursor.entry(&self.nodes);
             entries.push((record.key().to_vec(), record.sequence().0));
             if !cursor.next_within_leaf(&self.nodes) {
-                cursor.next_leaf(&self.list, &self.nodes);
+                cursor.next_leaf(self.list.leaves(), &self.nodes);
             }
         }
         entries
@@ -62,13 +62,13 @@ impl Map {
 
     fn backward(&self) -> Vec<(Vec<u8>, u64)> {
         let mut cursor = Cursor::default();
-        cursor.seek_to_last(&self.list, &self.nodes);
+        cursor.seek_to_last(self.list.leaves(), &self.nodes);
         let mut entries = Vec::new();
         while cursor.record().is_some() {
             let record = cursor.entry(&self.nodes);
             entries.push((record.key().to_vec(), record.sequence().0));
             if !cursor.prev_within_leaf(&self.nodes) {
-                cursor.prev_leaf(&self.list, &self.nodes);
+                cursor.prev_leaf(self.list.leaves(), &self.nodes);
             }
         }
         entries.reverse();

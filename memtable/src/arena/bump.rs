@@ -6,6 +6,10 @@
 //! are correct, merely slower.
 use crate::sync::{AtomicU64, Ordering, Padded};
 
+/// Bytes per unit.
+#[cfg(not(sapwood_loom))]
+pub(crate) const UNIT_BYTES: usize = 8;
+
 /// The allocator. All positions and lengths are in units of eight bytes.
 pub struct Bump {
     tail: Padded<AtomicU64>,

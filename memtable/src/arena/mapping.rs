@@ -1,7 +1,6 @@
 //! One anonymous mapping: address space reserved once, touched as the memtable grows, kept for the
 //! next one.
-use crate::arena::bump::Bump;
-use crate::arena::memory::UNIT_BYTES;
+use crate::arena::bump::{Bump, UNIT_BYTES};
 use memmap2::{MmapMut, MmapOptions};
 use sapwood_base::memory::{self, ROOM_BYTES};
 use sapwood_base::{Error, Result};

@@ -1,4 +1,5 @@
 //! The arena as its memtable sees it: a mapping in use, and the values that are too large for it.
+use crate::arena::bump::UNIT_BYTES;
 use crate::arena::mapping::Mapping;
 use crate::arena::pool::ArenaPool;
 use parking_lot::Mutex;
@@ -8,8 +9,6 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Bytes per step of an offset.
-pub(crate) const UNIT_BYTES: usize = 8;
 /// Values longer than this get their own heap allocation.
 pub(crate) const EXTERNAL_VALUE_BYTES: usize = 256 << 10;
 
@@ -53,8 +52,19 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
+impl ArenaPool {
+    /// Returns an idle arena, or a new one.
+    ///
+    /// # Errors
+    /// `NoSpace` when the system grants no address space, `InvalidArgument` when the memtable size
+    /// is too large.
+    pub fn take(self: &Arc<Self>) -> Result<Arena> {
+        Ok(Arena::new(self.take_mapping()?, self.options().size_bytes, Arc::clone(self)))
+    }
+}
+
 impl Arena {
-    pub(super) fn new(mapping: Arc<Mapping>, size_bytes: usize, pool: Arc<ArenaPool>) -> Arena {
+    fn new(mapping: Arc<Mapping>, size_bytes: usize, pool: Arc<ArenaPool>) -> Arena {
         let base = mapping.base();
         let (external, external_bytes) = (Mutex::default(), AtomicUsize::new(0));
         Arena { base, mapping, size_bytes, external, external_bytes, pool }

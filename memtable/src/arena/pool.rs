@@ -5,7 +5,6 @@
 //! faults. A returned mapping is unmapped only if the pool holds more than the database needs,
 //! which happens when cursors have kept memtables alive.
 use crate::arena::mapping::Mapping;
-use crate::arena::memory::Arena;
 use crate::options::MemtableOptions;
 use parking_lot::Mutex;
 use sapwood_base::Result;
@@ -38,25 +37,12 @@ impl ArenaPool {
         Arc::new(ArenaPool { options, most, state: Mutex::default() })
     }
 
-    /// Returns an idle arena, or a new one.
-    ///
-    /// # Errors
-    /// `NoSpace` when the system grants no address space, `InvalidArgument` when the memtable size
-    /// is too large.
-    pub fn take(self: &Arc<Self>) -> Result<Arena> {
-        let idle = self.state.lock().idle.pop();
-        let mapping = match idle {
-            Some(mapping) => mapping,
-            None => self.create()?,
-        };
-        Ok(Arena::new(mapping, self.options.size_bytes, Arc::clone(self)))
-    }
-
     /// Ensures that `count` arenas are idle with their memory already touched. Call it on a
     /// background thread: it takes about a quarter of a millisecond per mebibyte.
     ///
     /// # Errors
-    /// As [`ArenaPool::take`].
+    /// `NoSpace` when the system grants no address space, `InvalidArgument` when the memtable size
+    /// is too large.
     pub fn prepare(self: &Arc<Self>, count: usize) -> Result<()> {
         while self.idle() < count {
             let mapping = self.create()?;
@@ -98,6 +84,15 @@ impl ArenaPool {
         &self.options
     }
 
+    /// An idle mapping, or a new one.
+    pub(super) fn take_mapping(&self) -> Result<Arc<Mapping>> {
+        let idle = self.state.lock().idle.pop();
+        match idle {
+            Some(mapping) => Ok(mapping),
+            None => self.create(),
+        }
+    }
+
     fn create(&self) -> Result<Arc<Mapping>> {
         let mapping = Arc::new(Mapping::new(self.options.size_bytes)?);
         let mut state = self.state.lock();
@@ -129,6 +124,7 @@ impl ArenaPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::Arena;
 
     #[test]
     fn no_more_arenas_are_kept_than_are_needed() {

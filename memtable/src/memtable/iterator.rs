@@ -1,7 +1,8 @@
 //! The memtable's cursor as seen by the rest of the engine.
+use crate::arena::Arena;
 use crate::memtable::Memtable;
-use crate::skiplist::Skiplist;
 use crate::skiplist::cursor::Cursor;
+use crate::skiplist::leaves::Leaves;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
@@ -17,32 +18,30 @@ pub struct MemtableIterator {
     memtable: Arc<Memtable>,
 }
 
+impl Memtable {
+    /// Returns a cursor over all versions in `keyspace`. It keeps the memtable alive.
+    pub fn iter(self: &Arc<Self>, keyspace: KeyspaceId) -> MemtableIterator {
+        MemtableIterator { cursor: Cursor::default(), keyspace, memtable: Arc::clone(self) }
+    }
+
+    /// Returns a cursor over the state of `keyspace` at `sequence`: the newest version of each key
+    /// up to `sequence`. A key is one step, however many versions it has. REQUIRES: no entry with a
+    /// number up to `sequence` is still to be inserted.
+    pub fn iter_at(self: &Arc<Self>, keyspace: KeyspaceId, sequence: SequenceNumber) -> MemtableIterator {
+        let cursor = Cursor::seen_at(self.seen_at(sequence));
+        MemtableIterator { cursor, keyspace, memtable: Arc::clone(self) }
+    }
+}
+
 impl MemtableIterator {
-    pub(super) fn new(memtable: Arc<Memtable>, keyspace: KeyspaceId) -> MemtableIterator {
-        MemtableIterator { cursor: Cursor::default(), keyspace, memtable }
-    }
-
-    /// As `new`, but returns only the newest version of each key that is visible at `sequence`, a
-    /// relative number.
-    pub(super) fn seen_at(
-        memtable: Arc<Memtable>,
-        keyspace: KeyspaceId,
-        sequence: SequenceNumber,
-    ) -> MemtableIterator {
-        MemtableIterator { cursor: Cursor::seen_at(sequence), keyspace, memtable }
-    }
-
     /// Orders the keyspace's list, which may have been created since the last call, then runs
     /// `position` in it.
-    fn position(
-        &mut self,
-        position: impl FnOnce(&mut Cursor, &Skiplist, &crate::arena::Arena),
-    ) -> Result<()> {
+    fn position(&mut self, position: impl FnOnce(&mut Cursor, &Leaves, &Arena)) -> Result<()> {
         match self.memtable.list(self.keyspace) {
             Some(list) => {
                 list.mark_read();
                 list.settle(&self.memtable.arena)?;
-                position(&mut self.cursor, list, &self.memtable.arena);
+                position(&mut self.cursor, list.leaves(), &self.memtable.arena);
             }
             None => self.cursor.clear(),
         }
@@ -57,19 +56,19 @@ impl InternalIterator for MemtableIterator {
     }
 
     fn seek_to_first(&mut self) -> Result<()> {
-        self.position(|cursor, list, arena| cursor.seek_to_first(list, arena))
+        self.position(|cursor, leaves, arena| cursor.seek_to_first(leaves, arena))
     }
 
     fn seek_to_last(&mut self) -> Result<()> {
-        self.position(|cursor, list, arena| cursor.seek_to_last(list, arena))
+        self.position(|cursor, leaves, arena| cursor.seek_to_last(leaves, arena))
     }
 
     fn seek(&mut self, target: &[u8]) -> Result<()> {
-        self.position(|cursor, list, arena| cursor.seek(list, arena, target))
+        self.position(|cursor, leaves, arena| cursor.seek(leaves, arena, target))
     }
 
     fn seek_before(&mut self, target: &[u8]) -> Result<()> {
-        self.position(|cursor, list, arena| cursor.seek_before(list, arena, target))
+        self.position(|cursor, leaves, arena| cursor.seek_before(leaves, arena, target))
     }
 
     #[inline]
@@ -78,7 +77,7 @@ impl InternalIterator for MemtableIterator {
         if self.cursor.next_within_leaf(&self.memtable.arena) {
             return Ok(());
         }
-        self.position(|cursor, list, arena| cursor.next_leaf(list, arena))
+        self.position(|cursor, leaves, arena| cursor.next_leaf(leaves, arena))
     }
 
     #[inline]
@@ -87,7 +86,7 @@ impl InternalIterator for MemtableIterator {
         if self.cursor.prev_within_leaf(&self.memtable.arena) {
             return Ok(());
         }
-        self.position(|cursor, list, arena| cursor.prev_leaf(list, arena))
+        self.position(|cursor, leaves, arena| cursor.prev_leaf(leaves, arena))
     }
 
     #[inline]

@@ -3,13 +3,14 @@
 use super::Memtable;
 use crate::skiplist::Skiplist;
 use crate::skiplist::cursor::Cursor;
+use crate::skiplist::leaves::Leaves;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 
 /// Iterates over all versions in one keyspace, keys ascending, the newest version of a key first.
 /// See [`Memtable::scan`].
 pub struct Scan<'m> {
     cursor: Cursor,
-    list: Option<&'m Skiplist>,
+    leaves: Option<&'m Leaves>,
     memtable: &'m Memtable,
 }
 
@@ -37,9 +38,9 @@ impl Memtable {
         let list = self.list(keyspace);
         if let Some(list) = list {
             list.settle(&self.arena)?;
-            cursor.seek_to_first(list, &self.arena);
+            cursor.seek_to_first(list.leaves(), &self.arena);
         }
-        Ok(Scan { cursor, list, memtable: self })
+        Ok(Scan { cursor, leaves: list.map(Skiplist::leaves), memtable: self })
     }
 }
 
@@ -57,9 +58,9 @@ impl<'m> Iterator for Scan<'m> {
             value: record.value(),
         };
         if !self.cursor.next_within_leaf(arena)
-            && let Some(list) = self.list
+            && let Some(leaves) = self.leaves
         {
-            self.cursor.next_leaf(list, arena);
+            self.cursor.next_leaf(leaves, arena);
         }
         Some(scanned)
     }

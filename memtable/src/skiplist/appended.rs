@@ -15,8 +15,9 @@
 //! 3. Versions of one key are linked in append order, which is roughly the order of their sequence
 //!    numbers, and exactly so for one writer.
 use super::leaf::{RecordCell, RecordOffset};
+use super::leaves::Leaves;
 use super::node::{Nodes, Record};
-use super::{PrefixBase, Skiplist};
+use super::prefix::PrefixBase;
 use crate::sync::{Mutex, MutexGuard, Ordering, Padded, hint};
 use sapwood_base::key::key_prefix;
 use sapwood_base::planted::{self, Bug};
@@ -76,9 +77,24 @@ impl Appended {
     /// Whether some entries are in no leaf.
     #[inline]
     pub(super) fn is_any(&self) -> bool {
-        // Acquire pairs with the fence that the cut in `settle_appended` relies on: a reader that
+        // Acquire pairs with the fence that the cut in `settle` relies on: a reader that
         // loads `None` finds all appended records in the leaves.
         self.last.0.load(Ordering::Acquire).is_some()
+    }
+
+    /// Records that the list was read in order.
+    #[inline]
+    pub(super) fn mark_read(&self) {
+        // Relaxed: a hint. Stored once, so that readers do not contend for the line.
+        if !self.was_read() {
+            self.was_read.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the list was read in order.
+    #[inline]
+    pub(super) fn was_read(&self) -> bool {
+        self.was_read.load(Ordering::Relaxed)
     }
 
     /// Pushes an unlinked record onto the stack.
@@ -88,7 +104,7 @@ impl Appended {
         loop {
             record.older().store(before, Ordering::Relaxed);
             // Release: publishes the record and its link; pairs with the Acquire in
-            // `settle_appended`. The records below are published too, since this compare-and-swap
+            // `settle`. The records below are published too, since this compare-and-swap
             // continues their release sequence.
             match self.last.0.compare_exchange(before, Some(record.offset()), Ordering::Release) {
                 Ok(()) => return,
@@ -147,62 +163,26 @@ fn sort(nodes: &Nodes, waiting: &mut [Waiting], at: usize) {
     }
 }
 
-impl Skiplist {
-    /// Lets inserts skip the search until the first ordered read. REQUIRES: the list is not in use
-    /// yet.
-    pub fn expect_appends(&self) {
-        self.appended.turn_on();
-    }
-
-    /// Whether some entries are not in order yet.
-    #[inline]
-    pub fn is_unsettled(&self) -> bool {
-        self.appended.is_any()
-    }
-
-    /// Records that the list was read in order.
-    #[inline]
-    pub fn mark_read(&self) {
-        // Relaxed: a hint. Stored once, so that readers do not contend for the line.
-        if !self.was_read() {
-            self.appended.was_read.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether the list was read in order.
-    #[inline]
-    pub fn was_read(&self) -> bool {
-        self.appended.was_read.load(Ordering::Relaxed)
-    }
-
-    /// Orders all entries whose inserts happened before the call. Cheap if they are ordered.
+impl Appended {
+    /// Orders all entries whose inserts happened before the call.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full. No entry is lost, and the next call retries.
-    #[inline]
-    pub fn settle(&self, nodes: &Nodes) -> Result<()> {
-        match self.appended.is_any() {
-            true => self.settle_appended(nodes),
-            false => Ok(()),
-        }
-    }
-
     #[cold]
-    fn settle_appended(&self, nodes: &Nodes) -> Result<()> {
-        let appended = &self.appended;
-        let mut rest = appended.lock();
+    pub(super) fn settle(&self, nodes: &Nodes, leaves: &Leaves) -> Result<()> {
+        let mut rest = self.lock();
         // Relaxed: a hint. Writers that have not observed it yet append a few more records.
-        appended.is_on.store(false, Ordering::Relaxed);
+        self.is_on.store(false, Ordering::Relaxed);
         // Acquire: pairs with the Release of `push`.
-        while let Some(top) = appended.last.0.load(Ordering::Acquire) {
+        while let Some(top) = self.last.0.load(Ordering::Acquire) {
             // Relaxed: the last record was linked under a leaf's lock, and the release fence of
             // `LeafBody::lock` precedes this. It pairs with the Acquire in `is_any`: a reader that
             // loads `None` there sees the order that was linked into, the result in the leaves
             // before the last one, and the last leaf's version odd or later, so it waits for the
             // rest.
-            let cut = || appended.last.0.compare_exchange(Some(top), None, Ordering::Relaxed).is_ok();
+            let cut = || self.last.0.compare_exchange(Some(top), None, Ordering::Relaxed).is_ok();
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
-            waiting.extend(rest.take(nodes, &self.order.base, top).iter().map(|entry| entry.record));
+            waiting.extend(rest.take(nodes, &leaves.base, top).iter().map(|entry| entry.record));
             if planted::is(Bug::CutTooEarly) {
                 cut();
             }
@@ -210,7 +190,7 @@ impl Skiplist {
                 if let Some(ahead) = waiting.get(i + LOOKAHEAD) {
                     nodes.prefetch_record(*ahead);
                 }
-                if let Err(error) = self.link_appended(nodes, nodes.record(*offset)) {
+                if let Err(error) = link(nodes, leaves, nodes.record(*offset)) {
                     rest.unlinked = waiting.split_off(i);
                     return Err(error);
                 }
@@ -219,27 +199,23 @@ impl Skiplist {
             if cut() {
                 rest.taken = None;
             } else if planted::is(Bug::AppendLeftOut) {
-                appended.last.0.store(None, Ordering::Release);
+                self.last.0.store(None, Ordering::Release);
             }
         }
         Ok(())
     }
 
-    fn link_appended(&self, nodes: &Nodes, record: Record<'_>) -> Result<()> {
-        let seed = (u64::from(record.offset().get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.link(nodes, record.key(), record, seed ^ (seed >> 32))
-    }
-
-    /// [`Skiplist::get`] while some entries are unordered: checks each of these.
+    /// [`Leaves::get`] while some entries are unordered: checks each of these.
     #[cold]
-    pub(super) fn get_unsettled<'a>(
+    pub(super) fn get<'a>(
         &self,
         nodes: &'a Nodes,
+        leaves: &Leaves,
         key: &[u8],
         sequence: SequenceNumber,
     ) -> Option<Record<'a>> {
-        let rest = self.appended.lock();
-        let mut best = self.get_settled(nodes, key, sequence);
+        let rest = self.lock();
+        let mut best = leaves.get(nodes, key, sequence);
         let mut look_at = |record: Record<'a>| {
             let is_seen = record.sequence() <= sequence && record.key() == key;
             if is_seen && best.is_none_or(|best| best.sequence() <= record.sequence()) {
@@ -249,7 +225,7 @@ impl Skiplist {
         for offset in &rest.unlinked {
             look_at(nodes.record(*offset));
         }
-        let mut at = self.appended.last.0.load(Ordering::Acquire);
+        let mut at = self.last.0.load(Ordering::Acquire);
         while let Some(offset) = at.filter(|offset| Some(*offset) != rest.taken) {
             let record = nodes.record(offset);
             at = record.older().load(Ordering::Relaxed);
@@ -259,11 +235,17 @@ impl Skiplist {
     }
 }
 
+fn link(nodes: &Nodes, leaves: &Leaves, record: Record<'_>) -> Result<()> {
+    let seed = (u64::from(record.offset().get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    leaves.link(nodes, record.key(), record, seed ^ (seed >> 32)).map(drop)
+}
+
 #[cfg(all(test, not(sapwood_loom)))]
 mod tests {
     use super::*;
     use crate::arena::{Arena, ArenaPool};
     use crate::options::MemtableOptions;
+    use crate::skiplist::Skiplist;
     use crate::skiplist::cursor::Cursor;
     use sapwood_base::{ErrorKind, ValueKind};
     use std::cmp::Reverse;
@@ -285,12 +267,12 @@ mod tests {
 
     fn entries(list: &Skiplist, arena: &Arena) -> Vec<(Vec<u8>, u64)> {
         let (mut cursor, mut entries) = (Cursor::default(), Vec::new());
-        cursor.seek_to_first(list, arena);
+        cursor.seek_to_first(list.leaves(), arena);
         while cursor.record().is_some() {
             let entry = cursor.entry(arena);
             entries.push((entry.key().to_vec(), entry.sequence().0));
             if !cursor.next_within_leaf(arena) {
-                cursor.next_leaf(list, arena);
+                cursor.next_leaf(list.leaves(), arena);
             }
         }
         entries

@@ -4,10 +4,11 @@
 //! An insert at a random place spends most of its time on the search. Bulk loading does not search:
 //! it sorts the prefixes, reads records again only where prefixes are equal (a read out of arena
 //! order is a cache miss), and writes every leaf once.
+use super::Skiplist;
 use super::leaf::{LEAF_SLOTS, LeafOffset, MAX_HEIGHT, RecordOffset};
+use super::leaves::Leaves;
 use super::node::{KeyValue, Nodes, Record, Space};
-use super::order::Order;
-use super::{PrefixBase, Skiplist};
+use super::prefix::PrefixBase;
 use crate::sync::Ordering;
 use rayon::prelude::*;
 use sapwood_base::key::key_prefix;
@@ -95,11 +96,11 @@ impl Skiplist {
     pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
         let entries: usize = runs.iter().map(Vec::len).sum();
         let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
-        let order = &self.order;
-        if !order.base.is_plain() {
+        let leaves = &self.leaves;
+        if !leaves.base.is_plain() {
             let take_prefixes = |run: &mut Vec<Staged>| {
                 for entry in run {
-                    entry.prefix = order.base.prefix_of(nodes.record(entry.record).key());
+                    entry.prefix = leaves.base.prefix_of(nodes.record(entry.record).key());
                 }
             };
             match parallel {
@@ -110,7 +111,7 @@ impl Skiplist {
         if self.entries() > 0 {
             return self.link_sorted(nodes, &sorted(nodes, runs.concat()));
         }
-        let ranges: Vec<(Leaves, u64)> = match parallel {
+        let ranges: Vec<(Written, u64)> = match parallel {
             // A few more ranges than threads, because one thread may be late.
             true => {
                 let bounds = split(&runs, threads * 4);
@@ -126,7 +127,7 @@ impl Skiplist {
         };
 
         let totals: u64 = ranges.iter().map(|range| range.1).sum();
-        link_all(nodes, order, ranges.into_iter().map(|range| range.0));
+        link_all(nodes, leaves, ranges.into_iter().map(|range| range.0));
         self.totals.0.fetch_add(totals, Ordering::Relaxed);
         Ok(())
     }
@@ -182,8 +183,8 @@ fn sorted(nodes: &Nodes, mut staged: Vec<Staged>) -> Vec<Staged> {
 
 /// Writes leaves of sorted records from left to right. Also returns the increment of the list's
 /// totals.
-fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Leaves, u64)> {
-    let mut leaves = Leaves::default();
+fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Written, u64)> {
+    let mut leaves = Written::default();
     let mut totals = 0;
     let mut slots = Vec::with_capacity(FILLED_SLOTS);
     let mut last: Option<Staged> = None;
@@ -207,14 +208,14 @@ fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Leaves, u64)> {
     Ok((leaves, totals))
 }
 
-/// Leaves that are written and not linked yet.
+/// Written that are written and not linked yet.
 #[derive(Default)]
-struct Leaves {
+struct Written {
     /// Prefix of the low key, leaf, height.
     written: Vec<(u64, LeafOffset, usize)>,
 }
 
-impl Leaves {
+impl Written {
     /// Writes a leaf with these slots, and clears `slots`.
     fn write(&mut self, nodes: &Nodes, slots: &mut Vec<(u64, RecordOffset)>) -> Result<()> {
         let Some((low_prefix, low)) = slots.first().copied() else { return Ok(()) };
@@ -227,10 +228,10 @@ impl Leaves {
     }
 }
 
-/// Links leaves after the head of `order`, which has no others yet; all keys of one range are below
-/// those of the next. REQUIRES: no concurrent use of the order.
-fn link_all(nodes: &Nodes, order: &Order, ranges: impl IntoIterator<Item = Leaves>) {
-    let mut last = [nodes.leaf(order.head); MAX_HEIGHT];
+/// Links leaves after the head of `list`, which has no others yet; all keys of one range are below
+/// those of the next. REQUIRES: no concurrent use of the list.
+fn link_all(nodes: &Nodes, list: &Leaves, ranges: impl IntoIterator<Item = Written>) {
+    let mut last = [nodes.leaf(list.head); MAX_HEIGHT];
     for (prefix, offset, height) in ranges.into_iter().flat_map(|range| range.written) {
         let leaf = nodes.leaf(offset);
         for before in last.iter_mut().take(height).enumerate() {
@@ -238,7 +239,7 @@ fn link_all(nodes: &Nodes, order: &Order, ranges: impl IntoIterator<Item = Leave
             unsafe { before.1.link(before.0) }.set(prefix, Some(offset));
             *before.1 = leaf;
         }
-        order.levels.fetch_max(height as u32, Ordering::Relaxed);
+        list.levels.fetch_max(height as u32, Ordering::Relaxed);
     }
     // Later keys in ascending order do not halve the last leaf.
     last[0].set_ascending(true);

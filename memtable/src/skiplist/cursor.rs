@@ -5,17 +5,17 @@
 //! exactly once and in order; it may return later ones. A move to the right takes the successor
 //! from the same copy, so keys that a split moved meanwhile are not returned twice. A move to the
 //! left searches the leaf before the low key of the current one.
-use crate::skiplist::leaf::{LEAF_SLOTS, LeafOffset, RecordOffset};
+use crate::skiplist::leaf::{LEAF_SLOTS, LeafBody, LeafOffset, RecordOffset};
+use crate::skiplist::leaves::Leaves;
 use crate::skiplist::node::{Leaf, Nodes, Record};
-use crate::skiplist::order::Order;
-use crate::skiplist::{Skiplist, leaf::LeafBody};
+use crate::skiplist::versions::{Nearby, nearby};
 use crate::sync::{Ordering, Spin};
 use sapwood_base::SequenceNumber;
 
 /// Prefetch distance in slots: about as many misses as a core keeps in flight.
 const LOOKAHEAD: usize = 8;
 
-/// A position. Every call passes its list and nodes.
+/// A position. Every call passes the leaves of its list, and its nodes.
 pub struct Cursor {
     slots: [Option<RecordOffset>; LEAF_SLOTS],
     len: usize,
@@ -97,18 +97,16 @@ impl Cursor {
     }
 
     /// Moves to the first entry.
-    pub fn seek_to_first(&mut self, list: &Skiplist, nodes: &Nodes) {
-        let order = &list.order;
-        self.copy(order, nodes, nodes.leaf(order.head), Target::Leaf);
-        self.settle_forward(list, nodes);
+    pub fn seek_to_first(&mut self, leaves: &Leaves, nodes: &Nodes) {
+        self.copy(leaves, nodes, nodes.leaf(leaves.head), Target::Leaf);
+        self.settle_forward(leaves, nodes);
     }
 
     /// Moves to the last entry.
-    pub fn seek_to_last(&mut self, list: &Skiplist, nodes: &Nodes) {
-        let order = &list.order;
-        let mut leaf = nodes.leaf(order.head);
-        // Relaxed: see `Order::descend`.
-        let mut level = (order.levels.load(Ordering::Relaxed) as usize).max(1);
+    pub fn seek_to_last(&mut self, leaves: &Leaves, nodes: &Nodes) {
+        let mut leaf = nodes.leaf(leaves.head);
+        // Relaxed: see `Leaves::descend`.
+        let mut level = (leaves.levels.load(Ordering::Relaxed) as usize).max(1);
         while level > 0 {
             level -= 1;
             // SAFETY: the leaf is the head or was reached by a link of this or a higher level.
@@ -116,23 +114,22 @@ impl Cursor {
                 leaf = nodes.leaf(next);
             }
         }
-        self.copy(order, nodes, leaf, Target::Last);
-        self.settle_backward(list, nodes);
+        self.copy(leaves, nodes, leaf, Target::Last);
+        self.settle_backward(leaves, nodes);
     }
 
     /// Moves to the first entry whose key is `>= key`.
-    pub fn seek(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        let order = &list.order;
-        let prefix = order.base.prefix_of(key);
-        let leaf = order.descend::<false>(nodes, prefix, key, 0);
-        self.copy(order, nodes, leaf, Target::AtLeast(prefix, key));
-        self.settle_forward(list, nodes);
+    pub fn seek(&mut self, leaves: &Leaves, nodes: &Nodes, key: &[u8]) {
+        let prefix = leaves.base.prefix_of(key);
+        let leaf = leaves.descend::<false>(nodes, prefix, key, 0);
+        self.copy(leaves, nodes, leaf, Target::AtLeast(prefix, key));
+        self.settle_forward(leaves, nodes);
     }
 
     /// Moves to the last entry whose key is `< key`.
-    pub fn seek_before(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        self.copy_before(list, nodes, key);
-        self.settle_backward(list, nodes);
+    pub fn seek_before(&mut self, leaves: &Leaves, nodes: &Nodes, key: &[u8]) {
+        self.copy_before(leaves, nodes, key);
+        self.settle_backward(leaves, nodes);
     }
 
     /// Moves forward if that is possible without another leaf. Otherwise the cursor is past the
@@ -173,15 +170,15 @@ impl Cursor {
                     return true;
                 }
                 Nearby::None => {}
-                // Left to `settle_forward`, which has access to the list.
+                // Left to `settle_forward`, which has access to the leaves.
                 Nearby::Far(_) => return false,
             }
         }
     }
 
     /// Moves to the first entry of the next leaf. REQUIRES: `next_within_leaf` returned `false`.
-    pub fn next_leaf(&mut self, list: &Skiplist, nodes: &Nodes) {
-        self.settle_forward(list, nodes);
+    pub fn next_leaf(&mut self, leaves: &Leaves, nodes: &Nodes) {
+        self.settle_forward(leaves, nodes);
     }
 
     /// Moves backward if that is possible without another leaf. Otherwise the cursor has not moved.
@@ -221,7 +218,7 @@ impl Cursor {
                     return true;
                 }
                 Nearby::None => self.index = slot,
-                // Left to `settle_backward`, which has access to the list.
+                // Left to `settle_backward`, which has access to the leaves.
                 Nearby::Far(_) => return false,
             }
         }
@@ -229,8 +226,8 @@ impl Cursor {
     }
 
     /// Moves to the last entry of the previous leaf. REQUIRES: `prev_within_leaf` returned `false`.
-    pub fn prev_leaf(&mut self, list: &Skiplist, nodes: &Nodes) {
-        self.settle_backward(list, nodes);
+    pub fn prev_leaf(&mut self, leaves: &Leaves, nodes: &Nodes) {
+        self.settle_backward(leaves, nodes);
     }
 
     /// Prefetches the record `LOOKAHEAD` slots ahead, in the next leaf if necessary.
@@ -251,17 +248,17 @@ impl Cursor {
     }
 
     /// Moves to the newest version in slot `index`, in the next leaf if necessary.
-    fn settle_forward(&mut self, list: &Skiplist, nodes: &Nodes) {
+    fn settle_forward(&mut self, leaves: &Leaves, nodes: &Nodes) {
         self.newer.clear();
         loop {
             while self.index >= self.len {
                 let Some(next) = self.next else { return self.clear() };
-                self.copy(&list.order, nodes, nodes.leaf(next), Target::Leaf);
+                self.copy(leaves, nodes, nodes.leaf(next), Target::Leaf);
             }
             let newest = self.slots[self.index];
             self.current = match self.seen_at {
                 None => newest,
-                Some(sequence) => newest.and_then(|newest| list.seen(nodes, newest, sequence)),
+                Some(sequence) => newest.and_then(|newest| leaves.seen(nodes, newest, sequence)),
             };
             if self.current.is_some() || self.seen_at.is_none() {
                 break;
@@ -277,16 +274,16 @@ impl Cursor {
     }
 
     /// Moves to the oldest version in the slot before `index`, in the previous leaf if necessary.
-    fn settle_backward(&mut self, list: &Skiplist, nodes: &Nodes) {
+    fn settle_backward(&mut self, leaves: &Leaves, nodes: &Nodes) {
         loop {
             while self.index == 0 {
                 let low = self.leaf.and_then(|leaf| nodes.leaf(leaf).low_record());
                 let Some(low) = low else { return self.clear() };
-                self.copy_before(list, nodes, nodes.record(low).key());
+                self.copy_before(leaves, nodes, nodes.record(low).key());
             }
             let Some(sequence) = self.seen_at else { break };
             self.index -= 1;
-            self.current = self.slots[self.index].and_then(|newest| list.seen(nodes, newest, sequence));
+            self.current = self.slots[self.index].and_then(|newest| leaves.seen(nodes, newest, sequence));
             if self.current.is_some() {
                 return;
             }
@@ -328,16 +325,15 @@ impl Cursor {
         }
     }
 
-    fn copy_before(&mut self, list: &Skiplist, nodes: &Nodes, key: &[u8]) {
-        let order = &list.order;
-        let prefix = order.base.prefix_of(key);
-        let leaf = order.descend::<true>(nodes, prefix, key, 0);
-        self.copy(order, nodes, leaf, Target::Before(prefix, key));
+    fn copy_before(&mut self, leaves: &Leaves, nodes: &Nodes, key: &[u8]) {
+        let prefix = leaves.base.prefix_of(key);
+        let leaf = leaves.descend::<true>(nodes, prefix, key, 0);
+        self.copy(leaves, nodes, leaf, Target::Before(prefix, key));
     }
 
     /// Copies the leaf that contains `target`: `leaf` or one to its right. REQUIRES: a target with
     /// a key is searched in the order that owns the leaf.
-    fn copy<'a>(&mut self, order: &Order, nodes: &'a Nodes, mut leaf: Leaf<'a>, target: Target<'_>) {
+    fn copy<'a>(&mut self, leaves: &Leaves, nodes: &'a Nodes, mut leaf: Leaf<'a>, target: Target<'_>) {
         let mut spin = Spin::default();
         loop {
             if let Some(version) = leaf.begin_read() {
@@ -345,8 +341,8 @@ impl Cursor {
                 let right = match target {
                     Target::Leaf => None,
                     Target::Last => link.next().map(|next| nodes.leaf(next)),
-                    Target::AtLeast(prefix, key) => order.right_of::<false>(nodes, link, prefix, key),
-                    Target::Before(prefix, key) => order.right_of::<true>(nodes, link, prefix, key),
+                    Target::AtLeast(prefix, key) => leaves.right_of::<false>(nodes, link, prefix, key),
+                    Target::Before(prefix, key) => leaves.right_of::<true>(nodes, link, prefix, key),
                 };
                 if let Some(right) = right {
                     leaf = right;
@@ -356,7 +352,7 @@ impl Cursor {
                     Target::Leaf => 0,
                     Target::Last => leaf.count(),
                     Target::AtLeast(prefix, key) | Target::Before(prefix, key) => {
-                        order.place(nodes, leaf, prefix, key).index
+                        leaves.place(nodes, leaf, prefix, key).index
                     }
                 };
                 self.copy_slots(&leaf);
@@ -376,34 +372,4 @@ impl Cursor {
             *copy = leaf.record(slot);
         }
     }
-}
-
-/// Location of the version that a reader sees.
-pub(super) enum Nearby {
-    Seen(RecordOffset),
-    /// No version is visible.
-    None,
-    /// After this one, which is not visible, and some others.
-    Far(RecordOffset),
-}
-
-/// Versions that are checked one by one.
-const NEARBY: usize = 16;
-
-/// The newest version from `newest` on that is visible at `sequence`, if it is among the first.
-#[inline]
-pub(super) fn nearby(nodes: &Nodes, newest: RecordOffset, sequence: SequenceNumber) -> Nearby {
-    let mut offset = newest;
-    for _ in 0..NEARBY {
-        let record = nodes.record(offset);
-        if record.sequence() <= sequence {
-            return Nearby::Seen(offset);
-        }
-        // Acquire pairs with the release store that chained the older version.
-        match record.older().load(Ordering::Acquire) {
-            Some(older) => offset = older,
-            None => return Nearby::None,
-        }
-    }
-    Nearby::Far(offset)
 }

@@ -11,10 +11,10 @@
 //! ```
 //!
 //! Slots from `count` on have the prefix `u64::MAX`, so counting smaller prefixes needs no `count`.
-use crate::skiplist::node::Leaf;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence, hint};
 use sapwood_base::planted::{self, Bug};
 use std::num::NonZeroU32;
+use std::ops::Deref;
 
 /// Keys per leaf. Models use few, so that splits happen early.
 pub const LEAF_SLOTS: usize = if cfg!(sapwood_loom) { 2 } else { 30 };
@@ -279,22 +279,22 @@ impl LeafBody {
 }
 
 /// A leaf whose lock this thread holds. Dropping it unlocks the leaf.
-pub struct LockedLeaf<'a> {
-    leaf: Leaf<'a>,
+pub struct LockedLeaf<L: Deref<Target = LeafBody>> {
+    leaf: L,
     version: u64,
 }
 
-impl<'a> LockedLeaf<'a> {
+impl<L: Deref<Target = LeafBody> + Copy> LockedLeaf<L> {
     /// Acquires the lock of `leaf`.
     #[inline]
-    pub fn lock(leaf: Leaf<'a>) -> LockedLeaf<'a> {
+    pub fn lock(leaf: L) -> LockedLeaf<L> {
         let version = leaf.lock();
         LockedLeaf { leaf, version }
     }
 
     /// The leaf.
     #[inline]
-    pub fn leaf(&self) -> Leaf<'a> {
+    pub fn leaf(&self) -> L {
         self.leaf
     }
 
@@ -333,7 +333,7 @@ impl<'a> LockedLeaf<'a> {
     }
 }
 
-impl Drop for LockedLeaf<'_> {
+impl<L: Deref<Target = LeafBody>> Drop for LockedLeaf<L> {
     #[inline]
     fn drop(&mut self) {
         self.leaf.unlock(self.version);

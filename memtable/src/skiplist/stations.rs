@@ -116,8 +116,8 @@ mod tests {
         }
         for _ in 0..2000 {
             let sequence = SequenceNumber(random.u64(5..VERSIONS * 2));
-            let newest = list.order.newest(&arena, b"hot").unwrap();
-            let (found, steps) = list.stations.search(&arena, newest, sequence);
+            let newest = list.leaves.newest(&arena, b"hot").unwrap();
+            let (found, steps) = list.leaves.stations.search(&arena, newest, sequence);
             let expected = (sequence.0 >= 10).then(|| (sequence.0 - 10) / 2 * 2 + 10);
             let record = list.get(&arena, b"hot", sequence);
             assert_eq!(record.map(|record| record.sequence().0), expected);
@@ -127,22 +127,22 @@ mod tests {
             // A scan returns it as one entry.
             let mut cursor = Cursor::seen_at(sequence);
             let mut forward = Vec::new();
-            cursor.seek_to_first(&list, &arena);
+            cursor.seek_to_first(list.leaves(), &arena);
             while cursor.record().is_some() {
                 forward.push((cursor.entry(&arena).key(), cursor.entry(&arena).sequence().0));
                 if !cursor.next_within_leaf(&arena) {
-                    cursor.next_leaf(&list, &arena);
+                    cursor.next_leaf(list.leaves(), &arena);
                 }
             }
             let mut want = vec![(&b"a"[..], 1), (b"z", 2)];
             want.splice(1..1, expected.map(|sequence| (&b"hot"[..], sequence)));
             assert_eq!(forward, want);
             let mut backward = Vec::new();
-            cursor.seek_to_last(&list, &arena);
+            cursor.seek_to_last(list.leaves(), &arena);
             while cursor.record().is_some() {
                 backward.push((cursor.entry(&arena).key(), cursor.entry(&arena).sequence().0));
                 if !cursor.prev_within_leaf(&arena) {
-                    cursor.prev_leaf(&list, &arena);
+                    cursor.prev_leaf(list.leaves(), &arena);
                 }
             }
             backward.reverse();

@@ -1,12 +1,15 @@
 //! The leaves of a list with their links, by one choice of prefixes, and the searches among them.
-use super::PrefixBase;
 use super::finger;
 use super::leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
 use super::node::{Leaf, Nodes, Record};
+use super::prefix::PrefixBase;
 use super::shortcuts::{Cell, Shortcuts};
+#[cfg(not(sapwood_loom))]
+use super::stations::Stations;
+use super::versions::{Nearby, chain, nearby};
 use crate::sync::{Ordering, Spin, hint};
-use sapwood_base::Result;
 use sapwood_base::planted::{self, Bug};
+use sapwood_base::{Result, SequenceNumber};
 use std::sync::OnceLock;
 
 /// How many leaves to the right of a cell's leaf a shortcut checks.
@@ -15,8 +18,8 @@ const SHORTCUT_STEPS: usize = 3;
 #[cfg(not(sapwood_loom))]
 const SHORTCUT_EVERY_BYTES: usize = 1024;
 
-/// Leaves in order. Every call must pass the nodes that created it.
-pub(super) struct Order {
+/// The leaves of one list. Every call must pass the nodes that created them.
+pub struct Leaves {
     pub(super) base: PrefixBase,
     pub(super) head: LeafOffset,
     /// Levels in use; searches start here. Grows only.
@@ -25,6 +28,8 @@ pub(super) struct Order {
     identity: u64,
     /// Created once the list is large enough to profit.
     shortcuts: OnceLock<Shortcuts>,
+    #[cfg(not(sapwood_loom))]
+    pub(super) stations: Stations,
 }
 
 /// Position of a key in a leaf, or its insertion point.
@@ -36,16 +41,18 @@ pub(super) struct Place {
     newest: Option<RecordOffset>,
 }
 
-impl Order {
-    /// Creates an order with only the head leaf.
-    pub(super) fn new(nodes: &Nodes, base: PrefixBase) -> Result<Order> {
+impl Leaves {
+    /// Creates the head leaf.
+    pub(super) fn new(nodes: &Nodes, base: PrefixBase) -> Result<Leaves> {
         let head = nodes.new_leaf(MAX_HEIGHT, 0, None, &[])?;
-        Ok(Order {
+        Ok(Leaves {
             base,
             head: head.offset(),
             levels: hint::AtomicU32::new(1),
             identity: finger::next_identity(),
             shortcuts: OnceLock::new(),
+            #[cfg(not(sapwood_loom))]
+            stations: Stations::default(),
         })
     }
 
@@ -104,6 +111,39 @@ impl Order {
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+
+    /// The newest version of `key` that is visible at `sequence`.
+    #[inline]
+    pub(super) fn get<'a>(
+        &self,
+        nodes: &'a Nodes,
+        key: &[u8],
+        sequence: SequenceNumber,
+    ) -> Option<Record<'a>> {
+        let newest = self.newest(nodes, key)?;
+        let record = nodes.record(newest);
+        if record.sequence() <= sequence {
+            return Some(record);
+        }
+        Some(nodes.record(self.seen(nodes, newest, sequence)?))
+    }
+
+    /// The newest version from `newest` on that is visible at `sequence`.
+    pub(super) fn seen(
+        &self,
+        nodes: &Nodes,
+        newest: RecordOffset,
+        sequence: SequenceNumber,
+    ) -> Option<RecordOffset> {
+        match nearby(nodes, newest, sequence) {
+            Nearby::Seen(offset) => Some(offset),
+            Nearby::None => None,
+            #[cfg(not(sapwood_loom))]
+            Nearby::Far(offset) => self.stations.search(nodes, offset, sequence).0,
+            #[cfg(sapwood_loom)]
+            Nearby::Far(_) => unreachable!("models have few versions"),
+        }
     }
 
     /// The newest version of `key`.
@@ -341,6 +381,12 @@ impl Order {
         if let Some(newest) = place.newest {
             chain(nodes, &locked, place.index, nodes.record(newest), record);
             finger::set(self.identity, leaf.offset());
+            drop(locked);
+            // Relaxed: checks only whether an older version exists, in a chain that is worth it.
+            #[cfg(not(sapwood_loom))]
+            if Stations::is_one(seed) && record.older().load(Ordering::Relaxed).is_some() {
+                self.stations.add(nodes, record.offset());
+            }
             return Ok(false);
         }
         if leaf.count() < LEAF_SLOTS {
@@ -362,7 +408,7 @@ impl Order {
     fn split<'a>(
         &self,
         nodes: &'a Nodes,
-        locked: &LockedLeaf<'_>,
+        locked: &LockedLeaf<Leaf<'_>>,
         index: usize,
         prefix: u64,
         record: Record<'_>,
@@ -444,32 +490,6 @@ impl Order {
         match self.right_of::<false>(nodes, leaf.next_link(), prefix, key) {
             Some(_) => None,
             None => Some(leaf),
-        }
-    }
-}
-
-/// Inserts `record` into the versions of slot `index`, whose newest is `newest`.
-fn chain(nodes: &Nodes, locked: &LockedLeaf<'_>, index: usize, newest: Record<'_>, record: Record<'_>) {
-    let sequence = record.sequence();
-    if sequence >= newest.sequence() {
-        // Relaxed: the release store of the slot publishes this link too.
-        record.older().store(Some(newest.offset()), Ordering::Relaxed);
-        locked.replace(index, record.offset());
-        return;
-    }
-    let mut newer = newest;
-    loop {
-        // Acquire pairs with the release store below by an earlier holder of the lock.
-        let older = newer.older().load(Ordering::Acquire);
-        match older.map(|offset| nodes.record(offset)) {
-            Some(older) if older.sequence() > sequence => newer = older,
-            _ => {
-                record.older().store(older, Ordering::Relaxed);
-                // Release pairs with the acquire loads of readers that walk the chain without the
-                // lock.
-                newer.older().store(Some(record.offset()), Ordering::Release);
-                return;
-            }
         }
     }
 }
