@@ -3,6 +3,7 @@ use super::keyspaces::{KeyspaceEntry, Keyspaces};
 use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
 use crate::wal::commit_ring::LogPoint;
+use sapwood_base::format::index_definition::IndexDefinition;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
@@ -87,53 +88,12 @@ impl ManifestState {
                 self.log_synced = Some(*position);
                 self.forget_log();
             }
-            Edit::KeyspaceCreated { id, name, options } => {
-                let broken = |what: &str| {
-                    Error::new(ErrorKind::Corruption, format!("keyspace {id} ({name:?}) {what}"))
-                };
-                if self.keyspaces.contains_key(id) {
-                    return Err(broken("is created twice"));
-                }
-                if self.by_name(name).is_some() {
-                    return Err(broken("has the name of another one"));
-                }
-                let options =
-                    options.parse().map_err(|error| broken(&format!("has bad options: {error}")))?;
-                let state = KeyspaceState::new(*id, name, options);
-                let entry = KeyspaceEntry { state, version: Arc::default(), index: None };
-                self.keyspaces.insert(*id, entry);
-                self.next_keyspace = self.next_keyspace.max(id.0 + 1);
-            }
+            Edit::KeyspaceCreated { id, name, options } => self.create_keyspace(*id, name, options)?,
             Edit::KeyspaceDropped(id) => {
                 let indexes: Vec<KeyspaceId> = self.keyspaces.owned_by(*id).collect();
                 indexes.into_iter().chain([*id]).for_each(|id| self.keyspaces.remove(id));
             }
-            Edit::IndexCreated { id, definition } => {
-                let broken = |what: &str| {
-                    let message = format!("index {id} ({:?}) {what}", definition.name);
-                    Error::new(ErrorKind::Corruption, message)
-                };
-                if self.keyspaces.contains_key(id) {
-                    return Err(broken("is created twice"));
-                }
-                let owner = self.keyspaces.get(&definition.keyspace);
-                let Some(owner) = owner.filter(|owner| owner.index.is_none()) else {
-                    return Err(broken("is of a keyspace that does not exist"));
-                };
-                if self.index_by_name(definition.keyspace, &definition.name).is_some() {
-                    return Err(broken("has the name of another one"));
-                }
-                let name = format!("{}/{}", owner.state.name, definition.name);
-                let state = KeyspaceState::new(*id, &name, KeyspaceOptions::default());
-                let index = IndexEntry {
-                    state: IndexState::new(*id, definition.clone()),
-                    phase: Phase::Building,
-                    tree: None,
-                };
-                let entry = KeyspaceEntry { state, version: Arc::default(), index: Some(index) };
-                self.keyspaces.insert(*id, entry);
-                self.next_keyspace = self.next_keyspace.max(id.0 + 1);
-            }
+            Edit::IndexCreated { id, definition } => self.create_index(*id, definition)?,
             Edit::IndexDropped(id) => {
                 self.index_mut(*id)?;
                 self.keyspaces.remove(*id);
@@ -159,6 +119,48 @@ impl ManifestState {
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
             Edit::TableAdded(_) | Edit::TableRemoved { .. } => {}
         }
+        Ok(())
+    }
+
+    fn create_keyspace(&mut self, id: KeyspaceId, name: &str, options: &str) -> Result<()> {
+        let broken =
+            |what: &str| Error::new(ErrorKind::Corruption, format!("keyspace {id} ({name:?}) {what}"));
+        if self.keyspaces.contains_key(&id) {
+            return Err(broken("is created twice"));
+        }
+        if self.by_name(name).is_some() {
+            return Err(broken("has the name of another one"));
+        }
+        let options = options.parse().map_err(|error| broken(&format!("has bad options: {error}")))?;
+        let state = KeyspaceState::new(id, name, options);
+        let entry = KeyspaceEntry { state, version: Arc::default(), index: None };
+        self.keyspaces.insert(id, entry);
+        self.next_keyspace = self.next_keyspace.max(id.0 + 1);
+        Ok(())
+    }
+
+    fn create_index(&mut self, id: KeyspaceId, definition: &IndexDefinition) -> Result<()> {
+        let broken = |what: &str| {
+            let message = format!("index {id} ({:?}) {what}", definition.name);
+            Error::new(ErrorKind::Corruption, message)
+        };
+        if self.keyspaces.contains_key(&id) {
+            return Err(broken("is created twice"));
+        }
+        let owner = self.keyspaces.get(&definition.keyspace);
+        let Some(owner) = owner.filter(|owner| owner.index.is_none()) else {
+            return Err(broken("is of a keyspace that does not exist"));
+        };
+        if self.index_by_name(definition.keyspace, &definition.name).is_some() {
+            return Err(broken("has the name of another one"));
+        }
+        let name = format!("{}/{}", owner.state.name, definition.name);
+        let state = KeyspaceState::new(id, &name, KeyspaceOptions::default());
+        let index =
+            IndexEntry { state: IndexState::new(id, definition.clone()), phase: Phase::Building, tree: None };
+        let entry = KeyspaceEntry { state, version: Arc::default(), index: Some(index) };
+        self.keyspaces.insert(id, entry);
+        self.next_keyspace = self.next_keyspace.max(id.0 + 1);
         Ok(())
     }
 

@@ -6,23 +6,105 @@ use super::views::{announce_indexes, keyspace_views};
 use crate::background;
 use crate::background::state::Background;
 use crate::directory::{Place, Terms};
+use crate::manifest::Manifest;
 use crate::options::DbOptions;
 use crate::read::super_version::{SuperVersion, SuperVersionCell};
-use crate::recovery::{self, MemtableSource, Rest};
+use crate::recovery::{self, MemtableSource, Recovered, Rest};
 use crate::wal::{Earlier, SegmentOptions, Wal};
 use crate::write::locks::KeyLocks;
 use crate::write::stall::Stall;
+use crossbeam::channel::Receiver;
+use sapwood_base::format::file_name::FileName;
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, MemtableOptions};
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::env::fork::{Running, StatusWord};
+use sapwood_storage::fs::LockGuard;
+use sapwood_storage::fs::bounded::BoundedFileSystem;
 use sapwood_storage::sync::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// The lists of the cache take one byte per this many bytes of the cache.
 const CACHE_BYTES_PER_LISTED: usize = 128;
+
+/// The files of the database, and what holds them.
+struct Files {
+    context: Arc<TableContext>,
+    /// The file system of `context`.
+    fs: Arc<BoundedFileSystem>,
+    names: Vec<FileName>,
+    lock: Option<Box<dyn LockGuard>>,
+    obsolete: Receiver<FileName>,
+}
+
+impl Files {
+    /// Claims the directory. From here on all files go through a file system of its own: it
+    /// belongs to this directory, and bounds the number of open files.
+    fn claim(terms: &Terms, options: &mut DbOptions, cache_bytes: usize) -> Result<Files> {
+        let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
+        let Place { fs, directory, names, lock } = Place::open(terms, options.env.fs(), most)?;
+        options.env = options.env.with_file_system(fs.clone());
+        // This includes the lists of the cache: a word or two for each of its blocks.
+        options.env.check_memory(cache_bytes / CACHE_BYTES_PER_LISTED)?;
+        let (sender, obsolete) = crossbeam::channel::unbounded();
+        let cache = BufferCache::new(cache_bytes)?;
+        let mut context = TableContext::new(fs.clone(), directory, cache, sender);
+        // An explicit cache size is not reduced by tables; otherwise the budget determines the
+        // size.
+        context.charges_tables = options.advanced.cache_bytes.is_none();
+        Ok(Files { context: Arc::new(context), fs, names, lock, obsolete })
+    }
+}
+
+/// Reads the state and replays the log. Writes a new MANIFEST unless the database is read-only.
+fn recover(
+    terms: &Terms,
+    files: &Files,
+    options: &DbOptions,
+    arenas: &Arc<ArenaPool>,
+    segments: SegmentOptions,
+) -> Result<(Recovered, Option<Manifest>)> {
+    let (context, env) = (&files.context, &options.env);
+    let source = MemtableSource {
+        arenas,
+        memtable_bytes: options.memtable_bytes,
+        // Without a flush the log must stay in memory.
+        most: if options.read_only { usize::MAX } else { options.advanced.max_memtables },
+        first_memtable: 0,
+        env: env.allows_pools().then_some(env),
+    };
+    let mut recovered = recovery::analyze(context, &files.names, env.random_u64(), &source)?;
+    for entry in recovered.manifest.named() {
+        let about = |error: Error| error.context(&format!("keyspace {:?}", entry.state.name));
+        entry.state.options.check_available().map_err(about)?;
+    }
+    if recovered.is_new && !terms.may_create() {
+        return Err(terms.missing(&context.directory));
+    }
+    if options.read_only {
+        return Ok((recovered, None));
+    }
+    let manifest = recovery::commit(context, &mut recovered)?;
+    recovery::sweep(context, &mut recovered, segments);
+    Ok((recovered, Some(manifest)))
+}
+
+/// The threads that share a compaction, if several do.
+fn merge_threads(options: &DbOptions) -> Result<Option<rayon::ThreadPool>> {
+    let (env, threads) = (&options.env, options.advanced.subcompactions);
+    if threads <= 1 || options.read_only || !env.allows_pools() {
+        return Ok(None);
+    }
+    env.check_threads(threads)?;
+    let built = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|number| format!("sapwood-merge-{number}"))
+        .build();
+    let failed = |error| Error::new(ErrorKind::Io, format!("cannot start threads: {error}"));
+    built.map(Some).map_err(failed)
+}
 
 impl Core {
     /// Returns the core, and the part of the log that has no memtable yet.
@@ -32,52 +114,13 @@ impl Core {
         cache_bytes: usize,
     ) -> Result<(Arc<Core>, Option<Rest>)> {
         let running = Running::begin()?;
-        let env = options.env.clone();
-        let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
-        let Place { fs, directory, names, lock } = Place::open(terms, env.fs(), most)?;
-        let unfinished = terms.missing(&directory);
-        // From here on all files go through this file system: it belongs to this directory, and
-        // bounds the number of open files.
-        options.env = env.with_file_system(fs.clone());
-        let env = &options.env;
-        // This includes the lists of the cache: a word or two for each of its blocks.
-        env.check_memory(cache_bytes / CACHE_BYTES_PER_LISTED)?;
-        let (sender, obsolete_files) = crossbeam::channel::unbounded();
-        let files = fs.clone();
-        let mut context = TableContext::new(fs, directory, BufferCache::new(cache_bytes)?, sender);
-        // An explicit cache size is not reduced by tables; otherwise the budget determines the
-        // size.
-        context.charges_tables = options.advanced.cache_bytes.is_none();
-        let context = Arc::new(context);
+        let files = Files::claim(terms, &mut options, cache_bytes)?;
         let memtables = MemtableOptions { size_bytes: options.memtable_bytes };
         let arenas = ArenaPool::keeping(memtables, options.advanced.max_memtables);
-        let source = MemtableSource {
-            arenas: &arenas,
-            memtable_bytes: options.memtable_bytes,
-            // Without a flush the log must stay in memory.
-            most: if options.read_only { usize::MAX } else { options.advanced.max_memtables },
-            first_memtable: 0,
-            env: env.allows_pools().then_some(env),
-        };
-        let mut recovered = recovery::analyze(&context, &names, env.random_u64(), &source)?;
-        for entry in recovered.manifest.named() {
-            let about = |error: Error| error.context(&format!("keyspace {:?}", entry.state.name));
-            entry.state.options.check_available().map_err(about)?;
-        }
-        if recovered.is_new && !terms.may_create() {
-            return Err(unfinished);
-        }
         let memtables_bytes = options.advanced.max_memtables.saturating_mul(options.memtable_bytes);
         let segments =
             SegmentOptions::new(options.segment_bytes, memtables_bytes, options.advanced.wal_mapped);
-        let manifest = match options.read_only {
-            true => None,
-            false => {
-                let manifest = recovery::commit(&context, &mut recovered)?;
-                recovery::sweep(&context, &mut recovered, segments);
-                Some(manifest)
-            }
-        };
+        let (recovered, manifest) = recover(terms, &files, &options, &arenas, segments)?;
         let begin = recovered.begin();
         let before = Earlier {
             durable: recovered.durable(),
@@ -85,7 +128,7 @@ impl Core {
             unsynced: recovered.unsynced,
             spare_files: recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
         };
-        let wal = Wal::new(&context, recovered.database, begin, segments, before);
+        let wal = Wal::new(&files.context, recovered.database, begin, segments, before);
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         for entry in state.named() {
             announce_indexes(state, &entry.state);
@@ -96,24 +139,10 @@ impl Core {
             keyspaces: keyspace_views(state),
         };
         view.expect_appends(&view.active()?.memtable, None)?;
-        let subcompactions = options.advanced.subcompactions;
-        let pool =
-            match subcompactions > 1 && !options.read_only && env.allows_pools() {
-                true => {
-                    env.check_threads(subcompactions)?;
-                    let built = rayon::ThreadPoolBuilder::new()
-                        .num_threads(subcompactions)
-                        .thread_name(|number| format!("sapwood-merge-{number}"))
-                        .build();
-                    Some(built.map_err(|error| {
-                        Error::new(ErrorKind::Io, format!("cannot start threads: {error}"))
-                    })?)
-                }
-                false => None,
-            };
+        let pool = merge_threads(&options)?;
         // Only if it is read: it would keep every table of the opening, and so their files.
         let fixed_state = manifest.is_none().then(|| state.clone());
-        let opened_at = env.now();
+        let opened_at = options.env.now();
         let core = Arc::new_cyclic(|this| Core {
             this: this.clone(),
             any_step: background::any_step,
@@ -121,9 +150,9 @@ impl Core {
             replayed_log_bytes: recovered.log_bytes,
             pool,
             fixed_state: Mutex::new(fixed_state),
-            context,
-            files,
-            obsolete_files,
+            context: files.context,
+            files: files.fs,
+            obsolete_files: files.obsolete,
             arenas,
             wal,
             view: SuperVersionCell::new(view),
@@ -146,7 +175,7 @@ impl Core {
             poison: Mutex::new(None),
             no_space: Mutex::default(),
             closing: Mutex::new(false),
-            lock: Mutex::new(lock),
+            lock: Mutex::new(files.lock),
             running: Mutex::new(Some(running)),
             options,
         });
