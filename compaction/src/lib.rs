@@ -31,5 +31,8 @@ pub mod job;
 pub mod survivors;
 pub mod output;
 
+#[cfg(test)]
+mod scripts;
+
 pub use options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
 pub use version::{Run, RunTable, TableContext, TableHandle, Version};
