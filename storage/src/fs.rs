@@ -14,8 +14,10 @@ pub use crate::mapped::MappedFile;
 
 pub mod os;
 pub mod bounded;
+pub(crate) mod group;
 
-use bounded::FileGroup;
+use group::FileGroup;
+pub use os::is_no_file;
 
 /// How [`FileSystem::open`] opens an existing file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,15 +194,6 @@ pub trait FileSystem: Send + Sync {
     fn check_memory(&self, bytes: usize) -> Result<()> {
         memory::check_room(bytes).map_err(|error| Error::system(&format!("map {bytes} bytes"), error))
     }
-}
-
-/// Whether an error of opening or reading means that the name stands for no plain file: there is
-/// none, or it is a directory, a symbolic link, a pipe or a device.
-pub fn is_no_file(error: &Error) -> bool {
-    error.io_error().is_some_and(|source| {
-        use std::io::ErrorKind::{IsADirectory, NotFound, NotSeekable};
-        matches!(source.kind(), IsADirectory | NotFound | NotSeekable) || os::means_no_file(source)
-    })
 }
 
 /// The number of bytes that [`fill_zeros`] writes at a time, unless a file requests fewer.

@@ -4,8 +4,6 @@
 //! [`MappedFile::sync_range`] makes it survive a power loss. The file must keep its length while it
 //! is mapped: an access beyond the end of the file kills the process.
 #![allow(unsafe_code)]
-#[cfg(feature = "sim")]
-use crate::sim::SimMapping;
 use memmap2::MmapRaw;
 use sapwood_base::memory::{self, ROOM_BYTES};
 use sapwood_base::{Error, Result};
@@ -24,7 +22,18 @@ pub struct MappedFile {
 enum Map {
     Machine(MmapRaw),
     #[cfg(feature = "sim")]
-    Simulated(SimMapping),
+    Simulated(Box<dyn Simulated>),
+}
+
+/// The mapping of a simulated machine. The caller checks ranges.
+#[cfg(feature = "sim")]
+pub(crate) trait Simulated: Send + Sync {
+    /// The mapped length in bytes.
+    fn len(&self) -> usize;
+    /// Stores `bytes` at `offset`.
+    fn store(&self, offset: usize, bytes: &[u8]);
+    /// Makes the stores to a range survive a power loss.
+    fn sync_range(&self, offset: usize, len: usize) -> Result<()>;
 }
 
 impl MappedFile {
@@ -43,7 +52,7 @@ impl MappedFile {
 
     /// A mapping of a simulated machine.
     #[cfg(feature = "sim")]
-    pub(crate) fn simulated(mapping: SimMapping, path: &Path) -> MappedFile {
+    pub(crate) fn simulated(mapping: Box<dyn Simulated>, path: &Path) -> MappedFile {
         MappedFile { map: Map::Simulated(mapping), path: path.to_path_buf() }
     }
 

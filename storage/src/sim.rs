@@ -35,9 +35,10 @@
 //! }
 //! # Ok::<(), sapwood_base::Error>(())
 //! ```
-use crate::fs::bounded::FileGroup;
+use crate::fs::group::FileGroup;
 use crate::fs::os::check_mappable;
 use crate::fs::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
+use crate::mapped::Simulated;
 use crate::sync::Mutex;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
@@ -77,9 +78,10 @@ pub use underlay::Underlay;
 pub use user::User;
 pub use watch::Moment;
 
+use atom::InodeNumber;
 pub(crate) use clock::SimClock;
 pub(crate) use machine::SimMachine;
-use world::{InodeNumber, World};
+use world::World;
 
 /// The file system of a simulated machine. Clones are the same file system. See the module.
 #[derive(Clone)]
@@ -172,15 +174,6 @@ impl SimFs {
         SimFs::of(world.crashed(&pending, choice.choose(&pending), choice.underlay))
     }
 
-    /// Returns up to `limit` different states after a power loss at this moment, each with the
-    /// choice that reproduces it in [`SimFs::crash_by`]: all subsets of up to 12 atoms, otherwise
-    /// those in which file systems are known to differ, and random ones. The empty and the full
-    /// choice come first; `seed` decides order and selection of the others. No two have the same
-    /// [`SimFs::image_hash`]. This file system may change during the iteration.
-    pub fn crash_images(&self, seed: u64, limit: usize) -> CrashImages {
-        CrashImages::new(self.copy(), seed, limit)
-    }
-
     /// Returns the file system after the death of the process at this moment: all writes, synced or
     /// not. A later crash can still lose unsynced ones. Costs one reference count per file,
     /// whatever its size; the two share their bytes until either changes them.
@@ -199,20 +192,6 @@ impl SimFs {
     /// content is not hashed again.
     pub fn image_hash(&self) -> u64 {
         self.world.lock().hash()
-    }
-
-    /// Has `watcher` called before and after every changing call from now on, in the thread that
-    /// makes the call, while the file system stands still. Replaces the previous one. Of the file
-    /// system it must use nothing but [`Moment::image`]: other calls would deadlock.
-    pub fn watch(&self, watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
-        self.world.lock().watcher = Some(Box::new(watcher));
-    }
-
-    /// Ends [`SimFs::watch`].
-    pub fn unwatch(&self) {
-        let watcher = self.world.lock().watcher.take();
-        // It may own this file system.
-        drop(watcher);
     }
 
     /// How many changing operations (creation, write, length, sync, renaming, …) have been begun.
@@ -582,7 +561,7 @@ impl FileSystem for SimFs {
         }
         world.open(number);
         let file = self.handle(number, path, OpenMode::ReadWrite);
-        Ok(Some(MappedFile::simulated(SimMapping { file, len }, path)))
+        Ok(Some(MappedFile::simulated(Box::new(SimMapping { file, len }), path)))
     }
 
     fn check_memory(&self, _bytes: usize) -> Result<()> {
@@ -681,22 +660,22 @@ impl Drop for SimFile {
 }
 
 /// The first bytes of a file, mapped.
-pub(crate) struct SimMapping {
+struct SimMapping {
     file: SimFile,
     len: usize,
 }
 
-impl SimMapping {
-    pub(crate) fn len(&self) -> usize {
+impl Simulated for SimMapping {
+    fn len(&self) -> usize {
         self.len
     }
 
-    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) {
+    fn store(&self, offset: usize, bytes: &[u8]) {
         self.file.changes(Operation::Write);
         self.file.world.lock().store(self.file.number, &self.file.path, offset as u64, bytes);
     }
 
-    pub(crate) fn sync_range(&self, offset: usize, len: usize) -> Result<()> {
+    fn sync_range(&self, offset: usize, len: usize) -> Result<()> {
         let (number, path) = (self.file.number, &self.file.path);
         let range = offset as u64..(offset + len) as u64;
         self.file.changes(Operation::Sync);

@@ -11,75 +11,21 @@
 //!
 //! Invariants: a file with unsynced writes stays open, since a sync through another descriptor may
 //! not report their failure. A reopened file is the same one: its identity is compared.
+use super::group::Closable;
 use super::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use crate::sync::Mutex;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 
-/// Minimum number of idle files to close when a call has found no descriptor.
-const CLOSED_AT_ONCE: usize = 8;
+pub use super::group::FileGroup;
+
 /// How often a call that finds no descriptor closes files and retries: other threads may take the
 /// freed descriptors first.
 const ATTEMPTS: usize = 32;
-
-/// The files on demand of all databases that share the descriptors of one machine.
-pub struct FileGroup {
-    most: AtomicUsize,
-    open: AtomicUsize,
-    pools: Mutex<Vec<Weak<Pool>>>,
-}
-
-impl FileGroup {
-    /// Creates a group of at most `most` open files.
-    pub fn new(most: usize) -> Arc<FileGroup> {
-        Arc::new(FileGroup {
-            most: AtomicUsize::new(most.max(1)),
-            open: AtomicUsize::new(0),
-            pools: Mutex::default(),
-        })
-    }
-
-    /// Changes how many files may be open. Excess files close as others are opened.
-    pub fn set_most(&self, most: usize) {
-        // Relaxed: a setting.
-        self.most.store(most.max(1), Ordering::Relaxed);
-    }
-
-    /// Maximum number of open files.
-    pub fn most(&self) -> usize {
-        self.most.load(Ordering::Relaxed)
-    }
-
-    /// Number of files open on demand, of all databases.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    /// The pool with the most open files: it can best spare one.
-    fn largest(&self) -> Option<Arc<Pool>> {
-        let pools: Vec<Arc<Pool>> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
-        pools.into_iter().rev().max_by_key(|pool| pool.count.load(Ordering::Relaxed))
-    }
-
-    /// Closes an idle file of any database. Returns false if there is none.
-    fn close_one(&self) -> bool {
-        if self.largest().is_some_and(|pool| pool.close_one()) {
-            return true;
-        }
-        let pools: Vec<Arc<Pool>> = self.pools.lock().iter().filter_map(Weak::upgrade).collect();
-        pools.iter().any(|pool| pool.close_one())
-    }
-
-    /// Closes some idle files after a call has found no descriptor. Returns false if there is none.
-    fn relieve(&self) -> bool {
-        let wanted = CLOSED_AT_ONCE.max(self.open() / 8);
-        (0..wanted).filter(|_| self.close_one()).count() > 0
-    }
-}
 
 /// A file system for one database, with a bounded number of files on demand. Passes everything else
 /// to the one below; calls that need a descriptor and find none close files on demand first.
@@ -100,10 +46,8 @@ impl BoundedFileSystem {
             has_ended: AtomicBool::new(false),
             ring: Mutex::default(),
         });
-        let mut pools = group.pools.lock();
-        pools.retain(|pool| pool.strong_count() > 0);
-        pools.push(Arc::downgrade(&pool));
-        drop(pools);
+        let counted: Arc<dyn Closable> = pool.clone();
+        group.add(Arc::downgrade(&counted));
         BoundedFileSystem { fs, pool }
     }
 
@@ -136,33 +80,11 @@ struct Pool {
     ring: Mutex<VecDeque<Arc<Shared>>>,
 }
 
-impl Pool {
-    /// Counts one more file, after making room for it. A file may always be opened, even if all
-    /// others are in use: readers that all hold one are no reason to refuse the next.
-    fn reserve(&self) {
-        // Relaxed: a count that no other memory depends on. Two concurrent calls may both exceed
-        // the bound by one.
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.group.open.fetch_add(1, Ordering::Relaxed);
-        if planted::is(Bug::FilesStayOpen) {
-            return;
-        }
-        self.shrink();
+impl Closable for Pool {
+    fn open_files(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
-    /// Closes files beyond the bounds.
-    fn shrink(&self) {
-        while self.count.load(Ordering::Relaxed) > self.most && self.close_one() {}
-        while self.group.open() > self.group.most() && self.group.close_one() {}
-    }
-
-    fn forget(&self, files: usize) {
-        self.count.fetch_sub(files, Ordering::Relaxed);
-        self.group.open.fetch_sub(files, Ordering::Relaxed);
-    }
-
-    /// Closes the approximately least recently used file. Returns false if each is in use or has
-    /// unsynced writes.
     fn close_one(&self) -> bool {
         let mut ring = self.ring.lock();
         // Two rounds: the first clears the marks of use.
@@ -179,6 +101,32 @@ impl Pool {
             }
         }
         false
+    }
+}
+
+impl Pool {
+    /// Counts one more file, after making room for it. A file may always be opened, even if all
+    /// others are in use: readers that all hold one are no reason to refuse the next.
+    fn reserve(&self) {
+        // Relaxed: a count that no other memory depends on. Two concurrent calls may both exceed
+        // the bound by one.
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.group.count_opened();
+        if planted::is(Bug::FilesStayOpen) {
+            return;
+        }
+        self.shrink();
+    }
+
+    /// Closes files beyond the bounds.
+    fn shrink(&self) {
+        while self.count.load(Ordering::Relaxed) > self.most && self.close_one() {}
+        while self.group.open() > self.group.most() && self.group.close_one() {}
+    }
+
+    fn forget(&self, files: usize) {
+        self.count.fetch_sub(files, Ordering::Relaxed);
+        self.group.count_closed(files);
     }
 
     /// Inserts an opened file into the clock.

@@ -9,7 +9,7 @@
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
 )]
-use super::bounded::FileGroup;
+use super::group::FileGroup;
 use super::{File, FileSystem, LockGuard, OpenMode, Space};
 use crate::mapped::MappedFile;
 use sapwood_base::{Error, Result};
@@ -177,9 +177,18 @@ fn rename_new_at(
     }
 }
 
+/// Whether an error of opening or reading means that the name stands for no plain file: there is
+/// none, or it is a directory, a symbolic link, a pipe or a device.
+pub fn is_no_file(error: &Error) -> bool {
+    error.io_error().is_some_and(|source| {
+        use std::io::ErrorKind::{IsADirectory, NotFound, NotSeekable};
+        matches!(source.kind(), IsADirectory | NotFound | NotSeekable) || means_no_file(source)
+    })
+}
+
 /// Whether the error means "not a plain file" by a code that the standard library has no name for.
 #[cfg(unix)]
-pub(super) fn means_no_file(error: &io::Error) -> bool {
+fn means_no_file(error: &io::Error) -> bool {
     use rustix::io::Errno;
     [Errno::LOOP, Errno::NXIO, Errno::NODEV]
         .iter()
@@ -187,7 +196,7 @@ pub(super) fn means_no_file(error: &io::Error) -> bool {
 }
 
 #[cfg(not(unix))]
-pub(super) fn means_no_file(_error: &io::Error) -> bool {
+fn means_no_file(_error: &io::Error) -> bool {
     false
 }
 

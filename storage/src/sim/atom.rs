@@ -4,6 +4,9 @@ use std::ffi::OsString;
 /// A sector persists as a whole or not at all.
 pub const SECTOR_BYTES: u64 = 512;
 
+/// Names a file or directory permanently.
+pub(super) type InodeNumber = u64;
+
 /// One change that is not durable yet; a crash decides whether it persists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Atom {

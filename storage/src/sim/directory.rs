@@ -1,7 +1,6 @@
 //! One directory: the names visible to calls, the names after a power loss, and the atoms between
 //! the two.
-use super::atom::AtomKind;
-use super::world::InodeNumber;
+use super::atom::{AtomKind, InodeNumber};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 

@@ -27,8 +27,19 @@ pub struct CrashImages {
     left: usize,
 }
 
+impl SimFs {
+    /// Returns up to `limit` different states after a power loss at this moment, each with the
+    /// choice that reproduces it in [`SimFs::crash_by`]: all subsets of up to 12 atoms, otherwise
+    /// those in which file systems are known to differ, and random ones. The empty and the full
+    /// choice come first; `seed` decides order and selection of the others. No two have the same
+    /// [`SimFs::image_hash`]. This file system may change during the iteration.
+    pub fn crash_images(&self, seed: u64, limit: usize) -> CrashImages {
+        CrashImages::new(self.copy(), seed, limit)
+    }
+}
+
 impl CrashImages {
-    pub(super) fn new(world: World, seed: u64, limit: usize) -> CrashImages {
+    fn new(world: World, seed: u64, limit: usize) -> CrashImages {
         let pending = world.pending();
         let mut random = fastrand::Rng::with_seed(seed);
         let mut candidates = match pending.len() <= EXHAUSTIVE_ATOMS {

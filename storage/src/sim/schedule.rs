@@ -22,7 +22,7 @@
     clippy::disallowed_methods,
     reason = "this module is what the disallowed methods are reached through"
 )]
-use super::SimClock;
+use super::clock::SimClock;
 use crossbeam::channel::{Receiver, TryRecvError};
 use std::cell::Cell;
 use std::collections::HashMap;

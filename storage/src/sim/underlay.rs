@@ -1,8 +1,7 @@
 //! Content under a length that persisted without its bytes: a file system that writes the length
 //! first shows the former content of the new sectors.
-use super::atom::SECTOR_BYTES;
+use super::atom::{InodeNumber, SECTOR_BYTES};
 use super::content::Content;
-use super::world::InodeNumber;
 use sapwood_base::checksum::place_seed;
 use std::collections::VecDeque;
 use std::fmt;

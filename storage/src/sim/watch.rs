@@ -1,12 +1,9 @@
 //! A callback before and after every changing call, which can copy the file system at that moment.
 use super::SimFs;
 use super::operation::Operation;
-use super::world::World;
+use super::world::{Call, World};
 use std::fmt;
 use std::path::Path;
-
-/// A callback that watches a file system.
-pub(super) type Watcher = Box<dyn FnMut(&Moment<'_>) + Send>;
 
 /// The moment just before or just after a changing call.
 pub struct Moment<'w> {
@@ -22,7 +19,27 @@ pub struct Moment<'w> {
     pub after: bool,
     /// After the call: whether it has failed. Even then it may have changed something.
     pub failed: bool,
-    pub(super) world: &'w World,
+    world: &'w World,
+}
+
+impl SimFs {
+    /// Has `watcher` called before and after every changing call from now on, in the thread that
+    /// makes the call, while the file system stands still. Replaces the previous one. Of the file
+    /// system it must use nothing but [`Moment::image`]: other calls would deadlock.
+    pub fn watch(&self, mut watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
+        let watcher = move |call: &Call<'_>, world: &World| {
+            let Call { number, operation, path, other, after, failed } = *call;
+            watcher(&Moment { number, operation, path, other, after, failed, world });
+        };
+        self.world.lock().watcher = Some(Box::new(watcher));
+    }
+
+    /// Ends [`SimFs::watch`].
+    pub fn unwatch(&self) {
+        let watcher = self.world.lock().watcher.take();
+        // It may own this file system.
+        drop(watcher);
+    }
 }
 
 impl Moment<'_> {

@@ -1,5 +1,5 @@
 //! All files and directories, and their pending faults.
-use super::atom::{Atom, AtomKind, SECTOR_BYTES};
+use super::atom::{Atom, AtomKind, InodeNumber, SECTOR_BYTES};
 use super::clock::SimClock;
 use super::content::Content;
 use super::crash::Pending;
@@ -9,7 +9,6 @@ use super::file::SimInodeFile;
 use super::operation::Operation;
 use super::personality::{FsyncFailure, Personality};
 use super::underlay::{Ground, Underlay};
-use super::watch::{Moment, Watcher};
 use sapwood_base::checksum::checksum64;
 use sapwood_base::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -19,8 +18,18 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-/// Names a file or directory permanently.
-pub(super) type InodeNumber = u64;
+/// A callback before and after every changing call.
+pub(super) type Watcher = Box<dyn FnMut(&Call<'_>, &World) + Send>;
+
+/// The moment just before or just after a changing call. See [`Moment`](super::Moment).
+pub(super) struct Call<'c> {
+    pub(super) number: u64,
+    pub(super) operation: Operation,
+    pub(super) path: &'c Path,
+    pub(super) other: Option<&'c Path>,
+    pub(super) after: bool,
+    pub(super) failed: bool,
+}
 
 const ROOT: InodeNumber = 0;
 /// Number of removed files whose bytes are kept.
@@ -226,7 +235,7 @@ impl World {
         // Taken out of the world while it inspects the world.
         let Some(mut watcher) = self.watcher.take() else { return };
         let (after, failed) = (failed.is_some(), failed == Some(true));
-        watcher(&Moment { number, operation, path, other, after, failed, world: self });
+        watcher(&Call { number, operation, path, other, after, failed }, self);
         self.watcher = Some(watcher);
     }
 

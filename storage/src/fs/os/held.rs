@@ -5,7 +5,7 @@
 //! directory is renamed or replaced, or a link on its path is redirected. The path serves messages,
 //! and the removal of the directory itself, which only its name can do.
 use super::{Access, OsFile, OsFileSystem, lock, map, open, open_at, space_of, sync_directory};
-use crate::fs::bounded::FileGroup;
+use crate::fs::group::FileGroup;
 use crate::fs::{File, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use rustix::fs::{AtFlags, Dir, Stat};
 use rustix::io::{Errno, retry_on_intr};
