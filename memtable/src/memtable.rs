@@ -235,13 +235,6 @@ impl Memtable {
         self.arena.used_bytes()
     }
 
-    /// Whether `bytes` more (keys, values and about 40 bytes for each entry) stay within the
-    /// rotation size. Inserts far beyond that size are still accepted.
-    #[inline]
-    pub fn has_room_for(&self, bytes: usize) -> bool {
-        self.size_bytes().saturating_add(bytes) <= self.arena.size_bytes()
-    }
-
     /// Memory that further entries can take before inserts fail, in bytes; far more than the
     /// rotation size. An entry takes its key, its value unless that is beyond 256 KiB, and at most
     /// [`ENTRY_BYTES`].
@@ -358,7 +351,7 @@ mod tests {
     #[test]
     fn versions_keyspaces_and_counts() {
         let (pool, memtable) = memtable(1 << 20);
-        assert!(memtable.is_empty() && memtable.has_room_for(1 << 19));
+        assert!(memtable.is_empty() && memtable.size_bytes() < 1 << 19);
         put(&memtable, 2, b"k", 5, b"five").unwrap();
         put(&memtable, 2, b"k", 9, b"nine").unwrap();
         put(&memtable, 2, b"k", 7, b"seven").unwrap();
@@ -401,7 +394,7 @@ mod tests {
             assert_eq!(get(&memtable, 0, &key, 100), Some(&value[..]));
         }
         assert!(memtable.size_bytes() > 40 << 20);
-        assert!(!memtable.has_room_for(1));
+        assert!(memtable.size_bytes() >= memtable.arena.size_bytes());
     }
 
     #[test]
@@ -450,7 +443,7 @@ mod tests {
         let (_pool, memtable) = memtable(1 << 20);
         let mut random = fastrand::Rng::with_seed(3);
         let mut entries = 0;
-        while memtable.has_room_for(140) {
+        while memtable.size_bytes() + 140 <= memtable.arena.size_bytes() {
             put(&memtable, 0, &random.u128(..).to_be_bytes(), entries, &[7; 100]).unwrap();
             entries += 1;
         }
