@@ -63,9 +63,9 @@ pub(crate) struct Start {
 type Level = Vec<(Vec<u8>, Child)>;
 
 impl Directory {
-    /// Builds the directory of the state `root` of `file` for the lowest level that has at most `max_children` pages.
-    /// `None` if it would be useless: if the tree has a single page, if separators continue in
-    /// overflow runs, or if eight bytes do not distinguish many of them.
+    /// Builds the directory of the state `root` of `file` for the lowest level that has at most
+    /// `max_children` pages. `None` if it would be useless: if the tree has a single page, if
+    /// separators continue in overflow runs, or if eight bytes do not distinguish many of them.
     ///
     /// Errors: those of reading the inner pages.
     pub(crate) fn build(file: &TreeFile, root: &TreeRoot, max_children: usize) -> Result<Option<Directory>> {

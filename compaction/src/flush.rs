@@ -2,10 +2,10 @@
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::survivors::{Older, Survivors};
-use crate::version::TableContext;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
+use sapwood_storage::DatabaseFiles;
 use std::sync::Arc;
 
 /// Writes the entries of one keyspace as one run of level 0. Returns no tables if no entry
@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// REQUIRES: no more entries are added. Versions that no snapshot can see are not written.
 /// Tombstones are written unless the keyspace `is_bottom`, that is, has no older data.
 pub fn flush(
-    context: &Arc<TableContext>,
+    context: &Arc<DatabaseFiles>,
     options: &CompactionOptions,
     mut entries: impl InternalIterator,
     keyspace: KeyspaceId,

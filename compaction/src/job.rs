@@ -10,12 +10,13 @@ use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
 use crate::survivors::{self, Older, Survivors};
 use crate::version::iterator::{RunIterator, Scanned};
-use crate::version::{Run, RunTable, TableContext, TableHandle, Version};
+use crate::version::{Run, RunTable, TableHandle, Version};
 use rayon::prelude::*;
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_storage::DatabaseFiles;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -94,7 +95,7 @@ fn boundaries(mut parts: Vec<(Vec<u8>, u64)>, slice_bytes: u64) -> Vec<Vec<u8>> 
 
 /// A compaction in progress.
 pub struct Job {
-    context: Arc<TableContext>,
+    context: Arc<DatabaseFiles>,
     options: CompactionOptions,
     compaction: Compaction,
     /// Runs that are older than all inputs and overlap the job.
@@ -107,7 +108,7 @@ impl Job {
     /// Plans `compaction` on `version`, from which it was picked. `snapshots` are the live ones,
     /// ascending.
     pub fn new(
-        context: &Arc<TableContext>,
+        context: &Arc<DatabaseFiles>,
         options: &CompactionOptions,
         version: &Version,
         compaction: Compaction,

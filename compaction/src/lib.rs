@@ -35,4 +35,4 @@ pub mod output;
 mod scripts;
 
 pub use options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
-pub use version::{Run, RunTable, TableContext, TableHandle, Version};
+pub use version::{Run, RunTable, TableHandle, Version};

@@ -3,12 +3,13 @@
 use crate::held::Held;
 use crate::options::CompactionOptions;
 use crate::survivors::Survivor;
-use crate::version::{TableContext, TableHandle};
+use crate::version::TableHandle;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::TableRecord;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{TableBuilder, TableOptions};
+use sapwood_storage::DatabaseFiles;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub struct Output {
 
 /// Writes entries in internal order into tables.
 pub struct OutputWriter<'a> {
-    context: &'a Arc<TableContext>,
+    context: &'a Arc<DatabaseFiles>,
     keyspace: KeyspaceId,
     level: u8,
     run: u64,
@@ -42,7 +43,7 @@ impl<'a> OutputWriter<'a> {
     /// Creates a writer of tables of run `run` in `level`. `snapshots`, ascending, are those that
     /// versions are kept for.
     pub fn new(
-        context: &'a Arc<TableContext>,
+        context: &'a Arc<DatabaseFiles>,
         options: &CompactionOptions,
         keyspace: KeyspaceId,
         level: u8,

@@ -19,10 +19,11 @@ use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
 use crate::version::iterator::{RunIterator, Scanned};
-use crate::version::{Run, RunTable, TableContext, Version};
+use crate::version::{Run, RunTable, Version};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{FileNumber, KeyspaceId, SequenceNumber, ValueKind};
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::env::Env;
 use std::collections::HashSet;
@@ -34,7 +35,7 @@ const ID: KeyspaceId = KeyspaceId(0);
 
 /// One state of a script.
 struct State {
-    context: Arc<TableContext>,
+    context: Arc<DatabaseFiles>,
     options: CompactionOptions,
     snapshots: Vec<SequenceNumber>,
     version: Version,
@@ -57,7 +58,7 @@ impl State {
         let (env, _) = Env::sim_manual(1);
         let (obsolete, _) = crossbeam::channel::unbounded();
         let cache = BufferCache::new(1 << 20).unwrap();
-        let context = Arc::new(TableContext::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
+        let context = Arc::new(DatabaseFiles::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
         env.fs().create_dir_all(&context.directory).unwrap();
         let mut state = State {
             context,

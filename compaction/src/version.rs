@@ -4,7 +4,6 @@
 //! edit removed a table, its file is sent to the deleter when the last version that lists it is
 //! dropped.
 use crate::held::{Held, Hidden};
-use crossbeam::channel::Sender;
 use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::FOOTER_BYTES;
@@ -12,169 +11,39 @@ use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
+use sapwood_base::{Error, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_sstable::Table;
-use sapwood_storage::cache::BufferCache;
-use sapwood_storage::fs::{FileSystem, OpenMode};
+use sapwood_storage::files::{DatabaseFiles, FileLifetime};
+use sapwood_storage::fs::OpenMode;
 use sapwood_storage::sync::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub mod iterator;
 
-/// State shared by all tables of a database.
-pub struct TableContext {
-    /// The file system.
-    pub fs: Arc<dyn FileSystem>,
-    /// The directory of the database.
-    pub directory: PathBuf,
-    /// The random number recorded in all files of the database; 0 until it is known.
-    pub database: AtomicU64,
-    /// The cache for blocks.
-    pub cache: Arc<BufferCache>,
-    /// Whether the memory of open tables is charged to the cache, so that both together stay within
-    /// its capacity.
-    pub charges_tables: bool,
-    /// The next file number.
-    pub next_file: AtomicU64,
-    /// Receives the files that no version refers to any more.
-    pub obsolete: Sender<FileName>,
-    /// The number of tables that no new version lists, but an older version or one of its readers
-    /// still references.
-    leaving: AtomicUsize,
-    /// Whether a sync of the directory has failed. Locked during each sync, so that none succeeds
-    /// after a failed one.
-    directory_sync_failed: Mutex<bool>,
-}
-
-impl TableContext {
-    /// Creates the context of the database in `directory`, with no file number allocated yet.
-    pub fn new(
-        fs: Arc<dyn FileSystem>,
-        directory: PathBuf,
-        cache: Arc<BufferCache>,
-        obsolete: Sender<FileName>,
-    ) -> TableContext {
-        let (next_file, directory_sync_failed) = (AtomicU64::new(1), Mutex::new(false));
-        let (database, charges_tables) = (AtomicU64::new(0), false);
-        TableContext {
-            fs,
-            directory,
-            database,
-            cache,
-            charges_tables,
-            next_file,
-            obsolete,
-            leaving: AtomicUsize::new(0),
-            directory_sync_failed,
-        }
-    }
-
-    /// Allocates a number that no file of this database has had.
-    pub fn allocate_file(&self) -> FileNumber {
-        // Relaxed: only the number matters; the file that it names is published by other means.
-        FileNumber(self.next_file.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Allocates a number for a file name of this kind that does not exist in the directory, which
-    /// may contain foreign files with such names.
-    pub fn allocate_name(&self, kind: fn(FileNumber) -> FileName) -> Result<FileNumber> {
-        loop {
-            let number = self.allocate_file();
-            if !self.fs.exists(&self.path(kind(number)))? {
-                return Ok(number);
-            }
-        }
-    }
-
-    /// The database's number.
-    pub fn database(&self) -> u64 {
-        // Relaxed: it is set once, before anything is written or read.
-        self.database.load(Ordering::Relaxed)
-    }
-
-    /// Renames a file that was written and synced under the name [`FileName::Unfinished`] to its
-    /// final name. The caller syncs the directory.
-    pub fn finish_file(&self, name: FileName) -> Result<()> {
-        self.fs.rename_new(&self.unfinished_path(name), &self.path(name))
-    }
-
-    /// The path of a file until it is finished.
-    pub fn unfinished_path(&self, name: FileName) -> PathBuf {
-        self.path(name.unfinished().expect("a file with a number"))
-    }
-
-    /// The number of tables whose files wait for their last reader.
-    pub fn leaving(&self) -> usize {
-        // Relaxed: callers poll.
-        self.leaving.load(Ordering::Relaxed)
-    }
-
-    /// The path of a table's file.
-    pub fn table_path(&self, file: FileNumber) -> PathBuf {
-        self.path(FileName::Table(file))
-    }
-
-    /// The path of a file.
-    pub fn path(&self, file: FileName) -> PathBuf {
-        self.directory.join(file.format())
-    }
-
-    /// Makes the names of new files durable. A failure is final, and of kind
-    /// [`ErrorKind::Poisoned`] whatever its cause: names that other threads are waiting to sync may
-    /// be lost with it, and the kernel would not report that to their own syncs. The exception is
-    /// [`ErrorKind::OutOfResources`]: if descriptors or memory ran out before the request reached
-    /// the kernel, nothing has happened.
-    pub fn sync_directory(&self) -> Result<()> {
-        if planted::is(Bug::DirectoryNotSynced) {
-            return Ok(());
-        }
-        let mut has_failed = self.directory_sync_failed.lock();
-        let refused = |cause: &dyn std::fmt::Display| {
-            let message = format!("a sync of the directory failed; reopen the database ({cause})");
-            Err(Error::new(ErrorKind::Poisoned, message))
-        };
-        if *has_failed {
-            return refused(&"an earlier one");
-        }
-        match self.fs.sync_directory(&self.directory) {
-            Ok(()) => Ok(()),
-            // The directory could not be opened, so nothing happened and the call can be retried.
-            Err(error) if error.kind() == ErrorKind::OutOfResources && !planted::is(Bug::ScarcityIsFinal) => {
-                Err(error)
-            }
-            Err(error) => {
-                *has_failed = true;
-                refused(&error)
-            }
-        }
-    }
-}
-
 /// The file of one table, opened on first use.
 pub struct TableHandle {
-    context: Arc<TableContext>,
-    file: FileNumber,
+    files: Arc<DatabaseFiles>,
+    number: FileNumber,
     file_bytes: u64,
     table: OnceLock<Arc<Table>>,
     opening: Mutex<()>,
-    obsolete: AtomicBool,
     held: OnceLock<Held>,
+    /// Declared below the table: the file is closed before it is removed.
+    lifetime: FileLifetime,
 }
 
 impl TableHandle {
     /// Creates a handle for an existing file.
-    pub fn new(context: &Arc<TableContext>, file: FileNumber, file_bytes: u64) -> Arc<TableHandle> {
+    pub fn new(files: &Arc<DatabaseFiles>, number: FileNumber, file_bytes: u64) -> Arc<TableHandle> {
         Arc::new(TableHandle {
-            context: context.clone(),
-            file,
+            files: files.clone(),
+            number,
             file_bytes,
             table: OnceLock::new(),
             opening: Mutex::new(()),
-            obsolete: AtomicBool::new(false),
             held: OnceLock::new(),
+            lifetime: FileLifetime::new(FileName::Table(number)),
         })
     }
 
@@ -185,8 +54,8 @@ impl TableHandle {
         if let Some(table) = self.opened() {
             return Ok(table.properties().clone());
         }
-        let file = self.context.fs.open(&self.context.table_path(self.file), OpenMode::Read)?;
-        Table::read_properties(&*file, self.file)
+        let file = self.files.fs.open(&self.files.table_path(self.number), OpenMode::Read)?;
+        Table::read_properties(&*file, self.number)
     }
 
     /// The bytes that the table holds only for snapshots; `None` if unknown, as for a table from an
@@ -202,7 +71,7 @@ impl TableHandle {
 
     /// The number in the file's name.
     pub fn file(&self) -> FileNumber {
-        self.file
+        self.number
     }
 
     /// The size of the file.
@@ -231,53 +100,38 @@ impl TableHandle {
         if let Some(table) = self.table.get() {
             return Ok(table);
         }
-        let path = self.context.table_path(self.file);
-        let file = self.context.fs.open_on_demand(&path, OpenMode::Read)?;
+        let path = self.files.table_path(self.number);
+        let file = self.files.fs.open_on_demand(&path, OpenMode::Read)?;
         let len = file.len()?;
         if len != self.file_bytes {
             let message = format!("table has {len} bytes, the MANIFEST says {}", self.file_bytes);
             return Err(Error::corruption(&path, len.min(self.file_bytes), message));
         }
-        let table = Table::open(file, self.file, &self.context.cache)?;
-        let (of, ours) = (table.database(), self.context.database());
+        let table = Table::open(file, self.number, &self.files.cache)?;
+        let (of, ours) = (table.database(), self.files.database());
         // Tables written by earlier versions do not record it.
         if of != ours && of != 0 && ours != 0 && !planted::is(Bug::TableOfAnyDatabase) {
             let message = format!("table is of another database: {of:016x}, this one is {ours:016x}");
             return Err(Error::corruption(&path, len - FOOTER_BYTES as u64, message));
         }
-        if self.context.charges_tables {
-            self.context.cache.charge(table.pinned_bytes());
+        if self.files.charges_tables {
+            self.files.cache.charge(table.pinned_bytes());
         }
         Ok(self.table.get_or_init(|| table))
     }
 
     /// Allows the file to be removed once the last version that lists it is dropped.
     pub fn mark_obsolete(&self) {
-        // Release: pairs with the Acquire in `drop`, which runs after the last reference is gone.
-        if !self.obsolete.swap(true, Ordering::Release) {
-            // Relaxed: only a count.
-            self.context.leaving.fetch_add(1, Ordering::Relaxed);
-        }
+        self.lifetime.mark_obsolete(&self.files);
     }
 }
 
 impl Drop for TableHandle {
     fn drop(&mut self) {
-        if self.context.charges_tables
+        if self.files.charges_tables
             && let Some(table) = self.table.get()
         {
-            self.context.cache.discharge(table.pinned_bytes());
-        }
-        let is_obsolete = self.obsolete.load(Ordering::Acquire);
-        if is_obsolete && !planted::is(Bug::ObsoleteTablesStay) {
-            self.table.take();
-            // Without a receiver the database is closing. The file is removed when the database is
-            // next opened.
-            let _ = self.context.obsolete.send(FileName::Table(self.file));
-        }
-        if is_obsolete {
-            // Relaxed: only a count.
-            self.context.leaving.fetch_sub(1, Ordering::Relaxed);
+            self.files.cache.discharge(table.pinned_bytes());
         }
     }
 }
@@ -601,14 +455,20 @@ impl Version {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sapwood_base::ErrorKind;
+    use sapwood_storage::BufferCache;
     use sapwood_storage::env::Env;
-    use sapwood_storage::sim::{Fault, FaultRule, Operation};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
-    fn context(env: &Env) -> TableContext {
+    fn context(env: &Env) -> DatabaseFiles {
         env.fs().create_dir_all(Path::new("db")).unwrap();
         let (obsolete, _) = crossbeam::channel::unbounded();
-        TableContext::new(env.fs().clone(), PathBuf::from("db"), BufferCache::new(1 << 20).unwrap(), obsolete)
+        DatabaseFiles::new(
+            env.fs().clone(),
+            PathBuf::from("db"),
+            BufferCache::new(1 << 20).unwrap(),
+            obsolete,
+        )
     }
 
     fn added(run: u64, file_bytes: u64) -> Edit {
@@ -653,22 +513,5 @@ mod tests {
             let error = version.apply(KeyspaceId(0), &[added(2, 400)], handles).map(drop).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
         }
-    }
-
-    #[test]
-    fn no_sync_of_the_directory_succeeds_after_one_that_failed() {
-        let (env, fs) = Env::sim_manual(1);
-        let context = context(&env);
-        context.sync_directory().unwrap();
-        // Two threads create a file each. The sync of one fails and loses the name of the other's
-        // file.
-        for number in [1, 2] {
-            context.fs.create_new(&context.table_path(FileNumber(number))).unwrap();
-        }
-        fs.fail(FaultRule::new(Operation::SyncDirectory, Fault::Io));
-        for _ in 0..2 {
-            assert_eq!(context.sync_directory().unwrap_err().kind(), ErrorKind::Poisoned);
-        }
-        assert!(!fs.crash(0).files().iter().any(|path| path.extension().is_some()), "both names are lost");
     }
 }

@@ -9,8 +9,8 @@ use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind, UNIT_BYTES, par
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{FileNumber, Result};
-use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, MemtableOptions};
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::fs::{File, FileSystem};
 use std::path::Path;
@@ -91,7 +91,7 @@ fn commits_before(segments: &[FoundSegment], position: u64) -> Result<u64> {
 
 /// The environment of decoders without a database, kept from input to input.
 pub struct Surroundings {
-    context: Arc<TableContext>,
+    context: Arc<DatabaseFiles>,
     arenas: Arc<ArenaPool>,
 }
 
@@ -100,7 +100,7 @@ impl Surroundings {
     pub fn new(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Surroundings> {
         // Without a receiver: files of dropped tables are not removed.
         let (obsolete, _) = crossbeam::channel::unbounded();
-        let context = TableContext::new(fs, directory.to_path_buf(), BufferCache::new(0)?, obsolete);
+        let context = DatabaseFiles::new(fs, directory.to_path_buf(), BufferCache::new(0)?, obsolete);
         let context = Arc::new(context);
         Ok(Surroundings { context, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
     }

@@ -12,7 +12,8 @@ use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
-use sapwood_compaction::{TableContext, TableHandle};
+use sapwood_compaction::TableHandle;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::fs::{File, FileSystem, OpenMode};
 use state::Undo;
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ const REWRITE_BYTES: u64 = 1 << 20;
 
 /// The open MANIFEST.
 pub(crate) struct Manifest {
-    context: Arc<TableContext>,
+    context: Arc<DatabaseFiles>,
     database: u64,
     number: FileNumber,
     file: Box<dyn File>,
@@ -51,7 +52,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Writes a new MANIFEST with `state`, removes older ones, and makes both durable.
     pub(crate) fn create(
-        context: &Arc<TableContext>,
+        context: &Arc<DatabaseFiles>,
         database: u64,
         state: ManifestState,
     ) -> Result<Manifest> {
@@ -63,7 +64,7 @@ impl Manifest {
 
     /// The first half of a switch. On an error the new file is removed again; if that fails, the
     /// error is of kind `Poisoned`: the next opening could then miss an edit to the old MANIFEST.
-    fn write_new(context: &Arc<TableContext>, database: u64, mut state: ManifestState) -> Result<Manifest> {
+    fn write_new(context: &Arc<DatabaseFiles>, database: u64, mut state: ManifestState) -> Result<Manifest> {
         let number = context.allocate_name(FileName::Manifest)?;
         state.next_file = state.next_file.max(context.next_file.load(std::sync::atomic::Ordering::Relaxed));
         let unfinished = context.unfinished_path(FileName::Manifest(number));

@@ -29,8 +29,8 @@ use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader
 use sapwood_base::memory;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
-use sapwood_compaction::TableContext;
 use sapwood_memtable::Memtable;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::fs::{File, OpenMode, is_no_file};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ impl Recovered {
 
 /// Steps 1 to 3. Changes nothing on disk.
 pub(crate) fn analyze(
-    context: &Arc<TableContext>,
+    context: &Arc<DatabaseFiles>,
     names: &[FileName],
     new_database: u64,
     source: &MemtableSource<'_>,
@@ -257,7 +257,7 @@ pub(crate) fn analyze(
 }
 
 /// Step 4.
-pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> Result<Manifest> {
+pub(crate) fn commit(context: &Arc<DatabaseFiles>, recovered: &mut Recovered) -> Result<Manifest> {
     if let Some((from, to)) = recovered.rewrite {
         for segment in recovered.unsynced.drain(..) {
             rewrite(context, &segment, from, to)?;
@@ -277,7 +277,7 @@ pub(crate) fn commit(context: &Arc<TableContext>, recovered: &mut Recovered) -> 
 /// next sync takes them to the disk. After a failed sync Linux keeps the pages and marks them
 /// clean: a second sync succeeds and does nothing (Rebello et al., "Can applications recover from
 /// fsync failures?", 2020). In place: any state that a crash leaves existed before.
-fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
+fn rewrite(context: &Arc<DatabaseFiles>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
     let file = context.fs.open(segment.file.path(), OpenMode::ReadWrite)?;
     let base = segment.header.base_position;
     let place = |position: u64| {
@@ -298,7 +298,7 @@ fn rewrite(context: &Arc<TableContext>, segment: &FoundSegment, from: u64, to: u
 }
 
 /// Step 5. The next opening retries files that cannot be removed.
-pub(crate) fn sweep(context: &Arc<TableContext>, recovered: &mut Recovered, segments: SegmentOptions) {
+pub(crate) fn sweep(context: &Arc<DatabaseFiles>, recovered: &mut Recovered, segments: SegmentOptions) {
     for orphan in recovered.orphans.drain(..) {
         // A name is no proof: a file that cannot be read is left alone as well.
         let is_ours = match proof(&*context.fs, &context.directory, orphan, Some(recovered.database)) {
@@ -344,7 +344,7 @@ impl Rest {
     }
 }
 
-fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()> {
+fn check_tables(context: &Arc<DatabaseFiles>, state: &ManifestState) -> Result<()> {
     for tree in state.indexes().filter_map(|index| index.tree.as_ref()) {
         let path = context.path(FileName::Tree(tree.file.number));
         if !context.fs.exists(&path)? {
@@ -382,7 +382,7 @@ fn check_tables(context: &Arc<TableContext>, state: &ManifestState) -> Result<()
 /// may be in memory only. It is not reused, because a sync of its new header alone would not make
 /// the rest durable.
 fn find_segments(
-    context: &Arc<TableContext>,
+    context: &Arc<DatabaseFiles>,
     names: &[FileName],
     database: u64,
     state: &ManifestState,
@@ -454,7 +454,7 @@ fn find_segments(
 /// Segments are created in order, each durable before the next, and removed only below `log_start`.
 /// So those of the open stretch exist without a gap up to the last one, and those of a stretch that
 /// the MANIFEST lists up to its end.
-fn check_log(context: &TableContext, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
+fn check_log(context: &DatabaseFiles, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
     let last = segments.last().map_or(0, |segment| segment.header.base_position);
     for (from, end) in state.log_closed.iter().copied().chain([(state.log_opened, last)]) {
         let mut at = from.max(state.log_start);

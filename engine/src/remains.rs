@@ -1,7 +1,7 @@
 //! The parts left of a database whose handles are gone: for tests that look for leaks.
 use crate::runtime::Core;
-use sapwood_compaction::TableContext;
 use sapwood_memtable::ArenaPool;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::cache::CacheRemains;
 use std::sync::{Arc, Weak};
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 /// is open, and checked after it was closed and its handles were dropped.
 pub struct Remains {
     core: Weak<Core>,
-    context: Weak<TableContext>,
+    context: Weak<DatabaseFiles>,
     cache: CacheRemains,
     arenas: Weak<ArenaPool>,
 }

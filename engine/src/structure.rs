@@ -9,7 +9,8 @@ use crate::runtime::Core;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
-use sapwood_compaction::{LAST_LEVEL, RunTable, TableContext, Version};
+use sapwood_compaction::{LAST_LEVEL, RunTable, Version};
+use sapwood_storage::DatabaseFiles;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -52,14 +53,14 @@ pub(crate) fn check(core: &Core) -> Result<()> {
     Ok(())
 }
 
-fn broken(context: &TableContext, table: &RunTable, what: &str) -> Error {
+fn broken(context: &DatabaseFiles, table: &RunTable, what: &str) -> Error {
     Error::new(ErrorKind::Corruption, format!("table {} {what}", table.handle.file()))
         .in_file(context.table_path(table.handle.file()))
 }
 
 /// Runs are newest first; their tables are in key order and disjoint, so that no key is in two of
 /// them.
-fn check_order(context: &TableContext, version: &Version) -> Result<()> {
+fn check_order(context: &DatabaseFiles, version: &Version) -> Result<()> {
     for pair in version.runs.windows(2) {
         let (upper, lower) = (&pair[0], &pair[1]);
         if (upper.level, std::cmp::Reverse(upper.id)) >= (lower.level, std::cmp::Reverse(lower.id)) {
@@ -86,7 +87,7 @@ fn check_order(context: &TableContext, version: &Version) -> Result<()> {
 }
 
 /// The file exists and is whole, and its record in the MANIFEST is true.
-fn check_table(context: &TableContext, member: &RunTable) -> Result<()> {
+fn check_table(context: &DatabaseFiles, member: &RunTable) -> Result<()> {
     let (record, table) = (&member.record, member.handle.table()?);
     let len = context.fs.file_len(&context.table_path(member.handle.file()))?;
     if len != record.file_bytes || len != member.handle.file_bytes() {
@@ -116,7 +117,7 @@ fn check_table(context: &TableContext, member: &RunTable) -> Result<()> {
 
 /// Of every key, all versions in a newer run are newer than all in an older one, and within a run
 /// they descend.
-fn check_ages(context: &TableContext, version: &Version) -> Result<()> {
+fn check_ages(context: &DatabaseFiles, version: &Version) -> Result<()> {
     let mut runs: Vec<RunIterator<Scanned>> = Vec::with_capacity(version.runs.len());
     for run in &version.runs {
         let mut iterator = RunIterator::new(Arc::clone(run), Scanned);

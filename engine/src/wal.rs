@@ -27,7 +27,7 @@ use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, RecordPla
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
-use sapwood_compaction::TableContext;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::sync::{Condvar, Mutex};
 use segment::LogSegment;
 use std::collections::VecDeque;
@@ -195,7 +195,7 @@ struct SyncState {
 
 /// The log of one opening.
 pub(crate) struct Wal {
-    context: Arc<TableContext>,
+    context: Arc<DatabaseFiles>,
     database: u64,
     mapped: bool,
     base: u64,
@@ -231,7 +231,7 @@ pub(crate) struct Wal {
 impl Wal {
     /// A log that starts at `start`. Nothing is provisioned yet.
     pub(crate) fn new(
-        context: &Arc<TableContext>,
+        context: &Arc<DatabaseFiles>,
         database: u64,
         begin: LogPoint,
         segment: SegmentOptions,

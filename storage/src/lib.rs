@@ -10,11 +10,13 @@ pub mod fs;
 pub mod mapped;
 pub mod sync;
 pub mod cache;
+pub mod files;
 #[cfg(feature = "sim")]
 pub mod sim;
 
 pub use cache::{BlockRef, BufferCache, CacheStats, Fill, PinnedBlock, SlotTable};
 pub use env::{Env, JoinHandle, ThreadClass};
+pub use files::{DatabaseFiles, FileLifetime};
 pub use fs::{File, FileSystem, LockGuard, OpenMode, Space};
 pub use mapped::MappedFile;
 #[cfg(feature = "sim")]

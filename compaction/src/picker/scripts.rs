@@ -14,9 +14,10 @@
 use super::{Moment, Work, gives_way, pick, pick_range};
 use crate::held::{Held, Hidden};
 use crate::options::{CompactionOptions, CompactionStyle};
-use crate::version::{Run, TableContext, TableHandle, Version};
+use crate::version::{Run, TableHandle, Version};
 use sapwood_base::format::manifest::{Edit, TableRecord};
 use sapwood_base::{FileNumber, KeyspaceId, SequenceNumber};
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::env::Env;
 use std::collections::HashMap;
@@ -63,7 +64,7 @@ impl Script {
         let (env, _) = Env::sim_manual(1);
         let (obsolete, _) = crossbeam::channel::unbounded();
         let cache = BufferCache::new(1 << 20).unwrap();
-        let context = Arc::new(TableContext::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
+        let context = Arc::new(DatabaseFiles::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
         let (mut edits, mut handles) = (Vec::new(), HashMap::new());
         self.facts.clear();
         self.snapshots.clear();

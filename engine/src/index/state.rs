@@ -9,9 +9,9 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::index_definition::{ExtractorSpec, IndexDefinition, Maintenance};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_btree::{Tree, TreeView};
-use sapwood_compaction::TableContext;
 use sapwood_storage::env::Env;
 use sapwood_storage::sync::Mutex;
+use sapwood_storage::{DatabaseFiles, FileLifetime};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -197,34 +197,26 @@ impl IndexEntry {
 pub(crate) struct TreeFile {
     pub(crate) number: FileNumber,
     writer: Mutex<Option<Tree>>,
-    /// Set when no index refers to it any more.
-    obsolete: OnceLock<Arc<TableContext>>,
+    /// Declared below the writer: the file is closed before it is removed.
+    lifetime: FileLifetime,
 }
 
 impl TreeFile {
     pub(crate) fn new(number: FileNumber) -> Arc<TreeFile> {
-        Arc::new(TreeFile { number, writer: Mutex::new(None), obsolete: OnceLock::new() })
+        let lifetime = FileLifetime::new(FileName::Tree(number));
+        Arc::new(TreeFile { number, writer: Mutex::new(None), lifetime })
     }
 
-    /// Removes the file once the last state of the tree is dropped.
-    pub(crate) fn mark_obsolete(&self, context: &Arc<TableContext>) {
-        let _ = self.obsolete.set(context.clone());
-    }
-}
-
-impl Drop for TreeFile {
-    fn drop(&mut self) {
-        if let Some(context) = self.obsolete.get() {
-            // Without a receiver the database is closing; the next opening removes the file.
-            let _ = context.obsolete.send(FileName::Tree(self.number));
-        }
+    /// Allows the file to be removed once the last state of the tree is dropped.
+    pub(crate) fn mark_obsolete(&self, files: &Arc<DatabaseFiles>) {
+        self.lifetime.mark_obsolete(files);
     }
 }
 
 /// The means to open the trees of a database.
 pub(crate) trait TreeAccess {
     fn env(&self) -> &Env;
-    fn context(&self) -> &TableContext;
+    fn context(&self) -> &DatabaseFiles;
     fn is_read_only(&self) -> bool;
 }
 

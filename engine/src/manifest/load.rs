@@ -7,7 +7,8 @@ use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, Reco
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
 use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
-use sapwood_compaction::{TableContext, TableHandle};
+use sapwood_compaction::TableHandle;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::fs::{FileSystem, OpenMode};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -21,7 +22,7 @@ pub(crate) struct Loaded {
 
 /// Reads the current MANIFEST; `None` if there is no database, or only an interrupted creation of
 /// one.
-pub(crate) fn load(context: &Arc<TableContext>, names: &[FileName]) -> Result<Option<Loaded>> {
+pub(crate) fn load(context: &Arc<DatabaseFiles>, names: &[FileName]) -> Result<Option<Loaded>> {
     let mut numbers: Vec<FileNumber> = names
         .iter()
         .filter_map(|name| match name {
@@ -103,7 +104,7 @@ enum Failure {
     Fatal(Error),
 }
 
-fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
+fn load_one(context: &Arc<DatabaseFiles>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
     let path = context.directory.join(FileName::Manifest(number).format());
     let read = || -> Result<Option<Vec<u8>>> {
         // Foreign files of such names may be large, or not regular files at all.
@@ -123,7 +124,7 @@ fn load_one(context: &Arc<TableContext>, number: FileNumber) -> std::result::Res
 
 /// The state that results from the bytes of a MANIFEST. `path` is for messages.
 fn replay(
-    context: &Arc<TableContext>,
+    context: &Arc<DatabaseFiles>,
     path: &Path,
     number: FileNumber,
     bytes: &[u8],
@@ -175,7 +176,7 @@ fn replay(
 }
 
 /// Applies the edit in the payload of a record. After an error the state is unusable.
-fn apply_record(context: &Arc<TableContext>, state: &mut ManifestState, payload: &[u8]) -> Result<()> {
+fn apply_record(context: &Arc<DatabaseFiles>, state: &mut ManifestState, payload: &[u8]) -> Result<()> {
     // Of a long record only the tables are buffered, and added to the state together.
     let (mut tables, mut handles) = (Vec::new(), HashMap::new());
     for edit in format::Edits::new(payload) {
@@ -194,7 +195,7 @@ fn apply_record(context: &Arc<TableContext>, state: &mut ManifestState, payload:
 
 /// [`replay`] for fuzzing, of the bytes of file 1.
 #[cfg(feature = "sim")]
-pub(crate) fn replay_bytes(context: &Arc<TableContext>, bytes: &[u8]) -> Result<Loaded> {
+pub(crate) fn replay_bytes(context: &Arc<DatabaseFiles>, bytes: &[u8]) -> Result<Loaded> {
     replay(context, Path::new("MANIFEST-000001"), FileNumber(1), bytes).map_err(|failure| match failure {
         Failure::Torn(error) | Failure::Fatal(error) => error,
     })

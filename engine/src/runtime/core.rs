@@ -18,9 +18,10 @@ use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber};
-use sapwood_compaction::{CompactionOptions, TableContext, picker};
+use sapwood_compaction::{CompactionOptions, picker};
 use sapwood_memtable::ArenaPool;
 use sapwood_sstable::FilterKind;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::env::Env;
 use sapwood_storage::env::fork::{Running, StatusWord};
 use sapwood_storage::fs::LockGuard;
@@ -40,7 +41,7 @@ pub(crate) struct Core {
     /// machine without threads. The work lies above this file, so an opening sets it.
     pub(super) any_step: fn(&Core) -> bool,
     pub(crate) options: DbOptions,
-    pub(crate) context: Arc<TableContext>,
+    pub(crate) context: Arc<DatabaseFiles>,
     /// The file system of `context`.
     pub(super) files: Arc<BoundedFileSystem>,
     pub(crate) obsolete_files: Receiver<FileName>,
@@ -218,7 +219,7 @@ impl TreeAccess for Core {
         &self.options.env
     }
 
-    fn context(&self) -> &TableContext {
+    fn context(&self) -> &DatabaseFiles {
         &self.context
     }
 

@@ -16,8 +16,8 @@ use crate::write::stall::Stall;
 use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::{Error, ErrorKind, Result};
-use sapwood_compaction::TableContext;
 use sapwood_memtable::{ArenaPool, MemtableOptions};
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::cache::BufferCache;
 use sapwood_storage::env::fork::{Running, StatusWord};
 use sapwood_storage::fs::LockGuard;
@@ -31,7 +31,7 @@ const CACHE_BYTES_PER_LISTED: usize = 128;
 
 /// The files of the database, and what holds them.
 struct Files {
-    context: Arc<TableContext>,
+    context: Arc<DatabaseFiles>,
     /// The file system of `context`.
     fs: Arc<BoundedFileSystem>,
     names: Vec<FileName>,
@@ -50,7 +50,7 @@ impl Files {
         options.env.check_memory(cache_bytes / CACHE_BYTES_PER_LISTED)?;
         let (sender, obsolete) = crossbeam::channel::unbounded();
         let cache = BufferCache::new(cache_bytes)?;
-        let mut context = TableContext::new(fs.clone(), directory, cache, sender);
+        let mut context = DatabaseFiles::new(fs.clone(), directory, cache, sender);
         // An explicit cache size is not reduced by tables; otherwise the budget determines the
         // size.
         context.charges_tables = options.advanced.cache_bytes.is_none();

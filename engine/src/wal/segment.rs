@@ -3,7 +3,7 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_segment::HEADER_BYTES;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, Result};
-use sapwood_compaction::TableContext;
+use sapwood_storage::DatabaseFiles;
 use sapwood_storage::fs::{self, File, MappedFile, OpenMode};
 
 /// A segment that is open for writing.
@@ -26,7 +26,7 @@ pub(crate) trait LogSegment: Send + Sync {
 /// Opens a segment file of `bytes` bytes, creating it first if `create` is set. If a later step
 /// fails, a file that was created stays: the caller removes both names that it may have.
 pub(crate) fn open(
-    context: &TableContext,
+    context: &DatabaseFiles,
     number: FileNumber,
     bytes: usize,
     create: bool,
