@@ -22,6 +22,7 @@ use bodies::Bodies;
 use commit_ring::{CommitRing, LogPoint, Next, Tail, Taken};
 use crossbeam::utils::CachePadded;
 use reader::FoundSegment;
+use retention::Retention;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 mod bodies;
+mod retention;
 pub(crate) mod body;
 pub(crate) mod commit_ring;
 pub(crate) mod reader;
@@ -220,6 +222,7 @@ pub(crate) struct Wal {
     provisioning: Mutex<()>,
     durable: CachePadded<AtomicU64>,
     bodies: Mutex<Bodies>,
+    retention: Arc<Retention>,
     /// Segments of earlier openings, which the first sync covers before everything of this one.
     unsynced: Mutex<Vec<FoundSegment>>,
     /// Set once a caller has claimed their sync.
@@ -264,6 +267,7 @@ impl Wal {
             replayed_claimed: AtomicBool::new(unsynced.is_empty()),
             unsynced: Mutex::new(unsynced),
             bodies: Mutex::default(),
+            retention: Arc::default(),
             sync: Mutex::new(SyncState::default()),
             synced: Condvar::new(),
         }
@@ -667,7 +671,8 @@ impl Wal {
     /// is not needed below.
     pub(crate) fn recycle(&self, position: u64) {
         let mut pool = self.pool.lock();
-        let position = self.bodies.lock().release(position);
+        self.bodies.lock().release(position);
+        let position = self.retention.release(position);
         while let Some((index, physical)) = pool.used.front().copied() {
             let end = self.base + (index + 1) * self.segment_units;
             // The segment that holds the tail, and the ones after it, are in use.

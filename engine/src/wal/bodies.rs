@@ -1,11 +1,9 @@
-//! The bodies of a log that are being written or not synced yet: see `body`.
+//! The bodies of a log that are not synced yet: see `body`.
 use sapwood_base::planted::{self, Bug};
 
-/// The state of bodies in a log. One is written at a time.
+/// The bodies of a log.
 #[derive(Default)]
 pub(super) struct Bodies {
-    /// Start of the one that is being written.
-    pub(super) writing: Option<u64>,
     pub(super) unsynced: Vec<Unsynced>,
 }
 
@@ -19,13 +17,9 @@ pub(super) struct Unsynced {
 }
 
 impl Bodies {
-    /// Returns the position up to which log can be recycled if none is needed below `position`.
-    pub(super) fn release(&mut self, position: u64) -> u64 {
+    /// Notes that everything below `position` is in tables.
+    pub(super) fn release(&mut self, position: u64) {
         self.unsynced.retain(|body| body.record_end > position);
-        match self.writing.filter(|_| !planted::is(Bug::BodyUnpinned)) {
-            Some(start) => position.min(start),
-            None => position,
-        }
     }
 
     /// The bodies of records below `to` that begin below `from`, where `from` is the end of the

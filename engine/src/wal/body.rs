@@ -19,6 +19,7 @@
 //! * body and record belong to one memtable. The log is recycled by memtables, and the record needs
 //!   the body. If the memtable has changed in between, the body is abandoned.
 use super::bodies::Unsynced;
+use super::retention::Hold;
 use super::{Reservation, Wal};
 use sapwood_base::Result;
 use sapwood_base::format::log_record::{Distant, HEADER_BYTES, RecordKind, UNIT_BYTES, record_units};
@@ -38,12 +39,8 @@ pub(crate) struct Body<'w> {
     start: u64,
     end: u64,
     distant: Distant,
-}
-
-impl Drop for Body<'_> {
-    fn drop(&mut self) {
-        self.wal.bodies.lock().writing = None;
-    }
+    /// Nothing from the start on is recycled meanwhile.
+    _hold: Hold,
 }
 
 impl Wal {
@@ -53,13 +50,11 @@ impl Wal {
         payload_bytes >= WORTH_BYTES.min(self.segment_units as usize * UNIT_BYTES)
     }
 
-    /// Makes the place `at` a body, which the caller completes. REQUIRES: no other body is being
-    /// written.
+    /// Makes the place `at` a body, which the caller completes.
     pub(crate) fn begin_body(&self, at: &Reservation, operations: usize) -> Result<Body<'_>> {
         let (start, end) = (at.position, at.end);
-        self.bodies.lock().writing = Some(start);
-        // Dropped on an error, which releases the pin.
-        let body = Body { wal: self, start, end, distant: Distant::new(&[], self.database, start) };
+        let distant = Distant::new(&[], self.database, start);
+        let body = Body { wal: self, start, end, distant, _hold: self.retention.hold(start) };
         self.write(at, &mut [0; HEADER_BYTES], RecordKind::Body, operations)?;
         Ok(body)
     }
