@@ -417,6 +417,7 @@ impl Wal {
 
     /// Stores bytes from `position` on. REQUIRES: the caller holds the reservation that contains
     /// them, or has it pinned.
+    #[inline]
     fn store(&self, position: u64, bytes: &[u8]) -> Result<()> {
         let mut unit = position - self.base;
         let mut rest = bytes;

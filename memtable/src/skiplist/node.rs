@@ -258,7 +258,10 @@ impl Arena {
     }
 
     /// Writes a record. It is not linked anywhere yet.
-    #[inline]
+    ///
+    /// The checks go into the caller and the writing does not: left to itself, the compiler makes
+    /// one function of both and calls it with twice the arguments.
+    #[inline(always)]
     pub fn new_record(
         &self,
         key: &[u8],
@@ -279,6 +282,7 @@ impl Arena {
     ///
     /// # Errors
     /// As [`Arena::new_record`].
+    #[cold]
     pub fn new_large_record(
         &self,
         key: &[u8],
@@ -295,7 +299,7 @@ impl Arena {
     }
 
     /// Writes a record with `stored` after the key, for a value of `value_len` bytes.
-    #[inline]
+    #[inline(never)]
     fn write_record(
         &self,
         key: &[u8],
