@@ -75,6 +75,28 @@ fn check(index: &Index, expected: &BTreeSet<Entry>, at: Option<&Snapshot>, rando
             between,
             "{name} {low:?}..{high:?}"
         );
+        // From both ends, in any order of them: each entry comes once, up to the limit.
+        let (reversed, limit) = (random.bool(), random.usize(0..between.len() + 3));
+        let mut iter = index.range(low.as_slice()..high.as_slice()).limit(limit);
+        iter = if let Some(at) = at { iter.at(at) } else { iter };
+        iter = if reversed { iter.rev() } else { iter };
+        let mut left = std::collections::VecDeque::from(between.clone());
+        for taken in 0.. {
+            let is_first = random.bool();
+            let hit = if is_first { iter.next() } else { iter.next_back() };
+            let wanted = match is_first == reversed {
+                _ if taken == limit => None,
+                true => left.pop_back(),
+                false => left.pop_front(),
+            };
+            let hit = hit.map(|hit| hit.unwrap());
+            let found = hit
+                .map(|hit| (hit.index_key().to_vec(), hit.primary_key().to_vec(), hit.covering().to_vec()));
+            assert_eq!(found, wanted, "{name} {low:?}..{high:?} from both ends");
+            if wanted.is_none() {
+                break;
+            }
+        }
         let count = match at {
             Some(at) => index.count_at(low.as_slice()..high.as_slice(), at).unwrap(),
             None => index.count(low.as_slice()..high.as_slice()).unwrap(),

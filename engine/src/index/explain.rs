@@ -57,7 +57,7 @@ impl IndexIter {
         let state = self.state.as_ref().map_err(Error::duplicate)?;
         let db = state.database()?;
         let index = IndexReference { db: &db, keyspace: &self.keyspace, state: &self.index };
-        let bounds = self.bounds.clone().unwrap_or_default();
+        let bounds = self.bounds.clone();
         explain(index, state, bounds, self.limit, self.reversed, with_rows)
     }
 }

@@ -140,7 +140,8 @@ impl std::fmt::Debug for Hit {
 /// key.
 ///
 /// It sees the state at its creation, or the snapshot's; later writes do not change it. Set it up
-/// with [`IndexIter::at`], [`IndexIter::rev`], [`IndexIter::limit`] before the first item. Owns all
+/// with [`IndexIter::at`], [`IndexIter::rev`], [`IndexIter::limit`] before the first item, which
+/// can be taken from either end. Owns all
 /// it needs, and so keeps memtables, tables and tree of that state until it is dropped; it does not
 /// keep the database open (see [`Db`](crate::Db)). After an error it ends.
 pub struct IndexIter {
@@ -148,10 +149,13 @@ pub struct IndexIter {
     pub(super) index: Arc<IndexState>,
     /// The state to read, or the error that prevents it.
     pub(super) state: Result<State>,
-    pub(super) bounds: Option<Bounds>,
+    pub(super) bounds: Bounds,
     pub(super) limit: usize,
     pub(super) reversed: bool,
-    cursor: Option<IndexCursor>,
+    /// The end that goes from the first entry to the last, once it has begun.
+    front: Option<IndexCursor>,
+    /// The other end.
+    back: Option<IndexCursor>,
 }
 
 impl IndexIter {
@@ -160,10 +164,11 @@ impl IndexIter {
             keyspace: index.keyspace.clone(),
             index: index.state.clone(),
             state: index.read_state(None),
-            bounds: Some(bounds),
+            bounds,
             limit: usize::MAX,
             reversed: false,
-            cursor: None,
+            front: None,
+            back: None,
         }
     }
 
@@ -233,29 +238,50 @@ impl IndexIter {
         self
     }
 
-    fn advance(&mut self) -> Result<Option<Hit>> {
+    /// Moves one end on: `backward`, the one that goes from the last entry to the first.
+    fn advance(&mut self, backward: bool) -> Result<Option<Hit>> {
         let state = self.state.as_ref().map_err(Error::duplicate)?;
-        match (&mut self.cursor, self.bounds.take()) {
-            (Some(cursor), _) if self.reversed => cursor.prev()?,
-            (Some(cursor), _) => cursor.next()?,
-            (None, Some(bounds)) => {
+        let (front, back) = (&mut self.front, &mut self.back);
+        let (end, other) = if backward { (back, front) } else { (front, back) };
+        match end {
+            Some(cursor) if backward => cursor.prev()?,
+            Some(cursor) => cursor.next()?,
+            None => {
                 let State { view, sequence, covered, .. } = state.clone();
+                let bounds = self.bounds.clone();
                 let cursor = IndexCursor::open_prepared(view, self.index.id, sequence, bounds)?;
-                let mut cursor = cursor.jumping(covered);
-                if self.reversed {
+                let cursor = end.insert(cursor.jumping(covered));
+                if backward {
                     cursor.seek_to_last()?;
                 } else {
                     cursor.seek_to_first()?;
                 }
-                self.cursor = Some(cursor);
             }
-            (None, None) => return Ok(None),
         }
-        let Some(cursor) = self.cursor.as_ref().filter(|cursor| cursor.valid()) else {
-            self.cursor = None;
+        let Some(cursor) = end.as_ref().filter(|cursor| cursor.valid()) else { return Ok(None) };
+        // Each cursor stays at the last entry that it returned. The ends have met if this one
+        // reaches that of the other.
+        let has_met = other.as_ref().is_some_and(|other| {
+            let (front, back) = if backward { (other, cursor) } else { (cursor, other) };
+            front.composite() >= back.composite()
+        });
+        if has_met {
             return Ok(None);
-        };
+        }
         Hit::new(&self.keyspace, state, cursor.composite(), cursor.covering()).map(Some)
+    }
+
+    fn item(&mut self, backward: bool) -> Option<Result<Hit>> {
+        if self.limit == 0 {
+            return None;
+        }
+        self.limit -= 1;
+        let item = self.advance(backward);
+        if !matches!(item, Ok(Some(_))) {
+            self.limit = 0;
+            (self.front, self.back) = (None, None);
+        }
+        item.transpose()
     }
 }
 
@@ -263,16 +289,14 @@ impl Iterator for IndexIter {
     type Item = Result<Hit>;
 
     fn next(&mut self) -> Option<Result<Hit>> {
-        if self.limit == 0 {
-            return None;
-        }
-        self.limit -= 1;
-        let item = self.advance();
-        if !matches!(item, Ok(Some(_))) {
-            self.limit = 0;
-            self.cursor = None;
-        }
-        item.transpose()
+        self.item(self.reversed)
+    }
+}
+
+/// From both ends: each entry comes once.
+impl DoubleEndedIterator for IndexIter {
+    fn next_back(&mut self) -> Option<Result<Hit>> {
+        self.item(!self.reversed)
     }
 }
 
