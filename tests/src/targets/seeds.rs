@@ -27,6 +27,15 @@ use sapwood_base::{FileNumber, KeyspaceId, SequenceNumber, ValueKind};
 use sapwood_sstable::filter::Filter;
 use sapwood_sstable::fuzzing;
 
+/// A page of one key that is shared in part only: encoded again, with the whole key as prefix, it is
+/// longer.
+const SHORT_PREFIX: [u8; 56] = [
+    0x09, 0x6E, 0xF7, 0x89, 0x39, 0x74, 0x01, 0x28, 0x07, 0x00, 0x00, 0x00, 0x40, 0xFF, 0x07, 0x00, 0x05,
+    0x00, 0x00, 0x00, 0x01, 0x00, 0x01, 0x00, 0x05, 0x00, 0x00, 0x00, 0x31, 0x00, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x06, 0x00, 0x5A, 0x00, 0xFF, 0x00, 0x00, 0x00, 0x00,
+    0x00, 0x0B, 0x0C, 0xFF, 0x09,
+];
+
 /// All seeds: the name of the target, and an input.
 pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     let mut all = Vec::new();
@@ -105,7 +114,11 @@ fn of(name: &str) -> Vec<Vec<u8>> {
         ]
         .map(|(choice, text)| [choice, text.as_bytes()].concat())
         .to_vec(),
-        "btree_page" => super::tree::pages(),
+        "btree_page" => {
+            let mut pages = super::tree::pages();
+            pages.push(SHORT_PREFIX.to_vec());
+            pages
+        }
         "btree_ops" => noise(&[200, 900]),
         _ => panic!("{name} has no seeds"),
     }
