@@ -108,25 +108,7 @@ pub(crate) fn analyze(
     new_database: u64,
     source: &MemtableSource<'_>,
 ) -> Result<Recovered> {
-    let loaded = manifest::load(context, names)?;
-    let loaded_nothing = loaded.is_none();
-    let (database, mut state) = match loaded {
-        Some(loaded) => (loaded.database, loaded.state),
-        None => {
-            let state =
-                ManifestState { log_start: FIRST_POSITION, log_opened: FIRST_POSITION, ..Default::default() };
-            (new_database, state)
-        }
-    };
-    context.database.store(database, Ordering::Relaxed);
-    // Includes numbers of foreign files: they stay, and no two files may have the same number. A
-    // number that counting never reaches is ignored.
-    let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
-    let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
-    let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || loaded_nothing);
-    state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
-    // Relaxed: no other thread has the context yet.
-    context.next_file.store(state.next_file, Ordering::Relaxed);
+    let (database, mut state, is_new) = load_state(context, names, new_database)?;
     check_tables(context, &state)?;
 
     let (segments, half_made) = find_segments(context, names, database, &state)?;
@@ -149,45 +131,14 @@ pub(crate) fn analyze(
         );
         return Err(reader.damage(log_end, &message));
     }
-    // Above every position that may have been reserved, including those whose records a crash has
-    // lost.
-    let base = segments
-        .iter()
-        .map(|segment| segment.header.end_position())
-        .chain(state.log_closed.iter().map(|(_, end)| *end))
-        .chain(state.keyspaces.values().map(|entry| entry.version.max_sequence().0 + 1))
-        .chain(state.indexes().map(|index| index.state.through().0 + 1))
-        .chain([log_end, state.log_opened, FIRST_POSITION])
-        .max()
-        .expect("not empty");
-    let base = match planted::is(Bug::SequenceRestarts) && log_end == opened {
-        true => FIRST_POSITION,
-        false if planted::is(Bug::PositionsReused) => log_end,
-        false => base,
-    };
+    let base = next_base(&segments, &state, opened, log_end);
     if generations.is_empty() {
         let memtable = Memtable::starting_at(SequenceNumber(base), 0, source.arenas.take()?);
         let start = LogPoint { position: state.log_start.min(base), commits: state.log_commits };
         generations.push(Generation::new(memtable, start));
     }
 
-    let surely_synced = state.log_surely_synced();
-    // After a tear in an earlier stretch nothing is valid, including later stretches.
-    state.log_closed.retain(|(start, _)| *start < log_end);
-    if let Some((_, end)) = state.log_closed.last_mut() {
-        *end = log_end.min(*end);
-    }
-    if log_end > opened {
-        state.log_closed.push((opened, log_end));
-    }
-    let replayed =
-        state.log_closed.iter().map(|(start, end)| end.saturating_sub(*start.max(&state.log_start)));
-    let log_bytes = replayed.sum::<u64>() * UNIT_BYTES as u64;
-    state.log_synced = Some(surely_synced).filter(|_| !planted::is(Bug::CalledSyncedEarly));
-    if planted::is(Bug::ReplayedLogDropped) {
-        state.log_start = log_end;
-        state.log_commits = end.commits;
-    }
+    let log_bytes = close_log(&mut state, opened, end);
     let log_start = state.log_start;
     state.forget_log();
     let rewrite = state.log_synced.filter(|_| failed_sync).map(|synced| (synced, log_end));
@@ -221,6 +172,97 @@ pub(crate) fn analyze(
             unsynced.push(segment);
         }
     }
+    let orphans = orphans(names, &state, &half_made);
+    Ok(Recovered {
+        database,
+        manifest: state,
+        generations,
+        base,
+        commits: end.commits,
+        retained,
+        spare_files,
+        orphans,
+        log_bytes,
+        unsynced,
+        rewrite,
+        failed_sync,
+        is_new,
+        rest,
+    })
+}
+
+/// The number of the database and the state of its MANIFEST, and whether there is none.
+fn load_state(
+    context: &Arc<DatabaseFiles>,
+    names: &[FileName],
+    new_database: u64,
+) -> Result<(u64, ManifestState, bool)> {
+    let loaded = manifest::load(context, names)?;
+    let is_new = loaded.is_none();
+    let (database, mut state) = match loaded {
+        Some(loaded) => (loaded.database, loaded.state),
+        None => {
+            let state =
+                ManifestState { log_start: FIRST_POSITION, log_opened: FIRST_POSITION, ..Default::default() };
+            (new_database, state)
+        }
+    };
+    // Relaxed, both: no other thread has the context yet.
+    context.database.store(database, Ordering::Relaxed);
+    // Includes numbers of foreign files: they stay, and no two files may have the same number. A
+    // number that counting never reaches is ignored.
+    let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
+    let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
+    let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || is_new);
+    state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
+    context.next_file.store(state.next_file, Ordering::Relaxed);
+    Ok((database, state, is_new))
+}
+
+/// The start of the new log: above every position that may have been reserved, including those
+/// whose records a crash has lost.
+fn next_base(segments: &[FoundSegment], state: &ManifestState, opened: u64, log_end: u64) -> u64 {
+    let base = segments
+        .iter()
+        .map(|segment| segment.header.end_position())
+        .chain(state.log_closed.iter().map(|(_, end)| *end))
+        .chain(state.keyspaces.values().map(|entry| entry.version.max_sequence().0 + 1))
+        .chain(state.indexes().map(|index| index.state.through().0 + 1))
+        .chain([log_end, state.log_opened, FIRST_POSITION])
+        .max()
+        .expect("not empty");
+    match planted::is(Bug::SequenceRestarts) && log_end == opened {
+        true => FIRST_POSITION,
+        false if planted::is(Bug::PositionsReused) => log_end,
+        false => base,
+    }
+}
+
+/// Closes the open stretch of the log, which began at `opened`, at the end that was found. Returns
+/// the bytes of needed log.
+fn close_log(state: &mut ManifestState, opened: u64, end: LogPoint) -> u64 {
+    let log_end = end.position;
+    let surely_synced = state.log_surely_synced();
+    // After a tear in an earlier stretch nothing is valid, including later stretches.
+    state.log_closed.retain(|(start, _)| *start < log_end);
+    if let Some((_, end)) = state.log_closed.last_mut() {
+        *end = log_end.min(*end);
+    }
+    if log_end > opened {
+        state.log_closed.push((opened, log_end));
+    }
+    let needed = state.log_closed.iter().map(|(start, end)| end.saturating_sub(*start.max(&state.log_start)));
+    let bytes = needed.sum::<u64>() * UNIT_BYTES as u64;
+    state.log_synced = Some(surely_synced).filter(|_| !planted::is(Bug::CalledSyncedEarly));
+    if planted::is(Bug::ReplayedLogDropped) {
+        state.log_start = log_end;
+        state.log_commits = end.commits;
+    }
+    bytes
+}
+
+/// The files that nothing refers to; `half_made` are segments of interrupted creations.
+fn orphans(names: &[FileName], state: &ManifestState, half_made: &HashSet<FileNumber>) -> Vec<FileName> {
     let live: HashSet<FileNumber> = state
         .keyspaces
         .values()
@@ -237,23 +279,7 @@ pub(crate) fn analyze(
         FileName::Unfinished(..) => true,
         _ => false,
     };
-    let orphans = names.iter().copied().filter(is_orphan).collect();
-    Ok(Recovered {
-        database,
-        manifest: state,
-        generations,
-        base,
-        commits: end.commits,
-        retained,
-        spare_files,
-        orphans,
-        log_bytes,
-        unsynced,
-        rewrite,
-        failed_sync,
-        is_new: loaded_nothing,
-        rest,
-    })
+    names.iter().copied().filter(is_orphan).collect()
 }
 
 /// Step 4.
