@@ -26,6 +26,7 @@ use crate::harness::contents;
 use crate::model::{Map, Operation};
 use crate::oracle::{DEFAULT, Oracle};
 use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions, Snapshot};
+use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_storage::sim::{Operation as Kind, SimFs};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +39,7 @@ pub mod injector;
 /// Seeds per workload. The calls are dealt out to the seeds in turn.
 const SLICES: u64 = 32;
 /// The length of the mark after the last edit of a MANIFEST.
-const MARK_BYTES: usize = 24;
+const MARK_BYTES: usize = HEADER_BYTES + 8;
 const SECOND: &str = "second";
 /// The most openings of a database in one run.
 const OPENINGS: usize = 3;
