@@ -856,7 +856,11 @@ impl Driver {
         if self.is_scarce {
             return Ok(());
         }
-        self.db().check_structure().map_err(|error| Stop::Violation(format!("O13: {error}")))
+        self.db().check_structure().map_err(|error| match error.is_scarcity() {
+            // The check itself met it.
+            true => Stop::Error(error),
+            false => Stop::Violation(format!("O13: {error}")),
+        })
     }
 
     /// While no handle retains old files, the directory holds exactly the referenced files.

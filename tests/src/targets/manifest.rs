@@ -32,7 +32,11 @@ pub fn manifest_edit(data: &[u8]) {
                 put_bytes(&mut known, body);
             }
         }
-        assert!(encode(std::slice::from_ref(&edit)) == known, "an edit has one encoding");
+        let again = encode(std::slice::from_ref(&edit));
+        // Parts of later versions that may be skipped are not encoded again.
+        assert!(again == known || again.len() < known.len(), "an edit has one encoding");
+        let decoded: Vec<_> = Edits::new(&again).collect::<Result<_, _>>().expect("an encoded edit");
+        assert!(decoded == [edit.clone()], "an edit comes back");
         if let Edit::TableAdded(table) = &edit {
             assert!(table.level < MAX_LEVELS);
             assert!(table.smallest <= table.largest, "a table's largest key is not below its smallest");

@@ -8,6 +8,8 @@ use crate::harness::small;
 use sapwood::fuzzing::encode_manifest;
 use sapwood::ordered::Ordered;
 use sapwood::{Codec, Db, Durability, Env, FilterKind, KeyspaceOptions};
+use sapwood_base::coding::{Decoder, put_bytes, put_varint};
+use sapwood_base::format;
 use sapwood_base::format::block::{BlockEncoder, CodecId, StoredKind, seal, tag_of};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::FOOTER_BYTES;
@@ -79,7 +81,8 @@ fn of(name: &str) -> Vec<Vec<u8>> {
         "batch_decode" => batches(),
         "batch_roundtrip" => noise(&[3, 30, 200]),
         "manifest_edit" => {
-            histories().iter().flatten().map(|edits| sapwood_base::format::manifest::encode(edits)).collect()
+            let edits = histories().into_iter().flatten().map(|edits| format::manifest::encode(&edits));
+            edits.chain([with_optional_field()]).collect()
         }
         "manifest_replay" => histories().iter().map(|records| encode_manifest(DATABASE, records)).collect(),
         "sst_block" => blocks(),
@@ -163,6 +166,20 @@ fn batches() -> Vec<Vec<u8>> {
         batch(&[(put, 0, b"a", &[7; 40]), (delete, 300, b"b", b""), (put, 70_000, b"", b"")]),
         batch(&[(delete, 0, &b""[..], &b""[..]); 12]),
     ]
+}
+
+/// An edit of a later version: its body ends with a field that may be skipped.
+fn with_optional_field() -> Vec<u8> {
+    let edit = format::manifest::encode(&[Edit::LogStart(1 << 33)]);
+    let mut fields = Decoder::new(&edit);
+    let tag = fields.varint().expect("a tag");
+    let mut body = fields.length_prefixed().expect("a body").to_vec();
+    put_varint(&mut body, 96);
+    put_bytes(&mut body, b"later");
+    let mut later = Vec::new();
+    put_varint(&mut later, tag);
+    put_bytes(&mut later, &body);
+    later
 }
 
 /// The place after the records of a stream that begins at `base`.
