@@ -123,8 +123,8 @@ fn walk(page: &TreePage<'_>, bytes: &[u8], entries: u64) {
         return;
     }
     // A page may share less of its keys than possible, never more. Encoded again it has the same
-    // content, and is at most eight bytes longer: a byte that all keys share moves from their heads,
-    // which have eight bytes each in any case, to the prefix.
+    // content, and is at most eight bytes longer: a byte that all keys share moves from their
+    // heads, which have eight bytes each in any case, to the prefix.
     let mut again = vec![0; bytes.len()];
     encode_page(&mut again, DATABASE, page.number(), page.generation(), page.level(), &cells, &children);
     let pointer = PagePointer { page: page.number(), generation: page.generation() as u32 };
