@@ -228,7 +228,8 @@ impl Keyspace {
 
     /// The value of `key`, or `None`.
     ///
-    /// Errors: [`ErrorKind::Corruption`] with file and offset if a block it needs is damaged.
+    /// Errors: [`ErrorKind::Corruption`](crate::ErrorKind::Corruption) with file and offset if a
+    /// block it needs is damaged.
     ///
     /// ```
     /// # let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@
 //! before it.
 //!
 //! [`Keyspace::explain_get`]: crate::Keyspace::explain_get
+//! [`Iter::explain`]: crate::Iter::explain
 //! [`IndexIter::explain`]: crate::IndexIter::explain
 mod report;
 mod sources;

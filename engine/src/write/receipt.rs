@@ -73,8 +73,8 @@ impl Commit {
         self.sequence
     }
 
-    /// Waits until the commit survives a power loss. (A commit with [`Durability::None`] is not in
-    /// the log; only a flush saves it.)
+    /// Waits until the commit survives a power loss. (A commit with
+    /// [`Durability::None`](crate::Durability::None) is not in the log; only a flush saves it.)
     ///
     /// Errors: [`ErrorKind::Poisoned`](crate::ErrorKind::Poisoned) if a sync failed.
     ///

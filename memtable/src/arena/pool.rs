@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use sapwood_base::Result;
 use std::sync::{Arc, Weak};
 
-/// A source of [`Arena`]s. Cheap to share; every method may be called from any thread.
+/// A source of [`Arena`](super::memory::Arena)s. Cheap to share; every method may be called from
+/// any thread.
 pub struct ArenaPool {
     options: MemtableOptions,
     /// Limit of mappings above which a returned one is unmapped.

@@ -11,7 +11,7 @@ pub struct Command {
     pub name: &'static str,
     /// Its purpose in one line.
     pub help: &'static str,
-    /// Its own options, in addition to [`OPTIONS`]: name, placeholder of the value (empty for a
+    /// Its own options, in addition to `OPTIONS`: name, placeholder of the value (empty for a
     /// switch), help.
     pub options: &'static [(&'static str, &'static str, &'static str)],
     /// Its implementation.
