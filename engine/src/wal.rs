@@ -232,7 +232,7 @@ pub(crate) struct Wal {
 }
 
 impl Wal {
-    /// A log that starts at `start`. Nothing is provisioned yet.
+    /// A log that starts at `begin`. Nothing is provisioned yet.
     pub(crate) fn new(
         context: &Arc<DatabaseFiles>,
         database: u64,
@@ -672,7 +672,7 @@ impl Wal {
     /// is not needed below.
     pub(crate) fn recycle(&self, position: u64) {
         let mut pool = self.pool.lock();
-        self.bodies.lock().release(position);
+        self.bodies.lock().forget(position);
         let position = self.retention.release(position);
         while let Some((index, physical)) = pool.used.front().copied() {
             let end = self.base + (index + 1) * self.segment_units;
@@ -907,7 +907,7 @@ impl Wal {
             self.sync_range(body.start, body.end.min(from))?;
         }
         self.sync_range(from, to)?;
-        self.bodies.lock().synced(to);
+        self.bodies.lock().forget(to);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Compactions: the work that is due on a keyspace.
 //!
 //! The picker of the crate `compaction` selects the work; `merge.rs` and the application of delta
-//! runs to trees do it. A keyspace is claimed while work on it runs, so only flushes
-//! change its version meanwhile.
+//! runs to trees do it. A keyspace is claimed while work on it runs, so only flushes change its
+//! version meanwhile.
 use super::attempt::run_unpaused;
 use super::flush::is_flush_worth;
 use super::merge::run_compaction;

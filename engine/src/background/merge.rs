@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 
 /// A compaction's output is loaded into the cache if this share of its input was there.
 const WARM_SHARE: f64 = 0.25;
+
 /// Runs a compaction slice by slice. REQUIRES: the keyspace is claimed.
 pub(crate) fn run_compaction(
     core: &Core,

@@ -17,8 +17,8 @@ pub(super) struct Unsynced {
 }
 
 impl Bodies {
-    /// Notes that everything below `position` is in tables.
-    pub(super) fn release(&mut self, position: u64) {
+    /// Forgets the bodies whose records lie below `position`: they are synced or in tables.
+    pub(super) fn forget(&mut self, position: u64) {
         self.unsynced.retain(|body| body.record_end > position);
     }
 
@@ -27,10 +27,5 @@ impl Bodies {
     pub(super) fn late(&self, from: u64, to: u64) -> Vec<Unsynced> {
         let is_late = |body: &&Unsynced| body.record_end <= to && body.start < from;
         self.unsynced.iter().filter(is_late).filter(|_| !planted::is(Bug::BodyNotSynced)).copied().collect()
-    }
-
-    /// Notes that everything below `to` is synced.
-    pub(super) fn synced(&mut self, to: u64) {
-        self.unsynced.retain(|body| body.record_end > to);
     }
 }
