@@ -201,7 +201,7 @@ fn get_together<K: AsRef<[u8]>>(
         let wanted = &mut wanted[..keys.len()];
         for (key, wanted) in keys.iter().zip(&mut *wanted) {
             wanted.hash = key_hash(key.as_ref());
-            wanted.all_asked = runs.len() <= TOGETHER_RUNS;
+            wanted.all_prefetched = runs.len() <= TOGETHER_RUNS;
             for generation in &view.generations {
                 generation.memtable.prefetch(keyspace.id, wanted.hash);
             }
@@ -210,7 +210,7 @@ fn get_together<K: AsRef<[u8]>>(
                 // A table that is not open yet is opened in the ordinary way, which also returns
                 // its error. Older sources must not be searched before it.
                 let Some(opened) = candidate.handle.opened() else {
-                    wanted.all_asked = false;
+                    wanted.all_prefetched = false;
                     break;
                 };
                 opened.prefetch_filter(wanted.hash);
@@ -219,16 +219,16 @@ fn get_together<K: AsRef<[u8]>>(
         }
         for (key, wanted) in keys.iter().zip(&mut *wanted) {
             let passed = wanted.tables.iter().flatten().find(|table| table.may_contain(wanted.hash));
-            wanted.table = passed.and_then(|table| Some((*table, table.ask_index(key.as_ref())?)));
+            wanted.table = passed.and_then(|table| Some((*table, table.prefetch_index(key.as_ref())?)));
         }
         for (key, wanted) in keys.iter().zip(&mut *wanted) {
             if let Some((table, place)) = wanted.table {
-                wanted.number = table.ask_block(place, key.as_ref());
+                wanted.number = table.prefetch_block(place, key.as_ref());
             }
         }
         for wanted in &mut *wanted {
             if let Some((table, _)) = wanted.table {
-                wanted.block = table.ask_entry(wanted.number, wanted.hash, guard);
+                wanted.block = table.prefetch_entry(wanted.number, wanted.hash, guard);
             }
         }
         for (key, wanted) in keys.iter().zip(wanted) {
@@ -246,12 +246,12 @@ fn get_together<K: AsRef<[u8]>>(
             }
             if let Some((table, _)) = wanted.table {
                 let block = wanted.block.take();
-                let found = table.get_asked(wanted.number, block, key, hash, sequence, guard)?;
+                let found = table.get_prefetched(wanted.number, block, key, hash, sequence, guard)?;
                 if let Some(found) = found {
                     answer(resolve(found.kind, found.value).map(Found::Table));
                     continue;
                 }
-            } else if wanted.all_asked {
+            } else if wanted.all_prefetched {
                 answer(None);
                 continue;
             }
@@ -269,7 +269,7 @@ struct Wanted<'g> {
     /// The tables of the newest runs that may have the key.
     tables: [Option<&'g Table>; TOGETHER_RUNS],
     /// Whether these are all that may have it.
-    all_asked: bool,
+    all_prefetched: bool,
     /// The newest table whose filter passes the key, and the result of its index root.
     table: Option<(&'g Table, IndexPlace)>,
     /// The number of the block there.
@@ -282,7 +282,7 @@ impl Wanted<'_> {
     const NOTHING: Self = Wanted {
         hash: 0,
         tables: [None; TOGETHER_RUNS],
-        all_asked: false,
+        all_prefetched: false,
         table: None,
         number: 0,
         block: None,

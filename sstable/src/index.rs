@@ -172,7 +172,7 @@ impl TableIndex {
     /// Stage 1 of a batched [`TableIndex::find`]: prefetches the lines that stage 2 reads.
     /// REQUIRES: there are blocks.
     #[inline]
-    pub(crate) fn ask(&self, key: &[u8]) -> Place {
+    pub(crate) fn prefetch(&self, key: &[u8]) -> Place {
         let place = self.place(key);
         if let Place::Group { group, .. } = place {
             self.lines[group * GROUP_LINES..].iter().take(GROUP_LINES).for_each(prefetch);
@@ -180,7 +180,7 @@ impl TableIndex {
         place
     }
 
-    /// Stage 2. REQUIRES: `place` is from [`TableIndex::ask`] with this `key`.
+    /// Stage 2. REQUIRES: `place` is from [`TableIndex::prefetch`] with this `key`.
     #[inline]
     pub(crate) fn find_at(&self, place: Place, key: &[u8]) -> usize {
         match place {

@@ -36,7 +36,7 @@ pub use value::{Found, PinnedValue, ValueRef};
 
 /// Lines of a block that a lookup prefetches before it knows which of them it needs: the columns
 /// after the header, which it waits for, and most of the keys of a block of small entries.
-const ASKED_LINES: Range<usize> = 2..12;
+const PREFETCHED_LINES: Range<usize> = 2..12;
 const LINE_BYTES: usize = 64;
 /// Lines of a block that hold its header and most of its tags.
 const TAG_LINES: usize = 2;
@@ -49,7 +49,7 @@ const WARM_BLOCKS: usize = 32;
 /// Blocks that are sampled to estimate the cached share.
 const SAMPLED_BLOCKS: usize = 64;
 
-/// The position of a key in the index: see [`Table::ask_index`].
+/// The position of a key in the index: see [`Table::prefetch_index`].
 #[derive(Clone, Copy)]
 pub struct IndexPlace(Place);
 
@@ -180,7 +180,7 @@ impl Table {
         // Prefetches the slots near the block's while the index is still being read.
         let number = self.index.find_near(key, |first| self.prefetch_slots(first));
         let block = self.block(number, guard)?;
-        for line in ASKED_LINES {
+        for line in PREFETCHED_LINES {
             block.prefetch(line * LINE_BYTES);
         }
         self.get_from(number, block, key, hash, sequence, guard)
@@ -222,14 +222,14 @@ impl Table {
     /// Batched lookup, stage 1: prefetches a part of the index. `None` in an empty table.
     ///
     /// The stages overlap the cache misses of many keys, as each prefetches the data that the next
-    /// one reads: [`Table::ask_index`], [`Table::ask_block`], [`Table::ask_entry`],
-    /// [`Table::get_asked`]. Each stage runs for all keys before the next begins.
+    /// one reads: [`Table::prefetch_index`], [`Table::prefetch_block`], [`Table::prefetch_entry`],
+    /// [`Table::get_prefetched`]. Each stage runs for all keys before the next begins.
     #[inline]
-    pub fn ask_index(&self, key: &[u8]) -> Option<IndexPlace> {
+    pub fn prefetch_index(&self, key: &[u8]) -> Option<IndexPlace> {
         if self.index.block_count() == 0 {
             return None;
         }
-        let place = self.index.ask(key);
+        let place = self.index.prefetch(key);
         if let Place::Group { group, .. } = place {
             self.prefetch_slots(group * GROUP);
         }
@@ -239,7 +239,7 @@ impl Table {
     /// Batched lookup, stage 2: returns the block that [`Table::locate`] would return, and
     /// prefetches its beginning if it is in the cache. `place` is from stage 1 with this key.
     #[inline]
-    pub fn ask_block(&self, place: IndexPlace, key: &[u8]) -> usize {
+    pub fn prefetch_block(&self, place: IndexPlace, key: &[u8]) -> usize {
         let block = self.index.find_at(place.0, key);
         self.slots.prefetch_block(block, TAG_LINES * LINE_BYTES);
         block
@@ -251,7 +251,7 @@ impl Table {
     /// # Panics
     /// If `number` is not from stage 2.
     #[inline]
-    pub fn ask_entry<'g>(&'g self, number: usize, hash: u64, guard: &'g Guard) -> Option<BlockRef<'g>> {
+    pub fn prefetch_entry<'g>(&'g self, number: usize, hash: u64, guard: &'g Guard) -> Option<BlockRef<'g>> {
         let block = self.slots.get(number, guard)?;
         let layout = BlockLayout::of_validated(&block);
         if let Some(slot) = likely_slot(&layout, &block, tag_of(hash)) {
@@ -268,7 +268,7 @@ impl Table {
     /// # Panics
     /// If `number` is not from stage 2.
     #[inline]
-    pub fn get_asked<'g>(
+    pub fn get_prefetched<'g>(
         &'g self,
         number: usize,
         block: Option<BlockRef<'g>>,

@@ -208,14 +208,15 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
             .map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
         assert_eq!(in_order.as_ref(), expected);
         // The same in steps, as for many keys; and whether any key begins with a part of this one.
-        let place = table.ask_index(&key).unwrap();
-        let number = table.ask_block(place, &key);
+        let place = table.prefetch_index(&key).unwrap();
+        let number = table.prefetch_block(place, &key);
         assert_eq!(Some(number), table.locate(&key));
-        let block = table.ask_entry(number, key_hash(&key), &guard);
-        let asked =
-            table.get_asked(number, block, &key, key_hash(&key), SequenceNumber(sequence), &guard).unwrap();
-        let asked = asked.map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
-        assert_eq!(asked.as_ref(), expected, "{key:?} at {sequence}");
+        let block = table.prefetch_entry(number, key_hash(&key), &guard);
+        let staged = table
+            .get_prefetched(number, block, &key, key_hash(&key), SequenceNumber(sequence), &guard)
+            .unwrap();
+        let staged = staged.map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
+        assert_eq!(staged.as_ref(), expected, "{key:?} at {sequence}");
         let prefix = &key[..key.len() - random.usize(0..=key.len().min(3))];
         let at = entries.partition_point(|entry| entry.key.as_slice() < prefix);
         let expected = entries.get(at).is_some_and(|entry| entry.key.starts_with(prefix));
