@@ -5,12 +5,12 @@ use crate::index::build;
 use crate::index::options::IndexOptions;
 use crate::keyspace::{DEFAULT_KEYSPACE, Keyspace, KeyspaceOptions, KeyspaceState};
 use crate::options::{AdvancedOptions, DbOptions, Durability};
+use crate::planted;
 use crate::read::snapshot::Snapshot;
 use crate::recovery::Rest;
 use crate::runtime::Core;
 use crate::stats::{self, Health, Memory, Stats};
 use crate::write::batch::WriteBatch;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result};
 use std::fmt;
 use std::ops::RangeBounds;
@@ -296,7 +296,7 @@ pub struct PauseGuard {
 
 impl Drop for PauseGuard {
     fn drop(&mut self) {
-        if !planted::is(Bug::PauseOutlivesGuard) {
+        if planted::guard_ends_pause() {
             self.core.resume();
         }
     }

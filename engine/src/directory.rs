@@ -13,9 +13,9 @@
 //! *Lock.* A lock on `LOCK` and, where it is offered, on the directory itself (`FileSystem::lock`).
 //! Readers share it and create no file.
 use crate::manifest;
+use crate::planted;
 use proof::{Proof, proof};
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::env::fork::Running;
 use sapwood_storage::fs::bounded::BoundedFileSystem;
@@ -88,11 +88,7 @@ impl Place {
             }
             make_directory(&*unheld, directory)?;
         }
-        let held = match planted::is(Bug::DirectoryByName) {
-            true => None,
-            false => unheld.hold(directory)?,
-        };
-        let fs = match held {
+        let fs = match planted::hold(&*unheld, directory)? {
             Some(held) => Arc::new(BoundedFileSystem::new(held, most)),
             None => unheld.clone(),
         };
@@ -112,10 +108,7 @@ impl Place {
             true => fs.lock_shared(&lock_path),
             false => fs.lock(&lock_path).map(Some),
         };
-        let lock = match lock {
-            Err(_) if planted::is(Bug::NoLock) => None,
-            lock => lock?,
-        };
+        let lock = planted::lock_of(lock)?;
         // A second look: the directory may have changed before the lock was acquired.
         let content = Content::look(&*fs, directory)?;
         content.admit(terms, directory)?;
@@ -148,7 +141,7 @@ impl Content {
         let manifests = || names.iter().copied().filter(|name| matches!(name, FileName::Manifest(_)));
         let mut is_database = false;
         for name in manifests() {
-            is_database |= proof(name)? == Proof::Ours || planted::is(Bug::ForeignManifestTaken);
+            is_database |= proof(name)? == Proof::Ours || !planted::manifests_need_proof();
         }
         if is_database {
             return Ok(Content { names, is_database, stranger });
@@ -225,10 +218,7 @@ pub(crate) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
     let held = fs.hold(directory)?;
     let fs = held.unwrap_or_else(|| fs.clone());
     let content = Content::look(&*fs, directory)?;
-    if planted::is(Bug::DestroyByName) {
-        return content.names.iter().try_for_each(|name| fs.remove_file(&directory.join(name.format())));
-    }
-    if !content.is_database {
+    if !content.is_database && planted::destruction_needs_proof() {
         let has_foreign_manifest = content.names.iter().any(|name| matches!(name, FileName::Manifest(_)));
         return match content.stranger {
             Some(stranger) if has_foreign_manifest => Err(foreign(directory, &stranger)),
@@ -259,7 +249,9 @@ pub(crate) fn destroy(fs: &Arc<dyn FileSystem>, path: &Path) -> Result<()> {
     for name in names {
         // The lock is removed last, and a MANIFEST that is not ours stays.
         if !matches!(name, FileName::Lock | FileName::Manifest(_))
-            && (listed.contains(&name) || proof(&*fs, directory, name, database)? != Proof::Foreign)
+            && (listed.contains(&name)
+                || !planted::destruction_needs_proof()
+                || proof(&*fs, directory, name, database)? != Proof::Foreign)
         {
             others.push(name);
         }

@@ -4,6 +4,7 @@ use crate::background;
 use crate::db::DbInner;
 use crate::index::hooks;
 use crate::options::{Durability, WriteOptions};
+use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::explain::{self, Explain};
 use crate::read::iterator::{Entry, Iter};
@@ -17,7 +18,6 @@ use crate::write::{check_key, check_value, commit, insert, insert_all, with_scra
 use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::key::prefix_successor;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::ReadOptions;
 use std::fmt;
@@ -481,13 +481,12 @@ impl Keyspace {
     #[doc(alias = "prefix_iter")]
     pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Iter {
         let prefix = prefix.as_ref();
-        let bound = if planted::is(Bug::PrefixBound) { Bound::Included } else { Bound::Excluded };
         let upper = prefix_successor(prefix);
         Iter::new(
             &self.db,
             &self.state,
             Bound::Included(prefix),
-            upper.as_deref().map_or(Bound::Unbounded, bound),
+            upper.as_deref().map_or(Bound::Unbounded, planted::end_of_prefix),
         )
     }
 

@@ -51,6 +51,7 @@
 mod sync;
 mod key_range;
 mod auto_traits;
+mod planted;
 #[cfg(feature = "serde")]
 mod serialize;
 mod options;

@@ -6,11 +6,11 @@
 //! only then the first edit is appended. So if a newer and an older one exist, either both hold the
 //! same state, or the newer is torn and the older is right.
 use crate::directory::proof::{Proof, proof};
+use crate::planted;
 use records::position_of;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableHandle;
 use sapwood_storage::DatabaseFiles;
@@ -71,19 +71,18 @@ impl Manifest {
         let file = context.fs.create_new(&unfinished)?;
         let mut bytes = format::encode_header(database).to_vec();
         bytes.extend(encode_record(&state.snapshot(), owner(database, number), HEADER_BYTES as u64));
-        let sync = || if planted::is(Bug::NewManifestNotSynced) { Ok(()) } else { file.sync_all() };
-        let sync_name = || match planted::is(Bug::NewManifestNameNotSynced) {
-            true => Ok(()),
-            false => context.sync_directory(),
-        };
         // The file is renamed last: a file with the name is a whole MANIFEST, so one without our
         // magic number is foreign.
         let path = context.path(FileName::Manifest(number));
         let named = || {
             file.write_at(0, &bytes)?;
-            sync()?;
+            if planted::syncs_new_manifest() {
+                file.sync_all()?;
+            }
             context.finish_file(FileName::Manifest(number))?;
-            sync_name()?;
+            if planted::syncs_name_of_new_manifest() {
+                context.sync_directory()?;
+            }
             // For the path in messages.
             context.fs.open(&path, OpenMode::ReadWrite)
         };
@@ -110,7 +109,7 @@ impl Manifest {
         for name in list(fs, directory)? {
             if let FileName::Manifest(other) = name
                 && other < self.number
-                && (planted::is(Bug::ForeignManifestTaken)
+                && (!planted::manifests_need_proof()
                     || proof(fs, directory, name, Some(self.database))? != Proof::Foreign)
             {
                 fs.remove_file(&directory.join(name.format()))?;
@@ -139,7 +138,7 @@ impl Manifest {
         // Applied first, so that an edit that does not fit never reaches the disk. If the write
         // fails, the edit is undone.
         let undo = Undo::new(&self.state, &edits);
-        let written = self.state.apply(&edits, handles).and_then(|()| self.write(&edits));
+        let written = self.state.apply(&edits, handles).and_then(|()| self.write(&planted::appended(&edits)));
         if written.is_err() {
             undo.restore(&mut self.state);
         }
@@ -159,8 +158,9 @@ impl Manifest {
         }
         let record = encode_record(edits, owner(self.database, self.number), self.end);
         self.file.write_at(self.end, &record)?;
-        let unsynced = planted::is(Bug::ManifestNotSynced);
-        if let Err(error) = if unsynced { Ok(()) } else { self.file.sync_data() } {
+        if planted::syncs_edits()
+            && let Err(error) = self.file.sync_data()
+        {
             self.failed = true;
             return Err(closed_for_good(error));
         }

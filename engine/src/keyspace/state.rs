@@ -1,8 +1,8 @@
 //! The state of a keyspace while the database is open.
 use super::options::KeyspaceOptions;
 use crate::index::word::{IndexWord, SharedIndexWord};
+use crate::planted;
 use crate::read::vacancy::Vacancies;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ pub(crate) struct KeyspaceState {
     /// Ranges without live entries, found by scans.
     pub(crate) vacancies: Vacancies,
     /// The rows of [`Bug::StaleRow`].
-    pub(crate) stale_rows: planted::Rows,
+    pub(crate) stale_rows: sapwood_base::planted::Rows,
 }
 
 impl KeyspaceState {
@@ -64,7 +64,7 @@ impl KeyspaceState {
 
 /// Checks a keyspace's name.
 pub(crate) fn check_name(name: &str) -> Result<()> {
-    if name.is_empty() && !planted::is(Bug::EmptyKeyspaceName) || name.len() > 255 {
+    if name.is_empty() && planted::needs_name() || name.len() > 255 {
         return Err(Error::invalid_argument("a keyspace's name has 1 to 255 bytes"));
     }
     Ok(())

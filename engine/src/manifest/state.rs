@@ -2,10 +2,10 @@
 use super::keyspaces::{KeyspaceEntry, Keyspaces};
 use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
+use crate::planted;
 use crate::wal::commit_ring::LogPoint;
 use sapwood_base::format::index_definition::IndexDefinition;
 use sapwood_base::format::manifest::Edit;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result};
 use sapwood_compaction::TableHandle;
 use std::collections::{HashMap, HashSet};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The edits that begin the log at `start`.
 pub(crate) fn log_start(start: LogPoint) -> [Edit; 2] {
-    let commits = if planted::is(Bug::CommitsForgotten) { 0 } else { start.commits };
+    let commits = planted::commits_before_log(start.commits);
     [Edit::LogStart(start.position), Edit::LogCommits(commits)]
 }
 
@@ -225,7 +225,7 @@ impl ManifestState {
                 }
                 Phase::Outdated => edits.push(Edit::IndexOutdated(id)),
             }
-            if let Some(tree) = index.tree.as_ref().filter(|_| !planted::is(Bug::TreeForgotten)) {
+            if let Some(tree) = index.tree.as_ref().filter(|_| planted::lists_trees()) {
                 edits.push(Edit::IndexTree { id, file: tree.file.number, root: tree.root });
             }
         }

@@ -11,7 +11,6 @@ use sapwood_base::format::index_definition::IndexDefinition;
 use sapwood_base::format::log_record;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::key::MAX_KEYSPACES;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,11 +46,7 @@ impl Core {
         let gone: Vec<KeyspaceId> = manifest.state.keyspaces.owned_by(id).chain([id]).collect();
         let entries: Vec<KeyspaceEntry> =
             gone.iter().filter_map(|id| manifest.state.keyspaces.get(id).cloned()).collect();
-        if planted::is(Bug::DropNotLogged) {
-            gone.iter().for_each(|id| manifest.state.keyspaces.remove(*id));
-        } else {
-            self.append(manifest, vec![Edit::KeyspaceDropped(id)], &HashMap::new())?;
-        }
+        self.append(manifest, vec![Edit::KeyspaceDropped(id)], &HashMap::new())?;
         entries.iter().for_each(|entry| self.let_go(entry));
         self.show(&manifest.state, gone);
         Ok(())

@@ -7,6 +7,7 @@ use crate::background::state::Background;
 use crate::index::state::TreeAccess;
 use crate::manifest::{Manifest, ManifestState};
 use crate::options::DbOptions;
+use crate::planted;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::snapshot::{Snapshot, SnapshotList};
 use crate::read::super_version::{CoveringView, Replaced, SuperVersion, SuperVersionCell};
@@ -16,7 +17,6 @@ use crate::write::locks::KeyLocks;
 use crate::write::stall::Stall;
 use crossbeam::channel::Receiver;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber};
 use sapwood_compaction::{CompactionOptions, picker};
 use sapwood_memtable::ArenaPool;
@@ -141,11 +141,10 @@ impl Core {
     /// sequence number of its scan afterwards.
     #[cold]
     pub(crate) fn watch(&self, vacancies: &Vacancies) {
-        let planted = planted::is(Bug::VacancyUnfenced).then(|| self.visible_sequence().0 + 1);
         vacancies.watch(|| {
             // Relaxed: the tail of the log orders it before every put that could miss it.
             self.watches_puts.store(true, Ordering::Relaxed);
-            planted.unwrap_or_else(|| self.wal.fence())
+            planted::fence(|| self.visible_sequence().0, || self.wal.fence())
         });
     }
 

@@ -2,10 +2,10 @@
 use super::core::Core;
 use super::views::{announce_indexes, keyspace_view};
 use crate::manifest::{Manifest, ManifestState};
+use crate::planted;
 use crate::read::super_version::{Generation, SuperVersion};
 use crate::refusal::closed;
 use sapwood_base::format::manifest::Edit;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result};
 use sapwood_compaction::{TableHandle, Version};
 use std::collections::{HashMap, HashSet};
@@ -90,14 +90,14 @@ impl Core {
         };
         let outdated: Vec<KeyspaceId> = edits.iter().filter_map(outdated).collect();
         let removed = Removed::by(&edits, &manifest.state);
-        if planted::is(Bug::DeletedBeforeEdit) {
-            let remove = |file| drop(self.context.fs.remove_file(&self.context.table_path(file)));
-            removed.files.iter().copied().for_each(remove);
-        }
+        planted::before_edit(
+            &*self.context.fs,
+            removed.files.iter().map(|file| self.context.table_path(*file)),
+        );
         if let Err(error) = self.append(manifest, edits, &handles) {
             // After a failed sync the edit may be on disk, so only a clean refusal removes the
             // files.
-            if error.is_scarcity() || planted::is(Bug::OutputsTakenBack) {
+            if planted::is_clean_refusal(&error) {
                 handles.values().for_each(|handle| handle.mark_obsolete());
             }
             return Err(error);
