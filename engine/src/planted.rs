@@ -5,12 +5,14 @@
 //! no other module of it, because all of them may call it.
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{Bug, is};
-use sapwood_base::{Error, Result};
-use sapwood_storage::fs::{FileSystem, LockGuard};
+use sapwood_base::{Error, KeyspaceId, Result};
+use sapwood_storage::fs::{File, FileSystem, LockGuard};
 use std::borrow::Cow;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 type Lock = Option<Box<dyn LockGuard>>;
 
@@ -123,4 +125,438 @@ pub(crate) fn fence(published: impl FnOnce() -> u64, tail: impl FnOnce() -> u64)
 #[inline]
 pub(crate) fn guard_ends_pause() -> bool {
     !is(Bug::PauseOutlivesGuard)
+}
+
+/// Whether a close waits until other threads have left their calls.
+#[inline]
+pub(crate) fn close_waits_for_calls() -> bool {
+    !is(Bug::CloseLeavesCalls)
+}
+
+/// Whether a write that waits for a flush fails while flushes are paused.
+#[inline]
+pub(crate) fn pause_ends_waits() -> bool {
+    !is(Bug::PausedWritesWait)
+}
+
+/// Whether the most urgent keyspace is compacted first.
+#[inline]
+pub(crate) fn urgent_keyspace_first() -> bool {
+    !is(Bug::FirstKeyspaceFirst)
+}
+
+/// Whether a compaction that met a scarcity skips looks for work.
+#[inline]
+pub(crate) fn failed_compaction_waits() -> bool {
+    !is(Bug::CompactionRetriedAtOnce)
+}
+
+/// Whether a full disk leaves the write path open.
+#[inline]
+pub(crate) fn full_disk_can_pass() -> bool {
+    !is(Bug::FullDiskIsFinal)
+}
+
+/// Whether an error of background work closes the write path.
+#[inline]
+pub(crate) fn errors_close_the_write_path() -> bool {
+    !is(Bug::ErrorSwallowed)
+}
+
+/// How long a thread sleeps until a sync is due, where a look at its work is `rounded` away.
+#[inline]
+pub(crate) fn sleep_until(due: Duration, rounded: Duration) -> Duration {
+    if is(Bug::PeriodicRounded) { rounded } else { due }
+}
+
+/// A periodic sync does not wait for segments.
+#[inline]
+pub(crate) fn before_periodic_sync(provision: impl FnOnce() -> Result<()>) -> Result<()> {
+    if is(Bug::PeriodicAfterSegments) { provision() } else { Ok(()) }
+}
+
+/// Commits of the time of a periodic sync have set the time of the next one, which stays.
+#[inline]
+pub(crate) fn after_periodic_sync(forget: impl FnOnce() -> bool) {
+    if is(Bug::PeriodicForgotten) {
+        forget();
+    }
+}
+
+// Flush.
+
+/// Whether a full disk takes spare segments from the log.
+#[inline]
+pub(crate) fn spares_give_room() -> bool {
+    !is(Bug::SparesOnFullDisk)
+}
+
+/// The log of a memtable stays until its tables are durable.
+#[inline]
+pub(crate) fn before_tables(
+    recycle: impl FnOnce(),
+    move_log_start: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    if is(Bug::RecycledBeforeEdit) {
+        recycle();
+    }
+    if is(Bug::LogStartBeforeFlush) { move_log_start() } else { Ok(()) }
+}
+
+/// The view that is loaded after the memtable was complete.
+#[inline]
+pub(crate) fn newer<T>(older: impl FnOnce() -> T, newer: T) -> T {
+    if is(Bug::FlushViewBeforeRotation) { older() } else { newer }
+}
+
+/// Whether a failed flush removes the tables that it has finished.
+#[inline]
+pub(crate) fn failed_flush_removes_tables() -> bool {
+    !is(Bug::FailedFlushKeepsTables)
+}
+
+// Commits.
+
+/// Whether the memtable that starts at `memtable` holds the commit of the body at `body`.
+#[inline]
+pub(crate) fn holds_body(memtable: u64, body: u64) -> bool {
+    memtable <= body || is(Bug::BodyAcrossRotation)
+}
+
+/// Whether a commit fails if one before it has left a gap in the log.
+#[inline]
+pub(crate) fn commits_check_for_gaps() -> bool {
+    !is(Bug::GapAcknowledged)
+}
+
+/// Whether a commit that asks for a sync waits for it.
+#[inline]
+pub(crate) fn commits_wait_for_sync() -> bool {
+    !is(Bug::AcknowledgeBeforeSync)
+}
+
+/// Whether a commit waits for a flush if all segments of the log are in use.
+#[inline]
+pub(crate) fn full_log_can_wait() -> bool {
+    !is(Bug::FullLogIsFinal)
+}
+
+/// Whether a memtable of this size takes another commit.
+#[inline]
+pub(crate) fn has_room(size: usize, full: usize) -> bool {
+    size < full || is(Bug::MemtableGrows)
+}
+
+/// A limit of the delays of a writer.
+#[inline]
+pub(crate) fn limit_of_stall(limit: u64) -> u64 {
+    if is(Bug::StallClockUnbounded) { u64::MAX } else { limit }
+}
+
+// The places of the log.
+
+/// A position with all of its bits. The lowest ones (`mask`) are those of a word; it is near
+/// `near`.
+#[inline]
+pub(crate) fn carried(position: u64, near: u64, mask: u64) -> u64 {
+    if is(Bug::WordWithoutCarry) { near & !mask | position & mask } else { position }
+}
+
+/// The start of a generation, or `pending` while it is not known.
+#[inline]
+pub(crate) fn start_of(position: u64, pending: u64) -> u64 {
+    if position == pending && is(Bug::StartNotAwaited) { 0 } else { position }
+}
+
+/// The order in which a commit is published.
+#[inline]
+pub(crate) fn releases_inserts() -> Ordering {
+    if is(Bug::PublishedUnordered) { Ordering::Relaxed } else { Ordering::Release }
+}
+
+/// How many segments at the end of positions are kept for rotations.
+#[inline]
+pub(crate) fn kept_segments(kept: u64) -> u64 {
+    if is(Bug::PositionsPastTheEnd) { 0 } else { kept }
+}
+
+/// Whether there are no segments beyond the last position.
+#[inline]
+pub(crate) fn segments_end_with_positions() -> bool {
+    !is(Bug::PositionsPastTheEnd)
+}
+
+/// Whether segments that are more than the log needs are removed.
+#[inline]
+pub(crate) fn surplus_segments_go() -> bool {
+    !is(Bug::SpareSegmentsStay)
+}
+
+/// Whether the log is kept for its holders.
+#[inline]
+pub(crate) fn holders_count() -> bool {
+    !is(Bug::BodyUnpinned)
+}
+
+// Syncs of the log.
+
+/// Whether a header is synced before positions of its segment are reserved.
+#[inline]
+pub(crate) fn syncs_segment_headers() -> bool {
+    !is(Bug::SegmentHeaderNotSynced)
+}
+
+/// The file of a segment: writes reach it at once.
+#[inline]
+pub(crate) fn unbuffered(file: Box<dyn File>) -> Box<dyn File> {
+    #[cfg(feature = "planted")]
+    if is(Bug::UserSpaceBuffer) {
+        return Box::new(buffer::BufferedFile::new(file));
+    }
+    file
+}
+
+/// Whether a follower checks that the sync it has waited for reached its commit.
+#[inline]
+pub(crate) fn followers_check_again() -> bool {
+    !is(Bug::LeadersTarget)
+}
+
+/// Whether a sync begins only if no commit has left a gap.
+#[inline]
+pub(crate) fn syncs_check_for_gaps() -> bool {
+    !is(Bug::GapCalledDurable)
+}
+
+/// The mark of a sync is not written before it.
+#[inline]
+pub(crate) fn before_sync(mark: impl FnOnce()) {
+    if is(Bug::LeadersTarget) || is(Bug::LostWakeUp) {
+        // Models the duration of a sync on a disk: meanwhile further followers arrive.
+        (0..50).for_each(|_| std::thread::yield_now());
+    }
+    if is(Bug::MarkBeforeSync) {
+        mark();
+    }
+}
+
+/// Syncs once: the outcome of a second attempt proves nothing.
+#[inline]
+pub(crate) fn once(sync: impl Fn() -> Result<()>) -> Result<()> {
+    let result = sync();
+    if is(Bug::RetrySync) && result.is_err() { sync() } else { result }
+}
+
+/// Whether the leader of a sync wakes its followers.
+#[inline]
+pub(crate) fn leader_wakes_followers() -> bool {
+    !is(Bug::LostWakeUp)
+}
+
+/// Whether a sync goes on in the segment of `position`, after the one of `first`.
+#[inline]
+pub(crate) fn syncs_from(position: u64, first: u64) -> bool {
+    position == first || !is(Bug::SyncOneSegment)
+}
+
+/// Whether a sync includes what was written to a body behind an earlier sync.
+#[inline]
+pub(crate) fn syncs_late_bodies() -> bool {
+    !is(Bug::BodyNotSynced)
+}
+
+/// Whether every sync waits for that of the replayed log.
+#[inline]
+pub(crate) fn syncs_cover_replayed_log() -> bool {
+    !is(Bug::RecoveredLogNotAwaited)
+}
+
+/// Whether the replayed log is synced.
+#[inline]
+pub(crate) fn replayed_log_is_synced() -> bool {
+    !is(Bug::RecoveredLogNotSynced)
+}
+
+// Recovery.
+
+/// Reads a part of a log segment.
+#[inline]
+pub(crate) fn read_log(file: &dyn File, offset: u64, buffer: &mut [u8]) -> Result<()> {
+    match file.read_exact_at(offset, buffer) {
+        Err(_) if is(Bug::ReadErrorEndsLog) => {
+            buffer.fill(0);
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Whether a record counts whose checksum is `verified`.
+#[inline]
+pub(crate) fn is_whole(verified: bool) -> bool {
+    verified || is(Bug::TornBatch)
+}
+
+/// Whether the replay reaches an operation of a batch: also one that it has to report.
+#[inline]
+pub(crate) fn is_reached<T>(operation: &Result<T>) -> bool {
+    operation.is_ok() || !is(Bug::TornBatch)
+}
+
+/// Whether no memtable begins between a body and its record.
+#[inline]
+pub(crate) fn body_and_record_stay_together() -> bool {
+    !is(Bug::BodyCutAtReplay)
+}
+
+/// Whether the header of a segment counts only in the file that it names.
+#[inline]
+pub(crate) fn headers_name_their_file() -> bool {
+    !is(Bug::StrangeHeader)
+}
+
+/// Whether damage below a proof of a sync is an error.
+#[inline]
+pub(crate) fn damage_is_an_error() -> bool {
+    !is(Bug::DamageEndsLog)
+}
+
+/// The end of the log, at a tear: later parts do not count.
+#[inline]
+pub(crate) fn at_tear<T>(later: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
+    if is(Bug::TornStretchPassedOver) { later() } else { Ok(None) }
+}
+
+/// Whether a record at `position` is replayed, of a log that begins at `start`.
+#[inline]
+pub(crate) fn is_replayed(position: u64, start: u64) -> bool {
+    position > start || !is(Bug::ReplayOffByOne)
+}
+
+/// Whether rows of a keyspace are replayed; `next` is the number of the next keyspace.
+#[inline]
+pub(crate) fn has_rows(keyspace: KeyspaceId, next: u32) -> bool {
+    keyspace.0 + 1 != next.max(2) || !is(Bug::ReplaySkipsKeyspace)
+}
+
+/// Whether a replay obeys the limit of memtables.
+#[inline]
+pub(crate) fn replay_is_bounded() -> bool {
+    !is(Bug::ReplayedIntoMemory)
+}
+
+/// Whether a replay fills memtables by what entries take in memory.
+#[inline]
+pub(crate) fn replay_weighs() -> bool {
+    !is(Bug::ReplayByLogBytes)
+}
+
+/// Whether the part of the log that no memtable had room for is replayed later.
+#[inline]
+pub(crate) fn replays_rest() -> bool {
+    !is(Bug::RestForgotten)
+}
+
+/// Whether the numbers of files that the MANIFEST does not list are not given out again.
+#[inline]
+pub(crate) fn all_numbers_count() -> bool {
+    !is(Bug::FileNumbersReused)
+}
+
+/// The start of the new log: `base`, above every position that was reserved. The old log ends at
+/// `end`, perhaps `empty`, and that of a new database starts at `first`.
+#[inline]
+pub(crate) fn next_base(base: u64, end: u64, first: u64, empty: bool) -> u64 {
+    if is(Bug::SequenceRestarts) && empty {
+        return first;
+    }
+    if is(Bug::PositionsReused) { end } else { base }
+}
+
+/// The start of the log that is open for writing; the one of the last opening was `opened`.
+#[inline]
+pub(crate) fn start_of_new_log(base: u64, opened: u64) -> u64 {
+    if is(Bug::RecoveredLogOpen) { opened } else { base }
+}
+
+/// Whether the replayed log is called unsynced.
+#[inline]
+pub(crate) fn replayed_log_is_unsynced() -> bool {
+    !is(Bug::CalledSyncedEarly)
+}
+
+/// The start of the log that is kept after a replay from `start` to `end`.
+#[inline]
+pub(crate) fn start_of_kept_log<T>(start: T, end: T) -> T {
+    if is(Bug::ReplayedLogDropped) { end } else { start }
+}
+
+/// How many live tables the sweep removes.
+#[inline]
+pub(crate) fn live_tables_to_sweep() -> usize {
+    usize::from(is(Bug::GreedySweep))
+}
+
+/// Whether a file has to prove that it is ours before the sweep removes it.
+#[inline]
+pub(crate) fn sweep_needs_proof() -> bool {
+    !is(Bug::SweepByName)
+}
+
+#[cfg(feature = "planted")]
+mod buffer {
+    use sapwood_base::Result;
+    use sapwood_storage::fs::File;
+    use sapwood_storage::sync::Mutex;
+    use std::path::Path;
+
+    /// A file that keeps writes in the process until the next sync. What it keeps is not read.
+    pub(super) struct BufferedFile {
+        file: Box<dyn File>,
+        writes: Mutex<Vec<(u64, Vec<u8>)>>,
+    }
+
+    impl BufferedFile {
+        pub(super) fn new(file: Box<dyn File>) -> BufferedFile {
+            BufferedFile { file, writes: Mutex::default() }
+        }
+
+        fn flush(&self) -> Result<()> {
+            let writes = std::mem::take(&mut *self.writes.lock());
+            writes.iter().try_for_each(|(offset, bytes)| self.file.write_at(*offset, bytes))
+        }
+    }
+
+    impl File for BufferedFile {
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+            self.file.read_at(offset, buffer)
+        }
+
+        fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+            self.writes.lock().push((offset, bytes.to_vec()));
+            Ok(())
+        }
+
+        fn sync_data(&self) -> Result<()> {
+            self.flush()?;
+            self.file.sync_data()
+        }
+
+        fn sync_all(&self) -> Result<()> {
+            self.flush()?;
+            self.file.sync_all()
+        }
+
+        fn set_len(&self, len: u64) -> Result<()> {
+            self.file.set_len(len)
+        }
+
+        fn len(&self) -> Result<u64> {
+            self.file.len()
+        }
+
+        fn path(&self) -> &Path {
+            self.file.path()
+        }
+    }
 }

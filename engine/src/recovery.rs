@@ -19,6 +19,7 @@
 //! does not wait for the disk to take the log.
 use crate::directory::proof::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
+use crate::planted;
 use crate::read::super_version::Generation;
 use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::FoundSegment;
@@ -27,7 +28,6 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, parse_header};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_memtable::Memtable;
 use sapwood_storage::DatabaseFiles;
@@ -125,7 +125,7 @@ pub(crate) fn analyze(
     let Replayed { mut generations, end, witness, rest } = replayed.map_err(in_directory)?;
     let log_end = end.position;
     let reader = &history.reader;
-    if let Some(durable) = witness.filter(|_| !planted::is(Bug::DamageEndsLog)) {
+    if let Some(durable) = witness.filter(|_| planted::damage_is_an_error()) {
         let message = format!(
             "log record is damaged; the log had been synced up to position {durable}, this is position {log_end}"
         );
@@ -142,7 +142,7 @@ pub(crate) fn analyze(
     let log_start = state.log_start;
     state.forget_log();
     let rewrite = state.log_synced.filter(|_| failed_sync).map(|synced| (synced, log_end));
-    state.log_opened = if planted::is(Bug::RecoveredLogOpen) { opened } else { base };
+    state.log_opened = planted::start_of_new_log(base, opened);
     let needed = |segment: &FoundSegment| {
         let (from, to) = (segment.header.base_position, segment.header.end_position());
         state.log_closed.iter().any(|(start, end)| from < *end && to > (*start).max(log_start))
@@ -213,7 +213,7 @@ fn load_state(
     // number that counting never reaches is ignored.
     let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
     let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
-    let highest = highest.filter(|_| !planted::is(Bug::FileNumbersReused) || is_new);
+    let highest = highest.filter(|_| planted::all_numbers_count() || is_new);
     state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
     context.next_file.store(state.next_file, Ordering::Relaxed);
     Ok((database, state, is_new))
@@ -231,11 +231,7 @@ fn next_base(segments: &[FoundSegment], state: &ManifestState, opened: u64, log_
         .chain([log_end, state.log_opened, FIRST_POSITION])
         .max()
         .expect("not empty");
-    match planted::is(Bug::SequenceRestarts) && log_end == opened {
-        true => FIRST_POSITION,
-        false if planted::is(Bug::PositionsReused) => log_end,
-        false => base,
-    }
+    planted::next_base(base, log_end, FIRST_POSITION, log_end == opened)
 }
 
 /// Closes the open stretch of the log, which began at `opened`, at the end that was found. Returns
@@ -253,11 +249,9 @@ fn close_log(state: &mut ManifestState, opened: u64, end: LogPoint) -> u64 {
     }
     let needed = state.log_closed.iter().map(|(start, end)| end.saturating_sub(*start.max(&state.log_start)));
     let bytes = needed.sum::<u64>() * UNIT_BYTES as u64;
-    state.log_synced = Some(surely_synced).filter(|_| !planted::is(Bug::CalledSyncedEarly));
-    if planted::is(Bug::ReplayedLogDropped) {
-        state.log_start = log_end;
-        state.log_commits = end.commits;
-    }
+    state.log_synced = Some(surely_synced).filter(|_| planted::replayed_log_is_unsynced());
+    let kept = planted::start_of_kept_log(state.log_start_point(), end);
+    LogPoint { position: state.log_start, commits: state.log_commits } = kept;
     bytes
 }
 
@@ -268,7 +262,7 @@ fn orphans(names: &[FileName], state: &ManifestState, half_made: &HashSet<FileNu
         .values()
         .flat_map(|entry| entry.version.tables())
         .map(|table| table.handle.file())
-        .skip(usize::from(planted::is(Bug::GreedySweep)))
+        .skip(planted::live_tables_to_sweep())
         .collect();
     let live_trees: HashSet<FileNumber> =
         state.indexes().filter_map(|index| Some(index.tree.as_ref()?.file.number)).collect();
@@ -331,7 +325,7 @@ pub(crate) fn sweep(context: &Arc<DatabaseFiles>, recovered: &mut Recovered, seg
             Ok(proof) => proof != Proof::Foreign,
             Err(_) => false,
         };
-        if !is_ours && !planted::is(Bug::SweepByName) {
+        if !is_ours && planted::sweep_needs_proof() {
             continue;
         }
         let _ = context.fs.remove_file(&context.directory.join(orphan.format()));
@@ -355,7 +349,7 @@ impl Rest {
         source: &MemtableSource<'_>,
         mut state: ManifestState,
     ) -> Result<Option<Vec<Arc<Generation>>>> {
-        if self.from.position >= self.end || planted::is(Bug::RestForgotten) {
+        if self.from.position >= self.end || !planted::replays_rest() {
             return Ok(None);
         }
         LogPoint { position: state.log_start, commits: state.log_commits } = self.from;
@@ -435,7 +429,7 @@ fn find_segments(
         file.read_exact_at(0, &mut header)?;
         match SegmentHeader::decode(&header) {
             // A new file may show the blocks of a removed one: a right header, in the wrong place.
-            Ok(Some(header)) if header.file_number != number.0 && !planted::is(Bug::StrangeHeader) => {
+            Ok(Some(header)) if header.file_number != number.0 && planted::headers_name_their_file() => {
                 let message = format!("the header of the log segment is that of file {}", header.file_number);
                 suspects.push((number, file, file_bytes, Error::new(ErrorKind::Corruption, message)));
             }

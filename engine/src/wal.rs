@@ -17,6 +17,7 @@
 //! *Recycling.* Once everything in a segment is in tables, a new header assigns a later stretch of
 //! the stream to it. Checksums are seeded with the position, so bytes of an earlier stretch never
 //! validate. File names are slots, and independent of the order.
+use crate::planted;
 use crate::sync::backoff;
 use bodies::Bodies;
 use commit_ring::{CommitRing, LogPoint, Next, Tail, Taken};
@@ -26,7 +27,6 @@ use retention::Retention;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES};
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::DatabaseFiles;
 use sapwood_storage::sync::{Condvar, Mutex};
@@ -251,10 +251,7 @@ impl Wal {
             base,
             segment_units,
             kept: segment.kept,
-            ordinary_limit: match planted::is(Bug::PositionsPastTheEnd) {
-                true => POSITION_LIMIT,
-                false => POSITION_LIMIT - LAST_SEGMENTS * segment_units,
-            },
+            ordinary_limit: POSITION_LIMIT - planted::kept_segments(LAST_SEGMENTS) * segment_units,
             wake_at: CachePadded::new(start(base + segment_units / FIRST_SHARE)),
             tail: Tail::new(begin),
             ring: CommitRing::new(RING_SLOTS, begin),
@@ -548,7 +545,7 @@ impl Wal {
                 pool.check_open()?;
                 let index = pool.next_index;
                 let is_past_end = self.base + (index + 1) * self.segment_units > POSITION_LIMIT;
-                if is_past_end && !planted::is(Bug::PositionsPastTheEnd) {
+                if is_past_end && planted::segments_end_with_positions() {
                     return Err(exhausted());
                 }
                 // Checked first, so that no segment is provisioned for a record that cannot get
@@ -684,7 +681,7 @@ impl Wal {
             pool.spare.push(physical);
         }
         let mut surplus = Vec::new();
-        while !planted::is(Bug::SpareSegmentsStay)
+        while planted::surplus_segments_go()
             && pool.used.len() + pool.spare.len() > self.kept
             && let Some(physical) = pool.spare.pop()
         {
@@ -753,76 +750,75 @@ impl Wal {
         check: &dyn Fn() -> Result<()>,
         provisions: bool,
     ) -> Result<()> {
-        loop {
-            if self.durable() >= position {
-                return Ok(());
-            }
+        while self.durable() < position {
             check()?;
-            {
-                let mut state = self.sync.lock();
-                if self.durable() >= position {
-                    return Ok(());
-                }
-                if state.ended {
-                    let message = "the database was closed before the commit was durable";
-                    return Err(Error::new(ErrorKind::Closed, message));
-                }
-                if state.leader {
-                    self.synced.wait(&mut state);
-                    if planted::is(Bug::LeadersTarget) {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                state.leader = true;
-            }
-            let target = self.published();
-            // A writer that leaves a gap in the log poisons before it publishes. Records after a
-            // gap are never read again, so they must not be called durable: recovery would take the
-            // gap for damage.
-            if let Err(error) = check()
-                && !planted::is(Bug::GapCalledDurable)
-            {
-                self.sync.lock().leader = false;
-                self.synced.notify_all();
-                return Err(error);
-            }
-            if planted::is(Bug::LeadersTarget) || planted::is(Bug::LostWakeUp) {
-                // Models the duration of a sync on a disk: meanwhile further waiters arrive.
-                (0..50).for_each(|_| std::thread::yield_now());
-            }
-            if planted::is(Bug::MarkBeforeSync) {
-                self.mark(target, poison, provisions);
-            }
-            let mut result = self.sync_up_to(target);
-            if planted::is(Bug::RetrySync) && result.is_err() {
-                result = self.sync_up_to(target);
-            }
-            if result.is_err() {
-                self.note_failed_sync();
-            }
-            let mut state = self.sync.lock();
-            state.leader = false;
-            match &result {
-                // Release: pairs with the Acquire in `durable`.
-                Ok(()) => drop(self.durable.fetch_max(target, Ordering::Release)),
-                Err(error) => poison(error),
-            }
-            if !planted::is(Bug::LostWakeUp) {
-                self.synced.notify_all();
-            }
-            drop(state);
-            // Whatever the cause, even a full disk: the sync cannot be retried.
-            result.map_err(|error| {
-                let message =
-                    format!("a sync of the log failed, writes are closed; reopen the database ({error})");
-                Error::new(ErrorKind::Poisoned, message)
-            })?;
-            // If this log is empty, no mark is needed: the MANIFEST covers the log before it.
-            if target > self.base {
-                self.mark(target, poison, provisions);
+            if self.lead_or_follow(position)? {
+                self.lead(poison, check, provisions)?;
+            } else if !planted::followers_check_again() {
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// True if the caller leads the next sync; otherwise waits for the end of another's.
+    fn lead_or_follow(&self, position: u64) -> Result<bool> {
+        let mut state = self.sync.lock();
+        if self.durable() >= position {
+            return Ok(false);
+        }
+        if state.ended {
+            let message = "the database was closed before the commit was durable";
+            return Err(Error::new(ErrorKind::Closed, message));
+        }
+        if state.leader {
+            self.synced.wait(&mut state);
+            return Ok(false);
+        }
+        state.leader = true;
+        Ok(true)
+    }
+
+    /// Syncs everything published, and wakes the followers.
+    fn lead(&self, poison: &dyn Fn(&Error), check: &dyn Fn() -> Result<()>, provisions: bool) -> Result<()> {
+        let target = self.published();
+        // A writer that leaves a gap in the log poisons before it publishes. Records after a gap
+        // are never read again, so they must not be called durable: recovery would take the gap for
+        // damage.
+        if planted::syncs_check_for_gaps()
+            && let Err(error) = check()
+        {
+            self.sync.lock().leader = false;
+            self.synced.notify_all();
+            return Err(error);
+        }
+        planted::before_sync(|| self.mark(target, poison, provisions));
+        let result = planted::once(|| self.sync_up_to(target));
+        if result.is_err() {
+            self.note_failed_sync();
+        }
+        let mut state = self.sync.lock();
+        state.leader = false;
+        match &result {
+            // Release: pairs with the Acquire in `durable`.
+            Ok(()) => drop(self.durable.fetch_max(target, Ordering::Release)),
+            Err(error) => poison(error),
+        }
+        if planted::leader_wakes_followers() {
+            self.synced.notify_all();
+        }
+        drop(state);
+        // Whatever the cause, even a full disk: the sync cannot be retried.
+        result.map_err(|error| {
+            let message =
+                format!("a sync of the log failed, writes are closed; reopen the database ({error})");
+            Error::new(ErrorKind::Poisoned, message)
+        })?;
+        // If this log is empty, no mark is needed: the MANIFEST covers the log before it.
+        if target > self.base {
+            self.mark(target, poison, provisions);
+        }
+        Ok(())
     }
 
     /// Notes that everything below `position` is in tables, which are durable.
@@ -898,7 +894,7 @@ impl Wal {
 
     /// Syncs all log below `to`, oldest first.
     fn sync_up_to(&self, to: u64) -> Result<()> {
-        if to == self.base || !planted::is(Bug::RecoveredLogNotAwaited) {
+        if to == self.base || planted::syncs_cover_replayed_log() {
             self.sync_replayed()?;
         }
         let from = self.durable().max(self.base);
@@ -915,7 +911,7 @@ impl Wal {
     /// next opening would find it after a tear, and discard it.
     fn sync_replayed(&self) -> Result<()> {
         let mut unsynced = self.unsynced.lock();
-        for segment in unsynced.drain(..).filter(|_| !planted::is(Bug::RecoveredLogNotSynced)) {
+        for segment in unsynced.drain(..).filter(|_| planted::replayed_log_is_synced()) {
             // A segment that was recycled since is in tables, which were synced.
             let is_needed = self.pool.lock().retained.iter().any(|kept| kept.file == segment.number);
             if is_needed {
@@ -927,16 +923,14 @@ impl Wal {
 
     fn sync_range(&self, from: u64, to: u64) -> Result<()> {
         let (mut unit, end) = (from - self.base, to - self.base);
-        while unit < end {
+        let first = unit;
+        while unit < end && planted::syncs_from(unit, first) {
             let (index, offset) = (unit / self.segment_units, unit % self.segment_units);
             let stop = (end - unit + offset).min(self.segment_units);
             let bytes = |units: u64| DATA_OFFSET + units as usize * UNIT_BYTES;
             // A segment that was recycled since is in tables, which were synced.
             if let Some(segment) = self.segment_in_use(index) {
                 segment.sync(bytes(offset), bytes(stop))?;
-            }
-            if planted::is(Bug::SyncOneSegment) {
-                break;
             }
             unit += stop - offset;
         }

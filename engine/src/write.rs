@@ -20,6 +20,7 @@ mod receipt;
 pub mod batch;
 
 use crate::options::Durability;
+use crate::planted;
 use crate::read::super_version::SuperVersion;
 use crate::runtime::Core;
 use crate::wal::body::Body;
@@ -27,7 +28,6 @@ use crate::wal::{Reservation, Wal};
 use sapwood_base::format::log_record::{self, HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind};
 use sapwood_base::format::write_batch::{Operation, Operations, pad_for_sequences};
 use sapwood_base::key::key_hash;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::{LargeValue, Memtable};
 use sapwood_storage::sync::MutexGuard;
@@ -221,8 +221,7 @@ impl<'c> Large<'c> {
             }
             let at = reserve(core, Body::record_units(operations))?;
             let view = core.view.reference();
-            if view.generation_of(at.position).start() <= body.start() || planted::is(Bug::BodyAcrossRotation)
-            {
+            if planted::holds_body(view.generation_of(at.position).start(), body.start()) {
                 large.body = Some(body);
                 return Ok(at);
             }
@@ -373,15 +372,18 @@ pub(crate) fn commit(
     applied?;
     // An earlier commit may have left a gap in the log, at which recovery ends. It poisons before
     // it completes, so a commit that sees it published sees the poison.
-    if !planted::is(Bug::GapAcknowledged) {
+    if planted::commits_check_for_gaps() {
         core.check_not_gapped()?;
     }
 
     match durability {
         Durability::None | Durability::Buffered => {}
         Durability::Periodic(every) => core.sync_within(every, at.end),
-        Durability::Sync if planted::is(Bug::AcknowledgeBeforeSync) => {}
-        Durability::Sync => core.wait_durable(at.end)?,
+        Durability::Sync => {
+            if planted::commits_wait_for_sync() {
+                core.wait_durable(at.end)?;
+            }
+        }
     }
     let number = at.start().commits + 1;
     Ok(Some(Committed { sequence: SequenceNumber(at.position), number, end: at.end }))
@@ -413,7 +415,7 @@ fn reserve_in_full_log(
 ) -> Result<Reservation> {
     loop {
         core.poison_if_final(&error);
-        if !core.wal.is_full_for(units) || planted::is(Bug::FullLogIsFinal) {
+        if !(planted::full_log_can_wait() && core.wal.is_full_for(units)) {
             return Err(error);
         }
         core.make_log_room(units)?;

@@ -10,6 +10,8 @@
 mod commit_ring;
 #[path = "../src/index/word.rs"]
 mod index_word;
+#[path = "../src/planted.rs"]
+mod planted;
 #[path = "../src/sync.rs"]
 mod sync;
 

@@ -3,8 +3,8 @@
 //! An error or a panic of a step is not lost: it closes the write path, and the next write and
 //! `health` report it. A scarcity, such as a full disk, is the exception: it is reported, and the
 //! step is retried at growing intervals (`retries.rs`).
+use crate::planted;
 use crate::runtime::Core;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -40,12 +40,15 @@ pub(super) fn guarded(core: &Core, what: &'static str, step: impl FnOnce() -> Re
     };
     match error.kind() {
         ErrorKind::Closed => {}
-        ErrorKind::NoSpace | ErrorKind::OutOfResources if !planted::is(Bug::FullDiskIsFinal) => {
+        ErrorKind::NoSpace | ErrorKind::OutOfResources if planted::full_disk_can_pass() => {
             core.report_no_space(what, error.context(what));
             core.background.rest(&core.options.env, what);
         }
-        _ if planted::is(Bug::ErrorSwallowed) => {}
-        _ => core.poison(&error.context(what)),
+        _ => {
+            if planted::errors_close_the_write_path() {
+                core.poison(&error.context(what));
+            }
+        }
     }
     false
 }

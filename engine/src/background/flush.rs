@@ -4,10 +4,10 @@
 //! no file behind.
 use crate::index::clean;
 use crate::manifest::log_start;
+use crate::planted;
 use crate::read::super_version::{CoveringView, SuperVersion};
 use crate::runtime::Core;
 use sapwood_base::format::manifest::Edit;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableHandle;
 use sapwood_compaction::flush::flush;
@@ -28,7 +28,7 @@ pub(super) fn flush_step(core: &Core) -> Result<bool> {
     match flush_oldest(core) {
         Err(error)
             if error.kind() == ErrorKind::NoSpace
-                && !planted::is(Bug::SparesOnFullDisk)
+                && planted::spares_give_room()
                 && core.wal.give_back_spares() =>
         {
             flush_oldest(core)
@@ -45,20 +45,12 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     core.options.env.check_memory(0)?;
     let start = next.start_point();
     let end = start.position;
-    if planted::is(Bug::RecycledBeforeEdit) {
-        core.wal.recycle(end);
-    }
-    if planted::is(Bug::LogStartBeforeFlush) {
-        core.install(log_start(start).to_vec(), HashMap::new(), None)?;
-    }
+    planted::before_tables(
+        || core.wal.recycle(end),
+        || core.install(log_start(start).to_vec(), HashMap::new(), None),
+    )?;
     // From here on the memtable takes no inserts: every writer that belongs to it has published.
-    let covering = match planted::is(Bug::FlushViewBeforeRotation) {
-        true => {
-            core.wal.wait_published(end);
-            CoveringView::new(view.clone())
-        }
-        false => core.view_covering(end),
-    };
+    let covering = planted::newer(|| CoveringView::new(view.clone()), core.view_covering(end));
     let snapshots = core.snapshots.numbers();
     let memtable = &oldest.memtable;
     let mut edits = Vec::new();
@@ -125,7 +117,7 @@ impl NewTables {
 
 impl Drop for NewTables {
     fn drop(&mut self) {
-        if !planted::is(Bug::FailedFlushKeepsTables) {
+        if planted::failed_flush_removes_tables() {
             self.handles.values().for_each(|handle| handle.mark_obsolete());
         }
     }

@@ -2,9 +2,9 @@
 //! opening.
 use super::periodic::sync_step;
 use super::state::{LOOK_UP, State};
+use crate::planted;
 use crate::runtime::Core;
 use sapwood_base::Result;
-use sapwood_base::planted::{self, Bug};
 use std::time::Duration;
 
 /// Provisions log segments ahead of need, and syncs the log: the records that the opening has
@@ -26,8 +26,8 @@ pub(super) fn log_step(core: &Core) -> Result<bool> {
 
 /// How long the log thread may sleep, if it is not woken before.
 pub(super) fn log_sleep(state: &State, now: Duration) -> Duration {
-    let due = state.sync_due.filter(|_| !state.has_sync_thread && !planted::is(Bug::PeriodicRounded));
-    due.map_or(LOOK_UP, |due| due.saturating_sub(now).min(LOOK_UP))
+    let due = state.sync_due.filter(|_| !state.has_sync_thread);
+    due.map_or(LOOK_UP, |due| planted::sleep_until(due.saturating_sub(now).min(LOOK_UP), LOOK_UP))
 }
 
 /// How long the log thread would sleep now, on a machine without threads.

@@ -4,8 +4,8 @@
 //! are under way, and waits for them. Calls that need background work, or that a close has to wait
 //! for, are counted here as well.
 use super::state::Background;
+use crate::planted;
 use crate::refusal::closed;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::env::Env;
 use std::thread::ThreadId;
@@ -75,11 +75,8 @@ impl Background {
     /// Waits until no call of [`Background::enter`] is left. REQUIRES: the database is shut down,
     /// so that they end.
     pub(crate) fn wait_for_calls(&self) {
-        if planted::is(Bug::CloseLeavesCalls) {
-            return;
-        }
         let mut state = self.state.lock();
-        while !state.callers.is_empty() {
+        while planted::close_waits_for_calls() && !state.callers.is_empty() {
             self.changed.wait(&mut state);
         }
     }
@@ -125,7 +122,7 @@ impl Background {
     /// The write waits for the end of a short pause; a long one may be that of its own caller.
     pub(crate) fn check_not_paused(&self, now: Duration) -> Result<()> {
         let mut state = self.state.lock();
-        if state.paused.is_empty() || planted::is(Bug::PausedWritesWait) {
+        if state.paused.is_empty() || !planted::pause_ends_waits() {
             return Ok(());
         }
         if !state.workers.is_empty() {

@@ -6,9 +6,9 @@
 //! the step of the log does its work.
 use super::attempt::guarded;
 use super::state::{Background, LOOK_UP, UNARMED};
+use crate::planted;
 use crate::runtime::Core;
 use sapwood_base::Result;
-use sapwood_base::planted::{self, Bug};
 use sapwood_storage::env::ThreadClass;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
@@ -109,8 +109,7 @@ fn sync_loop(core: &Core) {
         }
         let wait = state.sync_due.map_or(LONGEST_SLEEP, |due| due.saturating_sub(now).min(LONGEST_SLEEP));
         if !wait.is_zero() {
-            let wait = if planted::is(Bug::PeriodicRounded) { LOOK_UP } else { wait };
-            background.wake_sync.wait_for(&mut state, wait);
+            background.wake_sync.wait_for(&mut state, planted::sleep_until(wait, LOOK_UP));
         }
     }
 }
@@ -121,12 +120,8 @@ pub(super) fn sync_step(core: &Core) -> Result<bool> {
     if !core.background.take_due_sync(core.options.env.now()) || core.check_not_poisoned().is_err() {
         return Ok(false);
     }
-    if planted::is(Bug::PeriodicAfterSegments) {
-        core.wal.provision_ahead()?;
-    }
+    planted::before_periodic_sync(|| core.wal.provision_ahead())?;
     core.sync_by_the_clock()?;
-    if planted::is(Bug::PeriodicForgotten) {
-        core.background.take_due_sync(Duration::MAX);
-    }
+    planted::after_periodic_sync(|| core.background.take_due_sync(Duration::MAX));
     Ok(true)
 }

@@ -3,8 +3,8 @@
 //! The intervals grow until there is room. Flushes and the log wait between two attempts;
 //! compactions also skip looks for work.
 use super::state::Background;
+use crate::planted;
 use sapwood_base::Error;
-use sapwood_base::planted::{self, Bug};
 use sapwood_storage::env::Env;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl Background {
     /// counted, not timed: the thread looks four times a second.
     pub(super) fn puts_compaction_off(&self) -> bool {
         match &mut self.state.lock().compaction_retry {
-            Some((_, left)) if *left > 0 && !planted::is(Bug::CompactionRetriedAtOnce) => {
+            Some((_, left)) if *left > 0 && planted::failed_compaction_waits() => {
                 *left -= 1;
                 true
             }

@@ -2,8 +2,8 @@
 //!
 //! A keyspace is claimed by one thread at a time.
 use super::state::Background;
+use crate::planted;
 use sapwood_base::KeyspaceId;
-use sapwood_base::planted::{self, Bug};
 use std::collections::HashSet;
 
 /// Each step for another keyspace adds this to the urgency of a waiting one, in units of its
@@ -35,7 +35,7 @@ impl Background {
             let ids: HashSet<KeyspaceId> = queue.iter().map(|(id, _)| *id).collect();
             state.waiting.retain(|id, _| ids.contains(id));
         }
-        if !planted::is(Bug::FirstKeyspaceFirst) {
+        if planted::urgent_keyspace_first() {
             queue.sort_by(|a, b| b.1.total_cmp(&a.1));
         }
         queue.into_iter().map(|(id, _)| id).collect()

@@ -18,6 +18,7 @@
 //! Once the allowed number of memtables is full, a replay stops, or only checks the records of the
 //! rest: the end of the log must be known before anything on disk changes.
 use crate::manifest::ManifestState;
+use crate::planted;
 use crate::read::super_version::Generation;
 use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
@@ -28,7 +29,6 @@ use sapwood_base::format::log_record::{HEADER_BYTES, RecordHeader, RecordKind, U
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_memtable::{ArenaPool, Block, KeyValue, Memtable, MemtableOptions, Portion};
 use sapwood_storage::Env;
@@ -122,10 +122,10 @@ impl<'a> History<'a> {
         }
         match self.reader.next()? {
             None if self.is_damage(self.reader.position()) => Err(self.damage(self.reader.position())),
-            None if self.end.is_some() && planted::is(Bug::TornStretchPassedOver) => {
+            None if self.end.is_some() => planted::at_tear(|| {
                 self.begin_next_stretch();
                 self.next(buffer)
-            }
+            }),
             record => Ok(record.map(Next::Record)),
         }
     }
@@ -359,7 +359,7 @@ impl<'a> Replay<'a> {
                 (record.start(), Records::One(record))
             }
         };
-        if full && self.generations.len() >= self.source.most && !planted::is(Bug::ReplayedIntoMemory) {
+        if full && self.generations.len() >= self.source.most && planted::replay_is_bounded() {
             self.rest = Some(point);
             if self.beyond == Beyond::Unread {
                 history.reader.return_to(point);
@@ -404,7 +404,7 @@ impl<'a> Replay<'a> {
         // Only records exist yet. Leaves, which take almost as much for the smallest entries,
         // follow.
         let most = size.min((size + (256 << 20)) / 5 * 3);
-        self.filled >= size || memtable.size_bytes() >= most && !planted::is(Bug::ReplayByLogBytes)
+        self.filled >= size || planted::replay_weighs() && memtable.size_bytes() >= most
     }
 
     /// Arena bytes that a record may need, plus those that earlier pieces may take meanwhile. Zero
@@ -415,7 +415,7 @@ impl<'a> Replay<'a> {
         if record.kind != RecordKind::Batch
             || record.is_distant
             || payload.len() < WEIGHED_BYTES
-            || planted::is(Bug::ReplayByLogBytes)
+            || !planted::replay_weighs()
         {
             return 0;
         }
@@ -633,7 +633,7 @@ impl Shared {
     #[inline]
     fn check<'b>(&self, bytes: &'b [u8], position: u64) -> Option<(RecordHeader, &'b [u8])> {
         let header = parse_header(bytes.first_chunk()?, position)?;
-        if !header.verify(bytes, self.database, position) && !planted::is(Bug::TornBatch) {
+        if !planted::is_whole(header.verify(bytes, self.database, position)) {
             return None;
         }
         Some((header, bytes.get(HEADER_BYTES..header.covered_bytes())?))
@@ -641,16 +641,13 @@ impl Shared {
 }
 
 fn is_needed(state: &ManifestState, position: u64) -> bool {
-    !planted::is(Bug::ReplayOffByOne) || position > state.log_start
+    planted::is_replayed(position, state.log_start)
 }
 
 /// Operations on a keyspace that was dropped later are skipped.
 #[inline]
 fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
-    if planted::is(Bug::ReplaySkipsKeyspace) && keyspace.0 + 1 == state.next_keyspace.max(2) {
-        return false;
-    }
-    state.keyspaces.contains_key(&keyspace)
+    state.keyspaces.contains_key(&keyspace) && planted::has_rows(keyspace, state.next_keyspace)
 }
 
 /// Copies the operations of the batch at `position`, which spans `units`.
@@ -661,10 +658,7 @@ fn copy(
     units: u64,
     payload: &[u8],
 ) -> Result<()> {
-    for (i, operation) in Operations::new(payload).enumerate() {
-        if planted::is(Bug::TornBatch) && operation.is_err() {
-            break;
-        }
+    for (i, operation) in Operations::new(payload).take_while(planted::is_reached).enumerate() {
         let operation = operation?;
         // Each has a position of its own; a surplus one would have that of the next record.
         if i as u64 >= units {

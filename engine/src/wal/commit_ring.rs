@@ -9,8 +9,8 @@
 //! Progress: every writer calls [`CommitRing::advance`] until its own end is published, so a store
 //! that another writer missed (both may look before they see each other's store) is picked up by
 //! its own writer.
+use crate::planted;
 use crate::sync::{AtomicU64, Ordering, backoff, step};
-use sapwood_base::planted::{self, Bug};
 
 /// Bits of a position in a word: its lowest. [`position_of`] finds the others.
 const POSITION_BITS: u32 = 41;
@@ -59,10 +59,7 @@ fn complete(low: u64, bits: u32, near: u64) -> u64 {
 /// between two positions that are compared is never that long.
 #[inline]
 fn position_of(word: u64, near: u64) -> u64 {
-    if planted::is(Bug::WordWithoutCarry) {
-        return near & !POSITION_MASK | word & POSITION_MASK;
-    }
-    complete(word, POSITION_BITS, near)
+    planted::carried(complete(word, POSITION_BITS, near), near, POSITION_MASK)
 }
 
 /// A place that a writer has taken in the log.
@@ -204,8 +201,7 @@ impl StartPosition {
     pub(crate) fn get(&self) -> u64 {
         let mut spins = 0;
         loop {
-            match self.position.load(Ordering::Acquire) {
-                PENDING if planted::is(Bug::StartNotAwaited) => return 0,
+            match planted::start_of(self.position.load(Ordering::Acquire), PENDING) {
                 PENDING => backoff(&mut spins),
                 position => return position,
             }
@@ -262,8 +258,7 @@ impl CommitRing {
         let slot = self.slot(ticket_of(taken.done).wrapping_sub(1));
         // Release: pairs with the Acquire in `advance`; makes the writer's inserts visible to the
         // thread that publishes them.
-        let order = if planted::is(Bug::PublishedUnordered) { Ordering::Relaxed } else { Ordering::Release };
-        slot.store(taken.done, order);
+        slot.store(taken.done, planted::releases_inserts());
         self.advance();
     }
 

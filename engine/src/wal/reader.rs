@@ -5,13 +5,13 @@
 //! process or the machine went down, the first invalid record ends the log, unless something proves
 //! that the bytes had been synced: a sync mark after it, or a segment header, that names a durable
 //! position above it.
+use crate::planted;
 use crate::wal::commit_ring::LogPoint;
 use sapwood_base::format::log_record::{
     Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header, record_units,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, FileNumber, Result};
 use sapwood_storage::fs::File;
 use std::path::PathBuf;
@@ -131,7 +131,7 @@ impl<'a> LogReader<'a> {
     /// memtable: the log is recycled by memtables, and the record needs the body. If the writer has
     /// changed memtables, none follows.
     pub(crate) fn is_in_body(&self) -> bool {
-        self.body.is_some() && !planted::is(Bug::BodyCutAtReplay)
+        self.body.is_some() && planted::body_and_record_stay_together()
     }
 
     /// Passes over the record at the present position.
@@ -183,7 +183,7 @@ impl<'a> LogReader<'a> {
         let mut data = free.map_or_else(Arc::default, |free| self.buffers.swap_remove(free));
         let buffer = Arc::get_mut(&mut data).expect("nobody else holds the buffer");
         memory::resize(buffer, there, 0)?;
-        segment.file.read_exact_at(offset, buffer)?;
+        planted::read_log(&*segment.file, offset, buffer)?;
         self.buffers.push(data.clone());
         let chunk = Chunk { position, data };
         self.loaded = Some(chunk.clone());
@@ -219,7 +219,7 @@ impl<'a> LogReader<'a> {
         let covered = header.covered_bytes();
         let payload = match chunk.data.get(from..from + covered) {
             Some(bytes) => {
-                if !header.verify(bytes, self.database, position) && !planted::is(Bug::TornBatch) {
+                if !planted::is_whole(header.verify(bytes, self.database, position)) {
                     return Ok(None);
                 }
                 Payload::Within(chunk.data.clone(), from + HEADER_BYTES, from + covered)
@@ -287,14 +287,7 @@ impl<'a> LogReader<'a> {
         let segment = &self.segments[at];
         let offset = self.offset_in(segment, self.position);
         let there = self.readable(segment, offset).min(buffer.len());
-        match segment.file.read_exact_at(offset, &mut buffer[..there]) {
-            Err(_) if planted::is(Bug::ReadErrorEndsLog) => {
-                // No further read is attempted.
-                self.segments = &[];
-                return Ok(span);
-            }
-            result => result?,
-        }
+        planted::read_log(&*segment.file, offset, &mut buffer[..there])?;
         while self.position < end
             && let Some(bytes) = buffer[span.bytes..there].first_chunk::<HEADER_BYTES>()
             && let Some(header) = parse_header(bytes, self.position)
@@ -336,11 +329,7 @@ impl<'a> LogReader<'a> {
 
     /// The next record; `None` at the first place that holds no valid one.
     pub(crate) fn next(&mut self) -> Result<Option<Record>> {
-        let found = self.record_at(self.position);
-        if planted::is(Bug::ReadErrorEndsLog) && found.is_err() {
-            return Ok(None);
-        }
-        match found? {
+        match self.record_at(self.position)? {
             Some((record, header)) => {
                 self.pass(&header);
                 Ok(Some(record))

@@ -5,7 +5,7 @@
 //! reader or writer of an older part takes a [`Hold`]: today a body that is being written; a change
 //! stream, an archive or a prepared transaction can do the same. The log is recycled below the
 //! lowest position of all of them.
-use sapwood_base::planted::{self, Bug};
+use crate::planted;
 use sapwood_storage::sync::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,10 +43,9 @@ impl Retention {
 
     /// The position up to which the log can be recycled if memtables need nothing below `position`.
     pub(crate) fn release(&self, position: u64) -> u64 {
-        if planted::is(Bug::BodyUnpinned) {
-            return position;
-        }
-        self.holders.lock().positions.values().fold(position, |least, held| least.min(*held))
+        let holders = self.holders.lock();
+        let held = holders.positions.values().filter(|_| planted::holders_count());
+        held.fold(position, |least, held| least.min(*held))
     }
 }
 

@@ -1,7 +1,7 @@
 //! One segment file of the log: mapped, or written with `pwrite` where mappings are not coherent.
+use crate::planted;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_segment::HEADER_BYTES;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, Result};
 use sapwood_storage::DatabaseFiles;
 use sapwood_storage::fs::{self, File, MappedFile, OpenMode};
@@ -46,7 +46,7 @@ pub(crate) fn open(
     if mapped && let Some(map) = fs.map_shared(path, bytes)? {
         return Ok(Box::new(MappedSegment { number, map }));
     }
-    Ok(Box::new(WrittenSegment { number, file, buffered: Default::default() }))
+    Ok(Box::new(WrittenSegment { number, file: planted::unbuffered(file) }))
 }
 
 struct MappedSegment {
@@ -64,10 +64,10 @@ impl LogSegment for MappedSegment {
         self.map.refresh();
         // SAFETY: the header is written only here, by one thread at a time, before records can be.
         unsafe { self.map.write(0, header) };
-        if planted::is(Bug::SegmentHeaderNotSynced) {
-            return Ok(());
+        if planted::syncs_segment_headers() {
+            self.map.sync_range(0, HEADER_BYTES)?;
         }
-        self.map.sync_range(0, HEADER_BYTES)
+        Ok(())
     }
 
     #[inline]
@@ -85,8 +85,6 @@ impl LogSegment for MappedSegment {
 struct WrittenSegment {
     number: FileNumber,
     file: Box<dyn File>,
-    /// Writes held back by [`Bug::UserSpaceBuffer`].
-    buffered: planted::Buffer,
 }
 
 impl LogSegment for WrittenSegment {
@@ -96,24 +94,17 @@ impl LogSegment for WrittenSegment {
 
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()> {
         self.file.write_at(0, header)?;
-        if planted::is(Bug::SegmentHeaderNotSynced) {
-            return Ok(());
+        if planted::syncs_segment_headers() {
+            self.file.sync_data()?;
         }
-        self.file.sync_data()
+        Ok(())
     }
 
     unsafe fn write(&self, offset: usize, bytes: &[u8]) -> Result<()> {
-        if planted::is(Bug::UserSpaceBuffer) {
-            self.buffered.push(offset as u64, bytes);
-            return Ok(());
-        }
         self.file.write_at(offset as u64, bytes)
     }
 
     fn sync(&self, _from: usize, _to: usize) -> Result<()> {
-        for (offset, bytes) in self.buffered.take() {
-            self.file.write_at(offset, &bytes)?;
-        }
         self.file.sync_data()
     }
 }

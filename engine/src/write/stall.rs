@@ -9,8 +9,8 @@
 //! A large record pays in instalments, and the virtual clock is never far ahead: so writers of
 //! small records wait for one instalment, and neither for the price of the whole record nor for a
 //! price that is long outdated.
+use crate::planted;
 use sapwood_base::Result;
-use sapwood_base::planted::{self, Bug};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -134,10 +134,7 @@ impl Stall {
 
     /// Advances the virtual clock by `nanos`. Returns its time.
     fn advance(&self, now: u64, nanos: u64) -> Duration {
-        let most = match planted::is(Bug::StallClockUnbounded) {
-            true => u64::MAX,
-            false => now + MOST_AHEAD,
-        };
+        let most = planted::limit_of_stall(now + MOST_AHEAD);
         let mut free = self.next_free.load(Ordering::Relaxed);
         loop {
             // Time without writes is not saved up.
@@ -152,10 +149,8 @@ impl Stall {
 
 /// The parts in which a cost is paid.
 fn instalments(cost: u64) -> impl Iterator<Item = u64> {
-    let (mut left, part) = match planted::is(Bug::StallClockUnbounded) {
-        true => (cost, u64::MAX),
-        false => (cost.min(MOST_PER_COMMIT), INSTALMENT),
-    };
+    let mut left = cost.min(planted::limit_of_stall(MOST_PER_COMMIT));
+    let part = planted::limit_of_stall(INSTALMENT);
     std::iter::from_fn(move || {
         let now = left.min(part);
         left -= now;
