@@ -1,11 +1,14 @@
 //! Planted bugs: classic mistakes of storage engines. The test programs plant them, one at a time,
 //! to measure whether the tests detect them.
 //!
-//! Each [`Bug`] is a line or two in the crate where the mistake belongs, guarded by [`is`]. Without
-//! the feature `planted`, which no crate turns on by default, [`is`] is the constant `false` and
-//! the line is removed: the compiler evaluates the last assertion of this file. With the feature,
-//! [`is`] reads one word. This crate reads no environment: a test program selects the bug and calls
-//! `plant` before it opens a database.
+//! This file is the registry. The crate where a mistake belongs has a file `planted.rs` with one
+//! *decision function* per [`Bug`], named for the decision of correct code; the decisions of this
+//! crate are below. Production code calls them, and nothing else calls [`is`].
+//!
+//! Without the feature `planted`, which no crate turns on by default, [`is`] is the constant
+//! `false` and a decision function is a constant: the compiler evaluates the last assertion of this
+//! file. With the feature, [`is`] reads one word. This crate reads no environment: a test program
+//! selects the bug and calls `plant` before it opens a database.
 //!
 //! Numbers such as B15 name a class and a real bug of it, in the order of the table of
 //! `tests/README.md`.
@@ -358,6 +361,42 @@ impl Bug {
     pub fn named(name: &str) -> Option<Bug> {
         Bug::ALL.iter().copied().find(|bug| bug.name() == name)
     }
+}
+
+/// The offset that the checksum of a stored block is seeded with.
+#[inline]
+pub(crate) fn sealed_offset(offset: u64) -> u64 {
+    if is(Bug::ChecksumWithoutOffset) { 0 } else { offset }
+}
+
+/// The position that the checksum of a log record is seeded with.
+#[inline]
+pub(crate) fn sealed_position(position: u64) -> u64 {
+    if is(Bug::StaleRecords) { 0 } else { position }
+}
+
+/// Whether a log record with this word for its position stands at `position`.
+#[inline]
+pub(crate) fn is_position(word: u32, position: u64) -> bool {
+    word == position as u32 || is(Bug::StaleRecords)
+}
+
+/// Whether the length that a compressed block announces is limited.
+#[inline]
+pub(crate) fn limits_lengths() -> bool {
+    !is(Bug::NoLengthCap)
+}
+
+/// The end of a section whose offset and length have no sum: behind every file.
+#[inline]
+pub(crate) fn overflown_end(offset: u64, len: u64) -> u64 {
+    if is(Bug::UncheckedAdd) { offset.wrapping_add(len) } else { u64::MAX }
+}
+
+/// The room that must be left before `bytes` of it are used.
+#[inline]
+pub(crate) fn needed_room(bytes: usize) -> usize {
+    if is(Bug::NoRoomLeft) { 0 } else { bytes }
 }
 
 #[cfg(feature = "planted")]

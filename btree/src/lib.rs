@@ -33,6 +33,7 @@ pub mod view;
 pub mod cursor;
 mod walk;
 pub mod verify;
+mod planted;
 
 pub use cursor::TreeCursor;
 pub use options::{Change, TreeOptions};

@@ -13,13 +13,13 @@ use crate::apply::{self, Outcome};
 use crate::file::TreeFile;
 use crate::load;
 use crate::options::{Change, TreeOptions};
+use crate::planted;
 use crate::space::FreeSpace;
 use crate::verify::TreeReport;
 use crate::view::{State, TreeView};
 use crate::walk::{self, PageSet};
 use crate::writer::{PageWriter, Written, give_back};
 use sapwood_base::format::btree_root::{TREE_HEADER_BYTES, TreeRoot, check_tree_header, encode_tree_header};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::{BufferCache, Env, File, OpenMode};
 use std::collections::VecDeque;
@@ -182,7 +182,7 @@ impl Tree {
                 return Err(error);
             }
         };
-        if !planted::is(Bug::TreeNotSynced)
+        if planted::syncs_pages()
             && let Err(error) = file.file.sync_data()
         {
             self.is_poisoned = true;
@@ -219,7 +219,7 @@ impl Tree {
         }
         let space = self.space.as_mut().expect("filled above");
         while let Some(oldest) = self.retired.front() {
-            if oldest.state.strong_count() > 0 && !planted::is(Bug::TreePagesReused) {
+            if planted::is_read(oldest.state.strong_count()) {
                 break;
             }
             // Acquire: pairs with the release of the last view, so its reads happen before our

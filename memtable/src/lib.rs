@@ -28,6 +28,8 @@ mod arena;
 #[cfg(sapwood_loom)]
 pub mod arena;
 
+mod planted;
+
 #[cfg(not(sapwood_loom))]
 pub use arena::{Arena, ArenaPool, LargeValue};
 #[cfg(not(sapwood_loom))]

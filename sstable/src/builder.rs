@@ -11,6 +11,7 @@
 use crate::codec::Compressor;
 use crate::filter::Filter;
 use crate::options::{Codec, FilterKind, TableOptions};
+use crate::planted;
 use sapwood_base::format::block::{
     BLOCK_TRAILER_BYTES, BlockEncoder, CodecId, MAX_BLOCK_ENTRIES, StoredKind, seal, tag_of,
 };
@@ -19,7 +20,6 @@ use sapwood_base::format::properties::TableProperties;
 use sapwood_base::format::table_index::{OFFSET_UNIT_BYTES, TableIndexColumns};
 use sapwood_base::key::{common_prefix_len, key_hash};
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{
     Error, ErrorKind, FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, Result, SequenceNumber,
     ValueKind,
@@ -214,9 +214,7 @@ impl TableBuilder {
     fn begin_block(&mut self, key: &[u8], is_new_key: bool) {
         self.separator.clear();
         self.is_continued = !is_new_key;
-        if planted::is(Bug::FilterForgets) && is_new_key {
-            self.hashes.pop();
-        }
+        planted::keep_first_hash(&mut self.hashes, is_new_key);
         if self.properties.entries > 0 {
             let shared = common_prefix_len(&self.last_key, key);
             self.separator.extend_from_slice(&key[..key.len().min(shared + 1)]);
@@ -337,7 +335,7 @@ impl TableBuilder {
         self.out.extend_from_slice(&footer);
         let file_bytes = self.out_offset + self.out.len() as u64;
         self.write_out()?;
-        if !planted::is(Bug::TableNotSynced) {
+        if planted::syncs_table() {
             self.file.sync_data()?;
         }
         Ok(TableSummary {

@@ -7,10 +7,10 @@
 //! Invariant: while valid, `slot < layout.count()`, `layout` is that of the source's image, and
 //! `key` is the key of the slot.
 use crate::index::TableIndex;
+use crate::planted;
 use crate::vector::prefetch;
 use sapwood_base::format::block::BlockLayout;
 use sapwood_base::iterator::InternalIterator;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
 /// Provides the blocks of one table, one at a time.
@@ -127,13 +127,9 @@ impl<S: BlockSource> Cursor<S> {
     /// Moves to the first entry of the next block.
     #[cold]
     fn next_block(&mut self) -> Result<()> {
-        if self.block + 1 < self.source.index().block_count() {
-            let loaded = self.load(self.block + 1);
-            if loaded.is_err() && planted::is(Bug::UnreadableSkipped) {
-                self.block += 1;
-                return self.next_block();
-            }
-            loaded?;
+        let blocks = self.source.index().block_count();
+        if self.block + 1 < blocks {
+            planted::load_next(self.block + 1..blocks, |block| self.load(block))?;
             self.take_slot(0);
         } else {
             self.leave();
@@ -196,7 +192,7 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
         match self.locate(target)? {
             None => Ok(()),
             Some(slot) if slot < self.count => {
-                self.take_slot((slot + usize::from(planted::is(Bug::SeekLandsLate))).min(self.count - 1));
+                self.take_slot(planted::landing_slot(slot, self.count));
                 self.prefetch_value();
                 Ok(())
             }

@@ -19,6 +19,7 @@ mod index;
 mod blocks;
 mod cursor;
 pub mod table;
+mod planted;
 #[cfg(feature = "sim")]
 #[doc(hidden)]
 pub mod fuzzing;

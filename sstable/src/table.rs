@@ -13,12 +13,12 @@ use crate::builder::HUGE_VALUE_BYTES;
 use crate::filter::Filter;
 use crate::index::{GROUP, Place, TableIndex};
 use crate::options::ReadOptions;
+use crate::planted;
 use crossbeam_epoch::Guard;
 use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, tag_of, unseal};
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::{BlockRef, BufferCache, File, Fill, SlotTable};
 use std::fmt;
@@ -60,11 +60,8 @@ pub struct LastBlock(Option<(FileNumber, usize, Arc<[u8]>)>);
 impl LastBlock {
     /// Returns the image if it is that of this block.
     fn image(&self, file: FileNumber, block: usize) -> Option<Arc<[u8]>> {
-        let is_wanted = |last: &&(FileNumber, usize, _)| {
-            (last.0, last.1) == (file, block) || planted::is(Bug::LastBlockForAll)
-        };
-        let (_, _, image) = self.0.as_ref().filter(is_wanted)?;
-        Some(Arc::clone(image))
+        let (last_file, last_block, image) = self.0.as_ref()?;
+        planted::is_same_block((*last_file, *last_block), (file, block)).then(|| Arc::clone(image))
     }
 }
 

@@ -12,11 +12,11 @@
 //! Invariants: a frame is in at most one slot; it is freed by exactly one party; the bytes of a
 //! frame do not change between `publish` and its release. Slabs never hold more memory than the
 //! capacity, except while it is being lowered.
+use crate::planted;
 use crate::sync::{Condvar, Mutex};
 use crossbeam::utils::CachePadded;
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
-use sapwood_base::planted::{self, Bug};
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
@@ -95,9 +95,6 @@ struct Shared {
     /// Where threads wait for a load by another thread, spread by the slot's index and not by its
     /// address, which differs between simulated runs.
     waiting: [CachePadded<(Mutex<()>, Condvar)>; WAITING_ROOMS],
-    /// For [`Bug::CacheKeyWithoutFile`].
-    #[cfg(feature = "planted")]
-    shared: Mutex<Vec<Arc<[Slot]>>>,
 }
 
 const WAITING_ROOMS: usize = 16;
@@ -134,8 +131,6 @@ impl BufferCache {
             next_table: AtomicU32::new(0),
             keeper: CachePadded::new(Mutex::new(keeper)),
             waiting: std::array::from_fn(|_| CachePadded::new((Mutex::new(()), Condvar::new()))),
-            #[cfg(feature = "planted")]
-            shared: Mutex::default(),
         };
         Ok(Arc::new(BufferCache { hits: HitCounter::new(), shared: Arc::new(shared) }))
     }
@@ -250,20 +245,6 @@ impl Drop for BufferCache {
 }
 
 impl Shared {
-    /// Returns the existing slots of a table with as many blocks, or `fresh` ones.
-    fn shared_slots(&self, fresh: impl FnOnce() -> Arc<[Slot]>) -> Arc<[Slot]> {
-        let fresh = fresh();
-        #[cfg(feature = "planted")]
-        {
-            let mut shared = self.shared.lock();
-            if let Some(known) = shared.iter().find(|slots| slots.len() == fresh.len()) {
-                return Arc::clone(known);
-            }
-            shared.push(Arc::clone(&fresh));
-        }
-        fresh
-    }
-
     fn capacity_bytes(&self) -> usize {
         // Relaxed: a setting; decisions are made under the keeper's lock.
         self.capacity_bytes.load(Ordering::Relaxed)
@@ -306,13 +287,9 @@ impl Shared {
     /// Retires frames that left their slots, once no thread can be reading them.
     fn retire_later(self: &Arc<Self>, evicted: &[u32], guard: &Guard) {
         for &unit in evicted {
-            if planted::is(Bug::CacheOutlivesClose) {
-                let shared = Arc::clone(self);
-                guard.defer(move || shared.retire(unit));
-                continue;
-            }
             // Weak: this thread may not return here for long, and the cache may end first.
             let shared = Arc::downgrade(self);
+            planted::hold_weakly(self, guard);
             guard.defer(move || {
                 if let Some(shared) = shared.upgrade() {
                     shared.retire(unit);

@@ -5,10 +5,10 @@
 //! handle sends its name to the thread that removes files. Tables and trees follow this one rule.
 use crate::cache::BufferCache;
 use crate::fs::FileSystem;
+use crate::planted;
 use crate::sync::Mutex;
 use crossbeam::channel::Sender;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -119,9 +119,6 @@ impl DatabaseFiles {
     /// [`ErrorKind::OutOfResources`]: if descriptors or memory ran out before the request reached
     /// the kernel, nothing has happened.
     pub fn sync_directory(&self) -> Result<()> {
-        if planted::is(Bug::DirectoryNotSynced) {
-            return Ok(());
-        }
         let mut has_failed = self.directory_sync_failed.lock();
         let refused = |cause: &dyn std::fmt::Display| {
             let message = format!("a sync of the directory failed; reopen the database ({cause})");
@@ -130,12 +127,10 @@ impl DatabaseFiles {
         if *has_failed {
             return refused(&"an earlier one");
         }
-        match self.fs.sync_directory(&self.directory) {
+        match planted::sync_names(|| self.fs.sync_directory(&self.directory)) {
             Ok(()) => Ok(()),
             // The directory could not be opened, so nothing happened and the call can be retried.
-            Err(error) if error.kind() == ErrorKind::OutOfResources && !planted::is(Bug::ScarcityIsFinal) => {
-                Err(error)
-            }
+            Err(error) if planted::may_be_retried(error.kind()) => Err(error),
             Err(error) => {
                 *has_failed = true;
                 refused(&error)
@@ -170,7 +165,7 @@ impl FileLifetime {
 impl Drop for FileLifetime {
     fn drop(&mut self) {
         let Some(files) = self.obsolete.take() else { return };
-        if !(planted::is(Bug::ObsoleteTablesStay) && matches!(self.name, FileName::Table(_))) {
+        if planted::is_removed(self.name) {
             // Without a receiver the database is closing. The file is removed when the database is
             // next opened.
             let _ = files.obsolete.send(self.name);

@@ -11,6 +11,7 @@ pub mod mapped;
 pub mod sync;
 pub mod cache;
 pub mod files;
+mod planted;
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -39,8 +39,8 @@ use crate::fs::group::FileGroup;
 use crate::fs::os::check_mappable;
 use crate::fs::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
 use crate::mapped::Simulated;
+use crate::planted;
 use crate::sync::Mutex;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::borrow::Cow;
 use std::fmt;
@@ -352,7 +352,7 @@ impl SimFs {
         let directory = world.look_up_directory(path.parent().unwrap_or(Path::new("")))?;
         let mut lock =
             SimLock { world: Arc::clone(&self.world), numbers: Vec::new(), user: self.user.clone() };
-        let directory = Some(directory).filter(|_| !planted::is(Bug::LockByName));
+        let directory = Some(directory).filter(|_| planted::locks_directory());
         for number in [directory, number].into_iter().flatten() {
             if !world.lock(number, shared) {
                 lock.numbers.drain(..).for_each(|number| world.unlock(number));

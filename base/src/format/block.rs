@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::key::{
     FileNumber, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind, begins_with, common_prefix_len, key_head,
 };
-use crate::planted::{self, Bug};
+use crate::planted;
 use crate::search::partition;
 use crate::sequence::SequenceNumber;
 use std::cmp::Ordering;
@@ -99,8 +99,7 @@ pub fn seal(
     out.resize(out.len() + usize::from(padding), 0);
     out.extend_from_slice(&[codec as u8, kind as u8]);
     out.extend_from_slice(&padding.to_le_bytes());
-    let offset = if planted::is(Bug::ChecksumWithoutOffset) { 0 } else { offset };
-    let checksum = checksum32(&out[start..], place_seed(file.0, offset));
+    let checksum = checksum32(&out[start..], place_seed(file.0, planted::sealed_offset(offset)));
     out.extend_from_slice(&checksum.to_le_bytes());
 }
 
@@ -109,8 +108,7 @@ pub fn unseal(stored: &[u8], kind: StoredKind, file: FileNumber, offset: u64) ->
     let Some((body, checksum)) = stored.split_last_chunk::<4>() else {
         return Err(corrupt("stored block is shorter than its trailer"));
     };
-    let offset = if planted::is(Bug::ChecksumWithoutOffset) { 0 } else { offset };
-    if checksum32(body, place_seed(file.0, offset)) != u32::from_le_bytes(*checksum) {
+    if checksum32(body, place_seed(file.0, planted::sealed_offset(offset))) != u32::from_le_bytes(*checksum) {
         return Err(corrupt("block checksum does not match"));
     }
     let Some((padded, &[codec, found_kind, low, high])) = body.split_last_chunk::<4>() else {

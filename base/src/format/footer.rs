@@ -6,7 +6,7 @@ use crate::checksum::{checksum32, place_seed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::FORMAT_VERSION;
 use crate::key::FileNumber;
-use crate::planted::{self, Bug};
+use crate::planted;
 
 /// The length of the footer in bytes.
 pub const FOOTER_BYTES: usize = 96;
@@ -30,10 +30,7 @@ pub struct SectionHandle {
 impl SectionHandle {
     /// The offset of its end in the file.
     pub fn end(&self) -> u64 {
-        if planted::is(Bug::UncheckedAdd) {
-            return self.offset.wrapping_add(self.len);
-        }
-        self.offset.saturating_add(self.len)
+        self.offset.checked_add(self.len).unwrap_or(planted::overflown_end(self.offset, self.len))
     }
 }
 

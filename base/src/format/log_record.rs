@@ -18,7 +18,7 @@
 //! them. A reader that starts anywhere knows which commit comes next.
 use crate::checksum::{checksum32, checksum64, place_seed};
 use crate::error::{Error, ErrorKind};
-use crate::planted::{self, Bug};
+use crate::planted;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 24;
@@ -188,8 +188,7 @@ pub fn record_units(payload_bytes: usize) -> u64 {
 /// input count for small records.
 #[inline]
 fn seed(place: &RecordPlace, payload_bytes: u32) -> u64 {
-    let position = if planted::is(Bug::StaleRecords) { 0 } else { place.position };
-    place_seed(place.database, position)
+    place_seed(place.database, planted::sealed_position(place.position))
         ^ u64::from(payload_bytes).wrapping_mul(0x9E37_79B9_7F4A_7C15)
         ^ place.commits.wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
@@ -236,8 +235,7 @@ pub fn seal_at(
 pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordHeader> {
     let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     let payload_bytes = word(0);
-    let position = if planted::is(Bug::StaleRecords) { u64::from(word(16)) } else { position };
-    if word(16) != position as u32 || payload_bytes as usize > MAX_PAYLOAD_BYTES {
+    if !planted::is_position(word(16), position) || payload_bytes as usize > MAX_PAYLOAD_BYTES {
         return None;
     }
     let kind = RecordKind::from_u8(bytes[20])?;

@@ -11,7 +11,7 @@ use crate::coding::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::block::{BLOCK_TRAILER_BYTES, MAX_BLOCK_BYTES, MAX_COMPRESSION_RATIO, SMALL_IMAGE_BYTES};
 use crate::key::common_prefix_len;
-use crate::planted::{self, Bug};
+use crate::planted;
 
 /// Offsets of blocks are in units of this many bytes.
 pub const OFFSET_UNIT_BYTES: u64 = 16;
@@ -187,7 +187,7 @@ impl TableIndexColumns {
             let raw_len = *raw_len as usize;
             let limit = (self.stored_len(block) as usize).saturating_mul(MAX_COMPRESSION_RATIO);
             let beyond = raw_len > MAX_BLOCK_BYTES || (raw_len > SMALL_IMAGE_BYTES && raw_len > limit);
-            if beyond && !planted::is(Bug::NoLengthCap) {
+            if beyond && planted::limits_lengths() {
                 return Err(corrupt("a block of the table index announces too many bytes"));
             }
         }

@@ -18,9 +18,9 @@ use super::leaf::{RecordCell, RecordOffset};
 use super::leaves::Leaves;
 use super::node::{Nodes, Record};
 use super::prefix::PrefixBase;
+use crate::planted;
 use crate::sync::{Mutex, MutexGuard, Ordering, Padded, hint};
 use sapwood_base::key::key_prefix;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
 use std::sync::PoisonError;
 
@@ -180,12 +180,13 @@ impl Appended {
             // loads `None` there sees the order that was linked into, the result in the leaves
             // before the last one, and the last leaf's version odd or later, so it waits for the
             // rest.
-            let cut = || self.last.0.compare_exchange(Some(top), None, Ordering::Relaxed).is_ok();
+            let cut = || {
+                let top = planted::linked_top(top, || self.last.0.load(Ordering::Relaxed));
+                self.last.0.compare_exchange(top, None, Ordering::Relaxed).is_ok()
+            };
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
             waiting.extend(rest.take(nodes, &leaves.base, top).iter().map(|entry| entry.record));
-            if planted::is(Bug::CutTooEarly) {
-                cut();
-            }
+            planted::cut_when_linked(cut);
             for (i, offset) in waiting.iter().enumerate() {
                 if let Some(ahead) = waiting.get(i + LOOKAHEAD) {
                     nodes.prefetch_record(*ahead);
@@ -198,8 +199,6 @@ impl Appended {
             // On failure, more was appended.
             if cut() {
                 rest.taken = None;
-            } else if planted::is(Bug::AppendLeftOut) {
-                self.last.0.store(None, Ordering::Release);
             }
         }
         Ok(())

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Slots from `count` on have the prefix `u64::MAX`, so counting smaller prefixes needs no `count`.
+use crate::planted;
 use crate::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering, Spin, fence, hint};
-use sapwood_base::planted::{self, Bug};
 use std::num::NonZeroU32;
 use std::ops::Deref;
 
@@ -207,7 +207,7 @@ impl LeafBody {
         // The fence pairs with the release fence in `lock`: if a read above saw a store of a later
         // writer, the load below sees that writer's odd version or a later one.
         fence(Ordering::Acquire);
-        self.version.load(Ordering::Relaxed) == version || planted::is(Bug::TornLeaf)
+        planted::is_unchanged(self.version.load(Ordering::Relaxed), version)
     }
 
     #[inline]

@@ -7,8 +7,8 @@ use super::shortcuts::{Cell, Shortcuts};
 #[cfg(not(sapwood_loom))]
 use super::stations::Stations;
 use super::versions::{Nearby, chain, nearby};
+use crate::planted;
 use crate::sync::{Ordering, Spin, hint};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
 use std::sync::OnceLock;
 
@@ -192,7 +192,7 @@ impl Leaves {
         let offset = cell.leaf()?;
         nodes.prefetch_leaf(offset);
         let mut leaf = nodes.leaf(offset);
-        if !self.begins_at_or_before(nodes, leaf, prefix, key) && !planted::is(Bug::ShortcutBelieved) {
+        if planted::checks_shortcuts() && !self.begins_at_or_before(nodes, leaf, prefix, key) {
             return None;
         }
         for _ in 0..SHORTCUT_STEPS {

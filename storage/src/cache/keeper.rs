@@ -8,8 +8,8 @@ use super::frames::{Frames, SLAB_BYTES};
 use super::ghost::Ghost;
 use super::slabs::{Class, NOWHERE, Place, Slabs};
 use super::slot::Slot;
+use crate::planted;
 use sapwood_base::checksum;
-use sapwood_base::planted::{self, Bug};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -114,7 +114,7 @@ impl Keeper {
             // not evicted because the total is below the limit.
             for _ in 0..class.slabs() {
                 let is_pending = self.slabs.soon_empty() >= class.slabs();
-                if self.slabs.has_limbo(class) || is_pending && !planted::is(Bug::DrainedForNothing) {
+                if self.slabs.has_limbo(class) || is_pending && planted::awaits_slabs() {
                     break;
                 }
                 match self.slabs.drain(Some(class), |unit| frames.pins(unit).is_pinned()) {

@@ -7,6 +7,8 @@
 #![allow(unsafe_code)]
 use super::pin::PinCount;
 use super::slot::{Begin, Slot};
+#[cfg(feature = "planted")]
+use crate::planted;
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Mutex};
 use loom::thread;
@@ -97,10 +99,7 @@ impl World {
 /// take hours.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     #[cfg(feature = "planted")]
-    if let Ok(name) = std::env::var("SAPWOOD_PLANTED") {
-        use sapwood_base::planted::{Bug, plant};
-        plant(Bug::named(&name).expect("a bug of that name"));
-    }
+    planted::plant_from_environment();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(f);

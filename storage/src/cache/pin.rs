@@ -4,8 +4,8 @@
 //! every guard that could have seen it there is gone, it is *retired*: from then on the number of
 //! pins only decreases, and exactly one party learns that it must free the frame: the one that
 //! retires it, or the last one to unpin.
+use crate::planted;
 use crate::sync::{AtomicU32, Ordering};
-use sapwood_base::planted::{self, Bug};
 
 const RETIRED: u32 = 1 << 31;
 /// Only a program that leaks pins in a loop reaches this; beyond it the count could run into the
@@ -49,7 +49,7 @@ impl PinCount {
     #[must_use]
     pub(super) fn retire(&self) -> bool {
         // AcqRel: pairs with the Release of `unpin`, as there.
-        self.0.fetch_or(RETIRED, Ordering::AcqRel) == 0 || planted::is(Bug::PinnedFrameFreed)
+        planted::is_unpinned(self.0.fetch_or(RETIRED, Ordering::AcqRel))
     }
 
     /// Whether a pin exists: a hint, unless no thread can add one.

@@ -6,10 +6,10 @@ use super::frames::{FrameBase, prefetch_line};
 use super::slabs::MAX_FRAME_BYTES;
 use super::slot::{Begin, Slot};
 use super::{BufferCache, Fill, Shared};
+use crate::planted;
 use crossbeam_epoch::Guard;
 use sapwood_base::Result;
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use std::fmt;
 use std::sync::Arc;
 
@@ -34,10 +34,8 @@ pub struct SlotTable {
 impl SlotTable {
     pub(super) fn new(cache: Arc<BufferCache>, count: usize, number: u32) -> SlotTable {
         assert!(u32::try_from(count).is_ok(), "a slot table has less than 2^32 slots");
-        let fresh = || (0..count).map(|_| Slot::new()).collect();
-        let slots =
-            if planted::is(Bug::CacheKeyWithoutFile) { cache.shared.shared_slots(fresh) } else { fresh() };
         let shared = Arc::clone(&cache.shared);
+        let slots = planted::own_slots(&shared, (0..count).map(|_| Slot::new()).collect());
         SlotTable { slots, base: shared.frames.base(), cache, shared, number }
     }
 

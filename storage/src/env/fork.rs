@@ -17,7 +17,7 @@
 //! Children of `vfork`, of `posix_spawn` and of a raw `clone` do not run handlers.
 #![allow(unsafe_code)]
 #[cfg(all(unix, not(miri)))]
-use sapwood_base::planted::{self, Bug};
+use crate::planted;
 use sapwood_base::{Error, ErrorKind, Result};
 use std::fmt;
 use std::ops::Deref;
@@ -148,9 +148,6 @@ impl Drop for Running {
 /// Runs in the child.
 #[cfg(all(unix, not(miri)))]
 extern "C" fn mark_all() {
-    if planted::is(Bug::ForkUnmarked) {
-        return;
-    }
     for node in nodes() {
         node.status.fetch_or(FORKED, Ordering::Relaxed);
     }
@@ -168,7 +165,7 @@ fn install_handler() {
         INSTALLED.call_once(|| {
             // SAFETY: the handler only touches atomics in memory that is never freed, so it may run
             // between a fork and the child's next action.
-            let _ = unsafe { libc::pthread_atfork(None, None, Some(mark_all)) };
+            let _ = unsafe { libc::pthread_atfork(None, None, planted::child_handler(mark_all)) };
         });
     }
 }

@@ -13,8 +13,8 @@
 //! not report their failure. A reopened file is the same one: its identity is compared.
 use super::group::Closable;
 use super::{File, FileIdentity, FileSystem, LockGuard, MappedFile, OpenMode, Space};
+use crate::planted;
 use crate::sync::Mutex;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -112,10 +112,9 @@ impl Pool {
         // the bound by one.
         self.count.fetch_add(1, Ordering::Relaxed);
         self.group.count_opened();
-        if planted::is(Bug::FilesStayOpen) {
-            return;
+        if planted::bounds_open_files() {
+            self.shrink();
         }
-        self.shrink();
     }
 
     /// Closes files beyond the bounds.
@@ -169,7 +168,7 @@ impl Pool {
             match &result {
                 Err(error)
                     if error.kind() == ErrorKind::OutOfResources
-                        && !planted::is(Bug::FilesStayOpen)
+                        && planted::bounds_open_files()
                         && self.group.relieve() => {}
                 _ => break,
             }
@@ -266,14 +265,15 @@ impl FileOnDemand {
     #[cold]
     fn open_again(&self) -> Result<Arc<dyn File>> {
         let (pool, shared) = (&self.pool, &self.shared);
-        pool.open(&shared.path, shared.mode, |file| match file.identity()? == shared.identity {
-            true => Ok(Arc::from(file)),
-            false if planted::is(Bug::AnotherFileOpened) => Ok(Arc::from(file)),
-            false => Err(Error::corruption(
-                &shared.path,
-                0,
-                "another file has taken the place of one in use; what was read from it is not affected",
-            )),
+        pool.open(&shared.path, shared.mode, |file| {
+            match planted::is_same_file(file.identity()?, shared.identity) {
+                true => Ok(Arc::from(file)),
+                false => Err(Error::corruption(
+                    &shared.path,
+                    0,
+                    "another file has taken the place of one in use; what was read from it is not affected",
+                )),
+            }
         })
     }
 
