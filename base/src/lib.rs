@@ -12,7 +12,6 @@ pub mod checksum;
 pub mod coding;
 pub mod search;
 pub mod ordered;
-pub mod histogram;
 pub mod iterator;
 pub mod format;
 pub mod planted;

@@ -23,7 +23,6 @@ pub mod ycsb;
 pub mod mixgraph;
 pub mod churn;
 pub mod schedule;
+pub mod histogram;
 pub mod latency;
 pub mod process;
-
-pub use sapwood_base::histogram;

@@ -1,6 +1,6 @@
 //! The result of one workload: the output of a process and a line of the results file.
 use crate::engine::{Failure, Name, NotOffered};
-use sapwood_base::histogram::Histogram;
+use sapwood_bench::histogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

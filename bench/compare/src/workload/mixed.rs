@@ -6,7 +6,7 @@ use crate::measurement::{Figures, Latency};
 use crate::meter::{self, Usage};
 use crate::stream::Writes;
 use fastrand::Rng;
-use sapwood_base::histogram::Histogram;
+use sapwood_bench::histogram::Histogram;
 use sapwood_bench::keys::{KeyBuffer, Order};
 use sapwood_bench::ycsb::{Records, Request, Requests, Workload, record_key};
 use std::sync::atomic::{AtomicBool, Ordering};

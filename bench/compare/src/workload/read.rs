@@ -6,7 +6,7 @@ use crate::meter::{self, Usage};
 use crate::settings::Settings;
 use crate::stream::{History, number_of};
 use fastrand::Rng;
-use sapwood_base::histogram::Histogram;
+use sapwood_bench::histogram::Histogram;
 use sapwood_bench::keys::KeyBuffer;
 use sapwood_bench::zipfian::spread;
 use std::hint::black_box;

@@ -4,7 +4,7 @@ use crate::engine::{Engine, Indexed, Result};
 use crate::measurement::{Figures, Growth, Latency, Second};
 use crate::meter::{self, Usage};
 use crate::stream::Writes;
-use sapwood_base::histogram::Histogram;
+use sapwood_bench::histogram::Histogram;
 use sapwood_bench::keys::Order;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! A latency histogram, used by the engine's metrics and by `db_bench`.
+//! A latency histogram.
 //!
 //! The bucket limits are those of RocksDB's reports (1, 2, 3, 4, 6, 10, 15, 22, 34, …): each limit
 //! is the one before times 1.5, cut to its two leading digits. So a percentile read from it is off
