@@ -15,6 +15,12 @@ pub fn check_room(bytes: usize) -> std::io::Result<()> {
     memmap2::MmapOptions::new().len(planted::needed_room(bytes)).map_anon().map(drop)
 }
 
+/// Makes a mapping, unless it takes the last room of the process.
+pub fn map_with_room<M>(map: impl FnOnce() -> std::io::Result<M>) -> std::io::Result<M> {
+    let map = map()?;
+    check_room(ROOM_BYTES).map(|()| map)
+}
+
 /// Reserves room for `more` further elements.
 ///
 /// # Errors

@@ -5,7 +5,7 @@
 //! is mapped: an access beyond the end of the file kills the process.
 #![allow(unsafe_code)]
 use memmap2::MmapRaw;
-use sapwood_base::memory::{self, ROOM_BYTES};
+use sapwood_base::memory;
 use sapwood_base::{Error, Result};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,12 +41,9 @@ impl MappedFile {
     /// later store waits for the disk or finds it full. REQUIRES: `file` has at least `len`
     /// allocated bytes.
     pub(crate) fn new(file: &std::fs::File, path: &Path, len: usize) -> Result<MappedFile> {
-        let map = memmap2::MmapOptions::new()
-            .len(len)
-            .map_raw(file)
+        let map = memory::map_with_room(|| memmap2::MmapOptions::new().len(len).map_raw(file))
+            .and_then(|map| populate(&map).map(|()| map))
             .map_err(|error| Error::io("map", path, error))?;
-        memory::check_room(ROOM_BYTES).map_err(|error| Error::io("map", path, error))?;
-        populate(&map).map_err(|error| Error::io("map", path, error))?;
         Ok(MappedFile { map: Map::Machine(map), path: path.to_path_buf() })
     }
 

@@ -2,7 +2,7 @@
 //! next one.
 use crate::arena::bump::{Bump, UNIT_BYTES};
 use memmap2::{MmapMut, MmapOptions};
-use sapwood_base::memory::{self, ROOM_BYTES};
+use sapwood_base::memory;
 use sapwood_base::{Error, Result};
 use std::ptr::NonNull;
 use std::sync::OnceLock;
@@ -57,8 +57,9 @@ impl Mapping {
         for slack in SLACK_BYTES {
             let Some(bytes) = wanted.checked_add(slack.max(wanted / 8)) else { continue };
             let capacity_bytes = bytes.min(LARGEST_BYTES) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
-            let map = MmapOptions::new().len(capacity_bytes + HUGE_PAGE_BYTES).no_reserve_swap().map_anon();
-            match map.and_then(|map| memory::check_room(ROOM_BYTES).map(|()| map)) {
+            let mut options = MmapOptions::new();
+            options.len(capacity_bytes + HUGE_PAGE_BYTES).no_reserve_swap();
+            match memory::map_with_room(|| options.map_anon()) {
                 Ok(map) => return Ok(Mapping::over(map, capacity_bytes, filter_bytes, size_bytes)),
                 Err(error) => failure = error,
             }

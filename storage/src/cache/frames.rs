@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 use super::pin::PinCount;
 use memmap2::{MmapOptions, MmapRaw};
-use sapwood_base::memory::{self, ROOM_BYTES};
+use sapwood_base::memory;
 use sapwood_base::{Error, Result};
 use std::ptr::NonNull;
 
@@ -107,10 +107,7 @@ impl Frames {
         let wanted =
             if cfg!(sapwood_loom) { 0 } else { capacity_bytes.div_ceil(SLAB_BYTES).clamp(1, MOST_SLABS) };
         let roomy = (wanted + ROOM_TO_GROW_BYTES / SLAB_BYTES).min(MOST_SLABS);
-        let reserve = |slabs| {
-            let frames = Frames::reserve_slabs(slabs)?;
-            memory::check_room(ROOM_BYTES).map(|()| frames)
-        };
+        let reserve = |slabs| memory::map_with_room(|| Frames::reserve_slabs(slabs));
         match reserve(roomy) {
             // An external limit may apply to address space.
             Err(_) if roomy > wanted => reserve(wanted),
