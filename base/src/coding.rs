@@ -1,6 +1,6 @@
 //! Little-endian integers, varints and length-prefixed bytes, and a decoder that cannot leave its
 //! input.
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The maximum length of a varint of a `u64`, in bytes.
 pub const MAX_VARINT_BYTES: usize = 10;
@@ -39,7 +39,7 @@ pub struct Decoder<'a> {
 
 #[cold]
 fn short(position: usize, what: &str) -> Error {
-    Error::new(ErrorKind::Corruption, format!("{what} ends after its input (position {position})"))
+    Error::malformed(format!("{what} ends after its input (position {position})"))
 }
 
 impl<'a> Decoder<'a> {
@@ -114,7 +114,7 @@ impl<'a> Decoder<'a> {
                 return Ok(value);
             }
         }
-        Err(Error::new(ErrorKind::Corruption, format!("malformed varint (position {})", self.position)))
+        Err(Error::malformed(format!("malformed varint (position {})", self.position)))
     }
 
     /// Reads a varint length, then that many bytes.

@@ -79,6 +79,12 @@ impl Error {
         Error(Box::new(Inner { kind, message: message.into(), file: None, offset: None, system: None }))
     }
 
+    /// An error of kind [`ErrorKind::Corruption`] about bytes whose file the caller adds.
+    #[cold]
+    pub fn malformed(message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Corruption, message)
+    }
+
     /// Wrong bytes at `offset` of `file`.
     #[cold]
     #[doc(hidden)]

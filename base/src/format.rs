@@ -53,7 +53,7 @@ pub(crate) fn fields<'a>(
         let identifier = decoder.varint()?;
         let bytes = decoder.length_prefixed()?;
         if identifier <= last {
-            return Err(Error::new(ErrorKind::Corruption, format!("fields of a {what} are not in order")));
+            return Err(Error::malformed(format!("fields of a {what} are not in order")));
         }
         last = identifier;
         if !known(identifier, bytes)? && !is_optional(identifier) {

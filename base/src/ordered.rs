@@ -21,7 +21,7 @@
 //! assert!(("Oslo", Reverse(5)).to_ordered() < ("Oslo II", Reverse(9)).to_ordered());
 //! # Ok::<(), sapwood_base::Error>(())
 //! ```
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use composite::{END, put_escaped, put_unescaped_masked};
 use std::cmp::Reverse;
 
@@ -83,7 +83,7 @@ pub struct OrderedReader<'a> {
 
 #[cold]
 fn corrupt(position: usize, what: &str) -> Error {
-    Error::new(ErrorKind::Corruption, format!("malformed ordered value: {what} (position {position})"))
+    Error::malformed(format!("malformed ordered value: {what} (position {position})"))
 }
 
 impl<'a> OrderedReader<'a> {

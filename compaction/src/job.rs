@@ -12,7 +12,7 @@ use crate::survivors::{self, Older, Survivors};
 use crate::version::iterator::{RunIterator, Scanned};
 use crate::version::{Run, RunTable, TableHandle, Version};
 use rayon::prelude::*;
-use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber};
@@ -326,7 +326,7 @@ impl Job {
 
     fn move_table(&self, input: &InputTable, step: &mut Step) {
         step.edits.push(self.removed(input));
-        step.edits.push(Edit::TableAdded(TableRecord {
+        step.edits.push(Edit::TableAdded(TableMeta {
             level: self.compaction.target_level,
             run: self.compaction.target_run,
             ..(*input.table.record).clone()
@@ -361,7 +361,7 @@ impl Job {
             };
             step.read_bytes += offset(upper, whole).saturating_sub(offset(lower, 0));
             if let Some(upper) = upper.filter(|upper| table.last() >= *upper) {
-                step.edits.push(Edit::TableAdded(TableRecord {
+                step.edits.push(Edit::TableAdded(TableMeta {
                     level: run.level,
                     run: run.id,
                     lower: Some(upper.to_vec()),

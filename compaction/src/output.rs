@@ -5,7 +5,7 @@ use crate::options::CompactionOptions;
 use crate::survivors::Survivor;
 use crate::version::TableHandle;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::manifest::TableRecord;
+use sapwood_base::format::manifest::TableMeta;
 use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{TableBuilder, TableOptions};
@@ -18,7 +18,7 @@ pub struct Output {
     /// Its handle.
     pub handle: Arc<TableHandle>,
     /// Its record for the MANIFEST.
-    pub record: TableRecord,
+    pub record: TableMeta,
 }
 
 /// Writes entries in internal order into tables.
@@ -125,7 +125,7 @@ impl<'a> OutputWriter<'a> {
         let Some((builder, number)) = self.builder.take() else { return Ok(()) };
         let summary = builder.finish()?;
         self.context.finish_file(FileName::Table(number))?;
-        let record = TableRecord {
+        let record = TableMeta {
             keyspace: self.keyspace,
             level: self.level,
             run: self.run,

@@ -7,7 +7,7 @@ use crate::held::{Held, Hidden};
 use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::FOOTER_BYTES;
-use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
 use sapwood_base::planted::{self, Bug};
@@ -142,14 +142,14 @@ pub struct RunTable {
     /// The handle of its file.
     pub handle: Arc<TableHandle>,
     /// Its record in the MANIFEST.
-    pub record: Arc<TableRecord>,
+    pub record: Arc<TableMeta>,
     /// The older versions that it hides, once known.
     hides: Arc<OnceLock<Hidden>>,
 }
 
 impl RunTable {
     /// Creates a member whose table is described by `record`.
-    pub fn new(handle: Arc<TableHandle>, record: TableRecord) -> RunTable {
+    pub fn new(handle: Arc<TableHandle>, record: TableMeta) -> RunTable {
         RunTable { handle, record: Arc::new(record), hides: Arc::default() }
     }
 
@@ -472,7 +472,7 @@ mod tests {
     }
 
     fn added(run: u64, file_bytes: u64) -> Edit {
-        Edit::TableAdded(TableRecord {
+        Edit::TableAdded(TableMeta {
             keyspace: KeyspaceId(0),
             level: 0,
             run,

@@ -2,7 +2,7 @@
 use sapwood::fuzzing::{Surroundings, encode_manifest};
 use sapwood::{BackgroundStep, Db, Env, ErrorKind};
 use sapwood_base::SequenceNumber;
-use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_storage::sim::SimFs;
 use sapwood_tests::sim::tuning::Tuning;
 use std::path::Path;
@@ -33,7 +33,7 @@ fn two_runs() -> (Env, SimFs) {
 
 /// Changes the MANIFEST's statements about the tables; returns the result of the opening and the
 /// check.
-fn check_with(lie: impl Fn(usize, &mut TableRecord)) -> sapwood::Result<()> {
+fn check_with(lie: impl Fn(usize, &mut TableMeta)) -> sapwood::Result<()> {
     let (env, fs) = two_runs();
     let surroundings = Surroundings::new(Arc::new(fs.clone()), Path::new("db")).unwrap();
     let state = surroundings.replay_manifest(&fs.read_file(MANIFEST).unwrap()).unwrap();
@@ -59,7 +59,7 @@ fn what_is_right_passes() {
 
 #[test]
 fn what_is_said_of_a_table_must_be_true() {
-    type Lie = fn(&mut TableRecord);
+    type Lie = fn(&mut TableMeta);
     let lies: [(&str, Lie); 8] = [
         ("entries", |record| record.entries += 1),
         ("tombstones", |record| record.tombstones += 1),

@@ -14,7 +14,7 @@
 //! without leaving the image.
 use crate::checksum::{checksum64, place_seed};
 use crate::coding::{u16_at, u32_at, u64_at};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::{MAX_KEY_BYTES, begins_with, common_prefix_len, key_prefix};
 use crate::search::partition;
 use heads::{LINE_BYTES, heads_below};
@@ -341,7 +341,7 @@ impl Header {
     /// Checks the parts common to all kinds of pages.
     fn open(bytes: &[u8], tree: u64, pointer: PagePointer) -> Result<Header> {
         if !is_page_size(bytes.len()) {
-            return Err(corrupt("a page has a length that pages do not have"));
+            return Err(Error::malformed("a page has a length that pages do not have"));
         }
         let header = Header {
             generation: u64_at(bytes, 8),
@@ -353,14 +353,14 @@ impl Header {
             used: u32_at(bytes, 28),
         };
         if u64_at(bytes, 0) != checksum64(&bytes[8..], page_seed(tree, pointer.page, header.generation)) {
-            return Err(corrupt("page checksum does not match"));
+            return Err(Error::malformed("page checksum does not match"));
         }
         if header.page != pointer.page || header.generation as u32 != pointer.generation {
-            return Err(corrupt("page is of another generation than the one that is referred to"));
+            return Err(Error::malformed("page is of another generation than the one that is referred to"));
         }
         let used = header.used as usize;
         if !(PAGE_HEADER_BYTES..=bytes.len()).contains(&used) || u16_at(bytes, 26) != 0 {
-            return Err(corrupt("page header is malformed"));
+            return Err(Error::malformed("page header is malformed"));
         }
         Ok(header)
     }
@@ -370,18 +370,13 @@ fn page_seed(tree: u64, page: u32, generation: u64) -> u64 {
     place_seed(tree, u64::from(page)) ^ generation.wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
-#[cold]
-fn corrupt(message: &str) -> Error {
-    Error::new(ErrorKind::Corruption, message)
-}
-
 /// Checks a page of an overflow run and returns its payload.
 ///
 /// Errors: `Corruption`, without file and offset, if it is not the page that `pointer` means.
 pub fn parse_overflow_page(bytes: &[u8], tree: u64, pointer: PagePointer) -> Result<&[u8]> {
     let header = Header::open(bytes, tree, pointer)?;
     if header.kind != OVERFLOW || header.level != 0 || header.cells != 0 || header.prefix != 0 {
-        return Err(corrupt("page of an overflow run is of another kind"));
+        return Err(Error::malformed("page of an overflow run is of another kind"));
     }
     Ok(overflow_payload(bytes))
 }
@@ -444,19 +439,21 @@ impl<'a> TreePage<'a> {
         let header = Header::open(bytes, tree, pointer)?;
         let kind = if level == 0 { LEAF } else { INNER };
         if header.kind != kind || header.level != level {
-            return Err(corrupt("page is of another kind or level than the one that is referred to"));
+            return Err(Error::malformed(
+                "page is of another kind or level than the one that is referred to",
+            ));
         }
         let cells = usize::from(header.cells);
         let children = if level == 0 { 0 } else { cells + 1 };
         let columns = PAGE_HEADER_BYTES + CELL_BYTES * cells + CHILD_BYTES * children;
         if columns + usize::from(header.prefix) > header.used as usize {
-            return Err(corrupt("columns of a page are longer than the page"));
+            return Err(Error::malformed("columns of a page are longer than the page"));
         }
         let page = TreePage::of_validated(bytes);
         page.check_cells(header.used as usize)?;
         page.check_children()?;
         if page.entries() != entries {
-            return Err(corrupt("page has another number of entries than its parent says"));
+            return Err(Error::malformed("page has another number of entries than its parent says"));
         }
         Ok(page)
     }
@@ -473,10 +470,10 @@ impl<'a> TreePage<'a> {
             let is_long = raw & IN_OVERFLOW != 0;
             let least = start + rest + if is_long { OVERFLOW_REFERENCE_BYTES } else { 0 };
             if end < least || self.heap_at + end > used || (end != least && (is_long || !is_leaf)) {
-                return Err(corrupt("cell leaves its page"));
+                return Err(Error::malformed("cell leaves its page"));
             }
             if suffix < HEAD_BYTES && self.head(i) & (u64::MAX >> (8 * suffix)) != 0 {
-                return Err(corrupt("head of a short key is not padded with zeros"));
+                return Err(Error::malformed("head of a short key is not padded with zeros"));
             }
             if is_long {
                 let run = OverflowRun::decode(&self.bytes[self.heap_at + end - OVERFLOW_REFERENCE_BYTES..]);
@@ -490,16 +487,16 @@ impl<'a> TreePage<'a> {
                     && run.first.page > 0
                     && last <= u64::from(MAX_PAGES);
                 if !is_right {
-                    return Err(corrupt("reference to an overflow run is malformed"));
+                    return Err(Error::malformed("reference to an overflow run is malformed"));
                 }
             }
             if i > 0 && !self.may_follow(i) {
-                return Err(corrupt("keys of a page are not in order"));
+                return Err(Error::malformed("keys of a page are not in order"));
             }
             start = end;
         }
         if self.heap_at + start != used {
-            return Err(corrupt("page holds more than its cells"));
+            return Err(Error::malformed("page holds more than its cells"));
         }
         Ok(())
     }
@@ -509,7 +506,7 @@ impl<'a> TreePage<'a> {
         for i in 0..self.children {
             let entries = self.entries_through(i);
             if entries <= before || self.child_page(i) & !HAS_OVERFLOW == 0 {
-                return Err(corrupt("child of an inner page is malformed"));
+                return Err(Error::malformed("child of an inner page is malformed"));
             }
             before = entries;
         }

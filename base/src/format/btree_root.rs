@@ -6,7 +6,7 @@
 use super::FORMAT_VERSION;
 use super::btree_page::{Child, MAX_PAGES, MAX_TREE_HEIGHT, PagePointer, is_page_size};
 use crate::checksum::{checksum64, place_seed};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// The length of an encoded root in bytes.
 pub const TREE_ROOT_BYTES: usize = 64;
@@ -79,12 +79,12 @@ impl TreeRoot {
     /// [`TreeRoot::encode`] does not write; both without a file.
     pub fn decode(bytes: &[u8]) -> Result<TreeRoot> {
         let Ok(bytes) = <&[u8; TREE_ROOT_BYTES]>::try_from(bytes) else {
-            return Err(corrupt("root of a tree has another length"));
+            return Err(Error::malformed("root of a tree has another length"));
         };
         let tree = u64_at(bytes, 8);
         let generation = u64_at(bytes, 16);
         if u64_at(bytes, 56) != checksum64(&bytes[..56], place_seed(tree, generation)) {
-            return Err(corrupt("checksum of the root of a tree does not match"));
+            return Err(Error::malformed("checksum of the root of a tree does not match"));
         }
         super::check_version("tree", u32_at(bytes, 0))?;
         let (page_bytes, height, flags) = (u32_at(bytes, 4), bytes[48], bytes[49]);
@@ -108,7 +108,7 @@ impl TreeRoot {
             && (1..=file_pages).contains(&used_pages)
             && top_fits;
         if !is_right {
-            return Err(corrupt("root of a tree is malformed"));
+            return Err(Error::malformed("root of a tree is malformed"));
         }
         let top = (height > 0).then_some(top);
         Ok(TreeRoot { tree, page_bytes, height, top, generation, file_pages, used_pages })
@@ -132,23 +132,18 @@ pub fn encode_tree_header(tree: u64, page_bytes: u32) -> [u8; TREE_HEADER_BYTES]
 /// Errors: `Unsupported` for a newer format, `Corruption` otherwise; both without a file.
 pub fn check_tree_header(bytes: &[u8], tree: u64, page_bytes: u32) -> Result<()> {
     let Ok(bytes) = <&[u8; TREE_HEADER_BYTES]>::try_from(bytes) else {
-        return Err(corrupt("header of a tree has another length"));
+        return Err(Error::malformed("header of a tree has another length"));
     };
     if bytes[..8] != TREE_MAGIC
         || u64_at(bytes, 32) != checksum64(&bytes[..32], u64::from_le_bytes(TREE_MAGIC))
     {
-        return Err(corrupt("header of a tree does not validate"));
+        return Err(Error::malformed("header of a tree does not validate"));
     }
     super::check_version("tree", u32_at(bytes, 8))?;
     if *bytes != encode_tree_header(tree, page_bytes) {
-        return Err(corrupt("file belongs to another tree"));
+        return Err(Error::malformed("file belongs to another tree"));
     }
     Ok(())
-}
-
-#[cold]
-fn corrupt(message: &str) -> Error {
-    Error::new(ErrorKind::Corruption, message)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -162,6 +157,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn root() -> TreeRoot {
         let pointer = PagePointer { page: 77, generation: 9 };

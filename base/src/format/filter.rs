@@ -50,8 +50,7 @@ impl<'a> FilterSection<'a> {
         let probes = u32::from(decoder.u8()?);
         let reserved = decoder.bytes(6)?;
         let len = decoder.u64()?;
-        let len =
-            usize::try_from(len).map_err(|_| Error::new(ErrorKind::Corruption, "filter is too long"))?;
+        let len = usize::try_from(len).map_err(|_| Error::malformed("filter is too long"))?;
         let bits = decoder.bytes(len)?;
         let whole_lines = id != FilterId::Blocked || len.is_multiple_of(FILTER_LINE_BYTES);
         if reserved.iter().any(|byte| *byte != 0)
@@ -60,7 +59,7 @@ impl<'a> FilterSection<'a> {
             || !whole_lines
             || !(1..=MAX_PROBES).contains(&probes)
         {
-            return Err(Error::new(ErrorKind::Corruption, "filter section has impossible parameters"));
+            return Err(Error::malformed("filter section has impossible parameters"));
         }
         Ok(FilterSection { id, probes, bits })
     }

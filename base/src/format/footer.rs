@@ -78,7 +78,7 @@ impl TableFooter {
     /// Decodes the last bytes of table `file`, which is `file_len` bytes long, and checks that its
     /// sections fill it.
     pub fn decode(bytes: &[u8; FOOTER_BYTES], file: FileNumber, file_len: u64) -> Result<TableFooter> {
-        let corrupt = |what: &str| Error::new(ErrorKind::Corruption, what);
+        let corrupt = |what: &str| Error::malformed(what);
         let u64_at = |i: usize| u64::from_le_bytes(bytes.as_chunks().0[i]);
         let u32_at = |i: usize| u32::from_le_bytes(bytes.as_chunks().0[i]);
         if bytes[88..] != TABLE_MAGIC {

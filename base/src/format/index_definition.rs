@@ -458,7 +458,7 @@ fn text(bytes: &[u8]) -> Result<String> {
 
 #[cold]
 fn corrupt(what: &str) -> Error {
-    Error::new(ErrorKind::Corruption, format!("malformed definition of an index: {what}"))
+    Error::malformed(format!("malformed definition of an index: {what}"))
 }
 
 #[cold]

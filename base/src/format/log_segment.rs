@@ -15,7 +15,7 @@
 //! position.
 use crate::checksum::checksum64;
 use crate::coding::Decoder;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::sequence::SequenceNumber;
 
 /// The offset of the data in a segment, in bytes.
@@ -69,10 +69,10 @@ impl SegmentHeader {
         let half = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         if word(0) != MAGIC {
-            return Err(Error::new(ErrorKind::Corruption, "not a log segment: wrong magic number"));
+            return Err(Error::malformed("not a log segment: wrong magic number"));
         }
         if word(CHECKED_BYTES) != checksum64(&bytes[..CHECKED_BYTES], SEED) {
-            return Err(Error::new(ErrorKind::Corruption, "checksum of the segment header does not match"));
+            return Err(Error::malformed("checksum of the segment header does not match"));
         }
         super::check_version("log segment", half(8))?;
         let header = SegmentHeader {
@@ -84,14 +84,11 @@ impl SegmentHeader {
         };
         let fields = bytes[FIELDS_OFFSET..CHECKED_BYTES].split_at_checked(half(48) as usize);
         let Some((fields, rest)) = fields else {
-            return Err(Error::new(ErrorKind::Corruption, "fields of a segment header are too long"));
+            return Err(Error::malformed("fields of a segment header are too long"));
         };
         super::fields(&mut Decoder::new(fields), "log segment", |_, _| Ok(false))?;
         if rest.iter().any(|byte| *byte != 0) || header.end_position() > SequenceNumber::MAX.0 + 1 {
-            return Err(Error::new(
-                ErrorKind::Corruption,
-                "segment header holds what no version has written",
-            ));
+            return Err(Error::malformed("segment header holds what no version has written"));
         }
         Ok(Some(header))
     }
@@ -105,6 +102,7 @@ impl SegmentHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     #[test]
     fn headers_round_trip_and_flipped_bits_are_noticed() {

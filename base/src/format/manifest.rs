@@ -10,7 +10,7 @@
 use super::btree_root::{TREE_ROOT_BYTES, TreeRoot};
 use super::index_definition::IndexDefinition;
 use crate::coding::{Decoder, put_bytes, put_varint};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::{FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_KEYSPACES};
 use crate::sequence::SequenceNumber;
 
@@ -24,7 +24,7 @@ pub const MAX_LEVELS: u8 = 16;
 
 /// One table as a version sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableRecord {
+pub struct TableMeta {
     /// The keyspace it belongs to.
     pub keyspace: KeyspaceId,
     /// 0 is the newest level.
@@ -87,7 +87,7 @@ pub enum Edit {
     /// A keyspace and all its tables were dropped.
     KeyspaceDropped(KeyspaceId),
     /// A table joins the version.
-    TableAdded(TableRecord),
+    TableAdded(TableMeta),
     /// A table leaves the version.
     TableRemoved {
         /// The keyspace it belongs to.
@@ -157,12 +157,12 @@ pub fn encode_header(database: u64) -> [u8; HEADER_BYTES] {
 pub fn decode_header(bytes: &[u8; HEADER_BYTES]) -> Result<u64> {
     let mut decoder = Decoder::new(bytes);
     if decoder.u64()? != MAGIC {
-        return Err(Error::new(ErrorKind::Corruption, "not a MANIFEST: wrong magic number"));
+        return Err(Error::malformed("not a MANIFEST: wrong magic number"));
     }
     let version = decoder.u32()?;
     let database = decoder.u64()?;
     if decoder.u32()? != crate::checksum::checksum32(&bytes[..20], MAGIC) {
-        return Err(Error::new(ErrorKind::Corruption, "checksum of the MANIFEST header does not match"));
+        return Err(Error::malformed("checksum of the MANIFEST header does not match"));
     }
     super::check_version("MANIFEST", version)?;
     Ok(database)
@@ -193,128 +193,116 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
     let mut body = Vec::new();
     for edit in edits {
         body.clear();
-        let tag = match edit {
-            Edit::NextFile(number) => {
-                put_varint(&mut body, number.0);
-                NEXT_FILE
-            }
-            Edit::LogStart(position) => {
-                put_varint(&mut body, *position);
-                LOG_START
-            }
-            Edit::LogCommits(commits) => {
-                put_varint(&mut body, *commits);
-                LOG_COMMITS
-            }
-            Edit::LogClosed { start, end } => {
-                put_varint(&mut body, *start);
-                put_varint(&mut body, *end);
-                LOG_CLOSED
-            }
-            Edit::LogOpened(position) => {
-                put_varint(&mut body, *position);
-                LOG_OPENED
-            }
-            Edit::LogSynced(position) => {
-                put_varint(&mut body, *position);
-                LOG_SYNCED
-            }
-            Edit::KeyspaceCreated { id, name, options } => {
-                put_varint(&mut body, u64::from(id.0));
-                put_bytes(&mut body, name.as_bytes());
-                put_bytes(&mut body, options.as_bytes());
-                KEYSPACE_CREATED
-            }
-            Edit::KeyspaceDropped(id) => {
-                put_varint(&mut body, u64::from(id.0));
-                KEYSPACE_DROPPED
-            }
-            Edit::TableAdded(table) => {
-                put_varint(&mut body, u64::from(table.keyspace.0));
-                put_varint(&mut body, u64::from(table.level));
-                put_varint(&mut body, table.run);
-                put_varint(&mut body, table.file.0);
-                put_varint(&mut body, table.file_bytes);
-                put_varint(&mut body, table.entries);
-                put_varint(&mut body, table.tombstones);
-                put_bytes(&mut body, &table.smallest);
-                put_bytes(&mut body, &table.largest);
-                put_varint(&mut body, table.min_sequence.0);
-                put_varint(&mut body, table.max_sequence.0);
-                if let Some(lower) = &table.lower {
-                    put_varint(&mut body, LOWER_BOUND);
-                    put_bytes(&mut body, lower);
-                }
-                TABLE_ADDED
-            }
-            Edit::TableRemoved { keyspace, level, run, file } => {
-                put_varint(&mut body, u64::from(keyspace.0));
-                put_varint(&mut body, u64::from(*level));
-                put_varint(&mut body, *run);
-                put_varint(&mut body, file.0);
-                TABLE_REMOVED
-            }
-            Edit::NextKeyspace(id) => {
-                put_varint(&mut body, u64::from(*id));
-                NEXT_KEYSPACE
-            }
-            Edit::IndexCreated { id, definition } => {
-                put_varint(&mut body, u64::from(id.0));
-                put_bytes(&mut body, &definition.encode());
-                INDEX_CREATED
-            }
-            Edit::IndexDropped(id) => {
-                put_varint(&mut body, u64::from(id.0));
-                INDEX_DROPPED
-            }
-            Edit::IndexReady { id, start, through } => {
-                put_varint(&mut body, u64::from(id.0));
-                put_varint(&mut body, start.0);
-                put_varint(&mut body, through.0);
-                INDEX_READY
-            }
-            Edit::IndexOutdated(id) => {
-                put_varint(&mut body, u64::from(id.0));
-                INDEX_OUTDATED
-            }
-            Edit::IndexTree { id, file, root } => {
-                put_varint(&mut body, u64::from(id.0));
-                put_varint(&mut body, file.0);
-                body.extend_from_slice(&root.encode());
-                INDEX_TREE
-            }
-        };
+        let tag = encode_body(edit, &mut body);
         put_varint(&mut out, tag);
         put_bytes(&mut out, &body);
     }
     out
 }
 
-fn keyspace(decoder: &mut Decoder<'_>) -> Result<KeyspaceId> {
-    match decoder.varint()? {
-        id if id < u64::from(MAX_KEYSPACES) => Ok(KeyspaceId(id as u32)),
-        id => Err(Error::new(ErrorKind::Corruption, format!("keyspace number {id} is out of range"))),
+/// Appends the bytes of a field and returns its tag.
+fn encode_body(edit: &Edit, body: &mut Vec<u8>) -> u64 {
+    let mut numbers = |tag: u64, numbers: &[u64]| {
+        numbers.iter().for_each(|number| put_varint(body, *number));
+        tag
+    };
+    match edit {
+        Edit::NextFile(file) => numbers(NEXT_FILE, &[file.0]),
+        Edit::LogStart(position) => numbers(LOG_START, &[*position]),
+        Edit::LogCommits(commits) => numbers(LOG_COMMITS, &[*commits]),
+        Edit::LogClosed { start, end } => numbers(LOG_CLOSED, &[*start, *end]),
+        Edit::LogOpened(position) => numbers(LOG_OPENED, &[*position]),
+        Edit::LogSynced(position) => numbers(LOG_SYNCED, &[*position]),
+        Edit::KeyspaceCreated { id, name, options } => {
+            let tag = numbers(KEYSPACE_CREATED, &[id.0.into()]);
+            put_bytes(body, name.as_bytes());
+            put_bytes(body, options.as_bytes());
+            tag
+        }
+        Edit::KeyspaceDropped(id) => numbers(KEYSPACE_DROPPED, &[id.0.into()]),
+        Edit::NextKeyspace(id) => numbers(NEXT_KEYSPACE, &[(*id).into()]),
+        Edit::TableAdded(table) => {
+            encode_table(table, body);
+            TABLE_ADDED
+        }
+        Edit::TableRemoved { keyspace, level, run, file } => {
+            numbers(TABLE_REMOVED, &[keyspace.0.into(), (*level).into(), *run, file.0])
+        }
+        Edit::IndexCreated { id, definition } => {
+            let tag = numbers(INDEX_CREATED, &[id.0.into()]);
+            put_bytes(body, &definition.encode());
+            tag
+        }
+        Edit::IndexDropped(id) => numbers(INDEX_DROPPED, &[id.0.into()]),
+        Edit::IndexReady { id, start, through } => numbers(INDEX_READY, &[id.0.into(), start.0, through.0]),
+        Edit::IndexOutdated(id) => numbers(INDEX_OUTDATED, &[id.0.into()]),
+        Edit::IndexTree { id, file, root } => {
+            let tag = numbers(INDEX_TREE, &[id.0.into(), file.0]);
+            body.extend_from_slice(&root.encode());
+            tag
+        }
     }
 }
 
-fn file(decoder: &mut Decoder<'_>) -> Result<FileNumber> {
-    match FileNumber(decoder.varint()?) {
-        file if file <= FileNumber::MAX => Ok(file),
-        file => Err(Error::new(ErrorKind::Corruption, format!("file number {file} is out of range"))),
+fn encode_table(table: &TableMeta, body: &mut Vec<u8>) {
+    let TableMeta { keyspace, level, run, file, .. } = table;
+    for number in [keyspace.0.into(), (*level).into(), *run, file.0] {
+        put_varint(body, number);
     }
+    for number in [table.file_bytes, table.entries, table.tombstones] {
+        put_varint(body, number);
+    }
+    put_bytes(body, &table.smallest);
+    put_bytes(body, &table.largest);
+    put_varint(body, table.min_sequence.0);
+    put_varint(body, table.max_sequence.0);
+    if let Some(lower) = &table.lower {
+        put_varint(body, LOWER_BOUND);
+        put_bytes(body, lower);
+    }
+}
+
+/// A number up to `most`.
+fn number(decoder: &mut Decoder<'_>, what: &str, most: u64) -> Result<u64> {
+    match decoder.varint()? {
+        number if number <= most => Ok(number),
+        number => Err(Error::malformed(format!("{what} number {number} is out of range"))),
+    }
+}
+
+fn keyspace(decoder: &mut Decoder<'_>) -> Result<KeyspaceId> {
+    number(decoder, "keyspace", u64::from(MAX_KEYSPACES) - 1).map(|id| KeyspaceId(id as u32))
+}
+
+fn file(decoder: &mut Decoder<'_>) -> Result<FileNumber> {
+    number(decoder, "file", FileNumber::MAX.0).map(FileNumber)
 }
 
 /// A position of the log; the end position, one past the last, is valid too.
 fn position(decoder: &mut Decoder<'_>) -> Result<u64> {
-    match decoder.varint()? {
-        position if position <= SequenceNumber::MAX.0 + 1 => Ok(position),
-        position => Err(Error::new(ErrorKind::Corruption, format!("position {position} is out of range"))),
-    }
+    number(decoder, "position", SequenceNumber::MAX.0 + 1)
 }
 
-/// Checks a table. If its bounds or numbers contradict each other, searches would be wrong or would
-/// miss it.
-fn table(table: TableRecord) -> Result<TableRecord> {
+fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
+    number(decoder, "level", u64::from(MAX_LEVELS) - 1).map(|level| level as u8)
+}
+
+fn table(body: &mut Decoder<'_>) -> Result<TableMeta> {
+    let table = TableMeta {
+        keyspace: keyspace(body)?,
+        level: level(body)?,
+        run: body.varint()?,
+        file: file(body)?,
+        file_bytes: body.varint()?,
+        entries: body.varint()?,
+        tombstones: body.varint()?,
+        smallest: key(body)?,
+        largest: key(body)?,
+        min_sequence: SequenceNumber(body.varint()?),
+        max_sequence: SequenceNumber(body.varint()?),
+        lower: lower_bound(body)?,
+    };
+    // If bounds or numbers contradict each other, searches would be wrong or would miss the table.
     let sound = table.smallest <= table.largest
         && table.lower.as_ref().is_none_or(|lower| *lower <= table.largest)
         && table.min_sequence <= table.max_sequence
@@ -323,7 +311,7 @@ fn table(table: TableRecord) -> Result<TableRecord> {
     if sound {
         return Ok(table);
     }
-    Err(Error::new(ErrorKind::Corruption, format!("what is said of table {} contradicts itself", table.file)))
+    Err(Error::malformed(format!("what is said of table {} contradicts itself", table.file)))
 }
 
 /// The fields of an added table; only the lower bound is known.
@@ -338,27 +326,19 @@ fn lower_bound(decoder: &mut Decoder<'_>) -> Result<Option<Vec<u8>>> {
     Ok(lower)
 }
 
-fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
-    match decoder.varint()? {
-        level if level < u64::from(MAX_LEVELS) => Ok(level as u8),
-        level => Err(Error::new(ErrorKind::Corruption, format!("level {level} is out of range"))),
-    }
-}
-
 fn key(decoder: &mut Decoder<'_>) -> Result<Vec<u8>> {
     bounded_key(decoder.length_prefixed()?)
 }
 
 fn bounded_key(bytes: &[u8]) -> Result<Vec<u8>> {
     if bytes.len() > MAX_KEY_BYTES {
-        return Err(Error::new(ErrorKind::Corruption, "key length exceeds its limit"));
+        return Err(Error::malformed("key length exceeds its limit"));
     }
     Ok(bytes.to_vec())
 }
 
 fn text(decoder: &mut Decoder<'_>) -> Result<String> {
-    String::from_utf8(decoder.length_prefixed()?.to_vec())
-        .map_err(|_| Error::new(ErrorKind::Corruption, "text is not UTF-8"))
+    String::from_utf8(decoder.length_prefixed()?.to_vec()).map_err(|_| Error::malformed("text is not UTF-8"))
 }
 
 /// The fields of one edit, decoded one by one: an edit may be long, and a reader need not hold all
@@ -407,7 +387,7 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
         LOG_CLOSED => {
             let (start, end) = (position(&mut body)?, position(&mut body)?);
             if start > end {
-                return Err(Error::new(ErrorKind::Corruption, "a stretch of log ends before it starts"));
+                return Err(Error::malformed("a stretch of log ends before it starts"));
             }
             Edit::LogClosed { start, end }
         }
@@ -419,33 +399,14 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
             options: text(&mut body)?,
         },
         KEYSPACE_DROPPED => Edit::KeyspaceDropped(keyspace(&mut body)?),
-        TABLE_ADDED => Edit::TableAdded(table(TableRecord {
-            keyspace: keyspace(&mut body)?,
-            level: level(&mut body)?,
-            run: body.varint()?,
-            file: file(&mut body)?,
-            file_bytes: body.varint()?,
-            entries: body.varint()?,
-            tombstones: body.varint()?,
-            smallest: key(&mut body)?,
-            largest: key(&mut body)?,
-            min_sequence: SequenceNumber(body.varint()?),
-            max_sequence: SequenceNumber(body.varint()?),
-            lower: lower_bound(&mut body)?,
-        })?),
+        TABLE_ADDED => Edit::TableAdded(table(&mut body)?),
         TABLE_REMOVED => Edit::TableRemoved {
             keyspace: keyspace(&mut body)?,
             level: level(&mut body)?,
             run: body.varint()?,
             file: file(&mut body)?,
         },
-        NEXT_KEYSPACE => match body.varint()? {
-            next if next <= u64::from(MAX_KEYSPACES) => Edit::NextKeyspace(next as u32),
-            next => {
-                let message = format!("keyspace number {next} is out of range");
-                return Err(Error::new(ErrorKind::Corruption, message));
-            }
-        },
+        NEXT_KEYSPACE => Edit::NextKeyspace(number(&mut body, "keyspace", MAX_KEYSPACES.into())? as u32),
         INDEX_CREATED => Edit::IndexCreated {
             id: keyspace(&mut body)?,
             definition: IndexDefinition::decode(body.length_prefixed()?)?,
@@ -474,6 +435,7 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
 mod tests {
     use super::super::index_definition::{ExtractorSpec, Maintenance};
     use super::*;
+    use crate::error::ErrorKind;
 
     fn decode(payload: &[u8]) -> Result<Vec<Edit>> {
         Edits::new(payload).collect()
@@ -489,7 +451,7 @@ mod tests {
             Edit::LogSynced(7),
             Edit::KeyspaceCreated { id: KeyspaceId(1), name: "users".into(), options: "a=b".into() },
             Edit::KeyspaceDropped(KeyspaceId(2)),
-            Edit::TableAdded(TableRecord {
+            Edit::TableAdded(TableMeta {
                 keyspace: KeyspaceId(1),
                 level: 6,
                 run: 3,
@@ -553,7 +515,7 @@ mod tests {
         let Some(Edit::TableAdded(good)) = sample().into_iter().find(is_table) else {
             panic!("the sample has a table")
         };
-        let wrong: [fn(&mut TableRecord); 7] = [
+        let wrong: [fn(&mut TableMeta); 7] = [
             |table| table.smallest = b"zzz".to_vec(),
             |table| table.lower = Some(b"zzz".to_vec()),
             |table| table.min_sequence = SequenceNumber(1001),

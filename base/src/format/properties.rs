@@ -3,7 +3,7 @@
 //!
 //! A list of (identifier, bytes). Unknown ones with bit 6 are kept; others are refused.
 use crate::coding::{Decoder, put_bytes, put_varint, varint_len};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::{KeyspaceId, MAX_KEY_BYTES};
 use crate::sequence::SequenceNumber;
 
@@ -75,7 +75,7 @@ impl TableProperties {
 
     /// Decodes a section's payload.
     pub fn decode(payload: &[u8]) -> Result<TableProperties> {
-        let corrupt = |what: &str| Error::new(ErrorKind::Corruption, what);
+        let corrupt = |what: &str| Error::malformed(what);
         let mut properties = TableProperties::default();
         let mut seen = 0u64;
         let mut decoder = Decoder::new(payload);
@@ -130,6 +130,7 @@ impl TableProperties {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn sample() -> TableProperties {
         TableProperties {

@@ -19,11 +19,6 @@ pub const OFFSET_UNIT_BYTES: u64 = 16;
 const HEADER_BYTES: usize = 32;
 const HAS_RAW_LENGTHS: u32 = 1;
 
-#[cold]
-fn corrupt(what: &str) -> Error {
-    Error::new(ErrorKind::Corruption, what)
-}
-
 /// The columns of an index, block by block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableIndexColumns {
@@ -132,7 +127,7 @@ impl TableIndexColumns {
             return Err(Error::new(ErrorKind::Unsupported, "table index has unknown flags"));
         }
         let mut column = |count: usize| -> Result<Vec<u32>> {
-            let len = count.checked_mul(4).ok_or_else(|| corrupt("table index is too long"))?;
+            let len = count.checked_mul(4).ok_or_else(|| Error::malformed("table index is too long"))?;
             let bytes = decoder.bytes(len)?;
             Ok(bytes.as_chunks().0.iter().map(|number| u32::from_le_bytes(*number)).collect())
         };
@@ -143,7 +138,7 @@ impl TableIndexColumns {
         let prefix = decoder.bytes(prefix_len)?.to_vec();
         let heap = decoder.bytes(heap_len)?.to_vec();
         if !decoder.is_empty() {
-            return Err(corrupt("table index goes on after its end"));
+            return Err(Error::malformed("table index goes on after its end"));
         }
         let index = TableIndexColumns { prefix, ends, heap, offsets, raw_lengths, continued, data_len };
         index.check()?;
@@ -152,7 +147,7 @@ impl TableIndexColumns {
 
     fn check(&self) -> Result<()> {
         if self.ends.last().map_or(0, |end| *end as usize) != self.heap.len() || !self.ends.is_sorted() {
-            return Err(corrupt("separators of the table index do not match their ends"));
+            return Err(Error::malformed("separators of the table index do not match their ends"));
         }
         let units = self.data_len / OFFSET_UNIT_BYTES;
         if !self.data_len.is_multiple_of(OFFSET_UNIT_BYTES)
@@ -161,17 +156,19 @@ impl TableIndexColumns {
             || !self.offsets.is_sorted_by(|a, b| a < b)
             || (self.offsets.is_empty() && units != 0)
         {
-            return Err(corrupt("block offsets of the table index are not ascending within the data"));
+            return Err(Error::malformed(
+                "block offsets of the table index are not ascending within the data",
+            ));
         }
         let last_block = self.block_count() as u32;
         if !self.continued.is_sorted_by(|a, b| a < b)
             || self.continued.first() == Some(&0)
             || self.continued.last().is_some_and(|last| *last >= last_block)
         {
-            return Err(corrupt("continued blocks of the table index are not ascending"));
+            return Err(Error::malformed("continued blocks of the table index are not ascending"));
         }
         if self.block_count() > 0 && !self.separator(0).is_empty() {
-            return Err(corrupt("the first block of the table index has a separator"));
+            return Err(Error::malformed("the first block of the table index has a separator"));
         }
         let mut continued = self.continued.iter().copied().peekable();
         for block in 1..self.block_count() {
@@ -180,7 +177,7 @@ impl TableIndexColumns {
             // The separator of block 1 may be just the common prefix, or block 1 may be continued
             // with an empty key.
             if before > this || (before == this && block > 1 && !is_continued) {
-                return Err(corrupt("separators of the table index are not ascending"));
+                return Err(Error::malformed("separators of the table index are not ascending"));
             }
         }
         for (block, raw_len) in self.raw_lengths.iter().enumerate() {
@@ -188,14 +185,18 @@ impl TableIndexColumns {
             let limit = (self.stored_len(block) as usize).saturating_mul(MAX_COMPRESSION_RATIO);
             let beyond = raw_len > MAX_BLOCK_BYTES || (raw_len > SMALL_IMAGE_BYTES && raw_len > limit);
             if beyond && planted::limits_lengths() {
-                return Err(corrupt("a block of the table index announces too many bytes"));
+                return Err(Error::malformed("a block of the table index announces too many bytes"));
             }
         }
         if self.offsets.len() != self.ends.len() {
-            return Err(corrupt("columns of the table index differ in length"));
+            return Err(Error::malformed("columns of the table index differ in length"));
         }
         let short = (0..self.block_count()).any(|block| self.stored_len(block) < BLOCK_TRAILER_BYTES as u64);
-        if short { Err(corrupt("a block of the table index has no room for a trailer")) } else { Ok(()) }
+        if short {
+            Err(Error::malformed("a block of the table index has no room for a trailer"))
+        } else {
+            Ok(())
+        }
     }
 
     /// The offset of `block` in bytes.

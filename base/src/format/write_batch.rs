@@ -10,7 +10,7 @@
 //! least as many units as it has operations; padding makes up the difference for many tiny ones.
 use super::log_record::{HEADER_BYTES, UNIT_BYTES};
 use crate::coding::{Decoder, put_varint, varint_len};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::{KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind};
 use crate::memory;
 
@@ -102,11 +102,11 @@ impl<'a> Operations<'a> {
         }
         let kind = ValueKind::from_u8(kind).ok_or_else(|| ValueKind::unknown(kind))?;
         let keyspace = u32::try_from(self.decoder.varint()?)
-            .map_err(|_| Error::new(ErrorKind::Corruption, "keyspace number exceeds 32 bits"))?;
+            .map_err(|_| Error::malformed("keyspace number exceeds 32 bits"))?;
         let key_len = self.decoder.varint()?;
         let value_len = if kind == ValueKind::Put { self.decoder.varint()? } else { 0 };
         if key_len > MAX_KEY_BYTES as u64 || value_len > MAX_VALUE_BYTES as u64 {
-            return Err(Error::new(ErrorKind::Corruption, "key or value length exceeds its limit"));
+            return Err(Error::malformed("key or value length exceeds its limit"));
         }
         let key = self.decoder.bytes(key_len as usize)?;
         let value = self.decoder.bytes(value_len as usize)?;

@@ -12,7 +12,7 @@
 //!
 //! The key of an entry of an index is a *composite*: the index key, escaped and ended, then the
 //! primary key as it is. Composites sort by index key, then by primary key.
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::prefix_successor;
 use std::borrow::Cow;
 
@@ -105,7 +105,7 @@ impl<'a> Composite<'a> {
         let end = len_without(bytes, END + 1);
         match bytes.get(end + 1..) {
             Some(primary_key) => Ok(Composite { escaped_index_key: &bytes[..end], primary_key }),
-            None => Err(corrupt("key of an index entry has no end of its index key")),
+            None => Err(Error::malformed("key of an index entry has no end of its index key")),
         }
     }
 
@@ -151,10 +151,10 @@ pub(crate) fn put_unescaped_masked(out: &mut Vec<u8>, escaped: &[u8], mask: u8) 
     let mut bytes = rest.iter().map(|byte| byte ^ mask);
     while let Some(byte) = bytes.next() {
         match byte {
-            END => return Err(corrupt("escaped string holds a zero byte")),
+            END => return Err(Error::malformed("escaped string holds a zero byte")),
             ESCAPE => match bytes.next() {
                 Some(byte @ 1..=2) => out.push(byte - 1),
-                _ => return Err(corrupt("escaped string holds an unknown escape")),
+                _ => return Err(Error::malformed("escaped string holds an unknown escape")),
             },
             _ => out.push(byte),
         }
@@ -197,14 +197,10 @@ pub fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     prefix_successor(&escaped)
 }
 
-#[cold]
-fn corrupt(message: &str) -> Error {
-    Error::new(ErrorKind::Corruption, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn composite(index_key: &[u8], primary_key: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();

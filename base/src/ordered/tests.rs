@@ -1,6 +1,7 @@
 //! Every type against the order of its values: golden bytes, generated pairs, and bytes that no
 //! encoder wrote.
 use super::*;
+use crate::error::ErrorKind;
 use std::cmp::Ordering;
 use std::fmt::Debug;
 

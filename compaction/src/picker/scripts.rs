@@ -15,7 +15,7 @@ use super::{Moment, Work, gives_way, pick, pick_range};
 use crate::held::{Held, Hidden};
 use crate::options::{CompactionOptions, CompactionStyle};
 use crate::version::{Run, TableHandle, Version};
-use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::{FileNumber, KeyspaceId, SequenceNumber};
 use sapwood_storage::DatabaseFiles;
 use sapwood_storage::cache::BufferCache;
@@ -82,7 +82,7 @@ impl Script {
                 let file_bytes = bytes(words.next().expect("a table has a size"));
                 let file = FileNumber(edits.len() as u64 + 1);
                 let mut facts = Facts::default();
-                let mut record = TableRecord {
+                let mut record = TableMeta {
                     keyspace: KeyspaceId(0),
                     level,
                     run,

@@ -15,7 +15,7 @@ use crate::read::keyspace_views::KeyspaceView;
 use crate::read::resolve::has_value;
 use crate::runtime::Core;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::memory;
@@ -160,7 +160,7 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
     let mut merged =
         MergingIterator::new(runs.iter().map(|run| RunIterator::new(run.clone(), Scanned)).collect());
     merged.seek_to_first()?;
-    let mut left: Vec<TableRecord> =
+    let mut left: Vec<TableMeta> =
         runs.iter().flat_map(|run| &run.tables).map(|table| (*table.record).clone()).collect();
     let read: u64 = left.iter().map(|table| table.file_bytes).sum();
     core.counters.compaction_read_bytes.fetch_add(read, Ordering::Relaxed);
@@ -219,7 +219,7 @@ fn give_back_the_end(core: &Core, tree: &TreeState) -> Result<()> {
 }
 
 /// The edits that take everything below `end` out of tables; `left` keeps the rest of these.
-fn take_out(left: &mut Vec<TableRecord>, end: Option<&[u8]>) -> Vec<Edit> {
+fn take_out(left: &mut Vec<TableMeta>, end: Option<&[u8]>) -> Vec<Edit> {
     let mut edits = Vec::new();
     left.retain_mut(|table| {
         let first = table.lower.as_ref().map_or(&table.smallest, |lower| lower.max(&table.smallest));

@@ -20,7 +20,7 @@ use sapwood_base::format::log_record::{
     self, Distant, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES, parse_header,
 };
 use sapwood_base::format::log_segment::{self, SegmentHeader};
-use sapwood_base::format::manifest::{Edit, TableRecord};
+use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::format::table_index::TableIndexColumns;
 use sapwood_base::format::write_batch::{pad_for_sequences, put_operation};
@@ -261,7 +261,7 @@ fn logs() -> Vec<Vec<u8>> {
 }
 
 fn table_added(file: u64, level: u8, run: u64, smallest: &[u8], largest: &[u8]) -> Edit {
-    Edit::TableAdded(TableRecord {
+    Edit::TableAdded(TableMeta {
         keyspace: KeyspaceId(1),
         level,
         run,

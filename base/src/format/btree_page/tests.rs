@@ -1,5 +1,6 @@
 //! Pages as bytes: golden pages, searches against sorted keys, and bytes that form no page.
 use super::*;
+use crate::error::ErrorKind;
 
 const TREE: u64 = 0x1122_3344_5566_7788;
 
