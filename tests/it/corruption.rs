@@ -4,9 +4,9 @@ use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, KeyspaceOpt
 use sapwood_base::checksum::{checksum32, checksum64};
 use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{builder, within};
-use sapwood_tests::model::Operation;
-use sapwood_tests::oracle::{DEFAULT, Oracle};
+use sapwood_tests::journal::{Journal, Write};
 use sapwood_tests::sim::arguments::Settings;
+use sapwood_tests::sim::operation::space_name;
 use sapwood_tests::sim::sector;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ struct Fixture {
     name: &'static str,
     env: Env,
     fs: SimFs,
-    oracle: Oracle,
+    journal: Journal,
 }
 
 fn files(fs: &SimFs) -> Files {
@@ -33,59 +33,57 @@ fn extension(path: &Path) -> &str {
     path.extension().and_then(|extension| extension.to_str()).unwrap_or("MANIFEST")
 }
 
-fn commit(oracle: &mut Oracle, db: &Db, number: u64, durability: Durability) {
+fn commit(journal: &mut Journal, db: &Db, number: u64, durability: Durability) {
     let mut random = fastrand::Rng::with_seed(number);
-    let operations = (0..3)
+    let writes: Vec<Write> = (0..3)
         .map(|_| {
-            let name = [DEFAULT, "second"][random.usize(..2)];
+            let space = random.usize(..2) as u8;
             let key = format!("key-{:02}", random.u32(..60)).into_bytes();
-            let operation = match random.u8(..6) {
-                0 => Operation::Delete(key),
-                _ => Operation::Put(key, vec![random.u8(..); random.usize(..300)]),
+            let value = match random.u8(..6) {
+                0 => None,
+                _ => Some(vec![random.u8(..); random.usize(..300)].into()),
             };
-            (name.to_string(), operation)
+            (space, key, value)
         })
         .collect();
-    oracle.commit(db, operations, durability).unwrap();
+    journal.commit(db, writes, durability).unwrap();
 }
 
 /// Tables in two levels; `rest` determines the content of the log.
-fn fixture(name: &'static str, rest: impl FnOnce(&Env, &mut Oracle, Db) -> Option<Db>) -> Fixture {
+fn fixture(name: &'static str, rest: impl FnOnce(&Env, &mut Journal, Db) -> Option<Db>) -> Fixture {
     // Without threads: the number of preallocated segments determines which damage of the log can
     // be detected.
     let (env, fs) = Env::sim_manual(11);
-    let mut oracle = Oracle::new();
+    let mut journal = Journal::new();
     let db = builder("/db", &env).open().unwrap();
-    oracle.creating("second");
-    db.keyspace("second", KeyspaceOptions::default()).unwrap();
-    oracle.created();
+    journal.create_space(&db, 1).unwrap();
     for number in 0..50 {
-        commit(&mut oracle, &db, number, Durability::Buffered);
+        commit(&mut journal, &db, number, Durability::Buffered);
     }
     db.compact().unwrap();
     for number in 50..70 {
-        commit(&mut oracle, &db, number, Durability::Buffered);
+        commit(&mut journal, &db, number, Durability::Buffered);
     }
     db.flush().unwrap();
-    oracle.synced();
+    journal.synced();
     db.wait_for_background().unwrap();
     db.background_step(BackgroundStep::Log).unwrap();
-    if let Some(db) = rest(&env, &mut oracle, db) {
+    if let Some(db) = rest(&env, &mut journal, db) {
         db.close().unwrap();
-        oracle.synced();
+        journal.synced();
     }
     fs.crash_at(0);
     let fs = fs.kill();
     let env = env.with_file_system(Arc::new(fs.clone()));
-    Fixture { name, env, fs, oracle }
+    Fixture { name, env, fs, journal }
 }
 
 fn fixtures() -> Vec<Fixture> {
     let closed = fixture("closed", |_, _, db| Some(db));
-    let killed = fixture("killed", |_, oracle, db| {
+    let killed = fixture("killed", |_, journal, db| {
         for number in 70..90 {
             commit(
-                oracle,
+                journal,
                 &db,
                 number,
                 if number % 5 == 0 { Durability::Sync } else { Durability::Buffered },
@@ -94,17 +92,17 @@ fn fixtures() -> Vec<Fixture> {
         std::mem::forget(db);
         None
     });
-    let mut killed_twice = fixture("killed twice", |_, oracle, db| {
+    let mut killed_twice = fixture("killed twice", |_, journal, db| {
         for number in 70..80 {
-            commit(oracle, &db, number, if number == 75 { Durability::Sync } else { Durability::Buffered });
+            commit(journal, &db, number, if number == 75 { Durability::Sync } else { Durability::Buffered });
         }
         std::mem::forget(db);
         None
     });
     let db = builder("/db", &killed_twice.env).advanced(|o| o.max_memtables = 8).open().unwrap();
-    killed_twice.oracle.recovered(&db, killed_twice.oracle.acknowledged).unwrap();
+    killed_twice.journal.recovered(&db, killed_twice.journal.acknowledged()).unwrap();
     for number in 80..90 {
-        commit(&mut killed_twice.oracle, &db, number, Durability::Buffered);
+        commit(&mut killed_twice.journal, &db, number, Durability::Buffered);
     }
     db.background_step(BackgroundStep::Log).unwrap();
     killed_twice.fs.crash_at(0);
@@ -118,7 +116,8 @@ impl Fixture {
     /// Damages a copy, opens it and reads everything. Returns the outcome.
     fn survives(&self, what: &str, path: &Path, damage: impl FnOnce(&SimFs)) -> Result<(), Error> {
         // A torn end of the log removes unsynced commits only.
-        let floor = if extension(path) == "wal" { self.oracle.durable } else { self.oracle.acknowledged };
+        let floor =
+            if extension(path) == "wal" { self.journal.durable() } else { self.journal.acknowledged() };
         self.survives_from(floor, what, path, damage)
     }
 
@@ -138,7 +137,7 @@ impl Fixture {
         let opened = builder("/db", &env).advanced(|options| options.disable_auto_compactions = true).open();
         let result = match opened {
             Ok(db) => {
-                let result = self.oracle.check(&db, floor).map(drop);
+                let result = self.journal.check(&db, floor).map(drop);
                 fs.crash_at(0);
                 result
             }
@@ -228,7 +227,7 @@ fn cut_grown_and_missing_files_are_noticed_or_harmless() {
                 }
                 for start in (0..used).step_by(512) {
                     // In the log the sector may hold a record with every proof of its sync.
-                    let floor = if kind == "wal" { 0 } else { fixture.oracle.acknowledged };
+                    let floor = if kind == "wal" { 0 } else { fixture.journal.acknowledged() };
                     let _ =
                         fixture.survives_from(floor, &format!("the zeroed sector at {start}"), &path, |fs| {
                             let mut bytes = bytes.clone();
@@ -333,14 +332,14 @@ fn after_a_clean_close_nothing_of_the_log_is_needed() {
 
 /// A log of records of one segment, the last few of them unsynced. Without threads, since the
 /// header of the next segment would record the durable position at its creation.
-fn log_fixture() -> (Env, SimFs, Oracle, PathBuf) {
+fn log_fixture() -> (Env, SimFs, Journal, PathBuf) {
     let (env, fs) = Env::sim_manual(3);
-    let mut oracle = Oracle::new();
+    let mut journal = Journal::new();
     let db = builder("/db", &env).open().unwrap();
     for number in 0..12u64 {
         let durability = if number == 6 { Durability::Sync } else { Durability::Buffered };
-        let operation = Operation::Put(number.to_be_bytes().to_vec(), vec![7; 200]);
-        oracle.commit(&db, vec![(DEFAULT.to_string(), operation)], durability).unwrap();
+        let write = (0, number.to_be_bytes().to_vec(), Some(vec![7; 200].into()));
+        journal.commit(&db, vec![write], durability).unwrap();
     }
     fs.crash_at(0);
     drop(db);
@@ -351,12 +350,12 @@ fn log_fixture() -> (Env, SimFs, Oracle, PathBuf) {
         .filter(|path| extension(path) == "wal")
         .max_by_key(|path| fs.read_file(path).unwrap().iter().filter(|byte| **byte != 0).count())
         .unwrap();
-    (env, fs, oracle, path)
+    (env, fs, journal, path)
 }
 
 #[test]
 fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
-    let (env, fs, oracle, path) = log_fixture();
+    let (env, fs, journal, path) = log_fixture();
     let bytes = fs.read_file(&path).unwrap();
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let mut counts = std::collections::BTreeSet::new();
@@ -370,7 +369,7 @@ fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
         let env_left = env.with_file_system(Arc::new(left.clone()));
         let db = builder("/db", &env_left).open().unwrap();
         // The marks are gone as well, so no sync is proven: any prefix is legal.
-        counts.insert(oracle.check(&db, 0).unwrap());
+        counts.insert(journal.check(&db, 0).unwrap());
         left.crash_at(0);
         drop(db);
 
@@ -380,7 +379,7 @@ fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
         let env_left = env.with_file_system(Arc::new(left.clone()));
         match builder("/db", &env_left).open() {
             Ok(db) => {
-                oracle.check(&db, oracle.durable).unwrap();
+                journal.check(&db, journal.durable()).unwrap();
                 left.crash_at(0);
             }
             Err(error) => {
@@ -430,14 +429,14 @@ fn reading_only_changes_no_byte() {
     for fixture in fixtures() {
         let before = files(&fixture.fs);
         let db = builder("/db", &fixture.env).read_only(true).open().unwrap();
-        fixture.oracle.check(&db, fixture.oracle.acknowledged).unwrap();
+        fixture.journal.check(&db, fixture.journal.acknowledged()).unwrap();
         let keyspace = db.default_keyspace();
         for error in [
             keyspace.put("a", "b").unwrap_err(),
             keyspace.delete("a").unwrap_err(),
             db.batch().put(&keyspace, "a", "b").commit().map(drop).unwrap_err(),
             db.keyspace("new", KeyspaceOptions::default()).map(drop).unwrap_err(),
-            db.drop_keyspace("second").unwrap_err(),
+            db.drop_keyspace(&space_name(1)).unwrap_err(),
             db.flush().unwrap_err(),
             db.compact().unwrap_err(),
         ] {

@@ -1,12 +1,11 @@
 //! Random work on a simulated machine, interrupted by power losses and kills at any operation, also
 //! inside recovery. Every promised commit is present, and all keyspaces show the same prefix of the
 //! history.
-use sapwood::{CompactionStyle, Db, Durability, KeyspaceOptions, WriteOptions};
+use sapwood::{CompactionStyle, Db, Durability, WriteOptions};
 use sapwood_storage::Env;
 use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{Replay, builder, seeds, within};
-use sapwood_tests::model::Operation;
-use sapwood_tests::oracle::Oracle;
+use sapwood_tests::journal::{Journal, Write};
 use sapwood_tests::sim::{self, arguments::Settings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ struct Run {
     random: fastrand::Rng,
     env: Env,
     fs: SimFs,
-    oracle: Oracle,
+    journal: Journal,
     style: CompactionStyle,
     /// The fewest commits that the state on disk must hold.
     floor: u64,
@@ -29,19 +28,19 @@ impl Run {
         builder("db", &self.env).advanced(|options| options.compaction_style = style).open()
     }
 
-    fn operations(&mut self) -> Vec<(String, Operation)> {
-        let names = self.oracle.names();
+    fn writes(&mut self) -> Vec<Write> {
+        let spaces = self.journal.spaces();
         let count = self.random.usize(..6);
         (0..count)
             .map(|_| {
-                let name = names[self.random.usize(..names.len())].clone();
+                let space = spaces[self.random.usize(..spaces.len())];
                 let key = format!("key-{:03}", self.random.u32(..200)).into_bytes();
-                let operation = match self.random.u8(..10) {
-                    0..3 => Operation::Delete(key),
-                    3 => Operation::Put(key, vec![self.random.u8(..); self.random.usize(..9000)]),
-                    _ => Operation::Put(key, vec![self.random.u8(..); self.random.usize(..600)]),
+                let value = match self.random.u8(..10) {
+                    0..3 => None,
+                    3 => Some(vec![self.random.u8(..); self.random.usize(..9000)].into()),
+                    _ => Some(vec![self.random.u8(..); self.random.usize(..600)].into()),
                 };
-                (name, operation)
+                (space, key, value)
             })
             .collect()
     }
@@ -51,39 +50,35 @@ impl Run {
         match self.random.u8(..100) {
             0..5 => {
                 db.flush()?;
-                self.oracle.synced();
+                self.journal.synced();
             }
             5..7 => {
                 db.compact()?;
-                self.oracle.synced();
+                self.journal.synced();
             }
             7..10 => {
                 db.sync()?;
-                self.oracle.synced();
+                self.journal.synced();
             }
             10..13 => {
-                let name = format!("space-{}", self.random.u8(..3));
-                if !self.oracle.names().contains(&name) {
-                    self.oracle.creating(&name);
-                    db.keyspace(&name, KeyspaceOptions::default())?;
-                    self.oracle.created();
+                let space = self.random.u8(1..4);
+                if !self.journal.has_space(space) {
+                    self.journal.create_space(db, space)?;
                 }
             }
             13..15 => {
-                let name = format!("space-{}", self.random.u8(..3));
-                if self.oracle.names().contains(&name) {
-                    self.oracle.dropping(&name);
-                    db.drop_keyspace(&name)?;
-                    self.oracle.dropped();
+                let space = self.random.u8(1..4);
+                if self.journal.has_space(space) {
+                    self.journal.drop_space(db, space)?;
                 }
             }
             15 => db.wait_for_background()?,
-            16 => drop(self.oracle.check(db, self.oracle.acknowledged)?),
+            16 => drop(self.journal.check(db, self.journal.acknowledged())?),
             17 => {
                 // A single write in addition to the batches: to a key without other writes, with
                 // its old value.
                 db.default_keyspace().delete_with("untouched", &WriteOptions::sync())?;
-                self.oracle.synced();
+                self.journal.synced();
             }
             _ => {
                 let durability = match self.random.u8(..10) {
@@ -91,8 +86,8 @@ impl Run {
                     2 => Durability::Periodic(Duration::from_millis(1)),
                     _ => Durability::Buffered,
                 };
-                let operations = self.operations();
-                self.oracle.commit(db, operations, durability)?;
+                let writes = self.writes();
+                self.journal.commit(db, writes, durability)?;
             }
         }
         Ok(())
@@ -108,7 +103,7 @@ impl Run {
         self.floor = match kill {
             // Commits that a power loss has removed before do not come back.
             true => self.floor,
-            false => self.floor.min(self.oracle.durable),
+            false => self.floor.min(self.journal.durable()),
         };
         self.fs = next;
         self.env = self.env.with_file_system(Arc::new(self.fs.clone()));
@@ -129,7 +124,7 @@ impl Run {
                 }
             };
             // The workload may have ended before the check could read everything.
-            match self.oracle.check(&db, self.floor) {
+            match self.journal.check(&db, self.floor) {
                 Ok(_) => {}
                 Err(error) => {
                     assert!(self.fs.has_crashed(), "reading failed: {error}");
@@ -137,7 +132,7 @@ impl Run {
                     continue;
                 }
             }
-            if let Err(error) = self.oracle.recovered(&db, self.floor) {
+            if let Err(error) = self.journal.recovered(&db, self.floor) {
                 assert!(self.fs.has_crashed(), "reading failed: {error}");
                 self.end(Some(db));
                 continue;
@@ -148,18 +143,18 @@ impl Run {
                     break;
                 }
             }
-            self.floor = self.oracle.acknowledged;
+            self.floor = self.journal.acknowledged();
             if self.random.u8(..6) == 0 && !self.fs.has_crashed() {
                 // A clean end needs no luck.
                 match db.close() {
-                    Ok(()) => self.oracle.synced(),
+                    Ok(()) => self.journal.synced(),
                     Err(error) => assert!(self.fs.has_crashed(), "closing failed: {error}"),
                 }
             }
             self.end(Some(db));
         }
         let db = self.open().unwrap();
-        self.oracle.check(&db, self.floor).unwrap();
+        self.journal.check(&db, self.floor).unwrap();
         db.close().unwrap();
     }
 }
@@ -172,7 +167,7 @@ fn crashes_leave_a_prefix_that_holds_every_promise() {
             let (env, fs) = Env::sim(seed);
             let mut random = fastrand::Rng::with_seed(seed);
             let style = if random.bool() { CompactionStyle::Hybrid } else { CompactionStyle::Leveled };
-            let mut run = Run { random, env, fs, oracle: Oracle::new(), style, floor: 0 };
+            let mut run = Run { random, env, fs, journal: Journal::new(), style, floor: 0 };
             run.run();
         });
     }

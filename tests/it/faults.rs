@@ -2,8 +2,7 @@
 use sapwood::{Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions};
 use sapwood_storage::sim::{Fault, FaultRule, FsyncFailure, Operation as Call, SimFs};
 use sapwood_tests::harness::{builder, contents, eventually, within};
-use sapwood_tests::model::Operation;
-use sapwood_tests::oracle::{DEFAULT, Oracle};
+use sapwood_tests::journal::{Journal, Write};
 use sapwood_tests::sim::arguments::Settings;
 use sapwood_tests::sim::fault;
 use std::path::Path;
@@ -12,16 +11,19 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn operations(number: u64) -> Vec<(String, Operation)> {
+/// The keyspace that is created and dropped.
+const SECOND: u8 = 1;
+
+fn writes(number: u64) -> Vec<Write> {
     let mut random = fastrand::Rng::with_seed(number);
     (0..3)
         .map(|_| {
             let key = format!("key-{:03}", random.u32(..90)).into_bytes();
-            let operation = match random.u8(..6) {
-                0 => Operation::Delete(key),
-                _ => Operation::Put(key, vec![random.u8(..); random.usize(..1500)]),
+            let value = match random.u8(..6) {
+                0 => None,
+                _ => Some(vec![random.u8(..); random.usize(..1500)].into()),
             };
-            (DEFAULT.to_string(), operation)
+            (0, key, value)
         })
         .collect()
 }
@@ -52,15 +54,15 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     within(LIMIT, "the full disk", || {
         for room in [0, 10_000, 70_000, 150_000, 300_000] {
             let (env, fs) = Env::sim(room);
-            let mut oracle = Oracle::new();
+            let mut journal = Journal::new();
             let db = builder("db", &env).open().unwrap();
             for number in 0..30 {
-                oracle.commit(&db, operations(number), durability(number)).unwrap();
+                journal.commit(&db, writes(number), durability(number)).unwrap();
             }
             fs.set_capacity_bytes(Some(used_bytes(&env) + room));
             let mut number = 30;
             let error = loop {
-                match oracle.commit(&db, operations(number), durability(number)) {
+                match journal.commit(&db, writes(number), durability(number)) {
                     Ok(()) => number += 1,
                     Err(error) => break error,
                 }
@@ -68,54 +70,54 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
             };
             assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
             assert!(error.is_retryable());
-            oracle.withdraw();
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.withdraw();
+            journal.check(&db, journal.acknowledged()).unwrap();
             // It stays full, and refuses at once.
             for _ in 0..3 {
-                match oracle.commit(&db, operations(number), Durability::Buffered) {
+                match journal.commit(&db, writes(number), Durability::Buffered) {
                     // Background work may have freed some space.
                     Ok(()) => {}
                     Err(error) => {
                         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-                        oracle.withdraw();
+                        journal.withdraw();
                     }
                 }
             }
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
 
             // The state after a kill can be read on the full disk, and opened once there is space.
             let left = fs.kill();
             left.set_capacity_bytes(Some(used_bytes(&env)));
             let reader = builder("db", &restarted(&env, &left)).read_only(true).open().unwrap();
-            oracle.check(&reader, oracle.acknowledged).unwrap();
+            journal.check(&reader, journal.acknowledged()).unwrap();
             drop(reader);
             match builder("db", &restarted(&env, &left)).open() {
-                Ok(db) => drop(oracle.check(&db, oracle.acknowledged).unwrap()),
+                Ok(db) => drop(journal.check(&db, journal.acknowledged()).unwrap()),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}"),
             }
             left.set_capacity_bytes(None);
             let db_left = builder("db", &restarted(&env, &left)).open().unwrap();
-            oracle.check(&db_left, oracle.acknowledged).unwrap();
+            journal.check(&db_left, journal.acknowledged()).unwrap();
             drop(db_left);
 
             fs.set_capacity_bytes(None);
-            eventually("writes resume", || match oracle.commit(&db, operations(number), Durability::Sync) {
+            eventually("writes resume", || match journal.commit(&db, writes(number), Durability::Sync) {
                 Ok(()) => true,
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
-                    oracle.withdraw();
+                    journal.withdraw();
                     false
                 }
             });
             eventually("the database is healthy", || matches!(db.health(), Health::Good));
             for more in 0..200 {
-                oracle.commit(&db, operations(number + more), Durability::Buffered).unwrap();
+                journal.commit(&db, writes(number + more), Durability::Buffered).unwrap();
             }
             db.flush().unwrap();
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
             db.close().unwrap();
             let db = builder("db", &env).open().unwrap();
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
         }
     });
 }
@@ -127,13 +129,13 @@ fn a_failed_sync_of_the_log_closes_the_write_path() {
             // Without threads: one that preallocates log segments would sometimes meet the fault
             // instead.
             let (env, fs) = Env::sim_manual(1);
-            let mut oracle = Oracle::new();
+            let mut journal = Journal::new();
             let db = builder("db", &env).open().unwrap();
             for number in 0..20 {
-                oracle.commit(&db, operations(number), durability(number)).unwrap();
+                journal.commit(&db, writes(number), durability(number)).unwrap();
             }
             fs.fail(FaultRule::new(Call::Sync, fault).on(".wal"));
-            let error = oracle.commit(&db, operations(20), Durability::Sync).unwrap_err();
+            let error = journal.commit(&db, writes(20), Durability::Sync).unwrap_err();
             assert!(!error.is_retryable(), "a failed sync must not be retried: {error}");
             assert!(is_poisoned(&db));
             for durability in [Durability::Buffered, Durability::Sync, Durability::None] {
@@ -149,16 +151,16 @@ fn a_failed_sync_of_the_log_closes_the_write_path() {
             assert_eq!(db.flush().unwrap_err().kind(), ErrorKind::Poisoned);
             assert!(db.keyspace("new", KeyspaceOptions::default()).is_err());
             // Reads continue; the commit in doubt may be visible.
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
             fs.crash_at(0);
             for seed in 0..30 {
                 let left = fs.crash(seed);
                 let db = builder("db", &restarted(&env, &left)).open().unwrap();
-                oracle.check(&db, oracle.durable).unwrap();
+                journal.check(&db, journal.durable()).unwrap();
             }
             let left = fs.kill();
             let reopened = builder("db", &restarted(&env, &left)).open().unwrap();
-            oracle.check(&reopened, oracle.acknowledged).unwrap();
+            journal.check(&reopened, journal.acknowledged()).unwrap();
             assert!(db.close().is_err());
         });
     }
@@ -169,15 +171,15 @@ fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_opening() {
     for failure in FsyncFailure::ALL {
         within(LIMIT, "the failed sync", move || {
             let (env, fs) = Env::sim_manual(1);
-            let mut oracle = Oracle::new();
+            let mut journal = Journal::new();
             let db = builder("db", &env).open().unwrap();
             for number in 0..20 {
-                oracle.commit(&db, operations(number), Durability::Buffered).unwrap();
+                journal.commit(&db, writes(number), Durability::Buffered).unwrap();
             }
             fs.fail(FaultRule::new(Call::Sync, Fault::SyncFailure(failure)).on(".wal"));
             let mut failed = false;
             for number in 20..23 {
-                failed |= oracle.commit(&db, operations(number), Durability::Sync).is_err();
+                failed |= journal.commit(&db, writes(number), Durability::Sync).is_err();
             }
             assert!(failed);
             fs.crash_at(0);
@@ -187,17 +189,17 @@ fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_opening() {
             let left = fs.kill();
             let db = builder("db", &restarted(&env, &left)).open().unwrap();
             // Btrfs exposes the old bytes at once, and the acknowledged commits are gone with them.
-            let floor = if failure == FsyncFailure::Btrfs { 0 } else { oracle.acknowledged };
-            oracle.recovered(&db, floor).unwrap();
+            let floor = if failure == FsyncFailure::Btrfs { 0 } else { journal.acknowledged() };
+            journal.recovered(&db, floor).unwrap();
             for number in 30..40 {
                 let durability = if number == 35 { Durability::Sync } else { Durability::Buffered };
-                oracle.commit(&db, operations(number), durability).unwrap();
+                journal.commit(&db, writes(number), durability).unwrap();
             }
             left.crash_at(0);
             for seed in 0..20 {
                 let later = left.crash(seed);
                 let db = builder("db", &restarted(&env, &later)).open().unwrap();
-                oracle.check(&db, oracle.durable).unwrap();
+                journal.check(&db, journal.durable()).unwrap();
             }
         });
     }
@@ -229,17 +231,17 @@ fn a_commit_that_waits_is_told_of_the_failed_sync() {
 fn failing_reads_are_errors_and_heal() {
     within(LIMIT, "failing reads", || {
         let (env, fs) = Env::sim(1);
-        let mut oracle = Oracle::new();
+        let mut journal = Journal::new();
         let open = || builder("db", &env).advanced(|o| o.disable_auto_compactions = true).open();
         let db = open().unwrap();
         for number in 0..100 {
-            oracle.commit(&db, operations(number), Durability::Buffered).unwrap();
+            journal.commit(&db, writes(number), Durability::Buffered).unwrap();
         }
         db.close().unwrap();
         for skip in 0..40 {
             let db = open().unwrap();
             fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").after(skip));
-            match oracle.check(&db, oracle.acknowledged) {
+            match journal.check(&db, journal.acknowledged()) {
                 Ok(_) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), ErrorKind::Io, "{error}");
@@ -248,7 +250,7 @@ fn failing_reads_are_errors_and_heal() {
             }
             fs.clear_faults();
             // A failed read has no lasting effect.
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
             assert!(matches!(db.health(), Health::Good));
         }
         let db = open().unwrap();
@@ -274,10 +276,10 @@ fn errors_of_background_work_surface() {
             // Without threads: one that preallocates log segments would sometimes meet the fault
             // instead.
             let (env, fs) = Env::sim_manual(1);
-            let mut oracle = Oracle::new();
+            let mut journal = Journal::new();
             let db = builder("db", &env).open().unwrap();
             for number in 0..20 {
-                oracle.commit(&db, operations(number), durability(number)).unwrap();
+                journal.commit(&db, writes(number), durability(number)).unwrap();
             }
             fs.fail(FaultRule::new(call, Fault::Io).on(path));
             assert!(db.flush().is_err(), "{call:?} on {path:?}");
@@ -285,32 +287,32 @@ fn errors_of_background_work_surface() {
             let error = db.default_keyspace().put("later", "").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
             assert!(error.to_string().contains("simulated failure"), "the cause is named: {error}");
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
             let error = db.close().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
             let db = builder("db", &env).open().unwrap();
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
         }
 
         // A compaction without a waiting caller.
         let (env, fs) = Env::sim(1);
-        let mut oracle = Oracle::new();
+        let mut journal = Journal::new();
         let db = builder("db", &env).open().unwrap();
         db.pause_background().unwrap();
         db.resume_background();
         fs.fail(FaultRule::new(Call::Read, Fault::Io).on(".sst").sticky());
         for number in 0.. {
             assert!(number < 10_000, "compaction never fails");
-            if oracle.commit(&db, operations(number), Durability::Buffered).is_err() {
+            if journal.commit(&db, writes(number), Durability::Buffered).is_err() {
                 break;
             }
         }
         assert!(is_poisoned(&db));
         fs.clear_faults();
-        oracle.check(&db, oracle.acknowledged).unwrap();
+        journal.check(&db, journal.acknowledged()).unwrap();
         drop(db);
         let db = builder("db", &env).open().unwrap();
-        oracle.check(&db, oracle.acknowledged).unwrap();
+        journal.check(&db, journal.acknowledged()).unwrap();
     });
 }
 
@@ -319,28 +321,28 @@ fn a_full_disk_at_a_sync_of_the_manifest_takes_no_tables_away() {
     within(LIMIT, "the full MANIFEST", || {
         for call in [Call::Write, Call::Sync, Call::SyncDirectory] {
             let (env, fs) = Env::sim(1);
-            let mut oracle = Oracle::new();
+            let mut journal = Journal::new();
             let db = builder("db", &env).open().unwrap();
             for number in 0..20 {
-                oracle.commit(&db, operations(number), durability(number)).unwrap();
+                journal.commit(&db, writes(number), durability(number)).unwrap();
             }
             let path = if call == Call::SyncDirectory { "" } else { "MANIFEST" };
             fs.fail(FaultRule::new(call, Fault::NoSpace).on(path));
             // The flush may be retried and succeed, or close the write path.
             let _ = db.flush();
-            oracle.check(&db, oracle.acknowledged).unwrap();
+            journal.check(&db, journal.acknowledged()).unwrap();
             let _ = db.close();
             drop(db);
             for left in [fs.kill(), fs.crash(0), fs.crash(1)] {
                 let db = builder("db", &restarted(&env, &left)).open().unwrap();
-                oracle.check(&db, oracle.durable).unwrap();
+                journal.check(&db, journal.durable()).unwrap();
             }
         }
     });
 }
 
-/// Opens, works, closes. Whatever fails, `oracle` knows the promises for afterwards.
-fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
+/// Opens, works, closes. Whatever fails, `journal` knows the promises for afterwards.
+fn work(env: &Env, fs: &SimFs, journal: &mut Journal) {
     // An error needs a cause: nothing may fail on its own.
     let cause = |error: &Error| assert!(fs.faults_met() > 0, "nothing had failed: {error}");
     let mut db = None;
@@ -356,23 +358,17 @@ fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
     let Some(db) = db else { return };
     for number in 0..70 {
         let result = match number {
-            10 => {
-                oracle.creating("second");
-                db.keyspace("second", KeyspaceOptions::default()).map(|_| oracle.created())
-            }
-            25 | 45 => db.flush().map(|()| oracle.synced()),
-            50 => db.compact().map(|()| oracle.synced()),
-            60 if oracle.names().contains(&"second".to_string()) => {
-                oracle.dropping("second");
-                db.drop_keyspace("second").map(|()| oracle.dropped())
-            }
+            10 => journal.create_space(&db, SECOND),
+            25 | 45 => db.flush().map(|()| journal.synced()),
+            50 => db.compact().map(|()| journal.synced()),
+            60 if journal.has_space(SECOND) => journal.drop_space(&db, SECOND),
             _ => {
-                let mut operations = operations(number);
-                if oracle.names().contains(&"second".to_string()) {
-                    let copy = operations[0].1.clone();
-                    operations.push(("second".to_string(), copy));
+                let mut writes = writes(number);
+                if journal.has_space(SECOND) {
+                    let (_, key, value) = writes[0].clone();
+                    writes.push((SECOND, key, value));
                 }
-                match oracle.commit(&db, operations, durability(number)) {
+                match journal.commit(&db, writes, durability(number)) {
                     Ok(()) => Ok(()),
                     // In doubt: it can be the last of the history, since nothing follows it.
                     Err(error) if is_poisoned(&db) => {
@@ -380,7 +376,7 @@ fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
                         break;
                     }
                     Err(error) => {
-                        oracle.withdraw();
+                        journal.withdraw();
                         Err(error)
                     }
                 }
@@ -388,7 +384,7 @@ fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
         };
         if let Err(error) = result {
             cause(&error);
-            match oracle.check(&db, oracle.acknowledged) {
+            match journal.check(&db, journal.acknowledged()) {
                 Ok(_) => {}
                 Err(error) => cause(&error),
             }
@@ -401,7 +397,7 @@ fn work(env: &Env, fs: &SimFs, oracle: &mut Oracle) {
         let error = db.default_keyspace().put("poisoned", "").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
     }
-    match oracle.check(&db, oracle.acknowledged) {
+    match journal.check(&db, journal.acknowledged()) {
         Ok(_) => {}
         Err(error) => cause(&error),
     }
@@ -441,19 +437,19 @@ fn every_call_may_fail_once_or_for_good() {
                     format!("{call:?} number {skip} with {fault:?}{}", if sticky { " for good" } else { "" });
                 let met = within(LIMIT, &what.clone(), move || {
                     let (env, fs) = Env::sim(skip);
-                    let mut oracle = Oracle::new();
+                    let mut journal = Journal::new();
                     let rule = FaultRule::new(call, fault).after(skip);
                     fs.fail(if sticky { rule.sticky() } else { rule });
                     let guard = OnPanic(what);
-                    work(&env, &fs, &mut oracle);
+                    work(&env, &fs, &mut journal);
                     fs.crash_at(0);
                     for (left, floor) in [
-                        (fs.kill(), oracle.acknowledged),
-                        (fs.crash(0), oracle.durable),
-                        (fs.crash(skip + 2), oracle.durable),
+                        (fs.kill(), journal.acknowledged()),
+                        (fs.crash(0), journal.durable()),
+                        (fs.crash(skip + 2), journal.durable()),
                     ] {
                         let db = builder("db", &restarted(&env, &left)).open().unwrap();
-                        oracle.check(&db, floor).unwrap();
+                        journal.check(&db, floor).unwrap();
                     }
                     drop(guard);
                     fs.faults_met() > 0

@@ -6,7 +6,7 @@ use sapwood::{
 };
 use sapwood_storage::sim::SimFs;
 use sapwood_tests::harness::{Replay, builder, eventually, plant, seeds};
-use sapwood_tests::model::Map;
+use sapwood_tests::oracle::{Bytes, Map};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ fn words(_key: &[u8], value: &[u8], emit: &mut Emit<'_>) {
 
 /// The expected entries of `words` for these rows.
 fn words_of(rows: &Map) -> BTreeSet<Entry> {
-    let entries = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+    let entries = |(key, value): (&Vec<u8>, &Bytes)| {
         let (key, covering) = (key.clone(), vec![value.len() as u8]);
         let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
         words.map(|word| (word.to_vec(), key.clone(), covering.clone())).collect::<Vec<Entry>>()
@@ -198,7 +198,7 @@ impl Run {
             0..500 => {
                 let (key, value) = (self.key(), self.value());
                 keyspace.put(&key, &value).unwrap();
-                self.rows.insert(key, value);
+                self.rows.insert(key, value.into());
             }
             500..600 => {
                 let key = self.key();
@@ -215,7 +215,7 @@ impl Run {
                     } else {
                         let value = self.value();
                         batch.put(&keyspace, &key, &value);
-                        self.rows.insert(key, value);
+                        self.rows.insert(key, value.into());
                     }
                 }
                 drop(batch.commit().unwrap());
@@ -306,7 +306,7 @@ fn a_snapshot_sees_the_index_of_its_time() {
             let key = format!("{number:06}").into_bytes();
             let value = vec![letter + (number % 3) as u8; 1 + number as usize % 2];
             keyspace.put(&key, &value).unwrap();
-            rows.insert(key, value);
+            rows.insert(key, value.into());
         }
     };
     round(&mut rows, b'a');
@@ -379,7 +379,7 @@ fn an_index_asks_for_its_extractor_and_notices_another_version() {
         keyspace.create_index("words", IndexOptions::new(words)).unwrap();
         keyspace.create_index("first", IndexOptions::builtin(first_word())).unwrap();
         keyspace.put("1", "b a").unwrap();
-        rows.insert(b"1".to_vec(), b"b a".to_vec());
+        rows.insert(b"1".to_vec(), b"b a"[..].into());
         db.close().unwrap();
     }
     let db = builder("db", &env).open().unwrap();
@@ -392,7 +392,7 @@ fn an_index_asks_for_its_extractor_and_notices_another_version() {
     check(&keyspace.index("words").unwrap(), &words_of(&rows), None, &mut random);
     let index = keyspace.create_index("words", IndexOptions::new(words)).unwrap();
     keyspace.put("2", "c").unwrap();
-    rows.insert(b"2".to_vec(), b"c".to_vec());
+    rows.insert(b"2".to_vec(), b"c"[..].into());
     check(&index, &words_of(&rows), None, &mut random);
     check(&keyspace.index("first").unwrap(), &first_words_of(&rows), None, &mut random);
     // Another version of the code.

@@ -156,7 +156,7 @@ fn many_keyspaces_made_by_several_threads_at_once() {
                 let keyspace = db.keyspace(&format!("space-{number}"), KeyspaceOptions::default()).unwrap();
                 let map = contents(&keyspace).unwrap();
                 assert_eq!(map.len(), 3);
-                assert!(map.values().all(|value| *value == number.to_be_bytes()));
+                assert!(map.values().all(|value| value[..] == number.to_be_bytes()));
             }
         };
         check(&db);

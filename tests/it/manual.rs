@@ -1,7 +1,7 @@
 //! A database on a machine without threads: the caller does the background work.
 use sapwood::{BackgroundStep, Env};
 use sapwood_tests::harness::{builder, contents};
-use sapwood_tests::model::Map;
+use sapwood_tests::oracle::Map;
 use std::time::Duration;
 
 #[test]
@@ -16,7 +16,7 @@ fn background_work_is_done_in_steps_and_while_waiting() {
             let key = format!("{:05}", number.wrapping_mul(7919) % 2000).into_bytes();
             let value = vec![round as u8; 100];
             keyspace.put(&key, &value).unwrap();
-            model.insert(key, value);
+            model.insert(key, value.into());
         }
         // The writes exceed the memtables by far, so waiting writers have flushed.
         assert!(db.stats().flushes > 0);

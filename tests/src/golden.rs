@@ -1,6 +1,6 @@
 //! A small database of known content. `make_database` wrote one in each released format; they are
 //! committed, and every later release reads them.
-use crate::model::Map;
+use crate::oracle::Map;
 use sapwood::{Builtin, Db, Field, IndexOptions, KeyKind, Keyspace, KeyspaceOptions, Result};
 use std::path::Path;
 
@@ -105,7 +105,7 @@ pub fn write(path: &Path) -> Result<()> {
 /// The rows of keyspace number `space`.
 fn expected(space: usize) -> Map {
     let rows = (0..ROWS).filter(|row| !is_deleted(*row)).chain(ROWS..ROWS + 2 * LATE_ROWS);
-    rows.map(|row| (key(space, row), value(space, row))).collect()
+    rows.map(|row| (key(space, row), value(space, row).into())).collect()
 }
 
 /// Opens the database in `path`, which an opening may change, and compares all of it.

@@ -1,6 +1,6 @@
 //! Seeds, replay commands, watchdogs, small settings, and reads of a whole keyspace in every way.
 #![allow(clippy::disallowed_methods, reason = "the watchdog watches real time on a real thread")]
-use crate::model::Map;
+use crate::oracle::{Bytes, Map};
 use crate::patience::{LOOK, Patience};
 use sapwood::{AdvancedOptions, Db, DbBuilder, Env, Keyspace};
 use sapwood_base::memory;
@@ -131,12 +131,12 @@ pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
     for entry in keyspace.iter() {
         let (key, value) = entry?.into_parts();
         assert!(map.last_key_value().is_none_or(|(last, _)| *last < key), "keys come in order, and once");
-        map.insert(key, memory::copy(&value)?);
+        map.insert(key, copy(&value)?);
     }
     let mut backward = Map::new();
     for entry in keyspace.iter().rev() {
         let (key, value) = entry?.into_parts();
-        backward.insert(key, memory::copy(&value)?);
+        backward.insert(key, copy(&value)?);
     }
     assert!(
         map == backward,
@@ -147,7 +147,7 @@ pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
     for (key, value) in &map {
         let got = keyspace.get(key)?;
         assert!(
-            got.as_deref() == Some(value),
+            got.as_deref() == Some(&value[..]),
             "get of {:?} differs from the scan",
             key.escape_ascii().to_string()
         );
@@ -155,18 +155,8 @@ pub fn contents(keyspace: &Keyspace) -> sapwood::Result<Map> {
     Ok(map)
 }
 
-/// Describes the first difference of two maps.
-pub fn difference(got: &Map, want: &Map) -> Option<String> {
-    let show = |bytes: &[u8]| bytes[..bytes.len().min(40)].escape_ascii().to_string();
-    for (key, value) in want {
-        match got.get(key) {
-            None => return Some(format!("{:?} is missing", show(key))),
-            Some(other) if other != value => {
-                return Some(format!("{:?} is {:?}, not {:?}", show(key), show(other), show(value)));
-            }
-            Some(_) => {}
-        }
-    }
-    let extra = got.keys().find(|key| !want.contains_key(*key))?;
-    Some(format!("{:?} should not be there", show(extra)))
+/// A copy of a value, or an error if there is no memory for it.
+fn copy(value: &[u8]) -> sapwood::Result<Bytes> {
+    memory::check(value.len())?;
+    Ok(Bytes::from(value))
 }

@@ -1,6 +1,7 @@
 //! A history of commits that is a function of a seed, so that two processes agree on it without
 //! communication.
-use crate::model::{Map, Operation, apply};
+use crate::journal::{Write, apply};
+use crate::oracle::{Bytes, Map};
 use sapwood::Durability;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ const KEYS: u64 = 700;
 
 /// One commit.
 pub struct Commit {
-    /// The operations, each with an index into [`SPACES`].
-    pub operations: Vec<(usize, Operation)>,
+    /// The writes. The number of a keyspace is an index into [`SPACES`].
+    pub writes: Vec<Write>,
     /// The durability of the commit.
     pub durability: Durability,
 }
@@ -22,19 +23,19 @@ pub struct Commit {
 /// Commit number `number` (from 1) of the history `seed`.
 pub fn commit(seed: u64, number: u64) -> Commit {
     let mut random = fastrand::Rng::with_seed(seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    let mut operations: Vec<(usize, Operation)> = (0..random.usize(1..7))
+    let mut writes: Vec<Write> = (0..random.usize(1..7))
         .map(|_| {
             let key = format!("key-{:05}", random.u64(..KEYS)).into_bytes();
-            let operation = match random.u8(..5) {
-                0 => Operation::Delete(key),
-                _ => Operation::Put(key, vec![random.u8(..); random.usize(..400)]),
+            let value = match random.u8(..5) {
+                0 => None,
+                _ => Some(Bytes::from(vec![random.u8(..); random.usize(..400)])),
             };
-            (random.usize(..2), operation)
+            (random.usize(..2) as u8, key, value)
         })
         .collect();
-    let counter = || Operation::Put(COUNTER.to_vec(), number.to_be_bytes().to_vec());
-    operations.insert(0, (0, counter()));
-    operations.push((1, counter()));
+    let counter = |space| (space, COUNTER.to_vec(), Some(Bytes::from(number.to_be_bytes())));
+    writes.insert(0, counter(0));
+    writes.push(counter(1));
     let durability = match random.u8(..32) {
         0 => Durability::Sync,
         1 => Durability::Periodic(Duration::from_millis(5)),
@@ -44,9 +45,9 @@ pub fn commit(seed: u64, number: u64) -> Commit {
     if random.u16(..1000) == 0 {
         let key = format!("large-{}", random.u8(..4)).into_bytes();
         let value = vec![random.u8(..); random.usize(300_000..600_000)];
-        operations.push((random.usize(..2), Operation::Put(key, value)));
+        writes.push((random.usize(..2) as u8, key, Some(value.into())));
     }
-    Commit { operations, durability }
+    Commit { writes, durability }
 }
 
 /// The state of the keyspaces after a prefix of a history, advanced step by step.
@@ -68,9 +69,7 @@ impl State {
     pub fn advance_to(&mut self, count: u64) {
         assert!(count >= self.count, "a history only advances");
         for number in self.count + 1..=count {
-            for (space, operation) in commit(self.seed, number).operations {
-                apply(&mut self.maps[space], &[operation]);
-            }
+            apply(&mut self.maps, &commit(self.seed, number).writes);
         }
         self.count = count;
     }

@@ -1,7 +1,7 @@
-//! Shared by the integration tests and the fuzz targets: models, generators, and replay commands
-//! for failures.
-pub mod model;
+//! Shared by the integration tests and the fuzz targets: the oracle, generators, and replay
+//! commands for failures.
 pub mod oracle;
+pub mod journal;
 pub mod history;
 pub mod patience;
 pub mod golden;

@@ -1,9 +1,9 @@
-//! Simulation: work that a seed determines, on a machine in memory, compared with a model, with
+//! Simulation: work that a seed determines, on a machine in memory, compared with an oracle, with
 //! every kind of failure. `sapwood-sim` runs it in bulk, the integration tests run small portions,
 //! and fuzz targets use the bytes of a fuzzer as the source of choices.
 //!
 //! A [`workload`] is a list of [`operation`]s that a seed determines. The [`driver`] runs it on a
-//! database and on the [`model`] and compares every result.
+//! database and on the [`oracle`](crate::oracle) and compares every result.
 //!
 //! | module | purpose |
 //! |---|---|
@@ -24,7 +24,6 @@ pub mod indexes;
 pub mod operation;
 pub mod tuning;
 pub mod workload;
-pub mod model;
 pub mod verify;
 pub mod positions;
 pub mod driver;

@@ -19,11 +19,11 @@
 //! 7. One recovery in eight is watched and interrupted itself, and one in eight of those again.
 //!    Some databases are closed and opened once more, which must change nothing; some are first
 //!    opened read-only, which must change no byte.
+use crate::oracle::{Oracle, Promise};
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::indexes;
 use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
 use crate::sim::jobs::replay_command;
-use crate::sim::model::{Model, Promise};
 use crate::sim::operation::{Operation, Value, Write};
 use crate::sim::positions;
 use crate::sim::report::SeedReport;
@@ -124,12 +124,12 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
 
 /// A shorter list of operations that also fails, as text.
 fn shortened(seed: u64, workload: &Workload, states: u64, failure: &Failure) -> String {
-    let oracle = |failure: &Failure| failure.what.split(':').next().unwrap_or_default().to_string();
-    let name = oracle(failure);
+    let promise = |failure: &Failure| failure.what.split(':').next().unwrap_or_default().to_string();
+    let name = promise(failure);
     // More states than in the first run, so that a crash at a rare place occurs again.
     let fails = |list: &[Operation]| {
         let campaign = Campaign::new(seed, workload.tuning.clone(), states * 2, None, false);
-        campaign.run(list).is_err_and(|other| oracle(&other) == name)
+        campaign.run(list).is_err_and(|other| promise(&other) == name)
     };
     let shortest = shrink(&workload.operations, SHRINK, fails);
     if shortest.len() == workload.operations.len() {
@@ -339,21 +339,21 @@ impl Campaign {
             positions::begin_at(&fs, Path::new(DIRECTORY), position).map_err(|error| error.to_string())?;
         }
         let trace = Arc::new(Mutex::new(Trace::default()));
-        let promise = Model::new().promise().clone();
+        let promise = Oracle::new().promise().clone();
         let mut crasher = Crasher::new(self, 1, promise, Numbers::default());
         crasher.attach(&fs, threshold(()), Some(trace.clone()));
         let in_words = |stop: Stop| stop.to_string();
-        let mut driver = Driver::open(&env, &fs, &self.tuning, Model::new()).map_err(in_words)?;
+        let mut driver = Driver::open(&env, &fs, &self.tuning, Oracle::new()).map_err(in_words)?;
         driver.follow_clock();
-        crasher.moved(driver.model())?;
+        crasher.moved(driver.oracle())?;
         driver
             .run(operations, &mut crasher)
             .map_err(|(at, stop)| format!("{stop}\n  at step {at}: {:?}", operations[at]))?;
         driver.settle().map_err(in_words)?;
         driver.apply(&Operation::Compare(None), &mut crasher).map_err(in_words)?;
-        crasher.moved(driver.model())?;
+        crasher.moved(driver.oracle())?;
         driver.close(&mut crasher).map_err(in_words)?;
-        crasher.moved(driver.model())?;
+        crasher.moved(driver.oracle())?;
         fs.unwatch();
         let mut trace = std::mem::take(&mut *trace.lock().expect("no panic held it"));
         trace.answers = driver.answers();
@@ -374,26 +374,26 @@ struct Crasher {
     taken: Option<Option<u64>>,
     /// The states to which a power loss may return while nothing of `promise` is durable: a
     /// recovery shows the remains of a kill, and continues with them, before it syncs them.
-    before: Vec<Rc<(Model, Promise)>>,
+    before: Vec<Rc<(Oracle, Promise)>>,
     random: fastrand::Rng,
 }
 
 impl Observer for Crasher {
-    fn moved(&mut self, model: &Model) -> Result<(), String> {
+    fn moved(&mut self, oracle: &Oracle) -> Result<(), String> {
         if let Some(what) = self.numbers.lock().expect("no panic held it").violation.take() {
             return Err(what);
         }
         let caught = std::mem::take(&mut *self.queue.lock().expect("no panic held it"));
         let promise = self.promise.clone();
         for caught in caught {
-            self.crash(&caught, model, &promise)?;
+            self.crash(&caught, oracle, &promise)?;
         }
-        self.promise = model.promise().clone();
+        self.promise = oracle.promise().clone();
         Ok(())
     }
 
-    fn time_passed(&mut self, model: &Model, fs: &SimFs) {
-        self.promise = model.promise().clone();
+    fn time_passed(&mut self, oracle: &Oracle, fs: &SimFs) {
+        self.promise = oracle.promise().clone();
         let operation = fs.operations();
         if self.taken.is_some_and(|only| only.is_none_or(|only| only == operation)) {
             let caught = Caught {
@@ -417,7 +417,7 @@ impl Crasher {
     }
 
     /// The states of the history to which a power loss may also return.
-    fn still_before(&self, promise: &Promise) -> Vec<Rc<(Model, Promise)>> {
+    fn still_before(&self, promise: &Promise) -> Vec<Rc<(Oracle, Promise)>> {
         // A commit becomes durable only together with its predecessors.
         if promise.durable > 0 { Vec::new() } else { self.before.clone() }
     }
@@ -470,7 +470,7 @@ impl Crasher {
     }
 
     /// Crashes one moment in several ways.
-    fn crash(&mut self, caught: &Caught, model: &Model, promise: &Promise) -> Result<(), String> {
+    fn crash(&mut self, caught: &Caught, oracle: &Oracle, promise: &Promise) -> Result<(), String> {
         let limit = if self.level == 1 { STATES_PER_MOMENT } else { 1 };
         let images: Vec<(String, SimFs, bool)> = match self.only_choice() {
             Some(choice) if choice == "kill" => vec![(choice, caught.image.kill(), false)],
@@ -521,11 +521,11 @@ impl Crasher {
             let numbers = Numbers::after_crash(&caught.durable_numbers, &image, power_loss);
             let mut crasher = Crasher::new(&campaign, self.level + 1, promise.clone(), numbers);
             crasher.before = self.still_before(promise);
-            let outcome = recover(crasher, image, model, power_loss, seed);
+            let outcome = recover(crasher, image, oracle, power_loss, seed);
             outcome.map_err(|what| {
-                let oracle =
+                let promise_name =
                     if caught.removed.is_some() { "O10: a table was removed too early: " } else { "" };
-                format!("{oracle}{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
+                format!("{promise_name}{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
             })?;
             if self.level == 1 {
                 *campaign.place.borrow_mut() = None;
@@ -548,7 +548,7 @@ impl Crasher {
 fn recover(
     mut crasher: Crasher,
     fs: SimFs,
-    model: &Model,
+    oracle: &Oracle,
     power_loss: bool,
     seed: u64,
 ) -> Result<(), String> {
@@ -561,12 +561,12 @@ fn recover(
     };
     let in_words = |stop: Stop| stop.to_string();
     let before = crasher.before.clone();
-    let find = |contents: &crate::sim::model::Contents| {
+    let find = |contents: &crate::oracle::Contents| {
         let sums = verify::sums(contents);
-        let found = model.find(&sums, &promise, power_loss, || contents.clone());
+        let found = oracle.find(&sums, &promise, power_loss, || contents.clone());
         let earlier = before.iter().filter(|_| power_loss && found.is_err()).find_map(|before| {
-            let (model, promise) = &**before;
-            Some((model.find(&sums, promise, true, || contents.clone()).ok()?, promise.clone()))
+            let (oracle, promise) = &**before;
+            Some((oracle.find(&sums, promise, true, || contents.clone()).ok()?, promise.clone()))
         });
         match earlier {
             Some(earlier) => Ok(earlier),
@@ -583,7 +583,7 @@ fn recover(
     let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
     let contents = verify::contents(&db).map_err(in_words)?;
     let (place, kept) = find(&contents)?;
-    let mut base = Model::from_contents(&contents, promise.sequence);
+    let mut base = Oracle::from_contents(&contents, promise.sequence);
     let indexes = indexes::found(&db, &place.spaces, &kept.indexes, kept.unsure_index).map_err(in_words)?;
     base.adopt_indexes(&indexes);
     debug_assert_eq!(place.spaces.len(), contents.len());
@@ -595,9 +595,9 @@ fn recover(
     } else {
         // A power loss can still remove the remains of the kill, until something is durable that
         // was written later.
-        crasher.moved(model)?;
+        crasher.moved(oracle)?;
         if is_cut_short {
-            crasher.before.push(Rc::new((model.clone(), promise.clone())));
+            crasher.before.push(Rc::new((oracle.clone(), promise.clone())));
         }
         crasher.promise = base.promise().clone();
     }
@@ -617,7 +617,7 @@ fn recover(
     let durability = if random.bool() { Durability::Sync } else { Durability::Buffered };
     let mut operations = vec![Operation::Commit { writes, single: false, durability, wait: false }];
     if is_unsure {
-        // The model describes earlier states only as long as the keyspaces and indexes match them.
+        // The oracle describes earlier states only as long as the keyspaces and indexes match them.
         operations.push(Operation::Sync);
     }
     if random.u8(..4) == 0 {
@@ -631,7 +631,7 @@ fn recover(
         let done = driver.apply(operation, &mut crasher);
         done.map_err(|stop| format!("{stop}\n  at {operation:?} after the recovery"))?;
     }
-    crasher.moved(driver.model())?;
+    crasher.moved(driver.oracle())?;
     fs.unwatch();
     driver.abandon();
     Ok(())
@@ -642,7 +642,7 @@ fn check_read_only<P>(
     env: &Env,
     fs: &SimFs,
     tuning: &Tuning,
-    find: impl Fn(&crate::sim::model::Contents) -> Result<P, String>,
+    find: impl Fn(&crate::oracle::Contents) -> Result<P, String>,
 ) -> Result<(), String> {
     let before = verify::files_hash(fs);
     match tuning.builder(DIRECTORY, env).read_only(true).open() {

@@ -1,6 +1,6 @@
-//! Runs operations on a database and on the model, and compares the results.
+//! Runs operations on a database and on the oracle, and compares the results.
 //!
-//! Every result is compared with the model's (O4 snapshots, O7 cursors and iterators, gets and
+//! Every result is compared with the oracle's (O4 snapshots, O7 cursors and iterators, gets and
 //! scans). After openings the directory must hold the referenced files and no others (O8); after a
 //! close nothing may be open (O9); memory stays within the budget (O12); the MANIFEST's statements
 //! about tables are true (O13); sequence numbers only grow, also across crashes (O14).
@@ -8,8 +8,8 @@
 //! A driver can follow the clock ([`Driver::follow_clock`]). It then acts as the log thread: it
 //! sleeps for the duration that this thread would choose, and a commit with `Durability::Periodic`
 //! must be durable when its time has come.
+use crate::oracle::{Change, Incarnation, Map, Oracle, is_empty};
 use crate::sim::indexes::needs_log;
-use crate::sim::model::{Change, Incarnation, Map, Model, is_empty};
 use crate::sim::operation::{
     Lookup, Move, Operation, Range, SLOTS, Step, Write, show_key, space_name, space_number,
 };
@@ -48,7 +48,7 @@ const STRUCTURE_ONE_IN: u32 = 6;
 /// The reason why a run ended.
 #[derive(Debug)]
 pub enum Stop {
-    /// The database broke a promise; the text begins with the oracle's name.
+    /// The database broke a promise; the text begins with its number.
     Violation(String),
     /// A call returned an error. The caller decides whether the error is allowed.
     Error(Error),
@@ -78,18 +78,18 @@ fn violation<T>(what: impl Into<String>) -> Outcome<T> {
 
 /// Observes every change of the database's promises, before the next operation.
 pub trait Observer {
-    /// The model's promise has changed.
+    /// The oracle's promise has changed.
     ///
     /// Errors end the run as a violation.
-    fn moved(&mut self, model: &Model) -> Result<(), String>;
+    fn moved(&mut self, oracle: &Oracle) -> Result<(), String>;
 
     /// Called between two calls of [`Observer::moved`] if time alone has changed the promise, which
     /// the disk must keep in its present state.
-    fn time_passed(&mut self, _model: &Model, _fs: &SimFs) {}
+    fn time_passed(&mut self, _model: &Oracle, _fs: &SimFs) {}
 }
 
 impl Observer for () {
-    fn moved(&mut self, _model: &Model) -> Result<(), String> {
+    fn moved(&mut self, _model: &Oracle) -> Result<(), String> {
         Ok(())
     }
 }
@@ -107,13 +107,13 @@ struct Held {
     at: Option<Vec<u8>>,
 }
 
-/// A database and its model. The machine must have no threads, see [`Env::sim_manual`].
+/// A database and its oracle. The machine must have no threads, see [`Env::sim_manual`].
 pub struct Driver {
     env: Env,
     fs: SimFs,
     path: PathBuf,
     tuning: Tuning,
-    model: Model,
+    oracle: Oracle,
     db: Option<Db>,
     snapshots: [Option<Taken>; SLOTS as usize],
     cursors: [Option<Held>; SLOTS as usize],
@@ -138,23 +138,23 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Opens the database on `env`, whose file system is `fs`, and compares it with `model`.
-    pub fn open(env: &Env, fs: &SimFs, tuning: &Tuning, model: Model) -> Outcome<Driver> {
+    /// Opens the database on `env`, whose file system is `fs`, and compares it with `oracle`.
+    pub fn open(env: &Env, fs: &SimFs, tuning: &Tuning, oracle: Oracle) -> Outcome<Driver> {
         let db = tuning.builder(DIRECTORY, env).open()?;
-        let mut driver = Driver::with(db, env, fs, tuning, model);
+        let mut driver = Driver::with(db, env, fs, tuning, oracle);
         driver.check_opened()?;
         driver.check_structure()?;
         Ok(driver)
     }
 
     /// Drives a database that is already open.
-    pub fn with(db: Db, env: &Env, fs: &SimFs, tuning: &Tuning, model: Model) -> Driver {
+    pub fn with(db: Db, env: &Env, fs: &SimFs, tuning: &Tuning, oracle: Oracle) -> Driver {
         Driver {
             env: env.clone(),
             fs: fs.clone(),
             path: db.path().to_path_buf(),
             tuning: tuning.clone(),
-            model,
+            oracle,
             replayed: replayed(&db, tuning),
             db: Some(db),
             snapshots: [const { None }; SLOTS as usize],
@@ -182,14 +182,14 @@ impl Driver {
         self.db.as_ref().expect("open unless an opening failed")
     }
 
-    /// The model.
-    pub fn model(&self) -> &Model {
-        &self.model
+    /// The oracle.
+    pub fn oracle(&self) -> &Oracle {
+        &self.oracle
     }
 
-    /// The model, to record the fate of a commit whose call failed.
-    pub fn model_mut(&mut self) -> &mut Model {
-        &mut self.model
+    /// The oracle, to record the fate of a commit whose call failed.
+    pub fn oracle_mut(&mut self) -> &mut Oracle {
+        &mut self.oracle
     }
 
     /// The file system. [`Operation::PowerLoss`] replaces it.
@@ -226,9 +226,9 @@ impl Driver {
 
     /// Runs one operation.
     ///
-    /// After an error of a commit the model holds it as submitted, not acknowledged: see
-    /// [`Model::withdraw`]. Until that is resolved, the present state cannot be compared, and reads
-    /// of it do nothing.
+    /// After an error of a commit the oracle holds it as submitted, not acknowledged: see
+    /// [`Oracle::withdraw`]. Until that is resolved, the present state cannot be compared, and
+    /// reads of it do nothing.
     pub fn apply(&mut self, operation: &Operation, observer: &mut dyn Observer) -> Outcome {
         match operation {
             Operation::Commit { writes, single, durability, wait } => {
@@ -250,26 +250,26 @@ impl Driver {
             Operation::Range(range) => self.range(range)?,
             Operation::Sync => {
                 self.db().sync()?;
-                self.model.synced();
+                self.oracle.synced();
                 self.moved(observer)?;
             }
             Operation::Flush => {
                 self.resume();
                 self.db().flush()?;
-                self.model.flushed();
+                self.oracle.flushed();
                 self.moved(observer)?;
             }
             Operation::CompactRange { space, lower, upper } => {
                 let Some((keyspace, _)) = self.keyspace(*space)? else { return Ok(()) };
                 self.resume();
                 keyspace.compact_range(lower.as_slice()..upper.as_slice())?;
-                self.model.flushed();
+                self.oracle.flushed();
                 self.moved(observer)?;
             }
             Operation::Compact => {
                 self.resume();
                 self.db().compact()?;
-                self.model.flushed();
+                self.oracle.flushed();
                 self.moved(observer)?;
             }
             Operation::Background(step) => self.background(*step, observer)?,
@@ -279,11 +279,11 @@ impl Driver {
                 self.check_tidy()?;
             }
             Operation::CreateSpace(space) => {
-                if self.model.space(*space).is_none() {
-                    self.model.creating(*space);
+                if self.oracle.space(*space).is_none() {
+                    self.oracle.creating(*space);
                     self.moved(observer)?;
                     self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
-                    self.model.created();
+                    self.oracle.created();
                     self.moved(observer)?;
                 }
             }
@@ -292,10 +292,10 @@ impl Driver {
                     return Ok(());
                 }
                 let Some((keyspace, _)) = self.keyspace(*space)? else { return Ok(()) };
-                self.model.dropping(*space);
+                self.oracle.dropping(*space);
                 self.moved(observer)?;
                 self.db().drop_keyspace(&space_name(*space))?;
-                self.model.dropped();
+                self.oracle.dropped();
                 self.moved(observer)?;
                 if keyspace.get("any").is_ok() {
                     return violation("O6: a handle of a dropped keyspace still reads");
@@ -314,7 +314,7 @@ impl Driver {
                 // results must be equal under all settings.
                 self.resume();
                 self.db().flush()?;
-                self.model.flushed();
+                self.oracle.flushed();
                 self.moved(observer)?;
                 let fs = self.fs.crash(u64::from(*seed));
                 self.let_go();
@@ -384,7 +384,7 @@ impl Driver {
         let remains = db.remains();
         db.close()?;
         drop(db);
-        self.model.flushed();
+        self.oracle.flushed();
         self.moved(observer)?;
         // Files of old versions are closed when no thread can read them; other threads of this
         // process may delay that, as long as the machine does not schedule them.
@@ -452,7 +452,7 @@ impl Driver {
     }
 
     fn moved(&mut self, observer: &mut dyn Observer) -> Outcome {
-        observer.moved(&self.model).map_err(Stop::Violation)
+        observer.moved(&self.oracle).map_err(Stop::Violation)
     }
 
     /// Ends a pause before an operation that would wait for background work forever.
@@ -464,13 +464,13 @@ impl Driver {
 
     /// The number of the last commit, if it is certain.
     fn present(&self) -> Option<u64> {
-        let promise = self.model.promise();
+        let promise = self.oracle.promise();
         (promise.acknowledged == promise.submitted).then_some(promise.acknowledged)
     }
 
     /// A handle of an existing keyspace.
     fn keyspace(&self, space: u8) -> Outcome<Option<(Keyspace, Incarnation)>> {
-        let Some(incarnation) = self.model.space(space) else { return Ok(None) };
+        let Some(incarnation) = self.oracle.space(space) else { return Ok(None) };
         let keyspace = self.db().keyspace(&space_name(space), self.tuning.keyspace.clone())?;
         Ok(Some((keyspace, incarnation)))
     }
@@ -518,8 +518,8 @@ impl Driver {
             (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64
         };
         self.largest_batch = self.largest_batch.max(changes.iter().map(bytes).sum());
-        let before = self.model.promise().sequence;
-        self.model.submit(changes.clone(), self.logged(durability, &changes));
+        let before = self.oracle.promise().sequence;
+        self.oracle.submit(changes.clone(), self.logged(durability, &changes));
         self.moved(observer)?;
         let durable = durability == Durability::Sync;
         if single && changes.len() == 1 {
@@ -528,12 +528,12 @@ impl Driver {
                 Some(value) => targets[0].put_with(key, value, &options)?,
                 None => targets[0].delete_with(key, &options)?,
             }
-            self.model.acknowledge(durable, None);
+            self.oracle.acknowledge(durable, None);
             self.note_due(durability);
             self.moved(observer)?;
             if wait {
                 self.db().sync()?;
-                self.model.synced();
+                self.oracle.synced();
                 self.moved(observer)?;
             }
             return Ok(());
@@ -550,12 +550,12 @@ impl Driver {
         if sequence <= before {
             return violation(format!("O14: sequence number {sequence} comes after {before}"));
         }
-        self.model.acknowledge(durable, Some(sequence));
+        self.oracle.acknowledge(durable, Some(sequence));
         self.note_due(durability);
         self.moved(observer)?;
         if wait {
             commit.wait_durable()?;
-            self.model.synced();
+            self.oracle.synced();
             self.moved(observer)?;
         }
         Ok(())
@@ -564,7 +564,7 @@ impl Driver {
     /// The effective durability of these changes.
     fn logged(&self, durability: Durability, changes: &[Change]) -> Durability {
         let needs_log = |space: Incarnation| {
-            let indexes = self.model.promise().indexes.range((space, 0)..=(space, u8::MAX));
+            let indexes = self.oracle.promise().indexes.range((space, 0)..=(space, u8::MAX));
             indexes.into_iter().any(|(_, index)| needs_log(*index))
         };
         match durability {
@@ -586,7 +586,7 @@ impl Driver {
             Health::NoSpace(error) | Health::Poisoned(error) => return Err(Stop::Error(error)),
         }
         if done && step == Step::Log {
-            self.model.synced();
+            self.oracle.synced();
             self.moved(observer)?;
         }
         Ok(())
@@ -597,7 +597,7 @@ impl Driver {
         let end = self.env.now() + duration;
         loop {
             let now = self.env.now();
-            let wakes = self.log_wakes.filter(|_| self.model.waits_for_the_clock());
+            let wakes = self.log_wakes.filter(|_| self.oracle.waits_for_the_clock());
             let until = wakes.map_or(end, |wakes| wakes.min(end));
             self.env.sleep(until.saturating_sub(now));
             if until == end {
@@ -612,7 +612,7 @@ impl Driver {
     /// Runs the steps of the log thread that are due by now.
     fn be_log_thread(&mut self, observer: &mut dyn Observer) -> Outcome {
         let Some(mut wakes) = self.log_wakes.filter(|_| self.db.is_some()) else { return Ok(()) };
-        while self.model.waits_for_the_clock() {
+        while self.oracle.waits_for_the_clock() {
             let sleeps = self.db().log_sleeps()?;
             if !sleeps.is_zero() && self.env.now() < wakes {
                 break;
@@ -627,11 +627,11 @@ impl Driver {
     /// Counts commits as durable that are due by now.
     fn note_time(&mut self, observer: &mut dyn Observer) -> Outcome {
         let now = self.env.now().saturating_sub(CLOCK_ALLOWANCE);
-        let Some(commits) = self.model.due_by(now) else { return Ok(()) };
+        let Some(commits) = self.oracle.due_by(now) else { return Ok(()) };
         // Earlier events count by the earlier promise.
         self.moved(observer)?;
-        self.model.time_passed(commits);
-        observer.time_passed(&self.model, &self.fs);
+        self.oracle.time_passed(commits);
+        observer.time_passed(&self.oracle, &self.fs);
         self.moved(observer)
     }
 
@@ -640,7 +640,7 @@ impl Driver {
         if let Durability::Periodic(every) = durability
             && self.log_wakes.is_some()
         {
-            self.model.promise_by(self.env.now() + every);
+            self.oracle.promise_by(self.env.now() + every);
         }
     }
 
@@ -649,7 +649,7 @@ impl Driver {
     fn get(&mut self, space: u8, key: &[u8], at: Option<u8>, lookup: Lookup) -> Outcome {
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
         let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
-        let want = self.model.get(incarnation, key, commits);
+        let want = self.oracle.get(incarnation, key, commits);
         let got = match (snapshot, lookup) {
             (Some(snapshot), _) => keyspace.get_at(key, snapshot)?.map(|value| value.to_vec()),
             (None, Lookup::Get) => keyspace.get(key)?.map(|value| value.to_vec()),
@@ -679,7 +679,7 @@ impl Driver {
             return violation("O4: multi_get returns another number of results than keys");
         }
         for (key, got) in keys.iter().zip(values) {
-            let want = self.model.get(incarnation, key, commits);
+            let want = self.oracle.get(incarnation, key, commits);
             if got.as_deref() != want.map(|value| &value[..]) {
                 let (got, want) = (show(got.as_deref()), show(want.map(|value| &value[..])));
                 return violation(format!("O4: multi_get of {} returns {got}, not {want}", show_key(key)));
@@ -690,11 +690,11 @@ impl Driver {
     }
 
     fn compare(&mut self, at: Option<u8>) -> Outcome {
-        let spaces: Vec<u8> = self.model.promise().spaces.keys().copied().collect();
+        let spaces: Vec<u8> = self.oracle.promise().spaces.keys().copied().collect();
         for space in spaces {
             let Some((keyspace, incarnation)) = self.keyspace(space)? else { continue };
             let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
-            let want = self.model.map(incarnation, commits);
+            let want = self.oracle.map(incarnation, commits);
             verify::compare(&keyspace, snapshot, &want)
                 .and_then(|()| self.compare_indexes(&keyspace, incarnation, snapshot, commits, &want))
                 .map_err(|stop| in_context(stop, &format!("keyspace {space}")))?;
@@ -730,7 +730,7 @@ impl Driver {
             };
             let want = bounds.and_then(|(lower, upper, first)| {
                 let bounds = (lower.map(Vec::as_slice), upper.map(Vec::as_slice));
-                self.model.entry(held.space, bounds, first, held.commits)
+                self.oracle.entry(held.space, bounds, first, held.commits)
             });
             match step {
                 Move::First => held.cursor.seek_to_first()?,
@@ -784,7 +784,7 @@ impl Driver {
         if range.reversed {
             iter = iter.rev();
         }
-        let map = self.model.map(incarnation, commits);
+        let map = self.oracle.map(incarnation, commits);
         let bounds = (lower.as_ref().map(Vec::as_slice), upper.as_ref().map(Vec::as_slice));
         let mut want: VecDeque<_> = match is_empty(bounds) {
             true => VecDeque::new(),
@@ -826,11 +826,11 @@ impl Driver {
 
     // ---- invariants ----
 
-    /// Compares everything with the model after an opening.
+    /// Compares everything with the oracle after an opening.
     pub fn check_opened(&mut self) -> Outcome {
         let names = self.db().list_keyspaces()?;
         let numbers: Option<Vec<u8>> = names.iter().map(|name| space_number(name)).collect();
-        let want: Vec<u8> = self.model.promise().spaces.keys().copied().collect();
+        let want: Vec<u8> = self.oracle.promise().spaces.keys().copied().collect();
         if numbers.as_ref() != Some(&want) {
             return violation(format!("O2: the keyspaces are {names:?}, not {want:?}"));
         }
@@ -841,9 +841,9 @@ impl Driver {
         }
         self.attach_indexes()?;
         let Some(commits) = self.present() else { return Ok(()) };
-        for (space, incarnation) in &self.model.promise().spaces {
+        for (space, incarnation) in &self.oracle.promise().spaces {
             let keyspace = self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
-            let want: Map = self.model.map(*incarnation, commits);
+            let want: Map = self.oracle.map(*incarnation, commits);
             verify::compare(&keyspace, None, &want)
                 .and_then(|()| self.compare_indexes(&keyspace, *incarnation, None, commits, &want))
                 .map_err(|stop| in_context(stop, &format!("keyspace {space} after an opening")))?;

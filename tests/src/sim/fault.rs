@@ -23,9 +23,9 @@ use super::fault::injector::{Call, Effect, Injector, Plan};
 use super::jobs::replay_command;
 use super::report::SeedReport;
 use crate::harness::contents;
-use crate::model::{Map, Operation};
-use crate::oracle::{DEFAULT, Oracle};
-use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, Health, KeyspaceOptions, Snapshot};
+use crate::journal::{Journal, Write};
+use crate::oracle::{Bytes, Map, difference};
+use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, Health, Snapshot};
 use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_storage::sim::{Operation as Kind, SimFs};
 use std::collections::BTreeSet;
@@ -40,7 +40,8 @@ pub mod injector;
 const SLICES: u64 = 32;
 /// The length of the mark after the last edit of a MANIFEST.
 const MARK_BYTES: usize = HEADER_BYTES + 8;
-const SECOND: &str = "second";
+/// The keyspace that is created and dropped.
+const SECOND: u8 = 1;
 /// The most openings of a database in one run.
 const OPENINGS: usize = 3;
 
@@ -239,7 +240,7 @@ fn run(workload: WorkloadKind, planned: Option<Planned<'_>>) -> Result<(Verdict,
         env: machine.with_file_system(Arc::new(injector.clone())),
         sim,
         injector,
-        oracle: Oracle::new(),
+        journal: Journal::new(),
         plan,
         db: None,
         openings: 0,
@@ -263,7 +264,7 @@ struct Workload {
     env: Env,
     sim: SimFs,
     injector: Injector,
-    oracle: Oracle,
+    journal: Journal,
     plan: Option<Plan>,
     db: Option<Db>,
     openings: usize,
@@ -343,7 +344,7 @@ impl Workload {
     fn check(&mut self, floor: u64) -> Step<Option<u64>> {
         let floor = if self.is_damaged() { 0 } else { floor };
         let db = self.db();
-        match self.oracle.check(&db, floor) {
+        match self.journal.check(&db, floor) {
             Ok(count) => self.check_indexes().map(|()| Some(count)),
             Err(error) => self.cause(&error).map(|()| None),
         }
@@ -368,8 +369,8 @@ impl Workload {
             }
             let floor = if self.is_damaged() { 0 } else { floor };
             let db = self.db();
-            let durable = self.oracle.durable;
-            let recovered = self.oracle.recovered(&db, floor);
+            let durable = self.journal.durable();
+            let recovered = self.journal.recovered(&db, floor);
             match recovered.and_then(|count| self.forget_lost_indexes().map(|()| count)) {
                 Ok(count) => {
                     self.unnoticed |= count < durable;
@@ -394,13 +395,13 @@ impl Workload {
             Err(error) if error.kind() == ErrorKind::Poisoned => {}
             other => return Err(format!("a poisoned database accepts writes: {other:?}")),
         }
-        self.check(self.oracle.acknowledged)?;
+        self.check(self.journal.acknowledged())?;
         self.snapshot = None;
         if db.close().is_ok() {
             return Err("the close of a poisoned database returns no error".to_string());
         }
         self.db = None;
-        self.open(self.oracle.acknowledged)
+        self.open(self.journal.acknowledged())
     }
 
     /// Evaluates a result of the database. `Ok(Ok(true))` if it was a success.
@@ -420,16 +421,16 @@ impl Workload {
     fn commits(&mut self, count: u64) -> Result<Result<(), Over>, String> {
         for _ in 0..count {
             self.number += 1;
-            let names = self.oracle.names();
-            let operations = (0..3)
+            let spaces = self.journal.spaces();
+            let writes: Vec<Write> = (0..3)
                 .map(|_| {
-                    let name = names[self.random.usize(..names.len())].clone();
+                    let space = spaces[self.random.usize(..spaces.len())];
                     let key = format!("key-{:03}", self.random.u32(..90)).into_bytes();
-                    let operation = match self.random.u8(..6) {
-                        0 => Operation::Delete(key),
-                        _ => Operation::Put(key, vec![self.random.u8(..); self.random.usize(..1200)]),
+                    let value = match self.random.u8(..6) {
+                        0 => None,
+                        _ => Some(vec![self.random.u8(..); self.random.usize(..1200)].into()),
                     };
-                    (name, operation)
+                    (space, key, value)
                 })
                 .collect();
             let durability = match self.number % 6 {
@@ -438,11 +439,11 @@ impl Workload {
                 _ => Durability::Buffered,
             };
             let db = self.db();
-            let (length, acknowledged) = (self.oracle.len(), self.oracle.acknowledged);
-            let result = self.oracle.commit(&db, operations, durability);
+            let (length, acknowledged) = (self.journal.len(), self.journal.acknowledged());
+            let result = self.journal.commit(&db, writes, durability);
             let refused = result.is_err() && !matches!(db.health(), Health::Poisoned(_));
-            if refused && self.oracle.len() > length && self.oracle.acknowledged == acknowledged {
-                self.oracle.withdraw();
+            if refused && self.journal.len() > length && self.journal.acknowledged() == acknowledged {
+                self.journal.withdraw();
             }
             drop(db);
             if self.outcome(result)?.is_err() {
@@ -455,7 +456,7 @@ impl Workload {
     fn flush(&mut self) -> Result<Result<(), Over>, String> {
         let result = self.db().flush();
         if result.is_ok() {
-            self.oracle.synced();
+            self.journal.synced();
         }
         Ok(self.outcome(result)?.map(drop))
     }
@@ -484,12 +485,12 @@ impl Workload {
             match entry {
                 Ok(entry) => {
                     let (key, value) = entry.into_parts();
-                    got.insert(key, value.to_vec());
+                    got.insert(key, Bytes::from(&value[..]));
                 }
                 Err(error) => return self.cause(&error),
             }
         }
-        match crate::harness::difference(&got, &want) {
+        match difference(&got, &want) {
             Some(difference) => Err(format!("through the snapshot: {difference}")),
             None => self
                 .compare_indexes(&db.default_keyspace(), Some(&snapshot), &want)
@@ -514,12 +515,10 @@ impl Workload {
         go!(self.open(0));
         go!(self.commits(10));
         for _ in 0..2 {
-            if self.oracle.names().len() == 1 {
-                self.oracle.creating(SECOND);
-                let result = self.db().keyspace(SECOND, KeyspaceOptions::default());
-                if result.is_ok() {
-                    self.oracle.created();
-                }
+            if !self.journal.has_space(SECOND) {
+                let db = self.db();
+                let result = self.journal.create_space(&db, SECOND);
+                drop(db);
                 go!(self.outcome(result));
             }
         }
@@ -537,17 +536,16 @@ impl Workload {
             go!(self.commits(8));
         }
         go!(self.background());
-        self.check(self.oracle.acknowledged)?;
+        self.check(self.journal.acknowledged())?;
         self.look_back()?;
-        if self.oracle.names().len() > 1 {
-            self.oracle.dropping(SECOND);
-            let result = self.db().drop_keyspace(SECOND);
-            match &result {
-                // As long as the drop is the last edit of the MANIFEST, no later edit proves that
-                // it is missing.
-                Ok(()) if self.is_damaged() => self.oracle.dropped_in_vain(),
-                Ok(()) => self.oracle.dropped(),
-                Err(_) => {}
+        if self.journal.has_space(SECOND) {
+            let db = self.db();
+            let result = self.journal.drop_space(&db, SECOND);
+            drop(db);
+            // As long as the drop is the last edit of the MANIFEST, no later edit proves that it is
+            // missing.
+            if result.is_ok() && self.is_damaged() {
+                self.journal.may_come_back(SECOND);
             }
             go!(self.outcome(result));
         }
@@ -566,12 +564,12 @@ impl Workload {
         self.db = None;
         self.snapshot = None;
         self.move_to(left);
-        go!(self.open(self.oracle.acknowledged));
-        self.check(self.oracle.acknowledged)?;
+        go!(self.open(self.journal.acknowledged()));
+        self.check(self.journal.acknowledged())?;
         go!(self.commits(6));
         let result = self.db().sync();
         if result.is_ok() {
-            self.oracle.synced();
+            self.journal.synced();
         }
         go!(self.outcome(result));
         go!(self.commits(2));
@@ -580,7 +578,7 @@ impl Workload {
         let result = self.db().close();
         self.injector.set_closing(false);
         if result.is_ok() {
-            self.oracle.synced();
+            self.journal.synced();
         } else {
             self.is_poisoned();
         }
@@ -591,14 +589,14 @@ impl Workload {
         match self.builder().read_only(true).open() {
             Ok(db) => {
                 self.db = Some(db);
-                self.check(self.oracle.acknowledged)?;
+                self.check(self.journal.acknowledged())?;
                 self.db = None;
             }
             Err(error) => self.cause(&error)?,
         }
-        go!(self.open(self.oracle.acknowledged));
+        go!(self.open(self.journal.acknowledged()));
         go!(self.commits(6));
-        self.check(self.oracle.acknowledged)?;
+        self.check(self.journal.acknowledged())?;
         Ok(Ok(()))
     }
 
@@ -622,14 +620,14 @@ impl Workload {
         self.sim.crash_at(0);
         self.db = None;
         let images = [
-            (self.sim.kill(), self.oracle.acknowledged, "a kill"),
-            (self.sim.crash(0), self.oracle.durable, "a power loss that keeps nothing"),
-            (self.sim.crash(2 + met.len() as u64), self.oracle.durable, "a power loss"),
+            (self.sim.kill(), self.journal.acknowledged(), "a kill"),
+            (self.sim.crash(0), self.journal.durable(), "a power loss that keeps nothing"),
+            (self.sim.crash(2 + met.len() as u64), self.journal.durable(), "a power loss"),
         ];
-        let (oracle, number, indexes) = (self.oracle.clone(), self.number, self.indexes.clone());
+        let (journal, number, indexes) = (self.journal.clone(), self.number, self.indexes.clone());
         for (image, floor, what) in images {
             self.move_to(image);
-            self.oracle = oracle.clone();
+            self.journal = journal.clone();
             self.number = number;
             self.indexes = indexes.clone();
             self.opens_and_works(floor).map_err(|message| format!("opened after {what}: {message}"))?;
@@ -661,9 +659,9 @@ impl Workload {
         let mut last = String::new();
         for _ in 0..50 {
             let db = self.db();
-            let operation = (DEFAULT.to_string(), Operation::Put(b"healed".to_vec(), b"yes".to_vec()));
-            let length = self.oracle.len();
-            let result = self.oracle.commit(&db, vec![operation], Durability::Sync);
+            let write: Write = (0, b"healed".to_vec(), Some(b"yes"[..].into()));
+            let length = self.journal.len();
+            let result = self.journal.commit(&db, vec![write], Durability::Sync);
             match result {
                 Ok(()) => {
                     let flushed = db.flush();
@@ -672,7 +670,7 @@ impl Workload {
                         return flushed.or_else(|error| self.cause(&error));
                     }
                     flushed.map_err(|error| format!("the fault is over, and a flush fails: {error}"))?;
-                    self.oracle.synced();
+                    self.journal.synced();
                     // Work that met a full disk reports it until the retry.
                     while BackgroundStep::ALL
                         .into_iter()
@@ -690,8 +688,8 @@ impl Workload {
                 Err(error) => {
                     last = error.to_string();
                     self.cause(&error)?;
-                    if self.oracle.len() > length {
-                        self.oracle.withdraw();
+                    if self.journal.len() > length {
+                        self.journal.withdraw();
                     }
                     for step in BackgroundStep::ALL {
                         let _ = db.background_step(step);
@@ -723,8 +721,8 @@ impl Workload {
             }
         };
         self.db = Some(db.clone());
-        let durable = self.oracle.durable.min(floor);
-        let recovered = self.oracle.recovered(&db, if damaged { 0 } else { floor });
+        let durable = self.journal.durable().min(floor);
+        let recovered = self.journal.recovered(&db, if damaged { 0 } else { floor });
         match recovered.and_then(|count| self.forget_lost_indexes().map(|()| count)) {
             Ok(count) => {
                 self.unnoticed |= count < durable;
@@ -736,10 +734,10 @@ impl Workload {
                 return wrong(error);
             }
         }
-        let operation = (DEFAULT.to_string(), Operation::Put(b"after".to_vec(), b"all".to_vec()));
+        let write: Write = (0, b"after".to_vec(), Some(b"all"[..].into()));
         let result = self
-            .oracle
-            .commit(&db, vec![operation], Durability::Sync)
+            .journal
+            .commit(&db, vec![write], Durability::Sync)
             .and_then(|()| db.compact())
             .and_then(|()| db.close());
         drop(db);
@@ -760,7 +758,7 @@ impl Workload {
                 return wrong(error);
             }
         };
-        let checked = self.oracle.check(&db, self.oracle.durable);
+        let checked = self.journal.check(&db, self.journal.durable());
         self.db = Some(db);
         let checked = match checked.and_then(|_| self.forget_lost_indexes()) {
             Ok(()) => self.check_indexes(),

@@ -2,8 +2,8 @@
 //!
 //! The number of an index determines everything about it, so a database after a crash can be
 //! checked without its history: every index in its list must agree with its rows.
+use crate::oracle::Map;
 use crate::sim::driver::{Outcome, Stop};
-use crate::sim::model::Map;
 use crate::sim::operation::show_key;
 use sapwood::{
     Builtin, Emit, ErrorKind, Field, Index, IndexOptions, KeyKind, Keyspace, Maintenance, Snapshot,

@@ -9,8 +9,9 @@
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
 use super::report::SeedReport;
-use crate::harness::{contents, difference, small};
+use crate::harness::{contents, small};
 use crate::history::{SPACES, State};
+use crate::oracle::{Map, difference};
 use crate::sim::kill::child::Orders;
 use rustix::process::{Pid, Signal, kill_process};
 use sapwood::{Db, KeyspaceOptions};
@@ -98,7 +99,7 @@ fn campaign(seed: u64, lives: u64, counts: &mut [u64]) -> Result<(), String> {
 
 /// A final check from this process, with other settings.
 fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
-    let look = || -> sapwood::Result<Vec<crate::model::Map>> {
+    let look = || -> sapwood::Result<Vec<Map>> {
         let db = Db::builder(path).memory_budget(16 << 20).advanced(small).open()?;
         let mut maps = Vec::new();
         for name in SPACES {

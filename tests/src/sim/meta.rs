@@ -1,13 +1,13 @@
 //! `sapwood-sim meta`: the same operations return the same results under many settings.
 //!
 //! Each seed runs under the standard settings and seven others. Every result is compared with the
-//! model's, and all results of one run with those of the others. The operations include actions
+//! oracle's, and all results of one run with those of the others. The operations include actions
 //! that must not be visible: flushes, compactions, background steps, reopenings (with other
 //! settings too), and power losses after a flush.
+use crate::oracle::Oracle;
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::{Driver, Stop};
 use crate::sim::jobs::replay_command;
-use crate::sim::model::Model;
 use crate::sim::operation::Operation;
 use crate::sim::report::SeedReport;
 use crate::sim::shrink::shrink;
@@ -20,7 +20,7 @@ use std::time::Duration;
 /// The sub-command.
 pub const COMMAND: Command = Command {
     name: "meta",
-    help: "the same operations under many settings; compares all results with the model's",
+    help: "the same operations under many settings; compares all results with the oracle's",
     options: &[
         ("--settings", "N", "sets of settings per seed, the standard one included (8)"),
         ("--length", "N", "operations per seed (120)"),
@@ -119,7 +119,7 @@ fn run(
     let mut at = 0;
     let caught = std::panic::catch_unwind(AssertUnwindSafe(|| -> Result<Vec<u64>, Stop> {
         let (env, fs) = Env::sim_manual(seed);
-        let mut driver = Driver::open(&env, &fs, tuning, Model::new())?;
+        let mut driver = Driver::open(&env, &fs, tuning, Oracle::new())?;
         let mut answers = Vec::new();
         for operation in operations {
             driver.apply(operation, &mut ())?;

@@ -147,7 +147,7 @@ pub enum Operation {
     Snapshot(u8),
     /// Drops the snapshot in a slot.
     Release(u8),
-    /// Compares everything that the snapshot in a slot sees, or the present, with the model.
+    /// Compares everything that the snapshot in a slot sees, or the present, with the oracle.
     Compare(Option<u8>),
     /// Opens a cursor in a slot.
     OpenCursor {

@@ -1,7 +1,7 @@
 //! `sapwood-sim places`: the working directory changes, directories are renamed and replaced, lock
 //! files vanish, and other directories contain foreign files.
 //!
-//! A workload runs on a database and its model. Meanwhile events happen:
+//! A workload runs on a database and its oracle. Meanwhile events happen:
 //!
 //! * the working directory changes to another one, in which another database has the same name;
 //! * the directory of the database is renamed, and the other database gets its name;
@@ -16,12 +16,12 @@
 use super::arguments::{Command, Run, Settings};
 use super::driver::{Driver, Outcome, Stop};
 use super::jobs::replay_command;
-use super::model::Model;
 use super::operation::Operation;
 use super::report::SeedReport;
 use super::verify;
 use super::workload::Workload;
 use crate::harness::contents;
+use crate::oracle::Oracle;
 use sapwood::{AdvancedOptions, Db, Env, ErrorKind};
 use sapwood_storage::fs::FileSystem;
 use sapwood_storage::sim::SimFs;
@@ -140,7 +140,7 @@ fn run(seed: u64, length: usize, prints: bool, counts: &mut [u64]) -> Outcome {
     }
     fs.set_working_directory(working);
     let db = workload.tuning.builder(path, &env).open()?;
-    let driver = Driver::with(db, &env, &fs, &workload.tuning, Model::new());
+    let driver = Driver::with(db, &env, &fs, &workload.tuning, Oracle::new());
     let mut run = Places { driver, env, fs, is_away: false, is_replaced: false };
     // The check of the directory knows its first name only.
     run.driver.set_scarce(true);
@@ -169,9 +169,9 @@ fn run(seed: u64, length: usize, prints: bool, counts: &mut [u64]) -> Outcome {
     }
     let db = workload.tuning.builder(HOME, &run.env).open()?;
     let contents = verify::contents(&db)?;
-    let model = run.driver.model();
-    model
-        .find(&verify::sums(&contents), model.promise(), false, || contents.clone())
+    let oracle = run.driver.oracle();
+    oracle
+        .find(&verify::sums(&contents), oracle.promise(), false, || contents.clone())
         .map_err(|what| Stop::Violation(format!("{what} (opened at its present path)")))?;
     db.close()?;
     Ok(())
@@ -244,7 +244,7 @@ impl Places {
                 })?;
                 let rows = contents(&db.default_keyspace())?;
                 db.close()?;
-                if rows.len() != 40 || rows.values().any(|row| row.as_slice() != OTHER.as_bytes()) {
+                if rows.len() != 40 || rows.values().any(|row| &row[..] != OTHER.as_bytes()) {
                     return violation(format!("the other database, in {place}, has other rows"));
                 }
             }

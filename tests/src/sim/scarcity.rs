@@ -1,7 +1,7 @@
 //! `sapwood-sim scarcity`: handles, memory, threads and disk space run out, and become available
 //! again.
 //!
-//! A workload runs on database and model, with *episodes* of scarcity: a limit of open files that
+//! A workload runs on database and oracle, with *episodes* of scarcity: a limit of open files that
 //! is nearly reached, a refusal of every call that needs a handle or memory, a disk with little or
 //! no space, or a quota. An episode starts at some call, and affects all calls, some, or one in a
 //! few.
@@ -257,10 +257,10 @@ fn caught(
 
 /// A shorter list that also fails, as text.
 fn shortened(seed: u64, tuning: &Tuning, steps: &[Step], what: &str) -> String {
-    let oracle = |what: &str| what.chars().take(24).collect::<String>();
-    let name = oracle(what);
+    let promise = |what: &str| what.chars().take(24).collect::<String>();
+    let name = promise(what);
     let fails = |list: &[Step]| {
-        caught(seed, tuning, list, false, &mut [0; 4]).is_err_and(|(_, other)| oracle(&other) == name)
+        caught(seed, tuning, list, false, &mut [0; 4]).is_err_and(|(_, other)| promise(&other) == name)
     };
     let shortest = shrink(steps, SHRINK, fails);
     let mut text = format!("  {} steps suffice:\n", shortest.len());
@@ -278,7 +278,7 @@ fn run(
 ) -> Outcome {
     let (env, fs) = Env::sim_manual(seed);
     fs.set_has_mappings(seed.is_multiple_of(2));
-    let driver = Driver::open(&env, &fs, tuning, super::model::Model::new())?;
+    let driver = Driver::open(&env, &fs, tuning, crate::oracle::Oracle::new())?;
     let mut random = fastrand::Rng::with_seed(seed ^ 0xE1_50DE);
     let mut run = Episodes { driver, fs, is_scarce: false, seed, prints, counts };
     for (number, step) in steps.iter().enumerate() {
@@ -431,8 +431,8 @@ impl Episodes<'_> {
         let db = self.driver.tuning().builder(DIRECTORY, &env).open();
         let db = db.map_err(|error| in_context(format!("the opening fails: {error}")))?;
         let contents = verify::contents(&db)?;
-        let model = self.driver.model();
-        let found = model.find(&verify::sums(&contents), model.promise(), power_loss, || contents.clone());
+        let oracle = self.driver.oracle();
+        let found = oracle.find(&verify::sums(&contents), oracle.promise(), power_loss, || contents.clone());
         found.map_err(in_context)?;
         Ok(())
     }

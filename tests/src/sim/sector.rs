@@ -15,9 +15,10 @@
 use super::arguments::{Command, Run, Settings};
 use super::jobs::replay_command;
 use super::report::SeedReport;
-use crate::harness::{builder, difference};
+use crate::harness::builder;
 use crate::history::{COUNTER, SPACES, State, commit};
-use crate::model::{Map, Operation};
+use crate::journal;
+use crate::oracle::{Bytes, Map, difference};
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, INDEXES, index_name, options};
 use sapwood::{
@@ -293,12 +294,7 @@ impl Fixture {
         for number in self.count + 1..=self.count + count {
             let commit = commit(self.seed, number);
             let mut batch = db.batch();
-            for (space, operation) in &commit.operations {
-                match operation {
-                    Operation::Put(key, value) => batch.put(&spaces[*space], key, value),
-                    Operation::Delete(key) => batch.delete(&spaces[*space], key),
-                };
-            }
+            journal::fill(&mut batch, &spaces, &commit.writes);
             // More synced commits than in the history itself, so that many of them are the last
             // one.
             let durability = match number % 7 {
@@ -339,11 +335,8 @@ impl Fixture {
     fn all_keys(&self) -> Vec<(usize, Vec<u8>)> {
         let mut keys = BTreeSet::new();
         for number in 1..=self.count {
-            keys.extend(commit(self.seed, number).operations.into_iter().map(|(space, operation)| {
-                match operation {
-                    Operation::Put(key, _) | Operation::Delete(key) => (space, key),
-                }
-            }));
+            let writes = commit(self.seed, number).writes.into_iter();
+            keys.extend(writes.map(|(space, key, _)| (usize::from(space), key)));
         }
         keys.into_iter().collect()
     }
@@ -528,7 +521,7 @@ impl Case<'_> {
         let state = self.fixture.state(count);
         for (number, key) in &self.fixture.universe {
             match self.get(*number, &spaces[*number], key)? {
-                Some(got) if got.as_ref() == state[*number].get(key) => {}
+                Some(got) if got.as_deref() == state[*number].get(key).map(|value| &value[..]) => {}
                 Some(_) => {
                     let key = key.escape_ascii().to_string();
                     return Err(format!("wrong data under {key:?} of {} at commit {count}", SPACES[*number]));
@@ -556,9 +549,7 @@ impl Case<'_> {
     fn ask_indexes(&self, spaces: &[Keyspace; 2], state: &[Map; 2]) -> Outcome<u64> {
         let mut failed = 0;
         for (space, index) in all_indexes().filter(|_| self.fixture.has_indexes) {
-            let rows =
-                state[space].iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
-            match indexes::compare(&spaces[space], index, None, &rows) {
+            match indexes::compare(&spaces[space], index, None, &state[space]) {
                 Ok(true) => {}
                 Ok(false) => return Err(format!("O5: {} is unavailable", index_name(index))),
                 Err(Stop::Violation(what)) => return Err(what),
@@ -620,7 +611,7 @@ impl Case<'_> {
                         return Err("a scan is out of order".to_string());
                     }
                     last = Some(key.clone());
-                    got.insert(key, value.to_vec());
+                    got.insert(key, Bytes::from(&value[..]));
                 }
             }
         };

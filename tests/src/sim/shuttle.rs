@@ -16,8 +16,9 @@
 //! | every second one with writers | scans meet ranges of deletions into which rows are put (`stretches`) |
 //! | 1 of 4 | some commits have a payload that is written apart from its record |
 //! | 1 of 4 | the database is closed early, while calls of every kind are in progress (`callers`), and reopened while they return: the first opening has no thread left then, and changes no file any more |
-use crate::harness::{contents, difference};
-use crate::model::Map;
+use crate::harness::contents;
+use crate::journal::{self, Write};
+use crate::oracle::{Bytes, Map, difference};
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, index_name, options};
@@ -73,13 +74,10 @@ const BODY_BYTES: usize = 300_000;
 use callers::Opening;
 use guests::{Floors, Guests};
 
-/// One operation: the number of the keyspace, the key, and its value or none.
-type Change = (usize, Vec<u8>, Option<Vec<u8>>);
-
 /// An acknowledged commit.
 struct Done {
     sequence: u64,
-    changes: Vec<Change>,
+    changes: Vec<Write>,
 }
 
 /// The content at a snapshot.
@@ -166,9 +164,7 @@ impl Plan {
         maps: &[Map],
     ) -> Checked<Result<()>> {
         for (space, index) in self.indexes() {
-            let rows =
-                maps[space].iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
-            match indexes::compare(&spaces[space], index, at, &rows) {
+            match indexes::compare(&spaces[space], index, at, &maps[space]) {
                 Ok(true) => {}
                 Ok(false) => return Err(format!("O5: {} is unavailable", index_name(index))),
                 Err(Stop::Violation(what)) => return Err(what),
@@ -363,19 +359,23 @@ impl Stage {
             let value = |len: usize| {
                 let mut value = count.to_be_bytes().to_vec();
                 value.resize(8 + len, writer as u8);
-                value
+                Bytes::from(value)
             };
-            let mut changes: Vec<Change> = (0..SPACES.len())
+            let mut changes: Vec<Write> = (0..SPACES.len() as u8)
                 .map(|space| (space, counter.clone(), Some(value(random.usize(..200)))))
                 .collect();
             for _ in 0..random.usize(..4) {
                 let key = format!("key-{:02}", random.u8(..40)).into_bytes();
                 let put = random.u8(..4) > 0;
-                changes.push((random.usize(..SPACES.len()), key, put.then(|| value(random.usize(..1500)))));
+                changes.push((
+                    random.usize(..SPACES.len()) as u8,
+                    key,
+                    put.then(|| value(random.usize(..1500))),
+                ));
             }
             if self.plan.has_bodies && random.u8(..8) == 0 {
                 let key = format!("large-{}", random.u8(..3)).into_bytes();
-                changes.push((random.usize(..SPACES.len()), key, Some(value(BODY_BYTES))));
+                changes.push((random.usize(..SPACES.len()) as u8, key, Some(value(BODY_BYTES))));
             }
             if self.plan.has_stretches {
                 changes.extend(self.changes_of_stretches(&mut random, value)?);
@@ -387,12 +387,7 @@ impl Stage {
             };
             let commit = self.served(|| {
                 let mut batch = self.db.batch();
-                for (space, key, value) in &changes {
-                    match value {
-                        Some(value) => batch.put(&self.spaces[*space], key, value),
-                        None => batch.delete(&self.spaces[*space], key),
-                    };
-                }
+                journal::fill(&mut batch, &self.spaces, &changes);
                 batch.commit_durable(durability)
             })?;
             let sequence = commit.sequence().0;
@@ -452,7 +447,7 @@ impl Stage {
             let entry = |entry: Result<sapwood::Entry>| {
                 entry.map(|entry| {
                     let (key, value) = entry.into_parts();
-                    (key, value.to_vec())
+                    (key, Bytes::from(&value[..]))
                 })
             };
             match backwards {
@@ -612,12 +607,7 @@ fn compare(commits: &[Done], maps: &[Map], allowed: std::ops::RangeInclusive<usi
         return Err(format!("O1: {count} commits are present, not {} to {}", allowed.start(), allowed.end()));
     }
     let mut state = vec![Map::new(); SPACES.len()];
-    for (space, key, value) in commits[..count].iter().flat_map(|commit| &commit.changes) {
-        match value {
-            Some(value) => drop(state[*space].insert(key.clone(), value.clone())),
-            None => drop(state[*space].remove(key)),
-        }
-    }
+    journal::apply(&mut state, commits[..count].iter().flat_map(|commit| &commit.changes));
     for ((got, want), name) in maps.iter().zip(&state).zip(SPACES) {
         if let Some(difference) = difference(got, want) {
             return Err(format!("O2: keyspace {name:?} after {count} commits: {difference}"));

@@ -1,6 +1,6 @@
 //! Checks of a database that was just opened, whatever its history.
+use crate::oracle::{Bytes, Contents, Map, differences, sum_of};
 use crate::sim::driver::{Outcome, Stop};
-use crate::sim::model::{Bytes, Contents, Map, differences, sum_of};
 use crate::sim::operation::space_number;
 use sapwood::{BackgroundStep, Db, Keyspace, KeyspaceOptions, Snapshot};
 use sapwood_base::format::file_name::FileName;
@@ -25,7 +25,7 @@ pub fn contents(db: &Db) -> Outcome<Contents> {
     Ok(contents)
 }
 
-/// The sum of each keyspace, for [`crate::sim::model::Model::find`].
+/// The sum of each keyspace, for [`crate::oracle::Oracle::find`].
 pub fn sums(contents: &Contents) -> BTreeMap<u8, u128> {
     let sum = |map: &Map| sum_of(map.iter().map(|(key, value)| (key.as_slice(), &value[..])));
     contents.iter().map(|(space, map)| (*space, sum(map))).collect()

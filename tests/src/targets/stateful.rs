@@ -1,10 +1,10 @@
 //! Whole engines: the bytes of the fuzzer determine settings, operations and faults; the oracles
 //! are those of `sim`. The machine has no threads, so a run is a function of its input.
+use crate::oracle::{Contents, Oracle, Promise, Spaces};
 use crate::sim::crash;
 use crate::sim::draw::{Bytes, Draw};
 use crate::sim::driver::{self, DIRECTORY, Driver, Stop};
 use crate::sim::indexes;
-use crate::sim::model::{Contents, Model, Promise, Spaces};
 use crate::sim::operation::{Operation, space_name};
 use crate::sim::tuning::Tuning;
 use crate::sim::verify;
@@ -29,13 +29,13 @@ fn workload(draw: &mut Bytes<'_>) -> (Tuning, Vec<Operation>) {
     (tuning, operations)
 }
 
-/// Runs operations and compares every result with the model's.
+/// Runs operations and compares every result with the oracle's.
 pub fn db_ops(data: &[u8]) {
     let mut draw = Bytes::new(data);
     let (env, fs) = Env::sim_manual(u64::from(draw.below(256)));
     let (tuning, operations) = workload(&mut draw);
     let run = || -> Result<(), Stop> {
-        let mut driver = Driver::open(&env, &fs, &tuning, Model::new())?;
+        let mut driver = Driver::open(&env, &fs, &tuning, Oracle::new())?;
         for operation in &operations {
             driver.apply(operation, &mut ())?;
         }
@@ -79,13 +79,13 @@ pub fn db_fault(data: &[u8]) {
     let rule_text = rule.to_string();
     let (tuning, operations) = workload(&mut draw);
     fs.fail(rule);
-    let mut driver = match Driver::open(&env, &fs, &tuning, Model::new()) {
+    let mut driver = match Driver::open(&env, &fs, &tuning, Oracle::new()) {
         Ok(driver) => driver,
         // A failed creation leaves no database, or an empty one.
         Err(_) => {
             let left = fs.kill();
             let env = env.with_file_system(Arc::new(left.clone()));
-            if let Err(stop) = Driver::open(&env, &left, &tuning, Model::new()) {
+            if let Err(stop) = Driver::open(&env, &left, &tuning, Oracle::new()) {
                 panic!("{stop}, after {rule_text} in the first opening\nsettings: {tuning}");
             }
             return;
@@ -102,12 +102,12 @@ pub fn db_fault(data: &[u8]) {
     }
     let left = fs.kill();
     let env = env.with_file_system(Arc::new(left.clone()));
-    let (model, promise) = (driver.model(), driver.model().promise());
+    let (oracle, promise) = (driver.oracle(), driver.oracle().promise());
     let opened = tuning.builder(DIRECTORY, &env).open();
     let found = opened.map_err(|error| format!("the opening fails: {error}")).and_then(|db| {
         let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
         // A failed sync may have lost unsynced commits, so the promise is that of a power loss.
-        let place = model.find(&verify::sums(&contents), promise, true, || contents.clone())?;
+        let place = oracle.find(&verify::sums(&contents), promise, true, || contents.clone())?;
         check_indexes(&db, &contents, &place.spaces, promise).map_err(|stop| stop.to_string())
     });
     driver.abandon();
@@ -135,5 +135,5 @@ fn check_indexes(
 
 /// Whether a violation concerns remaining files, handles, or endless work.
 fn is_untidiness(what: &str) -> bool {
-    ["O8", "O9", "O11"].iter().any(|oracle| what.starts_with(oracle))
+    ["O8", "O9", "O11"].iter().any(|promise| what.starts_with(promise))
 }

@@ -1,8 +1,8 @@
 //! The driver's operations on secondary indexes.
 use super::{Driver, Observer, in_context, violation};
+use crate::oracle::{Incarnation, Map, Spaces};
 use crate::sim::driver::Outcome;
 use crate::sim::indexes::{self, Question, index_name, index_number, options};
-use crate::sim::model::{Incarnation, Map, Spaces};
 use crate::sim::operation::space_name;
 use sapwood::{Db, Keyspace, KeyspaceOptions, Snapshot};
 use std::collections::BTreeSet;
@@ -10,16 +10,16 @@ use std::collections::BTreeSet;
 impl Driver {
     pub(super) fn create_index(&mut self, space: u8, index: u8, observer: &mut dyn Observer) -> Outcome {
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
-        let exists = self.model.promise().indexes.contains(&(incarnation, index));
+        let exists = self.oracle.promise().indexes.contains(&(incarnation, index));
         if !exists {
-            self.model.creating_index(incarnation, index);
+            self.oracle.creating_index(incarnation, index);
             self.moved(observer)?;
         }
         // Creating it again only returns the existing index.
         keyspace.create_index(&index_name(index), options(index))?;
         if !exists {
-            self.model.created_index();
-            self.index_since.insert((incarnation, index), self.model.promise().submitted);
+            self.oracle.created_index();
+            self.index_since.insert((incarnation, index), self.oracle.promise().submitted);
             self.moved(observer)?;
         }
         Ok(())
@@ -27,14 +27,14 @@ impl Driver {
 
     pub(super) fn drop_index(&mut self, space: u8, index: u8, observer: &mut dyn Observer) -> Outcome {
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
-        if !self.model.promise().indexes.contains(&(incarnation, index)) {
+        if !self.oracle.promise().indexes.contains(&(incarnation, index)) {
             return Ok(());
         }
         let handle = keyspace.index(&index_name(index))?;
-        self.model.dropping_index(incarnation, index);
+        self.oracle.dropping_index(incarnation, index);
         self.moved(observer)?;
         keyspace.drop_index(&index_name(index))?;
-        self.model.dropped_index();
+        self.oracle.dropped_index();
         self.moved(observer)?;
         if handle.iter().next().is_some_and(|hit| hit.is_ok()) {
             return violation("O5: a handle of a dropped index still reads");
@@ -44,23 +44,23 @@ impl Driver {
 
     pub(super) fn rebuild_index(&mut self, space: u8, index: u8, observer: &mut dyn Observer) -> Outcome {
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
-        if !self.model.promise().indexes.contains(&(incarnation, index)) {
+        if !self.oracle.promise().indexes.contains(&(incarnation, index)) {
             return Ok(());
         }
         keyspace.index(&index_name(index))?.rebuild()?;
-        self.index_since.insert((incarnation, index), self.model.promise().submitted);
+        self.index_since.insert((incarnation, index), self.oracle.promise().submitted);
         self.moved(observer)
     }
 
     pub(super) fn ask_index(&mut self, space: u8, index: u8, at: Option<u8>, question: &Question) -> Outcome {
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
-        if !self.model.promise().indexes.contains(&(incarnation, index)) {
+        if !self.oracle.promise().indexes.contains(&(incarnation, index)) {
             return Ok(());
         }
         // These two exist only without a snapshot.
         let at = at.filter(|_| !matches!(question, Question::Rank(_) | Question::Nth(_)));
         let Some((snapshot, commits)) = self.moment(at) else { return Ok(()) };
-        let want = indexes::expected(index, &self.model.map(incarnation, commits));
+        let want = indexes::expected(index, &self.oracle.map(incarnation, commits));
         let handle = keyspace.index(&index_name(index))?;
         let answered = indexes::ask(&handle, snapshot, question, &want)?;
         self.check_answered(answered, incarnation, index, snapshot, commits)
@@ -75,7 +75,7 @@ impl Driver {
         commits: u64,
         rows: &Map,
     ) -> Outcome {
-        let promised = &self.model.promise().indexes;
+        let promised = &self.oracle.promise().indexes;
         for (_, index) in promised.range((incarnation, 0)..=(incarnation, u8::MAX)) {
             let answered = indexes::compare(keyspace, *index, snapshot, rows)?;
             self.check_answered(answered, incarnation, *index, snapshot, commits)?;
@@ -100,13 +100,13 @@ impl Driver {
     }
 
     /// After an opening: attaches the code of indexes, and compares the list of indexes with the
-    /// model.
+    /// oracle.
     pub(super) fn attach_indexes(&mut self) -> Outcome {
-        for (space, incarnation) in &self.model.promise().spaces.clone() {
+        for (space, incarnation) in &self.oracle.promise().spaces.clone() {
             let keyspace = self.db().keyspace(&space_name(*space), self.tuning.keyspace.clone())?;
             let context = format!("keyspace {space}");
             let listed = listed(&keyspace).map_err(|stop| in_context(stop, &context))?;
-            let promised = &self.model.promise().indexes;
+            let promised = &self.oracle.promise().indexes;
             let wanted: BTreeSet<u8> = promised
                 .range((*incarnation, 0)..=(*incarnation, u8::MAX))
                 .map(|(_, index)| *index)
@@ -129,8 +129,8 @@ impl Driver {
     /// dropped.
     fn has_not_attached(&mut self, keyspace: &Keyspace, incarnation: Incarnation, index: u8) -> Outcome {
         if self.is_scarce && !listed(keyspace)?.contains(&index) {
-            self.model.dropping_index(incarnation, index);
-            self.model.dropped_index();
+            self.oracle.dropping_index(incarnation, index);
+            self.oracle.dropped_index();
             self.unfinished.insert((incarnation, index));
         }
         Ok(())

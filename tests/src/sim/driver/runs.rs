@@ -27,7 +27,7 @@ impl Driver {
         for pop in 0..pops {
             let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
             let Some(commits) = self.present() else { return Ok(()) };
-            let first = self.model.entry(incarnation, bounds, true, commits);
+            let first = self.oracle.entry(incarnation, bounds, true, commits);
             let want = first.map(|(key, value)| (key.to_vec(), value.to_vec()));
             // By the prefix, or by a cursor that starts before all of them.
             let got = match pop % 2 {
@@ -90,8 +90,8 @@ impl Driver {
         self.db().compact()?;
         let compacted = self.tables_of_rows();
         let commits = self.present().expect("all commits are certain at the end");
-        let spaces = self.model.promise().spaces.clone();
-        let rows: u64 = spaces.values().map(|space| self.model.map(*space, commits).len() as u64).sum();
+        let spaces = self.oracle.promise().spaces.clone();
+        let rows: u64 = spaces.values().map(|space| self.oracle.map(*space, commits).len() as u64).sum();
         if compacted.entries != rows {
             return violation(format!(
                 "O15: after a compaction of everything tables hold {} entries for {rows} rows",

@@ -14,37 +14,37 @@ impl Driver {
         self.is_scarce = is_scarce;
     }
 
-    /// Updates the model after an operation failed for lack of a resource. A refused operation has
+    /// Updates the oracle after an operation failed for lack of a resource. A refused operation has
     /// had no effect.
     pub fn has_failed(&mut self, operation: &Operation) -> Outcome {
-        let promise = self.model.promise();
+        let promise = self.oracle.promise();
         if promise.submitted > promise.acknowledged {
-            self.model.withdraw();
+            self.oracle.withdraw();
         }
         match operation {
             Operation::CreateSpace(space) | Operation::DropSpace(space) => {
                 let is_there = self.db().list_keyspaces()?.contains(&space_name(*space));
                 // A keyspace in creation or removal either exists or does not.
-                match self.model.promise().unsure {
-                    Some(_) if is_there => self.model.created(),
-                    Some(_) => self.model.not_created(),
+                match self.oracle.promise().unsure {
+                    Some(_) if is_there => self.oracle.created(),
+                    Some(_) => self.oracle.not_created(),
                     None => {}
                 }
             }
             Operation::CreateIndex { space, index } | Operation::RebuildIndex { space, index } => {
                 let Some((_, incarnation)) = self.keyspace(*space)? else { return Ok(()) };
                 let is_rebuilt = matches!(operation, Operation::RebuildIndex { .. });
-                if is_rebuilt || !self.model.promise().indexes.contains(&(incarnation, *index)) {
-                    self.model.dropping_index(incarnation, *index);
-                    self.model.dropped_index();
+                if is_rebuilt || !self.oracle.promise().indexes.contains(&(incarnation, *index)) {
+                    self.oracle.dropping_index(incarnation, *index);
+                    self.oracle.dropped_index();
                     self.unfinished.insert((incarnation, *index));
                 }
             }
             Operation::DropIndex { space, index } => {
                 let Some((keyspace, _)) = self.keyspace(*space)? else { return Ok(()) };
                 match keyspace.list_indexes()?.contains(&index_name(*index)) {
-                    true => self.model.created_index(),
-                    false => self.model.dropped_index(),
+                    true => self.oracle.created_index(),
+                    false => self.oracle.dropped_index(),
                 }
             }
             Operation::OpenCursor { slot, .. } | Operation::MoveCursor { slot, .. } => {
@@ -81,11 +81,11 @@ impl Driver {
 
     /// Creates the indexes whose creation had failed.
     pub fn finish_indexes(&mut self) -> Outcome {
-        let spaces = self.model.promise().spaces.clone();
+        let spaces = self.oracle.promise().spaces.clone();
         for (incarnation, index) in std::mem::take(&mut self.unfinished) {
             let space = spaces.iter().find(|(_, other)| **other == incarnation);
             let Some((space, _)) = space else { continue };
-            if !self.model.promise().indexes.contains(&(incarnation, index)) {
+            if !self.oracle.promise().indexes.contains(&(incarnation, index)) {
                 self.create_index(*space, index, &mut ())?;
             }
         }

@@ -2,9 +2,9 @@
 //! its rows (O5), or is unavailable because its creation failed.
 use super::{Over, Step, Workload};
 use crate::harness::builder;
+use crate::oracle::Map;
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, index_name, index_number, options};
-use crate::sim::model::Map;
 use sapwood::{DbBuilder, Keyspace, Snapshot};
 
 /// The indexes of the default keyspace: a deferred one, one that reads before each write, and a
@@ -91,12 +91,11 @@ impl Workload {
         &mut self,
         keyspace: &Keyspace,
         snapshot: Option<&Snapshot>,
-        rows: &crate::model::Map,
+        rows: &Map,
     ) -> Step {
         if !self.has_indexes {
             return Ok(());
         }
-        let rows: Map = rows.iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
         let listed = match keyspace.list_indexes() {
             Ok(names) => names.iter().filter_map(|name| index_number(name)).collect::<Vec<u8>>(),
             Err(error) => return self.cause(&error),
@@ -111,7 +110,7 @@ impl Workload {
             if self.is_damaged() && index == DROPPED && !self.indexes.contains(&index) {
                 continue;
             }
-            match indexes::compare(keyspace, index, snapshot, &rows) {
+            match indexes::compare(keyspace, index, snapshot, rows) {
                 Ok(true) => {}
                 // An index whose creation or drop failed need not be complete, nor cover earlier
                 // states.

@@ -2,9 +2,10 @@
 //!
 //! Each acknowledged commit is reported as eight bytes on the standard output, which is a pipe and
 //! survives the process. The first report is the last commit found.
-use crate::harness::{contents, difference, small};
+use crate::harness::{contents, small};
 use crate::history::{COUNTER, SPACES, State, commit};
-use crate::model::Operation;
+use crate::journal;
+use crate::oracle::difference;
 use sapwood::{AdvancedOptions, Db, Error, ErrorKind, KeyspaceOptions, Result};
 use sapwood_base::memory::check_room;
 use std::io::Write;
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub const WRONG: u8 = 2;
 /// The exit code of a child that was refused space, files or handles by an error.
 pub const REFUSED: u8 = 3;
-/// The most memory that the model of a state takes.
+/// The most memory that the expected content takes.
 const STATE_BYTES: usize = 24 << 20;
 /// The most memory that a commit takes, in addition to the engine's.
 const COMMIT_BYTES: usize = 3 << 20;
@@ -137,12 +138,7 @@ fn work(orders: &Orders) -> Result<()> {
         let mut tries = 0;
         loop {
             let mut batch = db.batch();
-            for (space, operation) in &commit.operations {
-                match operation {
-                    Operation::Put(key, value) => batch.put(&spaces[*space], key, value),
-                    Operation::Delete(key) => batch.delete(&spaces[*space], key),
-                };
-            }
+            journal::fill(&mut batch, &spaces, &commit.writes);
             match batch.commit_durable(commit.durability) {
                 Ok(_) => break,
                 Err(error) if is_refusal(&error) && tries < TRIES => {

@@ -4,8 +4,7 @@
 //! Each scenario begins with a killed process. Its last writes are not on the disk, and the machine
 //! has no threads, so nothing is synced except by the scenario.
 use crate::harness::builder;
-use crate::model::Operation;
-use crate::oracle::{DEFAULT, Oracle};
+use crate::journal::Journal;
 use sapwood::{BackgroundStep, Db, Durability, Env, ErrorKind, Health, Result};
 use sapwood_base::format::log_segment::DATA_OFFSET;
 use sapwood_storage::sim::{Fault, FaultRule, FsyncFailure, Operation as Call, SimFs};
@@ -20,14 +19,14 @@ const POWER_LOSSES: u64 = 40;
 struct Scenario {
     env: Env,
     fs: SimFs,
-    oracle: Oracle,
+    journal: Journal,
 }
 
 impl Scenario {
     /// The state after a kill, with the commits up to `synced` on the disk.
     fn killed(synced: u64) -> Scenario {
         let (env, fs) = Env::sim_manual(1);
-        let mut scenario = Scenario { env, fs, oracle: Oracle::new() };
+        let mut scenario = Scenario { env, fs, journal: Journal::new() };
         let db = scenario.open().expect("it opens");
         for number in 1..=COMMITS {
             let durability = if number == synced { Durability::Sync } else { Durability::Buffered };
@@ -47,12 +46,11 @@ impl Scenario {
     }
 
     fn commit(&mut self, db: &Db, durability: Durability) {
-        let number = self.oracle.len();
+        let number = self.journal.len();
         let key = format!("key-{:02}", number % 17).into_bytes();
-        let operation = Operation::Put(key, vec![number as u8; 2000 + number as usize % 5 * 300]);
-        self.oracle
-            .commit(db, vec![(DEFAULT.to_string(), operation)], durability)
-            .expect("a healthy machine");
+        let value = vec![number as u8; 2000 + number as usize % 5 * 300];
+        let writes = vec![(0, key, Some(value.into()))];
+        self.journal.commit(db, writes, durability).expect("a healthy machine");
     }
 
     /// The process ends without a close.
@@ -70,15 +68,15 @@ impl Scenario {
 
     fn survives_power_loss(&self, seed: u64) -> u64 {
         let mut after =
-            Scenario { env: self.env.clone(), fs: self.fs.crash(seed), oracle: self.oracle.clone() };
+            Scenario { env: self.env.clone(), fs: self.fs.crash(seed), journal: self.journal.clone() };
         let db = after.open().unwrap_or_else(|error| panic!("power loss {seed}: {error}"));
-        let left = after.oracle.recovered(&db, after.oracle.durable).expect("a healthy machine");
+        let left = after.journal.recovered(&db, after.journal.durable()).expect("a healthy machine");
         after.commit(&db, Durability::Sync);
         let later = after.fs.crash(0);
         after.fs.crash_at(0);
         drop(db);
         let db = after.open_image(&later).unwrap_or_else(|error| panic!("after power loss {seed}: {error}"));
-        after.oracle.check(&db, after.oracle.durable).expect("a healthy machine");
+        after.journal.check(&db, after.journal.durable()).expect("a healthy machine");
         later.crash_at(0);
         left
     }
@@ -98,15 +96,15 @@ pub(super) fn awaited() {
     for way in 0..3 {
         let mut scenario = Scenario::killed(7);
         let db = scenario.open().expect("it opens");
-        scenario.oracle.check(&db, COMMITS).expect("a healthy machine");
+        scenario.journal.check(&db, COMMITS).expect("a healthy machine");
         assert!(scenario.survives_power_losses() < COMMITS, "the opening has not waited for the disk");
         match way {
             0 => scenario.commit(&db, Durability::Sync),
             1 => db.sync().expect("a healthy machine"),
             _ => assert!(db.background_step(BackgroundStep::Log).expect("it is open"), "there was work"),
         }
-        scenario.oracle.synced();
-        assert_eq!(scenario.survives_power_losses(), scenario.oracle.acknowledged, "way {way}");
+        scenario.journal.synced();
+        assert_eq!(scenario.survives_power_losses(), scenario.journal.acknowledged(), "way {way}");
         scenario.fs.crash_at(0);
     }
 }
@@ -126,7 +124,7 @@ pub(super) fn torn() {
         let floor = scenario.survives_power_losses();
         assert!(floor < COMMITS, "the openings have not waited for the disk");
         scenario.commit(&db, Durability::Sync);
-        assert_eq!(scenario.survives_power_losses(), scenario.oracle.acknowledged);
+        assert_eq!(scenario.survives_power_losses(), scenario.journal.acknowledged());
         scenario.fs.crash_at(0);
     }
 }
@@ -149,7 +147,7 @@ pub(super) fn failed() {
         let db = scenario.open().expect("it opens");
         // Btrfs exposes the old bytes at once, and the acknowledged commits are gone with them.
         let floor = if failure == FsyncFailure::Btrfs { 0 } else { COMMITS };
-        let left = scenario.oracle.recovered(&db, floor).expect("a healthy machine");
+        let left = scenario.journal.recovered(&db, floor).expect("a healthy machine");
         assert_eq!(scenario.survives_power_losses(), left, "{failure:?}");
         scenario.fs.crash_at(0);
     }
@@ -169,7 +167,7 @@ pub(super) fn noted() {
         match scenario.open() {
             Ok(db) => {
                 assert!(!is_synced, "a synced record is damaged");
-                assert!(scenario.oracle.check(&db, 0).expect("a healthy machine") < COMMITS);
+                assert!(scenario.journal.check(&db, 0).expect("a healthy machine") < COMMITS);
                 scenario.fs.crash_at(0);
             }
             Err(error) => {

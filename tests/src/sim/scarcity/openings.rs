@@ -1,6 +1,6 @@
 //! Openings with threads that lack a resource.
-use crate::harness::{contents, difference};
-use crate::model::Map;
+use crate::harness::contents;
+use crate::oracle::{Map, difference};
 use crate::sim::arguments::Settings;
 use crate::sim::indexes::{index_name, options};
 use crate::sim::jobs::replay_command;
@@ -96,7 +96,7 @@ fn perform(
     for number in 0..random.u32(..40) {
         let (key, value) = (number.to_be_bytes().to_vec(), vec![random.u8(..); random.usize(..600)]);
         space.put(&key, &value)?;
-        rows.insert(key, value);
+        rows.insert(key, value.into());
     }
     if random.bool() {
         db.close()?;

@@ -1,6 +1,6 @@
 //! Calls of every kind concurrent with a close, and the remains of an opening after it.
 use super::{Plan, SPACES, Stage};
-use crate::model::Map;
+use crate::oracle::Map;
 use crate::sim::indexes::options;
 use sapwood::{Db, Durability, Env, Keyspace, KeyspaceOptions, Remains, Result};
 use sapwood_storage::sim::{Schedule, SimFs, User};
@@ -129,7 +129,7 @@ pub(super) fn work_later(plan: &Plan, env: &Env) -> Result<(Db, Map)> {
             batch.put(space, &key, &value);
         }
         let _ = batch.commit_durable(Durability::Buffered)?;
-        rows.insert(key, value);
+        rows.insert(key, value.into());
         if number % 12 == 11 {
             db.compact()?;
         }

@@ -4,8 +4,8 @@
 //! is known: one state after each step. After a crash or a close, the content under a name must be
 //! one of its states, and not older than the last promise.
 use super::{Checked, Company, Stage, number};
-use crate::harness::{contents, difference};
-use crate::model::Map;
+use crate::harness::contents;
+use crate::oracle::{Bytes, Map, difference};
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, INDEXES, index_name, index_number, options};
 use sapwood::{Db, Durability, Error, Keyspace, KeyspaceOptions, Result, Snapshot};
@@ -176,7 +176,7 @@ impl Stage {
         let longest = if random.u8(..4) == 0 { 3000 } else { 40 };
         value.resize(8 + random.usize(..longest), random.u8(..));
         batch.put(&keyspace, "first", &value);
-        state.rows.insert(b"first".to_vec(), value.clone());
+        state.rows.insert(b"first".to_vec(), Bytes::from(&value[..]));
         for _ in 0..random.usize(..3) {
             let key = vec![b'a' + random.u8(..6)];
             match random.u8(..4) {
@@ -186,7 +186,7 @@ impl Stage {
                 }
                 _ => {
                     batch.put(&keyspace, &key, &value[..9.min(value.len())]);
-                    state.rows.insert(key, value[..9.min(value.len())].to_vec());
+                    state.rows.insert(key, Bytes::from(&value[..9.min(value.len())]));
                 }
             }
         }
@@ -220,7 +220,7 @@ impl Taken {
         let rows: Map = entries
             .map(|entry| {
                 let (key, value) = entry?.into_parts();
-                Ok((key, value.to_vec()))
+                Ok((key, Bytes::from(&value[..])))
             })
             .collect::<Result<_>>()?;
         same(&format!("{} at a snapshot", self.name), &rows, &self.rows);
@@ -236,9 +236,8 @@ fn same(name: &str, got: &Map, want: &Map) {
 
 /// Compares all indexes of a keyspace with its rows.
 fn compare_indexes(keyspace: &Keyspace, name: &str, state: &State) -> Result<()> {
-    let rows = state.rows.iter().map(|(key, value)| (key.clone(), value.as_slice().into())).collect();
     for index in &state.indexes {
-        match indexes::compare(keyspace, *index, None, &rows) {
+        match indexes::compare(keyspace, *index, None, &state.rows) {
             Ok(true) => {}
             Ok(false) => panic!("O5: {name}: {} is unavailable", index_name(*index)),
             Err(Stop::Violation(what)) => panic!("{name}: {what}"),

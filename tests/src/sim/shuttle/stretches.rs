@@ -5,9 +5,9 @@
 //! and remove the first row as from a queue. Walkers scan the same keys in both directions: in the
 //! latest state, or at a snapshot that may be older than the record of a vacancy. A scan must
 //! return one of the states between the newest one before its creation and the newest one after it.
-use super::{Change, Checked, Done, Notes, SPACES, Stage};
-use crate::harness::difference;
-use crate::model::Map;
+use super::{Checked, Done, Notes, SPACES, Stage};
+use crate::journal::{Write, apply};
+use crate::oracle::{Bytes, Map, difference};
 use sapwood::{Iter, Result};
 use sapwood_storage::sync::step;
 
@@ -43,9 +43,9 @@ impl Stage {
     pub(super) fn changes_of_stretches(
         &self,
         random: &mut fastrand::Rng,
-        value: impl Fn(usize) -> Vec<u8>,
-    ) -> Result<Vec<Change>> {
-        let space = random.usize(..SPACES.len());
+        value: impl Fn(usize) -> Bytes,
+    ) -> Result<Vec<Write>> {
+        let space = random.usize(..SPACES.len()) as u8;
         let low = random.usize(..KEYS);
         Ok(match random.u8(..8) {
             0 => {
@@ -58,7 +58,7 @@ impl Stage {
             }
             2..5 => vec![(space, key(low), Some(value(random.usize(..40))))],
             _ => {
-                let first = self.spaces[space].range(PREFIX..BEHIND).limit(random.usize(1..8));
+                let first = self.spaces[usize::from(space)].range(PREFIX..BEHIND).limit(random.usize(1..8));
                 first.map(|row| Ok((space, row?.into_key(), None))).collect::<Result<_>>()?
             }
         })
@@ -91,7 +91,7 @@ impl Stage {
             let mut rows = Map::new();
             for entry in scan {
                 let (key, value) = entry?.into_parts();
-                rows.insert(key, value.to_vec());
+                rows.insert(key, Bytes::from(&value[..]));
             }
             let between = (before, after);
             self.notes().walks.push(Walk { walker, space, range, backwards, is_first, between, rows });
@@ -108,14 +108,8 @@ pub(super) fn check(notes: &Notes) -> Checked<()> {
     let mut states = vec![vec![Map::new(); SPACES.len()]];
     for commit in &notes.commits {
         let mut state = states[states.len() - 1].clone();
-        for (space, key, value) in
-            commit.changes.iter().filter(|change| change.1.starts_with(PREFIX.as_bytes()))
-        {
-            match value {
-                Some(value) => drop(state[*space].insert(key.clone(), value.clone())),
-                None => drop(state[*space].remove(key)),
-            }
-        }
+        let of_stretches = |write: &&Write| write.1.starts_with(PREFIX.as_bytes());
+        apply(&mut state, commit.changes.iter().filter(of_stretches));
         states.push(state);
     }
     notes.walks.iter().try_for_each(|walk| walk.check(&notes.commits, &states))
