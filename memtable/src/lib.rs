@@ -33,9 +33,9 @@ mod planted;
 #[cfg(not(sapwood_loom))]
 pub use arena::{Arena, ArenaPool, LargeValue};
 #[cfg(not(sapwood_loom))]
-pub use memtable::iterator::MemtableIterator;
+pub use memtable::bulk::{Block, BulkLoader};
 #[cfg(not(sapwood_loom))]
-pub use memtable::portion::{Block, Portion};
+pub use memtable::iterator::MemtableIterator;
 #[cfg(not(sapwood_loom))]
 pub use memtable::scan::{Scan, Scanned};
 #[cfg(not(sapwood_loom))]

@@ -8,7 +8,7 @@
 use crate::arena::{Arena, LargeValue};
 use crate::filter::Filter;
 use crate::skiplist::node::MAX_RELATIVE;
-use crate::skiplist::{PrefixBase, Skiplist};
+use crate::skiplist::{PrefixCoding, Skiplist};
 use parking_lot::Mutex;
 use sapwood_base::key::MAX_KEYSPACES;
 use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
@@ -18,7 +18,7 @@ use lists::Lists;
 
 pub mod iterator;
 mod lists;
-pub mod portion;
+pub mod bulk;
 pub mod scan;
 
 /// Overhead of an entry besides key and value, in bytes: a header, rounding, and its share of a
@@ -68,11 +68,6 @@ impl Memtable {
     /// Creates an empty memtable in `arena` for sequence numbers from `first` on.
     pub fn starting_at(first: SequenceNumber, id: u64, arena: Arena) -> Arc<Memtable> {
         Arc::new(Memtable { id, first, lists: Lists::new(), created: Mutex::default(), arena })
-    }
-
-    /// The first accepted sequence number.
-    pub fn first_sequence(&self) -> SequenceNumber {
-        self.first
     }
 
     /// Relative sequence number of an entry in the skiplist: 1 for the first one.
@@ -221,7 +216,7 @@ impl Memtable {
         if self.arena.size_bytes() > MOST_APPENDED_BYTES {
             return Ok(());
         }
-        self.create_as(keyspace, PrefixBase::default(), true).map(|_| ())
+        self.create_as(keyspace, PrefixCoding::default(), true).map(|_| ())
     }
 
     /// Whether an iterator was ever positioned in `keyspace`.
@@ -285,10 +280,10 @@ impl Memtable {
 
     #[cold]
     fn create(&self, keyspace: KeyspaceId) -> Result<&Skiplist> {
-        self.create_as(keyspace, PrefixBase::default(), false)
+        self.create_as(keyspace, PrefixCoding::default(), false)
     }
 
-    fn create_as(&self, keyspace: KeyspaceId, base: PrefixBase, appends: bool) -> Result<&Skiplist> {
+    fn create_as(&self, keyspace: KeyspaceId, base: PrefixCoding, appends: bool) -> Result<&Skiplist> {
         let Some(slot) = self.lists.slot(keyspace) else {
             return Err(Error::invalid_argument(format!(
                 "keyspaces have numbers below {MAX_KEYSPACES}, not {keyspace}"

@@ -37,7 +37,7 @@ use crate::arena::LargeValue;
 use crate::sync::{Ordering, Padded, hint};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 
-mod appended;
+mod pending;
 #[cfg(not(sapwood_loom))]
 mod bulk;
 pub mod cursor;
@@ -49,18 +49,18 @@ pub mod node;
 #[cfg(sapwood_loom)]
 #[path = "skiplist/model.rs"]
 pub mod node;
-mod prefix;
+mod coding;
 mod shortcuts;
 #[cfg(not(sapwood_loom))]
 mod stations;
 mod versions;
 
-use appended::Appended;
 #[cfg(not(sapwood_loom))]
-pub use bulk::Staged;
+pub use bulk::BulkEntry;
+pub use coding::PrefixCoding;
 use leaves::Leaves;
 use node::{Nodes, Record};
-pub use prefix::PrefixBase;
+use pending::Pending;
 
 /// A list has shortcuts from this fraction of the arena's size on.
 #[cfg(not(sapwood_loom))]
@@ -71,7 +71,7 @@ pub struct Skiplist {
     leaves: Leaves,
     /// `[entries:32 | units of memory:32]`, on lines of its own because every insert writes it.
     totals: Padded<hint::AtomicU64>,
-    appended: Appended,
+    pending: Pending,
 }
 
 impl Skiplist {
@@ -80,11 +80,11 @@ impl Skiplist {
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
-    pub fn new(nodes: &Nodes, base: PrefixBase) -> Result<Skiplist> {
+    pub fn new(nodes: &Nodes, base: PrefixCoding) -> Result<Skiplist> {
         Ok(Skiplist {
             leaves: Leaves::new(nodes, base)?,
             totals: Padded(hint::AtomicU64::new(0)),
-            appended: Appended::default(),
+            pending: Pending::default(),
         })
     }
 
@@ -127,8 +127,8 @@ impl Skiplist {
 
     #[inline]
     fn insert_record(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<()> {
-        match self.appended.is_on() {
-            true => self.appended.push(record),
+        match self.pending.is_on() {
+            true => self.pending.push(record),
             false => self.link(nodes, key, record, seed)?,
         }
         // Relaxed: statistics only.
@@ -140,7 +140,7 @@ impl Skiplist {
     #[inline]
     pub fn get<'a>(&self, nodes: &'a Nodes, key: &[u8], sequence: SequenceNumber) -> Option<Record<'a>> {
         match self.is_unsettled() {
-            true => self.appended.get(nodes, &self.leaves, key, sequence),
+            true => self.pending.get(nodes, &self.leaves, key, sequence),
             false => self.leaves.get(nodes, key, sequence),
         }
     }
@@ -154,25 +154,25 @@ impl Skiplist {
     /// Lets inserts skip the search until the first ordered read. REQUIRES: the list is not in use
     /// yet.
     pub fn expect_appends(&self) {
-        self.appended.turn_on();
+        self.pending.turn_on();
     }
 
     /// Whether some entries are not in order yet.
     #[inline]
     pub fn is_unsettled(&self) -> bool {
-        self.appended.is_any()
+        self.pending.is_any()
     }
 
     /// Records that the list was read in order.
     #[inline]
     pub fn mark_read(&self) {
-        self.appended.mark_read();
+        self.pending.mark_read();
     }
 
     /// Whether the list was read in order.
     #[inline]
     pub fn was_read(&self) -> bool {
-        self.appended.was_read()
+        self.pending.was_read()
     }
 
     /// Orders all entries whose inserts happened before the call. Cheap if they are ordered.
@@ -181,8 +181,8 @@ impl Skiplist {
     /// `NoSpace` when the arena is full. No entry is lost, and the next call retries.
     #[inline]
     pub fn settle(&self, nodes: &Nodes) -> Result<()> {
-        match self.appended.is_any() {
-            true => self.appended.settle(nodes, &self.leaves),
+        match self.pending.is_any() {
+            true => self.pending.settle(nodes, &self.leaves),
             false => Ok(()),
         }
     }
@@ -236,13 +236,13 @@ impl Skiplist {
 
     /// The prefixes that suit the keys of another list like this one.
     #[cfg(not(sapwood_loom))]
-    pub fn learned(&self, nodes: &Nodes) -> PrefixBase {
-        PrefixBase::suiting(self.entries(), |wanted| self.leaves.sample(nodes, wanted))
+    pub fn learned(&self, nodes: &Nodes) -> PrefixCoding {
+        PrefixCoding::suiting(self.entries(), |wanted| self.leaves.sample(nodes, wanted))
     }
 
     /// Whether the list compares the first eight bytes of keys.
     #[cfg(all(test, not(sapwood_loom)))]
     pub fn has_plain_prefixes(&self) -> bool {
-        self.leaves.base.is_plain()
+        self.leaves.coding.is_plain()
     }
 }

@@ -12,7 +12,7 @@ use sapwood_base::{SequenceNumber, ValueKind};
 use sapwood_memtable::arena::bump::Bump;
 use sapwood_memtable::skiplist::cursor::Cursor;
 use sapwood_memtable::skiplist::node::Nodes;
-use sapwood_memtable::skiplist::{PrefixBase, Skiplist};
+use sapwood_memtable::skiplist::{PrefixCoding, Skiplist};
 use std::time::Duration;
 
 /// A seed whose leaf gets two levels, and one whose leaf gets one.
@@ -27,7 +27,7 @@ struct Map {
 impl Map {
     fn new(keys: &[&[u8]]) -> Map {
         let nodes = Nodes::default();
-        let list = Skiplist::new(&nodes, PrefixBase::default()).unwrap();
+        let list = Skiplist::new(&nodes, PrefixCoding::default()).unwrap();
         let map = Map { nodes, list };
         for (i, key) in keys.iter().enumerate() {
             map.insert(key, i as u64 + 1, LOW);
@@ -104,7 +104,7 @@ fn model(run: impl Fn() + Sync + Send + 'static) {
 /// A list with appending writers, and the entries `keys`.
 fn appending(keys: &[&[u8]]) -> Map {
     let nodes = Nodes::default();
-    let list = Skiplist::new(&nodes, PrefixBase::default()).unwrap();
+    let list = Skiplist::new(&nodes, PrefixCoding::default()).unwrap();
     list.expect_appends();
     let map = Map { nodes, list };
     for (i, key) in keys.iter().enumerate() {

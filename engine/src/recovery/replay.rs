@@ -30,7 +30,7 @@ use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
-use sapwood_memtable::{ArenaPool, Block, KeyValue, Memtable, MemtableOptions, Portion};
+use sapwood_memtable::{ArenaPool, Block, BulkLoader, KeyValue, Memtable, MemtableOptions};
 use sapwood_storage::Env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -214,7 +214,7 @@ struct Written {
     /// In log order.
     number: usize,
     generation: usize,
-    portion: Result<Option<Portion>>,
+    portion: Result<Option<BulkLoader>>,
     /// The place of its first invalid record.
     torn: Option<LogPoint>,
 }
@@ -433,7 +433,7 @@ impl<'a> Replay<'a> {
         self.spare = None;
         let mut written = shared.written.into_inner();
         written.sort_unstable_by_key(|written| written.number);
-        let mut portions: Vec<Vec<Portion>> = self.generations.iter().map(|_| Vec::new()).collect();
+        let mut portions: Vec<Vec<BulkLoader>> = self.generations.iter().map(|_| Vec::new()).collect();
         for written in written {
             if let Some(portion) = written.portion? {
                 portions[written.generation].push(portion);
@@ -462,7 +462,7 @@ impl<'a> Replay<'a> {
             portions.pop();
         }
 
-        let publish = |threads: usize, (_, memtable): &(_, Arc<Memtable>), portions: Vec<Portion>| {
+        let publish = |threads: usize, (_, memtable): &(_, Arc<Memtable>), portions: Vec<BulkLoader>| {
             memtable.publish(portions, threads)
         };
         let reader = &mut history.reader;
@@ -529,7 +529,7 @@ impl Shared {
             Records::Span(span, _) => span.batches,
             Records::One(_) => 0,
         };
-        let mut portion = piece.memtable.as_ref().map(|memtable| Portion::new(memtable, expected));
+        let mut portion = piece.memtable.as_ref().map(|memtable| BulkLoader::new(memtable, expected));
         let mut torn = None;
         let outcome = match (piece.records, &mut portion) {
             (Records::One(record), Some(portion)) if record.kind == RecordKind::Batch => {
@@ -568,7 +568,7 @@ impl Shared {
     fn write_span(
         &self,
         state: &ManifestState,
-        portion: &mut Portion,
+        portion: &mut BulkLoader,
         span: Span,
         block: &mut Block,
     ) -> Result<Option<LogPoint>> {
@@ -605,7 +605,7 @@ impl Shared {
     fn copy_span(
         &self,
         state: &ManifestState,
-        mut portion: Option<&mut Portion>,
+        mut portion: Option<&mut BulkLoader>,
         span: Span,
         bytes: &[u8],
     ) -> Result<Option<LogPoint>> {
@@ -653,7 +653,7 @@ fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
 /// Copies the operations of the batch at `position`, which spans `units`.
 fn copy(
     state: &ManifestState,
-    portion: &mut Portion,
+    portion: &mut BulkLoader,
     position: u64,
     units: u64,
     payload: &[u8],

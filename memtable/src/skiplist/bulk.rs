@@ -5,10 +5,10 @@
 //! it sorts the prefixes, reads records again only where prefixes are equal (a read out of arena
 //! order is a cache miss), and writes every leaf once.
 use super::Skiplist;
+use super::coding::PrefixCoding;
 use super::leaf::{LEAF_SLOTS, LeafOffset, MAX_HEIGHT, RecordOffset};
 use super::leaves::Leaves;
 use super::node::{KeyValue, Nodes, Record, Space};
-use super::prefix::PrefixBase;
 use crate::sync::Ordering;
 use rayon::prelude::*;
 use sapwood_base::key::key_prefix;
@@ -24,16 +24,16 @@ const SAMPLES_PER_RUN: usize = 32;
 
 /// A record in the arena that is in no list yet.
 #[derive(Clone, Copy)]
-pub struct Staged {
+pub struct BulkEntry {
     prefix: u64,
     record: RecordOffset,
     /// Its memory, in units of eight bytes.
     units: u32,
 }
 
-const _: () = assert!(size_of::<Staged>() == 16);
+const _: () = assert!(size_of::<BulkEntry>() == 16);
 
-impl Staged {
+impl BulkEntry {
     /// Writes a record.
     #[inline]
     pub fn write(
@@ -42,8 +42,8 @@ impl Staged {
         sequence: SequenceNumber,
         kind: ValueKind,
         value: &[u8],
-    ) -> Result<Staged> {
-        Ok(Staged::of(nodes.new_record(key, sequence, kind, value)?))
+    ) -> Result<BulkEntry> {
+        Ok(BulkEntry::of(nodes.new_record(key, sequence, kind, value)?))
     }
 
     /// Makes a record from a key and a value that are already in the arena: see
@@ -55,13 +55,13 @@ impl Staged {
         at: KeyValue,
         sequence: SequenceNumber,
         kind: ValueKind,
-    ) -> Staged {
-        Staged::of(nodes.adopt_record(space, at, sequence, kind))
+    ) -> BulkEntry {
+        BulkEntry::of(nodes.adopt_record(space, at, sequence, kind))
     }
 
     #[inline]
-    fn of(record: Record<'_>) -> Staged {
-        Staged { prefix: key_prefix(record.key()), record: record.offset(), units: record.units() as u32 }
+    fn of(record: Record<'_>) -> BulkEntry {
+        BulkEntry { prefix: key_prefix(record.key()), record: record.offset(), units: record.units() as u32 }
     }
 
     /// Primary sort key.
@@ -71,11 +71,11 @@ impl Staged {
     }
 }
 
-impl PrefixBase {
+impl PrefixCoding {
     /// Chooses the encoding for the keys of `runs`.
-    pub fn suiting_staged(nodes: &Nodes, runs: &[Vec<Staged>]) -> PrefixBase {
+    pub fn suiting_bulk(nodes: &Nodes, runs: &[Vec<BulkEntry>]) -> PrefixCoding {
         let entries: usize = runs.iter().map(Vec::len).sum();
-        PrefixBase::suiting(entries as u64, |wanted| {
+        PrefixCoding::suiting(entries as u64, |wanted| {
             let entries = runs.iter().flatten().step_by((entries / wanted).max(1));
             let mut keys: Vec<&[u8]> = entries.map(|entry| nodes.record(entry.record).key()).collect();
             keys.sort_unstable();
@@ -93,14 +93,14 @@ impl Skiplist {
     ///
     /// # Errors
     /// `NoSpace` when the arena is full.
-    pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<Staged>>, threads: usize) -> Result<()> {
+    pub fn build(&self, nodes: &Nodes, mut runs: Vec<Vec<BulkEntry>>, threads: usize) -> Result<()> {
         let entries: usize = runs.iter().map(Vec::len).sum();
         let parallel = threads > 1 && entries >= PARALLEL_ENTRIES;
         let leaves = &self.leaves;
-        if !leaves.base.is_plain() {
-            let take_prefixes = |run: &mut Vec<Staged>| {
+        if !leaves.coding.is_plain() {
+            let take_prefixes = |run: &mut Vec<BulkEntry>| {
                 for entry in run {
-                    entry.prefix = leaves.base.prefix_of(nodes.record(entry.record).key());
+                    entry.prefix = leaves.coding.prefix_of(nodes.record(entry.record).key());
                 }
             };
             match parallel {
@@ -115,10 +115,11 @@ impl Skiplist {
             // A few more ranges than threads, because one thread may be late.
             true => {
                 let bounds = split(&runs, threads * 4);
-                let parts: Vec<Vec<Vec<Staged>>> =
+                let parts: Vec<Vec<Vec<BulkEntry>>> =
                     runs.into_par_iter().map(|run| distribute(&run, &bounds)).collect();
                 let write = |range: usize| {
-                    let parts: Vec<&[Staged]> = parts.iter().map(|parts| parts[range].as_slice()).collect();
+                    let parts: Vec<&[BulkEntry]> =
+                        parts.iter().map(|parts| parts[range].as_slice()).collect();
                     write_leaves(nodes, &sorted(nodes, parts.concat()))
                 };
                 (0..bounds.len() + 1).into_par_iter().map(write).collect::<Result<_>>()?
@@ -133,8 +134,8 @@ impl Skiplist {
     }
 
     /// Links records one by one; neighbours share the path through the list.
-    fn link_sorted(&self, nodes: &Nodes, staged: &[Staged]) -> Result<()> {
-        for entry in staged {
+    fn link_sorted(&self, nodes: &Nodes, entries: &[BulkEntry]) -> Result<()> {
+        for entry in entries {
             let record = nodes.record(entry.record);
             let seed = (u64::from(entry.record.get()) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             self.link(nodes, record.key(), record, seed ^ (seed >> 32))?;
@@ -145,10 +146,10 @@ impl Skiplist {
 }
 
 /// Prefixes, ascending, that split `runs` into at most `ranges` ranges of about equal size.
-fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
+fn split(runs: &[Vec<BulkEntry>], ranges: usize) -> Vec<u64> {
     let mut samples: Vec<u64> = runs
         .iter()
-        .flat_map(|run| run.iter().step_by((run.len() / SAMPLES_PER_RUN).max(1)).map(Staged::prefix))
+        .flat_map(|run| run.iter().step_by((run.len() / SAMPLES_PER_RUN).max(1)).map(BulkEntry::prefix))
         .collect();
     samples.sort_unstable();
     let mut bounds: Vec<u64> = (1..ranges).map(|range| samples[samples.len() * range / ranges]).collect();
@@ -158,7 +159,7 @@ fn split(runs: &[Vec<Staged>], ranges: usize) -> Vec<u64> {
 
 /// Partitions the records of `run`: those below the first of `bounds`, from each bound on, and from
 /// the last one on.
-fn distribute(run: &[Staged], bounds: &[u64]) -> Vec<Vec<Staged>> {
+fn distribute(run: &[BulkEntry], bounds: &[u64]) -> Vec<Vec<BulkEntry>> {
     let even = run.len() / (bounds.len() + 1);
     let mut parts: Vec<_> = (0..=bounds.len()).map(|_| Vec::with_capacity(even + even / 2 + 1)).collect();
     for entry in run {
@@ -170,25 +171,25 @@ fn distribute(run: &[Staged], bounds: &[u64]) -> Vec<Vec<Staged>> {
 }
 
 /// Records in order: keys ascending, newest version first.
-fn sorted(nodes: &Nodes, mut staged: Vec<Staged>) -> Vec<Staged> {
-    staged.sort_unstable_by_key(Staged::prefix);
-    for ties in staged.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|ties| ties.len() > 1) {
+fn sorted(nodes: &Nodes, mut entries: Vec<BulkEntry>) -> Vec<BulkEntry> {
+    entries.sort_unstable_by_key(BulkEntry::prefix);
+    for ties in entries.chunk_by_mut(|a, b| a.prefix == b.prefix).filter(|ties| ties.len() > 1) {
         ties.sort_unstable_by(|a, b| {
             let (a, b) = (nodes.record(a.record), nodes.record(b.record));
             (a.key(), Reverse(a.sequence())).cmp(&(b.key(), Reverse(b.sequence())))
         });
     }
-    staged
+    entries
 }
 
 /// Writes leaves of sorted records from left to right. Also returns the increment of the list's
 /// totals.
-fn write_leaves(nodes: &Nodes, staged: &[Staged]) -> Result<(Written, u64)> {
+fn write_leaves(nodes: &Nodes, entries: &[BulkEntry]) -> Result<(Written, u64)> {
     let mut leaves = Written::default();
     let mut totals = 0;
     let mut slots = Vec::with_capacity(FILLED_SLOTS);
-    let mut last: Option<Staged> = None;
-    for entry in staged {
+    let mut last: Option<BulkEntry> = None;
+    for entry in entries {
         totals += (1 << 32) | u64::from(entry.units);
         match last.filter(|last| last.prefix == entry.prefix).map(|last| nodes.record(last.record)) {
             // Relaxed: the list is not in use yet.

@@ -120,7 +120,7 @@ impl Cursor {
 
     /// Moves to the first entry whose key is `>= key`.
     pub fn seek(&mut self, leaves: &Leaves, nodes: &Nodes, key: &[u8]) {
-        let prefix = leaves.base.prefix_of(key);
+        let prefix = leaves.coding.prefix_of(key);
         let leaf = leaves.descend::<false>(nodes, prefix, key, 0);
         self.copy(leaves, nodes, leaf, Target::AtLeast(prefix, key));
         self.settle_forward(leaves, nodes);
@@ -326,7 +326,7 @@ impl Cursor {
     }
 
     fn copy_before(&mut self, leaves: &Leaves, nodes: &Nodes, key: &[u8]) {
-        let prefix = leaves.base.prefix_of(key);
+        let prefix = leaves.coding.prefix_of(key);
         let leaf = leaves.descend::<true>(nodes, prefix, key, 0);
         self.copy(leaves, nodes, leaf, Target::Before(prefix, key));
     }

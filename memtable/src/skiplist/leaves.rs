@@ -1,8 +1,8 @@
 //! The leaves of a list with their links, by one choice of prefixes, and the searches among them.
+use super::coding::PrefixCoding;
 use super::finger;
 use super::leaf::{LEAF_SLOTS, LeafOffset, Link, LockedLeaf, MAX_HEIGHT, RecordOffset};
 use super::node::{Leaf, Nodes, Record};
-use super::prefix::PrefixBase;
 use super::shortcuts::{Cell, Shortcuts};
 #[cfg(not(sapwood_loom))]
 use super::stations::Stations;
@@ -20,7 +20,7 @@ const SHORTCUT_EVERY_BYTES: usize = 1024;
 
 /// The leaves of one list. Every call must pass the nodes that created them.
 pub struct Leaves {
-    pub(super) base: PrefixBase,
+    pub(super) coding: PrefixCoding,
     pub(super) head: LeafOffset,
     /// Levels in use; searches start here. Grows only.
     pub(super) levels: hint::AtomicU32,
@@ -43,10 +43,10 @@ pub(super) struct Place {
 
 impl Leaves {
     /// Creates the head leaf.
-    pub(super) fn new(nodes: &Nodes, base: PrefixBase) -> Result<Leaves> {
+    pub(super) fn new(nodes: &Nodes, coding: PrefixCoding) -> Result<Leaves> {
         let head = nodes.new_leaf(MAX_HEIGHT, 0, None, &[])?;
         Ok(Leaves {
-            base,
+            coding,
             head: head.offset(),
             levels: hint::AtomicU32::new(1),
             identity: finger::next_identity(),
@@ -74,7 +74,7 @@ impl Leaves {
                 for slot in 0..if level == 0 { leaf.count() } else { 0 } {
                     let record = nodes.record(leaf.record(slot).expect("a slot in use names a record"));
                     let key = Some(record.key().to_vec());
-                    assert_eq!(leaf.prefix(slot), self.base.prefix_of(record.key()));
+                    assert_eq!(leaf.prefix(slot), self.coding.prefix_of(record.key()));
                     assert!(last < key && low_key(leaf) <= key && (end.is_none() || key < end));
                     last = key;
                 }
@@ -148,7 +148,7 @@ impl Leaves {
 
     /// The newest version of `key`.
     pub(super) fn newest(&self, nodes: &Nodes, key: &[u8]) -> Option<RecordOffset> {
-        let prefix = self.base.prefix_of(key);
+        let prefix = self.coding.prefix_of(key);
         let cell = self.shortcuts.get().and_then(|shortcuts| shortcuts.cell(prefix));
         let (mut leaf, _) = self.find(nodes, cell.as_ref(), prefix, key);
         let mut spin = Spin::default();
@@ -356,7 +356,7 @@ impl Leaves {
     /// # Errors
     /// `NoSpace` when the arena is full; nothing has changed then.
     pub(super) fn link(&self, nodes: &Nodes, key: &[u8], record: Record<'_>, seed: u64) -> Result<bool> {
-        let prefix = self.base.prefix_of(key);
+        let prefix = self.coding.prefix_of(key);
         let mut leaf;
         let mut cell = None;
         let mut was_found = true;

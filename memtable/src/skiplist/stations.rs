@@ -97,14 +97,14 @@ mod tests {
     use crate::arena::ArenaPool;
     use crate::options::MemtableOptions;
     use crate::skiplist::cursor::Cursor;
-    use crate::skiplist::{PrefixBase, Skiplist};
+    use crate::skiplist::{PrefixCoding, Skiplist};
     use sapwood_base::{SequenceNumber, ValueKind};
 
     #[test]
     fn an_old_version_is_found_without_passing_over_all_that_came_later() {
         const VERSIONS: u64 = 60_000;
         let arena = ArenaPool::new(MemtableOptions { size_bytes: 16 << 20 }).take().unwrap();
-        let list = Skiplist::new(&arena, PrefixBase::default()).unwrap();
+        let list = Skiplist::new(&arena, PrefixCoding::default()).unwrap();
         let put = |key: &[u8], sequence: u64, seed: u64| {
             list.insert(&arena, key, SequenceNumber(sequence), ValueKind::Put, b"v", seed).unwrap();
         };

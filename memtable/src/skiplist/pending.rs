@@ -7,17 +7,17 @@
 //! reader concurrent with writers waits only once.
 //!
 //! Invariants:
-//! 1. A record is in the stack, among those that could not be linked, or linked; [`Appended::last`]
+//! 1. A record is in the stack, among those that could not be linked, or linked; [`Pending::last`]
 //!    is `None` only if all appended records are linked. So if an insert happened before a read of
 //!    `None`, the reader finds the entry in the leaves.
 //! 2. Only the holder of `rest` links appended records, and only it may walk the stack. Any thread
 //!    may append meanwhile.
 //! 3. Versions of one key are linked in append order, which is roughly the order of their sequence
 //!    numbers, and exactly so for one writer.
+use super::coding::PrefixCoding;
 use super::leaf::{RecordCell, RecordOffset};
 use super::leaves::Leaves;
 use super::node::{Nodes, Record};
-use super::prefix::PrefixBase;
 use crate::planted;
 use crate::sync::{Mutex, MutexGuard, Ordering, Padded, hint};
 use sapwood_base::key::key_prefix;
@@ -32,7 +32,7 @@ const LOOKAHEAD: usize = 8;
 
 /// The entries of a list that are in no leaf yet.
 #[derive(Default)]
-pub(super) struct Appended {
+pub(super) struct Pending {
     /// The last appended record. Not on a line that every insert writes, since every reader loads
     /// it.
     last: Padded<RecordCell>,
@@ -62,7 +62,7 @@ struct Waiting {
     record: RecordOffset,
 }
 
-impl Appended {
+impl Pending {
     /// Makes inserts append. REQUIRES: the list is not in use yet.
     pub(super) fn turn_on(&self) {
         // Relaxed: a hint.
@@ -121,7 +121,7 @@ impl Appended {
 
 impl Rest {
     /// Returns the records appended since the last call, sorted; `top` is the last of them.
-    fn take(&mut self, nodes: &Nodes, base: &PrefixBase, top: RecordOffset) -> Vec<Waiting> {
+    fn take(&mut self, nodes: &Nodes, coding: &PrefixCoding, top: RecordOffset) -> Vec<Waiting> {
         let mut waiting = Vec::new();
         let mut at = Some(top);
         while let Some(offset) = at.filter(|offset| Some(*offset) != self.taken) {
@@ -130,14 +130,14 @@ impl Rest {
             // the lock changes it.
             at = record.older().load(Ordering::Relaxed);
             record.older().store(None, Ordering::Relaxed);
-            waiting.push(Waiting { word: base.prefix_of(record.key()), place: 0, record: offset });
+            waiting.push(Waiting { word: coding.prefix_of(record.key()), place: 0, record: offset });
         }
         self.taken = Some(top);
         let count = waiting.len() as u32;
         for (i, entry) in waiting.iter_mut().enumerate() {
             entry.place = count - i as u32;
         }
-        let skipped = if base.is_plain() { size_of::<u64>() } else { 0 };
+        let skipped = if coding.is_plain() { size_of::<u64>() } else { 0 };
         sort(nodes, &mut waiting, skipped);
         waiting
     }
@@ -163,7 +163,7 @@ fn sort(nodes: &Nodes, waiting: &mut [Waiting], at: usize) {
     }
 }
 
-impl Appended {
+impl Pending {
     /// Orders all entries whose inserts happened before the call.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ impl Appended {
                 self.last.0.compare_exchange(top, None, Ordering::Relaxed).is_ok()
             };
             let mut waiting: Vec<RecordOffset> = std::mem::take(&mut rest.unlinked);
-            waiting.extend(rest.take(nodes, &leaves.base, top).iter().map(|entry| entry.record));
+            waiting.extend(rest.take(nodes, &leaves.coding, top).iter().map(|entry| entry.record));
             planted::cut_when_linked(cut);
             for (i, offset) in waiting.iter().enumerate() {
                 if let Some(ahead) = waiting.get(i + LOOKAHEAD) {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn appending(arena: &Arena, base: &[u8]) -> Skiplist {
-        let list = Skiplist::new(arena, PrefixBase::new(base)).unwrap();
+        let list = Skiplist::new(arena, PrefixCoding::new(base)).unwrap();
         list.expect_appends();
         list
     }
@@ -360,7 +360,7 @@ mod tests {
                 assert_eq!(found, Some(i + 1));
             }
             let late = arena.new_record(b"late", SequenceNumber(7), ValueKind::Put, b"").unwrap();
-            list.appended.push(late);
+            list.pending.push(late);
             assert!(list.get(&arena, b"late", SequenceNumber(7)).is_some());
         }
         assert!(!entries(&list, &arena).is_empty());

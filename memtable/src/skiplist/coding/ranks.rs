@@ -22,7 +22,7 @@ const WORD_BYTES: usize = size_of::<u64>();
 
 /// Samples in order, as buckets.
 #[derive(Clone, Debug)]
-pub(super) struct Samples {
+pub(super) struct RankCoding {
     samples: Vec<Box<[u8]>>,
     /// The keys below the first sample, between each and the next, and from the last one on.
     buckets: Vec<Bucket>,
@@ -57,9 +57,9 @@ struct Branch {
     node: u32,
 }
 
-impl Samples {
+impl RankCoding {
     /// Returns `None` if too few of the ascending `keys` are distinguishable.
-    pub(super) fn of(keys: &[&[u8]]) -> Option<Samples> {
+    pub(super) fn of(keys: &[&[u8]]) -> Option<RankCoding> {
         let kept = |i: usize| {
             let alike = |other: usize| keys.get(other).map_or(0, |other| common_prefix_len(other, keys[i]));
             let alike = alike(i + 1).max(alike(i.wrapping_sub(1)));
@@ -100,7 +100,7 @@ impl Samples {
             }
             nodes[node].branches.push(Branch { below: at as u32, node: 0 });
         }
-        Some(Samples { samples, buckets, nodes })
+        Some(RankCoding { samples, buckets, nodes })
     }
 
     #[inline]

@@ -9,12 +9,12 @@
 //! separator, then takes no room. Where that does not help either, the number is the rank among
 //! samples.
 #![cfg_attr(sapwood_loom, allow(dead_code, reason = "in models the prefixes are given"))]
-use letters::Letters;
-use samples::Samples;
+use alphabet::AlphabetCoding;
+use ranks::RankCoding;
 use sapwood_base::key::{common_prefix_len, key_prefix};
 
-mod letters;
-mod samples;
+mod alphabet;
+mod ranks;
 
 /// Lists with fewer entries keep the plain encoding.
 const LEARNS_FROM: u64 = 2048;
@@ -41,7 +41,7 @@ const SLACK_BYTES: usize = 4;
 /// in one of three forms. It never changes: a list is created with the encoding that suits the keys
 /// of its predecessor.
 #[derive(Clone, Debug, Default)]
-pub struct PrefixBase {
+pub struct PrefixCoding {
     base: Box<[u8]>,
     form: Form,
 }
@@ -51,14 +51,14 @@ enum Form {
     /// The next eight bytes.
     #[default]
     Bytes,
-    Letters(Box<Letters>),
-    Samples(Box<Samples>),
+    Alphabet(Box<AlphabetCoding>),
+    Ranks(Box<RankCoding>),
 }
 
-impl PrefixBase {
+impl PrefixCoding {
     /// Encodes the eight bytes after `base`.
-    pub fn new(base: &[u8]) -> PrefixBase {
-        PrefixBase { base: base.into(), form: Form::Bytes }
+    pub fn new(base: &[u8]) -> PrefixCoding {
+        PrefixCoding { base: base.into(), form: Form::Bytes }
     }
 
     /// Whether numbers are the first eight bytes of keys.
@@ -75,8 +75,8 @@ impl PrefixBase {
         match key.strip_prefix(&*self.base) {
             Some(rest) => match &self.form {
                 Form::Bytes => key_prefix(rest),
-                Form::Letters(letters) => letters.number_of(rest),
-                Form::Samples(samples) => samples.number_of(rest),
+                Form::Alphabet(coding) => coding.number_of(rest),
+                Form::Ranks(coding) => coding.number_of(rest),
             },
             None if key < &*self.base => 0,
             None => u64::MAX,
@@ -85,8 +85,8 @@ impl PrefixBase {
 
     /// Chooses the encoding for keys like those of a list with `entries` entries. `sample` returns
     /// about as many keys of the list as its argument, ascending.
-    pub(super) fn suiting<'a>(entries: u64, sample: impl Fn(usize) -> Vec<&'a [u8]>) -> PrefixBase {
-        let plain = PrefixBase::default();
+    pub(super) fn suiting<'a>(entries: u64, sample: impl Fn(usize) -> Vec<&'a [u8]>) -> PrefixCoding {
+        let plain = PrefixCoding::default();
         // A small sample suffices to see that the keys are evenly distributed.
         if entries < LEARNS_FROM || plain.suits(&sample(FEW_KEYS)) {
             return plain;
@@ -103,7 +103,7 @@ impl PrefixBase {
 
     /// Returns an encoding that suits keys like the ascending `sample` much better than `self`, or
     /// `None`. For some keys only one made of at least a thousand keys is better.
-    fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixBase> {
+    fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixCoding> {
         // A small sample decides between the forms; ranks improve with more samples.
         let some: Vec<&[u8]> = sample.iter().step_by((sample.len() / COMPARED).max(1)).copied().collect();
         if self.suits(&some) {
@@ -113,10 +113,10 @@ impl PrefixBase {
         let mut enough = 2 * self.spread_of(&some);
         // In order of cost; a more expensive one must be clearly better.
         let candidates = [
-            Some(PrefixBase::default()),
-            Some(PrefixBase::of_shared(sample)),
-            Some(PrefixBase::of_letters(sample)),
-            PrefixBase::of_samples(sample),
+            Some(PrefixCoding::default()),
+            Some(PrefixCoding::of_shared(sample)),
+            Some(PrefixCoding::of_alphabet(sample)),
+            PrefixCoding::of_ranks(sample),
         ];
         for candidate in candidates.into_iter().flatten() {
             let spread = candidate.spread_of(&some);
@@ -144,26 +144,26 @@ impl PrefixBase {
     }
 
     /// Encodes the eight bytes after the common prefix of `sample`.
-    fn of_shared(sample: &[&[u8]]) -> PrefixBase {
+    fn of_shared(sample: &[&[u8]]) -> PrefixCoding {
         let shared = shared(sample);
-        PrefixBase::new(&shared[..begin(shared)])
+        PrefixCoding::new(&shared[..begin(shared)])
     }
 
     /// Encodes the letters after the common prefix of `sample`.
-    fn of_letters(sample: &[&[u8]]) -> PrefixBase {
+    fn of_alphabet(sample: &[&[u8]]) -> PrefixCoding {
         let base = &shared(sample)[..begin(shared(sample))];
-        let letters = Letters::of(&behind(base, sample));
-        PrefixBase { base: base.into(), form: Form::Letters(Box::new(letters)) }
+        let coding = AlphabetCoding::of(&behind(base, sample));
+        PrefixCoding { base: base.into(), form: Form::Alphabet(Box::new(coding)) }
     }
 
     /// Encodes the rank among the keys of `sample`, if these suffice.
-    fn of_samples(sample: &[&[u8]]) -> Option<PrefixBase> {
+    fn of_ranks(sample: &[&[u8]]) -> Option<PrefixCoding> {
         if sample.len() < LEAST_RANKED {
             return None;
         }
         let base = shared(sample);
-        let samples = Samples::of(&behind(base, sample))?;
-        Some(PrefixBase { base: base.into(), form: Form::Samples(Box::new(samples)) })
+        let coding = RankCoding::of(&behind(base, sample))?;
+        Some(PrefixCoding { base: base.into(), form: Form::Ranks(Box::new(coding)) })
     }
 }
 
@@ -210,7 +210,7 @@ mod tests {
         keys.push(b"user:\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF");
         keys.sort();
         for base in [&b""[..], b"user:", b"user:1234", b"\xFF"] {
-            let base = PrefixBase::new(base);
+            let base = PrefixCoding::new(base);
             for pair in keys.windows(2) {
                 assert!(base.prefix_of(pair[0]) <= base.prefix_of(pair[1]), "{base:?} {pair:?}");
             }
@@ -235,17 +235,17 @@ mod tests {
         ("even", |random| random.u64(..).to_be_bytes().to_vec(), "plain"),
         ("counter", |random| random.u64(..100_000).to_be_bytes().to_vec(), "plain"),
         ("shared", |random| [&b"tenant/7/"[..], &random.u64(..).to_be_bytes()].concat(), "bytes"),
-        ("decimal", |random| format!("{:020}", random.u64(..300_000_000)).into_bytes(), "letters"),
-        ("short", |random| format!("{:08}", random.u64(..100_000_000)).into_bytes(), "letters"),
-        ("hexadecimal", |random| format!("{:032x}", random.u128(..)).into_bytes(), "letters"),
+        ("decimal", |random| format!("{:020}", random.u64(..300_000_000)).into_bytes(), "alphabet"),
+        ("short", |random| format!("{:08}", random.u64(..100_000_000)).into_bytes(), "alphabet"),
+        ("hexadecimal", |random| format!("{:032x}", random.u128(..)).into_bytes(), "alphabet"),
         (
             "fields",
             |random| format!("user:{:06}/order:{:06}", random.u32(..999), random.u32(..9999)).into_bytes(),
-            "letters",
+            "alphabet",
         ),
-        ("named", |random| format!("{}-{}", random.u64(..), random.alphabetic()).into_bytes(), "letters"),
-        ("upper", |random| (0..9).map(|_| random.uppercase() as u8).collect(), "letters"),
-        ("path", path, "samples"),
+        ("named", |random| format!("{}-{}", random.u64(..), random.alphabetic()).into_bytes(), "alphabet"),
+        ("upper", |random| (0..9).map(|_| random.uppercase() as u8).collect(), "alphabet"),
+        ("path", path, "ranks"),
     ];
 
     fn draw(kind: Draw, count: usize, random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
@@ -260,12 +260,12 @@ mod tests {
         for (name, kind, best) in KINDS {
             let keys = draw(kind, 2000, &mut fastrand::Rng::with_seed(7));
             let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-            let chosen = PrefixBase::default().better_for(&keys);
+            let chosen = PrefixCoding::default().better_for(&keys);
             let form = match chosen.as_ref().map(|base| &base.form) {
                 None => "plain",
                 Some(Form::Bytes) => "bytes",
-                Some(Form::Letters(_)) => "letters",
-                Some(Form::Samples(_)) => "samples",
+                Some(Form::Alphabet(_)) => "alphabet",
+                Some(Form::Ranks(_)) => "ranks",
             };
             assert_eq!(form, best, "{name}: {chosen:?}");
             if let Some(chosen) = chosen {
@@ -279,7 +279,7 @@ mod tests {
                     chosen.spread_of(&others)
                 );
             }
-            assert!(PrefixBase::default().better_for(&keys[..LEAST_SAMPLE - 1]).is_none());
+            assert!(PrefixCoding::default().better_for(&keys[..LEAST_SAMPLE - 1]).is_none());
         }
     }
 
@@ -310,11 +310,11 @@ mod tests {
             }
             let refs: Vec<&[u8]> = learned.iter().map(Vec::as_slice).collect();
             let bases = [
-                Some(PrefixBase::of_shared(&refs)),
-                Some(PrefixBase::of_letters(&refs)),
-                Some(PrefixBase::of_letters(&refs[..3])),
-                PrefixBase::of_samples(&refs),
-                PrefixBase::of_samples(&refs[..LEAST_RANKED]),
+                Some(PrefixCoding::of_shared(&refs)),
+                Some(PrefixCoding::of_alphabet(&refs)),
+                Some(PrefixCoding::of_alphabet(&refs[..3])),
+                PrefixCoding::of_ranks(&refs),
+                PrefixCoding::of_ranks(&refs[..LEAST_RANKED]),
             ];
             let mut keys = Vec::new();
             for _ in 0..600 {

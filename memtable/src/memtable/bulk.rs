@@ -3,15 +3,15 @@
 use super::Memtable;
 use crate::arena::EXTERNAL_VALUE_BYTES;
 use crate::skiplist::node::{KeyValue, Space};
-use crate::skiplist::{PrefixBase, Staged};
+use crate::skiplist::{BulkEntry, PrefixCoding};
 use sapwood_base::key::{MAX_KEYSPACES, key_hash};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
 /// Entries in the memtable's memory that are not visible yet: see [`Memtable::publish`].
 ///
-/// One thread fills a portion; many portions of one memtable may be filled at the same time.
-pub struct Portion {
+/// One thread fills a loader; many loaders of one memtable may be filled at the same time.
+pub struct BulkLoader {
     memtable: Arc<Memtable>,
     keyspaces: Vec<OfKeyspace>,
     /// Entries for which the first keyspace reserves room.
@@ -20,15 +20,15 @@ pub struct Portion {
 
 struct OfKeyspace {
     id: KeyspaceId,
-    staged: Vec<Staged>,
+    entries: Vec<BulkEntry>,
     /// Hashes of keys not yet in the filter.
     hashes: Vec<u64>,
 }
 
 impl OfKeyspace {
     #[inline]
-    fn push(&mut self, staged: Staged, hash: u64) {
-        self.staged.push(staged);
+    fn push(&mut self, entries: BulkEntry, hash: u64) {
+        self.entries.push(entries);
         self.hashes.push(hash);
     }
 }
@@ -69,10 +69,10 @@ impl Block {
     }
 }
 
-impl Portion {
-    /// Creates an empty portion of `memtable` for about `expected` entries.
-    pub fn new(memtable: &Arc<Memtable>, expected: usize) -> Portion {
-        Portion { memtable: memtable.clone(), keyspaces: Vec::new(), expected }
+impl BulkLoader {
+    /// Creates an empty loader of `memtable` for about `expected` entries.
+    pub fn new(memtable: &Arc<Memtable>, expected: usize) -> BulkLoader {
+        BulkLoader { memtable: memtable.clone(), keyspaces: Vec::new(), expected }
     }
 
     /// Adds one entry; arguments and errors as for [`Memtable::insert`].
@@ -87,8 +87,8 @@ impl Portion {
     ) -> Result<()> {
         let at = self.of(keyspace)?;
         let relative = self.memtable.relative(sequence)?;
-        let staged = Staged::write(&self.memtable.arena, key, relative, kind, value)?;
-        self.keyspaces[at].push(staged, hash);
+        let entries = BulkEntry::write(&self.memtable.arena, key, relative, kind, value)?;
+        self.keyspaces[at].push(entries, hash);
         Ok(())
     }
 
@@ -115,8 +115,8 @@ impl Portion {
         let hash = key_hash(key);
         let of = self.of(keyspace)?;
         let space = block.space.split_to(bytes);
-        let staged = Staged::adopt(&self.memtable.arena, space, at, relative, kind);
-        self.keyspaces[of].push(staged, hash);
+        let entries = BulkEntry::adopt(&self.memtable.arena, space, at, relative, kind);
+        self.keyspaces[of].push(entries, hash);
         Ok(())
     }
 
@@ -130,7 +130,7 @@ impl Portion {
                 let expected = std::mem::take(&mut self.expected);
                 self.keyspaces.push(OfKeyspace {
                     id: keyspace,
-                    staged: Vec::with_capacity(expected),
+                    entries: Vec::with_capacity(expected),
                     hashes: Vec::with_capacity(expected),
                 });
                 Ok(self.keyspaces.len() - 1)
@@ -143,7 +143,7 @@ impl Portion {
     }
 
     /// Inserts the added keys into the filter, so that [`Memtable::publish`] need not do this for
-    /// all portions by itself.
+    /// all loaders by itself.
     pub fn prepare(&mut self) {
         let filter = self.memtable.filter();
         for of in &mut self.keyspaces {
@@ -159,33 +159,33 @@ impl Portion {
 }
 
 impl Memtable {
-    /// Publishes the entries of portions. With `threads` above one, several threads of the current
+    /// Publishes the entries of loaders. With `threads` above one, several threads of the current
     /// `rayon` pool share the work.
     ///
-    /// REQUIRES: no concurrent use of the memtable, except to fill other portions. Fastest when the
+    /// REQUIRES: no concurrent use of the memtable, except to fill other loaders. Fastest when the
     /// memtable was empty.
     ///
     /// # Errors
     /// `NoSpace` when the arena is full. Some of the entries are visible then.
     ///
     /// # Panics
-    /// If a portion belongs to another memtable.
-    pub fn publish(&self, mut portions: Vec<Portion>, threads: usize) -> Result<()> {
+    /// If a loader belongs to another memtable.
+    pub fn publish(&self, mut loaders: Vec<BulkLoader>, threads: usize) -> Result<()> {
         assert!(
-            portions.iter().all(|portion| std::ptr::eq(&*portion.memtable, self)),
-            "a portion of another memtable"
+            loaders.iter().all(|loader| std::ptr::eq(&*loader.memtable, self)),
+            "a loader of another memtable"
         );
-        for portion in portions.iter_mut().filter(|portion| !portion.is_prepared()) {
-            portion.prepare();
+        for loader in loaders.iter_mut().filter(|loader| !loader.is_prepared()) {
+            loader.prepare();
         }
-        let mut all: Vec<OfKeyspace> = portions.into_iter().flat_map(|portion| portion.keyspaces).collect();
+        let mut all: Vec<OfKeyspace> = loaders.into_iter().flat_map(|loader| loader.keyspaces).collect();
         all.sort_by_key(|of| of.id);
         for group in all.chunk_by_mut(|a, b| a.id == b.id) {
-            let runs: Vec<_> = group.iter_mut().map(|of| std::mem::take(&mut of.staged)).collect();
+            let runs: Vec<_> = group.iter_mut().map(|of| std::mem::take(&mut of.entries)).collect();
             let list = match self.list(group[0].id) {
                 Some(list) => list,
                 None => {
-                    let base = PrefixBase::suiting_staged(&self.arena, &runs);
+                    let base = PrefixCoding::suiting_bulk(&self.arena, &runs);
                     self.create_as(group[0].id, base, false)?
                 }
             };
@@ -262,7 +262,7 @@ mod tests {
             let (bulk, single) = (take(1), take(2));
             let prefix = ["", "user:profile:", "k"][seed as usize % 3];
             let mut entries = random_entries(&mut random, prefix, [0, 1, 40, 5000][seed as usize % 4], 1);
-            // Recovery has log order; portions accept any other order.
+            // Recovery has log order; loaders accept any other order.
             if seed % 2 == 0 {
                 random.shuffle(&mut entries);
             }
@@ -270,9 +270,9 @@ mod tests {
                 let (keyspace, hash) = (KeyspaceId(*keyspace), key_hash(key));
                 memtable.insert(keyspace, key, hash, SequenceNumber(*sequence), *kind, value).unwrap();
             };
-            let mut portions = Vec::new();
+            let mut loaders = Vec::new();
             for part in entries.chunks(random.usize(1..2000)) {
-                let mut portion = Portion::new(&bulk, random.usize(..100));
+                let mut loader = BulkLoader::new(&bulk, random.usize(..100));
                 let mut block =
                     Block::new(&bulk, part.iter().map(|entry| in_place(entry).0.len()).sum()).unwrap();
                 for entry in part {
@@ -281,21 +281,21 @@ mod tests {
                     let (bytes, at) = in_place(entry);
                     block.bytes()[..bytes.len()].copy_from_slice(&bytes);
                     if random.bool() {
-                        portion.adopt(&mut block, bytes.len(), at, keyspace, sequence, *kind).unwrap();
+                        loader.adopt(&mut block, bytes.len(), at, keyspace, sequence, *kind).unwrap();
                     } else {
-                        portion.add(keyspace, key, key_hash(key), sequence, *kind, value).unwrap();
+                        loader.add(keyspace, key, key_hash(key), sequence, *kind, value).unwrap();
                         block.skip(bytes.len());
                     }
                 }
                 assert!(block.bytes().is_empty());
                 if random.bool() {
-                    portion.prepare();
+                    loader.prepare();
                 }
-                portions.push(portion);
+                loaders.push(loader);
             }
-            let later = portions.split_off(portions.len() - portions.len().min(random.usize(..2)));
+            let later = loaders.split_off(loaders.len() - loaders.len().min(random.usize(..2)));
             let threads = if random.bool() { 1 } else { 3 };
-            bulk.publish(portions, threads).unwrap();
+            bulk.publish(loaders, threads).unwrap();
             // The second batch finds lists that are not empty.
             bulk.publish(later, threads).unwrap();
             entries.iter().for_each(|entry| insert(&single, entry));
@@ -328,15 +328,15 @@ mod tests {
             let pool = ArenaPool::new(MemtableOptions { size_bytes: 8 << 20 });
             let memtable = Memtable::new(1, pool.take().unwrap());
             let key = |number: u64| format!("{:020}", number * 7_919 % 10_007 * 977).into_bytes();
-            let portions = (0..4).map(|part| {
-                let mut portion = Portion::new(&memtable, 0);
+            let loaders = (0..4).map(|part| {
+                let mut loader = BulkLoader::new(&memtable, 0);
                 for number in (part..6000).step_by(4) {
                     let (key, sequence) = (key(number), SequenceNumber(number));
-                    portion.add(KEYSPACE, &key, key_hash(&key), sequence, ValueKind::Put, b"v").unwrap();
+                    loader.add(KEYSPACE, &key, key_hash(&key), sequence, ValueKind::Put, b"v").unwrap();
                 }
-                portion
+                loader
             });
-            memtable.publish(portions.collect(), threads).unwrap();
+            memtable.publish(loaders.collect(), threads).unwrap();
             let list = memtable.list(KEYSPACE).unwrap();
             assert!(!list.has_plain_prefixes(), "decimal numbers crowd");
             for number in 6000..8000 {
@@ -356,11 +356,11 @@ mod tests {
     fn bad_keyspaces_and_full_arenas_are_errors() {
         let pool = ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 });
         let memtable = Memtable::new(1, pool.take().unwrap());
-        let mut portion = Portion::new(&memtable, 0);
+        let mut loader = BulkLoader::new(&memtable, 0);
         let mut add = |keyspace, number: u64| {
             let key = number.to_be_bytes();
             let value = vec![1; 200 << 10];
-            portion.add(
+            loader.add(
                 KeyspaceId(keyspace),
                 &key,
                 key_hash(&key),

@@ -8,7 +8,7 @@ const MANY: usize = 200;
 
 /// A mixed-radix encoding.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Letters {
+pub(super) struct AlphabetCoding {
     alphabets: Vec<Alphabet>,
     /// For each place: its alphabet, and the weight of one letter. Descending.
     places: Vec<(u8, u64)>,
@@ -22,10 +22,10 @@ struct Alphabet {
     ranks: Box<[u16]>,
 }
 
-impl Letters {
+impl AlphabetCoding {
     /// Derives the encoding from these keys.
-    pub(super) fn of(keys: &[&[u8]]) -> Letters {
-        let mut letters = Letters { alphabets: Vec::new(), places: Vec::new() };
+    pub(super) fn of(keys: &[&[u8]]) -> AlphabetCoding {
+        let mut coding = AlphabetCoding { alphabets: Vec::new(), places: Vec::new() };
         let mut product = 1u128;
         for place in 0.. {
             let alphabet = Alphabet::of(keys.iter().filter_map(|key| key.get(place).copied()));
@@ -34,24 +34,24 @@ impl Letters {
             if alphabet.members == 0 || product > 1 << u64::BITS {
                 break;
             }
-            let known = letters.alphabets.iter().position(|known| *known == alphabet);
+            let known = coding.alphabets.iter().position(|known| *known == alphabet);
             let at = known.unwrap_or_else(|| {
-                letters.alphabets.push(alphabet);
-                letters.alphabets.len() - 1
+                coding.alphabets.push(alphabet);
+                coding.alphabets.len() - 1
             });
-            letters.places.push((at as u8, 0));
+            coding.places.push((at as u8, 0));
             // A place with one value in all keys leaves the product unchanged.
-            if product > ENOUGH || letters.places.len() == usize::from(u8::MAX) {
+            if product > ENOUGH || coding.places.len() == usize::from(u8::MAX) {
                 break;
             }
         }
         let mut worth = 1;
-        for (alphabet, of_place) in letters.places.iter_mut().rev() {
+        for (alphabet, of_place) in coding.places.iter_mut().rev() {
             *of_place = worth;
             // The full product may be 2^64; it is not used.
-            worth = worth.wrapping_mul(letters.alphabets[usize::from(*alphabet)].members as u64);
+            worth = worth.wrapping_mul(coding.alphabets[usize::from(*alphabet)].members as u64);
         }
-        letters
+        coding
     }
 
     #[inline]
