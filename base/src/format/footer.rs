@@ -78,14 +78,13 @@ impl TableFooter {
     /// Decodes the last bytes of table `file`, which is `file_len` bytes long, and checks that its
     /// sections fill it.
     pub fn decode(bytes: &[u8; FOOTER_BYTES], file: FileNumber, file_len: u64) -> Result<TableFooter> {
-        let corrupt = |what: &str| Error::malformed(what);
         let u64_at = |i: usize| u64::from_le_bytes(bytes.as_chunks().0[i]);
         let u32_at = |i: usize| u32::from_le_bytes(bytes.as_chunks().0[i]);
         if bytes[88..] != TABLE_MAGIC {
-            return Err(corrupt("file does not end as a table does"));
+            return Err(Error::malformed("file does not end as a table does"));
         }
         if u32_at(21) != checksum32(&bytes[..CHECKED_BYTES], place_seed(file.0, u64::MAX)) {
-            return Err(corrupt("table footer checksum does not match"));
+            return Err(Error::malformed("table footer checksum does not match"));
         }
         let (features, version) = (u32_at(18), u32_at(19));
         super::check_version("table", version)?;
@@ -100,15 +99,15 @@ impl TableFooter {
             properties: SectionHandle { offset: u64_at(5), len: u64_at(6) },
             database: u64_at(8),
         };
-        if version == 0 || u64_at(7) != file.0 || u32_at(20) != 0 {
-            return Err(corrupt("table footer is of another file or has unknown bytes"));
+        if u64_at(7) != file.0 || u32_at(20) != 0 {
+            return Err(Error::malformed("table footer is of another file or has unknown bytes"));
         }
         if footer.filter.offset != footer.data_len
             || footer.index.offset != footer.filter.end()
             || footer.properties.offset != footer.index.end()
             || footer.properties.end().checked_add(FOOTER_BYTES as u64) != Some(file_len)
         {
-            return Err(corrupt("table sections do not fill the file"));
+            return Err(Error::malformed("table sections do not fill the file"));
         }
         Ok(footer)
     }
@@ -151,5 +150,20 @@ mod tests {
         bytes[84..88].copy_from_slice(&checksum.to_le_bytes());
         let error = TableFooter::decode(&bytes, FileNumber(9), FOOTER_BYTES as u64).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_new_section_or_field_needs_a_feature_and_is_unsupported_then() {
+        for (features, kind) in [(0, ErrorKind::Corruption), (1 << 31, ErrorKind::Unsupported)] {
+            for (field, section_bytes) in [(7, 0), (0, 100)] {
+                let mut bytes = TableFooter::default().encode(FileNumber(9));
+                bytes[72..76].copy_from_slice(&u32::to_le_bytes(features));
+                bytes[80] = field;
+                let checksum = checksum32(&bytes[..CHECKED_BYTES], place_seed(9, u64::MAX));
+                bytes[84..88].copy_from_slice(&checksum.to_le_bytes());
+                let file_len = section_bytes + FOOTER_BYTES as u64;
+                assert_eq!(TableFooter::decode(&bytes, FileNumber(9), file_len).unwrap_err().kind(), kind);
+            }
+        }
     }
 }

@@ -75,7 +75,6 @@ impl TableProperties {
 
     /// Decodes a section's payload.
     pub fn decode(payload: &[u8]) -> Result<TableProperties> {
-        let corrupt = |what: &str| Error::malformed(what);
         let mut properties = TableProperties::default();
         let mut seen = 0u64;
         let mut decoder = Decoder::new(payload);
@@ -84,23 +83,28 @@ impl TableProperties {
             let bytes = decoder.length_prefixed()?;
             if id < 64 {
                 if seen & 1 << id != 0 {
-                    return Err(corrupt("a table property occurs twice"));
+                    return Err(Error::malformed("a table property occurs twice"));
                 }
                 seen |= 1 << id;
             }
             let key = || match bytes.len() <= MAX_KEY_BYTES {
                 true => Ok(bytes.to_vec()),
-                false => Err(corrupt("a key in the table properties is too long")),
+                false => Err(Error::malformed("a key in the table properties is too long")),
             };
             let number = || {
                 let mut decoder = Decoder::new(bytes);
                 let number = decoder.varint()?;
-                if decoder.is_empty() { Ok(number) } else { Err(corrupt("a table property is not a number")) }
+                if decoder.is_empty() {
+                    Ok(number)
+                } else {
+                    Err(Error::malformed("a table property is not a number"))
+                }
             };
             match id {
                 KEYSPACE => {
                     let keyspace = u32::try_from(number()?);
-                    properties.keyspace = KeyspaceId(keyspace.map_err(|_| corrupt("keyspace is too large"))?);
+                    properties.keyspace =
+                        KeyspaceId(keyspace.map_err(|_| Error::malformed("keyspace is too large"))?);
                 }
                 ENTRIES => properties.entries = number()?,
                 TOMBSTONES => properties.tombstones = number()?,
@@ -121,7 +125,7 @@ impl TableProperties {
             || properties.min_sequence > properties.max_sequence
             || properties.max_sequence > SequenceNumber::MAX
         {
-            return Err(corrupt("table properties contradict each other"));
+            return Err(Error::malformed("table properties contradict each other"));
         }
         Ok(properties)
     }
