@@ -96,21 +96,21 @@ pub trait InternalIterator {
     fn may_repeat_before(&self) -> bool {
         true
     }
-    /// How many of the next forward moves lead to *plain* entries: puts visible at `bound`, each
-    /// the newest version of a key below `limit` (if there is one). 0 is always correct. The call
-    /// costs less than that many moves. REQUIRES: `valid`.
-    fn plain_ahead(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
+    /// The length of the *run* ahead: how many of the next forward moves lead to puts visible at
+    /// `bound`, each the newest version of a key below `limit` (if there is one). 0 is always
+    /// correct. The call costs less than that many moves. REQUIRES: `valid`.
+    fn run_ahead(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
         0
     }
-    /// Like [`InternalIterator::plain_ahead`], for backward moves and keys above `limit`; the
+    /// Like [`InternalIterator::run_ahead`], for backward moves and keys above `limit`; the
     /// entries are the only versions of their keys. REQUIRES: no other version of the current key
     /// comes before it.
-    fn plain_behind(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
+    fn run_behind(&self, _bound: SequenceNumber, _limit: Option<&[u8]>) -> usize {
         0
     }
-    /// Makes a move that [`InternalIterator::plain_ahead`] counted. Never called on an iterator
+    /// Makes a move that [`InternalIterator::run_ahead`] counted. Never called on an iterator
     /// that counts none.
-    fn next_plain(&mut self) {}
-    /// Makes a move that [`InternalIterator::plain_behind`] counted.
-    fn prev_plain(&mut self) {}
+    fn next_in_run(&mut self) {}
+    /// Makes a move that [`InternalIterator::run_behind`] counted.
+    fn prev_in_run(&mut self) {}
 }

@@ -196,8 +196,8 @@ impl Job {
         if let [single] = cluster.as_slice() {
             let run = &self.compaction.inputs[single.input];
             let in_place = self.compaction.is_target(run);
-            let same_codec = self.options.table_options(run.level).codec
-                == self.options.table_options(self.compaction.target_level).codec;
+            let same_codec = self.options.table_options(run.level).compression
+                == self.options.table_options(self.compaction.target_level).compression;
             // Only rewriting frees the bytes that no reader needs.
             let reclaims = survivors::any_goes(&single.table, run.level, self.older_data(), snapshots);
             if !self.compaction.rewrite && !reclaims && (in_place || same_codec) {

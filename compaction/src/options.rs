@@ -106,7 +106,7 @@ impl CompactionOptions {
     pub fn table_options(&self, level: u8) -> TableOptions {
         let mut table = self.table.clone();
         if level == LAST_LEVEL {
-            table.codec = self.last_level_codec;
+            table.compression = self.last_level_codec;
         } else if table.filter_bits_per_key > 0.0 {
             table.filter_bits_per_key += if level == 0 { 6.0 } else { 3.0 };
         }

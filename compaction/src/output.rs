@@ -70,7 +70,7 @@ impl<'a> OutputWriter<'a> {
     #[inline(always)]
     pub fn write(&mut self, survivor: Survivor<'_>) -> Result<()> {
         let Survivor { key, is_newest, sequence, kind, value, held_for } = survivor;
-        self.add(is_newest, key, None, sequence, kind, value)?;
+        self.add(is_newest, key, sequence, kind, value)?;
         if let Some(readers) = held_for {
             // An empty key without a value counts as an entry too.
             self.note_held(readers, (key.len() + value.len()).max(1));
@@ -89,7 +89,6 @@ impl<'a> OutputWriter<'a> {
         &mut self,
         new_key: bool,
         key: &[u8],
-        hash: Option<u64>,
         sequence: SequenceNumber,
         kind: ValueKind,
         value: &[u8],
@@ -107,7 +106,7 @@ impl<'a> OutputWriter<'a> {
         let altered =
             altered.then(|| altered_key(key)).filter(|altered| altered.as_slice() > builder.last_key());
         let key = altered.as_deref().unwrap_or(key);
-        builder.add(key, hash, sequence, kind, value)
+        builder.add(key, sequence, kind, value)
     }
 
     #[cold]

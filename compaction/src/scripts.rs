@@ -100,7 +100,7 @@ impl State {
         for text in table.split_whitespace() {
             let (key, sequence, kind, value) = entry(text);
             let is_new = last.replace(key) != Some(key);
-            writer.add(is_new, key.as_bytes(), None, sequence, kind, value.as_bytes()).unwrap();
+            writer.add(is_new, key.as_bytes(), sequence, kind, value.as_bytes()).unwrap();
         }
         writer.finish().unwrap()
     }

@@ -84,7 +84,7 @@ impl TableBuilder {
         options: &TableOptions,
     ) -> TableBuilder {
         let mut options = options.clone();
-        options.block_size_bytes = options.block_size_bytes.clamp(256, 64 << 10);
+        options.block_bytes = options.block_bytes.clamp(256, 64 << 10);
         TableBuilder {
             file,
             number,
@@ -117,19 +117,12 @@ impl TableBuilder {
     }
 
     /// Adds an entry. REQUIRES: internal order: `key` above the last one, or equal to it and
-    /// `sequence` below. `hash` is [`key_hash`] of `key` if the caller has it.
+    /// `sequence` below.
     ///
     /// Errors: `InvalidArgument` for an entry out of order or beyond the limits, which leaves the
     /// table unchanged. Any error of the file, after which the builder is unusable.
     #[inline]
-    pub fn add(
-        &mut self,
-        key: &[u8],
-        hash: Option<u64>,
-        sequence: SequenceNumber,
-        kind: ValueKind,
-        value: &[u8],
-    ) -> Result<()> {
+    pub fn add(&mut self, key: &[u8], sequence: SequenceNumber, kind: ValueKind, value: &[u8]) -> Result<()> {
         if key.len() > MAX_KEY_BYTES || value.len() > MAX_VALUE_BYTES || sequence > SequenceNumber::MAX {
             return Err(Error::invalid_argument("key, value or sequence number is beyond its limit"));
         }
@@ -146,7 +139,7 @@ impl TableBuilder {
                 _ => return Err(out_of_order()),
             };
         if is_new_key {
-            let hash = hash.unwrap_or_else(|| key_hash(key));
+            let hash = key_hash(key);
             self.last_tag = tag_of(hash);
             if self.options.filter != FilterKind::None {
                 memory::reserve(&mut self.hashes, 1)?;
@@ -188,7 +181,7 @@ impl TableBuilder {
 
     #[inline]
     fn raw_limit(&self) -> usize {
-        self.options.block_size_bytes - BLOCK_TRAILER_BYTES
+        self.options.block_bytes - BLOCK_TRAILER_BYTES
     }
 
     /// Whether the entry would make the block too long. The exact length is computed only for the
@@ -234,7 +227,7 @@ impl TableBuilder {
         }
         let mut room = self.encoder.encoded_len_bound();
         if self.out.capacity() == 0 {
-            room += self.options.write_buffer_bytes.min(16 << 20) + 2 * self.options.block_size_bytes;
+            room += self.options.write_buffer_bytes.min(16 << 20) + 2 * self.options.block_bytes;
         }
         memory::reserve(&mut self.out, room)?;
         let start = self.out.len();
@@ -244,9 +237,9 @@ impl TableBuilder {
             Some(value) => self.encoder.encode_with_value(&mut self.out, value),
         };
         let mut stored = (CodecId::None, 0);
-        if self.options.codec != Codec::None {
+        if self.options.compression != Codec::None {
             if self.compressor.is_none() {
-                self.compressor = Some(Compressor::new(self.options.codec)?);
+                self.compressor = Some(Compressor::new(self.options.compression)?);
             }
             let compressed = self.compressor.as_mut().and_then(|c| c.compress(&self.out[start..]));
             if let Some((codec, payload)) = compressed {
@@ -258,7 +251,7 @@ impl TableBuilder {
         let len = self.out.len() - start;
         let end = offset + (len + BLOCK_TRAILER_BYTES) as u64;
         let mut padding = end.next_multiple_of(OFFSET_UNIT_BYTES) - end;
-        if self.options.codec == Codec::None {
+        if self.options.compression == Codec::None {
             // A block that nearly fills its pages is padded, so that the next one begins on a page.
             let to_page = end.next_multiple_of(PAGE_BYTES) - end;
             if to_page <= len as u64 / 8 {

@@ -263,7 +263,7 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
         self.slot == 0 || self.may_be_equal(self.slot - 1)
     }
 
-    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+    fn run_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
         let (image, layout) = (self.source.image(), self.layout());
         let end = limit.map_or(self.count, |limit| layout.lower_bound(image, limit));
         let ahead = self.slot + 1..end.max(self.slot + 1);
@@ -275,7 +275,7 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
             .count()
     }
 
-    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+    fn run_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
         let (image, layout) = (self.source.image(), self.layout());
         // The first slot may hold another version of the last key of the previous block. The slot
         // at the limit may hold another version of its own key.
@@ -291,12 +291,12 @@ impl<S: BlockSource> InternalIterator for Cursor<S> {
     }
 
     #[inline(always)]
-    fn next_plain(&mut self) {
+    fn next_in_run(&mut self) {
         self.take_slot(self.slot + 1);
     }
 
     #[inline(always)]
-    fn prev_plain(&mut self) {
+    fn prev_in_run(&mut self) {
         self.take_slot(self.slot - 1);
     }
 }
@@ -353,19 +353,19 @@ macro_rules! forward_to_cursor {
             fn may_repeat_before(&self) -> bool {
                 self.cursor.may_repeat_before()
             }
-            fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-                self.cursor.plain_ahead(bound, limit)
+            fn run_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+                self.cursor.run_ahead(bound, limit)
             }
-            fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-                self.cursor.plain_behind(bound, limit)
-            }
-            #[inline(always)]
-            fn next_plain(&mut self) {
-                self.cursor.next_plain();
+            fn run_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+                self.cursor.run_behind(bound, limit)
             }
             #[inline(always)]
-            fn prev_plain(&mut self) {
-                self.cursor.prev_plain();
+            fn next_in_run(&mut self) {
+                self.cursor.next_in_run();
+            }
+            #[inline(always)]
+            fn prev_in_run(&mut self) {
+                self.cursor.prev_in_run();
             }
         }
     };

@@ -87,9 +87,9 @@ pub struct TableOptions {
     /// The largest raw length of a block of small entries, trailer included, in bytes; 256 to
     /// 65536. Blocks of entries above 256 bytes grow to hold about a dozen. Default 4096: one page,
     /// one cache frame.
-    pub block_size_bytes: usize,
+    pub block_bytes: usize,
     /// The compression of data blocks. Default none.
-    pub codec: Codec,
+    pub compression: Codec,
     /// The filter. Default blocked.
     pub filter: FilterKind,
     /// The size of the filter in bits per user key, clamped to 1 to 64. Default 10.
@@ -102,8 +102,8 @@ pub struct TableOptions {
 impl Default for TableOptions {
     fn default() -> TableOptions {
         TableOptions {
-            block_size_bytes: 4096,
-            codec: Codec::None,
+            block_bytes: 4096,
+            compression: Codec::None,
             filter: FilterKind::Blocked,
             filter_bits_per_key: 10.0,
             write_buffer_bytes: 256 << 10,

@@ -286,7 +286,7 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
     }
 
     #[inline]
-    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+    fn run_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
         debug_assert!(self.direction == Direction::Forward);
         if self.heap.len() > 1 && self.streak < STREAK {
             return 0;
@@ -296,31 +296,31 @@ impl<I: InternalIterator> InternalIterator for MergingIterator<I> {
             (Some(limit), Some(other)) => Some(limit.min(other)),
             (limit, other) => limit.or(other),
         };
-        self.current().plain_ahead(bound, nearer)
+        self.current().run_ahead(bound, nearer)
     }
 
     #[inline]
-    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+    fn run_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
         debug_assert!(self.direction == Direction::Backward);
         if self.heap.len() > 1 && self.streak < STREAK {
             return 0;
         }
         let other = self.runner_up().map(|input| input.key());
         // `None` sorts below every key.
-        self.current().plain_behind(bound, limit.max(other))
+        self.current().run_behind(bound, limit.max(other))
     }
 
     #[inline(always)]
-    fn next_plain(&mut self) {
+    fn next_in_run(&mut self) {
         // The root remains the root.
         let root = self.root();
-        self.inputs[root].next_plain();
+        self.inputs[root].next_in_run();
     }
 
     #[inline(always)]
-    fn prev_plain(&mut self) {
+    fn prev_in_run(&mut self) {
         let root = self.root();
-        self.inputs[root].prev_plain();
+        self.inputs[root].prev_in_run();
     }
 }
 

@@ -79,7 +79,7 @@ fn build(file: &MemoryFile, keys: &[[u8; 16]], values: &[u8], options: &TableOpt
         let at = i * 37 % (values.len() - 100);
         // Scattered sequence numbers, as in a flush.
         let sequence = SequenceNumber((i as u64).wrapping_mul(0x9E37_79B9) & 0xFF_FFFF);
-        builder.add(key, None, sequence, ValueKind::Put, &values[at..at + 100]).unwrap();
+        builder.add(key, sequence, ValueKind::Put, &values[at..at + 100]).unwrap();
     }
     builder.finish().unwrap();
 }

@@ -241,26 +241,26 @@ impl<R: ReadTable> InternalIterator for RunIterator<R> {
         self.inner().may_repeat_before()
     }
 
-    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-        self.inner().plain_ahead(bound, limit)
+    fn run_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        self.inner().run_ahead(bound, limit)
     }
 
-    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+    fn run_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
         // Entries below the bound do not belong to the run.
-        if self.has_lower { 0 } else { self.inner().plain_behind(bound, limit) }
+        if self.has_lower { 0 } else { self.inner().run_behind(bound, limit) }
     }
 
     #[inline(always)]
-    fn next_plain(&mut self) {
+    fn next_in_run(&mut self) {
         if let Some(table) = &mut self.table {
-            table.next_plain();
+            table.next_in_run();
         }
     }
 
     #[inline(always)]
-    fn prev_plain(&mut self) {
+    fn prev_in_run(&mut self) {
         if let Some(table) = &mut self.table {
-            table.prev_plain();
+            table.prev_in_run();
         }
     }
 }

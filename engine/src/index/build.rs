@@ -389,7 +389,7 @@ impl<'a> Builder<'a> {
         let Portion { bytes, entries } = &self.portion;
         for entry in entries {
             let (key, value) = (entry.key(bytes), entry.value(bytes));
-            writer.add(true, key, None, SequenceNumber::ZERO, ValueKind::Put, value)?;
+            writer.add(true, key, SequenceNumber::ZERO, ValueKind::Put, value)?;
         }
         let mut tables = Vec::new();
         for output in writer.finish()? {

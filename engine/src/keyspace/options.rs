@@ -85,8 +85,8 @@ impl KeyspaceOptions {
         let defaults = CompactionOptions::default();
         let codec = self.compression.unwrap_or(database.compression);
         let mut table = defaults.table.clone();
-        table.block_size_bytes = self.block_bytes.unwrap_or(database.block_bytes);
-        table.codec = codec;
+        table.block_bytes = self.block_bytes.unwrap_or(database.block_bytes);
+        table.compression = codec;
         table.filter_bits_per_key = self.filter_bits_per_key.unwrap_or(database.filter_bits_per_key);
         table.filter = match table.filter_bits_per_key > 0.0 {
             true => database.filter,

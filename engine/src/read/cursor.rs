@@ -135,19 +135,19 @@ impl InternalIterator for Source {
     fn may_repeat_before(&self) -> bool {
         delegate!(self, source => source.may_repeat_before())
     }
-    fn plain_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-        delegate!(self, source => source.plain_ahead(bound, limit))
+    fn run_ahead(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        delegate!(self, source => source.run_ahead(bound, limit))
     }
-    fn plain_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
-        delegate!(self, source => source.plain_behind(bound, limit))
-    }
-    #[inline(always)]
-    fn next_plain(&mut self) {
-        delegate!(self, source => source.next_plain());
+    fn run_behind(&self, bound: SequenceNumber, limit: Option<&[u8]>) -> usize {
+        delegate!(self, source => source.run_behind(bound, limit))
     }
     #[inline(always)]
-    fn prev_plain(&mut self) {
-        delegate!(self, source => source.prev_plain());
+    fn next_in_run(&mut self) {
+        delegate!(self, source => source.next_in_run());
+    }
+    #[inline(always)]
+    fn prev_in_run(&mut self) {
+        delegate!(self, source => source.prev_in_run());
     }
 }
 
@@ -603,7 +603,7 @@ impl Cursor {
     pub fn next(&mut self) -> Result<()> {
         if self.state == State::Forward && self.plain > 0 {
             self.plain -= 1;
-            self.merged.next_plain();
+            self.merged.next_in_run();
             return Ok(());
         }
         self.next_with_a_look()
@@ -612,7 +612,7 @@ impl Cursor {
     fn next_with_a_look(&mut self) -> Result<()> {
         self.next_settled()?;
         if self.state == State::Forward {
-            self.plain = self.merged.plain_ahead(self.sequence, self.range.upper.as_deref());
+            self.plain = self.merged.run_ahead(self.sequence, self.range.upper.as_deref());
         }
         Ok(())
     }
@@ -668,7 +668,7 @@ impl Cursor {
     pub fn prev(&mut self) -> Result<()> {
         if self.state == State::BackwardSingle && self.plain > 0 {
             self.plain -= 1;
-            self.merged.prev_plain();
+            self.merged.prev_in_run();
             return Ok(());
         }
         self.prev_with_a_look()
@@ -677,7 +677,7 @@ impl Cursor {
     fn prev_with_a_look(&mut self) -> Result<()> {
         self.prev_settled()?;
         if self.state == State::BackwardSingle {
-            self.plain = self.merged.plain_behind(self.sequence, self.range.lower.as_deref());
+            self.plain = self.merged.run_behind(self.sequence, self.range.lower.as_deref());
         }
         Ok(())
     }

@@ -21,9 +21,9 @@ fn small_entries() -> Vec<Entry> {
 
 fn all_options() -> Vec<TableOptions> {
     let mut all = Vec::new();
-    for codec in [Codec::None, Codec::Lz4, Codec::Zstd(1)] {
+    for compression in [Codec::None, Codec::Lz4, Codec::Zstd(1)] {
         for filter in [FilterKind::None, FilterKind::Blocked, FilterKind::Standard] {
-            all.push(TableOptions { block_size_bytes: 512, codec, filter, ..TableOptions::default() });
+            all.push(TableOptions { block_bytes: 512, compression, filter, ..TableOptions::default() });
         }
     }
     all
@@ -202,7 +202,7 @@ fn garbage_is_not_a_table() {
 #[test]
 fn a_failing_write_makes_no_table() {
     let entries = small_entries();
-    let options = TableOptions { block_size_bytes: 512, write_buffer_bytes: 1, ..TableOptions::default() };
+    let options = TableOptions { block_bytes: 512, write_buffer_bytes: 1, ..TableOptions::default() };
     let file = MemoryFile::new(Vec::new());
     build_in(&file, &entries, &options).unwrap();
     let calls = i64::MAX - file.calls_left.load(std::sync::atomic::Ordering::Relaxed);
@@ -218,12 +218,12 @@ fn a_failing_write_makes_no_table() {
 fn a_builder_that_failed_once_does_not_finish() {
     let file = MemoryFile::new(Vec::new());
     file.calls_left.store(0, std::sync::atomic::Ordering::Relaxed);
-    let options = TableOptions { block_size_bytes: 512, write_buffer_bytes: 1, ..TableOptions::default() };
+    let options = TableOptions { block_bytes: 512, write_buffer_bytes: 1, ..TableOptions::default() };
     let mut builder =
         sapwood_sstable::TableBuilder::new(Box::new(file.clone()), NUMBER, Default::default(), &options);
     let mut failures = 0;
     for i in 0..100u32 {
-        let added = builder.add(&i.to_be_bytes(), None, SequenceNumber(1), ValueKind::Put, &[0; 90]);
+        let added = builder.add(&i.to_be_bytes(), SequenceNumber(1), ValueKind::Put, &[0; 90]);
         failures += u32::from(added.is_err());
         if added.is_err() {
             file.calls_left.store(100, std::sync::atomic::Ordering::Relaxed);
@@ -237,7 +237,7 @@ fn a_builder_that_failed_once_does_not_finish() {
 fn a_failing_read_is_an_error_and_the_next_one_is_not() {
     let entries = small_entries();
     let file =
-        MemoryFile::new(build(&entries, &TableOptions { block_size_bytes: 512, ..TableOptions::default() }));
+        MemoryFile::new(build(&entries, &TableOptions { block_bytes: 512, ..TableOptions::default() }));
     let table = Table::open(Box::new(file.clone()), NUMBER, &cache()).unwrap();
     let guard = crossbeam_epoch::pin();
     let mut iterator = table.iter(ReadOptions::default());
@@ -262,7 +262,7 @@ fn wrong_arguments_are_errors_and_leave_the_table_whole() {
         &TableOptions::default(),
     );
     let mut add = |key: &[u8], sequence: u64, right: bool| {
-        let added = builder.add(key, None, SequenceNumber(sequence), ValueKind::Put, b"v");
+        let added = builder.add(key, SequenceNumber(sequence), ValueKind::Put, b"v");
         assert_eq!(
             added.map_err(|error| error.kind()),
             if right { Ok(()) } else { Err(ErrorKind::InvalidArgument) }

@@ -59,14 +59,14 @@ fn check_position(iterator: &impl InternalIterator, entries: &[Entry], position:
     }
 }
 
-/// Walks at random, and compares each position with the vector. Counts in `plain` the moves without
-/// a check of versions.
+/// Walks at random, and compares each position with the vector. Counts in `in_runs` the moves
+/// without a check of versions.
 fn walk(
     iterator: &mut impl InternalIterator,
     entries: &[Entry],
     random: &mut fastrand::Rng,
     steps: usize,
-    plain: &mut usize,
+    in_runs: &mut usize,
 ) {
     let mut position: Option<usize> = None;
     for _ in 0..steps {
@@ -105,37 +105,37 @@ fn walk(
                 }
             }
             (5, Some(at)) => {
-                what = "next_plain";
+                what = "next_in_run";
                 let bound = SequenceNumber([random.u64(0..1 << 57), u64::MAX >> 8][random.usize(0..2)]);
                 let limit = random.bool().then(|| entries[random.usize(0..entries.len())].key.as_slice());
-                let count = iterator.plain_ahead(bound, limit);
+                let count = iterator.run_ahead(bound, limit);
                 for place in at + 1..=at + count {
                     let next = &entries[place];
                     assert!(next.kind == ValueKind::Put && next.sequence <= bound.0);
-                    assert!(next.key != entries[place - 1].key, "an older version is not plain");
+                    assert!(next.key != entries[place - 1].key, "an older version belongs to no run");
                     assert!(limit.is_none_or(|limit| next.key.as_slice() < limit));
-                    iterator.next_plain();
+                    iterator.next_in_run();
                     check_position(iterator, entries, Some(place), what);
                 }
-                *plain += count;
+                *in_runs += count;
                 position = Some(at + count);
             }
             // Called only if no other version comes before.
             (6, Some(at)) if at == 0 || entries[at - 1].key != entries[at].key => {
-                what = "prev_plain";
+                what = "prev_in_run";
                 let bound = SequenceNumber([random.u64(0..1 << 57), u64::MAX >> 8][random.usize(0..2)]);
                 let limit = random.bool().then(|| entries[random.usize(0..entries.len())].key.as_slice());
-                let count = iterator.plain_behind(bound, limit);
+                let count = iterator.run_behind(bound, limit);
                 for place in (at - count..at).rev() {
                     let next = &entries[place];
                     assert!(next.kind == ValueKind::Put && next.sequence <= bound.0);
                     assert!(place == 0 || next.key != entries[place - 1].key, "a newer version comes before");
                     assert!(next.key != entries[place + 1].key);
                     assert!(limit.is_none_or(|limit| next.key.as_slice() > limit));
-                    iterator.prev_plain();
+                    iterator.prev_in_run();
                     check_position(iterator, entries, Some(place), what);
                 }
-                *plain += count;
+                *in_runs += count;
                 position = Some(at - count);
             }
             (7..=8, Some(at)) => {
@@ -177,9 +177,9 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
         scan.prev().unwrap();
     }
     assert!(!backward.valid() && !scan.valid());
-    let mut plain = 0;
-    walk(&mut forward, entries, random, 600, &mut plain);
-    walk(&mut scan, entries, random, 60, &mut plain);
+    let mut in_runs = 0;
+    walk(&mut forward, entries, random, 600, &mut in_runs);
+    walk(&mut scan, entries, random, 60, &mut in_runs);
 
     // For keys in any order, which costs only additional reads.
     let mut last = LastBlock::default();
@@ -222,7 +222,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
         let expected = entries.get(at).is_some_and(|entry| entry.key.starts_with(prefix));
         assert_eq!(table.has_prefix(prefix, &guard).unwrap(), expected, "{prefix:?}");
     }
-    plain
+    in_runs
 }
 
 #[test]
@@ -230,20 +230,20 @@ fn every_way_to_read_agrees_with_the_model() {
     let mut random = fastrand::Rng::with_seed(11);
     let codecs = [Codec::None, Codec::Lz4, Codec::Zstd(1)];
     let filters = [FilterKind::None, FilterKind::Blocked, FilterKind::Standard];
-    let mut plain = 0;
+    let mut in_runs = 0;
     for round in 0..150 {
         let entries = entries(&mut random, round % 5);
         let options = TableOptions {
-            block_size_bytes: [512, 4096, 16_384, 65_536][random.usize(0..4)],
-            codec: codecs[random.usize(0..3)],
+            block_bytes: [512, 4096, 16_384, 65_536][random.usize(0..4)],
+            compression: codecs[random.usize(0..3)],
             filter: filters[random.usize(0..3)],
             filter_bits_per_key: random.f32() * 20.0,
             write_buffer_bytes: [1, 10_000, 1 << 20][random.usize(0..3)],
         };
         let table = open(build(&entries, &options)).unwrap();
-        plain += check(&table, &entries, &mut random);
+        in_runs += check(&table, &entries, &mut random);
     }
-    assert!(plain > 10_000, "only {plain} moves needed no look");
+    assert!(in_runs > 10_000, "only {in_runs} moves were in runs");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn the_longest_keys_and_large_values_fit() {
     all.push(entry(b"huge", 1, ValueKind::Put, &vec![7; 20 << 20]));
     order(&mut all);
     for codec in [Codec::None, Codec::Lz4, Codec::Zstd(1)] {
-        let options = TableOptions { codec, ..TableOptions::default() };
+        let options = TableOptions { compression: codec, ..TableOptions::default() };
         let table = open(build(&all, &options)).unwrap();
         check(&table, &all, &mut random);
     }
@@ -273,8 +273,7 @@ fn thousands_of_versions_span_blocks() {
     all.push(entry(b"count", 1, ValueKind::Put, b"before"));
     all.push(entry(b"counter\0", 1, ValueKind::Put, b"after"));
     order(&mut all);
-    let table =
-        open(build(&all, &TableOptions { block_size_bytes: 512, ..TableOptions::default() })).unwrap();
+    let table = open(build(&all, &TableOptions { block_bytes: 512, ..TableOptions::default() })).unwrap();
     assert!(table.blocks() > 100);
     assert!(table.split_keys(10).len() <= 2, "all versions of a key stay together");
     check(&table, &all, &mut random);

@@ -1,5 +1,4 @@
 //! Shared by the tests of tables: a file in memory, random entries, and a model.
-use sapwood_base::key::key_hash;
 use sapwood_base::{Error, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{Table, TableBuilder, TableOptions, TableSummary};
 use sapwood_storage::{BufferCache, File};
@@ -99,9 +98,8 @@ pub fn order(entries: &mut Vec<Entry>) {
 /// Builds a table of ordered entries in `file`.
 pub fn build_in(file: &MemoryFile, entries: &[Entry], options: &TableOptions) -> Result<TableSummary> {
     let mut builder = TableBuilder::new(Box::new(file.clone()), NUMBER, KeyspaceId(3), options);
-    for (i, entry) in entries.iter().enumerate() {
-        let hash = (i % 2 == 0).then(|| key_hash(&entry.key));
-        builder.add(&entry.key, hash, SequenceNumber(entry.sequence), entry.kind, &entry.value)?;
+    for entry in entries {
+        builder.add(&entry.key, SequenceNumber(entry.sequence), entry.kind, &entry.value)?;
     }
     builder.finish()
 }

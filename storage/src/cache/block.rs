@@ -138,13 +138,6 @@ impl Drop for FramePin {
     }
 }
 
-impl PinnedBlock {
-    /// Creates a block with its own memory, outside every cache.
-    pub fn from_bytes(bytes: Arc<[u8]>) -> PinnedBlock {
-        PinnedBlock(Pinned::Owned(bytes))
-    }
-}
-
 impl Deref for PinnedBlock {
     type Target = [u8];
 

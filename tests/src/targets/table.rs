@@ -230,7 +230,7 @@ pub fn build<'e>(
     let file = NewFile::default();
     let mut builder = TableBuilder::new(Box::new(file.clone()), FILE, KeyspaceId(0), options);
     for (key, sequence, kind, value) in entries {
-        builder.add(key, None, sequence, kind, value)?;
+        builder.add(key, sequence, kind, value)?;
     }
     builder.finish()?;
     Ok(file.bytes())
@@ -239,8 +239,8 @@ pub fn build<'e>(
 /// Options of tables, determined by one byte.
 pub fn table_options(choice: u8) -> TableOptions {
     TableOptions {
-        block_size_bytes: [512, 600, 1024, 4096][usize::from(choice & 3)],
-        codec: [Codec::None, Codec::Lz4, Codec::Zstd(1), Codec::None][usize::from(choice >> 2 & 3)],
+        block_bytes: [512, 600, 1024, 4096][usize::from(choice & 3)],
+        compression: [Codec::None, Codec::Lz4, Codec::Zstd(1), Codec::None][usize::from(choice >> 2 & 3)],
         filter: [FilterKind::Blocked, FilterKind::None, FilterKind::Standard, FilterKind::Blocked]
             [usize::from(choice >> 4 & 3)],
         filter_bits_per_key: f32::from(choice >> 6) * 5.0 + 4.0,
