@@ -239,12 +239,14 @@ impl Run {
             }
         }
         let prefix = key_prefix(&key[skip..]);
-        let at = self.first_not_below(prefix);
-        at + self.bounds[at..]
-            .iter()
-            .zip(&self.tables[at..])
-            .take_while(|(bounds, table)| bounds.largest == prefix && table.last() < key)
-            .count()
+        let mut at = self.first_not_below(prefix);
+        while let (Some(bounds), Some(table)) = (self.bounds.get(at), self.tables.get(at))
+            && bounds.largest == prefix
+            && table.last() < key
+        {
+            at += 1;
+        }
+        at
     }
 
     /// The first table whose largest key has a prefix of at least `prefix`.

@@ -8,6 +8,7 @@ use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::explain::{self, Explain};
 use crate::read::iterator::{Entry, Iter};
+use crate::read::multi_get::get_many;
 use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
@@ -382,7 +383,7 @@ impl Keyspace {
         let core = self.core();
         core.check_open()?;
         let mut values = Gathered::with_capacity(keys.len());
-        read::get_many(core, &self.state, keys, |found| values.push(found))?;
+        get_many(core, &self.state, keys, |found| values.push(found))?;
         values.finish()
     }
 
@@ -412,7 +413,7 @@ impl Keyspace {
         let core = self.core();
         core.check_open()?;
         let mut asked = keys.iter();
-        read::get_many(core, &self.state, keys, |found| {
+        get_many(core, &self.state, keys, |found| {
             if let Some(key) = asked.next() {
                 with(key, found.as_ref().map(|found| found.bytes()));
             }

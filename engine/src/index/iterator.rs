@@ -6,7 +6,7 @@ use crate::keyspace::KeyspaceState;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
-use crate::read::{Nobody, get_in_view};
+use crate::read::{Lookup, Nobody, get_in_view};
 use sapwood_base::ordered::composite::{Composite, put_unescaped};
 use sapwood_base::{Error, Result, memory};
 use std::sync::Arc;
@@ -118,7 +118,8 @@ impl Hit {
     pub fn record(&self) -> Result<Slice> {
         let State { view, sequence, .. } = &self.state;
         let guard = crossbeam_epoch::pin();
-        let found = get_in_view(view, &self.keyspace, self.primary_key(), *sequence, &guard, &mut Nobody)?;
+        let lookup = Lookup::new(self.primary_key(), *sequence);
+        let found = get_in_view(view, &self.keyspace, lookup, &guard, &mut Nobody)?;
         match found {
             Some(found) => Slice::of(&found),
             None => Err(super::verify::no_row(self.primary_key())),

@@ -13,7 +13,7 @@ use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tre
 use super::reference::IndexReference;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::super_version::SuperVersion;
-use crate::read::{Found, Nobody, get_in_tables, get_in_view};
+use crate::read::{Found, Lookup, Nobody, get_in_tables, get_in_view};
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::ordered::composite::{Composite, put_bound_at};
@@ -230,9 +230,8 @@ impl<'a> Rows<'a> {
 
     #[inline]
     fn find(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
-        let (sequence, guard) = (self.sequence, self.guard);
         match self.in_memtables {
-            false => get_in_tables(self.space, primary_key, sequence, guard),
+            false => get_in_tables(self.space, Lookup::new(primary_key, self.sequence), self.guard),
             true => self.find_in_view(primary_key),
         }
     }
@@ -240,7 +239,7 @@ impl<'a> Rows<'a> {
     /// Apart: the way through tables alone is short, and is inlined.
     #[inline(never)]
     fn find_in_view(&self, primary_key: &[u8]) -> Result<Option<Found<'_>>> {
-        let keyspace = self.index.keyspace;
-        get_in_view(self.view, keyspace, primary_key, self.sequence, self.guard, &mut Nobody)
+        let lookup = Lookup::new(primary_key, self.sequence);
+        get_in_view(self.view, self.index.keyspace, lookup, self.guard, &mut Nobody)
     }
 }
