@@ -808,52 +808,59 @@ impl Cursor {
         self.plain = 0;
         let mut steps = 0;
         while self.merged.valid() && !self.range.is_below(self.merged.key()) {
-            if !self.merged.may_repeat_before() {
-                if is_seen(self.merged.sequence(), self.sequence) && has_value(self.merged.kind()) {
-                    self.state = State::BackwardSingle;
+            if self.merged.may_repeat_before() {
+                if self.newest_version_behind(&mut steps, to)? {
+                    self.state = State::Backward;
                     break;
                 }
-                self.passed += 1;
-                steps += 1;
-                if steps % WORTH_A_RANGE == 0 && self.look_behind(steps, to)? {
-                    continue;
-                }
-                self.merged.prev()?;
-                continue;
-            }
-            self.key.clear();
-            self.key.extend_from_slice(self.merged.key());
-            let mut visible = false;
-            let mut jumped = false;
-            while self.merged.valid() && self.merged.key() == self.key.as_slice() {
-                // Versions come in ascending order of sequence numbers: the last one that is seen
-                // is the newest.
-                if is_seen(self.merged.sequence(), self.sequence) {
-                    visible = has_value(self.merged.kind());
-                    self.entry_sequence = self.merged.sequence();
-                    self.value.clear();
-                    if visible {
-                        self.value.extend_from_slice(self.merged.value());
-                    }
-                }
-                self.passed += 1;
-                steps += 1;
-                if steps % WORTH_A_RANGE == 0 && self.look_behind(steps, to)? {
-                    jumped = true;
-                    break;
-                }
-                self.merged.prev()?;
-            }
-            if visible && !jumped {
-                self.passed -= 1;
-                self.state = State::Backward;
+            } else if is_seen(self.merged.sequence(), self.sequence) && has_value(self.merged.kind()) {
+                self.state = State::BackwardSingle;
                 break;
+            } else {
+                self.pass_backward(&mut steps, to)?;
             }
         }
         if steps >= WORTH_A_RANGE {
             self.remember_backward(to);
         }
         Ok(())
+    }
+
+    /// Moves backward over the versions of one key, oldest first, and holds the newest one that is
+    /// seen. Returns whether it has a value.
+    #[inline]
+    fn newest_version_behind(&mut self, steps: &mut usize, to: Option<Option<&[u8]>>) -> Result<bool> {
+        self.key.clear();
+        self.key.extend_from_slice(self.merged.key());
+        let mut visible = false;
+        while self.merged.valid() && self.merged.key() == self.key.as_slice() {
+            // Sequence numbers ascend: the last version that is seen is the newest.
+            if is_seen(self.merged.sequence(), self.sequence) {
+                visible = has_value(self.merged.kind());
+                self.entry_sequence = self.merged.sequence();
+                self.value.clear();
+                if visible {
+                    self.value.extend_from_slice(self.merged.value());
+                }
+            }
+            if self.pass_backward(steps, to)? {
+                return Ok(false);
+            }
+        }
+        self.passed -= u64::from(visible);
+        Ok(visible)
+    }
+
+    /// Moves backward over one version. Returns whether that was a jump.
+    #[inline]
+    fn pass_backward(&mut self, steps: &mut usize, to: Option<Option<&[u8]>>) -> Result<bool> {
+        self.passed += 1;
+        *steps += 1;
+        if steps.is_multiple_of(WORTH_A_RANGE) && self.look_behind(*steps, to)? {
+            return Ok(true);
+        }
+        self.merged.prev()?;
+        Ok(false)
     }
 
     /// [`Cursor::look_ahead`] on the way back.
