@@ -120,13 +120,54 @@ pub struct IndexCursor {
     stretch: Option<Vec<u8>>,
 }
 
+/// The bounds are the cursor's own, in both forms.
 enum Inner {
-    /// The bounds are the cursor's own, in both forms.
     Tree(TreeCursor),
-    Merged {
-        cursor: Cursor,
-        is_inside: bool,
-    },
+    Merged(Cursor),
+}
+
+macro_rules! delegate {
+    ($self:ident, $cursor:ident => $call:expr) => {
+        match $self {
+            Inner::Tree($cursor) => $call,
+            Inner::Merged($cursor) => $call,
+        }
+    };
+}
+
+impl Inner {
+    #[inline]
+    fn valid(&self) -> bool {
+        delegate!(self, cursor => cursor.valid())
+    }
+
+    /// The key of the entry, stale or not.
+    #[inline]
+    fn key(&self) -> Option<&[u8]> {
+        delegate!(self, cursor => cursor.valid().then(|| cursor.key()))
+    }
+
+    fn seek(&mut self, target: &[u8]) -> Result<()> {
+        delegate!(self, cursor => cursor.seek(target))
+    }
+
+    /// Moves to the last entry before `target`, or the last one.
+    fn seek_before(&mut self, target: Option<&[u8]>) -> Result<()> {
+        match target {
+            Some(target) => delegate!(self, cursor => cursor.seek_before(target)),
+            None => delegate!(self, cursor => cursor.seek_to_last()),
+        }
+    }
+
+    /// Moves to the next entry, stale or not, or to the previous one.
+    #[inline]
+    fn step<const FORWARD: bool>(&mut self) -> Result<()> {
+        delegate!(self, cursor => if FORWARD { cursor.next() } else { cursor.prev() })
+    }
+
+    fn clear(&mut self) {
+        delegate!(self, cursor => cursor.clear());
+    }
 }
 
 /// Looks for later versions of rows in memtables.
@@ -242,8 +283,7 @@ impl IndexCursor {
                 let through = entry.state.through();
                 let base = tree.map(|tree| (tree.cursor(Bound::Unbounded, Bound::Unbounded), through));
                 let (options, range) = (ReadOptions::default(), bounds.0.clone());
-                let cursor = Cursor::with_base(view.clone(), id, sequence, options, range, base);
-                Inner::Merged { cursor, is_inside: false }
+                Inner::Merged(Cursor::with_base(view.clone(), id, sequence, options, range, base))
             }
         };
         let (jumps, stretch) = (Jumps::default(), None);
@@ -258,9 +298,7 @@ impl IndexCursor {
         if space.index.as_ref().is_some_and(|index| index.check_readable(self.sequence).is_ok()) {
             self.jumps = Jumps::new(&space.state, covered);
             self.inner = match self.inner {
-                Inner::Merged { cursor, is_inside } => {
-                    Inner::Merged { cursor: cursor.jumping(&space.state, covered), is_inside }
-                }
+                Inner::Merged(cursor) => Inner::Merged(cursor.jumping(&space.state, covered)),
                 inner => inner,
             };
         }
@@ -276,7 +314,7 @@ impl IndexCursor {
     pub(crate) fn passed_versions(&self) -> u64 {
         match &self.inner {
             Inner::Tree(_) => 0,
-            Inner::Merged { cursor, .. } => cursor.passed(),
+            Inner::Merged(cursor) => cursor.passed(),
         }
     }
 
@@ -304,20 +342,13 @@ impl IndexCursor {
     #[doc(alias = "is_valid")]
     #[inline]
     pub fn valid(&self) -> bool {
-        match &self.inner {
-            Inner::Tree(cursor) => cursor.valid(),
-            Inner::Merged { is_inside, .. } => *is_inside,
-        }
+        self.inner.valid()
     }
 
     /// The composite that is the key of the entry: escaped index key, end, primary key.
     #[inline]
     pub(crate) fn composite(&self) -> &[u8] {
-        match &self.inner {
-            Inner::Tree(cursor) if cursor.valid() => cursor.key(),
-            Inner::Merged { cursor, is_inside: true } => cursor.key(),
-            _ => &[],
-        }
+        self.inner.key().unwrap_or_default()
     }
 
     #[inline]
@@ -389,8 +420,8 @@ impl IndexCursor {
     pub fn covering(&self) -> &[u8] {
         match &self.inner {
             Inner::Tree(cursor) if cursor.valid() => cursor.value(),
-            Inner::Merged { cursor, is_inside: true } => cursor.value(),
-            _ => &[],
+            Inner::Merged(cursor) => cursor.value(),
+            Inner::Tree(_) => &[],
         }
     }
 
@@ -497,22 +528,13 @@ impl IndexCursor {
             true => self.jumps.end_of(target, self.sequence).map(Option::unwrap_or_default),
             false => None,
         };
-        let to = match &end {
-            // No key follows it.
-            Some(end) if end.is_empty() => return self.leave(),
-            Some(end) => end.as_slice(),
-            None => target,
-        };
-        if self.bounds.is_above(to) {
-            return self.leave();
+        let to = end.as_deref().unwrap_or(target);
+        // No key follows an empty end.
+        if end.as_ref().is_some_and(Vec::is_empty) || self.bounds.is_above(to) {
+            self.inner.clear();
+            return Ok(());
         }
-        match &mut self.inner {
-            Inner::Tree(cursor) => cursor.seek(to)?,
-            Inner::Merged { cursor, is_inside } => {
-                *is_inside = false;
-                cursor.seek(to)?;
-            }
-        }
+        self.inner.seek(to)?;
         self.settle_from::<true>(Some(Some(target)))
     }
 
@@ -523,29 +545,11 @@ impl IndexCursor {
         let start = if jumps { self.jumps.start_of(target, self.sequence) } else { None };
         let to = start.as_deref().or(target);
         if to.is_some_and(|to| to.is_empty() || self.bounds.is_below(to)) {
-            return self.leave();
+            self.inner.clear();
+            return Ok(());
         }
-        match (&mut self.inner, to) {
-            (Inner::Tree(cursor), Some(to)) => cursor.seek_before(to)?,
-            (Inner::Tree(cursor), None) => cursor.seek_to_last()?,
-            (Inner::Merged { cursor, is_inside }, to) => {
-                *is_inside = false;
-                match to {
-                    Some(to) => cursor.seek_before(to)?,
-                    None => cursor.seek_to_last()?,
-                }
-            }
-        }
+        self.inner.seek_before(to)?;
         self.settle_from::<false>(Some(target))
-    }
-
-    /// Leaves the cursor not valid.
-    fn leave(&mut self) -> Result<()> {
-        match &mut self.inner {
-            Inner::Tree(cursor) => cursor.clear(),
-            Inner::Merged { is_inside, .. } => *is_inside = false,
-        }
-        Ok(())
     }
 
     /// Moves to the next entry; past the last one the cursor is not valid. A no-op on a cursor that
@@ -580,12 +584,7 @@ impl IndexCursor {
                     return Ok(());
                 }
             }
-            Inner::Merged { cursor, is_inside } => {
-                if !std::mem::replace(is_inside, false) {
-                    return Ok(());
-                }
-                cursor.next()?;
-            }
+            Inner::Merged(cursor) => cursor.next()?,
         }
         self.settle::<true>()
     }
@@ -618,12 +617,7 @@ impl IndexCursor {
                     return Ok(());
                 }
             }
-            Inner::Merged { cursor, is_inside } => {
-                if !std::mem::replace(is_inside, false) {
-                    return Ok(());
-                }
-                cursor.prev()?;
-            }
+            Inner::Merged(cursor) => cursor.prev()?,
         }
         self.settle::<false>()
     }
@@ -635,50 +629,44 @@ impl IndexCursor {
     }
 
     /// The same; `edge` is the key at which the move began (`Some(None)`: the end of all), unless
-    /// it began at an entry.
+    /// it began at an entry. After an error the cursor is not valid.
     fn settle_from<const FORWARD: bool>(&mut self, edge: Option<Option<&[u8]>>) -> Result<()> {
+        let passed = self.pass_stale::<FORWARD>(edge);
+        match passed {
+            Ok(WORTH_A_RANGE..) => self.remember::<FORWARD>(edge),
+            Ok(_) => {}
+            Err(_) => self.inner.clear(),
+        }
+        passed.map(drop)
+    }
+
+    /// Moves over the stale entries; returns their number.
+    #[inline]
+    fn pass_stale<const FORWARD: bool>(&mut self, edge: Option<Option<&[u8]>>) -> Result<usize> {
         let mut steps = 0;
-        loop {
-            match &mut self.inner {
-                Inner::Tree(cursor) => match &self.rows {
-                    Some(rows) if cursor.valid() => {
-                        let primary_key = Composite::split(cursor.key())?.primary_key;
-                        if !rows.is_stale(primary_key, rows.through) {
-                            break;
-                        }
-                        if FORWARD { cursor.next()? } else { cursor.prev()? }
-                    }
-                    _ => break,
-                },
-                Inner::Merged { cursor, is_inside } => {
-                    if !cursor.valid() {
-                        break;
-                    }
-                    let primary_key = Composite::split(cursor.key())?.primary_key;
-                    if self.rows.as_ref().is_none_or(|rows| !rows.is_stale(primary_key, cursor.sequence())) {
-                        *is_inside = true;
-                        break;
-                    }
-                    if FORWARD { cursor.next()? } else { cursor.prev()? }
-                }
-            }
+        while self.is_stale()? {
+            self.inner.step::<FORWARD>()?;
             self.stale += 1;
             steps += 1;
             if steps % WORTH_A_RANGE == 0 && self.jumps.are_on() {
                 self.look::<FORWARD>(steps, edge)?;
             }
         }
-        if steps >= WORTH_A_RANGE {
-            self.remember::<FORWARD>(edge);
-        }
-        Ok(())
+        Ok(steps)
     }
 
-    /// The key of the entry that the cursor stands on, stale or not.
-    fn place(&self) -> Option<&[u8]> {
-        match &self.inner {
-            Inner::Tree(cursor) => cursor.valid().then(|| cursor.key()),
-            Inner::Merged { cursor, .. } => cursor.valid().then(|| cursor.key()),
+    /// Whether the cursor stands on a stale entry.
+    #[inline]
+    fn is_stale(&self) -> Result<bool> {
+        match (&self.inner, &self.rows) {
+            (Inner::Tree(cursor), Some(rows)) if cursor.valid() => {
+                Ok(rows.is_stale(Composite::split(cursor.key())?.primary_key, rows.through))
+            }
+            (Inner::Merged(cursor), rows) if cursor.valid() => {
+                let primary_key = Composite::split(cursor.key())?.primary_key;
+                Ok(rows.as_ref().is_some_and(|rows| rows.is_stale(primary_key, cursor.sequence())))
+            }
+            _ => Ok(false),
         }
     }
 
@@ -689,7 +677,7 @@ impl IndexCursor {
         if steps == WORTH_A_RANGE {
             self.stretch = None;
         }
-        let Some(key) = self.place().map(<[u8]>::to_vec) else { return Ok(()) };
+        let Some(key) = self.inner.key().map(<[u8]>::to_vec) else { return Ok(()) };
         let behind = [&key[..], &[0]].concat();
         if steps == WORTH_A_RANGE && edge.is_none() {
             // The current entry was not checked yet; it may be alive.
@@ -702,15 +690,12 @@ impl IndexCursor {
             true => self.jumps.end_of(&key, self.sequence).map(Option::unwrap_or_default),
             false => self.jumps.start_of(Some(&behind), self.sequence),
         };
-        match (to, &mut self.inner) {
-            (None, _) => {}
+        match to {
+            None => {}
             // An empty end is that of all entries, and nothing comes before an empty start.
-            (Some(to), Inner::Tree(cursor)) if to.is_empty() => cursor.clear(),
-            (Some(to), Inner::Tree(cursor)) if FORWARD => cursor.seek(&to)?,
-            (Some(to), Inner::Tree(cursor)) => cursor.seek_before(&to)?,
-            (Some(to), Inner::Merged { cursor, .. }) if to.is_empty() => cursor.clear(),
-            (Some(to), Inner::Merged { cursor, .. }) if FORWARD => cursor.seek(&to)?,
-            (Some(to), Inner::Merged { cursor, .. }) => cursor.seek_before(&to)?,
+            Some(to) if to.is_empty() => self.inner.clear(),
+            Some(to) if FORWARD => self.inner.seek(&to)?,
+            Some(to) => self.inner.seek_before(Some(&to))?,
         }
         Ok(())
     }
@@ -723,7 +708,7 @@ impl IndexCursor {
         }
         // Neither is there if the end came just where the stretch became worth it.
         let Some(edge) = edge.or_else(|| self.stretch.as_deref().map(Some)) else { return };
-        let found = self.place();
+        let found = self.inner.key();
         if FORWARD {
             let from = edge.unwrap_or_default();
             let to = found.or(self.bounds.upper.as_deref());

@@ -16,4 +16,4 @@ mod scan;
 pub(crate) use get::get;
 pub(crate) use report::text;
 pub use report::{Explain, ExplainedRows, ExplainedSource, Outcome, Place};
-pub(crate) use sources::{count_blocks, tables_before};
+pub(crate) use sources::{Before, count_blocks, tables_before};
