@@ -47,7 +47,7 @@ impl Wal {
     /// Whether a payload of this size is worth a body: an ordinary record would noticeably delay
     /// other commits, or make them wait for a segment to be filled.
     pub(crate) fn is_worth_a_body(&self, payload_bytes: usize) -> bool {
-        payload_bytes >= WORTH_BYTES.min(self.segment_units as usize * UNIT_BYTES)
+        payload_bytes >= WORTH_BYTES.min(self.segments.units as usize * UNIT_BYTES)
     }
 
     /// Makes the place `at` a body, which the caller completes.
@@ -73,7 +73,7 @@ impl Body<'_> {
         for chunk in payload.chunks(CHUNK_BYTES) {
             // Other threads do much meanwhile.
             (0..steps).for_each(|_| crate::sync::step());
-            self.wal.store(position, chunk)?;
+            self.wal.segments.store(position, chunk)?;
             position += (CHUNK_BYTES / UNIT_BYTES) as u64;
         }
         self.distant = Distant::new(payload, self.wal.database, self.start);
@@ -90,7 +90,7 @@ impl Body<'_> {
     pub(crate) fn commit(&self, at: &Reservation, operations: usize) -> Result<()> {
         // Before it is published: a sync that covers the record finds the body.
         let unsynced = Unsynced { start: self.start, end: self.end, record_end: at.end };
-        self.wal.bodies.lock().unsynced.push(unsynced);
+        self.wal.sync.bodies.lock().unsynced.push(unsynced);
         let mut record = vec![0; (at.end - at.position) as usize * UNIT_BYTES];
         record[HEADER_BYTES..][..Distant::BYTES].copy_from_slice(&self.distant.encode());
         self.wal.write(at, &mut record, RecordKind::Distant, operations)

@@ -47,9 +47,9 @@ fn ticket_of(word: u64) -> u64 {
     word >> TICKET_SHIFT
 }
 
-/// The lowest `bits` of `low`, completed to the number closest to `near`.
+/// The number closest to `near` that has the lowest `bits` of `low`.
 #[inline]
-fn complete(low: u64, bits: u32, near: u64) -> u64 {
+fn nearest(low: u64, bits: u32, near: u64) -> u64 {
     let unused = 64 - bits;
     let distance = (low.wrapping_sub(near) << unused) as i64 >> unused;
     near.wrapping_add_signed(distance)
@@ -59,7 +59,7 @@ fn complete(low: u64, bits: u32, near: u64) -> u64 {
 /// between two positions that are compared is never that long.
 #[inline]
 fn position_of(word: u64, near: u64) -> u64 {
-    planted::carried(complete(word, POSITION_BITS, near), near, POSITION_MASK)
+    planted::carried(nearest(word, POSITION_BITS, near), near, POSITION_MASK)
 }
 
 /// A place that a writer has taken in the log.
@@ -133,7 +133,7 @@ impl Tail {
         // AcqRel: a writer that takes a position after a rotation sees the generation that was
         // installed before the rotation took its own.
         self.word.compare_exchange_weak(word, done, Ordering::AcqRel, Ordering::Relaxed).ok()?;
-        let commits = complete(word >> POSITION_BITS, COMMIT_BITS, noted);
+        let commits = nearest(word >> POSITION_BITS, COMMIT_BITS, noted);
         if is_commit && (commits + 1).is_multiple_of(NOTED_COMMITS) {
             // A maximum: a late writer must not take it back. Relaxed: this writer's ticket is in
             // flight, which bounds the commits that others add meanwhile.
@@ -149,7 +149,7 @@ impl Tail {
             let word = load();
             // Acquire: if the number was the same on both sides, it was near the word then.
             if self.noted.load(Ordering::Acquire) == before {
-                return (complete(word >> POSITION_BITS, COMMIT_BITS, before), word);
+                return (nearest(word >> POSITION_BITS, COMMIT_BITS, before), word);
             }
         }
     }
