@@ -227,7 +227,7 @@ fn next_base(segments: &[FoundSegment], state: &ManifestState, opened: u64, log_
         .map(|segment| segment.header.end_position())
         .chain(state.log_closed.iter().map(|(_, end)| *end))
         .chain(state.keyspaces.values().map(|entry| entry.version.max_sequence().0 + 1))
-        .chain(state.indexes().map(|index| index.state.through().0 + 1))
+        .chain(state.indexes().map(|index| index.state.built_sequence().0 + 1))
         .chain([log_end, state.log_opened, FIRST_POSITION])
         .max()
         .expect("not empty");

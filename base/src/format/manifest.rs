@@ -117,7 +117,7 @@ pub enum Edit {
         /// Every row from this number on was written together with its entries.
         start: SequenceNumber,
         /// Its tree has the entries of all rows up to this number. Earlier states must not be read.
-        through: SequenceNumber,
+        built: SequenceNumber,
     },
     /// An index has missed writes and must be rebuilt.
     IndexOutdated(KeyspaceId),
@@ -234,7 +234,7 @@ fn encode_body(edit: &Edit, body: &mut Vec<u8>) -> u64 {
             tag
         }
         Edit::IndexDropped(id) => numbers(INDEX_DROPPED, &[id.0.into()]),
-        Edit::IndexReady { id, start, through } => numbers(INDEX_READY, &[id.0.into(), start.0, through.0]),
+        Edit::IndexReady { id, start, built } => numbers(INDEX_READY, &[id.0.into(), start.0, built.0]),
         Edit::IndexOutdated(id) => numbers(INDEX_OUTDATED, &[id.0.into()]),
         Edit::IndexTree { id, file, root } => {
             let tag = numbers(INDEX_TREE, &[id.0.into(), file.0]);
@@ -415,7 +415,7 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
         INDEX_READY => Edit::IndexReady {
             id: keyspace(&mut body)?,
             start: SequenceNumber(position(&mut body)?),
-            through: SequenceNumber(position(&mut body)?),
+            built: SequenceNumber(position(&mut body)?),
         },
         INDEX_OUTDATED => Edit::IndexOutdated(keyspace(&mut body)?),
         INDEX_TREE => Edit::IndexTree {
@@ -477,7 +477,7 @@ mod tests {
                     maintenance: Maintenance::Strict,
                 },
             },
-            Edit::IndexReady { id: KeyspaceId(3), start: SequenceNumber(7), through: SequenceNumber(9) },
+            Edit::IndexReady { id: KeyspaceId(3), start: SequenceNumber(7), built: SequenceNumber(9) },
             Edit::IndexOutdated(KeyspaceId(3)),
             Edit::IndexTree { id: KeyspaceId(3), file: FileNumber(8), root: TreeRoot::empty(99, 8192) },
             Edit::IndexDropped(KeyspaceId(3)),

@@ -170,23 +170,23 @@ fn build(
         start
     };
     let snapshot = core.snapshot();
-    let through = snapshot.sequence();
-    index.set_through(through);
+    let built = snapshot.sequence();
+    index.set_built_sequence(built);
     // The tree will be durable, so its rows must be: some may be in the part of the log that a
     // power loss takes, or, written with `Durability::None`, not in the log at all.
     if !planted::is(Bug::IndexAheadOfRows) {
         core.flush()?;
     }
-    let built = Builder::new(core, owner, index, snapshot, bytes_per_second).run()?;
+    let tree = Builder::new(core, owner, index, snapshot, bytes_per_second).run()?;
     let (id, mut edits) = (index.id, Vec::new());
-    edits.extend(built.map(|built| Edit::IndexTree { id, file: built.file, root: built.root }));
+    edits.extend(tree.map(|tree| Edit::IndexTree { id, file: tree.file, root: tree.root }));
     if index.definition.unique {
         // From here on writes check the tree as well; earlier ones did not, and are checked here.
         install(core, std::mem::take(&mut edits))?;
         core.barrier()?;
         check_unique(core, index)?;
     }
-    edits.push(Edit::IndexReady { id, start, through });
+    edits.push(Edit::IndexReady { id, start, built });
     install(core, edits)?;
     index.set_building(false);
     core.background.wake_compaction();

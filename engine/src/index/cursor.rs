@@ -177,7 +177,7 @@ struct RowCheck {
     /// The state that is read.
     sequence: SequenceNumber,
     /// The number at which entries of the tree count as written.
-    through: SequenceNumber,
+    built: SequenceNumber,
 }
 
 impl RowCheck {
@@ -185,7 +185,7 @@ impl RowCheck {
     fn new(view: &Arc<SuperVersion>, index: &IndexState, sequence: SequenceNumber) -> Option<RowCheck> {
         let keyspace = index.owner();
         let is_needed = index.is_deferred() && has_rows(view, keyspace);
-        is_needed.then(|| RowCheck { view: view.clone(), keyspace, sequence, through: index.through() })
+        is_needed.then(|| RowCheck { view: view.clone(), keyspace, sequence, built: index.built_sequence() })
     }
 
     /// Whether an entry of the row `primary_key`, written at `written`, is stale.
@@ -280,8 +280,8 @@ impl IndexCursor {
                 Inner::Tree(tree.cursor(lower, upper))
             }
             tree => {
-                let through = entry.state.through();
-                let base = tree.map(|tree| (tree.cursor(Bound::Unbounded, Bound::Unbounded), through));
+                let built = entry.state.built_sequence();
+                let base = tree.map(|tree| (tree.cursor(Bound::Unbounded, Bound::Unbounded), built));
                 let (options, range) = (ReadOptions::default(), bounds.0.clone());
                 Inner::Merged(Cursor::with_base(view.clone(), id, sequence, options, range, base))
             }
@@ -660,7 +660,7 @@ impl IndexCursor {
     fn is_stale(&self) -> Result<bool> {
         match (&self.inner, &self.rows) {
             (Inner::Tree(cursor), Some(rows)) if cursor.valid() => {
-                Ok(rows.is_stale(Composite::split(cursor.key())?.primary_key, rows.through))
+                Ok(rows.is_stale(Composite::split(cursor.key())?.primary_key, rows.built))
             }
             (Inner::Merged(cursor), rows) if cursor.valid() => {
                 let primary_key = Composite::split(cursor.key())?.primary_key;

@@ -89,11 +89,11 @@ fn rows_behind(
     let rows = Rows::new(index, view, sequence, &guard)?;
     // If no row can have made an entry stale, none is looked up.
     let asks_rows = index.state.is_deferred() && rows.in_memtables;
-    let through = asks_rows.then(|| found.state.through());
+    let built = asks_rows.then(|| found.state.built_sequence());
     let mut count = 0;
     let done = tree.for_each_in_leaf(prefix, &guard, |primary_key, _| {
-        if let Some(through) = through
-            && is_stale(view, index.state.owner(), primary_key, sequence, through)
+        if let Some(built) = built
+            && is_stale(view, index.state.owner(), primary_key, sequence, built)
         {
             return Ok(());
         }
@@ -104,7 +104,7 @@ fn rows_behind(
         let view = borrowed.reference();
         let rest = tree.prefix_behind(prefix, done)?;
         drop(guard);
-        count += in_later_leaves(index, view, sequence, through, prefix.len(), rest, with)?;
+        count += in_later_leaves(index, view, sequence, built, prefix.len(), rest, with)?;
     }
     Ok(count)
 }
@@ -116,7 +116,7 @@ fn in_later_leaves(
     index: IndexReference<'_>,
     view: Arc<SuperVersion>,
     sequence: SequenceNumber,
-    through: Option<SequenceNumber>,
+    built: Option<SequenceNumber>,
     prefix_len: usize,
     mut rest: TreeCursor,
     with: &mut impl FnMut(&[u8], &[u8]),
@@ -131,7 +131,7 @@ fn in_later_leaves(
                 break;
             }
             let primary_key = &rest.key()[prefix_len..];
-            if !through.is_some_and(|through| is_stale(&view, owner, primary_key, sequence, through)) {
+            if !built.is_some_and(|built| is_stale(&view, owner, primary_key, sequence, built)) {
                 rows.row(primary_key, with)?;
                 count += 1;
             }

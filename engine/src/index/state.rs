@@ -21,13 +21,13 @@ pub(crate) struct IndexState {
     pub(crate) id: KeyspaceId,
     pub(crate) definition: IndexDefinition,
     extractor: OnceLock<Arc<dyn Extractor>>,
-    /// Whether it is being built in this opening.
+    /// Whether it is being built in this session.
     building: AtomicBool,
     /// Rows from this position on were written together with their entries; `u64::MAX` before that
     /// is known.
     start: AtomicU64,
     /// The tree has the entries of all rows up to here.
-    through: AtomicU64,
+    built: AtomicU64,
     pub(crate) progress: Progress,
 }
 
@@ -47,7 +47,7 @@ impl IndexState {
             extractor: OnceLock::new(),
             building: AtomicBool::new(false),
             start: AtomicU64::new(u64::MAX),
-            through: AtomicU64::new(0),
+            built: AtomicU64::new(0),
             progress: Progress::default(),
         };
         if let ExtractorSpec::Builtin(builtin) = &state.definition.extractor
@@ -122,13 +122,13 @@ impl IndexState {
 
     /// The tree reflects this state or a later one, so earlier states must not be read. Rows in
     /// memtables up to here are not newer than the tree.
-    pub(crate) fn through(&self) -> SequenceNumber {
-        // Acquire: pairs with the Release in `set_through`.
-        SequenceNumber(self.through.load(Ordering::Acquire))
+    pub(crate) fn built_sequence(&self) -> SequenceNumber {
+        // Acquire: pairs with the Release in `set_built_sequence`.
+        SequenceNumber(self.built.load(Ordering::Acquire))
     }
 
-    pub(crate) fn set_through(&self, through: SequenceNumber) {
-        self.through.store(through.0, Ordering::Release);
+    pub(crate) fn set_built_sequence(&self, built: SequenceNumber) {
+        self.built.store(built.0, Ordering::Release);
     }
 
     /// Whether a write must read first: the old row, or the row that has the index key.
@@ -142,7 +142,7 @@ impl IndexState {
 pub(crate) enum Phase {
     /// It is being built, or the build was interrupted.
     Building,
-    /// Readable, for states from [`IndexState::through`] on.
+    /// Readable, for states from [`IndexState::built_sequence`] on.
     Ready,
     /// It has missed changes of rows.
     Outdated,
@@ -172,7 +172,7 @@ impl IndexEntry {
     /// Errors: `IndexUnavailable`, with the remedy.
     #[inline]
     pub(crate) fn check_readable(&self, sequence: SequenceNumber) -> Result<()> {
-        if self.phase == Phase::Ready && sequence >= self.state.through() {
+        if self.phase == Phase::Ready && sequence >= self.state.built_sequence() {
             return Ok(());
         }
         Err(self.not_readable())

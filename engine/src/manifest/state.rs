@@ -98,11 +98,11 @@ impl ManifestState {
                 self.index_mut(*id)?;
                 self.keyspaces.remove(*id);
             }
-            Edit::IndexReady { id, start, through } => {
+            Edit::IndexReady { id, start, built } => {
                 let index = self.index_mut(*id)?;
                 index.phase = Phase::Ready;
                 index.state.set_start(*start);
-                index.state.set_through(*through);
+                index.state.set_built_sequence(*built);
             }
             Edit::IndexOutdated(id) => {
                 self.index_mut(*id)?.phase = Phase::Outdated;
@@ -220,8 +220,8 @@ impl ManifestState {
             match index.phase {
                 Phase::Building => {}
                 Phase::Ready => {
-                    let (start, through) = (index.state.start(), index.state.through());
-                    edits.push(Edit::IndexReady { id, start, through });
+                    let (start, built) = (index.state.start(), index.state.built_sequence());
+                    edits.push(Edit::IndexReady { id, start, built });
                 }
                 Phase::Outdated => edits.push(Edit::IndexOutdated(id)),
             }
