@@ -9,7 +9,7 @@
 //!    lower bounds, and names the new root. So a crash leaves an entry in a run or in the tree, and
 //!    a pause waits for one slice.
 //! 4. Last, free pages at the end of the file are cut off, if that is worth it.
-use super::state::{IndexEntry, Phase, TreeFile, TreeState};
+use super::state::{IndexMeta, Phase, TreeFile, TreeState};
 use crate::background::merge;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::resolve::has_value;
@@ -53,7 +53,7 @@ pub(crate) fn pick(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Vec<
 }
 
 /// The runs that may be applied to the tree, newest first.
-fn applicable(core: &Core, space: &KeyspaceView, index: &IndexEntry) -> Vec<Arc<Run>> {
+fn applicable(core: &Core, space: &KeyspaceView, index: &IndexMeta) -> Vec<Arc<Run>> {
     // Before the tree is complete, a deletion may be of an entry that the build has yet to add.
     if index.phase != Phase::Ready {
         return Vec::new();

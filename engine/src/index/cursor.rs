@@ -8,7 +8,7 @@
 //!    Memtables are not: an entry is stale if a memtable holds a later version of its row, and that
 //!    version has not renewed it (or it would have a later sequence number itself). Without rows in
 //!    memtables no check is needed.
-use super::state::{IndexEntry, IndexState};
+use super::state::{IndexMeta, IndexState};
 use crate::read::cursor::Cursor;
 use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
@@ -219,7 +219,7 @@ pub(crate) fn has_rows(view: &SuperVersion, keyspace: KeyspaceId) -> bool {
 }
 
 /// An index in a view.
-pub(crate) fn entry(view: &SuperVersion, id: KeyspaceId) -> Result<&IndexEntry> {
+pub(crate) fn entry(view: &SuperVersion, id: KeyspaceId) -> Result<&IndexMeta> {
     view.keyspace(id).and_then(|space| space.index.as_ref()).ok_or_else(dropped)
 }
 
@@ -229,7 +229,7 @@ pub(crate) fn dropped() -> Error {
 }
 
 /// The tree of an index in a view, unless it is empty.
-pub(crate) fn tree_view<'v>(core: &Core, entry: &'v IndexEntry) -> Result<Option<&'v TreeView>> {
+pub(crate) fn tree_view<'v>(core: &Core, entry: &'v IndexMeta) -> Result<Option<&'v TreeView>> {
     match &entry.tree {
         Some(tree) if tree.root.top.is_some() => Ok(Some(tree.view(core)?)),
         _ => Ok(None),

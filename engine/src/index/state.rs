@@ -150,14 +150,14 @@ pub(crate) enum Phase {
 
 /// An index as one state of the MANIFEST has it.
 #[derive(Clone)]
-pub(crate) struct IndexEntry {
+pub(crate) struct IndexMeta {
     pub(crate) state: Arc<IndexState>,
     pub(crate) phase: Phase,
     /// None before the first entries are applied.
     pub(crate) tree: Option<Arc<TreeState>>,
 }
 
-impl IndexEntry {
+impl IndexMeta {
     /// Whether writes add entries.
     pub(crate) fn is_kept_up(&self) -> bool {
         match self.phase {

@@ -2,7 +2,7 @@
 //!
 //! Lookups and changes take the same time with ten and with ten thousand of them. Changes can be
 //! undone: an edit that does not fit, or that the disk refuses, must leave no trace.
-use crate::index::state::IndexEntry;
+use crate::index::state::IndexMeta;
 use crate::keyspace::KeyspaceState;
 use sapwood_base::KeyspaceId;
 use sapwood_base::format::manifest::Edit;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 pub(crate) struct KeyspaceEntry {
     pub(crate) state: Arc<KeyspaceState>,
     pub(crate) version: Arc<Version>,
-    pub(crate) index: Option<IndexEntry>,
+    pub(crate) index: Option<IndexMeta>,
 }
 
 /// The table of keyspaces. It lends its entries as a map by number.

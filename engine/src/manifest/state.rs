@@ -1,6 +1,6 @@
 //! The state that the edits of a MANIFEST result in.
 use super::keyspaces::{KeyspaceEntry, Keyspaces};
-use crate::index::state::{IndexEntry, IndexState, Phase, TreeFile, TreeState};
+use crate::index::state::{IndexMeta, IndexState, Phase, TreeFile, TreeState};
 use crate::keyspace::{KeyspaceOptions, KeyspaceState};
 use crate::planted;
 use crate::wal::commit_ring::LogPoint;
@@ -157,7 +157,7 @@ impl ManifestState {
         let name = format!("{}/{}", owner.state.name, definition.name);
         let state = KeyspaceState::new(id, &name, KeyspaceOptions::default());
         let index =
-            IndexEntry { state: IndexState::new(id, definition.clone()), phase: Phase::Building, tree: None };
+            IndexMeta { state: IndexState::new(id, definition.clone()), phase: Phase::Building, tree: None };
         let entry = KeyspaceEntry { state, version: Arc::default(), index: Some(index) };
         self.keyspaces.insert(id, entry);
         self.next_keyspace = self.next_keyspace.max(id.0 + 1);
@@ -254,21 +254,21 @@ impl ManifestState {
     }
 
     /// All indexes.
-    pub(crate) fn indexes(&self) -> impl Iterator<Item = &IndexEntry> {
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = &IndexMeta> {
         self.keyspaces.values().filter_map(|entry| entry.index.as_ref())
     }
 
     /// The indexes of a keyspace.
-    pub(crate) fn indexes_of(&self, owner: KeyspaceId) -> impl Iterator<Item = &IndexEntry> {
+    pub(crate) fn indexes_of(&self, owner: KeyspaceId) -> impl Iterator<Item = &IndexMeta> {
         self.keyspaces.owned_by(owner).filter_map(|id| self.keyspaces.get(&id)?.index.as_ref())
     }
 
     /// An index by its name within its keyspace.
-    pub(crate) fn index_by_name(&self, owner: KeyspaceId, name: &str) -> Option<&IndexEntry> {
+    pub(crate) fn index_by_name(&self, owner: KeyspaceId, name: &str) -> Option<&IndexMeta> {
         self.indexes_of(owner).find(|index| index.state.definition.name == name)
     }
 
-    fn index_mut(&mut self, id: KeyspaceId) -> Result<&mut IndexEntry> {
+    fn index_mut(&mut self, id: KeyspaceId) -> Result<&mut IndexMeta> {
         self.keyspaces.get_mut(id).and_then(|entry| entry.index.as_mut()).ok_or_else(|| {
             let message = format!("version edit concerns index {id}, which does not exist");
             Error::new(ErrorKind::Corruption, message)

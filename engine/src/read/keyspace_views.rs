@@ -4,7 +4,7 @@
 //! most of the allocated ones may be of dropped keyspaces, and a damaged MANIFEST may name any
 //! number. Hence chunks: views share the unchanged ones, so creating or dropping a keyspace takes
 //! the same time with ten keyspaces and with ten thousand, and an empty chunk costs a pointer.
-use crate::index::state::{IndexEntry, IndexState};
+use crate::index::state::{IndexMeta, IndexState};
 use crate::keyspace::KeyspaceState;
 use sapwood_base::KeyspaceId;
 use sapwood_compaction::Version;
@@ -20,7 +20,7 @@ pub(crate) struct KeyspaceView {
     /// The indexes that writes keep up.
     pub(crate) indexes: Vec<Arc<IndexState>>,
     /// The index whose entries the keyspace stores, if any.
-    pub(crate) index: Option<IndexEntry>,
+    pub(crate) index: Option<IndexMeta>,
 }
 
 type Chunk = [Option<Arc<KeyspaceView>>; CHUNK];
