@@ -89,7 +89,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
             }
             shared.background.begin_removal();
             // A file that cannot be removed now is removed as an orphan at the next opening.
-            let _ = shared.context.fs.remove_file(&shared.context.path(file));
+            let _ = shared.files.fs.remove_file(&shared.files.path(file));
             shared.background.end();
         }
     };
@@ -114,7 +114,7 @@ pub(crate) fn shut_down(core: &Core) {
             background.changed.wait(&mut state);
         }
     }
-    let _ = core.context.obsolete.send(SWEEP_ENDS);
+    let _ = core.files.obsolete.send(SWEEP_ENDS);
     let threads = std::mem::take(&mut *background.threads.lock());
     for thread in threads {
         // A panic was caught inside the thread and reported already.

@@ -396,7 +396,7 @@ impl Db {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn path(&self) -> &Path {
-        &self.inner.core.context.directory
+        &self.inner.core.files.directory
     }
 
     /// The keyspace `name`, created with `options` if there is none. Options of an existing one are

@@ -91,7 +91,7 @@ fn commits_before(segments: &[FoundSegment], position: u64) -> Result<u64> {
 
 /// The environment of decoders without a database, kept from input to input.
 pub struct Surroundings {
-    context: Arc<DatabaseFiles>,
+    files: Arc<DatabaseFiles>,
     arenas: Arc<ArenaPool>,
 }
 
@@ -100,20 +100,20 @@ impl Surroundings {
     pub fn new(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Surroundings> {
         // Without a receiver: files of dropped tables are not removed.
         let (obsolete, _) = crossbeam::channel::unbounded();
-        let context = DatabaseFiles::new(fs, directory.to_path_buf(), BufferCache::new(0)?, obsolete);
-        let context = Arc::new(context);
-        Ok(Surroundings { context, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
+        let files = DatabaseFiles::new(fs, directory.to_path_buf(), BufferCache::new(0)?, obsolete);
+        let files = Arc::new(files);
+        Ok(Surroundings { files, arenas: ArenaPool::new(MemtableOptions { size_bytes: 64 << 10 }) })
     }
 
     /// Replays the bytes of MANIFEST 1.
     pub fn replay_manifest(&self, bytes: &[u8]) -> Result<Replayed> {
-        let loaded = manifest::replay_bytes(&self.context, bytes)?;
+        let loaded = manifest::replay_bytes(&self.files, bytes)?;
         Ok(Replayed { database: loaded.database, state: loaded.state })
     }
 
     /// The steps of an opening that change no files, with a single memtable.
     pub fn recover(&self) -> Result<Recovery> {
-        let names = manifest::list(&*self.context.fs, &self.context.directory)?;
+        let names = manifest::list(&*self.files.fs, &self.files.directory)?;
         let source = MemtableSource {
             arenas: &self.arenas,
             memtable_bytes: 64 << 10,
@@ -121,7 +121,7 @@ impl Surroundings {
             first_memtable: 0,
             env: None,
         };
-        let mut recovered = recovery::analyze(&self.context, &names, 7, &source)?;
+        let mut recovered = recovery::analyze(&self.files, &names, 7, &source)?;
         let count = |generations: &[Arc<Generation>]| -> u64 {
             generations.iter().map(|generation| generation.memtable.entries()).sum()
         };

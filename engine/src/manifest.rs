@@ -37,7 +37,7 @@ const REWRITE_BYTES: u64 = 1 << 20;
 
 /// The open MANIFEST.
 pub(crate) struct Manifest {
-    context: Arc<DatabaseFiles>,
+    files: Arc<DatabaseFiles>,
     database: u64,
     number: FileNumber,
     file: Box<dyn File>,
@@ -52,11 +52,11 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// Writes a new MANIFEST with `state`, removes older ones, and makes both durable.
     pub(crate) fn create(
-        context: &Arc<DatabaseFiles>,
+        files: &Arc<DatabaseFiles>,
         database: u64,
         state: ManifestState,
     ) -> Result<Manifest> {
-        let manifest = Manifest::write_new(context, database, state)?;
+        let manifest = Manifest::write_new(files, database, state)?;
         manifest.retire_older()?;
         manifest.bear_witness();
         Ok(manifest)
@@ -64,48 +64,48 @@ impl Manifest {
 
     /// The first half of a switch. On an error the new file is removed again; if that fails, the
     /// error is of kind `Poisoned`: the next opening could then miss an edit to the old MANIFEST.
-    fn write_new(context: &Arc<DatabaseFiles>, database: u64, mut state: ManifestState) -> Result<Manifest> {
-        let number = context.allocate_name(FileName::Manifest)?;
-        state.next_file = state.next_file.max(context.next_file.load(std::sync::atomic::Ordering::Relaxed));
-        let unfinished = context.unfinished_path(FileName::Manifest(number));
-        let file = context.fs.create_new(&unfinished)?;
+    fn write_new(files: &Arc<DatabaseFiles>, database: u64, mut state: ManifestState) -> Result<Manifest> {
+        let number = files.allocate_name(FileName::Manifest)?;
+        state.next_file = state.next_file.max(files.next_file.load(std::sync::atomic::Ordering::Relaxed));
+        let unfinished = files.unfinished_path(FileName::Manifest(number));
+        let file = files.fs.create_new(&unfinished)?;
         let mut bytes = format::encode_header(database).to_vec();
         bytes.extend(encode_record(&state.snapshot(), owner(database, number), HEADER_BYTES as u64));
         // The file is renamed last: a file with the name is a whole MANIFEST, so one without our
         // magic number is foreign.
-        let path = context.path(FileName::Manifest(number));
+        let path = files.path(FileName::Manifest(number));
         let named = || {
             file.write_at(0, &bytes)?;
             if planted::syncs_new_manifest() {
                 file.sync_all()?;
             }
-            context.finish_file(FileName::Manifest(number))?;
+            files.finish_file(FileName::Manifest(number))?;
             if planted::syncs_name_of_new_manifest() {
-                context.sync_directory()?;
+                files.sync_directory()?;
             }
             // For the path in messages.
-            context.fs.open(&path, OpenMode::ReadWrite)
+            files.fs.open(&path, OpenMode::ReadWrite)
         };
         let file = match named() {
             Ok(file) => file,
             Err(error) => {
                 // The next opening removes a file that stays under this name.
-                let _ = context.fs.remove_file(&unfinished);
-                return match context.fs.exists(&path) {
-                    Ok(true) if context.fs.remove_file(&path).is_ok() => Err(error),
+                let _ = files.fs.remove_file(&unfinished);
+                return match files.fs.exists(&path) {
+                    Ok(true) if files.fs.remove_file(&path).is_ok() => Err(error),
                     Ok(false) => Err(error),
                     _ => Err(Error::new(ErrorKind::Poisoned, format!("cannot switch the MANIFEST: {error}"))),
                 };
             }
         };
         let end = bytes.len() as u64;
-        let context = context.clone();
-        Ok(Manifest { context, database, number, file, end, snapshot_bytes: end, failed: false, state })
+        let files = files.clone();
+        Ok(Manifest { files, database, number, file, end, snapshot_bytes: end, failed: false, state })
     }
 
     /// The second half: nothing may be appended before the older ones are durably removed.
     fn retire_older(&self) -> Result<()> {
-        let (fs, directory) = (&*self.context.fs, &self.context.directory);
+        let (fs, directory) = (&*self.files.fs, &self.files.directory);
         for name in list(fs, directory)? {
             if let FileName::Manifest(other) = name
                 && other < self.number
@@ -115,7 +115,7 @@ impl Manifest {
                 fs.remove_file(&directory.join(name.format()))?;
             }
         }
-        self.context.sync_directory()
+        self.files.sync_directory()
     }
 
     /// Appends one edit durably, then applies it to the state.
@@ -133,7 +133,7 @@ impl Manifest {
                 "an earlier sync of the MANIFEST failed; reopen the database",
             ));
         }
-        let next_file = self.context.next_file.load(std::sync::atomic::Ordering::Relaxed);
+        let next_file = self.files.next_file.load(std::sync::atomic::Ordering::Relaxed);
         edits.push(Edit::NextFile(FileNumber(next_file)));
         // Applied first, so that an edit that does not fit never reaches the disk. If the write
         // fails, the edit is undone.
@@ -148,7 +148,7 @@ impl Manifest {
     /// Makes `edits`, which the state has already, durable.
     fn write(&mut self, edits: &[Edit]) -> Result<()> {
         if self.end > REWRITE_BYTES && self.end > 4 * self.snapshot_bytes {
-            let next = Manifest::write_new(&self.context, self.database, self.state.clone())
+            let next = Manifest::write_new(&self.files, self.database, self.state.clone())
                 .inspect_err(|error| self.failed = error.kind() == ErrorKind::Poisoned)?;
             self.failed = true;
             next.retire_older().map_err(closed_for_good)?;

@@ -103,24 +103,24 @@ impl Recovered {
 
 /// Steps 1 to 3. Changes nothing on disk.
 pub(crate) fn analyze(
-    context: &Arc<DatabaseFiles>,
+    files: &Arc<DatabaseFiles>,
     names: &[FileName],
     new_database: u64,
     source: &MemtableSource<'_>,
 ) -> Result<Recovered> {
-    let (database, mut state, is_new) = load_state(context, names, new_database)?;
-    check_tables(context, &state)?;
+    let (database, mut state, is_new) = load_state(files, names, new_database)?;
+    check_tables(files, &state)?;
 
-    let (segments, half_made) = find_segments(context, names, database, &state)?;
+    let (segments, half_made) = find_segments(files, names, database, &state)?;
     let opened = state.log_opened.max(state.log_start);
-    check_log(context, &segments, &state)?;
+    check_log(files, &segments, &state)?;
     let failed_sync = names.contains(&FileName::Unsynced)
-        && proof(&*context.fs, &context.directory, FileName::Unsynced, None)? == Proof::Ours;
+        && proof(&*files.fs, &files.directory, FileName::Unsynced, None)? == Proof::Ours;
     let mut history = History::new(&segments, database, &state);
     let replayed = Replay::run(source, &state, &mut history, Beyond::Checked);
     let in_directory = |error: Error| match error.file() {
         Some(_) => error,
-        None => error.in_file(&context.directory),
+        None => error.in_file(&files.directory),
     };
     let Replayed { mut generations, end, witness, rest } = replayed.map_err(in_directory)?;
     let log_end = end.position;
@@ -193,11 +193,11 @@ pub(crate) fn analyze(
 
 /// The number of the database and the state of its MANIFEST, and whether there is none.
 fn load_state(
-    context: &Arc<DatabaseFiles>,
+    files: &Arc<DatabaseFiles>,
     names: &[FileName],
     new_database: u64,
 ) -> Result<(u64, ManifestState, bool)> {
-    let loaded = manifest::load(context, names)?;
+    let loaded = manifest::load(files, names)?;
     let is_new = loaded.is_none();
     let (database, mut state) = match loaded {
         Some(loaded) => (loaded.database, loaded.state),
@@ -207,15 +207,15 @@ fn load_state(
             (new_database, state)
         }
     };
-    // Relaxed, both: no other thread has the context yet.
-    context.database.store(database, Ordering::Relaxed);
+    // Relaxed, both: no other thread has the files yet.
+    files.database.store(database, Ordering::Relaxed);
     // Includes numbers of foreign files: they stay, and no two files may have the same number. A
     // number that counting never reaches is ignored.
     let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
     let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
     let highest = highest.filter(|_| planted::all_numbers_count() || is_new);
     state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
-    context.next_file.store(state.next_file, Ordering::Relaxed);
+    files.next_file.store(state.next_file, Ordering::Relaxed);
     Ok((database, state, is_new))
 }
 
@@ -277,18 +277,18 @@ fn orphans(names: &[FileName], state: &ManifestState, half_made: &HashSet<FileNu
 }
 
 /// Step 4.
-pub(crate) fn commit(context: &Arc<DatabaseFiles>, recovered: &mut Recovered) -> Result<Manifest> {
+pub(crate) fn commit(files: &Arc<DatabaseFiles>, recovered: &mut Recovered) -> Result<Manifest> {
     if let Some((from, to)) = recovered.rewrite {
         for segment in recovered.unsynced.drain(..) {
-            rewrite(context, &segment, from, to)?;
+            rewrite(files, &segment, from, to)?;
             segment.file.sync_data()?;
         }
         recovered.manifest.log_synced = None;
     }
-    let manifest = Manifest::create(context, recovered.database, recovered.manifest.clone())?;
+    let manifest = Manifest::create(files, recovered.database, recovered.manifest.clone())?;
     if recovered.failed_sync {
         // If it stays, the next opening rewrites its log without need.
-        let _ = context.fs.remove_file(&context.directory.join(FileName::Unsynced.format()));
+        let _ = files.fs.remove_file(&files.directory.join(FileName::Unsynced.format()));
     }
     Ok(manifest)
 }
@@ -297,8 +297,8 @@ pub(crate) fn commit(context: &Arc<DatabaseFiles>, recovered: &mut Recovered) ->
 /// next sync takes them to the disk. After a failed sync Linux keeps the pages and marks them
 /// clean: a second sync succeeds and does nothing (Rebello et al., "Can applications recover from
 /// fsync failures?", 2020). In place: any state that a crash leaves existed before.
-fn rewrite(context: &Arc<DatabaseFiles>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
-    let file = context.fs.open(segment.file.path(), OpenMode::ReadWrite)?;
+fn rewrite(files: &Arc<DatabaseFiles>, segment: &FoundSegment, from: u64, to: u64) -> Result<()> {
+    let file = files.fs.open(segment.file.path(), OpenMode::ReadWrite)?;
     let base = segment.header.base_position;
     let place = |position: u64| {
         DATA_OFFSET as u64 + (position.clamp(base, segment.header.end_position()) - base) * UNIT_BYTES as u64
@@ -318,17 +318,17 @@ fn rewrite(context: &Arc<DatabaseFiles>, segment: &FoundSegment, from: u64, to: 
 }
 
 /// Step 5. The next opening retries files that cannot be removed.
-pub(crate) fn sweep(context: &Arc<DatabaseFiles>, recovered: &mut Recovered, segments: SegmentOptions) {
+pub(crate) fn sweep(files: &Arc<DatabaseFiles>, recovered: &mut Recovered, segments: SegmentOptions) {
     for orphan in recovered.orphans.drain(..) {
         // A name is no proof: a file that cannot be read is left alone as well.
-        let is_ours = match proof(&*context.fs, &context.directory, orphan, Some(recovered.database)) {
+        let is_ours = match proof(&*files.fs, &files.directory, orphan, Some(recovered.database)) {
             Ok(proof) => proof != Proof::Foreign,
             Err(_) => false,
         };
         if !is_ours && planted::sweep_needs_proof() {
             continue;
         }
-        let _ = context.fs.remove_file(&context.directory.join(orphan.format()));
+        let _ = files.fs.remove_file(&files.directory.join(orphan.format()));
     }
     let mut kept = recovered.retained.len();
     recovered.spare_files.retain(|(number, bytes)| {
@@ -336,7 +336,7 @@ pub(crate) fn sweep(context: &Arc<DatabaseFiles>, recovered: &mut Recovered, seg
             kept += 1;
             return true;
         }
-        let _ = context.fs.remove_file(&context.directory.join(FileName::Log(*number).format()));
+        let _ = files.fs.remove_file(&files.directory.join(FileName::Log(*number).format()));
         false
     });
 }
@@ -364,13 +364,13 @@ impl Rest {
     }
 }
 
-fn check_tables(context: &Arc<DatabaseFiles>, state: &ManifestState) -> Result<()> {
+fn check_tables(files: &Arc<DatabaseFiles>, state: &ManifestState) -> Result<()> {
     for tree in state.indexes().filter_map(|index| index.tree.as_ref()) {
-        let path = context.path(FileName::Tree(tree.file.number));
-        if !context.fs.exists(&path)? {
+        let path = files.path(FileName::Tree(tree.file.number));
+        if !files.fs.exists(&path)? {
             return Err(Error::corruption(&path, 0, "tree of an index is missing"));
         }
-        let (len, least) = (context.fs.file_len(&path)?, tree.root.file_bytes());
+        let (len, least) = (files.fs.file_len(&path)?, tree.root.file_bytes());
         if len < least {
             let message = format!("tree of an index has {len} bytes, its root says at least {least}");
             return Err(Error::corruption(&path, len, message));
@@ -378,12 +378,12 @@ fn check_tables(context: &Arc<DatabaseFiles>, state: &ManifestState) -> Result<(
     }
     for entry in state.keyspaces.values() {
         for table in entry.version.tables() {
-            let path = context.table_path(table.handle.file());
+            let path = files.table_path(table.handle.file());
             let wanted = table.handle.file_bytes();
-            if !context.fs.exists(&path)? {
+            if !files.fs.exists(&path)? {
                 return Err(Error::corruption(&path, 0, "table is missing"));
             }
-            let len = context.fs.file_len(&path)?;
+            let len = files.fs.file_len(&path)?;
             if len != wanted {
                 let message = format!("table has {len} bytes, the MANIFEST says {wanted}");
                 return Err(Error::corruption(&path, len.min(wanted), message));
@@ -402,7 +402,7 @@ fn check_tables(context: &Arc<DatabaseFiles>, state: &ManifestState) -> Result<(
 /// may be in memory only. It is not reused, because a sync of its new header alone would not make
 /// the rest durable.
 fn find_segments(
-    context: &Arc<DatabaseFiles>,
+    files: &Arc<DatabaseFiles>,
     names: &[FileName],
     database: u64,
     state: &ManifestState,
@@ -412,8 +412,8 @@ fn find_segments(
     let mut suspects = Vec::new();
     for name in names {
         let FileName::Log(number) = *name else { continue };
-        let path = context.directory.join(name.format());
-        let file = match context.fs.open(&path, OpenMode::Read) {
+        let path = files.directory.join(name.format());
+        let file = match files.fs.open(&path, OpenMode::Read) {
             Err(error) if is_no_file(&error) => continue,
             file => file?,
         };
@@ -474,7 +474,7 @@ fn find_segments(
 /// Segments are created in order, each durable before the next, and removed only below `log_start`.
 /// So those of the open stretch exist without a gap up to the last one, and those of a stretch that
 /// the MANIFEST lists up to its end.
-fn check_log(context: &DatabaseFiles, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
+fn check_log(files: &DatabaseFiles, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
     let last = segments.last().map_or(0, |segment| segment.header.base_position);
     for (from, end) in state.log_closed.iter().copied().chain([(state.log_opened, last)]) {
         let mut at = from.max(state.log_start);
@@ -490,7 +490,7 @@ fn check_log(context: &DatabaseFiles, segments: &[FoundSegment], state: &Manifes
             let message = format!(
                 "a log segment is missing: no file holds position {at}, and the log went up to {end}"
             );
-            return Err(Error::corruption(later.unwrap_or(&context.directory), 0, message));
+            return Err(Error::corruption(later.unwrap_or(&files.directory), 0, message));
         }
     }
     Ok(())

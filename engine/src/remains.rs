@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 /// is open, and checked after it was closed and its handles were dropped.
 pub struct Remains {
     core: Weak<Core>,
-    context: Weak<DatabaseFiles>,
+    files: Weak<DatabaseFiles>,
     cache: CacheRemains,
     arenas: Weak<ArenaPool>,
 }
@@ -18,8 +18,8 @@ impl Remains {
     pub(crate) fn of(core: &Arc<Core>) -> Remains {
         Remains {
             core: Arc::downgrade(core),
-            context: Arc::downgrade(&core.context),
-            cache: core.context.cache.remains(),
+            files: Arc::downgrade(&core.files),
+            cache: core.files.cache.remains(),
             arenas: Arc::downgrade(&core.arenas),
         }
     }
@@ -31,8 +31,8 @@ impl Remains {
         if let Some(core) = self.core.upgrade() {
             left.push(format!("the database itself, held by {}", Arc::strong_count(&core) - 1));
         }
-        if let Some(context) = self.context.upgrade() {
-            left.push(format!("tables, held by {}", Arc::strong_count(&context) - 1));
+        if let Some(files) = self.files.upgrade() {
+            left.push(format!("tables, held by {}", Arc::strong_count(&files) - 1));
         }
         if let Some(bytes) = self.cache.memory_bytes() {
             left.push(format!("a cache of {bytes} bytes"));

@@ -224,7 +224,7 @@ pub(crate) fn gather(core: &Core) -> Stats {
     }
     let view = core.view.reference();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let cache = core.context.cache.stats();
+    let cache = core.files.cache.stats();
     let keyspaces = view
         .keyspaces
         .iter()
@@ -273,8 +273,8 @@ pub(crate) fn gather(core: &Core) -> Stats {
         memtables: view.generations.len(),
         cache_misses: cache.misses,
         cache_hits: cache.hits,
-        cache_bytes: core.context.cache.used_bytes() as u64,
-        cache_capacity_bytes: core.context.cache.capacity_bytes() as u64,
+        cache_bytes: core.files.cache.used_bytes() as u64,
+        cache_capacity_bytes: core.files.cache.capacity_bytes() as u64,
         stalls: StallStats {
             compaction_debt: Duration::from_nanos(load(&core.stall.delayed_nanos)),
             memtables_full: Duration::from_nanos(load(&core.stall.memtable_nanos)),
@@ -307,7 +307,7 @@ pub(crate) fn memory(core: &Core) -> Memory {
         .sum();
     Memory {
         memtables: core.arenas.bytes_resident() as u64,
-        cache: core.context.cache.memory_bytes() as u64,
+        cache: core.files.cache.memory_bytes() as u64,
         table_metadata,
         wal: core.wal.segment_bytes(),
         budget: core.options.memory_budget as u64,

@@ -33,19 +33,19 @@ pub(crate) fn check(core: &Core) -> Result<()> {
         for table in version.tables() {
             let place = format!("run {} of level {} of {}", table.record.run, table.record.level, state.id);
             if let Some(owner) = owners.insert(table.handle.file(), place) {
-                return Err(broken(&core.context, table, &format!("stands in {owner}, too")));
+                return Err(broken(&core.files, table, &format!("stands in {owner}, too")));
             }
             if table.handle.file().0 >= next_file {
                 let message = format!("has a number that is given out again: the next is {next_file}");
-                return Err(broken(&core.context, table, &message));
+                return Err(broken(&core.files, table, &message));
             }
             if table.record.keyspace != state.id {
-                return Err(broken(&core.context, table, "is of another keyspace"));
+                return Err(broken(&core.files, table, "is of another keyspace"));
             }
         }
-        check_order(&core.context, &version).map_err(in_context)?;
-        version.tables().try_for_each(|table| check_table(&core.context, table)).map_err(in_context)?;
-        check_ages(&core.context, &version).map_err(in_context)?;
+        check_order(&core.files, &version).map_err(in_context)?;
+        version.tables().try_for_each(|table| check_table(&core.files, table)).map_err(in_context)?;
+        check_ages(&core.files, &version).map_err(in_context)?;
         if let Some(tree) = tree {
             tree.view(core)?.verify().map_err(in_context)?;
         }
@@ -53,14 +53,14 @@ pub(crate) fn check(core: &Core) -> Result<()> {
     Ok(())
 }
 
-fn broken(context: &DatabaseFiles, table: &RunTable, what: &str) -> Error {
+fn broken(files: &DatabaseFiles, table: &RunTable, what: &str) -> Error {
     Error::new(ErrorKind::Corruption, format!("table {} {what}", table.handle.file()))
-        .in_file(context.table_path(table.handle.file()))
+        .in_file(files.table_path(table.handle.file()))
 }
 
 /// Runs are newest first; their tables are in key order and disjoint, so that no key is in two of
 /// them.
-fn check_order(context: &DatabaseFiles, version: &Version) -> Result<()> {
+fn check_order(files: &DatabaseFiles, version: &Version) -> Result<()> {
     for pair in version.runs.windows(2) {
         let (upper, lower) = (&pair[0], &pair[1]);
         if (upper.level, std::cmp::Reverse(upper.id)) >= (lower.level, std::cmp::Reverse(lower.id)) {
@@ -72,26 +72,26 @@ fn check_order(context: &DatabaseFiles, version: &Version) -> Result<()> {
             return Err(Error::new(ErrorKind::Corruption, "a run is empty"));
         };
         if run.level > LAST_LEVEL {
-            return Err(broken(context, first, "is below the last level"));
+            return Err(broken(files, first, "is below the last level"));
         }
         for table in &run.tables {
             if (table.record.level, table.record.run) != (run.level, run.id) {
-                return Err(broken(context, table, "is in another run than its record says"));
+                return Err(broken(files, table, "is in another run than its record says"));
             }
         }
         if let Some(pair) = run.tables.windows(2).find(|pair| pair[0].last() >= pair[1].first()) {
-            return Err(broken(context, &pair[1], "overlaps the table before it"));
+            return Err(broken(files, &pair[1], "overlaps the table before it"));
         }
     }
     Ok(())
 }
 
 /// The file exists and is whole, and its record in the MANIFEST is true.
-fn check_table(context: &DatabaseFiles, member: &RunTable) -> Result<()> {
+fn check_table(files: &DatabaseFiles, member: &RunTable) -> Result<()> {
     let (record, table) = (&member.record, member.handle.table()?);
-    let len = context.fs.file_len(&context.table_path(member.handle.file()))?;
+    let len = files.fs.file_len(&files.table_path(member.handle.file()))?;
     if len != record.file_bytes || len != member.handle.file_bytes() {
-        return Err(broken(context, member, &format!("has {len} bytes, not {}", record.file_bytes)));
+        return Err(broken(files, member, &format!("has {len} bytes, not {}", record.file_bytes)));
     }
     table.verify()?;
     let properties = table.properties();
@@ -104,20 +104,20 @@ fn check_table(context: &DatabaseFiles, member: &RunTable) -> Result<()> {
         &properties.largest_key,
     );
     if said != found || table.number() != record.file {
-        return Err(broken(context, member, "is not what the MANIFEST says of it"));
+        return Err(broken(files, member, "is not what the MANIFEST says of it"));
     }
     if (record.min_sequence, record.max_sequence) != (properties.min_sequence, properties.max_sequence) {
-        return Err(broken(context, member, "has other sequence numbers than the MANIFEST says"));
+        return Err(broken(files, member, "has other sequence numbers than the MANIFEST says"));
     }
     if record.lower.as_ref().is_some_and(|lower| *lower > record.largest || *lower <= record.smallest) {
-        return Err(broken(context, member, "is trimmed to a bound outside it"));
+        return Err(broken(files, member, "is trimmed to a bound outside it"));
     }
     Ok(())
 }
 
 /// Of every key, all versions in a newer run are newer than all in an older one, and within a run
 /// they descend.
-fn check_ages(context: &DatabaseFiles, version: &Version) -> Result<()> {
+fn check_ages(files: &DatabaseFiles, version: &Version) -> Result<()> {
     let mut runs: Vec<RunIterator<Scanned>> = Vec::with_capacity(version.runs.len());
     for run in &version.runs {
         let mut iterator = RunIterator::new(Arc::clone(run), Scanned);
@@ -133,14 +133,14 @@ fn check_ages(context: &DatabaseFiles, version: &Version) -> Result<()> {
                     let message =
                         format!("has version {sequence} of a key of which {last:?} stands above it");
                     let table = run.find(&key).unwrap_or(&run.tables[0]);
-                    return Err(broken(context, table, &message));
+                    return Err(broken(files, table, &message));
                 }
                 last = Some(sequence);
                 iterator.next()?;
             }
             if iterator.valid() && iterator.key() < key.as_slice() {
                 let table = run.find(&key).unwrap_or(&run.tables[0]);
-                return Err(broken(context, table, "is not in key order"));
+                return Err(broken(files, table, "is not in key order"));
             }
         }
     }

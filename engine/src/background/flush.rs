@@ -65,12 +65,12 @@ fn flush_oldest(core: &Core) -> Result<bool> {
         let id = space.state.id;
         let options = core.compaction_options(space);
         let is_bottom = space.version.runs.is_empty() && !options.has_base;
-        let (context, rows) = (&core.context, memtable.iter(id));
+        let (files, rows) = (&core.files, memtable.iter(id));
         let outputs = match cleaned.lists.remove(&id) {
-            None => flush(context, &options, rows, id, is_bottom, snapshots.clone())?,
+            None => flush(files, &options, rows, id, is_bottom, snapshots.clone())?,
             Some(deletions) => {
                 let entries = clean::with_deletions(rows, deletions);
-                flush(context, &options, entries, id, is_bottom, snapshots.clone())?
+                flush(files, &options, entries, id, is_bottom, snapshots.clone())?
             }
         };
         for output in outputs {
@@ -79,7 +79,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
         }
     }
     if !edits.is_empty() {
-        core.context.sync_directory()?;
+        core.files.sync_directory()?;
     }
     // Entries read from the memtable until now should not be read from the file next.
     if core.reads_since_last_flush() {

@@ -23,12 +23,12 @@ pub(crate) fn run_compaction(
     manual: bool,
 ) -> Result<()> {
     if compaction.target_run == 0 {
-        compaction.target_run = core.context.allocate_file().0;
+        compaction.target_run = core.files.allocate_file().0;
     }
     let keyspace = compaction.keyspace;
     core.options.env.check_memory(0)?;
     let Some(options) = core.keyspace_compaction_options(keyspace) else { return Ok(()) };
-    let mut job = Job::new(&core.context, &options, version, compaction, &core.snapshots.numbers())?;
+    let mut job = Job::new(&core.files, &options, version, compaction, &core.snapshots.numbers())?;
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
     loop {
         // Loaded again for each slice: a snapshot taken meanwhile is newer than all inputs.
@@ -56,7 +56,7 @@ pub(crate) fn run_compaction(
             .is_some_and(|space| picker::gives_way(job.compaction(), &space.version, &options));
         // On a machine without threads, jobs of half of the databases yield after every slice, as
         // they do if another keyspace is always more urgent: each slice must be progress.
-        let (env, database) = (&core.options.env, core.context.database());
+        let (env, database) = (&core.options.env, core.files.database());
         let driven =
             !env.starts_threads() && (database.is_multiple_of(2) || env.random_u64().is_multiple_of(2));
         // The rest is picked again: after more urgent work, after the pause, or when the driver of
@@ -91,7 +91,7 @@ pub(crate) fn gives_way_to_others(core: &Core, keyspace: KeyspaceId) -> bool {
 /// inputs were there.
 fn ready(core: &Core, version: &Version, step: &Step) -> Result<()> {
     if !step.handles.is_empty() {
-        core.context.sync_directory()?;
+        core.files.sync_directory()?;
     }
     // Blocks that were in the cache have moved into the new tables.
     if cached_share(version, &step.edits) >= WARM_SHARE {

@@ -30,7 +30,7 @@ pub(crate) fn remove_obsolete(core: &Core) -> bool {
         core.obsolete_files.try_iter().filter(|file| *file != SWEEP_ENDS).collect();
     files.sort_unstable_by_key(|file| file.number());
     for file in &files {
-        let _ = core.context.fs.remove_file(&core.context.path(*file));
+        let _ = core.files.fs.remove_file(&core.files.path(*file));
     }
     !files.is_empty()
 }
@@ -43,7 +43,7 @@ pub(crate) fn wait_for_files(core: &Core) {
     }
     for _ in 0..FILES_LOOKS {
         core.view.release_retired(RELEASE_TURNS);
-        if core.context.leaving() == 0 && core.obsolete_files.is_empty() {
+        if core.files.leaving() == 0 && core.obsolete_files.is_empty() {
             return;
         }
         core.options.env.sleep(FILES_LOOK);

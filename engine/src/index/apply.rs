@@ -242,26 +242,26 @@ fn take_out(left: &mut Vec<TableMeta>, end: Option<&[u8]>) -> Vec<Edit> {
 
 /// Creates the tree of an index that has none yet. It is empty.
 fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
-    let number = core.context.allocate_name(FileName::Tree)?;
-    let path = core.context.path(FileName::Tree(number));
-    let (env, cache) = (&core.options.env, &core.context.cache);
-    let unfinished = core.context.unfinished_path(FileName::Tree(number));
+    let number = core.files.allocate_name(FileName::Tree)?;
+    let path = core.files.path(FileName::Tree(number));
+    let (env, cache) = (&core.options.env, &core.files.cache);
+    let unfinished = core.files.unfinished_path(FileName::Tree(number));
     let created = Tree::create_unnamed(env, &unfinished, &TreeOptions::default(), cache);
-    let named = |tree: Tree| core.context.finish_file(FileName::Tree(number)).map(|()| *tree.root());
+    let named = |tree: Tree| core.files.finish_file(FileName::Tree(number)).map(|()| *tree.root());
     let root = match created.and_then(named) {
         Ok(root) => root,
         Err(error) => {
             // If it cannot be removed either, the next opening does.
-            let _ = core.context.fs.remove_file(&unfinished);
+            let _ = core.files.fs.remove_file(&unfinished);
             return Err(error);
         }
     };
     let edits = vec![Edit::IndexTree { id, file: number, root }];
-    let synced = core.context.sync_directory();
+    let synced = core.files.sync_directory();
     if let Err(error) = synced.and_then(|()| core.install(edits, HashMap::new(), None)) {
         // After another error the edit may be on disk all the same.
         if error.is_scarcity() && !planted::is(Bug::NamelessTreeStays) {
-            let _ = core.context.fs.remove_file(&path);
+            let _ = core.files.fs.remove_file(&path);
         }
         return Err(error);
     }
@@ -270,7 +270,7 @@ fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
     // If the index was dropped meanwhile, the file goes, with the entries applied to it.
     Ok(shown.unwrap_or_else(|| {
         let file = TreeFile::new(number);
-        file.mark_obsolete(&core.context);
+        file.mark_obsolete(&core.files);
         TreeState::new(file, root)
     }))
 }

@@ -202,7 +202,7 @@ fn install(core: &Core, edits: Vec<Edit>) -> Result<()> {
     core.install(edits, HashMap::new(), None).inspect_err(|error| {
         // After another error the edits may be on disk all the same.
         if let Some(file) = named.filter(|_| error.is_scarcity()) {
-            let _ = core.context.fs.remove_file(&core.context.path(FileName::Tree(file)));
+            let _ = core.files.fs.remove_file(&core.files.path(FileName::Tree(file)));
         }
     })
 }
@@ -384,8 +384,8 @@ impl<'a> Builder<'a> {
         let Some(options) = core.keyspace_compaction_options(self.index.id) else {
             return Err(Error::new(ErrorKind::Closed, "the index was dropped"));
         };
-        let run = core.context.allocate_file().0;
-        let mut writer = OutputWriter::new(&core.context, &options, self.index.id, LAST_LEVEL, run, &[]);
+        let run = core.files.allocate_file().0;
+        let mut writer = OutputWriter::new(&core.files, &options, self.index.id, LAST_LEVEL, run, &[]);
         let Portion { bytes, entries } = &self.portion;
         for entry in entries {
             let (key, value) = (entry.key(bytes), entry.value(bytes));
@@ -406,12 +406,12 @@ impl<'a> Builder<'a> {
         &self,
         entries: impl Iterator<Item = Result<(K, V)>>,
     ) -> Result<Built> {
-        let context = &self.core.context;
-        let file = context.allocate_name(FileName::Tree)?;
-        let unfinished = context.unfinished_path(FileName::Tree(file));
+        let files = &self.core.files;
+        let file = files.allocate_name(FileName::Tree)?;
+        let unfinished = files.unfinished_path(FileName::Tree(file));
         let write = || {
             let env = &self.core.options.env;
-            let mut tree = Tree::create_unnamed(env, &unfinished, &TreeOptions::default(), &context.cache)?;
+            let mut tree = Tree::create_unnamed(env, &unfinished, &TreeOptions::default(), &files.cache)?;
             let mut looks = 0u64;
             let watched = entries.map(|entry| {
                 looks += 1;
@@ -421,12 +421,12 @@ impl<'a> Builder<'a> {
                 }
             });
             let root = tree.load(watched)?;
-            context.finish_file(FileName::Tree(file))?;
+            files.finish_file(FileName::Tree(file))?;
             Ok(root)
         };
-        let root = write().inspect_err(|_| drop(context.fs.remove_file(&unfinished)))?;
-        let synced = context.sync_directory();
-        synced.inspect_err(|_| drop(context.fs.remove_file(&context.path(FileName::Tree(file)))))?;
+        let root = write().inspect_err(|_| drop(files.fs.remove_file(&unfinished)))?;
+        let synced = files.sync_directory();
+        synced.inspect_err(|_| drop(files.fs.remove_file(&files.path(FileName::Tree(file)))))?;
         Ok(Built { file, root })
     }
 }

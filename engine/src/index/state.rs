@@ -216,7 +216,7 @@ impl TreeFile {
 /// The means to open the trees of a database.
 pub(crate) trait TreeAccess {
     fn env(&self) -> &Env;
-    fn context(&self) -> &DatabaseFiles;
+    fn files(&self) -> &DatabaseFiles;
     fn is_read_only(&self) -> bool;
 }
 
@@ -250,8 +250,8 @@ impl TreeState {
     #[cold]
     fn open(&self, access: &impl TreeAccess) -> Result<&TreeView> {
         if access.is_read_only() {
-            let path = access.context().path(FileName::Tree(self.file.number));
-            let view = Tree::open_view(access.env(), &path, &self.root, &access.context().cache)?;
+            let path = access.files().path(FileName::Tree(self.file.number));
+            let view = Tree::open_view(access.env(), &path, &self.root, &access.files().cache)?;
             return Ok(self.view.get_or_init(|| view));
         }
         // A thread that changes the tree holds the lock until the new root is installed. A state
@@ -281,8 +281,8 @@ impl TreeState {
         let tree = match &mut *writer {
             Some(tree) => tree,
             None => {
-                let path = access.context().path(FileName::Tree(self.file.number));
-                writer.insert(Tree::open(access.env(), &path, &self.root, &access.context().cache)?)
+                let path = access.files().path(FileName::Tree(self.file.number));
+                writer.insert(Tree::open(access.env(), &path, &self.root, &access.files().cache)?)
             }
         };
         body(tree)

@@ -22,7 +22,7 @@ pub(crate) struct Loaded {
 
 /// Reads the current MANIFEST; `None` if there is no database, or only an interrupted creation of
 /// one.
-pub(crate) fn load(context: &Arc<DatabaseFiles>, names: &[FileName]) -> Result<Option<Loaded>> {
+pub(crate) fn load(files: &Arc<DatabaseFiles>, names: &[FileName]) -> Result<Option<Loaded>> {
     let mut numbers: Vec<FileNumber> = names
         .iter()
         .filter_map(|name| match name {
@@ -33,7 +33,7 @@ pub(crate) fn load(context: &Arc<DatabaseFiles>, names: &[FileName]) -> Result<O
     numbers.sort_unstable();
     let mut newest_error = None;
     while let Some(number) = numbers.pop() {
-        match load_one(context, number) {
+        match load_one(files, number) {
             Ok(loaded) => return Ok(Some(loaded)),
             Err(Failure::Torn(error)) => {
                 newest_error.get_or_insert(error);
@@ -104,27 +104,27 @@ enum Failure {
     Fatal(Error),
 }
 
-fn load_one(context: &Arc<DatabaseFiles>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
-    let path = context.directory.join(FileName::Manifest(number).format());
+fn load_one(files: &Arc<DatabaseFiles>, number: FileNumber) -> std::result::Result<Loaded, Failure> {
+    let path = files.directory.join(FileName::Manifest(number).format());
     let read = || -> Result<Option<Vec<u8>>> {
         // Foreign files of such names may be large, or not regular files at all.
-        if proof(&*context.fs, &context.directory, FileName::Manifest(number), None)? != Proof::Ours {
+        if proof(&*files.fs, &files.directory, FileName::Manifest(number), None)? != Proof::Ours {
             return Ok(None);
         }
-        let file = context.fs.open(&path, OpenMode::Read)?;
+        let file = files.fs.open(&path, OpenMode::Read)?;
         let mut bytes = memory::filled(0, file.len()? as usize)?;
         file.read_exact_at(0, &mut bytes)?;
         Ok(Some(bytes))
     };
     match read().map_err(Failure::Fatal)? {
-        Some(bytes) => replay(context, &path, number, &bytes),
+        Some(bytes) => replay(files, &path, number, &bytes),
         None => Err(Failure::Torn(Error::corruption(&path, 0, "not a MANIFEST: wrong magic number"))),
     }
 }
 
 /// The state that results from the bytes of a MANIFEST. `path` is for messages.
 fn replay(
-    context: &Arc<DatabaseFiles>,
+    files: &Arc<DatabaseFiles>,
     path: &Path,
     number: FileNumber,
     bytes: &[u8],
@@ -160,7 +160,7 @@ fn replay(
             offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
             continue;
         }
-        apply_record(context, &mut state, payload)
+        apply_record(files, &mut state, payload)
             .map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
         offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
         first = false;
@@ -176,14 +176,14 @@ fn replay(
 }
 
 /// Applies the edit in the payload of a record. After an error the state is unusable.
-fn apply_record(context: &Arc<DatabaseFiles>, state: &mut ManifestState, payload: &[u8]) -> Result<()> {
+fn apply_record(files: &Arc<DatabaseFiles>, state: &mut ManifestState, payload: &[u8]) -> Result<()> {
     // Of a long record only the tables are buffered, and added to the state together.
     let (mut tables, mut handles) = (Vec::new(), HashMap::new());
     for edit in format::Edits::new(payload) {
         let edit = edit?;
         match &edit {
             Edit::TableAdded(table) => {
-                handles.insert(table.file, TableHandle::new(context, table.file, table.file_bytes));
+                handles.insert(table.file, TableHandle::new(files, table.file, table.file_bytes));
                 tables.push(edit);
             }
             Edit::TableRemoved { .. } => tables.push(edit),
@@ -195,8 +195,8 @@ fn apply_record(context: &Arc<DatabaseFiles>, state: &mut ManifestState, payload
 
 /// [`replay`] for fuzzing, of the bytes of file 1.
 #[cfg(feature = "sim")]
-pub(crate) fn replay_bytes(context: &Arc<DatabaseFiles>, bytes: &[u8]) -> Result<Loaded> {
-    replay(context, Path::new("MANIFEST-000001"), FileNumber(1), bytes).map_err(|failure| match failure {
+pub(crate) fn replay_bytes(files: &Arc<DatabaseFiles>, bytes: &[u8]) -> Result<Loaded> {
+    replay(files, Path::new("MANIFEST-000001"), FileNumber(1), bytes).map_err(|failure| match failure {
         Failure::Torn(error) | Failure::Fatal(error) => error,
     })
 }

@@ -138,7 +138,7 @@ impl Core {
         entry.state.mark_dropped();
         entry.version.tables().for_each(|table| table.handle.mark_obsolete());
         if let Some(tree) = entry.index.as_ref().and_then(|index| index.tree.as_ref()) {
-            tree.file.mark_obsolete(&self.context);
+            tree.file.mark_obsolete(&self.files);
         }
     }
 

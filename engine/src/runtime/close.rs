@@ -104,7 +104,7 @@ impl Core {
         self.fixed_state.lock().take();
         // Readers continue with what they retain. A file opened from here on could be another
         // opening's.
-        self.files.end_opening();
+        self.fs.end_opening();
         // Memtables and tables are freed with the last view, unless a cursor or a read under way
         // holds an older one.
         drop(self.change_view(|_| SuperVersion::closed()));

@@ -41,9 +41,9 @@ pub(crate) struct Core {
     /// machine without threads. The work lies above this file, so an opening sets it.
     pub(super) any_step: fn(&Core) -> bool,
     pub(crate) options: DbOptions,
-    pub(crate) context: Arc<DatabaseFiles>,
-    /// The file system of `context`.
-    pub(super) files: Arc<BoundedFileSystem>,
+    pub(crate) files: Arc<DatabaseFiles>,
+    /// Their file system, which bounds the open ones.
+    pub(super) fs: Arc<BoundedFileSystem>,
     pub(crate) obsolete_files: Receiver<FileName>,
     pub(crate) arenas: Arc<ArenaPool>,
     pub(crate) wal: Wal,
@@ -193,7 +193,7 @@ impl Core {
 
     /// Whether tables were read since the last call.
     pub(crate) fn reads_since_last_flush(&self) -> bool {
-        let stats = self.context.cache.stats();
+        let stats = self.files.cache.stats();
         let reads = stats.hits + stats.misses;
         // Relaxed: only flushes call this, one at a time.
         reads > self.reads_seen.swap(reads, Ordering::Relaxed) + READS_THAT_COUNT
@@ -218,8 +218,8 @@ impl TreeAccess for Core {
         &self.options.env
     }
 
-    fn context(&self) -> &DatabaseFiles {
-        &self.context
+    fn files(&self) -> &DatabaseFiles {
+        &self.files
     }
 
     fn is_read_only(&self) -> bool {

@@ -30,19 +30,19 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 const CACHE_BYTES_PER_LISTED: usize = 128;
 
 /// The files of the database, and what holds them.
-struct Files {
-    context: Arc<DatabaseFiles>,
-    /// The file system of `context`.
+struct Claimed {
+    files: Arc<DatabaseFiles>,
+    /// Their file system, which bounds the open ones.
     fs: Arc<BoundedFileSystem>,
     names: Vec<FileName>,
     lock: Option<Box<dyn LockGuard>>,
     obsolete: Receiver<FileName>,
 }
 
-impl Files {
+impl Claimed {
     /// Claims the directory. From here on all files go through a file system of its own: it
     /// belongs to this directory, and bounds the number of open files.
-    fn claim(terms: &Terms, options: &mut DbOptions, cache_bytes: usize) -> Result<Files> {
+    fn claim(terms: &Terms, options: &mut DbOptions, cache_bytes: usize) -> Result<Claimed> {
         let most = options.advanced.max_open_files.unwrap_or(usize::MAX);
         let Place { fs, directory, names, lock } = Place::open(terms, options.env.fs(), most)?;
         options.env = options.env.with_file_system(fs.clone());
@@ -50,23 +50,23 @@ impl Files {
         options.env.check_memory(cache_bytes / CACHE_BYTES_PER_LISTED)?;
         let (sender, obsolete) = crossbeam::channel::unbounded();
         let cache = BufferCache::new(cache_bytes)?;
-        let mut context = DatabaseFiles::new(fs.clone(), directory, cache, sender);
+        let mut files = DatabaseFiles::new(fs.clone(), directory, cache, sender);
         // An explicit cache size is not reduced by tables; otherwise the budget determines the
         // size.
-        context.charges_tables = options.advanced.cache_bytes.is_none();
-        Ok(Files { context: Arc::new(context), fs, names, lock, obsolete })
+        files.charges_tables = options.advanced.cache_bytes.is_none();
+        Ok(Claimed { files: Arc::new(files), fs, names, lock, obsolete })
     }
 }
 
 /// Reads the state and replays the log. Writes a new MANIFEST unless the database is read-only.
 fn recover(
     terms: &Terms,
-    files: &Files,
+    claimed: &Claimed,
     options: &DbOptions,
     arenas: &Arc<ArenaPool>,
     segments: SegmentOptions,
 ) -> Result<(Recovered, Option<Manifest>)> {
-    let (context, env) = (&files.context, &options.env);
+    let (files, env) = (&claimed.files, &options.env);
     let source = MemtableSource {
         arenas,
         memtable_bytes: options.memtable_bytes,
@@ -75,19 +75,19 @@ fn recover(
         first_memtable: 0,
         env: env.allows_pools().then_some(env),
     };
-    let mut recovered = recovery::analyze(context, &files.names, env.random_u64(), &source)?;
+    let mut recovered = recovery::analyze(files, &claimed.names, env.random_u64(), &source)?;
     for entry in recovered.manifest.named() {
         let about = |error: Error| error.context(&format!("keyspace {:?}", entry.state.name));
         entry.state.options.check_available().map_err(about)?;
     }
     if recovered.is_new && !terms.may_create() {
-        return Err(terms.missing(&context.directory));
+        return Err(terms.missing(&files.directory));
     }
     if options.read_only {
         return Ok((recovered, None));
     }
-    let manifest = recovery::commit(context, &mut recovered)?;
-    recovery::sweep(context, &mut recovered, segments);
+    let manifest = recovery::commit(files, &mut recovered)?;
+    recovery::sweep(files, &mut recovered, segments);
     Ok((recovered, Some(manifest)))
 }
 
@@ -114,13 +114,13 @@ impl Core {
         cache_bytes: usize,
     ) -> Result<(Arc<Core>, Option<Rest>)> {
         let running = Running::begin()?;
-        let files = Files::claim(terms, &mut options, cache_bytes)?;
+        let claimed = Claimed::claim(terms, &mut options, cache_bytes)?;
         let memtables = MemtableOptions { size_bytes: options.memtable_bytes };
         let arenas = ArenaPool::keeping(memtables, options.advanced.max_memtables);
         let memtables_bytes = options.advanced.max_memtables.saturating_mul(options.memtable_bytes);
         let segments =
             SegmentOptions::new(options.segment_bytes, memtables_bytes, options.advanced.wal_mapped);
-        let (recovered, manifest) = recover(terms, &files, &options, &arenas, segments)?;
+        let (recovered, manifest) = recover(terms, &claimed, &options, &arenas, segments)?;
         let begin = recovered.begin();
         let before = Earlier {
             durable: recovered.durable(),
@@ -128,7 +128,7 @@ impl Core {
             unsynced: recovered.unsynced,
             spare_files: recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
         };
-        let wal = Wal::new(&files.context, recovered.database, begin, segments, before);
+        let wal = Wal::new(&claimed.files, recovered.database, begin, segments, before);
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);
         for entry in state.named() {
             announce_indexes(state, &entry.state);
@@ -150,9 +150,9 @@ impl Core {
             replayed_log_bytes: recovered.log_bytes,
             pool,
             fixed_state: Mutex::new(fixed_state),
-            context: files.context,
-            files: files.fs,
-            obsolete_files: files.obsolete,
+            files: claimed.files,
+            fs: claimed.fs,
+            obsolete_files: claimed.obsolete,
             arenas,
             wal,
             view: SuperVersionCell::new(view),
@@ -175,7 +175,7 @@ impl Core {
             poison: Mutex::new(None),
             no_space: Mutex::default(),
             closing: Mutex::new(false),
-            lock: Mutex::new(files.lock),
+            lock: Mutex::new(claimed.lock),
             running: Mutex::new(Some(running)),
             options,
         });

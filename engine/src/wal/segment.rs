@@ -26,21 +26,21 @@ pub(crate) trait LogSegment: Send + Sync {
 /// Opens a segment file of `bytes` bytes, creating it first if `create` is set. If a later step
 /// fails, a file that was created stays: the caller removes both names that it may have.
 pub(crate) fn open(
-    context: &DatabaseFiles,
+    files: &DatabaseFiles,
     number: FileNumber,
     bytes: usize,
     create: bool,
     mapped: bool,
 ) -> Result<Box<dyn LogSegment>> {
-    let (fs, path) = (&*context.fs, &*context.path(FileName::Log(number)));
+    let (fs, path) = (&*files.fs, &*files.path(FileName::Log(number)));
     if create {
-        let file = fs.create_new(&context.unfinished_path(FileName::Log(number)))?;
+        let file = fs.create_new(&files.unfinished_path(FileName::Log(number)))?;
         // Real room, not a hole: a full disk must not be met by a store into a mapping.
         match mapped && file.allocate(bytes as u64)? {
             true => file.sync_all()?,
             false => fs::fill_zeros(&*file, 0, bytes as u64)?,
         }
-        context.finish_file(FileName::Log(number))?;
+        files.finish_file(FileName::Log(number))?;
     }
     let file = fs.open(path, OpenMode::ReadWrite)?;
     if mapped && let Some(map) = fs.map_shared(path, bytes)? {
