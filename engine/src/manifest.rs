@@ -58,7 +58,7 @@ impl Manifest {
     ) -> Result<Manifest> {
         let manifest = Manifest::write_new(files, database, state)?;
         manifest.retire_older()?;
-        manifest.bear_witness();
+        manifest.write_sync_mark();
         Ok(manifest)
     }
 
@@ -152,7 +152,7 @@ impl Manifest {
                 .inspect_err(|error| self.failed = error.kind() == ErrorKind::Poisoned)?;
             self.failed = true;
             next.retire_older().map_err(closed_for_good)?;
-            next.bear_witness();
+            next.write_sync_mark();
             *self = next;
             return Ok(());
         }
@@ -165,14 +165,14 @@ impl Manifest {
             return Err(closed_for_good(error));
         }
         self.end += record.len() as u64;
-        self.bear_witness();
+        self.write_sync_mark();
         Ok(())
     }
 
     /// Writes a sync mark after the last edit, where the next edit will overwrite it. It is not
     /// synced: if it exists, the edits before it were synced, so a damaged last edit is not taken
     /// for a torn one.
-    fn bear_witness(&self) {
+    fn write_sync_mark(&self) {
         let mut mark = [0; RECORD_HEADER_BYTES + UNIT_BYTES];
         mark[RECORD_HEADER_BYTES..].copy_from_slice(&position_of(self.end).to_le_bytes());
         let position = position_of(self.end);

@@ -29,7 +29,7 @@ impl Core {
         let id = next_id(&manifest.state)?;
         let edit = Edit::KeyspaceCreated { id, name: name.to_string(), options: options.to_text() };
         self.append(manifest, vec![edit], &HashMap::new())?;
-        self.show(&manifest.state, [id]);
+        self.publish(&manifest.state, [id]);
         Ok(manifest.state.keyspaces[&id].state.clone())
     }
 
@@ -47,8 +47,8 @@ impl Core {
         let entries: Vec<KeyspaceEntry> =
             gone.iter().filter_map(|id| manifest.state.keyspaces.get(id).cloned()).collect();
         self.append(manifest, vec![Edit::KeyspaceDropped(id)], &HashMap::new())?;
-        entries.iter().for_each(|entry| self.let_go(entry));
-        self.show(&manifest.state, gone);
+        entries.iter().for_each(|entry| self.release_dropped(entry));
+        self.publish(&manifest.state, gone);
         Ok(())
     }
 
@@ -96,9 +96,9 @@ impl Core {
         let touched = manifest.state.keyspaces.touched_by(&edits, true);
         self.append(manifest, edits, &HashMap::new())?;
         if let Some(gone) = &gone {
-            self.let_go(gone);
+            self.release_dropped(gone);
         }
-        self.show(&manifest.state, touched);
+        self.publish(&manifest.state, touched);
         let owner = gone.as_ref().and_then(|gone| Some(gone.index.as_ref()?.state.owner()));
         if let Some(owner) = owner.and_then(|owner| manifest.state.keyspaces.get(&owner)) {
             announce_indexes(&manifest.state, &owner.state);
@@ -117,7 +117,7 @@ impl Core {
                 return Err(Error::new(ErrorKind::Closed, "the keyspace was dropped"));
             };
             index.set_building(true);
-            self.show(&manifest.state, [index.owner(), index.id]);
+            self.publish(&manifest.state, [index.owner(), index.id]);
             announce_indexes(&manifest.state, &owner.state);
         }
         self.barrier()
@@ -134,7 +134,7 @@ impl Core {
 
     /// Marks a keyspace dropped, so that its handles return errors, and releases its files to be
     /// removed after their last reader.
-    fn let_go(&self, entry: &KeyspaceEntry) {
+    fn release_dropped(&self, entry: &KeyspaceEntry) {
         entry.state.mark_dropped();
         entry.version.tables().for_each(|table| table.handle.mark_obsolete());
         if let Some(tree) = entry.index.as_ref().and_then(|index| index.tree.as_ref()) {
@@ -143,7 +143,7 @@ impl Core {
     }
 
     /// Publishes the state of some keyspaces in the view.
-    fn show(&self, state: &ManifestState, changed: impl IntoIterator<Item = KeyspaceId>) {
+    fn publish(&self, state: &ManifestState, changed: impl IntoIterator<Item = KeyspaceId>) {
         let changes: Vec<_> = changed.into_iter().map(|id| (id, keyspace_view(state, id))).collect();
         let _replaced = self.change_view(|view| SuperVersion {
             generations: view.generations.clone(),
