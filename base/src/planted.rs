@@ -13,9 +13,6 @@
 //! Numbers such as B15 name a class and a real bug of it, in the order of the table of
 //! `tests/README.md`.
 
-#[cfg(not(feature = "planted"))]
-use crate::key::KeyspaceId;
-
 /// Generates the enum, the names, and the descriptions.
 macro_rules! bugs {
     ($($variant:ident, $name:literal, $class:literal, $what:literal;)*) => {
@@ -400,7 +397,7 @@ pub(crate) fn needed_room(bytes: usize) -> usize {
 }
 
 #[cfg(feature = "planted")]
-pub use switched::{Buffer, Rows, any, is, plant};
+pub use switched::{any, is, plant};
 
 /// Whether a bug is planted: never in this build.
 #[cfg(not(feature = "planted"))]
@@ -416,48 +413,9 @@ pub const fn any() -> bool {
     false
 }
 
-/// Stores nothing in this build.
-#[cfg(not(feature = "planted"))]
-#[derive(Default)]
-pub struct Rows;
-
-#[cfg(not(feature = "planted"))]
-impl Rows {
-    /// Always `None`.
-    #[inline(always)]
-    pub const fn recall(&self, _keyspace: KeyspaceId, _key: &[u8]) -> Option<&'static [u8]> {
-        None
-    }
-
-    /// Does nothing.
-    #[inline(always)]
-    pub const fn remember(&self, _keyspace: KeyspaceId, _key: &[u8], _value: &[u8]) {}
-}
-
-/// Holds nothing in this build.
-#[cfg(not(feature = "planted"))]
-#[derive(Default)]
-pub struct Buffer;
-
-#[cfg(not(feature = "planted"))]
-impl Buffer {
-    /// Does nothing.
-    #[inline(always)]
-    pub const fn push(&self, _offset: u64, _bytes: &[u8]) {}
-
-    /// Always empty.
-    #[inline(always)]
-    pub const fn take(&self) -> [(u64, Vec<u8>); 0] {
-        []
-    }
-}
-
 #[cfg(feature = "planted")]
 mod switched {
     use super::Bug;
-    use crate::key::KeyspaceId;
-    use std::collections::BTreeMap;
-    use std::sync::Mutex;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// One bit per bug.
@@ -479,41 +437,6 @@ mod switched {
     /// Plants `bug` in this process permanently. Must be called before a database is opened.
     pub fn plant(bug: Bug) {
         PLANTED[bug as usize / 64].fetch_or(1 << (bug as u8 % 64), Ordering::Relaxed);
-    }
-
-    type Key = (u32, Vec<u8>);
-
-    /// Values by keyspace and key. They are never freed, because readers borrow them.
-    #[derive(Default)]
-    pub struct Rows(Mutex<BTreeMap<Key, &'static [u8]>>);
-
-    impl Rows {
-        /// The value remembered for a key.
-        pub fn recall(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<&'static [u8]> {
-            self.0.lock().expect("nothing panics here").get(&(keyspace.0, key.to_vec())).copied()
-        }
-
-        /// Remembers the value of a key.
-        pub fn remember(&self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) {
-            let value: &'static [u8] = value.to_vec().leak();
-            self.0.lock().expect("nothing panics here").insert((keyspace.0, key.to_vec()), value);
-        }
-    }
-
-    /// Delayed writes, with their offsets.
-    #[derive(Default)]
-    pub struct Buffer(Mutex<Vec<(u64, Vec<u8>)>>);
-
-    impl Buffer {
-        /// Delays a write.
-        pub fn push(&self, offset: u64, bytes: &[u8]) {
-            self.0.lock().expect("nothing panics here").push((offset, bytes.to_vec()));
-        }
-
-        /// Removes and returns all delayed writes, in order.
-        pub fn take(&self) -> Vec<(u64, Vec<u8>)> {
-            std::mem::take(&mut self.0.lock().expect("nothing panics here"))
-        }
     }
 }
 

@@ -5,10 +5,11 @@
 //! no other module of it, because all of them may call it.
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{Bug, is};
-use sapwood_base::{Error, KeyspaceId, Result};
+use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_storage::Env;
 use sapwood_storage::fs::{File, FileSystem, LockGuard};
 use std::borrow::Cow;
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -501,6 +502,221 @@ pub(crate) fn live_tables_to_sweep() -> usize {
 #[inline]
 pub(crate) fn sweep_needs_proof() -> bool {
     !is(Bug::SweepByName)
+}
+
+// Reads.
+
+/// The view, and then the sequence number to read at.
+#[inline]
+pub(crate) fn in_order<V, S>(view: impl FnOnce() -> V, sequence: impl FnOnce() -> S, env: &Env) -> (V, S) {
+    if is(Bug::SequenceBeforeView) {
+        let sequence = sequence();
+        // As in a thread that is interrupted here.
+        env.sleep(Duration::from_micros(50));
+        return (view(), sequence);
+    }
+    let view = view();
+    (view, sequence())
+}
+
+/// A row that an earlier get has kept: none, because a write would have to invalidate it.
+#[inline]
+pub(crate) fn kept_row<T: Send + Sync + 'static>(keyspace: &Arc<T>, key: &[u8]) -> Option<&'static [u8]> {
+    #[cfg(feature = "planted")]
+    if is(Bug::StaleRow) {
+        return rows::recall(keyspace, key);
+    }
+    let _ = (keyspace, key);
+    None
+}
+
+/// A get keeps no row.
+#[inline]
+pub(crate) fn keep_row<T, V>(keyspace: &Arc<T>, key: &[u8], exists: bool, value: &V)
+where
+    T: Send + Sync + 'static,
+    V: Deref<Target = [u8]>,
+{
+    #[cfg(feature = "planted")]
+    if exists && is(Bug::StaleRow) {
+        rows::remember(keyspace, key, value);
+    }
+    let _ = (keyspace, key, exists, value);
+}
+
+/// The versions in a memtable that a scan sees.
+#[inline]
+pub(crate) fn versions_seen<I>(seen: impl FnOnce() -> I, all: impl FnOnce() -> I) -> I {
+    if is(Bug::VersionsWalked) { all() } else { seen() }
+}
+
+/// The end of all entries before `key`, exclusive.
+#[inline]
+pub(crate) fn end_of_previous(key: &mut Vec<u8>) -> &[u8] {
+    if is(Bug::PrevRepeats) {
+        key.push(0);
+    }
+    key
+}
+
+/// Whether a scan ends at the first key beyond its bounds, alive or not.
+#[inline]
+pub(crate) fn bounds_end_scans() -> bool {
+    !is(Bug::BoundsNotHandedOn)
+}
+
+/// The state that an iterator reads: that of its creation.
+#[inline]
+pub(crate) fn of_creation<T>(creation: T, now: impl FnOnce() -> Option<T>) -> T {
+    if is(Bug::IterSeesLater) { now().unwrap_or(creation) } else { creation }
+}
+
+/// A reference for a deferred release, which ends with the cell of the view.
+#[inline]
+pub(crate) fn weakly<T: Send + Sync + 'static>(cell: &Arc<T>) -> impl FnOnce() -> Option<Arc<T>> + use<T> {
+    let kept = is(Bug::ViewOutlivesClose).then(|| Arc::clone(cell));
+    let weak = Arc::downgrade(cell);
+    move || kept.or_else(|| weak.upgrade())
+}
+
+// Vacant ranges.
+
+/// Whether a put ends the vacancy of its key.
+#[inline]
+pub(crate) fn puts_cut_ranges() -> bool {
+    !is(Bug::VacancyNotCut)
+}
+
+/// Whether a range that is vacant since `since` is vacant at `sequence`.
+#[inline]
+pub(crate) fn is_known_at(since: SequenceNumber, sequence: SequenceNumber) -> bool {
+    since <= sequence || is(Bug::VacancyForOlder)
+}
+
+/// Whether a range grows over the next one: if that was `watched` long enough.
+#[inline]
+pub(crate) fn grows_over(watched: bool) -> bool {
+    watched || is(Bug::VacancyGrownEarly)
+}
+
+/// The kind of a range that a scan has found.
+#[inline]
+pub(crate) fn watched_first<K>(announced: K, known: K) -> K {
+    if is(Bug::VacancyAtOnce) { known } else { announced }
+}
+
+/// A lower bound of the state at `sequence` in a view that is complete up to `covered`.
+#[inline]
+pub(crate) fn shown(sequence: SequenceNumber, covered: SequenceNumber) -> SequenceNumber {
+    if is(Bug::VacancyOfLaterState) { sequence } else { sequence.min(covered) }
+}
+
+// Indexes.
+
+/// The order in which a changed set of indexes is announced: after the view that lists it.
+#[inline]
+pub(crate) fn releases_index_set() -> Ordering {
+    if is(Bug::IndexWordUnordered) { Ordering::Relaxed } else { Ordering::Release }
+}
+
+/// Whether an opening creates the indexes that it names.
+#[inline]
+pub(crate) fn makes_named_indexes() -> bool {
+    !is(Bug::NamedIndexNotMade)
+}
+
+/// Whether an opening that names indexes fails if it leaves out one without extractor.
+#[inline]
+pub(crate) fn left_out_index_is_an_error() -> bool {
+    !is(Bug::LeftOutIndexUnnoticed)
+}
+
+/// Whether rows are made durable before an index of them.
+#[inline]
+pub(crate) fn rows_are_durable_first() -> bool {
+    !is(Bug::IndexAheadOfRows)
+}
+
+/// Whether a commit is logged that has read what it deletes from an index.
+#[inline]
+pub(crate) fn reads_are_logged() -> bool {
+    !is(Bug::StrictNotLogged)
+}
+
+/// Whether index entries count for the limit of a batch.
+#[inline]
+pub(crate) fn index_entries_weigh() -> bool {
+    !is(Bug::IndexEntriesUncounted)
+}
+
+/// Whether an operation of this kind deletes the index entries of the older row: every one.
+#[inline]
+pub(crate) fn deletes_entries(kind: ValueKind) -> bool {
+    kind != ValueKind::Delete || !is(Bug::DeleteKeepsEntries)
+}
+
+/// Whether a flush deletes the index entries that its rows have made stale.
+#[inline]
+pub(crate) fn flush_deletes_entries() -> bool {
+    !is(Bug::StaleEntriesStay)
+}
+
+/// Whether a row in a memtable is newer than an entry written at `entry`.
+#[inline]
+pub(crate) fn is_newer_row(row: SequenceNumber, entry: SequenceNumber) -> bool {
+    row > entry && !is(Bug::RowsNotAsked)
+}
+
+/// Whether entries up to `newest` may be applied while the oldest snapshot is at `snapshot`.
+#[inline]
+pub(crate) fn may_apply(newest: SequenceNumber, snapshot: SequenceNumber) -> bool {
+    newest <= snapshot || is(Bug::ApplyIgnoresSnapshots)
+}
+
+/// Whether entries of this kind are applied to a tree: all are.
+#[inline]
+pub(crate) fn is_applied(kind: ValueKind) -> bool {
+    kind != ValueKind::Delete || !is(Bug::ApplyLosesDeletes)
+}
+
+/// Whether the file of a tree is removed if a scarcity kept it out of the MANIFEST.
+#[inline]
+pub(crate) fn nameless_tree_is_removed() -> bool {
+    !is(Bug::NamelessTreeStays)
+}
+
+/// The effect of a correction on a count.
+#[inline]
+pub(crate) fn corrected_by(difference: i64) -> i64 {
+    if is(Bug::CountIgnoresDeltas) { 0 } else { difference }
+}
+
+#[cfg(feature = "planted")]
+mod rows {
+    use sapwood_storage::sync::Mutex;
+    use std::any::Any;
+    use std::collections::BTreeMap;
+    use std::sync::{Arc, Weak};
+
+    type Rows = BTreeMap<Vec<u8>, &'static [u8]>;
+    type Owner = Weak<dyn Any + Send + Sync>;
+
+    /// The rows of each keyspace, by the address of its state. The weak reference keeps the address
+    /// from being used again. Values are never freed, because readers borrow them.
+    static ROWS: Mutex<BTreeMap<usize, (Owner, Rows)>> = Mutex::new(BTreeMap::new());
+
+    pub(super) fn recall<T>(keyspace: &Arc<T>, key: &[u8]) -> Option<&'static [u8]> {
+        ROWS.lock().get(&(Arc::as_ptr(keyspace) as usize))?.1.get(key).copied()
+    }
+
+    pub(super) fn remember<T: Send + Sync + 'static>(keyspace: &Arc<T>, key: &[u8], value: &[u8]) {
+        let owner: Arc<dyn Any + Send + Sync> = keyspace.clone();
+        let mut rows = ROWS.lock();
+        let (_, rows) = rows
+            .entry(Arc::as_ptr(keyspace) as usize)
+            .or_insert_with(|| (Arc::downgrade(&owner), Rows::new()));
+        rows.insert(key.to_vec(), value.to_vec().leak());
+    }
 }
 
 #[cfg(feature = "planted")]

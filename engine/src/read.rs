@@ -23,13 +23,13 @@ pub(crate) mod super_version;
 pub(crate) mod vacancy;
 
 use crate::keyspace::KeyspaceState;
+use crate::planted;
 use crate::runtime::Core;
 use crossbeam_epoch::Guard;
 use keyspace_views::KeyspaceView;
 pub(crate) use resolve::Found;
 use resolve::{has_value, resolve};
 use sapwood_base::key::key_hash;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::Table;
@@ -104,14 +104,11 @@ pub(crate) fn get_observed<'g, O: Observer>(
     guard: &'g Guard,
     observer: &mut O,
 ) -> Result<Option<Found<'g>>> {
-    // Planted with a delay, as in a thread that is interrupted here.
-    let mut early = None;
-    if planted::is(Bug::SequenceBeforeView) {
-        early = Some(core.visible_sequence());
-        core.options.env.sleep(crate::write::stall::STEP);
-    }
-    let view = core.view.load(guard);
-    let sequence = at.or(early).unwrap_or_else(|| core.visible_sequence());
+    let (view, sequence) = planted::in_order(
+        || core.view.load(guard),
+        || at.unwrap_or_else(|| core.visible_sequence()),
+        &core.options.env,
+    );
     get_in_view(view, keyspace, Lookup::new(key, sequence), guard, observer)
 }
 
@@ -125,9 +122,7 @@ pub(crate) fn get_in_view<'g, O: Observer>(
     observer: &mut O,
 ) -> Result<Option<Found<'g>>> {
     let Some(space) = view.keyspace(keyspace.id) else { return Err(keyspace.dropped_error()) };
-    if planted::is(Bug::StaleRow)
-        && let Some(value) = keyspace.stale_rows.recall(keyspace.id, lookup.key)
-    {
+    if let Some(value) = planted::kept_row(&space.state, lookup.key) {
         return Ok(Some(Found::Memtable(value)));
     }
     if O::ACTIVE {
@@ -213,9 +208,7 @@ fn get_in_runs<'g, O: Observer>(
             observer.answer(number, found.as_ref().map(|found| (found.kind, found.value.len())));
         }
         if let Some(found) = found {
-            if planted::is(Bug::StaleRow) && has_value(found.kind) {
-                space.state.stale_rows.remember(space.state.id, key, &found.value);
-            }
+            planted::keep_row(&space.state, key, has_value(found.kind), &found.value);
             return Ok(resolve(found.kind, found.value).map(Found::Table));
         }
     }

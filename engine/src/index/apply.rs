@@ -11,6 +11,7 @@
 //! 4. Last, free pages at the end of the file are cut off, if that is worth it.
 use super::state::{IndexMeta, Phase, TreeFile, TreeState};
 use crate::background::merge;
+use crate::planted;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::resolve::has_value;
 use crate::runtime::Core;
@@ -19,8 +20,7 @@ use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
-use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result};
 use sapwood_btree::{Change, Tree, TreeOptions};
 use sapwood_compaction::version::iterator::{RunIterator, Scanned};
 use sapwood_compaction::{Run, picker};
@@ -62,8 +62,7 @@ fn applicable(core: &Core, space: &KeyspaceView, index: &IndexMeta) -> Vec<Arc<R
     let oldest = core.snapshots.numbers().first().copied();
     let is_seen = |run: &Arc<Run>| {
         let newest = run.tables.iter().map(|table| table.record.max_sequence).max();
-        oldest.is_none_or(|oldest| newest.is_none_or(|newest| newest <= oldest))
-            || planted::is(Bug::ApplyIgnoresSnapshots)
+        oldest.is_none_or(|oldest| newest.is_none_or(|newest| planted::may_apply(newest, oldest)))
     };
     let runs = &space.version.runs;
     let from = runs.iter().rposition(|run| !is_seen(run)).map_or(0, |last| last + 1);
@@ -116,7 +115,7 @@ impl Slice {
                 self.end = Some(merged.key().to_vec());
                 return Ok(());
             }
-            if merged.kind() == ValueKind::Delete && planted::is(Bug::ApplyLosesDeletes) {
+            if !planted::is_applied(merged.kind()) {
                 merged.next()?;
                 continue;
             }
@@ -260,7 +259,7 @@ fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
     let synced = core.files.sync_directory();
     if let Err(error) = synced.and_then(|()| core.install(edits, HashMap::new(), None)) {
         // After another error the edit may be on disk all the same.
-        if error.is_scarcity() && !planted::is(Bug::NamelessTreeStays) {
+        if error.is_scarcity() && planted::nameless_tree_is_removed() {
             let _ = core.files.fs.remove_file(&path);
         }
         return Err(error);

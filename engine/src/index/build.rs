@@ -16,6 +16,7 @@ use super::hooks::violation;
 use super::options::IndexOptions;
 use super::state::{IndexState, Phase};
 use crate::keyspace::KeyspaceState;
+use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::snapshot::Snapshot;
 use crate::runtime::Core;
@@ -26,7 +27,6 @@ use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::iterator::{InternalIterator, KeyRange};
 use sapwood_base::key::key_prefix;
 use sapwood_base::ordered::composite::Composite;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_btree::{Tree, TreeOptions};
 use sapwood_compaction::output::OutputWriter;
@@ -98,10 +98,7 @@ pub(crate) fn attach(core: &Core, keyspace: &str, name: &str, options: &IndexOpt
 /// of all existing ones.
 pub(crate) fn make_named(core: &Core, keyspace: Option<&str>) -> Result<()> {
     for (owner, name, options) in &core.options.indexes {
-        if keyspace.is_some_and(|keyspace| keyspace != owner) {
-            continue;
-        }
-        if planted::is(Bug::NamedIndexNotMade) {
+        if keyspace.is_some_and(|keyspace| keyspace != owner) || !planted::makes_named_indexes() {
             continue;
         }
         let Some(owner) = core.manifest_state(|state| state.by_name(owner).map(|entry| entry.state.clone()))
@@ -128,7 +125,7 @@ pub(crate) fn check_named(core: &Core) -> Result<()> {
         missing.find(|index| named(index.state.owner())).map(|index| index.state.definition.name.clone())
     });
     match missing {
-        Some(name) if !planted::is(Bug::LeftOutIndexUnnoticed) => Err(Error::new(
+        Some(name) if planted::left_out_index_is_an_error() => Err(Error::new(
             ErrorKind::IndexUnavailable,
             format!(
                 "index {name:?} has no extractor, and other indexes of its keyspace have: name it with \
@@ -174,7 +171,7 @@ fn build(
     index.set_built_sequence(built);
     // The tree will be durable, so its rows must be: some may be in the part of the log that a
     // power loss takes, or, written with `Durability::None`, not in the log at all.
-    if !planted::is(Bug::IndexAheadOfRows) {
+    if planted::rows_are_durable_first() {
         core.flush()?;
     }
     let tree = Builder::new(core, owner, index, snapshot, bytes_per_second).run()?;

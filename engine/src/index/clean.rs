@@ -15,13 +15,13 @@
 //! query checks rows only while they are in memtables.
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
+use crate::planted;
 use crate::read::resolve::resolve;
 use crate::read::super_version::CoveringView;
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::key::{key_hash, key_prefix};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::Version;
 use sapwood_memtable::{Memtable, MemtableIterator, Scan, Scanned};
@@ -47,10 +47,7 @@ pub(crate) struct Cleaned {
 /// `view` covers it.
 pub(crate) fn deletions(view: &CoveringView, memtable: &Arc<Memtable>) -> Result<Cleaned> {
     let mut cleaned = Cleaned::default();
-    if planted::is(Bug::StaleEntriesStay) {
-        return Ok(cleaned);
-    }
-    for space in view.keyspaces_in(memtable) {
+    for space in view.keyspaces_in(memtable).filter(|_| planted::flush_deletes_entries()) {
         let mut indexes = Vec::new();
         for index in space.indexes.iter().filter(|index| index.is_deferred()) {
             match index.attached() {

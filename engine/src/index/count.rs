@@ -8,12 +8,12 @@
 use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
 use super::reference::IndexReference;
 use super::state::IndexState;
+use crate::planted;
 use crate::read::cursor::Overlay;
 use crate::read::state::State;
 use crate::read::super_version::SuperVersion;
 use crate::runtime::Core;
 use sapwood_base::memory;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
 use sapwood_btree::TreeView;
 use std::ops::Bound;
@@ -134,11 +134,8 @@ impl<'a> Counted<'a> {
         let lower = bounds.lower.as_deref().map_or(Bound::Unbounded, Bound::Included);
         let upper = bounds.upper.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut count = self.tree.map_or(Ok(0), |tree| tree.count(lower, upper))? as i64;
-        if planted::is(Bug::CountIgnoresDeltas) {
-            return Ok(count as u64);
-        }
         self.for_each_correction(bounds, |_, _, difference| {
-            count += difference;
+            count += planted::corrected_by(difference);
             Ok(true)
         })?;
         Ok(count.max(0) as u64)

@@ -9,6 +9,7 @@
 //!    version has not renewed it (or it would have a later sequence number itself). Without rows in
 //!    memtables no check is needed.
 use super::state::{IndexMeta, IndexState};
+use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
@@ -20,7 +21,6 @@ use sapwood_base::key::key_hash;
 use sapwood_base::ordered::composite::{
     Composite, end_bound_after, end_bound_at, prefix_end, put_bound_after, put_bound_at, put_escaped,
 };
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
 use sapwood_btree::{TreeCursor, TreeView};
 use sapwood_sstable::ReadOptions;
@@ -209,7 +209,7 @@ pub(crate) fn is_stale(
     let mut generations = view.generations.iter();
     let newest =
         generations.find_map(|generation| generation.memtable.get(keyspace, primary_key, hash, sequence));
-    newest.is_some_and(|found| found.sequence > written) && !planted::is(Bug::RowsNotAsked)
+    newest.is_some_and(|found| planted::is_newer_row(found.sequence, written))
 }
 
 /// Whether memtables hold rows of a keyspace.

@@ -15,6 +15,7 @@ use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
 use super::state::IndexState;
 use crate::options::Durability;
+use crate::planted;
 use crate::read;
 use crate::read::super_version::SuperVersion;
 use crate::runtime::Core;
@@ -25,7 +26,6 @@ use sapwood_base::format::log_record::HEADER_BYTES;
 use sapwood_base::format::write_batch::{Operation, put_operation};
 use sapwood_base::memory;
 use sapwood_base::ordered::composite::Composite;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, ValueKind};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ impl Expanded<'_> {
     /// the database.
     pub(crate) fn durability(&self, core: &Core, asked: Option<Durability>) -> Option<Durability> {
         let asked = asked.unwrap_or(core.options.durability);
-        let is_unlogged = asked == Durability::None && self.reads && !planted::is(Bug::StrictNotLogged);
+        let is_unlogged = asked == Durability::None && self.reads && planted::reads_are_logged();
         Some(if is_unlogged { Durability::Buffered } else { asked })
     }
 }
@@ -119,7 +119,7 @@ impl Added {
         value: &[u8],
     ) -> Result<()> {
         self.weight.add(key.len(), value.len());
-        if !self.weight.is_allowed() && !planted::is(Bug::IndexEntriesUncounted) {
+        if !self.weight.is_allowed() && planted::index_entries_weigh() {
             return Err(too_heavy());
         }
         put_operation(record, kind, keyspace, key, value)?;
@@ -205,10 +205,8 @@ impl<'a> Reading<'a> {
             for index in indexes {
                 let at = record.len();
                 put_entries(index, &row, &mut new, record, &mut added)?;
-                let Some(before) = before.as_ref().filter(|_| index.is_strict()) else { continue };
-                if row.kind == ValueKind::Delete && planted::is(Bug::DeleteKeepsEntries) {
-                    continue;
-                }
+                let is_cleaned = index.is_strict() && planted::deletes_entries(row.kind);
+                let Some(before) = before.as_ref().filter(|_| is_cleaned) else { continue };
                 old.fill(index.extractor()?, row.key, before)?;
                 let puts = record.split_off(at);
                 for (key, _) in old.iter().filter(|(key, _)| !new.contains(key)) {

@@ -5,8 +5,8 @@
 //! the log itself. Both places come from one atomic variable. So a write that was prepared for the
 //! old set and has a later place finds another word, and is retried. `engine/tests/loom.rs` has a
 //! model of that.
+use crate::planted;
 use crate::sync::{AtomicU64, Ordering};
-use sapwood_base::planted::{self, Bug};
 
 /// The set of indexes that a write was prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,6 @@ impl SharedIndexWord {
     /// other.
     pub(crate) fn change(&self, has_indexes: bool) {
         let word = self.0.load(Ordering::Relaxed);
-        let order = if planted::is(Bug::IndexWordUnordered) { Ordering::Relaxed } else { Ordering::Release };
-        self.0.store((word | 1) + 1 + u64::from(has_indexes), order);
+        self.0.store((word | 1) + 1 + u64::from(has_indexes), planted::releases_index_set());
     }
 }

@@ -20,15 +20,13 @@ pub(crate) struct KeyspaceState {
     indexes: SharedIndexWord,
     /// Ranges without live entries, found by scans.
     pub(crate) vacancies: Vacancies,
-    /// The rows of [`Bug::StaleRow`].
-    pub(crate) stale_rows: sapwood_base::planted::Rows,
 }
 
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
         let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
-        let (name, stale_rows, vacancies) = (name.to_string(), Default::default(), Vacancies::default());
-        Arc::new(KeyspaceState { id, name, options, dropped, indexes, vacancies, stale_rows })
+        let (name, vacancies) = (name.to_string(), Vacancies::default());
+        Arc::new(KeyspaceState { id, name, options, dropped, indexes, vacancies })
     }
 
     #[inline]

@@ -4,11 +4,11 @@
 //! that its sequence number sees, unless that is a tombstone.
 use super::resolve::{has_value, is_seen};
 use crate::keyspace::KeyspaceState;
+use crate::planted;
 use crate::read::jumps::Jumps;
 use crate::read::super_version::SuperVersion;
 use crate::read::vacancy::{LOWEST, WORTH_A_RANGE, WORTH_GROWING};
 use sapwood_base::iterator::{InternalIterator, KeyRange, merging::MergingIterator};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_btree::TreeCursor;
 use sapwood_compaction::version::iterator::{Cached, RunIterator};
@@ -249,10 +249,10 @@ fn sources(
     for generation in &view.generations {
         if generation.memtable.entries_of(keyspace) > 0 {
             let memtable = &generation.memtable;
-            sources.push(Source::Memtable(match planted::is(Bug::VersionsWalked) {
-                false => memtable.iter_at(keyspace, sequence),
-                true => memtable.iter(keyspace),
-            }));
+            sources.push(Source::Memtable(planted::versions_seen(
+                || memtable.iter_at(keyspace, sequence),
+                || memtable.iter(keyspace),
+            )));
         }
     }
     for run in runs {
@@ -685,19 +685,11 @@ impl Cursor {
     #[inline]
     fn prev_settled(&mut self) -> Result<()> {
         match self.state {
-            State::Forward if planted::is(Bug::PrevRepeats) => {
-                self.key = self.merged.key().to_vec();
-                self.value = self.merged.value().to_vec();
-                self.merged.seek_before(&self.key)?;
-                self.plain = 0;
-                self.state = State::Backward;
-                Ok(())
-            }
             State::Forward => {
                 self.key.clear();
                 self.key.extend_from_slice(self.merged.key());
                 self.state = State::Nowhere;
-                self.merged.seek_before(&self.key)?;
+                self.merged.seek_before(planted::end_of_previous(&mut self.key))?;
                 self.settle_backward(None)
             }
             State::BackwardSingle => {
@@ -728,14 +720,13 @@ impl Cursor {
         while self.merged.valid() {
             let current = self.merged.current();
             let key = current.key();
-            if self.range.is_above(key) && !planted::is(Bug::BoundsNotHandedOn) {
+            let is_above = self.range.is_above(key);
+            if is_above && planted::bounds_end_scans() {
                 break;
             }
             if is_seen(current.sequence(), self.sequence) && !(skip && key == self.key.as_slice()) {
                 if has_value(current.kind()) {
-                    if !planted::is(Bug::BoundsNotHandedOn) || !self.range.is_above(key) {
-                        self.state = State::Forward;
-                    }
+                    self.state = if is_above { State::Nowhere } else { State::Forward };
                     break;
                 }
                 self.key.clear();

@@ -1,12 +1,12 @@
 //! Ranges as Rust iterators, from both ends.
 use crate::db::DbInner;
 use crate::keyspace::KeyspaceState;
+use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
 use sapwood_base::iterator::KeyRange;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, Result};
 use sapwood_sstable::ReadOptions;
 use std::fmt;
@@ -241,15 +241,12 @@ impl Iter {
     }
 
     fn open(&self) -> Result<Cursor> {
-        let (mut view, mut sequence, covered) = match &self.state {
-            Ok(state) => (state.view.clone(), state.sequence, state.covered),
-            Err(error) => return Err(error.duplicate()),
-        };
-        if planted::is(Bug::IterSeesLater)
-            && let Ok(db) = self.state.as_ref().map_or_else(|error| Err(error.duplicate()), State::database)
-        {
-            (view, sequence) = (db.core.view.reference(), db.core.visible_sequence());
-        }
+        let state = self.state.as_ref().map_err(Error::duplicate)?;
+        let covered = state.covered;
+        let (view, sequence) = planted::of_creation((state.view.clone(), state.sequence), || {
+            let db = state.database().ok()?;
+            Some((db.core.view.reference(), db.core.visible_sequence()))
+        });
         let (id, options, range) = (self.keyspace.id, ReadOptions::default(), self.range.clone());
         Ok(Cursor::new(view, id, sequence, options, range).jumping(&self.keyspace, covered))
     }

@@ -4,8 +4,8 @@
 //! Cursors over keyspaces and over indexes share it; see `vacancy` for the meaning of a range.
 use super::vacancy::End;
 use crate::keyspace::KeyspaceState;
+use crate::planted;
 use sapwood_base::SequenceNumber;
-use sapwood_base::planted::{self, Bug};
 use std::sync::Arc;
 
 /// The vacant ranges of a keyspace as a cursor in one state uses them. By default it neither jumps
@@ -40,10 +40,7 @@ impl Jumps {
     /// A lower bound of the state that a cursor at `sequence` shows. A range that became vacant
     /// later may hold rows of its view.
     fn shown(&self, sequence: SequenceNumber) -> SequenceNumber {
-        match planted::is(Bug::VacancyOfLaterState) {
-            true => sequence,
-            false => sequence.min(self.covered),
-        }
+        planted::shown(sequence, self.covered)
     }
 
     /// See [`Vacancies::end_of`](super::vacancy::Vacancies::end_of).

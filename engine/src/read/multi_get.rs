@@ -16,12 +16,11 @@ use super::keyspace_views::KeyspaceView;
 use super::resolve::{Found, resolve};
 use super::slice::TOGETHER;
 use super::super_version::SuperVersion;
-use super::{Lookup, Nobody, candidates, get_in_runs, get_in_view};
+use super::{Lookup, Nobody, candidates, get_in_runs};
 use crate::keyspace::KeyspaceState;
 use crate::runtime::Core;
 use crossbeam_epoch::Guard;
 use sapwood_base::key::key_hash;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber};
 use sapwood_sstable::{IndexPlace, Table};
 use sapwood_storage::BlockRef;
@@ -80,10 +79,6 @@ fn get_together<K: AsRef<[u8]>>(
         }
         for (key, wanted) in keys.iter().zip(group) {
             let lookup = Lookup { key: key.as_ref(), hash: wanted.hash, sequence };
-            if planted::is(Bug::StaleRow) {
-                answer(get_in_view(view, keyspace, lookup, guard, &mut Nobody)?);
-                continue;
-            }
             answer(wanted.get(view, space, lookup, guard)?);
         }
     }

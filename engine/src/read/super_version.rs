@@ -4,11 +4,11 @@
 //! a reference. The view must be loaded before the sequence number to read at: then every operation
 //! that this number sees is in the view, or was written after the read began.
 use super::keyspace_views::{KeyspaceView, KeyspaceViews};
+use crate::planted;
 use crate::refusal::closed;
 use crate::sync::step;
 use crate::wal::commit_ring::{LogPoint, StartPosition};
 use crossbeam_epoch::{Atomic, Guard, Shared};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result};
 use sapwood_memtable::Memtable;
 use sapwood_storage::sync::Mutex;
@@ -269,14 +269,9 @@ impl SuperVersionCell {
         // Relaxed: a counter, read by `release_retired`.
         self.retired.count.fetch_add(1, Ordering::Relaxed);
         self.retired.views.lock().insert(address, old);
-        if planted::is(Bug::ViewOutlivesClose) {
-            let retired = Arc::clone(&self.retired);
-            guard.defer(move || retired.release(address));
-            return Replaced(());
-        }
-        let retired = Arc::downgrade(&self.retired);
+        let retired = planted::weakly(&self.retired);
         guard.defer(move || {
-            if let Some(retired) = retired.upgrade() {
+            if let Some(retired) = retired() {
                 retired.release(address);
             }
         });

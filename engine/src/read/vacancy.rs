@@ -31,10 +31,10 @@
 //! before it grows by it (`grow`). A put into a range that is only watched ends the range there. So
 //! in a queue everything is watched up to the first put after the announcement, and later puts
 //! touch nothing.
+use crate::planted;
 use crate::sync::step;
 use parking_lot::RwLock;
 use sapwood_base::SequenceNumber;
-use sapwood_base::planted::{self, Bug};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -199,7 +199,7 @@ impl Vacancies {
     /// and being published.
     #[inline]
     pub(crate) fn cut(&self, key: &[u8]) {
-        if self.any() && !planted::is(Bug::VacancyNotCut) {
+        if self.any() && planted::puts_cut_ranges() {
             self.cut_if_held(key);
         }
     }
@@ -224,7 +224,7 @@ impl Range {
     /// Whether a scan at `sequence` may jump over it.
     fn allows(&self, sequence: SequenceNumber) -> bool {
         let allows = match self.kind {
-            Kind::Known(since) => since <= sequence || planted::is(Bug::VacancyForOlder),
+            Kind::Known(since) => planted::is_known_at(since, sequence),
             _ => false,
         };
         if allows {
@@ -311,7 +311,7 @@ impl Ranges {
             Some((next, range))
                 if next == end
                     && range.end.as_deref().is_none_or(|end| end >= to)
-                    && (is_watched(range.kind) || planted::is(Bug::VacancyGrownEarly)) => {}
+                    && planted::grows_over(is_watched(range.kind)) => {}
             _ => return,
         }
         let (start, end, kind) = (start.clone(), end.clone(), Kind::Known(sequence.max(*since)));
@@ -398,7 +398,7 @@ impl Ranges {
 impl Kind {
     /// The kind of a stretch that a scan at `sequence` has found.
     fn announced(sequence: SequenceNumber) -> Kind {
-        if planted::is(Bug::VacancyAtOnce) { Kind::Known(sequence) } else { Kind::Announced }
+        planted::watched_first(Kind::Announced, Kind::Known(sequence))
     }
 }
 
