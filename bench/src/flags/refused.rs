@@ -22,7 +22,7 @@ impl Refused {
 
     /// Whether `value` turns the flag off; the error has the reason for refusing any other.
     pub fn check(&self, value: &str) -> Result<(), String> {
-        let switch: Option<bool> = super::FlagValue::parse(value);
+        let switch: Option<bool> = super::table::FlagValue::parse(value);
         let off = match switch {
             Some(switch) if self.boolean => !switch,
             _ => value.is_empty() || self.off.contains(&value.to_ascii_lowercase().as_str()),
