@@ -2,7 +2,8 @@
 //! wrong data, and never panic. An opening that fails changes nothing.
 use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, KeyspaceOptions};
 use sapwood_base::checksum::{checksum32, checksum64};
-use sapwood_storage::sim::SimFs;
+use sapwood_base::format::{log_segment, manifest};
+use sapwood_storage::sim::{SECTOR_BYTES, SimFs};
 use sapwood_tests::harness::{builder, within};
 use sapwood_tests::journal::{Journal, Write};
 use sapwood_tests::sim::arguments::Settings;
@@ -225,13 +226,13 @@ fn cut_grown_and_missing_files_are_noticed_or_harmless() {
                             fs.write_file(&path, &bytes).unwrap();
                         });
                 }
-                for start in (0..used).step_by(512) {
+                for start in (0..used).step_by(SECTOR_BYTES as usize) {
                     // In the log the sector may hold a record with every proof of its sync.
                     let floor = if kind == "wal" { 0 } else { fixture.journal.acknowledged() };
                     let _ =
                         fixture.survives_from(floor, &format!("the zeroed sector at {start}"), &path, |fs| {
                             let mut bytes = bytes.clone();
-                            let end = (start + 512).min(bytes.len());
+                            let end = (start + SECTOR_BYTES as usize).min(bytes.len());
                             bytes[start..end].fill(0);
                             fs.write_file(&path, &bytes).unwrap();
                         });
@@ -360,7 +361,7 @@ fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
     let used = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
     let mut counts = std::collections::BTreeSet::new();
     let mut damaged = 0;
-    for from in (4096..used).step_by(13) {
+    for from in (log_segment::DATA_OFFSET..used).step_by(13) {
         // From some byte on nothing has reached the disk.
         let left = fs.kill();
         let mut torn = bytes.clone();
@@ -401,17 +402,19 @@ fn a_torn_end_of_the_log_is_cut_and_damage_below_a_sync_is_not() {
 #[test]
 fn newer_formats_are_refused() {
     let (env, fs, _, log) = log_fixture();
-    let manifest = fs.files().into_iter().find(|path| path.to_string_lossy().contains("MANIFEST")).unwrap();
-    for path in [log, manifest] {
+    let newest = fs.files().into_iter().find(|path| path.to_string_lossy().contains("MANIFEST")).unwrap();
+    for path in [log, newest] {
         let left = fs.kill();
         let mut bytes = left.read_file(&path).unwrap();
         bytes[8] = 99;
         if extension(&path) == "wal" {
-            let sum = checksum64(&bytes[..504], 0x5A50_574C_4F47);
-            bytes[504..512].copy_from_slice(&sum.to_le_bytes());
+            let end = log_segment::HEADER_BYTES - size_of::<u64>();
+            let sum = checksum64(&bytes[..end], 0x5A50_574C_4F47);
+            bytes[end..log_segment::HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
         } else {
-            let sum = checksum32(&bytes[..20], u64::from_le_bytes(*b"SAPWMAN1"));
-            bytes[20..24].copy_from_slice(&sum.to_le_bytes());
+            let end = manifest::HEADER_BYTES - size_of::<u32>();
+            let sum = checksum32(&bytes[..end], u64::from_le_bytes(manifest::MANIFEST_MAGIC));
+            bytes[end..manifest::HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
         }
         left.write_file(&path, &bytes).unwrap();
         let before = files(&left);

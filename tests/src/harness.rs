@@ -160,3 +160,11 @@ fn copy(value: &[u8]) -> sapwood::Result<Bytes> {
     memory::check(value.len())?;
     Ok(Bytes::from(value))
 }
+
+/// The message of a caught panic.
+pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    match panic.downcast_ref::<&str>() {
+        Some(text) => (*text).to_string(),
+        None => panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "not a text".to_string()),
+    }
+}

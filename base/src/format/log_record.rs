@@ -26,6 +26,8 @@ pub const HEADER_BYTES: usize = 24;
 const CHECKED_FROM: usize = 16;
 /// Bytes per unit of position.
 pub const UNIT_BYTES: usize = 8;
+/// Bytes of a sync mark's payload, a position.
+pub const MARK_PAYLOAD_BYTES: usize = 8;
 /// The longest payload in bytes.
 pub const MAX_PAYLOAD_BYTES: usize = (2 << 30) - HEADER_BYTES;
 

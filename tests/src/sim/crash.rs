@@ -19,30 +19,31 @@
 //! 7. One recovery in eight is watched and interrupted itself, and one in eight of those again.
 //!    Some databases are closed and opened once more, which must change nothing; some are first
 //!    opened read-only, which must change no byte.
-use crate::oracle::{Oracle, Promise};
+use crate::harness::panic_message;
+use crate::oracle::Oracle;
 use crate::sim::arguments::{Command, Run, Settings};
-use crate::sim::driver::indexes;
 use crate::sim::driver::{DIRECTORY, Driver, Observer, Stop};
 use crate::sim::jobs::replay_command;
-use crate::sim::operation::{Operation, Value, Write};
+use crate::sim::operation::Operation;
 use crate::sim::positions;
 use crate::sim::report::SeedReport;
 use crate::sim::shrink::shrink;
 use crate::sim::tuning::Tuning;
-use crate::sim::verify;
-use crate::sim::workload::{Generator, Workload};
-use sapwood::{Durability, Env};
-use sapwood_base::format::file_name::FileName;
-use sapwood_storage::sim::{Atom, AtomKind, CrashChoice, Moment, Operation as CallKind, SimFs};
+use crate::sim::workload::Workload;
+use sapwood::Env;
+use sapwood_storage::sim::Operation as CallKind;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use xxhash_rust::xxh3::xxh3_64;
+
+mod crasher;
+mod recovery;
+
+use crasher::{Crasher, Numbers};
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -169,69 +170,6 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// A captured moment of a watched run.
-struct Caught {
-    operation: u64,
-    /// A description.
-    what: String,
-    image: SimFs,
-    /// The table that was just removed, if the moment is taken for that reason alone.
-    removed: Option<OsString>,
-    /// Numbers that no new file may have, see [`Numbers`].
-    durable_numbers: HashSet<u64>,
-}
-
-/// The numbers of created files. No number is assigned to a second file (O14), except after a crash
-/// that removed every trace of the first.
-#[derive(Default)]
-struct Numbers {
-    /// Of all files since the last crash, and of the files that it left.
-    seen: HashSet<u64>,
-    /// Of files whose directory entries may still be lost.
-    unsynced: HashSet<u64>,
-    /// Of files whose directory entries a power loss cannot remove.
-    durable: HashSet<u64>,
-    violation: Option<String>,
-}
-
-impl Numbers {
-    /// The numbers that must not occur again after a crash that has left `fs`. After a `power_loss`
-    /// the files of `fs` are durable.
-    fn after_crash(durable: &HashSet<u64>, fs: &SimFs, power_loss: bool) -> Numbers {
-        let left: HashSet<u64> = fs.files().iter().filter_map(|path| number_of(path)).collect();
-        let (mut durable, mut unsynced) = (durable.clone(), HashSet::new());
-        match power_loss {
-            true => durable.extend(&left),
-            false => unsynced.extend(left.difference(&durable)),
-        }
-        Numbers { seen: &durable | &left, unsynced, durable, violation: None }
-    }
-
-    /// Records a call that was executed.
-    fn note(&mut self, moment: &Moment<'_>) {
-        match (moment.operation, number_of(moment.path)) {
-            (CallKind::Create, Some(number)) => {
-                self.unsynced.insert(number);
-                if !self.seen.insert(number) {
-                    let what = format!("O14: the number of a file is used again, {moment:?}");
-                    self.violation.get_or_insert(what);
-                }
-            }
-            (CallKind::Remove, Some(number)) => drop(self.unsynced.remove(&number)),
-            (CallKind::SyncDirectory, _) if moment.path.ends_with(DIRECTORY) => {
-                self.durable.extend(self.unsynced.drain());
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The number in a file's name.
-fn number_of(path: &Path) -> Option<u64> {
-    let name = path.file_name().and_then(|name| name.to_str()).and_then(FileName::parse)?;
-    name.number().map(|number| number.0)
-}
-
 /// The record of a run.
 #[derive(Default)]
 struct Trace {
@@ -255,8 +193,6 @@ impl Trace {
         (self.answers != again.answers).then(|| "its results differ in the second run".to_string())
     }
 }
-
-type Queue = Arc<Mutex<Vec<Caught>>>;
 
 /// The state shared by all levels of one seed.
 struct Campaign {
@@ -296,9 +232,7 @@ impl Campaign {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(what)) => what,
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-                format!("panic: {}", text.unwrap_or_default())
+                format!("panic: {}", panic_message(&*panic))
             }
         };
         let place = self.place.borrow().clone();
@@ -359,308 +293,6 @@ impl Campaign {
         trace.answers = driver.answers();
         Ok((fs.operations(), trace))
     }
-}
-
-/// Watches one run and recovers from the states that crashes leave.
-struct Crasher {
-    campaign: Rc<Campaign>,
-    /// 1 for crashes of the workload, 2 for crashes of a recovery, …
-    level: u32,
-    queue: Queue,
-    numbers: Arc<Mutex<Numbers>>,
-    /// The promise at the time when the queued moments were captured.
-    promise: Promise,
-    /// Whether moments are taken; with a number, only that one is.
-    taken: Option<Option<u64>>,
-    /// The states to which a power loss may return while nothing of `promise` is durable: a
-    /// recovery shows the remains of a kill, and continues with them, before it syncs them.
-    before: Vec<Rc<(Oracle, Promise)>>,
-    random: fastrand::Rng,
-}
-
-impl Observer for Crasher {
-    fn moved(&mut self, oracle: &Oracle) -> Result<(), String> {
-        if let Some(what) = self.numbers.lock().expect("no panic held it").violation.take() {
-            return Err(what);
-        }
-        let caught = std::mem::take(&mut *self.queue.lock().expect("no panic held it"));
-        let promise = self.promise.clone();
-        for caught in caught {
-            self.crash(&caught, oracle, &promise)?;
-        }
-        self.promise = oracle.promise().clone();
-        Ok(())
-    }
-
-    fn time_passed(&mut self, oracle: &Oracle, fs: &SimFs) {
-        self.promise = oracle.promise().clone();
-        let operation = fs.operations();
-        if self.taken.is_some_and(|only| only.is_none_or(|only| only == operation)) {
-            let caught = Caught {
-                operation,
-                what: "when time had passed".to_string(),
-                image: fs.kill(),
-                removed: None,
-                durable_numbers: self.numbers.lock().expect("no panic holds it").durable.clone(),
-            };
-            self.queue.lock().expect("no panic holds it").push(caught);
-        }
-    }
-}
-
-impl Crasher {
-    fn new(campaign: &Rc<Campaign>, level: u32, promise: Promise, numbers: Numbers) -> Crasher {
-        let random = fastrand::Rng::with_seed(campaign.seed ^ u64::from(level) << 56);
-        let (queue, numbers) = (Queue::default(), Arc::new(Mutex::new(numbers)));
-        let before = Vec::new();
-        Crasher { campaign: campaign.clone(), level, queue, numbers, promise, taken: None, before, random }
-    }
-
-    /// The states of the history to which a power loss may also return.
-    fn still_before(&self, promise: &Promise) -> Vec<Rc<(Oracle, Promise)>> {
-        // A commit becomes durable only together with its predecessors.
-        if promise.durable > 0 { Vec::new() } else { self.before.clone() }
-    }
-
-    /// Watches `fs` and captures the moments whose hash is below `threshold`.
-    fn attach(&mut self, fs: &SimFs, threshold: u64, trace: Option<Arc<Mutex<Trace>>>) {
-        let (queue, numbers) = (self.queue.clone(), self.numbers.clone());
-        let (salt, level) = (self.random.u64(..), self.level);
-        let print = self.campaign.only.as_ref().is_some_and(|only| only.print) && threshold > 0;
-        let only = self.campaign.only.clone().filter(|_| level == 1).map(|only| only.operation);
-        self.taken = (threshold > 0).then_some(only);
-        fs.watch(move |moment: &Moment<'_>| {
-            if let Some(trace) = &trace {
-                let call = (moment.number, moment.operation, moment.path.to_path_buf());
-                trace.lock().expect("no panic holds it").calls.push(call);
-            }
-            if print {
-                println!("level {level}: {moment:?}");
-            }
-            let mut numbers = numbers.lock().expect("no panic holds it");
-            if moment.after && !moment.failed {
-                numbers.note(moment);
-            }
-            if threshold == 0 {
-                return;
-            }
-            let mut hash = [0; 17];
-            hash[..8].copy_from_slice(&moment.number.to_le_bytes());
-            hash[8] = u8::from(moment.after);
-            hash[9..].copy_from_slice(&salt.to_le_bytes());
-            let hash = xxh3_64(&hash);
-            let is_removal = moment.after
-                && !moment.failed
-                && moment.operation == CallKind::Remove
-                && moment.path.extension().is_some_and(|extension| extension == "sst");
-            let is_drawn = hash < threshold;
-            let is_taken = is_drawn || (is_removal && hash.is_multiple_of(REMOVAL_ONE_IN));
-            if is_taken && only.is_none_or(|only| only == moment.number) {
-                let removed = moment.path.file_name().filter(|_| !is_drawn).map(ToOwned::to_owned);
-                let caught = Caught {
-                    operation: moment.number,
-                    what: format!("{moment:?}"),
-                    image: moment.image(),
-                    removed,
-                    durable_numbers: numbers.durable.clone(),
-                };
-                queue.lock().expect("no panic holds it").push(caught);
-            }
-        });
-    }
-
-    /// Crashes one moment in several ways.
-    fn crash(&mut self, caught: &Caught, oracle: &Oracle, promise: &Promise) -> Result<(), String> {
-        let limit = if self.level == 1 { STATES_PER_MOMENT } else { 1 };
-        let images: Vec<(String, SimFs, bool)> = match self.only_choice() {
-            Some(choice) if choice == "kill" => vec![(choice, caught.image.kill(), false)],
-            Some(text) => {
-                let choice: CrashChoice = text.parse()?;
-                if !choice.fits(&caught.image.atoms()) {
-                    // The choice belongs to the other moment of the call.
-                    return Ok(());
-                }
-                vec![(text, caught.image.crash_by(&choice), true)]
-            }
-            None if caught.removed.is_some() => {
-                let gone = |atom: &Atom| matches!(&atom.kind, AtomKind::Unlink(name) if Some(name) == caught.removed.as_ref());
-                let kept: Vec<bool> = caught.image.atoms().iter().map(gone).collect();
-                let choice = CrashChoice::of_kept(&kept);
-                vec![(choice.to_string(), caught.image.crash_by(&choice), true)]
-            }
-            None if self.random.u8(..6) == 0 || (self.level > 1 && self.random.u8(..4) == 0) => {
-                vec![("kill".to_string(), caught.image.kill(), false)]
-            }
-            None => {
-                // The list begins with the crash that keeps nothing and the crash that keeps
-                // everything.
-                let skip = if self.level == 1 { 0 } else { self.random.usize(..6) };
-                let images = caught.image.crash_images(self.random.u64(..), limit + skip);
-                let mut images: Vec<_> =
-                    images.map(|(choice, image)| (choice.to_string(), image, true)).collect();
-                images.drain(..skip.min(images.len().saturating_sub(1)));
-                images
-            }
-        };
-        for (choice, image, power_loss) in images {
-            let campaign = self.campaign.clone();
-            let known = format!("{promise:?} {power_loss}");
-            if !campaign.seen.borrow_mut().insert((image.image_hash(), xxh3_64(known.as_bytes()))) {
-                continue;
-            }
-            if self.level == 1 {
-                *campaign.place.borrow_mut() =
-                    Some(Place { operation: caught.operation, choice: choice.clone() });
-            }
-            campaign.states.set(campaign.states.get() + 1);
-            campaign.nested.set(campaign.nested.get() + u64::from(self.level > 1));
-            if campaign.only.as_ref().is_some_and(|only| only.print) {
-                println!("level {}: crash {}, {choice}: {:?}", self.level, caught.what, image.files());
-            }
-            let seed = xxh3_64(choice.as_bytes()) ^ caught.operation ^ u64::from(self.level) << 60;
-            let numbers = Numbers::after_crash(&caught.durable_numbers, &image, power_loss);
-            let mut crasher = Crasher::new(&campaign, self.level + 1, promise.clone(), numbers);
-            crasher.before = self.still_before(promise);
-            let outcome = recover(crasher, image, oracle, power_loss, seed);
-            outcome.map_err(|what| {
-                let promise_name =
-                    if caught.removed.is_some() { "O10: a table was removed too early: " } else { "" };
-                format!("{promise_name}{what}\n  crash of level {}: {}, {choice}", self.level, caught.what)
-            })?;
-            if self.level == 1 {
-                *campaign.place.borrow_mut() = None;
-            }
-        }
-        Ok(())
-    }
-
-    fn only_choice(&self) -> Option<String> {
-        if self.level > 1 {
-            return None;
-        }
-        self.campaign.only.as_ref().and_then(|only| only.choice.clone())
-    }
-}
-
-/// Recovers from a crash and checks everything.
-///
-/// `crasher` has the level of crashes in this recovery, and knows the promise.
-fn recover(
-    mut crasher: Crasher,
-    fs: SimFs,
-    oracle: &Oracle,
-    power_loss: bool,
-    seed: u64,
-) -> Result<(), String> {
-    let (campaign, promise) = (crasher.campaign.clone(), crasher.promise.clone());
-    let mut random = fastrand::Rng::with_seed(seed);
-    let env = Env::sim_manual(random.u64(..)).0.with_file_system(Arc::new(fs.clone()));
-    let tuning = match random.u8(..8) {
-        0 => Tuning::draw(&mut random),
-        _ => campaign.tuning.clone(),
-    };
-    let in_words = |stop: Stop| stop.to_string();
-    let before = crasher.before.clone();
-    let find = |contents: &crate::oracle::Contents| {
-        let sums = verify::sums(contents);
-        let found = oracle.find(&sums, &promise, power_loss, || contents.clone());
-        let earlier = before.iter().filter(|_| power_loss && found.is_err()).find_map(|before| {
-            let (oracle, promise) = &**before;
-            Some((oracle.find(&sums, promise, true, || contents.clone()).ok()?, promise.clone()))
-        });
-        match earlier {
-            Some(earlier) => Ok(earlier),
-            None => Ok((found?, promise.clone())),
-        }
-    };
-    if random.u8(..16) == 0 {
-        check_read_only(&env, &fs, &tuning, find)?;
-    }
-    crasher.random = fastrand::Rng::with_seed(random.u64(..));
-    let is_cut_short = crasher.level <= LEVELS
-        && random.u32(..if power_loss { NESTED_ONE_IN } else { NESTED_AFTER_KILL_ONE_IN }) == 0;
-    crasher.attach(&fs, if is_cut_short { u64::MAX / NESTED_MOMENT_ONE_IN } else { 0 }, None);
-    let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
-    let contents = verify::contents(&db).map_err(in_words)?;
-    let (place, kept) = find(&contents)?;
-    let mut base = Oracle::from_contents(&contents, promise.sequence);
-    let indexes = indexes::found(&db, &place.spaces, &kept.indexes, kept.unsure_index).map_err(in_words)?;
-    base.adopt_indexes(&indexes);
-    debug_assert_eq!(place.spaces.len(), contents.len());
-    if power_loss {
-        // The remains were durable, so a crash inside the recovery changes nothing.
-        crasher.promise = base.promise().clone();
-        crasher.before.clear();
-        crasher.moved(&base)?;
-    } else {
-        // A power loss can still remove the remains of the kill, until something is durable that
-        // was written later.
-        crasher.moved(oracle)?;
-        if is_cut_short {
-            crasher.before.push(Rc::new((oracle.clone(), promise.clone())));
-        }
-        crasher.promise = base.promise().clone();
-    }
-    // If the recovery is not watched, or nothing can be lost, work continues at once.
-    let is_unsure = !crasher.before.is_empty();
-    let mut driver = Driver::with(db, &env, &fs, &tuning, base);
-    driver.check_opened().map_err(in_words)?;
-    if random.u32(..STRUCTURE_ONE_IN) == 0 {
-        driver.check_structure().map_err(in_words)?;
-    }
-    // The database keeps working: numbers only grow, and new writes are readable.
-    let mut generator = Generator::new(&mut random);
-    if !indexes.is_empty() {
-        generator.add_indexes();
-    }
-    let writes = vec![Write { space: 0, key: b"after".to_vec(), value: Some(Value { tag: 0, len: 20 }) }];
-    let durability = if random.bool() { Durability::Sync } else { Durability::Buffered };
-    let mut operations = vec![Operation::Commit { writes, single: false, durability, wait: false }];
-    if is_unsure {
-        // The oracle describes earlier states only as long as the keyspaces and indexes match them.
-        operations.push(Operation::Sync);
-    }
-    if random.u8(..4) == 0 {
-        operations.extend((0..6).map(|_| generator.operation(&mut random)));
-    }
-    operations.push(Operation::Compare(None));
-    if random.u8(..4) == 0 {
-        operations.push(Operation::Reopen(None));
-    }
-    for operation in &operations {
-        let done = driver.apply(operation, &mut crasher);
-        done.map_err(|stop| format!("{stop}\n  at {operation:?} after the recovery"))?;
-    }
-    crasher.moved(driver.oracle())?;
-    fs.unwatch();
-    driver.abandon();
-    Ok(())
-}
-
-/// Opens read-only: no byte may change (O16), and the content is right.
-fn check_read_only<P>(
-    env: &Env,
-    fs: &SimFs,
-    tuning: &Tuning,
-    find: impl Fn(&crate::oracle::Contents) -> Result<P, String>,
-) -> Result<(), String> {
-    let before = verify::files_hash(fs);
-    match tuning.builder(DIRECTORY, env).read_only(true).open() {
-        Ok(db) => {
-            let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
-            // If not even the default keyspace existed yet, there is nothing to compare.
-            if contents.contains_key(&0) {
-                find(&contents)?;
-            }
-            db.close().map_err(|error| format!("O16: a read-only close fails: {error}"))?;
-        }
-        Err(error) if error.kind() == sapwood::ErrorKind::NotFound => {}
-        Err(error) => return Err(format!("O16: the read-only opening fails: {error}")),
-    }
-    if verify::files_hash(fs) != before {
-        return Err("O16: a read-only opening has changed bytes".to_string());
-    }
-    Ok(())
 }
 
 /// Runs these operations, and recovers from about `states` states that crashes can leave; for

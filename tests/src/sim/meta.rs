@@ -4,6 +4,7 @@
 //! oracle's, and all results of one run with those of the others. The operations include actions
 //! that must not be visible: flushes, compactions, background steps, reopenings (with other
 //! settings too), and power losses after a flush.
+use crate::harness::panic_message;
 use crate::oracle::Oracle;
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::{Driver, Stop};
@@ -139,11 +140,7 @@ fn run(
     match caught {
         Ok(Ok(answers)) => Ok(answers),
         Ok(Err(stop)) => Err((at, stop.to_string())),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
-            Err((at, format!("panic: {}", text.unwrap_or_default())))
-        }
+        Err(panic) => Err((at, format!("panic: {}", panic_message(&*panic)))),
     }
 }
 

@@ -262,6 +262,21 @@ pub enum Operation {
     PowerLoss(u32),
 }
 
+impl Operation {
+    /// Whether it may change the trees.
+    pub fn may_change_structure(&self) -> bool {
+        use Operation::*;
+        matches!(
+            self,
+            Flush
+                | CompactRange { .. }
+                | Compact
+                | Background(Step::Flush | Step::Compaction)
+                | WaitForBackground
+        )
+    }
+}
+
 /// The name of keyspace number `space`; 0 is the default one.
 pub fn space_name(space: u8) -> String {
     match space {

@@ -21,6 +21,7 @@ use super::report::SeedReport;
 use super::verify;
 use super::workload::Workload;
 use crate::harness::contents;
+use crate::harness::panic_message;
 use crate::oracle::Oracle;
 use sapwood::{AdvancedOptions, Db, Env, ErrorKind};
 use sapwood_storage::fs::FileSystem;
@@ -86,11 +87,7 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     let caught = std::panic::catch_unwind(AssertUnwindSafe(|| {
         run(seed, length, settings.has("--print"), &mut counts)
     }));
-    let outcome = caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-        violation(format!("panic: {}", text.unwrap_or_default()))
-    });
+    let outcome = caught.unwrap_or_else(|panic| violation(format!("panic: {}", panic_message(&*panic))));
     let replay = format!("{} --length {length}", replay_command("places", seed));
     let violations = outcome
         .err()

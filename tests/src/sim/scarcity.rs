@@ -25,6 +25,7 @@ use super::shrink::shrink;
 use super::tuning::Tuning;
 use super::verify;
 use super::workload::Workload;
+use crate::harness::panic_message;
 use sapwood::{Durability, Env, Error, Health};
 use sapwood_storage::sim::{Fault, FaultRule, Operation as Kind, SimFs};
 use std::fmt;
@@ -247,9 +248,7 @@ fn caught(
         Ok(Ok(())) => return Ok(()),
         Ok(Err(stop)) => stop.to_string(),
         Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-            format!("panic: {}", text.unwrap_or_default())
+            format!("panic: {}", panic_message(&*panic))
         }
     };
     Err((at, what))

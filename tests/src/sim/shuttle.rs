@@ -16,9 +16,8 @@
 //! | every second one with writers | scans meet ranges of deletions into which rows are put (`stretches`) |
 //! | 1 of 4 | some commits have a payload that is written apart from its record |
 //! | 1 of 4 | the database is closed early, while calls of every kind are in progress (`callers`), and reopened while they return: the first opening has no thread left then, and changes no file any more |
-use crate::harness::contents;
-use crate::journal::{self, Write};
-use crate::oracle::{Bytes, Map, difference};
+use crate::journal::Write;
+use crate::oracle::Map;
 use crate::sim::arguments::{Command, Run, Settings};
 use crate::sim::driver::Stop;
 use crate::sim::indexes::{self, index_name, options};
@@ -26,15 +25,15 @@ use crate::sim::jobs::replay_command;
 use crate::sim::positions;
 use crate::sim::report::SeedReport;
 use crate::sim::tuning::Tuning;
-use sapwood::{
-    Db, DbBuilder, Durability, Env, Error, ErrorKind, Keyspace, KeyspaceOptions, Result, Snapshot,
-};
+use sapwood::{Db, DbBuilder, Env, ErrorKind, Keyspace, Result, Snapshot};
 use sapwood_storage::sim::{Schedule, SimFs};
 use sapwood_storage::sync::step;
 use sapwood_storage::{JoinHandle, ThreadClass};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+mod roles;
+mod history;
 mod callers;
 mod guests;
 mod stretches;
@@ -73,6 +72,7 @@ const BODY_BYTES: usize = 300_000;
 
 use callers::Opening;
 use guests::{Floors, Guests};
+use history::check;
 
 /// An acknowledged commit.
 struct Done {
@@ -351,171 +351,6 @@ impl Stage {
     fn random(&self, thread: u64) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.plan.seed.wrapping_mul(1000).wrapping_add(thread))
     }
-
-    fn write(&self, writer: usize) -> Result<()> {
-        let mut random = self.random(writer as u64);
-        let counter = counter(writer);
-        for count in 1..=self.plan.commits {
-            let value = |len: usize| {
-                let mut value = count.to_be_bytes().to_vec();
-                value.resize(8 + len, writer as u8);
-                Bytes::from(value)
-            };
-            let mut changes: Vec<Write> = (0..SPACES.len() as u8)
-                .map(|space| (space, counter.clone(), Some(value(random.usize(..200)))))
-                .collect();
-            for _ in 0..random.usize(..4) {
-                let key = format!("key-{:02}", random.u8(..40)).into_bytes();
-                let put = random.u8(..4) > 0;
-                changes.push((
-                    random.usize(..SPACES.len()) as u8,
-                    key,
-                    put.then(|| value(random.usize(..1500))),
-                ));
-            }
-            if self.plan.has_bodies && random.u8(..8) == 0 {
-                let key = format!("large-{}", random.u8(..3)).into_bytes();
-                changes.push((random.usize(..SPACES.len()) as u8, key, Some(value(BODY_BYTES))));
-            }
-            if self.plan.has_stretches {
-                changes.extend(self.changes_of_stretches(&mut random, value)?);
-            }
-            let durability = match random.u8(..12) {
-                0 | 1 => Durability::Sync,
-                2 => Durability::Periodic(Duration::from_millis(2)),
-                _ => Durability::Buffered,
-            };
-            let commit = self.served(|| {
-                let mut batch = self.db.batch();
-                journal::fill(&mut batch, &self.spaces, &changes);
-                batch.commit_durable(durability)
-            })?;
-            let sequence = commit.sequence().0;
-            {
-                let mut notes = self.notes();
-                notes.commits.push(Done { sequence, changes });
-                notes.counts[writer] = count;
-                notes.acknowledged = notes.acknowledged.max(sequence);
-                if durability == Durability::Sync {
-                    notes.durable = notes.durable.max(sequence);
-                }
-            }
-            if random.u8(..10) == 0 {
-                commit.wait_durable()?;
-                let mut notes = self.notes();
-                notes.durable = notes.durable.max(sequence);
-            }
-            let own = self.spaces[random.usize(..SPACES.len())].get(&counter)?;
-            assert_eq!(own.map(|value| number(&value)), Some(count), "writer {writer} reads its own write");
-        }
-        Ok(())
-    }
-
-    fn read(&self, reader: u64) -> Result<()> {
-        let mut random = self.random(10 + reader);
-        let mut seen = [0; WRITERS];
-        for _ in 0..LOOKS {
-            for writer in (0..WRITERS).cycle().take(2 * WRITERS) {
-                let acknowledged = self.notes().counts[writer];
-                let space = &self.spaces[random.usize(..SPACES.len())];
-                let got = space.get(counter(writer))?.map_or(0, |value| number(&value));
-                assert!(
-                    got >= acknowledged && got >= seen[writer],
-                    "reader {reader}: writer {writer} is at {got}, but {acknowledged} were acknowledged and {} seen",
-                    seen[writer]
-                );
-                seen[writer] = got;
-            }
-            let snapshot = self.db.snapshot();
-            let maps = self.look(&snapshot, random.bool())?;
-            (0..random.u32(..200)).for_each(|_| step());
-            let again = self.look(&snapshot, random.bool())?;
-            assert!(maps == again, "reader {reader}: a snapshot at {:?} has changed", snapshot.sequence());
-            match self.plan.compare_indexes(&self.spaces, Some(&snapshot), &maps) {
-                Ok(result) => result?,
-                Err(what) => panic!("reader {reader}, snapshot at {:?}: {what}", snapshot.sequence()),
-            }
-            self.notes().looks.push(Look { reader, sequence: snapshot.sequence().0, maps });
-        }
-        Ok(())
-    }
-
-    /// The content of all keyspaces at a snapshot.
-    fn look(&self, snapshot: &Snapshot, backwards: bool) -> Result<Vec<Map>> {
-        let read = |space: &Keyspace| -> Result<Map> {
-            let entries = space.iter().at(snapshot);
-            let entry = |entry: Result<sapwood::Entry>| {
-                entry.map(|entry| {
-                    let (key, value) = entry.into_parts();
-                    (key, Bytes::from(&value[..]))
-                })
-            };
-            match backwards {
-                true => entries.rev().map(entry).collect(),
-                false => entries.map(entry).collect(),
-            }
-        };
-        self.spaces.iter().map(read).collect()
-    }
-
-    fn maintain(&self) -> Result<()> {
-        let mut random = self.random(20);
-        // Keyspaces that are created and dropped have to meet flushes.
-        let (errands, rest) = match self.plan.guests {
-            Company::Without => (ERRANDS, 300),
-            Company::Beside => (4 * ERRANDS, 80),
-            Company::Alone => (10 * ERRANDS, 4),
-        };
-        let own = self.db.default_keyspace();
-        for errand in 0..errands {
-            (0..random.u32(..rest)).for_each(|_| step());
-            if self.plan.guests == Company::Alone || self.plan.guests == Company::Beside && random.u8(..4) > 0
-            {
-                own.put("errand", errand.to_be_bytes())?;
-                self.served(|| self.db.flush())?;
-                continue;
-            }
-            match random.u8(..6) {
-                0 => self.served(|| self.db.flush())?,
-                1 => self.served(|| self.db.compact())?,
-                2 => {
-                    let space = &self.spaces[random.usize(..SPACES.len())];
-                    self.served(|| space.compact_range("counter".."key-20"))?;
-                }
-                3 => {
-                    self.db.pause_background()?;
-                    self.env.sleep(Duration::from_micros(random.u64(..2_000)));
-                    self.db.resume_background();
-                }
-                4 => self.served(|| self.db.wait_for_background())?,
-                _ => self.env.sleep(Duration::from_micros(random.u64(..2_000_000))),
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes images of power losses and kills, without a change of the machine.
-    fn crash(&self) -> Result<()> {
-        let mut random = self.random(30);
-        for _ in 0..IMAGES {
-            (0..random.u32(..2500)).for_each(|_| step());
-            // Read first: later promises need not hold for the image.
-            let is_kill = random.u8(..3) == 0;
-            let (floor, guests) = {
-                let notes = self.notes();
-                let floor = if is_kill { notes.acknowledged } else { notes.durable };
-                (floor, guests::floors(&notes.guests, !is_kill))
-            };
-            let choice = random.u64(..);
-            let (name, fs) = match is_kill {
-                true => ("a kill".to_string(), self.fs.kill()),
-                false => (format!("the power loss {choice}"), self.fs.crash(choice)),
-            };
-            let image = Image { name, fs, floor, guests };
-            self.notes().images.push(image);
-        }
-        Ok(())
-    }
 }
 
 fn counter(writer: usize) -> Vec<u8> {
@@ -524,94 +359,4 @@ fn counter(writer: usize) -> Vec<u8> {
 
 fn number(value: &[u8]) -> u64 {
     u64::from_be_bytes(value[..8].try_into().expect("a value begins with its number"))
-}
-
-/// Compares everything with the history.
-fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
-    notes.commits.sort_by_key(|commit| commit.sequence);
-    if let Some(twice) = notes.commits.windows(2).find(|pair| pair[0].sequence == pair[1].sequence) {
-        return Err(format!("O14: two commits have the sequence number {}", twice[0].sequence));
-    }
-    let floors = guests::floors(&notes.guests, false);
-    let finally =
-        reopened(fs, plan, &notes.guests, &floors).map_err(|what| format!("after the close: {what}"))?;
-    let (finally, later) = without_later(finally);
-    if let Some(wrong) = later.iter().find(|rows| **rows != notes.later) {
-        let difference = difference(wrong, &notes.later).unwrap_or_default();
-        return Err(format!("O1: of the opening after the close: {difference}"));
-    }
-    // A commit that a close has refused may have happened nevertheless, at an unknown place in the
-    // history.
-    let mut whole = true;
-    for (writer, acknowledged) in notes.counts.iter().enumerate() {
-        let got = finally[0].get(&counter(writer)).map_or(0, |value| number(value));
-        if got != *acknowledged {
-            whole = false;
-            if got != acknowledged + 1 {
-                return Err(format!("O1: after the close, writer {writer} is at {got}, not {acknowledged}"));
-            }
-        }
-    }
-    if !whole {
-        return Ok(());
-    }
-    let last = notes.commits.len();
-    compare(&notes.commits, &finally, last..=last).map_err(|what| format!("after the close: {what}"))?;
-    let until = |sequence: u64| notes.commits.partition_point(|commit| commit.sequence <= sequence);
-    for look in &notes.looks {
-        let count = until(look.sequence);
-        compare(&notes.commits, &look.maps, count..=count)
-            .map_err(|what| format!("O4: reader {}, snapshot at {}: {what}", look.reader, look.sequence))?;
-    }
-    stretches::check(notes)?;
-    for image in &notes.images {
-        let floor = until(image.floor);
-        let maps = reopened(&image.fs, plan, &notes.guests, &image.guests)
-            .map_err(|what| format!("after {}: {what}", image.name))?;
-        compare(&notes.commits, &without_later(maps).0, floor..=last)
-            .map_err(|what| format!("after {}: {what}", image.name))?;
-    }
-    Ok(())
-}
-
-/// Separates the rows of an opening after an early close from all others.
-fn without_later(maps: Vec<Map>) -> (Vec<Map>, Vec<Map>) {
-    let is_later = |key: &[u8]| key.starts_with(callers::LATER_KEYS.as_bytes());
-    maps.into_iter().map(|map| map.into_iter().partition(|(key, _)| !is_later(key))).unzip()
-}
-
-/// The content of the database when it is opened on this file system; checks its indexes, too.
-fn reopened(fs: &SimFs, plan: &Plan, guests: &Guests, floors: &Floors) -> Checked<Vec<Map>> {
-    let in_words = |error: Error| error.to_string();
-    let (env, _) = Env::sim_manual(plan.seed);
-    let env = env.with_file_system(Arc::new(fs.clone()));
-    let db = plan.builder(&env).open().map_err(in_words)?;
-    let (mut spaces, mut maps) = (Vec::new(), Vec::new());
-    for name in SPACES {
-        // In an image from before the creation of a keyspace, it is empty.
-        let space = db.keyspace(name, KeyspaceOptions::default()).map_err(in_words)?;
-        maps.push(contents(&space).map_err(in_words)?);
-        spaces.push(space);
-    }
-    plan.compare_indexes(&spaces, None, &maps)?.map_err(in_words)?;
-    guests::check(&db, guests, floors)?;
-    db.close().map_err(in_words)?;
-    Ok(maps)
-}
-
-/// Whether the maps are a prefix of the history, of an allowed length.
-fn compare(commits: &[Done], maps: &[Map], allowed: std::ops::RangeInclusive<usize>) -> Checked<()> {
-    let counted = (0..WRITERS).filter_map(|writer| maps[0].get(&counter(writer)));
-    let count = counted.map(|value| number(value) as usize).sum::<usize>();
-    if !allowed.contains(&count) {
-        return Err(format!("O1: {count} commits are present, not {} to {}", allowed.start(), allowed.end()));
-    }
-    let mut state = vec![Map::new(); SPACES.len()];
-    journal::apply(&mut state, commits[..count].iter().flat_map(|commit| &commit.changes));
-    for ((got, want), name) in maps.iter().zip(&state).zip(SPACES) {
-        if let Some(difference) = difference(got, want) {
-            return Err(format!("O2: keyspace {name:?} after {count} commits: {difference}"));
-        }
-    }
-    Ok(())
 }

@@ -38,11 +38,12 @@ pub fn segment_header(data: &mut [u8]) {
     if header.iter().all(|byte| *byte == 0) {
         return;
     }
-    put(header, 0, b"SAPWLOG1");
+    put(header, 0, &log_segment::LOG_MAGIC);
     put(header, 8, &FORMAT_VERSION.to_le_bytes());
     put(header, 24, &DATABASE.to_le_bytes());
-    let sum = checksum64(&header[..504], 0x5A50_574C_4F47);
-    put(header, 504, &sum.to_le_bytes());
+    let end = log_segment::HEADER_BYTES - size_of::<u64>();
+    let sum = checksum64(&header[..end], 0x5A50_574C_4F47);
+    put(header, end, &sum.to_le_bytes());
 }
 
 /// A stream of records sealed for `owner` that begins at `position`, up to the first header of
@@ -98,11 +99,12 @@ fn manifest_of(data: &mut [u8], number: FileNumber) {
     if data.len() < HEADER {
         return;
     }
-    put(data, 0, b"SAPWMAN1");
+    put(data, 0, &manifest_format::MANIFEST_MAGIC);
     put(data, 8, &FORMAT_VERSION.to_le_bytes());
     put(data, 12, &DATABASE.to_le_bytes());
-    let sum = checksum32(&data[..20], u64::from_le_bytes(*b"SAPWMAN1"));
-    put(data, 20, &sum.to_le_bytes());
+    let end = HEADER - size_of::<u32>();
+    let sum = checksum32(&data[..end], u64::from_le_bytes(manifest_format::MANIFEST_MAGIC));
+    put(data, end, &sum.to_le_bytes());
     let owner = manifest_owner(DATABASE, number);
     stream(&mut data[HEADER..], owner, (HEADER / UNIT_BYTES) as u64, RecordKind::Edit);
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 impl Driver {
     pub(super) fn create_index(&mut self, space: u8, index: u8, observer: &mut dyn Observer) -> Outcome {
+        self.resume();
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
         let exists = self.oracle.promise().indexes.contains(&(incarnation, index));
         if !exists {
@@ -26,6 +27,7 @@ impl Driver {
     }
 
     pub(super) fn drop_index(&mut self, space: u8, index: u8, observer: &mut dyn Observer) -> Outcome {
+        self.resume();
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
         if !self.oracle.promise().indexes.contains(&(incarnation, index)) {
             return Ok(());
@@ -43,6 +45,7 @@ impl Driver {
     }
 
     pub(super) fn rebuild_index(&mut self, space: u8, index: u8, observer: &mut dyn Observer) -> Outcome {
+        self.resume();
         let Some((keyspace, incarnation)) = self.keyspace(space)? else { return Ok(()) };
         if !self.oracle.promise().indexes.contains(&(incarnation, index)) {
             return Ok(());
