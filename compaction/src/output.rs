@@ -137,6 +137,7 @@ impl<'a> OutputWriter<'a> {
             min_sequence: summary.properties.min_sequence,
             max_sequence: summary.properties.max_sequence,
             lower: None,
+            unknown: Vec::new(),
         };
         let handle = TableHandle::new(self.context, number, summary.file_bytes);
         let raw_bytes = summary.properties.raw_key_bytes + summary.properties.raw_value_bytes;

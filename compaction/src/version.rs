@@ -487,6 +487,7 @@ mod tests {
             min_sequence: SequenceNumber(1),
             max_sequence: SequenceNumber(1),
             lower: None,
+            unknown: Vec::new(),
         })
     }
 

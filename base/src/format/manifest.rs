@@ -5,8 +5,8 @@
 //! ```
 //!
 //! One record is applied atomically. The first record of a MANIFEST is a snapshot of the full
-//! state. A reader refuses an unknown tag below 64 and skips one from 64 on, so later versions can
-//! add both kinds.
+//! state. A reader refuses an unknown tag below 64. It keeps a field with one from 64 on and writes
+//! it into the snapshots that follow, so later versions can add both kinds.
 use super::btree_root::{TREE_ROOT_BYTES, TreeRoot};
 use super::index_definition::IndexDefinition;
 use crate::coding::{Decoder, put_bytes, put_varint};
@@ -50,6 +50,8 @@ pub struct TableMeta {
     /// If set, entries with a user key below it no longer belong to the run: a compaction has taken
     /// them.
     pub lower: Option<Vec<u8>>,
+    /// Optional fields of a later version, as they are encoded.
+    pub unknown: Vec<u8>,
 }
 
 /// One field of an edit.
@@ -130,6 +132,8 @@ pub enum Edit {
         /// Its root.
         root: TreeRoot,
     },
+    /// Optional fields of a later version, as they are encoded.
+    Unknown(Vec<u8>),
 }
 
 impl Edit {
@@ -192,10 +196,13 @@ pub fn encode(edits: &[Edit]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut body = Vec::new();
     for edit in edits {
+        if let Edit::Unknown(fields) = edit {
+            out.extend_from_slice(fields);
+            continue;
+        }
         body.clear();
         let tag = encode_body(edit, &mut body);
-        put_varint(&mut out, tag);
-        put_bytes(&mut out, &body);
+        put_field(&mut out, tag, &body);
     }
     out
 }
@@ -241,6 +248,7 @@ fn encode_body(edit: &Edit, body: &mut Vec<u8>) -> u64 {
             body.extend_from_slice(&root.encode());
             tag
         }
+        Edit::Unknown(_) => unreachable!("it is encoded already"),
     }
 }
 
@@ -260,6 +268,7 @@ fn encode_table(table: &TableMeta, body: &mut Vec<u8>) {
         put_varint(body, LOWER_BOUND);
         put_bytes(body, lower);
     }
+    body.extend_from_slice(&table.unknown);
 }
 
 /// A number up to `most`.
@@ -288,7 +297,7 @@ fn level(decoder: &mut Decoder<'_>) -> Result<u8> {
 }
 
 fn table(body: &mut Decoder<'_>) -> Result<TableMeta> {
-    let table = TableMeta {
+    let mut table = TableMeta {
         keyspace: keyspace(body)?,
         level: level(body)?,
         run: body.varint()?,
@@ -300,8 +309,10 @@ fn table(body: &mut Decoder<'_>) -> Result<TableMeta> {
         largest: key(body)?,
         min_sequence: SequenceNumber(body.varint()?),
         max_sequence: SequenceNumber(body.varint()?),
-        lower: lower_bound(body)?,
+        lower: None,
+        unknown: Vec::new(),
     };
+    table_fields(body, &mut table)?;
     // If bounds or numbers contradict each other, searches would be wrong or would miss the table.
     let sound = table.smallest <= table.largest
         && table.lower.as_ref().is_none_or(|lower| *lower <= table.largest)
@@ -315,15 +326,23 @@ fn table(body: &mut Decoder<'_>) -> Result<TableMeta> {
 }
 
 /// The fields of an added table; only the lower bound is known.
-fn lower_bound(decoder: &mut Decoder<'_>) -> Result<Option<Vec<u8>>> {
-    let mut lower = None;
+fn table_fields(decoder: &mut Decoder<'_>, table: &mut TableMeta) -> Result<()> {
     super::fields(decoder, "table in a MANIFEST", |identifier, bytes| {
         if identifier == LOWER_BOUND {
-            lower = Some(bounded_key(bytes)?);
+            table.lower = Some(bounded_key(bytes)?);
+            return Ok(true);
         }
-        Ok(identifier == LOWER_BOUND)
-    })?;
-    Ok(lower)
+        if super::is_optional(identifier) {
+            put_field(&mut table.unknown, identifier, bytes);
+        }
+        Ok(false)
+    })
+}
+
+/// Appends an encoded field.
+fn put_field(out: &mut Vec<u8>, identifier: u64, bytes: &[u8]) {
+    put_varint(out, identifier);
+    put_bytes(out, bytes);
 }
 
 fn key(decoder: &mut Decoder<'_>) -> Result<Vec<u8>> {
@@ -355,8 +374,7 @@ impl<'a> Edits<'a> {
         Edits { fields: Decoder::new(payload), failed: false }
     }
 
-    /// The next field; `None` for an optional field of a later version.
-    fn field(&mut self) -> Result<Option<Edit>> {
+    fn field(&mut self) -> Result<Edit> {
         let tag = self.fields.varint()?;
         edit(tag, self.fields.length_prefixed()?)
     }
@@ -366,19 +384,17 @@ impl Iterator for Edits<'_> {
     type Item = Result<Edit>;
 
     fn next(&mut self) -> Option<Result<Edit>> {
-        while !self.fields.is_empty() && !self.failed {
-            let field = self.field().transpose();
-            self.failed = matches!(field, Some(Err(_)));
-            if field.is_some() {
-                return field;
-            }
+        if self.fields.is_empty() || self.failed {
+            return None;
         }
-        None
+        let field = self.field();
+        self.failed = field.is_err();
+        Some(field)
     }
 }
 
-fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
-    let mut body = Decoder::new(body);
+fn edit(tag: u64, bytes: &[u8]) -> Result<Edit> {
+    let mut body = Decoder::new(bytes);
     let edit = match tag {
         NEXT_FILE => Edit::NextFile(file(&mut body)?),
         LOG_START => Edit::LogStart(position(&mut body)?),
@@ -423,12 +439,16 @@ fn edit(tag: u64, body: &[u8]) -> Result<Option<Edit>> {
             file: file(&mut body)?,
             root: TreeRoot::decode(body.bytes(TREE_ROOT_BYTES)?)?,
         },
-        tag if super::is_optional(tag) => return Ok(None),
+        tag if super::is_optional(tag) => {
+            let mut field = Vec::new();
+            put_field(&mut field, tag, bytes);
+            return Ok(Edit::Unknown(field));
+        }
         tag => return Err(super::unknown_field("edit of a MANIFEST", tag)),
     };
     // The fields of an added table were read above.
     super::fields(&mut body, "part of a MANIFEST", |_, _| Ok(false))?;
-    Ok(Some(edit))
+    Ok(edit)
 }
 
 #[cfg(test)]
@@ -464,6 +484,7 @@ mod tests {
                 min_sequence: SequenceNumber(1),
                 max_sequence: SequenceNumber(1000),
                 lower: Some(b"m".to_vec()),
+                unknown: vec![64, 2, b'h', b'i', 65, 0],
             }),
             Edit::TableRemoved { keyspace: KeyspaceId(1), level: 0, run: 9, file: FileNumber(4) },
             Edit::NextKeyspace(4),
@@ -500,13 +521,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_fields_are_refused_below_64_and_skipped_from_64_on() {
+    fn unknown_fields_are_refused_below_64_and_kept_from_64_on() {
         let mut bytes = Vec::new();
         put_varint(&mut bytes, 63);
         put_bytes(&mut bytes, b"x");
         assert_eq!(decode(&bytes).unwrap_err().kind(), ErrorKind::Unsupported);
         bytes[0] = 64;
-        assert_eq!(decode(&bytes).unwrap(), vec![]);
+        let edits = decode(&bytes).unwrap();
+        assert_eq!(edits, vec![Edit::Unknown(bytes.clone())]);
+        assert_eq!(encode(&edits), bytes);
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Script {
                     min_sequence: SequenceNumber(if level == 6 { 0 } else { run }),
                     max_sequence: SequenceNumber(if level == 6 { 0 } else { run }),
                     lower: None,
+                    unknown: Vec::new(),
                 };
                 while let Some(word) = words.next_if(|word| !word.contains('-')) {
                     let mut next = || words.next().expect("the word has a value");

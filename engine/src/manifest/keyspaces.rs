@@ -101,7 +101,8 @@ impl Keyspaces {
                 | Edit::LogCommits(_)
                 | Edit::LogClosed { .. }
                 | Edit::LogOpened(_)
-                | Edit::LogSynced(_) => {}
+                | Edit::LogSynced(_)
+                | Edit::Unknown(_) => {}
             }
         }
         if owners {

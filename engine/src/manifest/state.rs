@@ -33,6 +33,8 @@ pub(crate) struct ManifestState {
     /// Start of the log of the last opening.
     pub(crate) log_opened: u64,
     pub(crate) keyspaces: Keyspaces,
+    /// Optional fields of a later version, as they are encoded, in their order.
+    pub(crate) unknown: Vec<u8>,
 }
 
 impl ManifestState {
@@ -117,6 +119,7 @@ impl ManifestState {
                 index.tree = Some(TreeState::new(file, *root));
             }
             Edit::NextKeyspace(id) => self.next_keyspace = self.next_keyspace.max(*id),
+            Edit::Unknown(fields) => self.unknown.extend_from_slice(fields),
             Edit::TableAdded(_) | Edit::TableRemoved { .. } => {}
         }
         Ok(())
@@ -232,6 +235,9 @@ impl ManifestState {
         for entry in self.keyspaces.values() {
             edits.extend(entry.version.tables().map(|table| Edit::TableAdded((*table.record).clone())));
         }
+        if !self.unknown.is_empty() {
+            edits.push(Edit::Unknown(self.unknown.clone()));
+        }
         edits
     }
 
@@ -278,7 +284,7 @@ impl ManifestState {
 
 /// Undoes edits: the earlier values of every part of a state that they may change.
 pub(super) struct Undo {
-    /// All but the keyspaces, which are empty here.
+    /// All but the keyspaces and the unknown fields, which are empty here.
     rest: ManifestState,
     entries: Vec<(KeyspaceId, Option<KeyspaceEntry>)>,
 }
@@ -288,8 +294,12 @@ impl Undo {
     pub(super) fn new(state: &ManifestState, edits: &[Edit]) -> Undo {
         let touched = state.keyspaces.touched_by(edits, false);
         let entries = touched.into_iter().map(|id| (id, state.keyspaces.get(&id).cloned())).collect();
-        let rest =
-            ManifestState { keyspaces: Keyspaces::default(), log_closed: state.log_closed.clone(), ..*state };
+        let rest = ManifestState {
+            keyspaces: Keyspaces::default(),
+            log_closed: state.log_closed.clone(),
+            unknown: Vec::new(),
+            ..*state
+        };
         Undo { rest, entries }
     }
 
@@ -302,6 +312,40 @@ impl Undo {
                 None => keyspaces.remove(id),
             }
         }
-        *state = ManifestState { keyspaces, ..self.rest };
+        // No edit of ours changes them.
+        let unknown = std::mem::take(&mut state.unknown);
+        *state = ManifestState { keyspaces, unknown, ..self.rest };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sapwood_base::format::manifest::{Edits, encode};
+
+    fn decode(bytes: &[u8]) -> Vec<Edit> {
+        Edits::new(bytes).collect::<Result<_>>().expect("valid edits")
+    }
+
+    #[test]
+    fn optional_fields_of_later_versions_stay_in_every_snapshot() {
+        let created = Edit::KeyspaceCreated { id: KeyspaceId(1), name: "a".into(), options: "".into() };
+        let mut state = ManifestState::default();
+        state.apply(&[created], &HashMap::new()).unwrap();
+        for field in [&[64, 1, b'x'][..], &[70, 0], &[64, 1, b'y']] {
+            state.apply(&decode(field), &HashMap::new()).unwrap();
+        }
+        for _ in 0..2 {
+            // A failed edit leaves them alone.
+            let edits = [Edit::NextFile(FileNumber(9))];
+            let undo = Undo::new(&state, &edits);
+            state.apply(&edits, &HashMap::new()).unwrap();
+            undo.restore(&mut state);
+            let written = encode(&state.snapshot());
+            assert!(written.ends_with(&[64, 1, b'x', 70, 0, 64, 1, b'y']));
+            state = ManifestState::default();
+            state.apply(&decode(&written), &HashMap::new()).unwrap();
+            assert!(state.by_name("a").is_some());
+        }
     }
 }

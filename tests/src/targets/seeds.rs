@@ -274,6 +274,7 @@ fn table_added(file: u64, level: u8, run: u64, smallest: &[u8], largest: &[u8]) 
         min_sequence: SequenceNumber(1),
         max_sequence: SequenceNumber(1000),
         lower: None,
+        unknown: Vec::new(),
     })
 }
 
