@@ -24,7 +24,7 @@ pub struct Shared {
     pub(super) mix_rate: Option<RateLimiter>,
     /// The start times of operations in an open loop.
     pub(super) schedule: Option<Schedule>,
-    /// See [`Bench::records`].
+    /// See `Bench::records`.
     pub(super) records: Option<Arc<Records>>,
     /// The time of `timeseries`: the number of writes so far.
     pub(super) clock: AtomicU64,
