@@ -8,6 +8,7 @@ pub mod error;
 pub mod memory;
 pub mod key;
 pub mod sequence;
+pub mod lookup;
 pub mod checksum;
 pub mod coding;
 pub mod search;
@@ -18,4 +19,5 @@ pub mod planted;
 
 pub use error::{Error, ErrorKind, Result};
 pub use key::{FileNumber, KeyspaceId, MAX_KEY_BYTES, MAX_VALUE_BYTES, ValueKind};
+pub use lookup::Lookup;
 pub use sequence::SequenceNumber;

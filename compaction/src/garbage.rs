@@ -14,8 +14,7 @@ use crate::options::LAST_LEVEL;
 use crate::version::iterator::{ReadTable, Scanned};
 use crate::version::{Run, RunTable, Version};
 use sapwood_base::iterator::InternalIterator;
-use sapwood_base::key::key_hash;
-use sapwood_base::{FileNumber, Result, SequenceNumber};
+use sapwood_base::{FileNumber, Lookup, Result, SequenceNumber};
 use sapwood_sstable::LastBlock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,9 +54,9 @@ impl Survey {
     ///
     /// Errors: those of reading tables.
     pub fn run(&self, version: &Version, mut stops: impl FnMut() -> bool) -> Result<()> {
-        let mut lookup = Lookup::default();
+        let mut sizes = RowSizes::default();
         for (run, table) in &self.hiding {
-            match hidden_by(version, *run, table, &mut lookup, &mut stops)? {
+            match hidden_by(version, *run, table, &mut sizes, &mut stops)? {
                 Some(hidden) => table.set_hides(hidden),
                 None => return Ok(()),
             }
@@ -92,7 +91,7 @@ fn hidden_by(
     version: &Version,
     run: usize,
     table: &RunTable,
-    lookup: &mut Lookup,
+    sizes: &mut RowSizes,
     stops: &mut impl FnMut() -> bool,
 ) -> Result<Option<Hidden>> {
     let older = &version.runs[run + 1..];
@@ -108,7 +107,7 @@ fn hidden_by(
         let key = entries.key();
         if number == 0 || key != last_key.as_slice() {
             if number.is_multiple_of(step)
-                && let Some(bytes) = lookup.row_below(older, key)?
+                && let Some(bytes) = sizes.row_below(older, key)?
             {
                 hidden.entries += step;
                 hidden.bytes += bytes * step;
@@ -127,24 +126,24 @@ fn hidden_by(
 
 /// The state of lookups in ascending order of keys.
 #[derive(Default)]
-struct Lookup {
+struct RowSizes {
     /// The average length of a row that shares its block, by table.
     rows: HashMap<FileNumber, u64>,
     last: LastBlock,
 }
 
-impl Lookup {
+impl RowSizes {
     /// The approximate size in bytes of the newest version of `key` in `runs`; `None` if there is
     /// none.
     fn row_below(&mut self, runs: &[Arc<Run>], key: &[u8]) -> Result<Option<u64>> {
-        let hash = key_hash(key);
+        let lookup = Lookup::new(key, SequenceNumber::MAX);
         for table in runs.iter().filter_map(|run| run.find(key)) {
             let open = table.handle.table()?;
             let is_there = match open.has_filter() {
-                true => open.may_contain(hash),
+                true => open.may_contain(lookup.hash),
                 false => {
                     let guard = crossbeam::epoch::pin();
-                    open.get_in_order(key, hash, SequenceNumber::MAX, &mut self.last, &guard)?.is_some()
+                    open.get_in_order(lookup, &mut self.last, &guard)?.is_some()
                 }
             };
             if is_there {

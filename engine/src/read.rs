@@ -29,30 +29,13 @@ use crossbeam_epoch::Guard;
 use keyspace_views::KeyspaceView;
 pub(crate) use resolve::Found;
 use resolve::{has_value, resolve};
-use sapwood_base::key::key_hash;
-use sapwood_base::{Result, SequenceNumber, ValueKind};
+use sapwood_base::{Lookup, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::Table;
 use super_version::SuperVersion;
 
 /// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
-
-/// A key, as a reader at `sequence` sees it.
-#[derive(Clone, Copy)]
-pub(crate) struct Lookup<'k> {
-    key: &'k [u8],
-    /// Memtable filters, table filters and block tags all use it.
-    hash: u64,
-    sequence: SequenceNumber,
-}
-
-impl<'k> Lookup<'k> {
-    #[inline(always)]
-    pub(crate) fn new(key: &'k [u8], sequence: SequenceNumber) -> Lookup<'k> {
-        Lookup { key, hash: key_hash(key), sequence }
-    }
-}
 
 /// Receives the steps of a get: see `explain`. For an ordinary get all of this is compiled away.
 pub(crate) trait Observer {
@@ -133,11 +116,10 @@ pub(crate) fn get_in_view<'g, O: Observer>(
         generation.memtable.prefetch(keyspace.id, lookup.hash);
     }
     let candidates = candidates(space, lookup);
-    let Lookup { key, hash, sequence } = lookup;
     for (number, generation) in view.generations.iter().enumerate() {
-        let found = generation.memtable.get(keyspace.id, key, hash, sequence);
+        let found = generation.memtable.get(keyspace.id, lookup);
         if O::ACTIVE {
-            let may_contain = generation.memtable.may_contain(keyspace.id, hash);
+            let may_contain = generation.memtable.may_contain(keyspace.id, lookup.hash);
             observer.memtable(number, may_contain, found.map(|found| (found.kind, found.value.len())));
         }
         if let Some(found) = found {
@@ -154,11 +136,10 @@ pub(crate) fn get_in_tables<'g>(
     lookup: Lookup<'_>,
     guard: &'g Guard,
 ) -> Result<Option<Found<'g>>> {
-    let Lookup { key, hash, sequence } = lookup;
     // A single run is searched without its filter, whose result is known beforehand.
     if let [run] = space.version.runs.as_slice() {
-        let Some(candidate) = run.find(key) else { return Ok(None) };
-        let found = candidate.handle.table()?.get(key, hash, sequence, guard)?;
+        let Some(candidate) = run.find(lookup.key) else { return Ok(None) };
+        let found = candidate.handle.table()?.get(lookup, guard)?;
         return Ok(found.and_then(|found| resolve(found.kind, found.value)).map(Found::Table));
     }
     get_in_runs(space, lookup, &candidates(space, lookup), guard, &mut Nobody)
@@ -182,33 +163,33 @@ fn candidates<'g>(space: &'g KeyspaceView, lookup: Lookup<'_>) -> [Option<&'g Ru
 #[inline(always)]
 fn get_in_runs<'g, O: Observer>(
     space: &'g KeyspaceView,
-    Lookup { key, hash, sequence }: Lookup<'_>,
+    lookup: Lookup<'_>,
     candidates: &[Option<&'g RunTable>; PREFETCHED_RUNS],
     guard: &'g Guard,
     observer: &mut O,
 ) -> Result<Option<Found<'g>>> {
     for (number, run) in space.version.runs.iter().enumerate() {
-        let candidate = if number < PREFETCHED_RUNS { candidates[number] } else { run.find(key) };
+        let candidate = if number < PREFETCHED_RUNS { candidates[number] } else { run.find(lookup.key) };
         let Some(candidate) = candidate else {
             if O::ACTIVE {
-                observer.table(number, None, key, false);
+                observer.table(number, None, lookup.key, false);
             }
             continue;
         };
         let table = candidate.handle.table()?;
-        let may_contain = table.may_contain(hash);
+        let may_contain = table.may_contain(lookup.hash);
         if O::ACTIVE {
-            observer.table(number, Some(table), key, may_contain);
+            observer.table(number, Some(table), lookup.key, may_contain);
         }
         if !may_contain {
             continue;
         }
-        let found = table.get(key, hash, sequence, guard)?;
+        let found = table.get(lookup, guard)?;
         if O::ACTIVE {
             observer.answer(number, found.as_ref().map(|found| (found.kind, found.value.len())));
         }
         if let Some(found) = found {
-            planted::keep_row(&space.state, key, has_value(found.kind), &found.value);
+            planted::keep_row(&space.state, lookup.key, has_value(found.kind), &found.value);
             return Ok(resolve(found.kind, found.value).map(Found::Table));
         }
     }

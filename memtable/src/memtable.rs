@@ -11,7 +11,7 @@ use crate::skiplist::node::MAX_RELATIVE;
 use crate::skiplist::{PrefixCoding, Skiplist};
 use parking_lot::Mutex;
 use sapwood_base::key::MAX_KEYSPACES;
-use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_base::{Error, KeyspaceId, Lookup, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
 use lists::Lists;
@@ -155,16 +155,10 @@ impl Memtable {
         Ok(())
     }
 
-    /// Returns the newest version of `key` with a sequence number `<= sequence`. `hash` as in
-    /// [`Memtable::insert`].
+    /// Returns the newest version that `lookup` sees.
     #[inline]
-    pub fn get(
-        &self,
-        keyspace: KeyspaceId,
-        key: &[u8],
-        hash: u64,
-        sequence: SequenceNumber,
-    ) -> Option<Found<'_>> {
+    pub fn get(&self, keyspace: KeyspaceId, lookup: Lookup<'_>) -> Option<Found<'_>> {
+        let Lookup { key, hash, sequence } = lookup;
         if !self.filter().may_contain(keyspace, hash) {
             return None;
         }
@@ -339,7 +333,7 @@ mod tests {
     }
 
     fn get<'a>(memtable: &'a Memtable, keyspace: u32, key: &[u8], sequence: u64) -> Option<&'a [u8]> {
-        let found = memtable.get(KeyspaceId(keyspace), key, key_hash(key), SequenceNumber(sequence));
+        let found = memtable.get(KeyspaceId(keyspace), Lookup::new(key, SequenceNumber(sequence)));
         found.map(|found| found.value)
     }
 

@@ -4,7 +4,7 @@
 
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{KeyspaceId, SequenceNumber, ValueKind};
+use sapwood_base::{KeyspaceId, Lookup, SequenceNumber, ValueKind};
 use sapwood_memtable::{ArenaPool, Memtable, MemtableIterator, MemtableOptions};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ fn run(
                             let i = random.u64(0..count);
                             let key = key(pattern, writer, i);
                             let at = sequence(writer, i);
-                            let found = memtable.get(KEYSPACE, &key, key_hash(&key), at);
+                            let found = memtable.get(KEYSPACE, Lookup::new(&key, at));
                             let found = found
                                 .unwrap_or_else(|| panic!("pattern {pattern}: {key:?} at {at} is missing"));
                             assert_eq!((found.sequence, found.value), (at, &value(writer, i)[..]));

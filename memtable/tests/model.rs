@@ -5,7 +5,7 @@
 use crossbeam_skiplist::SkipMap;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{KeyspaceId, SequenceNumber, ValueKind};
+use sapwood_base::{KeyspaceId, Lookup, SequenceNumber, ValueKind};
 use sapwood_memtable::{ArenaPool, Memtable, MemtableIterator, MemtableOptions};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -240,7 +240,7 @@ fn run(seed: u64) {
                 },
             };
             let sequence = random.u64(0..=steps);
-            let found = memtable.get(KeyspaceId(keyspace), &key, key_hash(&key), SequenceNumber(sequence));
+            let found = memtable.get(KeyspaceId(keyspace), Lookup::new(&key, SequenceNumber(sequence)));
             let expected = model
                 .range((key.clone(), Reverse(sequence))..)
                 .next()

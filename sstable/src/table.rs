@@ -19,7 +19,7 @@ use sapwood_base::format::block::{BlockLayout, CodecId, StoredKind, tag_of, unse
 use sapwood_base::format::footer::{FOOTER_BYTES, SectionHandle, TableFooter};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::memory;
-use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
+use sapwood_base::{Error, ErrorKind, FileNumber, Lookup, Result};
 use sapwood_storage::{BlockRef, BufferCache, File, Fill, SlotTable};
 use std::fmt;
 use std::ops::Range;
@@ -159,28 +159,22 @@ impl Table {
             .map_err(|error| error.at(file.path(), offset))
     }
 
-    /// The newest version of `key` that a reader at `sequence` sees; `None` if this table has none.
-    /// `hash` is `key_hash` of `key`. The filter is not consulted: see [`Table::may_contain`].
+    /// The newest version that `lookup` sees; `None` if this table has none.
+    /// The filter is not consulted: see [`Table::may_contain`].
     ///
     /// Errors: `Corruption` if the block is not what was written, and any error of the file.
     #[inline]
-    pub fn get<'g>(
-        &'g self,
-        key: &[u8],
-        hash: u64,
-        sequence: SequenceNumber,
-        guard: &'g Guard,
-    ) -> Result<Option<Found<'g>>> {
+    pub fn get<'g>(&'g self, lookup: Lookup<'_>, guard: &'g Guard) -> Result<Option<Found<'g>>> {
         if self.index.block_count() == 0 {
             return Ok(None);
         }
         // Prefetches the slots near the block's while the index is still being read.
-        let number = self.index.find_near(key, |first| self.prefetch_slots(first));
+        let number = self.index.find_near(lookup.key, |first| self.prefetch_slots(first));
         let block = self.block(number, guard)?;
         for line in PREFETCHED_LINES {
             block.prefetch(line * LINE_BYTES);
         }
-        self.get_from(number, block, key, hash, sequence, guard)
+        self.get_from(number, block, lookup, guard)
     }
 
     /// [`Table::get`] for ascending lookups that bypass the cache. A block that is not cached is
@@ -190,13 +184,11 @@ impl Table {
     /// Errors: as of [`Table::get`].
     pub fn get_in_order<'g>(
         &'g self,
-        key: &[u8],
-        hash: u64,
-        sequence: SequenceNumber,
+        lookup: Lookup<'_>,
         last: &mut LastBlock,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
-        let Some(number) = self.locate(key) else { return Ok(None) };
+        let Some(number) = self.locate(lookup.key) else { return Ok(None) };
         let block = match last.image(self.number, number) {
             Some(image) => BlockRef::Owned(image),
             None => {
@@ -207,7 +199,7 @@ impl Table {
                 block
             }
         };
-        self.get_from(number, block, key, hash, sequence, guard)
+        self.get_from(number, block, lookup, guard)
     }
 
     /// The number of the first block that can hold `key`; `None` in an empty table.
@@ -269,16 +261,14 @@ impl Table {
         &'g self,
         number: usize,
         block: Option<BlockRef<'g>>,
-        key: &[u8],
-        hash: u64,
-        sequence: SequenceNumber,
+        lookup: Lookup<'_>,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
         let block = match block {
             Some(block) => block,
             None => self.block(number, guard)?,
         };
-        self.get_from(number, block, key, hash, sequence, guard)
+        self.get_from(number, block, lookup, guard)
     }
 
     /// [`Table::get`] for a key whose first block is `number`.
@@ -287,11 +277,10 @@ impl Table {
         &'g self,
         mut number: usize,
         mut block: BlockRef<'g>,
-        key: &[u8],
-        hash: u64,
-        sequence: SequenceNumber,
+        lookup: Lookup<'_>,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
+        let Lookup { key, hash, sequence } = lookup;
         let tag = tag_of(hash);
         loop {
             let image: &[u8] = &block;

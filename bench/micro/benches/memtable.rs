@@ -17,7 +17,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use crossbeam_skiplist::SkipMap;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{KeyspaceId, SequenceNumber, ValueKind};
+use sapwood_base::{KeyspaceId, Lookup, SequenceNumber, ValueKind};
 use sapwood_memtable::{ArenaPool, Memtable, MemtableOptions};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -172,7 +172,7 @@ fn benchmark_get(criterion: &mut Criterion) {
             let mut next = wanted.iter().cycle();
             bencher.iter(|| {
                 let key = next.next().expect("a cycle does not end");
-                let found = memtable.get(KEYSPACE, key, key_hash(key), SequenceNumber::MAX);
+                let found = memtable.get(KEYSPACE, Lookup::new(key, SequenceNumber::MAX));
                 black_box(found.expect("the key is there").value[0])
             });
         });
@@ -191,7 +191,7 @@ fn benchmark_get(criterion: &mut Criterion) {
                 let mut next = absent.iter().cycle();
                 bencher.iter(|| {
                     let key = next.next().expect("a cycle does not end");
-                    black_box(memtable.get(KEYSPACE, key, key_hash(key), SequenceNumber::MAX).is_some())
+                    black_box(memtable.get(KEYSPACE, Lookup::new(key, SequenceNumber::MAX)).is_some())
                 });
             });
         }

@@ -14,7 +14,7 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_base::{FileNumber, KeyspaceId, Lookup, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::filter::Filter;
 use sapwood_sstable::{Codec, FilterKind, ReadOptions, Table, TableBuilder, TableOptions};
 use sapwood_storage::{BufferCache, File};
@@ -96,7 +96,7 @@ fn open(options: &TableOptions, keys: &[[u8; 16]], values: &[u8]) -> Arc<Table> 
     }
     let guard = crossbeam_epoch::pin();
     for key in keys {
-        table.get(key, key_hash(key), SequenceNumber::MAX, &guard).unwrap().unwrap();
+        table.get(Lookup::new(key, SequenceNumber::MAX), &guard).unwrap().unwrap();
     }
     table
 }
@@ -143,7 +143,7 @@ fn reader(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let key = pick();
                 let guard = crossbeam_epoch::pin();
-                let found = table.get(&key, key_hash(&key), SequenceNumber::MAX, &guard).unwrap().unwrap();
+                let found = table.get(Lookup::new(&key, SequenceNumber::MAX), &guard).unwrap().unwrap();
                 found.value[0]
             });
         });
@@ -153,7 +153,7 @@ fn reader(criterion: &mut Criterion) {
                 let hash = key_hash(&key);
                 let guard = crossbeam_epoch::pin();
                 assert!(table.may_contain(hash));
-                let found = table.get(&key, hash, SequenceNumber::MAX, &guard).unwrap().unwrap();
+                let found = table.get(Lookup { key: &key, hash, sequence: SequenceNumber::MAX }, &guard).unwrap().unwrap();
                 found.value[0]
             });
         });
@@ -162,7 +162,7 @@ fn reader(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let key = (u128::from_be_bytes(pick()) ^ 1).to_be_bytes();
                 let guard = crossbeam_epoch::pin();
-                table.get(&key, key_hash(&key), SequenceNumber::MAX, &guard).unwrap().is_none()
+                table.get(Lookup::new(&key, SequenceNumber::MAX), &guard).unwrap().is_none()
             });
         });
         let mut iterator = table.iter(ReadOptions::default());

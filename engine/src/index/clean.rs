@@ -21,8 +21,8 @@ use crate::read::super_version::CoveringView;
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;
-use sapwood_base::key::{key_hash, key_prefix};
-use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_base::key::key_prefix;
+use sapwood_base::{KeyspaceId, Lookup, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::Version;
 use sapwood_memtable::{Memtable, MemtableIterator, Scan, Scanned};
 use sapwood_sstable::{LastBlock, ValueRef};
@@ -107,9 +107,8 @@ struct Group<'m> {
 }
 
 struct GroupRow<'m> {
-    key: &'m [u8],
+    lookup: Lookup<'m>,
     versions_end: usize,
-    hash: u64,
 }
 
 impl Walk<'_> {
@@ -123,7 +122,8 @@ impl Walk<'_> {
                 group.versions.push(RowVersion { sequence, value });
                 next = rows.next_if(|next| next.key == key);
             }
-            group.rows.push(GroupRow { key, versions_end: group.versions.len(), hash: key_hash(key) });
+            let lookup = Lookup::new(key, SequenceNumber::MAX);
+            group.rows.push(GroupRow { lookup, versions_end: group.versions.len() });
             if group.rows.len() == ROWS_PER_GUARD || rows.peek().is_none() {
                 self.compare(&group)?;
                 group.rows.clear();
@@ -136,7 +136,7 @@ impl Walk<'_> {
     fn compare(&mut self, group: &Group<'_>) -> Result<()> {
         let guard = crossbeam_epoch::pin();
         for row in &group.rows {
-            prefetch(self.version, row.key, row.hash);
+            prefetch(self.version, row.lookup);
         }
         let mut versions_start = 0;
         for row in &group.rows {
@@ -144,14 +144,13 @@ impl Walk<'_> {
             versions_start = row.versions_end;
             for pair in versions.windows(2) {
                 if let Some(older) = pair[1].value {
-                    self.compare_versions(row.key, &pair[0], older)?;
+                    self.compare_versions(row.lookup.key, &pair[0], older)?;
                 }
             }
             if let Some(oldest) = versions.last()
-                && let Some(below) =
-                    newest_below(self.version, row.key, row.hash, &mut self.last_blocks, &guard)?
+                && let Some(below) = newest_below(self.version, row.lookup, &mut self.last_blocks, &guard)?
             {
-                self.compare_versions(row.key, oldest, &below)?;
+                self.compare_versions(row.lookup.key, oldest, &below)?;
             }
         }
         Ok(())
@@ -182,10 +181,10 @@ impl Walk<'_> {
     }
 }
 
-fn prefetch(version: &Version, key: &[u8], hash: u64) {
+fn prefetch(version: &Version, lookup: Lookup<'_>) {
     for run in version.runs.iter().take(PREFETCHED_RUNS) {
-        if let Some(table) = run.find(key).and_then(|table| table.handle.opened()) {
-            table.prefetch_filter(hash);
+        if let Some(table) = run.find(lookup.key).and_then(|table| table.handle.opened()) {
+            table.prefetch_filter(lookup.hash);
         }
     }
 }
@@ -193,18 +192,17 @@ fn prefetch(version: &Version, key: &[u8], hash: u64) {
 /// The value of the newest version of a row in tables; `None` if there is none, or a tombstone.
 fn newest_below<'g>(
     version: &'g Version,
-    key: &[u8],
-    hash: u64,
+    lookup: Lookup<'_>,
     last_blocks: &mut [LastBlock],
     guard: &'g Guard,
 ) -> Result<Option<ValueRef<'g>>> {
     for (run, last) in version.runs.iter().zip(last_blocks) {
-        let Some(candidate) = run.find(key) else { continue };
+        let Some(candidate) = run.find(lookup.key) else { continue };
         let table = candidate.handle.table()?;
-        if !table.may_contain(hash) {
+        if !table.may_contain(lookup.hash) {
             continue;
         }
-        if let Some(found) = table.get_in_order(key, hash, SequenceNumber::MAX, last, guard)? {
+        if let Some(found) = table.get_in_order(lookup, last, guard)? {
             return Ok(resolve(found.kind, found.value));
         }
     }

@@ -17,11 +17,10 @@ use crate::read::vacancy::WORTH_A_RANGE;
 use crate::refusal::closed;
 use crate::runtime::Core;
 use sapwood_base::iterator::KeyRange;
-use sapwood_base::key::key_hash;
 use sapwood_base::ordered::composite::{
     Composite, end_bound_after, end_bound_at, prefix_end, put_bound_after, put_bound_at, put_escaped,
 };
-use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Lookup, Result, SequenceNumber};
 use sapwood_btree::{TreeCursor, TreeView};
 use sapwood_sstable::ReadOptions;
 use std::borrow::Cow;
@@ -205,10 +204,9 @@ pub(crate) fn is_stale(
     sequence: SequenceNumber,
     written: SequenceNumber,
 ) -> bool {
-    let hash = key_hash(primary_key);
+    let lookup = Lookup::new(primary_key, sequence);
     let mut generations = view.generations.iter();
-    let newest =
-        generations.find_map(|generation| generation.memtable.get(keyspace, primary_key, hash, sequence));
+    let newest = generations.find_map(|generation| generation.memtable.get(keyspace, lookup));
     newest.is_some_and(|found| planted::is_newer_row(found.sequence, written))
 }
 

@@ -6,9 +6,9 @@ use crate::keyspace::KeyspaceState;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
 use crate::read::state::State;
-use crate::read::{Lookup, Nobody, get_in_view};
+use crate::read::{Nobody, get_in_view};
 use sapwood_base::ordered::composite::{Composite, put_unescaped};
-use sapwood_base::{Error, Result, memory};
+use sapwood_base::{Error, Lookup, Result, memory};
 use std::sync::Arc;
 
 /// One entry of an index, and the way to its row.

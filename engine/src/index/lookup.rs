@@ -13,11 +13,11 @@ use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tre
 use super::reference::IndexReference;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::super_version::SuperVersion;
-use crate::read::{Found, Lookup, Nobody, get_in_tables, get_in_view};
+use crate::read::{Found, Nobody, get_in_tables, get_in_view};
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::ordered::composite::{Composite, put_bound_at};
-use sapwood_base::{KeyspaceId, Result, SequenceNumber};
+use sapwood_base::{KeyspaceId, Lookup, Result, SequenceNumber};
 use sapwood_btree::TreeCursor;
 use std::cell::RefCell;
 use std::sync::Arc;

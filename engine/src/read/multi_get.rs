@@ -16,12 +16,12 @@ use super::keyspace_views::KeyspaceView;
 use super::resolve::{Found, resolve};
 use super::slice::TOGETHER;
 use super::super_version::SuperVersion;
-use super::{Lookup, Nobody, candidates, get_in_runs};
+use super::{Nobody, candidates, get_in_runs};
 use crate::keyspace::KeyspaceState;
 use crate::runtime::Core;
 use crossbeam_epoch::Guard;
 use sapwood_base::key::key_hash;
-use sapwood_base::{Result, SequenceNumber};
+use sapwood_base::{Lookup, Result, SequenceNumber};
 use sapwood_sstable::{IndexPlace, Table};
 use sapwood_storage::BlockRef;
 
@@ -164,16 +164,14 @@ impl<'g> Wanted<'g> {
         lookup: Lookup<'_>,
         guard: &'g Guard,
     ) -> Result<Option<Found<'g>>> {
-        let Lookup { key, hash, sequence } = lookup;
         let mut generations = view.generations.iter();
-        let in_memtable =
-            generations.find_map(|generation| generation.memtable.get(space.state.id, key, hash, sequence));
+        let in_memtable = generations.find_map(|generation| generation.memtable.get(space.state.id, lookup));
         if let Some(found) = in_memtable {
             return Ok(resolve(found.kind, found.value).map(Found::Memtable));
         }
         if let Some((table, _)) = self.chosen {
             let block = self.block.take();
-            if let Some(found) = table.get_prefetched(self.number, block, key, hash, sequence, guard)? {
+            if let Some(found) = table.get_prefetched(self.number, block, lookup, guard)? {
                 return Ok(resolve(found.kind, found.value).map(Found::Table));
             }
         } else if self.has_all_tables {

@@ -208,6 +208,7 @@ mod tests {
     use crate::arena::ArenaPool;
     use crate::options::MemtableOptions;
     use sapwood_base::ErrorKind;
+    use sapwood_base::Lookup;
     use sapwood_base::iterator::InternalIterator;
     use sapwood_base::key::key_hash;
 
@@ -311,8 +312,8 @@ mod tests {
             assert_eq!(everything(&bulk), everything(&single), "seed {seed}");
             for (keyspace, key, sequence, ..) in &entries {
                 let get = |memtable: &Arc<Memtable>| {
-                    let (hash, sequence) = (key_hash(key), SequenceNumber(*sequence));
-                    let found = memtable.get(KeyspaceId(*keyspace), key, hash, sequence);
+                    let lookup = Lookup::new(key, SequenceNumber(*sequence));
+                    let found = memtable.get(KeyspaceId(*keyspace), lookup);
                     found.map(|found| (found.kind, found.sequence, found.value.to_vec()))
                 };
                 assert_eq!(get(&bulk), get(&single));

@@ -5,7 +5,7 @@ use sapwood_base::checksum::{checksum32, place_seed};
 use sapwood_base::format::footer::FOOTER_BYTES;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{ErrorKind, Result, SequenceNumber, ValueKind};
+use sapwood_base::{ErrorKind, Lookup, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{Codec, FilterKind, ReadOptions, Table, TableOptions};
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ fn read_everything(table: &Arc<Table>, expected: &[Entry], must_be_right: bool) 
             if must_be_right {
                 assert!(table.may_contain(hash));
             }
-            match table.get(&wanted.key, hash, SequenceNumber(sequence), &guard) {
+            match table.get(Lookup { key: &wanted.key, hash, sequence: SequenceNumber(sequence) }, &guard) {
                 Ok(found) if must_be_right => {
                     let found = found.expect("the table holds the key");
                     let right = visible(expected, &wanted.key, sequence).unwrap();
@@ -243,11 +243,11 @@ fn a_failing_read_is_an_error_and_the_next_one_is_not() {
     let mut iterator = table.iter(ReadOptions::default());
     let (key, hash) = (b"key09", key_hash(b"key09"));
     file.calls_left.store(0, std::sync::atomic::Ordering::Relaxed);
-    assert!(table.get(key, hash, SequenceNumber::MAX, &guard).is_err());
+    assert!(table.get(Lookup { key, hash, sequence: SequenceNumber::MAX }, &guard).is_err());
     assert!(iterator.seek(key).is_err());
     assert!(!iterator.valid());
     file.calls_left.store(1000, std::sync::atomic::Ordering::Relaxed);
-    assert!(table.get(key, hash, SequenceNumber::MAX, &guard).unwrap().is_some());
+    assert!(table.get(Lookup { key, hash, sequence: SequenceNumber::MAX }, &guard).unwrap().is_some());
     iterator.seek(key).unwrap();
     assert!(iterator.valid());
 }

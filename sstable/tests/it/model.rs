@@ -1,7 +1,7 @@
 //! Tables compared with a sorted vector: every way to read, over many shapes of data and options.
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{SequenceNumber, ValueKind};
+use sapwood_base::{Lookup, SequenceNumber, ValueKind};
 use sapwood_sstable::{Codec, FilterKind, LastBlock, ReadOptions, Table, TableOptions};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -193,7 +193,8 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
         }
         let near = chosen.sequence.saturating_add(random.u64(0..3)).saturating_sub(1);
         let sequence = [near, random.u64(0..1 << 57), SequenceNumber::MAX.0][random.usize(0..3)];
-        let found = table.get(&key, key_hash(&key), SequenceNumber(sequence), &guard).unwrap();
+        let lookup = Lookup::new(&key, SequenceNumber(sequence));
+        let found = table.get(lookup, &guard).unwrap();
         let expected = visible(entries, &key, sequence);
         assert_eq!(found.is_some(), expected.is_some(), "{key:?} at {sequence}");
         if let (Some(found), Some(expected)) = (found, expected) {
@@ -203,7 +204,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
             assert_eq!(*pinned, *expected.value);
         }
         let in_order = table
-            .get_in_order(&key, key_hash(&key), SequenceNumber(sequence), &mut last, &guard)
+            .get_in_order(lookup, &mut last, &guard)
             .unwrap()
             .map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
         assert_eq!(in_order.as_ref(), expected);
@@ -212,9 +213,7 @@ fn check(table: &Arc<Table>, entries: &[Entry], random: &mut fastrand::Rng) -> u
         let number = table.prefetch_block(place, &key);
         assert_eq!(Some(number), table.locate(&key));
         let block = table.prefetch_entry(number, key_hash(&key), &guard);
-        let staged = table
-            .get_prefetched(number, block, &key, key_hash(&key), SequenceNumber(sequence), &guard)
-            .unwrap();
+        let staged = table.get_prefetched(number, block, lookup, &guard).unwrap();
         let staged = staged.map(|found| entry(&key, found.sequence.0, found.kind, &found.value));
         assert_eq!(staged.as_ref(), expected, "{key:?} at {sequence}");
         let prefix = &key[..key.len() - random.usize(0..=key.len().min(3))];
@@ -295,7 +294,7 @@ fn an_empty_table_is_a_table() {
     let table = open(build(&[], &TableOptions::default())).unwrap();
     table.verify().unwrap();
     let guard = crossbeam_epoch::pin();
-    assert!(table.get(b"a", key_hash(b"a"), SequenceNumber::MAX, &guard).unwrap().is_none());
+    assert!(table.get(Lookup::new(b"a", SequenceNumber::MAX), &guard).unwrap().is_none());
     let mut iterator = table.iter(ReadOptions::default());
     for _ in 0..2 {
         assert!(!iterator.valid());
@@ -341,11 +340,11 @@ fn keys_in_order_are_read_past_the_cache_each_block_once() {
     let guard = crossbeam_epoch::pin();
     // One block is in the cache because a reader uses it.
     let first = &all[0].key;
-    assert!(table.get(first, key_hash(first), SequenceNumber::MAX, &guard).unwrap().is_some());
+    assert!(table.get(Lookup::new(first, SequenceNumber::MAX), &guard).unwrap().is_some());
     let (stats, calls_left) = (cache.stats(), file.calls_left.load(Ordering::Relaxed));
     let mut last = LastBlock::default();
     for Entry { key, .. } in &all {
-        let found = table.get_in_order(key, key_hash(key), SequenceNumber::MAX, &mut last, &guard).unwrap();
+        let found = table.get_in_order(Lookup::new(key, SequenceNumber::MAX), &mut last, &guard).unwrap();
         assert_eq!(found.map(|found| found.value.to_vec()), Some(vec![7; 50]));
     }
     assert_eq!(cache.stats(), stats);

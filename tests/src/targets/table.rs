@@ -6,7 +6,7 @@ use super::memory::MemoryFile;
 use sapwood::{Codec, FilterKind, Result};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_hash;
-use sapwood_base::{Error, ErrorKind, KeyspaceId, SequenceNumber, ValueKind};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Lookup, SequenceNumber, ValueKind};
 use sapwood_sstable::{ReadOptions, Table, TableBuilder, TableOptions, fuzzing};
 use sapwood_storage::BufferCache;
 use sapwood_storage::fs::File;
@@ -94,7 +94,7 @@ fn read_all(data: &[u8]) -> Option<(Arc<Table>, Walked, Walked)> {
     for probe in probes {
         let hash = key_hash(probe);
         table.may_contain(hash);
-        match table.get(probe, hash, SequenceNumber::MAX, &guard) {
+        match table.get(Lookup { key: probe, hash, sequence: SequenceNumber::MAX }, &guard) {
             Ok(found) => drop(found.map(|found| found.value.len())),
             Err(error) => expected(&error),
         }
@@ -162,7 +162,9 @@ fn sound(table: &Arc<Table>, choice: usize) -> Result<()> {
     for entry in entries.iter().skip(choice % step).step_by(step) {
         let hash = key_hash(&entry.0);
         assert!(table.may_contain(hash));
-        let found = table.get(&entry.0, hash, entry.1, &guard)?.expect("the scan returned it");
+        let found = table
+            .get(Lookup { key: &entry.0, hash, sequence: entry.1 }, &guard)?
+            .expect("the scan returned it");
         assert!((found.sequence, found.kind, &*found.value) == (entry.1, entry.2, &entry.3[..]));
         iterator.seek(&entry.0)?;
         let first = entries.partition_point(|other| other.0 < entry.0);
@@ -299,7 +301,7 @@ pub fn sst_roundtrip(data: &[u8]) {
     );
     let absent = Bytes::new(data).take(9);
     let guard = crossbeam_epoch::pin();
-    let found = table.get(absent, key_hash(absent), SequenceNumber::MAX, &guard).expect("a sound table");
+    let found = table.get(Lookup::new(absent, SequenceNumber::MAX), &guard).expect("a sound table");
     let wanted = model.iter().find(|((key, _), _)| key == absent).map(|((_, sequence), _)| sequence.0);
     assert_eq!(found.map(|found| found.sequence), wanted);
 }
