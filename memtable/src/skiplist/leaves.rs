@@ -327,7 +327,8 @@ impl Leaves {
 
     /// Finds `key` among the slots of `leaf`. Meaningful only if the leaf is locked or did not
     /// change meanwhile.
-    #[inline]
+    // Always: as a call it is 2 % of the instructions of a put.
+    #[inline(always)]
     pub(super) fn place(&self, nodes: &Nodes, leaf: Leaf<'_>, prefix: u64, key: &[u8]) -> Place {
         let mut index = leaf.slots_below(prefix);
         let count = leaf.count();
