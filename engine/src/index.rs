@@ -38,7 +38,7 @@
 pub mod extractor;
 pub mod options;
 pub(crate) mod state;
-pub(crate) mod word;
+pub(crate) mod epoch;
 pub(crate) mod hooks;
 pub(crate) mod clean;
 pub(crate) mod apply;

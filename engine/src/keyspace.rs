@@ -179,11 +179,11 @@ impl Keyspace {
         check_value(value)?;
         self.state.check_alive()?;
         let id = self.state.id;
-        let word = self.state.index_word();
-        if word.has_indexes() {
+        let epoch = self.state.index_epoch();
+        if epoch.has_indexes() {
             return self.write_indexed(kind, key, value, durability);
         }
-        let is_current = || self.state.index_word() == word;
+        let is_current = || self.state.index_epoch() == epoch;
         let committed = with_scratch(|record| {
             put_operation(record, kind, id, key, value)?;
             let weight = Weight::of(key.len(), value.len());
@@ -213,8 +213,8 @@ impl Keyspace {
         let row = Operation { kind, keyspace: self.state.id, key, value };
         loop {
             core.check_writable()?;
-            let word = self.state.index_word();
-            let is_current = || self.state.index_word() == word;
+            let epoch = self.state.index_epoch();
+            let is_current = || self.state.index_epoch() == epoch;
             let committed = with_scratch(|record| {
                 let expanded = hooks::expand(core, std::iter::once(row), record)?;
                 let durability = expanded.durability(core, durability);

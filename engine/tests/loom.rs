@@ -1,4 +1,4 @@
-//! Models of the commit ring, of the rotation, and of the index word: all interleavings of small
+//! Models of the commit ring, of the rotation, and of the index epoch: all interleavings of small
 //! runs.
 //!
 //! Run with `RUSTFLAGS="--cfg sapwood_loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p sapwood
@@ -8,15 +8,15 @@
 
 #[path = "../src/wal/commit_ring.rs"]
 mod commit_ring;
-#[path = "../src/index/word.rs"]
-mod index_word;
+#[path = "../src/index/epoch.rs"]
+mod index_epoch;
 #[path = "../src/planted.rs"]
 mod planted;
 #[path = "../src/sync.rs"]
 mod sync;
 
 use commit_ring::{CommitRing, LogPoint, StartPosition, Tail, Taken};
-use index_word::SharedIndexWord;
+use index_epoch::SharedIndexEpoch;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicUsize;
 use sync::{AtomicU64, Ordering};
@@ -132,7 +132,7 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
             ring: CommitRing,
             /// 1: the index is in the view.
             view: AtomicUsize,
-            word: SharedIndexWord,
+            epoch: SharedIndexEpoch,
             /// Per position: 1 for a row, 2 for a row with its entries.
             written: [AtomicU64; 4],
         }
@@ -140,18 +140,18 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
             tail: Tail::new(LogPoint::default()),
             ring: CommitRing::new(4, LogPoint::default()),
             view: AtomicUsize::new(0),
-            word: SharedIndexWord::new(),
+            epoch: SharedIndexEpoch::new(),
             written: std::array::from_fn(|_| AtomicU64::new(0)),
         });
         let writer = {
             let shared = shared.clone();
             loom::thread::spawn(move || {
                 loop {
-                    let word = shared.word.load();
+                    let epoch = shared.epoch.load();
                     // Acquire, like the pointer to the view.
-                    let has_entries = word.has_indexes() && shared.view.load(Ordering::Acquire) == 1;
+                    let has_entries = epoch.has_indexes() && shared.view.load(Ordering::Acquire) == 1;
                     let (taken, position) = take(&shared.tail, &shared.ring);
-                    let is_current = shared.word.load() == word;
+                    let is_current = shared.epoch.load() == epoch;
                     if is_current {
                         let what = 1 + u64::from(has_entries);
                         shared.written[position as usize].store(what, Ordering::Relaxed);
@@ -165,7 +165,7 @@ fn a_write_behind_the_start_of_an_index_has_entries() {
         };
         // The index is created: everything before `start` is read then, and must be there.
         shared.view.store(1, Ordering::Release);
-        shared.word.change(true);
+        shared.epoch.change(true);
         let (taken, start) = take(&shared.tail, &shared.ring);
         finish(&shared.ring, &taken, start);
         let before: Vec<u64> =

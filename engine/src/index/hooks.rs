@@ -10,7 +10,7 @@
 //!    on what it reads of them and must not outlive them.
 //!
 //! All of it happens before the commit reserves its place in the log. If the set of indexes changes
-//! until then, the commit is discarded and retried: see [`super::word::IndexWord`].
+//! until then, the commit is discarded and retried: see [`super::epoch::IndexEpoch`].
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
 use super::state::IndexState;

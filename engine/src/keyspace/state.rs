@@ -1,6 +1,6 @@
 //! The state of a keyspace while the database is open.
 use super::options::KeyspaceOptions;
-use crate::index::word::{IndexWord, SharedIndexWord};
+use crate::index::epoch::{IndexEpoch, SharedIndexEpoch};
 use crate::planted;
 use crate::read::vacancy::Vacancies;
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result};
@@ -17,20 +17,20 @@ pub(crate) struct KeyspaceState {
     pub(crate) options: KeyspaceOptions,
     dropped: AtomicBool,
     /// The set of its indexes, for writers.
-    indexes: SharedIndexWord,
+    indexes: SharedIndexEpoch,
     /// Ranges without live entries, found by scans.
     pub(crate) vacancies: Vacancies,
 }
 
 impl KeyspaceState {
     pub(crate) fn new(id: KeyspaceId, name: &str, options: KeyspaceOptions) -> Arc<KeyspaceState> {
-        let (dropped, indexes) = (AtomicBool::new(false), SharedIndexWord::new());
+        let (dropped, indexes) = (AtomicBool::new(false), SharedIndexEpoch::new());
         let (name, vacancies) = (name.to_string(), Vacancies::default());
         Arc::new(KeyspaceState { id, name, options, dropped, indexes, vacancies })
     }
 
     #[inline]
-    pub(crate) fn index_word(&self) -> IndexWord {
+    pub(crate) fn index_epoch(&self) -> IndexEpoch {
         self.indexes.load()
     }
 

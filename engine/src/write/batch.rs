@@ -1,7 +1,7 @@
 //! Write batches: any set of operations over any keyspaces, applied as one.
 use crate::db::DbInner;
+use crate::index::epoch::IndexEpoch;
 use crate::index::hooks;
-use crate::index::word::IndexWord;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, WriteOptions};
 use crate::wal::commit_ring::LogPoint;
@@ -23,8 +23,8 @@ pub struct WriteBatch {
     record: Vec<u8>,
     operations: usize,
     weight: Weight,
-    /// The keyspaces, and at a commit their indexes: see [`IndexWord`].
-    keyspaces: Vec<(Keyspace, IndexWord)>,
+    /// The keyspaces, and at a commit their indexes: see [`IndexEpoch`].
+    keyspaces: Vec<(Keyspace, IndexEpoch)>,
     refused: Option<Error>,
 }
 
@@ -102,7 +102,7 @@ impl WriteBatch {
         if self.keyspaces.last().is_none_or(|(last, _)| last.id() != keyspace.id())
             && !self.keyspaces.iter().any(|(known, _)| known.id() == keyspace.id())
         {
-            self.keyspaces.push((keyspace.clone(), keyspace.state().index_word()));
+            self.keyspaces.push((keyspace.clone(), keyspace.state().index_epoch()));
         }
         if let Err(error) = check_key(key).and_then(|()| check_value(value)) {
             self.refused = Some(error);
@@ -251,13 +251,13 @@ impl WriteBatch {
         let bytes = self.record.len();
         let committed = loop {
             let mut has_indexes = false;
-            for (keyspace, word) in &mut self.keyspaces {
-                *word = keyspace.state().index_word();
-                has_indexes |= word.has_indexes();
+            for (keyspace, epoch) in &mut self.keyspaces {
+                *epoch = keyspace.state().index_epoch();
+                has_indexes |= epoch.has_indexes();
             }
             let keyspaces = &self.keyspaces;
             let is_current =
-                || keyspaces.iter().all(|(keyspace, word)| keyspace.state().index_word() == *word);
+                || keyspaces.iter().all(|(keyspace, epoch)| keyspace.state().index_epoch() == *epoch);
             let committed = match has_indexes {
                 false => {
                     let record = &mut self.record;
