@@ -5,8 +5,8 @@
 //! same log record.
 //!
 //! The life of an entry:
-//! 1. `hooks`: a put extracts entries and commits them with the row, into the same memtable.
-//! 2. `clean`: the flush adds deletions for entries that later versions of their rows have made
+//! 1. `maintenance`: a put extracts entries and commits them with the row, into the same memtable.
+//! 2. `cleanup`: the flush adds deletions for entries that later versions of their rows have made
 //!    stale, and writes a delta run.
 //! 3. `apply`: delta runs go into the tree.
 //!
@@ -39,8 +39,8 @@ pub mod extractor;
 pub mod options;
 pub(crate) mod state;
 pub(crate) mod epoch;
-pub(crate) mod hooks;
-pub(crate) mod clean;
+pub(crate) mod maintenance;
+pub(crate) mod cleanup;
 pub(crate) mod apply;
 pub(crate) mod build;
 pub mod cursor;

@@ -2,7 +2,7 @@
 //! background work.
 use crate::background;
 use crate::db::DbInner;
-use crate::index::hooks;
+use crate::index::maintenance;
 use crate::options::{Durability, WriteOptions};
 use crate::planted;
 use crate::read::cursor::Cursor;
@@ -216,7 +216,7 @@ impl Keyspace {
             let epoch = self.state.index_epoch();
             let is_current = || self.state.index_epoch() == epoch;
             let committed = with_scratch(|record| {
-                let expanded = hooks::expand(core, std::iter::once(row), record)?;
+                let expanded = maintenance::expand(core, std::iter::once(row), record)?;
                 let durability = expanded.durability(core, durability);
                 let (operations, weight) = (expanded.operations, expanded.weight);
                 commit(core, record, operations, weight, durability, is_current, insert_all)

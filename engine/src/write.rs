@@ -1,6 +1,6 @@
 //! The write path of a commit.
 //!
-//! 0. Rows with indexes get their entries: operations of the same record (`index/hooks.rs`).
+//! 0. Rows with indexes get their entries: operations of the same record (`index/maintenance.rs`).
 //! 1. Check the handle: open, writable, not poisoned.
 //! 2. Pay the debt: a delay proportional to the compaction debt (`stall`). Rotate a full memtable.
 //! 3. Reserve a stretch of log: one atomic operation assigns position, commit order and sequence

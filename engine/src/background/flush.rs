@@ -2,7 +2,7 @@
 //!
 //! One edit adds the tables and moves the start of the log. A flush that fails before that leaves
 //! no file behind.
-use crate::index::clean;
+use crate::index::cleanup;
 use crate::manifest::log_start;
 use crate::planted;
 use crate::read::super_version::{CoveringView, SuperVersion};
@@ -55,7 +55,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     let memtable = &oldest.memtable;
     let mut edits = Vec::new();
     let mut tables = NewTables::default();
-    let mut cleaned = clean::deletions(&covering, memtable)?;
+    let mut cleaned = cleanup::deletions(&covering, memtable)?;
     edits.extend(cleaned.outdated.iter().map(|id| Edit::IndexOutdated(*id)));
     let indexes = cleaned.lists.keys().filter_map(|id| covering.keyspace(*id));
     let mut spaces: Vec<_> = covering.keyspaces_in(memtable).chain(indexes).cloned().collect();
@@ -69,7 +69,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
         let outputs = match cleaned.lists.remove(&id) {
             None => flush(files, &options, rows, id, is_bottom, snapshots.clone())?,
             Some(deletions) => {
-                let entries = clean::with_deletions(rows, deletions);
+                let entries = cleanup::with_deletions(rows, deletions);
                 flush(files, &options, entries, id, is_bottom, snapshots.clone())?
             }
         };

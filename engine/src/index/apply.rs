@@ -5,9 +5,9 @@
 //!    more: the tree has one version of each entry, and its counts are exact.
 //! 2. When: there are several runs, with enough pending entries for the leaves that they touch; or
 //!    the database is idle.
-//! 3. How: in slices of bounded size, by key. One edit takes a slice out of the runs, by their
+//! 3. How: in chunks of bounded size, by key. One edit takes a chunk out of the runs, by their
 //!    lower bounds, and names the new root. So a crash leaves an entry in a run or in the tree, and
-//!    a pause waits for one slice.
+//!    a pause waits for one chunk.
 //! 4. Last, free pages at the end of the file are cut off, if that is worth it.
 use super::state::{IndexMeta, Phase, TreeFile, TreeState};
 use crate::background::merge;
@@ -38,8 +38,8 @@ const RUNS_MAX: usize = 12;
 const DENSE_SHARE: f64 = 0.125;
 /// A cut takes off the file of a tree at least one part in so many of the rest.
 const CUT_SHARE: u64 = 8;
-/// A slice has about this many bytes of entries.
-const SLICE_BYTES: usize = 24 << 20;
+/// A chunk has about this many bytes of entries.
+const CHUNK_BYTES: usize = 24 << 20;
 
 /// The runs that are to be applied now, newest first.
 pub(crate) fn pick(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Vec<Arc<Run>>> {
@@ -88,20 +88,20 @@ pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
 
 /// Entries in key order, each once.
 #[derive(Default)]
-struct Slice {
+struct Chunk {
     bytes: Vec<u8>,
-    entries: Vec<SliceEntry>,
-    /// Where the next slice starts.
+    entries: Vec<ChunkEntry>,
+    /// Where the next chunk starts.
     end: Option<Vec<u8>>,
 }
 
-struct SliceEntry {
+struct ChunkEntry {
     key: Range<usize>,
     value: Option<Range<usize>>,
 }
 
-impl Slice {
-    /// Takes the newest version of each entry, up to the size of a slice.
+impl Chunk {
+    /// Takes the newest version of each entry, up to the size of a chunk.
     fn fill(&mut self, merged: &mut MergingIterator<RunIterator<Scanned>>) -> Result<()> {
         self.bytes.clear();
         self.entries.clear();
@@ -111,7 +111,7 @@ impl Slice {
                 merged.next()?;
                 continue;
             }
-            if self.bytes.len() >= SLICE_BYTES {
+            if self.bytes.len() >= CHUNK_BYTES {
                 self.end = Some(merged.key().to_vec());
                 return Ok(());
             }
@@ -124,7 +124,7 @@ impl Slice {
                 true => Some(self.add(merged.value())?),
                 false => None,
             };
-            self.entries.push(SliceEntry { key, value });
+            self.entries.push(ChunkEntry { key, value });
             merged.next()?;
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Slice {
     }
 
     fn changes(&self) -> Vec<Change<'_>> {
-        let change = |entry: &SliceEntry| Change {
+        let change = |entry: &ChunkEntry| Change {
             key: &self.bytes[entry.key.clone()],
             value: entry.value.clone().map(|value| &self.bytes[value]),
         };
@@ -146,11 +146,11 @@ impl Slice {
     }
 }
 
-/// Applies `runs`, slice by slice. REQUIRES: the keyspace of the index is claimed.
+/// Applies `runs`, chunk by chunk. REQUIRES: the keyspace of the index is claimed.
 pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manual: bool) -> Result<()> {
     let id = space.state.id;
     let Some(index) = &space.index else { return Ok(()) };
-    core.options.env.check_memory(SLICE_BYTES)?;
+    core.options.env.check_memory(CHUNK_BYTES)?;
     let mut tree = match &index.tree {
         Some(tree) => tree.clone(),
         None => create(core, id)?,
@@ -163,19 +163,19 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
         runs.iter().flat_map(|run| &run.tables).map(|table| (*table.record).clone()).collect();
     let read: u64 = left.iter().map(|table| table.file_bytes).sum();
     core.counters.compaction_read_bytes.fetch_add(read, Ordering::Relaxed);
-    let mut slice = Slice::default();
+    let mut chunk = Chunk::default();
     while !left.is_empty() {
         // Relaxed: the flag carries no data.
         if core.background.stop.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Closed, "the database is closing"));
         }
-        slice.fill(&mut merged)?;
-        let changes = slice.changes();
+        chunk.fill(&mut merged)?;
+        let changes = chunk.changes();
         tree.change(core, |writer| {
             let root = writer.apply(&changes)?;
             let written = &core.counters.compaction_written_bytes;
             written.fetch_add(writer.pending_bytes(), Ordering::Relaxed);
-            let mut edits = take_out(&mut left, slice.end.as_deref());
+            let mut edits = take_out(&mut left, chunk.end.as_deref());
             edits.push(Edit::IndexTree { id, file: tree.file.number, root });
             if let Err(error) = core.install(edits, HashMap::new(), None) {
                 // Otherwise the edit may be on disk all the same.

@@ -12,7 +12,7 @@
 //! 4. One edit names the tree and marks the index as complete.
 use super::cursor::{Bounds, IndexCursor};
 use super::extractor::EmitBuffer;
-use super::hooks::violation;
+use super::maintenance::violation;
 use super::options::IndexOptions;
 use super::state::{IndexState, Phase};
 use crate::keyspace::KeyspaceState;

@@ -1,7 +1,7 @@
 //! Write batches: any set of operations over any keyspaces, applied as one.
 use crate::db::DbInner;
 use crate::index::epoch::IndexEpoch;
-use crate::index::hooks;
+use crate::index::maintenance;
 use crate::keyspace::Keyspace;
 use crate::options::{Durability, WriteOptions};
 use crate::wal::commit_ring::LogPoint;
@@ -268,7 +268,7 @@ impl WriteBatch {
                     core.check_writable()?;
                     // Operations encoded by this batch always decode.
                     let rows = Operations::new(&self.record[HEADER_BYTES..]).map_while(Result::ok);
-                    let expanded = hooks::expand(core, rows, record)?;
+                    let expanded = maintenance::expand(core, rows, record)?;
                     let durability = expanded.durability(core, options.durability);
                     let (operations, weight) = (expanded.operations, expanded.weight);
                     commit(core, record, operations, weight, durability, is_current, insert_all)
