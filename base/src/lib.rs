@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod coding;
 pub mod search;
 pub mod ordered;
+pub mod json;
 pub mod iterator;
 pub mod format;
 pub mod planted;

@@ -15,7 +15,6 @@ use sapwood_base::{Error, MAX_KEY_BYTES, Result};
 use std::fmt;
 
 mod builtin;
-mod json;
 
 pub use builtin::BuiltinExtractor;
 

@@ -2,10 +2,10 @@
 //! covering bytes.
 //!
 //! Total functions: a row without the field, or with a value of another type there, emits no entry.
-use super::json::{Pointer, Value};
 use super::{Emit, Extractor};
 use sapwood_base::Result;
 use sapwood_base::format::index_definition::{Builtin, Field, KeyKind, Place, RowPart};
+use sapwood_base::json::{Pointer, Value};
 use sapwood_base::ordered::Ordered;
 
 /// A [`Builtin`] that is ready for rows.

@@ -6,7 +6,7 @@
 
 /// A JSON pointer, taken apart.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pointer {
+pub struct Pointer {
     tokens: Vec<Token>,
 }
 
@@ -19,28 +19,31 @@ struct Token {
 
 /// A value in a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Value<'a> {
+pub enum Value<'a> {
     /// The text between the quotes.
     String(Content<'a>),
     /// A number as it stands.
     Number(&'a str),
+    /// A truth value.
     Boolean(bool),
+    /// `null`.
     Null,
     /// The scanner stands at it.
     Array,
+    /// The scanner stands at it.
     Object,
 }
 
 /// The content of a string as it stands in the text.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Content<'a> {
+pub struct Content<'a> {
     raw: &'a [u8],
     has_escapes: bool,
 }
 
 impl Pointer {
-    /// REQUIRES: `pointer` is one, as `Builtin::validate` says.
-    pub(super) fn new(pointer: &str) -> Pointer {
+    /// Takes `pointer` apart. REQUIRES: it is one, as `Builtin::validate` checks.
+    pub fn new(pointer: &str) -> Pointer {
         let tokens = pointer.split('/').skip(1).map(|token| {
             // In this order, so that `~01` becomes `~1`.
             let name = token.replace("~1", "/").replace("~0", "~").into_bytes();
@@ -54,7 +57,7 @@ impl Pointer {
     }
 
     /// A scanner in front of the value that it points to, if there is one.
-    pub(super) fn find<'a>(&self, text: &'a [u8]) -> Option<Scanner<'a>> {
+    pub fn find<'a>(&self, text: &'a [u8]) -> Option<Scanner<'a>> {
         let mut scanner = Scanner { text, at: 0 };
         scanner.skip_space();
         for token in &self.tokens {
@@ -70,12 +73,12 @@ impl Pointer {
 
 impl<'a> Content<'a> {
     /// The content, if nothing in it is escaped.
-    pub(super) fn plain(&self) -> Option<&'a [u8]> {
+    pub fn plain(&self) -> Option<&'a [u8]> {
         (!self.has_escapes).then_some(self.raw)
     }
 
     /// Appends the content without escapes. Returns whether it could be read.
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) -> bool {
+    pub fn append_to(&self, out: &mut Vec<u8>) -> bool {
         let mut rest = self.raw;
         while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
             out.extend_from_slice(&rest[..at]);
@@ -133,14 +136,14 @@ fn code_unit(rest: &[u8]) -> Option<(u32, &[u8])> {
 
 /// A position in a text.
 #[derive(Clone, Debug)]
-pub(super) struct Scanner<'a> {
+pub struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
     /// The value that follows; an array or object is not entered.
-    pub(super) fn value(&mut self) -> Option<Value<'a>> {
+    pub fn value(&mut self) -> Option<Value<'a>> {
         match self.peek()? {
             b'"' => Some(Value::String(self.string()?)),
             b'{' => Some(Value::Object),
@@ -158,7 +161,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The value that follows, as it stands in the text.
-    pub(super) fn value_text(&mut self) -> Option<&'a [u8]> {
+    pub fn value_text(&mut self) -> Option<&'a [u8]> {
         let start = self.at;
         self.skip_value()?;
         Some(&self.text[start..self.at])
@@ -166,7 +169,7 @@ impl<'a> Scanner<'a> {
 
     /// Calls `each` with the elements of the array that follows, until something cannot be read.
     /// Arrays and objects in it are left out.
-    pub(super) fn elements(&mut self, mut each: impl FnMut(Value<'a>)) {
+    pub fn elements(&mut self, mut each: impl FnMut(Value<'a>)) {
         let mut number = 0;
         while self.next_element(number).is_some() {
             number += 1;
