@@ -54,7 +54,7 @@ pub mod verify;
 use crate::key_range::KeyRange;
 use crate::keyspace::Keyspace;
 use crate::read::snapshot::Snapshot;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::runtime::Core;
 use cursor::{Bounds, IndexCursor};
 use iterator::{Hit, IndexIter};
@@ -344,7 +344,7 @@ impl Index {
     }
 
     fn open(&self, snapshot: Option<&Snapshot>, bounds: Bounds) -> Result<IndexCursor> {
-        let State { view, sequence, covered, .. } = self.reference().read_state(snapshot)?;
+        let ReadState { view, sequence, covered, .. } = self.reference().read_state(snapshot)?;
         Ok(IndexCursor::open_prepared(view, self.state.id, sequence, bounds)?.jumping(covered))
     }
 

@@ -11,7 +11,7 @@ use crate::read::iterator::{Entry, Iter};
 use crate::read::multi_get::get_many;
 use crate::read::slice::{Gathered, Slice};
 use crate::read::snapshot::Snapshot;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::read::{self, Found};
 use crate::runtime::Core;
 use crate::write::weight::Weight;
@@ -534,7 +534,7 @@ impl Keyspace {
     }
 
     fn open_cursor(&self, at: Option<&Snapshot>) -> Result<Cursor> {
-        let (view, sequence, covered) = State::parts(self.core(), &self.state, at)?;
+        let (view, sequence, covered) = ReadState::parts(self.core(), &self.state, at)?;
         let cursor = Cursor::new(view, self.state.id, sequence, ReadOptions::default(), KeyRange::default());
         Ok(cursor.jumping(&self.state, covered))
     }

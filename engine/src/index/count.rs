@@ -10,7 +10,7 @@ use super::reference::IndexReference;
 use super::state::IndexState;
 use crate::planted;
 use crate::read::cursor::Overlay;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::read::super_version::SuperVersion;
 use crate::runtime::Core;
 use sapwood_base::memory;
@@ -46,7 +46,7 @@ pub(super) fn count(
 /// The entry that has `n` entries before it.
 pub(super) fn nth(
     index: IndexReference<'_>,
-    State { view, sequence, covered, .. }: &State,
+    ReadState { view, sequence, covered, .. }: &ReadState,
     n: u64,
 ) -> Result<Option<KeyAndCovering>> {
     let (core, id, sequence) = (index.core(), index.state.id, *sequence);

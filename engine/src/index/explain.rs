@@ -11,7 +11,7 @@ use super::verify::no_row;
 use crate::read::explain::{
     Before, Explain, ExplainedRows, ExplainedSource, Outcome, Place, count_blocks, tables_before, text,
 };
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use sapwood_base::{Error, Result};
 use sapwood_btree::TreeView;
 use std::collections::HashSet;
@@ -69,7 +69,7 @@ impl IndexIter {
 #[derive(Clone, Copy)]
 struct Query<'a> {
     index: IndexReference<'a>,
-    state: &'a State,
+    state: &'a ReadState,
     bounds: &'a Bounds,
     limit: usize,
     reversed: bool,
@@ -133,7 +133,7 @@ impl Query<'_> {
 
     /// Reads the entries, and their rows if requested.
     fn run(&self, with_rows: bool) -> Result<Outcomes> {
-        let State { view, sequence, covered, .. } = self.state;
+        let ReadState { view, sequence, covered, .. } = self.state;
         let (core, id) = (self.index.core(), self.index.state.id);
         let mut outcomes = Outcomes { rows: with_rows.then(ExplainedRows::default), ..Default::default() };
         let start = core.options.env.now();

@@ -5,7 +5,7 @@ use super::state::IndexState;
 use crate::keyspace::KeyspaceState;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::read::{Nobody, get_in_view};
 use sapwood_base::ordered::composite::{Composite, put_unescaped};
 use sapwood_base::{Error, Lookup, Result, memory};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// keep the database open (see [`Db`](crate::Db)).
 pub struct Hit {
     keyspace: Arc<KeyspaceState>,
-    state: State,
+    state: ReadState,
     /// Index key, primary key and covering bytes, one after the other.
     bytes: Vec<u8>,
     index_key_end: u32,
@@ -27,7 +27,7 @@ pub struct Hit {
 impl Hit {
     pub(super) fn new(
         keyspace: &Arc<KeyspaceState>,
-        state: &State,
+        state: &ReadState,
         composite: &[u8],
         covering: &[u8],
     ) -> Result<Hit> {
@@ -116,7 +116,7 @@ impl Hit {
     /// # Ok::<(), sapwood::Error>(())
     /// ```
     pub fn record(&self) -> Result<Slice> {
-        let State { view, sequence, .. } = &self.state;
+        let ReadState { view, sequence, .. } = &self.state;
         let guard = crossbeam_epoch::pin();
         let lookup = Lookup::new(self.primary_key(), *sequence);
         let found = get_in_view(view, &self.keyspace, lookup, &guard, &mut Nobody)?;
@@ -149,7 +149,7 @@ pub struct IndexIter {
     pub(super) keyspace: Arc<KeyspaceState>,
     pub(super) index: Arc<IndexState>,
     /// The state to read, or the error that prevents it.
-    pub(super) state: Result<State>,
+    pub(super) state: Result<ReadState>,
     pub(super) bounds: Bounds,
     pub(super) limit: usize,
     pub(super) reversed: bool,
@@ -248,7 +248,7 @@ impl IndexIter {
             Some(cursor) if backward => cursor.prev()?,
             Some(cursor) => cursor.next()?,
             None => {
-                let State { view, sequence, covered, .. } = state.clone();
+                let ReadState { view, sequence, covered, .. } = state.clone();
                 let bounds = self.bounds.clone();
                 let cursor = IndexCursor::open_prepared(view, self.index.id, sequence, bounds)?;
                 let cursor = end.insert(cursor.jumping(covered));

@@ -86,7 +86,7 @@ fn rows_behind(
         return merged(index, index_key, with);
     }
     let Some(tree) = tree_view(core, found)? else { return Ok(0) };
-    let rows = Rows::new(index, view, sequence, &guard)?;
+    let rows = RowReader::new(index, view, sequence, &guard)?;
     // If no row can have made an entry stale, none is looked up.
     let asks_rows = index.state.is_deferred() && rows.in_memtables;
     let built = asks_rows.then(|| found.state.built_sequence());
@@ -125,7 +125,7 @@ fn in_later_leaves(
     let mut count = 0;
     while rest.valid() {
         let guard = crossbeam_epoch::pin();
-        let rows = Rows::new(index, &view, sequence, &guard)?;
+        let rows = RowReader::new(index, &view, sequence, &guard)?;
         for _ in 0..PINNED_TOGETHER {
             if !rest.valid() {
                 break;
@@ -187,7 +187,7 @@ fn merged(index: IndexReference<'_>, index_key: &[u8], with: &mut impl FnMut(&[u
     let mut count = 0;
     while cursor.valid() {
         let guard = crossbeam_epoch::pin();
-        let rows = Rows::new(index, &view, sequence, &guard)?;
+        let rows = RowReader::new(index, &view, sequence, &guard)?;
         rows.row(Composite::split(cursor.composite())?.primary_key, with)?;
         count += 1;
         cursor.next()?;
@@ -196,7 +196,7 @@ fn merged(index: IndexReference<'_>, index_key: &[u8], with: &mut impl FnMut(&[u
 }
 
 /// The state in which rows are read.
-struct Rows<'a> {
+struct RowReader<'a> {
     index: IndexReference<'a>,
     view: &'a SuperVersion,
     space: &'a KeyspaceView,
@@ -206,17 +206,17 @@ struct Rows<'a> {
     guard: &'a Guard,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> RowReader<'a> {
     #[inline]
     fn new(
         index: IndexReference<'a>,
         view: &'a SuperVersion,
         sequence: SequenceNumber,
         guard: &'a Guard,
-    ) -> Result<Rows<'a>> {
+    ) -> Result<RowReader<'a>> {
         let Some(space) = view.keyspace(index.state.owner()) else { return Err(dropped()) };
         let in_memtables = has_rows(view, index.state.owner());
-        Ok(Rows { index, view, space, in_memtables, sequence, guard })
+        Ok(RowReader { index, view, space, in_memtables, sequence, guard })
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use super::state::IndexState;
 use crate::db::DbInner;
 use crate::keyspace::KeyspaceState;
 use crate::read::snapshot::Snapshot;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::runtime::Core;
 use sapwood_base::Result;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ impl<'a> IndexReference<'a> {
     ///
     /// # Errors
     /// `IndexUnavailable` while the index is not complete in it, and those of a read.
-    pub(super) fn read_state(self, snapshot: Option<&Snapshot>) -> Result<State> {
+    pub(super) fn read_state(self, snapshot: Option<&Snapshot>) -> Result<ReadState> {
         let core = self.core();
         core.watch_in(core.view.load(&crossbeam_epoch::pin()), self.state.id);
-        let state = State::new(self.db, self.keyspace, snapshot)?;
+        let state = ReadState::new(self.db, self.keyspace, snapshot)?;
         let entry = entry(&state.view, self.state.id)?;
         entry.check_readable(state.sequence)?;
         tree_view(core, entry)?;

@@ -5,7 +5,7 @@ use super::reference::IndexReference;
 use crate::read;
 use crate::read::cursor::Cursor;
 use crate::read::slice::Slice;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::read::super_version::SuperVersion;
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::{Error, ErrorKind, Result, SequenceNumber};
@@ -52,7 +52,7 @@ pub(super) fn verify(index: IndexReference<'_>) -> Result<IndexReport> {
     core.options.env.check_memory(0)?;
     let extractor = index.state.extractor()?;
     let snapshot = core.snapshot();
-    let State { view, sequence, .. } = index.read_state(Some(&snapshot))?;
+    let ReadState { view, sequence, .. } = index.read_state(Some(&snapshot))?;
     let mut check = Check { index, extractor, view, sequence, report: IndexReport::default() };
     check.entries()?;
     // If there are as many as the rows have, none is missing: entries differ from each other.

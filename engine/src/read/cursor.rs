@@ -606,10 +606,10 @@ impl Cursor {
             self.merged.next_in_run();
             return Ok(());
         }
-        self.next_with_a_look()
+        self.next_and_measure_run()
     }
 
-    fn next_with_a_look(&mut self) -> Result<()> {
+    fn next_and_measure_run(&mut self) -> Result<()> {
         self.next_settled()?;
         if self.state == State::Forward {
             self.plain = self.merged.run_ahead(self.sequence, self.range.upper.as_deref());
@@ -671,10 +671,10 @@ impl Cursor {
             self.merged.prev_in_run();
             return Ok(());
         }
-        self.prev_with_a_look()
+        self.prev_and_measure_run()
     }
 
-    fn prev_with_a_look(&mut self) -> Result<()> {
+    fn prev_and_measure_run(&mut self) -> Result<()> {
         self.prev_settled()?;
         if self.state == State::BackwardSingle {
             self.plain = self.merged.run_behind(self.sequence, self.range.lower.as_deref());

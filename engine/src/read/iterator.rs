@@ -5,7 +5,7 @@ use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::slice::Slice;
 use crate::read::snapshot::Snapshot;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::{Error, Result};
 use sapwood_sstable::ReadOptions;
@@ -105,7 +105,7 @@ const NOT_READ: &str = "the value was not read: the iterator is one of keys only
 pub struct Iter {
     pub(super) keyspace: Arc<KeyspaceState>,
     /// The state to read, or the error that prevents it.
-    pub(super) state: Result<State>,
+    pub(super) state: Result<ReadState>,
     pub(super) range: KeyRange,
     /// The bounds as passed by the caller, for [`Iter::explain`]: without and with the key itself.
     pub(super) excludes_lower: bool,
@@ -128,7 +128,7 @@ impl Iter {
         upper: Bound<&[u8]>,
     ) -> Iter {
         let range = KeyRange::new(lower, upper);
-        let state = State::new(db, keyspace, None);
+        let state = ReadState::new(db, keyspace, None);
         // An error is the first item, whatever the range.
         let done = range.is_empty() && state.is_ok();
         Iter {
@@ -165,7 +165,7 @@ impl Iter {
         // The view of the creation may be older than the snapshot.
         self.state = self.state.and_then(|state| {
             let db = state.database()?;
-            State::new(&db, &self.keyspace, Some(snapshot))
+            ReadState::new(&db, &self.keyspace, Some(snapshot))
         });
         self.done &= self.state.is_ok();
         self

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 /// One state of a database.
 #[derive(Clone)]
-pub(crate) struct State {
+pub(crate) struct ReadState {
     db: Weak<DbInner>,
     pub(crate) view: Arc<SuperVersion>,
     pub(crate) sequence: SequenceNumber,
@@ -21,7 +21,7 @@ pub(crate) struct State {
     pub(crate) covered: SequenceNumber,
 }
 
-impl State {
+impl ReadState {
     /// The latest state, or the one that `snapshot` sees, to read `keyspace` in.
     ///
     /// # Errors
@@ -31,9 +31,9 @@ impl State {
         db: &Arc<DbInner>,
         keyspace: &KeyspaceState,
         snapshot: Option<&Snapshot>,
-    ) -> Result<State> {
-        let (view, sequence, covered) = State::parts(&db.core, keyspace, snapshot)?;
-        Ok(State { db: Arc::downgrade(db), view, sequence, covered })
+    ) -> Result<ReadState> {
+        let (view, sequence, covered) = ReadState::parts(&db.core, keyspace, snapshot)?;
+        Ok(ReadState { db: Arc::downgrade(db), view, sequence, covered })
     }
 
     /// The same without the database: view, sequence number, and the number up to which the view is

@@ -3,7 +3,7 @@ use super::report::{Explain, text};
 use super::sources::{count_blocks, tables_before};
 use crate::keyspace::KeyspaceState;
 use crate::read::iterator::Iter;
-use crate::read::state::State;
+use crate::read::state::ReadState;
 use crate::runtime::Core;
 use sapwood_base::Result;
 use std::ops::Bound;
@@ -51,15 +51,15 @@ impl Iter {
 }
 
 /// The bounds of a scan.
-type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+type KeyBounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// Reads `iter`, which has these bounds and this state.
 fn scan(
     core: &Core,
     keyspace: &KeyspaceState,
-    (lower, upper): Bounds,
+    (lower, upper): KeyBounds,
     reversed: bool,
-    State { view, sequence, .. }: &State,
+    ReadState { view, sequence, .. }: &ReadState,
     mut iter: Iter,
 ) -> Result<Explain> {
     let env = &core.options.env;
