@@ -24,6 +24,27 @@ fn main() -> Result<()> {
     let path = folder.path().join("random.btree");
     let mut tree = Tree::create(&env, &path, &TreeOptions::default(), &cache)?;
     let mut keys: Vec<[u8; 16]> = (0..entries).map(|_| key(random.u64(..))).collect();
+    insert(&mut tree, &mut keys)?;
+    insert_small_batches(&mut tree, &mut random)?;
+    let view = tree.view();
+    warm(&view)?;
+    look_up(&view, &keys, &mut random)?;
+    scan_parts(&view, &keys, &mut random)?;
+    drop((view, tree));
+
+    let path = folder.path().join("loaded.btree");
+    let mut tree = Tree::create(&env, &path, &TreeOptions::default(), &cache)?;
+    let count = 2 * entries as u64;
+    load(&mut tree, count)?;
+    let view = tree.view();
+    let start = Instant::now();
+    warm(&view)?;
+    println!("first scan of all, from the file: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    count_and_select(&view, count, &mut random)?;
+    scan_all(&view, count)
+}
+
+fn insert(tree: &mut Tree, keys: &mut [[u8; 16]]) -> Result<()> {
     let mut slowest = Duration::ZERO;
     let start = Instant::now();
     for batch in keys.chunks_mut(BATCH) {
@@ -36,11 +57,16 @@ fn main() -> Result<()> {
     }
     let taken = start.elapsed();
     println!(
-        "{entries} random inserts in batches of {BATCH}: {:.2} s, {:.0} ns each; slowest batch {:.0} ms (synced)",
+        "{} random inserts in batches of {BATCH}: {:.2} s, {:.0} ns each; slowest batch {:.0} ms (synced)",
+        keys.len(),
         taken.as_secs_f64(),
-        taken.as_nanos() as f64 / entries as f64,
+        taken.as_nanos() as f64 / keys.len() as f64,
         slowest.as_secs_f64() * 1e3,
     );
+    Ok(())
+}
+
+fn insert_small_batches(tree: &mut Tree, random: &mut fastrand::Rng) -> Result<()> {
     let report = tree.verify()?;
     println!(
         "leaves {:.1} % full, inner pages {:.1} %; height {}, {} pages in use, {} in the file",
@@ -64,9 +90,10 @@ fn main() -> Result<()> {
             taken.as_secs_f64() * 1e3
         );
     }
+    Ok(())
+}
 
-    let view = tree.view();
-    warm(&view)?;
+fn look_up(view: &TreeView, keys: &[[u8; 16]], random: &mut fastrand::Rng) -> Result<()> {
     let mut times = Vec::with_capacity(LOOKUPS);
     let start = Instant::now();
     for _ in 0..LOOKUPS {
@@ -76,7 +103,10 @@ fn main() -> Result<()> {
         times.push(start.elapsed());
     }
     print_times("point lookup of a random key", &mut times, start.elapsed());
+    Ok(())
+}
 
+fn scan_parts(view: &TreeView, keys: &[[u8; 16]], random: &mut fastrand::Rng) -> Result<()> {
     let mut times = Vec::new();
     let start = Instant::now();
     for _ in 0..1000 {
@@ -93,11 +123,10 @@ fn main() -> Result<()> {
         times.push(start.elapsed());
     }
     print_times("scan of 10,000 entries from a random key", &mut times, start.elapsed());
-    drop((view, tree));
+    Ok(())
+}
 
-    let path = folder.path().join("loaded.btree");
-    let mut tree = Tree::create(&env, &path, &TreeOptions::default(), &cache)?;
-    let count = 2 * entries as u64;
+fn load(tree: &mut Tree, count: u64) -> Result<()> {
     let step = u64::MAX / count;
     let start = Instant::now();
     tree.load((0..count).map(|i| Ok((key(i * step), (i * step).to_be_bytes()))))?;
@@ -111,11 +140,10 @@ fn main() -> Result<()> {
         report.leaf_fill * 100.0,
         tree.root().used_pages,
     );
-    let view = tree.view();
-    let start = Instant::now();
-    warm(&view)?;
-    println!("first scan of all, from the file: {:.1} ms", start.elapsed().as_secs_f64() * 1e3);
+    Ok(())
+}
 
+fn count_and_select(view: &TreeView, count: u64, random: &mut fastrand::Rng) -> Result<()> {
     let mut times = Vec::new();
     let start = Instant::now();
     for _ in 0..100_000 {
@@ -136,7 +164,10 @@ fn main() -> Result<()> {
         times.push(start.elapsed());
     }
     print_times("the n-th entry", &mut times, start.elapsed());
+    Ok(())
+}
 
+fn scan_all(view: &TreeView, count: u64) -> Result<()> {
     for (forward, name) in [(true, "forward"), (false, "back")] {
         let mut best = Duration::MAX;
         for _ in 0..5 {

@@ -1,8 +1,7 @@
 //! Writers, readers, snapshots, flushes and compactions at once, on real files with the mapped log.
 #![allow(clippy::disallowed_methods, reason = "threads of a test on real files")]
-use sapwood::{Db, Durability, ErrorKind, KeyspaceOptions, WriteOptions};
+use sapwood::{Db, Durability, ErrorKind, Keyspace, KeyspaceOptions, Snapshot, WriteOptions};
 use sapwood_tests::harness::{small, within};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,119 +15,132 @@ fn number(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes[..8].try_into().unwrap())
 }
 
+const WRITERS: u64 = 3;
+const WRITES: u64 = 2500;
+
+/// The state that the threads share.
+struct Stage {
+    db: Db,
+    left: Keyspace,
+    right: Keyspace,
+    done: AtomicBool,
+    /// The acknowledged commits of each writer.
+    acknowledged: Vec<AtomicU64>,
+}
+
+impl Stage {
+    fn write(&self, writer: u64) {
+        let key = format!("counter-{writer}");
+        for count in 1..=WRITES {
+            let mut value = count.to_be_bytes().to_vec();
+            value.resize(8 + (count % 200) as usize, 1);
+            let mut batch = self.db.batch();
+            batch.put(&self.left, &key, &value).put(&self.right, &key, &value);
+            batch.put(&self.left, format!("{writer}-{count}"), &value);
+            let durability = match count % 100 {
+                0 => Durability::Sync,
+                1 => Durability::Periodic(Duration::from_millis(2)),
+                _ => Durability::Buffered,
+            };
+            let _ = batch.commit_durable(durability).unwrap();
+            self.acknowledged[writer as usize].store(count, Ordering::Release);
+            // A writer reads its own writes.
+            assert_eq!(number(&self.left.get(&key).unwrap().unwrap()), count);
+            assert!(self.left.contains(format!("{writer}-{count}")).unwrap());
+        }
+    }
+
+    fn read(&self, backwards: bool) {
+        let mut seen = [0; WRITERS as usize];
+        while !self.done.load(Ordering::Acquire) {
+            for writer in 0..WRITERS {
+                let key = format!("counter-{writer}");
+                let before = self.acknowledged[writer as usize].load(Ordering::Acquire);
+                let got = self.left.get(&key).unwrap().map_or(0, |value| number(&value));
+                let seen = &mut seen[writer as usize];
+                assert!(got >= before && got >= *seen, "{key}: {got}, acknowledged {before}, seen {seen}");
+                *seen = got;
+            }
+            let snapshot = self.db.snapshot();
+            let in_left = counters(&self.left, &snapshot, backwards);
+            let in_right = counters(&self.right, &snapshot, backwards);
+            assert_eq!(in_left, in_right, "a batch is visible completely or not at all");
+            for (key, count) in in_left {
+                let again = self.right.get_at(&key, &snapshot).unwrap().unwrap();
+                assert_eq!(number(&again), count, "a snapshot does not change");
+            }
+            let both = self.left.multi_get(&["counter-0", "counter-0"]).unwrap();
+            assert_eq!(both[0], both[1]);
+        }
+    }
+
+    fn work_in_background(&self) {
+        for round in 0.. {
+            if self.done.load(Ordering::Acquire) {
+                break;
+            }
+            match round % 4 {
+                0 => self.db.flush().unwrap(),
+                1 => self.db.compact().unwrap(),
+                2 => {
+                    self.db.pause_background().unwrap();
+                    self.db.resume_background();
+                }
+                _ => {
+                    let name = format!("passing-{}", round % 3);
+                    let keyspace = self.db.keyspace(&name, KeyspaceOptions::default()).unwrap();
+                    keyspace.put("a", "b").unwrap();
+                    self.db.drop_keyspace(&name).unwrap();
+                    let _ = (self.db.stats(), self.db.memory(), self.db.health());
+                }
+            }
+        }
+    }
+}
+
+/// The counters of a keyspace at a snapshot, in the order of their keys.
+fn counters(keyspace: &Keyspace, snapshot: &Snapshot, backwards: bool) -> Vec<(Vec<u8>, u64)> {
+    let prefix = keyspace.prefix("counter-").at(snapshot);
+    let entry = |entry: sapwood::Result<sapwood::Entry>| {
+        let (key, value) = entry.unwrap().into_parts();
+        (key, number(&value))
+    };
+    let mut counters: Vec<_> = match backwards {
+        false => prefix.map(entry).collect(),
+        true => prefix.rev().map(entry).collect(),
+    };
+    if backwards {
+        counters.reverse();
+    }
+    counters
+}
+
 #[test]
 fn writers_readers_and_background_work_agree() {
     within(LIMIT, "the threads", || {
-        const WRITERS: u64 = 3;
-        const WRITES: u64 = 2500;
         let folder = tempfile::tempdir().unwrap();
         let db = open(&folder);
-        let left = db.keyspace("left", KeyspaceOptions::default()).unwrap();
-        let right = db.keyspace("right", KeyspaceOptions::default()).unwrap();
-        let done = Arc::new(AtomicBool::new(false));
-        // The acknowledged commits of each writer.
-        let acknowledged: Arc<Vec<AtomicU64>> = Arc::new((0..WRITERS).map(|_| AtomicU64::new(0)).collect());
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (db, left, right) = (db.clone(), left.clone(), right.clone());
-                let acknowledged = acknowledged.clone();
-                std::thread::spawn(move || {
-                    let key = format!("counter-{writer}");
-                    for count in 1..=WRITES {
-                        let mut value = count.to_be_bytes().to_vec();
-                        value.resize(8 + (count % 200) as usize, 1);
-                        let mut batch = db.batch();
-                        batch.put(&left, &key, &value).put(&right, &key, &value);
-                        batch.put(&left, format!("{writer}-{count}"), &value);
-                        let durability = match count % 100 {
-                            0 => Durability::Sync,
-                            1 => Durability::Periodic(Duration::from_millis(2)),
-                            _ => Durability::Buffered,
-                        };
-                        let _ = batch.commit_durable(durability).unwrap();
-                        acknowledged[writer as usize].store(count, Ordering::Release);
-                        // A writer reads its own writes.
-                        assert_eq!(number(&left.get(&key).unwrap().unwrap()), count);
-                        assert!(left.contains(format!("{writer}-{count}")).unwrap());
-                    }
-                })
-            })
-            .collect();
-        let readers: Vec<_> = (0..2)
-            .map(|reader| {
-                let (db, left, right) = (db.clone(), left.clone(), right.clone());
-                let (done, acknowledged) = (done.clone(), acknowledged.clone());
-                std::thread::spawn(move || {
-                    let mut seen = [0; WRITERS as usize];
-                    while !done.load(Ordering::Acquire) {
-                        for writer in 0..WRITERS {
-                            let key = format!("counter-{writer}");
-                            let before = acknowledged[writer as usize].load(Ordering::Acquire);
-                            let got = left.get(&key).unwrap().map_or(0, |value| number(&value));
-                            let seen = &mut seen[writer as usize];
-                            assert!(
-                                got >= before && got >= *seen,
-                                "{key}: {got}, acknowledged {before}, seen {seen}"
-                            );
-                            *seen = got;
-                        }
-                        let snapshot = db.snapshot();
-                        let counters = |keyspace: &sapwood::Keyspace| -> Vec<(Vec<u8>, u64)> {
-                            let prefix = keyspace.prefix("counter-").at(&snapshot);
-                            let entries = if reader == 0 {
-                                prefix.collect::<Vec<_>>()
-                            } else {
-                                let mut entries: Vec<_> = prefix.rev().collect();
-                                entries.reverse();
-                                entries
-                            };
-                            entries
-                                .into_iter()
-                                .map(|entry| entry.unwrap().into_parts())
-                                .map(|(key, value)| (key, number(&value)))
-                                .collect()
-                        };
-                        let (in_left, in_right) = (counters(&left), counters(&right));
-                        assert_eq!(in_left, in_right, "a batch is visible completely or not at all");
-                        for (key, count) in in_left {
-                            let again = right.get_at(&key, &snapshot).unwrap().unwrap();
-                            assert_eq!(number(&again), count, "a snapshot does not change");
-                        }
-                        let both = left.multi_get(&["counter-0", "counter-0"]).unwrap();
-                        assert_eq!(both[0], both[1]);
-                    }
-                })
-            })
-            .collect();
-        let background = {
-            let (db, done) = (db.clone(), done.clone());
-            std::thread::spawn(move || {
-                for round in 0.. {
-                    if done.load(Ordering::Acquire) {
-                        break;
-                    }
-                    match round % 4 {
-                        0 => db.flush().unwrap(),
-                        1 => db.compact().unwrap(),
-                        2 => {
-                            db.pause_background().unwrap();
-                            db.resume_background();
-                        }
-                        _ => {
-                            let name = format!("passing-{}", round % 3);
-                            let keyspace = db.keyspace(&name, KeyspaceOptions::default()).unwrap();
-                            keyspace.put("a", "b").unwrap();
-                            db.drop_keyspace(&name).unwrap();
-                            let _ = (db.stats(), db.memory(), db.health());
-                        }
-                    }
-                }
-            })
+        let stage = Stage {
+            left: db.keyspace("left", KeyspaceOptions::default()).unwrap(),
+            right: db.keyspace("right", KeyspaceOptions::default()).unwrap(),
+            db,
+            done: AtomicBool::new(false),
+            acknowledged: (0..WRITERS).map(|_| AtomicU64::new(0)).collect(),
         };
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
-        done.store(true, Ordering::Release);
-        readers.into_iter().for_each(|reader| reader.join().unwrap());
-        background.join().unwrap();
+        std::thread::scope(|scope| {
+            let stage = &stage;
+            let writers: Vec<_> =
+                (0..WRITERS).map(|writer| scope.spawn(move || stage.write(writer))).collect();
+            for backwards in [false, true] {
+                scope.spawn(move || stage.read(backwards));
+            }
+            scope.spawn(|| stage.work_in_background());
+            let results: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+            // The others must end, too, if a writer has failed.
+            stage.done.store(true, Ordering::Release);
+            results.into_iter().for_each(|result| result.unwrap());
+        });
+        let Stage { db, left, right, .. } = stage;
         drop((left, right));
         db.close().unwrap();
         drop(db);
