@@ -25,7 +25,9 @@ use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::FoundSegment;
 use crate::wal::{RetainedSegment, SegmentOptions};
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::log_record::{HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, parse_header};
+use sapwood_base::format::log_record::{
+    HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, claimed_positions, parse_header,
+};
 use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
@@ -512,13 +514,9 @@ fn has_data(file: &dyn File, file_bytes: u64) -> Result<bool> {
 /// log were discarded. Files with such records are removed like others, and new files may show
 /// their blocks.
 fn holds_records(data: &[u8], database: u64, state: &ManifestState) -> bool {
-    let from = state.log_start;
     (0..data.len() / UNIT_BYTES).map(|unit| &data[unit * UNIT_BYTES..]).any(|record| {
         let Some(header) = record.first_chunk::<RECORD_HEADER_BYTES>() else { return false };
-        let low = u64::from(u32::from_le_bytes([header[16], header[17], header[18], header[19]]));
-        // A record holds the low half of its position; the high half is that of `from`, or one
-        // more.
-        [from >> 32, (from >> 32) + 1].iter().map(|high| high << 32 | low).any(|position| {
+        claimed_positions(header, state.log_start).into_iter().any(|position| {
             state.needs_log_at(position)
                 && parse_header(header, position)
                     .is_some_and(|header| header.verify(record, database, position))

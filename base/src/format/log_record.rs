@@ -231,6 +231,13 @@ pub fn seal_at(
     words[0] = (u64::from(payload_bytes) | u64::from(sum) << 32).to_le_bytes();
 }
 
+/// The two positions from `from` on that the header in `bytes` can stand at: it holds the low half
+/// of its position.
+pub fn claimed_positions(bytes: &[u8; HEADER_BYTES], from: u64) -> [u64; 2] {
+    let low = u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
+    [0, 1].map(|more| ((from >> 32) + more) << 32 | u64::from(low))
+}
+
 /// Parses a header claimed to stand at `position`; `None` if it is not one. The payload is not yet
 /// checked.
 #[inline]

@@ -522,6 +522,30 @@ impl InPlace {
     }
 }
 
+/// A walk over the records of a span.
+struct Walk {
+    /// The place of the next record.
+    at: LogPoint,
+    left_bytes: usize,
+}
+
+impl Walk {
+    fn new(span: &Span) -> Walk {
+        Walk { at: span.start(), left_bytes: span.bytes }
+    }
+
+    /// Position, header and payload of the next record, which `bytes` begin with; `None` if it is
+    /// not valid.
+    #[inline]
+    fn next<'b>(&mut self, shared: &Shared, bytes: &'b [u8]) -> Option<(u64, RecordHeader, &'b [u8])> {
+        let position = self.at.position;
+        let (header, payload) = shared.check(bytes, position)?;
+        self.at = LogPoint { position: position + header.units(), commits: header.commits_after() };
+        self.left_bytes -= header.units() as usize * UNIT_BYTES;
+        Some((position, header, payload))
+    }
+}
+
 impl Shared {
     /// Checks the records of a piece and turns them into entries, up to the first invalid one.
     fn write(&self, state: &ManifestState, piece: Piece) {
@@ -572,14 +596,12 @@ impl Shared {
         span: Span,
         block: &mut Block,
     ) -> Result<Option<LogPoint>> {
-        let LogPoint { mut position, mut commits } = span.start();
-        let mut left = span.bytes;
-        while left > 0 {
-            let Some((header, payload)) = self.check(block.bytes(), position) else {
-                return Ok(Some(LogPoint { position, commits }));
+        let mut walk = Walk::new(&span);
+        while walk.left_bytes > 0 {
+            let Some((position, header, payload)) = walk.next(self, block.bytes()) else {
+                return Ok(Some(walk.at));
             };
             let (kind, units) = (header.kind, header.units());
-            commits = header.commits_after();
             let bytes = units as usize * UNIT_BYTES;
             let wanted = kind == RecordKind::Batch && is_needed(state, position);
             match InPlace::of(payload).filter(|_| wanted) {
@@ -594,8 +616,6 @@ impl Shared {
                     block.skip(bytes);
                 }
             }
-            left -= bytes;
-            position += units;
         }
         Ok(None)
     }
@@ -609,22 +629,18 @@ impl Shared {
         span: Span,
         bytes: &[u8],
     ) -> Result<Option<LogPoint>> {
-        let LogPoint { mut position, mut commits } = span.start();
-        let mut rest = &bytes[..span.bytes];
-        while !rest.is_empty() {
-            let Some((header, payload)) = self.check(rest, position) else {
-                return Ok(Some(LogPoint { position, commits }));
+        let mut walk = Walk::new(&span);
+        while walk.left_bytes > 0 {
+            let rest = &bytes[span.bytes - walk.left_bytes..span.bytes];
+            let Some((position, header, payload)) = walk.next(self, rest) else {
+                return Ok(Some(walk.at));
             };
-            let (kind, units) = (header.kind, header.units());
-            commits = header.commits_after();
             if let Some(portion) = &mut portion
-                && kind == RecordKind::Batch
+                && header.kind == RecordKind::Batch
                 && is_needed(state, position)
             {
-                copy(state, portion, position, units, payload)?;
+                copy(state, portion, position, header.units(), payload)?;
             }
-            rest = &rest[units as usize * UNIT_BYTES..];
-            position += units;
         }
         Ok(None)
     }
