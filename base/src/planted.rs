@@ -185,8 +185,10 @@ bugs! {
         "with leveling an idle database merges nothing";
     IdleRewrites, "idle-rewrites", "F (our own idle merging)",
         "newer runs are merged into the last level however little they are";
-    SlicesOfNothing, "slices-of-nothing", "F (our own slices)",
-        "the only slice that a job merges before it yields may be small tables that are written again as they are";
+    TierNeverFull, "tier-never-full", "F (our own tiers)",
+        "runs of a tier are never merged into one of the next tier";
+    MergeBegunForgotten, "merge-begun-forgotten", "F (our own tiers)",
+        "a merge that yielded takes newer runs along when it continues, and begins again";
     FirstKeyspaceFirst, "first-keyspace-first", "H (our own compaction thread)",
         "of the keyspaces with work the one with the lowest number is always next";
 

@@ -1,9 +1,9 @@
 //! Flush: the first step down the tree, from a memtable generation into tables of level 0.
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
+use crate::planted;
 use crate::survivors::{Older, Survivors};
 use sapwood_base::iterator::InternalIterator;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
 use sapwood_storage::DatabaseFiles;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub fn flush(
     // The number of a run only has to exceed those of older runs.
     let run = context.allocate_file().0;
     let mut writer = OutputWriter::new(context, options, keyspace, 0, run, &snapshots);
-    let older = match is_bottom || planted::is(Bug::FlushLosesDeletes) {
+    let older = match planted::flushes_to_bottom(is_bottom) {
         true => Older::Nothing,
         false => Older::Unknown,
     };

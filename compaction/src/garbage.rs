@@ -11,16 +11,19 @@
 //! be dropped.
 use crate::held::{Held, Hidden};
 use crate::options::LAST_LEVEL;
-use crate::version::iterator::{ReadTable, Scanned};
+use crate::version::iterator::{Cached, ReadTable};
 use crate::version::{Run, RunTable, Version};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{FileNumber, Lookup, Result, SequenceNumber};
-use sapwood_sstable::LastBlock;
+use sapwood_sstable::{LastBlock, ReadOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The maximum number of keys of a table that a survey looks up.
+/// A survey looks up every key of a table with at most this many entries, and otherwise about as
+/// many at [`PLACES`] places.
 const SAMPLES: u64 = 8192;
+/// The number of places in a large table where a survey reads some consecutive keys.
+const PLACES: u64 = 256;
 /// The number of keys between two checks whether a survey should stop.
 const STOP_KEYS: u64 = 1024;
 /// The approximate number of bytes of `table` that a merge of it alone drops; 0 if unknown.
@@ -95,31 +98,47 @@ fn hidden_by(
     stops: &mut impl FnMut() -> bool,
 ) -> Result<Option<Hidden>> {
     let older = &version.runs[run + 1..];
-    let step = (table.record.entries / SAMPLES).max(1);
-    let mut entries = Scanned.iterate(table.handle.table()?);
-    match &table.record.lower {
-        Some(lower) => entries.seek(lower)?,
-        None => entries.seek_to_first()?,
+    let open = table.handle.table()?;
+    let mut read = ReadOptions { fill_cache: false, ..ReadOptions::default() };
+    let (mut places, mut keys_at_place) = (vec![Vec::new()], u64::MAX);
+    if table.record.entries > SAMPLES {
+        places.extend(open.split_keys(PLACES as usize));
+        keys_at_place = SAMPLES / PLACES;
+        read.readahead_bytes = 0;
     }
-    let mut hidden = Hidden::default();
-    let (mut number, mut last_key) = (0u64, Vec::new());
-    while entries.valid() {
-        let key = entries.key();
-        if number == 0 || key != last_key.as_slice() {
-            if number.is_multiple_of(step)
-                && let Some(bytes) = sizes.row_below(older, key)?
-            {
-                hidden.entries += step;
-                hidden.bytes += bytes * step;
+    let mut entries = Cached(read).iterate(open);
+    // What lies below a raised lower bound was merged before.
+    let all_places = places.len() as u64;
+    let lower = table.record.lower.as_deref().unwrap_or_default();
+    places.retain(|place| place.as_slice() > lower);
+    places.insert(0, lower.to_vec());
+    let (mut hidden, mut looked_up) = (Hidden::default(), 0u64);
+    let mut last_key = Vec::new();
+    for place in &places {
+        entries.seek(place)?;
+        let mut keys = 0;
+        while entries.valid() && keys < keys_at_place {
+            let key = entries.key();
+            if looked_up == 0 || key != last_key.as_slice() {
+                if let Some(bytes) = sizes.row_below(older, key)? {
+                    hidden.entries += 1;
+                    hidden.bytes += bytes;
+                }
+                keys += 1;
+                looked_up += 1;
+                if looked_up.is_multiple_of(STOP_KEYS) && stops() {
+                    return Ok(None);
+                }
+                last_key.clear();
+                last_key.extend_from_slice(entries.key());
             }
-            number += 1;
-            if number.is_multiple_of(STOP_KEYS) && stops() {
-                return Ok(None);
-            }
-            last_key.clear();
-            last_key.extend_from_slice(entries.key());
+            entries.next()?;
         }
-        entries.next()?;
+    }
+    if table.record.entries > SAMPLES {
+        let live = table.record.entries * places.len() as u64 / all_places;
+        hidden.entries = hidden.entries * live / looked_up.max(1);
+        hidden.bytes = (u128::from(hidden.bytes) * u128::from(live) / u128::from(looked_up.max(1))) as u64;
     }
     Ok(Some(hidden))
 }

@@ -8,13 +8,13 @@
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
+use crate::planted;
 use crate::survivors::{self, Older, Survivors};
 use crate::version::iterator::{RunIterator, Scanned};
 use crate::version::{Run, RunTable, TableHandle, Version};
 use rayon::prelude::*;
 use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::iterator::{InternalIterator, merging::MergingIterator};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_storage::DatabaseFiles;
 use std::collections::HashMap;
@@ -37,9 +37,6 @@ pub struct Step {
     pub written_bytes: u64,
     /// Bytes of tables moved without reading.
     pub moved_bytes: u64,
-    /// Whether the rest of the job, planned again, may begin with this step again: it wrote small
-    /// tables of the target run only, and as many as it read.
-    pub may_repeat: bool,
 }
 
 impl Step {
@@ -85,7 +82,7 @@ fn boundaries(mut parts: Vec<(Vec<u8>, u64)>, slice_bytes: u64) -> Vec<Vec<u8>> 
         let Some((next, _)) = parts.peek() else { break };
         // The last slice takes a rest that is too short for one of its own.
         let is_full = slice >= slice_bytes && left >= slice_bytes / 2;
-        if (is_full || planted::is(Bug::SlicesOfNothing)) && *next != key {
+        if is_full && *next != key {
             boundaries.push(next.clone());
             slice = 0;
         }
@@ -186,7 +183,7 @@ impl Job {
     /// Data older than all inputs.
     fn older_data(&self) -> Older<'_> {
         match self.options.has_base {
-            _ if planted::is(Bug::TombstoneDroppedEarly) => Older::Nothing,
+            _ if planted::forgets_older_data() => Older::Nothing,
             true => Older::Unknown,
             false => Older::Runs(&self.older),
         }
@@ -292,19 +289,12 @@ impl Job {
                 if let Some(error) = failed {
                     // The job will be planned again from its inputs and will write these slices
                     // again.
-                    if !planted::is(Bug::FinishedSlicesStay) {
+                    if planted::discards_failed_step() {
                         step.discard();
                     }
                     return Err(error);
                 }
-                let written = step.handles.len();
-                let taken = self.take_inputs(tables, lower.as_deref(), upper.as_deref(), &mut step);
-                let is_target =
-                    |input: &&InputTable| self.compaction.is_target(&self.compaction.inputs[input.input]);
-                step.may_repeat = tables.len() > 1
-                    && written >= taken.len()
-                    && taken.iter().all(is_target)
-                    && !planted::is(Bug::SlicesOfNothing);
+                self.take_inputs(tables, lower.as_deref(), upper.as_deref(), &mut step);
                 *next = to;
                 if *next <= boundaries.len() {
                     self.pieces.push(piece);

@@ -4,8 +4,9 @@
 //!   memtable generation ──flush──> level 0      up to 8 runs, newest first
 //!                                    │  job: all of them at once
 //!                                    v
-//!                                  tier level   up to 4 runs (lazy leveling)
-//!                                    │  job: all of them with the tables they overlap below
+//!                                  tiers        up to 6 runs each, as many tiers as the data needs
+//!                                    │  job: a full tier becomes one run of the next; once it is
+//!                                    │  worth it, all runs with the tables they overlap below
 //!                                    v
 //!                                  last level   one run, disjoint tables
 //! ```
@@ -21,6 +22,7 @@
 #![cfg(not(sapwood_loom))]
 #![forbid(unsafe_code)]
 
+pub(crate) mod planted;
 pub mod options;
 pub mod held;
 pub mod version;
@@ -34,5 +36,5 @@ pub mod output;
 #[cfg(test)]
 mod scripts;
 
-pub use options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
+pub use options::{CompactionOptions, CompactionStyle, FIRST_TIER, LAST_LEVEL, LAST_TIER};
 pub use version::{Run, RunTable, TableHandle, Version};

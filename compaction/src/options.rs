@@ -6,8 +6,11 @@ use std::str::FromStr;
 
 /// The level of the oldest data.
 pub const LAST_LEVEL: u8 = 6;
-/// The level in which the hybrid shape collects merged runs before they enter the last level.
-pub const TIER_LEVEL: u8 = 5;
+/// The first of the levels in which the hybrid shape collects merged runs before they enter the
+/// last level.
+pub const FIRST_TIER: u8 = 1;
+/// The last of them.
+pub const LAST_TIER: u8 = LAST_LEVEL - 1;
 
 /// The shape of the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,8 +53,7 @@ pub struct CompactionOptions {
     pub style: CompactionStyle,
     /// The number of runs in level 0 that triggers a compaction.
     pub level0_runs: usize,
-    /// The number of runs in the tier level that triggers a compaction
-    /// ([`CompactionStyle::Hybrid`]).
+    /// The number of runs in a tier that triggers a compaction ([`CompactionStyle::Hybrid`]).
     pub tier_runs: usize,
     /// Size ratio of neighbouring levels ([`CompactionStyle::Leveled`]).
     pub level_multiplier: u64,
@@ -76,7 +78,7 @@ impl Default for CompactionOptions {
         CompactionOptions {
             style: CompactionStyle::Hybrid,
             level0_runs: 8,
-            tier_runs: 4,
+            tier_runs: 6,
             level_multiplier: 10,
             level_base_bytes: 256 << 20,
             target_file_bytes: 64 << 20,

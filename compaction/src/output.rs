@@ -2,11 +2,11 @@
 //! key.
 use crate::held::Held;
 use crate::options::CompactionOptions;
+use crate::planted;
 use crate::survivors::Survivor;
 use crate::version::TableHandle;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::manifest::TableMeta;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{TableBuilder, TableOptions};
 use sapwood_storage::DatabaseFiles;
@@ -93,7 +93,7 @@ impl<'a> OutputWriter<'a> {
         kind: ValueKind,
         value: &[u8],
     ) -> Result<()> {
-        if (new_key || planted::is(Bug::SplitUserKey))
+        if planted::may_end_table(new_key)
             && self.builder.as_ref().is_some_and(|(b, _)| b.estimated_bytes() >= self.target_file_bytes)
         {
             self.finish_table()?;
@@ -102,11 +102,8 @@ impl<'a> OutputWriter<'a> {
             self.start_table()?;
         }
         let (builder, _) = self.builder.as_mut().expect("started");
-        let altered = planted::is(Bug::KeyAltered) && self.level == 0;
-        let altered =
-            altered.then(|| altered_key(key)).filter(|altered| altered.as_slice() > builder.last_key());
-        let key = altered.as_deref().unwrap_or(key);
-        builder.add(key, sequence, kind, value)
+        let key = planted::written_key(key, self.level, builder.last_key());
+        builder.add(&key, sequence, kind, value)
     }
 
     #[cold]
@@ -153,15 +150,6 @@ impl<'a> OutputWriter<'a> {
         self.finished = true;
         Ok(std::mem::take(&mut self.outputs))
     }
-}
-
-/// [`Bug::KeyAltered`]: decrements the last byte of the key's eight-byte prefix.
-fn altered_key(key: &[u8]) -> Vec<u8> {
-    let mut altered = key.to_vec();
-    if let Some(byte) = altered.get_mut(7) {
-        *byte = byte.wrapping_sub(1);
-    }
-    altered
 }
 
 impl Drop for OutputWriter<'_> {

@@ -1,15 +1,18 @@
 //! Picks the next compaction: a pure function of a version, the options and the moment.
 use crate::garbage::{self, Survey};
-use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
+use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL};
+use crate::planted;
 use crate::version::{Run, RunTable, Version};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, SequenceNumber};
 use std::sync::Arc;
 
 mod hybrid;
+mod interrupted;
 mod leveled;
 mod neighbours;
 mod worth;
+
+pub use interrupted::Interrupted;
 
 #[cfg(test)]
 mod scripts;
@@ -21,6 +24,8 @@ pub struct Moment<'a> {
     pub idle: bool,
     /// Live snapshots, ascending.
     pub snapshots: &'a [SequenceNumber],
+    /// The last compaction of the keyspace, if it yielded before its end.
+    pub interrupted: Option<&'a Interrupted>,
 }
 
 /// Work on a keyspace.
@@ -56,7 +61,8 @@ impl Compaction {
     }
 }
 
-/// The most urgent work on a keyspace, or `None` if its shape is right. In order:
+/// The most urgent work on a keyspace, or `None` if its shape is right. In order, after a full
+/// level 0 of the hybrid shape and the rest of an interrupted compaction:
 ///
 /// 1. The merge that the style demands because runs or levels are full.
 /// 2. When idle, any merge that is worth its cost: see `picker/worth.rs`.
@@ -70,6 +76,12 @@ pub fn pick(
     options: &CompactionOptions,
     moment: &Moment<'_>,
 ) -> Option<Work> {
+    let interrupted = moment.interrupted.filter(|interrupted| moment.idle || !interrupted.idle);
+    if let Some(rest) = interrupted.and_then(|interrupted| interrupted.rest(keyspace, version))
+        && !gives_way(&rest, version, options, moment.snapshots)
+    {
+        return Some(Work::Merge(rest));
+    }
     let full = match options.style {
         CompactionStyle::Hybrid => hybrid::pick(keyspace, version, options, moment),
         CompactionStyle::Leveled => leveled::pick(keyspace, version, options).map(Work::Merge),
@@ -85,29 +97,29 @@ pub fn pick(
 
 /// Whether `compaction`, between two of its slices, should yield to more urgent work, which
 /// [`pick`] returns. The remainder is picked again later.
-pub fn gives_way(compaction: &Compaction, version: &Version, options: &CompactionOptions) -> bool {
+pub fn gives_way(
+    compaction: &Compaction,
+    version: &Version,
+    options: &CompactionOptions,
+    snapshots: &[SequenceNumber],
+) -> bool {
     match options.style {
-        CompactionStyle::Hybrid => is_long(compaction) && hybrid::level0_is_next(version, options),
+        CompactionStyle::Hybrid => is_long(compaction) && hybrid::level0_is_next(version, options, snapshots),
         CompactionStyle::Leveled => false,
     }
 }
 
 /// Whether a merge can take so long that others should not wait for it: it writes the last level,
-/// or only the tier.
+/// or merges runs of tiers.
 pub fn is_long(compaction: &Compaction) -> bool {
-    compaction.target_level == LAST_LEVEL
-        || compaction.inputs.first().is_some_and(|newest| newest.level == TIER_LEVEL)
+    compaction.target_level == LAST_LEVEL || compaction.inputs.first().is_some_and(|newest| newest.level > 0)
 }
 
 /// The urgency of shrinking `version`. At 1 it begins to slow down writers.
-pub fn pressure(version: &Version, options: &CompactionOptions) -> f64 {
-    let share = |runs: usize, most: usize| runs as f64 / most.max(1) as f64;
-    let level0 = share(version.level(0).count(), options.level0_runs);
+pub fn pressure(version: &Version, options: &CompactionOptions, snapshots: &[SequenceNumber]) -> f64 {
+    let level0 = version.level(0).count() as f64 / options.level0_runs.max(1) as f64;
     match options.style {
-        // Level 0 waits for the tier once the tier has twice its runs.
-        CompactionStyle::Hybrid => {
-            level0.max(share(version.level(TIER_LEVEL).count(), options.tier_runs.saturating_mul(2)))
-        }
+        CompactionStyle::Hybrid => level0.max(hybrid::overdue(version, options, snapshots)),
         CompactionStyle::Leveled => level0,
     }
 }
@@ -171,8 +183,8 @@ pub fn pick_range(
 
 fn needs_rewrite(tables: &[RunTable], snapshots: &[SequenceNumber]) -> bool {
     tables.iter().any(|table| {
-        let is_old = planted::is(Bug::SnapshotGarbageStays);
-        table.record.lower.is_some() || garbage::releasable(table, snapshots) > 0 && !is_old
+        let reclaims = planted::rewrites_for_released();
+        table.record.lower.is_some() || garbage::releasable(table, snapshots) > 0 && reclaims
     })
 }
 

@@ -16,10 +16,10 @@
 //! their sources and in [`Older`].
 use crate::garbage;
 use crate::options::LAST_LEVEL;
+use crate::planted;
 use crate::version::{Run, RunTable};
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::key::key_prefix;
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, ErrorKind, Result, SequenceNumber, ValueKind};
 use std::ops::Range;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ impl<'a, I: InternalIterator> Survivors<'a, I> {
     pub fn new(entries: I, level: u8, older: Older<'a>, snapshots: &'a [SequenceNumber]) -> Survivors<'a, I> {
         debug_assert!(snapshots.is_sorted());
         let rules = Rules {
-            snapshots: if planted::is(Bug::SnapshotsIgnored) { &[] } else { snapshots },
+            snapshots: planted::needed_snapshots(snapshots),
             older,
             is_last_level: level == LAST_LEVEL,
             stripe: 0,
@@ -190,20 +190,19 @@ impl Rules<'_> {
     /// The four checks of the module. `is_newest`: no newer entry has its key.
     #[inline(always)]
     fn decide(&mut self, is_newest: bool, key: &[u8], sequence: SequenceNumber, kind: ValueKind) -> Fate {
-        if planted::is(Bug::OverwrittenVersionsStay) {
+        if planted::keeps_all_versions() {
             return Fate::Keep;
         }
         // The stripe of a version is the number of snapshots that cannot see it.
         let stripe = if self.snapshots.is_empty() {
             0
         } else {
-            let late = u64::from(planted::is(Bug::SnapshotBoundary));
-            self.snapshots.partition_point(|snapshot| snapshot.0 < sequence.0 + late)
+            self.snapshots.partition_point(|snapshot| planted::is_older_than(*snapshot, sequence))
         };
         if !is_newest && self.stripe == stripe {
             return Fate::Drop;
         }
-        if planted::is(Bug::NewestDropped) && is_newest && stripe > 0 && stripe == self.snapshots.len() {
+        if planted::drops_newest(is_newest, stripe, self.snapshots.len()) {
             return Fate::Drop;
         }
         self.stripe = stripe;

@@ -4,13 +4,13 @@
 //! edit removed a table, its file is sent to the deleter when the last version that lists it is
 //! dropped.
 use crate::held::{Held, Hidden};
+use crate::planted;
 use crossbeam::epoch::Guard;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::FOOTER_BYTES;
 use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::format::properties::TableProperties;
 use sapwood_base::key::{begins_with, common_prefix_len, key_prefix};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Error, FileNumber, KeyspaceId, Result, SequenceNumber};
 use sapwood_sstable::Table;
 use sapwood_storage::files::{DatabaseFiles, FileLifetime};
@@ -110,7 +110,7 @@ impl TableHandle {
         let table = Table::open(file, self.number, &self.files.cache)?;
         let (of, ours) = (table.database(), self.files.database());
         // Tables written by earlier versions do not record it.
-        if of != ours && of != 0 && ours != 0 && !planted::is(Bug::TableOfAnyDatabase) {
+        if !planted::is_of_database(of, ours) {
             let message = format!("table is of another database: {of:016x}, this one is {ours:016x}");
             return Err(Error::corruption(&path, len - FOOTER_BYTES as u64, message));
         }

@@ -1,29 +1,61 @@
-//! Lazy leveling. Level 0 is merged as a whole into a new run of the tier level. A full tier is
-//! merged into the last level as far as that is worth it ([`super::worth`]), and otherwise within
-//! itself.
+//! Lazy leveling (Dostoevsky; Dayan, Idreos, SIGMOD 2018): tiers above one leveled last level, as
+//! many as the data needs.
 //!
-//! A merge into the last level takes long, and level 0 fills meanwhile. When level 0 is full, the
-//! merge therefore yields after a slice, level 0 becomes one more run of the tier, and the merge of
-//! the runs already begun continues. Writers hardly notice the merge. They slow down only once the
-//! tier has twice its runs and level 0 must wait.
+//! A full level 0 becomes one run of the first tier, and a full tier one run of the next. A run is
+//! therefore about `tier_runs` times as large as one of the tier above, and each byte is written
+//! once per tier: with the logarithm of the data beside the memtables.
 //!
-//! Levels between the two are filled only by another shape that the keyspace had before. Their data
-//! is newer than the tier and older than level 0, so it moves together with level 0. Otherwise it
-//! would hide the newer data that went below it.
-use super::worth::{merge_among, merge_runs, pick_into_last};
+//! Everything above the last level is merged into it once that is worth the price of [`BUSY`]: when
+//! as many bytes wait above it as it holds, or when a quarter of it is hidden by newer entries. The
+//! size of the last level thus decides how many tiers there are. Only the clusters that are worth
+//! it are merged ([`super::worth`]), so writes in one place cost a merge of that place.
+//!
+//! Merges of tiers take long, and level 0 fills meanwhile. When level 0 is full, a merge therefore
+//! yields after a slice, level 0 becomes one more run of the first tier, and the merge continues
+//! with the tables that it began with ([`super::interrupted`]). Writers hardly notice it. They slow
+//! down only once garbage of half the last level waits, or a tier has twice its runs: then level 0
+//! must wait.
+use super::worth::{Price, Waiting, merge_among, merge_runs, pick_into_last};
 use super::{Compaction, Moment, Work};
-use crate::options::{CompactionOptions, TIER_LEVEL};
-use crate::version::{Run, Version};
-use sapwood_base::KeyspaceId;
-use std::sync::Arc;
+use crate::options::{CompactionOptions, FIRST_TIER, LAST_LEVEL, LAST_TIER};
+use crate::planted;
+use crate::version::Version;
+use sapwood_base::{KeyspaceId, SequenceNumber};
+use std::ops::Range;
 
+/// The price of a merge into the last level beside writers. With `S` bytes in the last level it is
+/// due when `S` bytes of new keys wait, or `S / 4` bytes that overwrite.
+const BUSY: Price = Price { newer: 2, freed: 2 };
+/// The price if the tiers have at most [`FEW_RUNS`]. Lookups pass them quickly, and the first
+/// merges of a small database would cost more than they gain: only garbage counts.
+const BUSY_FEW: Price = Price { newer: 0, freed: 4 };
+const FEW_RUNS: usize = 4;
+/// The price when a tier is full that holds at least half of what waits: the merge into the last
+/// level saves the merge into the next tier.
+const BUSY_FULL: Price = Price { newer: 3, freed: 2 };
+/// Level 0 has priority over a merge into the last level until that has become this cheap.
+const OVERDUE: Price = Price { newer: 1, freed: 1 };
 /// Level 0 has priority over a full tier until the tier has this many times its runs.
 const TIER_RUNS_FACTOR: usize = 2;
 
-/// Whether level 0 is full and the tier has room for one more run.
-pub(super) fn level0_is_next(version: &Version, options: &CompactionOptions) -> bool {
-    version.level(0).count() >= options.level0_runs
-        && version.level(TIER_LEVEL).count() < options.tier_runs.saturating_mul(TIER_RUNS_FACTOR)
+/// Whether level 0 is full and the levels below have room for one more run.
+pub(super) fn level0_is_next(
+    version: &Version,
+    options: &CompactionOptions,
+    snapshots: &[SequenceNumber],
+) -> bool {
+    version.level(0).count() >= options.level0_runs && overdue(version, options, snapshots) < 1.0
+}
+
+/// How far the work below level 0 is overdue; from 1 on, level 0 waits for it.
+pub(super) fn overdue(version: &Version, options: &CompactionOptions, snapshots: &[SequenceNumber]) -> f64 {
+    let most = (options.tier_runs * TIER_RUNS_FACTOR).max(1) as f64;
+    let fullest = (FIRST_TIER..=LAST_TIER).map(|tier| version.level(tier).count()).max().unwrap_or(0);
+    let runs = fullest as f64 / most;
+    match options.has_base {
+        true => runs,
+        false => runs.max(Waiting::new(version, snapshots).share_of(&OVERDUE)),
+    }
 }
 
 pub(super) fn pick(
@@ -32,43 +64,85 @@ pub(super) fn pick(
     options: &CompactionOptions,
     moment: &Moment<'_>,
 ) -> Option<Work> {
-    let above_tier = version.runs.iter().take_while(|run| run.level < TIER_LEVEL).count();
-    let tier = version.level(TIER_LEVEL).count();
-    let end = above_tier + tier;
-    if tier >= options.tier_runs && !level0_is_next(version, options) {
-        let begun = begun(&version.runs[above_tier..end]);
-        let into_last =
-            pick_into_last(keyspace, version, options, above_tier + begun..end, moment, "tier is full");
-        if into_last.is_some() {
-            return into_last;
-        }
-        // The runs are too small to justify writing the last level.
-        let among = merge_among(keyspace, version, options, above_tier..end, "tier is full, small runs");
-        if among.is_some() {
-            return among.map(Work::Merge);
-        }
-        if tier >= options.tier_runs.saturating_mul(TIER_RUNS_FACTOR) {
-            let runs = &version.runs[above_tier..end];
-            let merged = merge_runs(keyspace, version, options, runs, "tier has twice its runs");
-            return Some(Work::Merge(merged));
+    let above = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+    let level0_is_full = version.level(0).count() >= options.level0_runs;
+    if level0_is_next(version, options, moment.snapshots) {
+        return Some(Work::Merge(into_first_tier(keyspace, version)));
+    }
+    let tier_runs = above - version.level(0).count();
+    let price = if tier_runs <= FEW_RUNS { &BUSY_FEW } else { &BUSY };
+    let is_due = || {
+        version.runs.iter().any(|run| run.level > 0)
+            && Waiting::new(version, moment.snapshots).share_of_at_most(price) >= 1.0
+    };
+    if is_due() {
+        let merge = pick_into_last(keyspace, version, options, 0..above, moment, price, "enough is waiting");
+        if merge.is_some() {
+            return merge;
         }
     }
-    (version.level(0).count() >= options.level0_runs).then(|| {
-        Work::Merge(Compaction {
-            keyspace,
-            inputs: version.runs[..above_tier].to_vec(),
-            target_level: TIER_LEVEL,
-            target_run: 0,
-            reason: "level 0 is full",
-            rewrite: false,
-        })
-    })
+    // The oldest full tier first: those above then fill the room that it leaves.
+    let tiers = (FIRST_TIER..=LAST_TIER).rev().map(|tier| (tier, places(version, tier)));
+    for (tier, places) in tiers.filter(|(_, places)| places.len() >= planted::full_tier(options.tier_runs)) {
+        let bytes: u64 = version.runs[places.clone()].iter().map(|run| run.file_bytes()).sum();
+        let below: u64 = version.runs[places.end..above].iter().map(|run| run.file_bytes()).sum();
+        let price = if bytes >= below { &BUSY_FULL } else { &BUSY };
+        let merge =
+            pick_into_last(keyspace, version, options, places.start..above, moment, price, "a tier is full");
+        if merge.is_some() {
+            return merge;
+        }
+        let merge = match tier == LAST_TIER {
+            true => within_last_tier(keyspace, version, options, places),
+            false => Some(into_next_tier(keyspace, version, tier, places)),
+        };
+        if merge.is_some() {
+            return merge.map(Work::Merge);
+        }
+    }
+    level0_is_full.then(|| Work::Merge(into_first_tier(keyspace, version)))
 }
 
-/// The place in the tier of the newest run that an interrupted merge had begun with; 0 if there is
-/// none. Later runs of the tier are newer, so they can stay above. Including them would write the
-/// first part of the last level twice.
-fn begun(tier: &[Arc<Run>]) -> usize {
-    let is_begun = |run: &Arc<Run>| run.tables.iter().any(|table| table.record.lower.is_some());
-    tier.iter().position(is_begun).unwrap_or(0)
+/// Level 0 as one more run of the first tier.
+fn into_first_tier(keyspace: KeyspaceId, version: &Version) -> Compaction {
+    Compaction {
+        keyspace,
+        inputs: version.level(0).cloned().collect(),
+        target_level: FIRST_TIER,
+        target_run: 0,
+        reason: "level 0 is full",
+        rewrite: false,
+    }
+}
+
+/// Merges runs of the last tier, which has no next one: the newest ones that are each not larger
+/// than all newer ones together, and all of them once there are twice as many as a tier has.
+fn within_last_tier(
+    keyspace: KeyspaceId,
+    version: &Version,
+    options: &CompactionOptions,
+    places: Range<usize>,
+) -> Option<Compaction> {
+    let reason = "the last tier is full";
+    let has_twice = places.len() >= options.tier_runs.saturating_mul(TIER_RUNS_FACTOR);
+    merge_among(keyspace, version, options, places.clone(), reason)
+        .or_else(|| has_twice.then(|| merge_runs(keyspace, version, options, &version.runs[places], reason)))
+}
+
+/// The runs with numbers `places` of `tier` as one more run of the next tier.
+fn into_next_tier(keyspace: KeyspaceId, version: &Version, tier: u8, places: Range<usize>) -> Compaction {
+    Compaction {
+        keyspace,
+        inputs: version.runs[places].to_vec(),
+        target_level: tier + 1,
+        target_run: 0,
+        reason: "a tier is full",
+        rewrite: false,
+    }
+}
+
+/// The places of the runs of a level.
+fn places(version: &Version, level: u8) -> Range<usize> {
+    let from = version.runs.partition_point(|run| run.level < level);
+    from..version.runs.partition_point(|run| run.level <= level)
 }

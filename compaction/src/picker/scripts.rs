@@ -2,18 +2,20 @@
 //!
 //! ```text
 //! 0.9   a-f 4K hides 92M          a run (level.number), then its tables: range, size, and
-//!                                 optionally `hides` with the bytes it hides, `deletes` with its
+//!                                 optionally `hides` with the bytes it hides, `hid` if they are
+//!                                 known already, `deletes` with its
 //!                                 tombstones, `cut` with a raised lower bound, `holds` with bytes
 //!                                 and the snapshots that need them, `seq` with sequence numbers
 //! snapshots 15                    live ones
+//! begun 0.9 6.1 -> 6.1            the last merge, if it yielded
 //! idle => merge 0.9 6.1 -> 6.1    question and answer; tables follow only a part of a run
 //! ```
 //!
 //! Questions are `idle`, `busy`, and `all` for a manual compaction of everything. `hides` and
 //! `holds` are the results of surveys.
-use super::{Moment, Work, gives_way, pick, pick_range};
+use super::{Compaction, Interrupted, Moment, Work, gives_way, pick, pick_range};
 use crate::held::{Held, Hidden};
-use crate::options::{CompactionOptions, CompactionStyle};
+use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL};
 use crate::version::{Run, TableHandle, Version};
 use sapwood_base::format::manifest::{Edit, TableMeta};
 use sapwood_base::{FileNumber, KeyspaceId, SequenceNumber};
@@ -35,6 +37,7 @@ struct Script {
     version: Version,
     facts: HashMap<FileNumber, Facts>,
     snapshots: Vec<SequenceNumber>,
+    interrupted: Option<Interrupted>,
     options: CompactionOptions,
 }
 
@@ -48,6 +51,12 @@ fn bytes(text: &str) -> u64 {
     number.parse::<u64>().unwrap_or_else(|_| panic!("{text:?} is no size")) * unit
 }
 
+/// Parses the name of a run, level.number.
+fn name(text: &str) -> (u8, u64) {
+    let (level, run) = text.split_once('.').expect("a run is level.number");
+    (level.parse().unwrap(), run.parse().unwrap())
+}
+
 /// Parses numbers "5" or "5..9".
 fn span(text: &str) -> (SequenceNumber, SequenceNumber) {
     let (from, to) = text.split_once("..").unwrap_or((text, text));
@@ -56,7 +65,13 @@ fn span(text: &str) -> (SequenceNumber, SequenceNumber) {
 
 impl Script {
     fn new(options: CompactionOptions) -> Script {
-        Script { version: Version::default(), facts: HashMap::new(), snapshots: Vec::new(), options }
+        Script {
+            version: Version::default(),
+            facts: HashMap::new(),
+            snapshots: Vec::new(),
+            interrupted: None,
+            options,
+        }
     }
 
     /// Parses the state from its lines.
@@ -66,6 +81,8 @@ impl Script {
         let cache = BufferCache::new(1 << 20).unwrap();
         let context = Arc::new(DatabaseFiles::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
         let (mut edits, mut handles) = (Vec::new(), HashMap::new());
+        let mut hid = Vec::new();
+        let mut begun = None;
         self.facts.clear();
         self.snapshots.clear();
         for line in lines {
@@ -75,8 +92,12 @@ impl Script {
                 self.snapshots = words.map(|word| SequenceNumber(word.parse().unwrap())).collect();
                 continue;
             }
-            let (level, run) = head.split_once('.').expect("a run is level.number");
-            let (level, run) = (level.parse().unwrap(), run.parse().unwrap());
+            if head == "begun" {
+                let (inputs, target) = line[head.len()..].split_once("->").expect("a merge has a target");
+                begun = Some((inputs.split_whitespace().map(name).collect::<Vec<_>>(), name(target.trim())));
+                continue;
+            }
+            let (level, run) = name(head);
             while let Some(range) = words.next() {
                 let (smallest, largest) = range.split_once('-').expect("a table has a range");
                 let file_bytes = bytes(words.next().expect("a table has a size"));
@@ -101,6 +122,7 @@ impl Script {
                     let mut next = || words.next().expect("the word has a value");
                     match word {
                         "hides" => facts.hides = bytes(next()),
+                        "hid" => hid.push((file, bytes(next()))),
                         "deletes" => record.tombstones = next().parse().unwrap(),
                         "cut" => record.lower = Some(next().into()),
                         "seq" => (record.min_sequence, record.max_sequence) = span(next()),
@@ -122,11 +144,31 @@ impl Script {
             }
         }
         self.version = Version::default().apply(KeyspaceId(0), &edits, &handles).unwrap();
+        self.interrupted = begun.map(|(inputs, (target_level, target_run))| {
+            let is_input = |run: &&Arc<Run>| inputs.contains(&(run.level, run.id));
+            let merge = Compaction {
+                keyspace: KeyspaceId(0),
+                inputs: self.version.runs.iter().filter(is_input).cloned().collect(),
+                target_level,
+                target_run,
+                reason: "it was due",
+                rewrite: false,
+            };
+            Interrupted::new(&merge, false)
+        });
+        for (file, bytes) in hid {
+            let table = self.version.tables().find(|table| table.handle.file() == file).unwrap();
+            table.set_hides(Hidden { entries: bytes / 100, bytes });
+        }
     }
 
     fn ask(&self, question: &str) -> String {
         let id = KeyspaceId(0);
-        let moment = Moment { idle: question == "idle", snapshots: &self.snapshots };
+        let moment = Moment {
+            idle: question == "idle",
+            snapshots: &self.snapshots,
+            interrupted: self.interrupted.as_ref(),
+        };
         // Each survey is made at most once, whatever its result.
         for surveys in 0..3 {
             let work = match question {
@@ -149,7 +191,11 @@ impl Script {
                         run => format!("{}.{run}", merge.target_level),
                     };
                     let verb = if merge.rewrite { "rewrite" } else { "merge" };
-                    let way = if gives_way(&merge, &self.version, &self.options) { ", later" } else { "" };
+                    let way = if gives_way(&merge, &self.version, &self.options, &self.snapshots) {
+                        ", later"
+                    } else {
+                        ""
+                    };
                     return format!("{verb} {} -> {target}{way}", inputs.join(" "));
                 }
             }
@@ -221,7 +267,6 @@ fn garbage_counts_by_what_it_hides() {
         0.9 a-z 2M deletes 950 hides 92M
         6.1 a-m 48M n-z 49M
         idle => merge 0.9 6.1 -> 6.1
-        busy => nothing
 
         # Half of it: not even a busy database waits, unless the tombstones are blind.
         0.9 a-z 2M deletes 1000 hides 60M
@@ -238,7 +283,6 @@ fn garbage_counts_by_what_it_hides() {
         # Values of 560 KiB that were overwritten by four bytes.
         0.9 a-z 10K hides 420M
         6.1 a-m 200M n-z 240M
-        busy => nothing
         idle => merge 0.9 6.1 -> 6.1
 
         # A tenth is worth it, less is not.
@@ -327,7 +371,7 @@ fn small_runs_are_merged_among_themselves() {
         5.6 a-z 9M
         5.5 a-z 20M
         6.1 a-m 200M n-z 200M
-        idle => merge 0.9 0.8 -> 5.new
+        idle => merge 0.9 0.8 -> 1.new
 
         # A run that is larger than all newer ones together stays as it is, and what is below keeps its place.
         0.9 a-z 6K
@@ -384,7 +428,187 @@ fn small_runs_are_merged_among_themselves() {
 }
 
 #[test]
-fn a_full_tier_of_little_does_not_rewrite_the_last_level() {
+fn garbage_beside_writers() {
+    run(
+        options(CompactionStyle::Hybrid),
+        "
+        # A survey finds what a few bytes hide: rows of half a megabyte, or those of tombstones.
+        0.9 a-z 10K hides 420M
+        6.1 a-m 200M n-z 240M
+        busy => merge 0.9 6.1 -> 6.1
+        0.9 a-z 2M deletes 950 hides 92M
+        6.1 a-m 48M n-z 49M
+        busy => merge 0.9 6.1 -> 6.1
+
+        # A quarter of overwritten rows is worth it, less is not.
+        0.9 a-z 100M hides 100M
+        6.1 a-z 400M
+        busy => merge 0.9 6.1 -> 6.1
+        0.9 a-z 98M hides 98M
+        6.1 a-z 400M
+        busy => nothing
+        # So is a fifth that deletions hide.
+        0.9 a-z 1K hides 81M
+        6.1 a-z 400M
+        busy => merge 0.9 6.1 -> 6.1
+        0.9 a-z 1K hides 79M
+        6.1 a-z 400M
+        busy => nothing
+        # A snapshot needs it.
+        0.90 a-z 100M hides 100M
+        6.1 a-z 400M
+        snapshots 50
+        busy => nothing
+
+        # Level 0 goes first, until half of the last level is garbage.
+        0.12 a-z 1K
+        0.11 a-z 1K
+        0.10 a-z 1K
+        0.9 a-z 180M hid 180M
+        6.1 a-z 400M
+        busy => merge 0.12 0.11 0.10 0.9 -> 1.new
+        0.12 a-z 1K
+        0.11 a-z 1K
+        0.10 a-z 1K
+        0.9 a-z 210M hid 210M
+        6.1 a-z 400M
+        busy => merge 0.12 0.11 0.10 0.9 6.1 -> 6.1
+
+        # Only the place that has it is merged.
+        0.9 a-b 30M hides 30M  x-z 1K
+        6.1 a-b 40M x-z 30M
+        busy => merge 0.9[a-b] 6.1[a-b] -> 6.1
+        ",
+    );
+    run(
+        options(CompactionStyle::Leveled),
+        "
+        0.9 a-z 10K hides 420M
+        6.1 a-m 200M n-z 240M
+        busy => nothing
+        0.9 a-z 2M deletes 950 hides 92M
+        6.1 a-m 48M n-z 49M
+        busy => nothing
+        ",
+    );
+}
+
+#[test]
+fn a_full_tier_becomes_a_run_of_the_next() {
+    run(
+        options(CompactionStyle::Hybrid),
+        "
+        1.6 a-z 40K
+        1.5 a-z 40K
+        6.1 a-m 200M n-z 200M
+        busy => nothing
+        1.6 a-z 40K
+        1.5 a-z 40K
+        1.4 a-z 40K
+        6.1 a-m 200M n-z 200M
+        busy => merge 1.6 1.5 1.4 -> 2.new
+
+        # The older of two full tiers makes room for the newer.
+        1.9 a-z 40K
+        1.8 a-z 40K
+        1.7 a-z 40K
+        2.6 a-z 120K
+        2.5 a-z 120K
+        2.4 a-z 120K
+        6.1 a-m 200M n-z 200M
+        busy => merge 2.6 2.5 2.4 -> 3.new
+
+        # A merge that yielded continues with its tables and its output, until it is done.
+        1.9 a-z 40K
+        1.6 a-l 3M m-z 4M cut n
+        1.4 a-z 4M cut n
+        2.7 a-l 8M
+        2.3 a-z 4M
+        6.1 a-m 200M n-z 200M
+        begun 1.6 1.4 -> 2.7
+        busy => merge 1.6 1.4 -> 2.7
+        1.9 a-z 40K
+        2.7 a-l 8M
+        2.3 a-z 4M
+        6.1 a-m 200M n-z 200M
+        begun 1.6 1.4 -> 2.7
+        busy => nothing
+
+        # Tables that overlap nothing, and those of the one place that is written, go down.
+        1.6 d-e 40K
+        1.5 f-g 40K
+        1.4 h-i 40K
+        6.1 a-c 200M  d-z 60K
+        busy => merge 1.6 1.5 1.4 6.1[d-z] -> 6.1
+        1.6 d-e 40K
+        1.5 f-g 40K
+        1.4 h-i 40K
+        6.1 a-c 200M  n-z 200M
+        busy => merge 1.6 1.5 1.4 -> 6.1
+        ",
+    );
+}
+
+#[test]
+fn as_many_bytes_as_the_last_level_holds_are_merged_into_it() {
+    run(
+        options(CompactionStyle::Hybrid),
+        "
+        1.9 a-z 10M
+        1.8 a-z 10M
+        2.7 a-z 30M
+        2.6 a-z 30M
+        3.5 a-z 120M
+        6.1 a-m 100M n-z 100M
+        busy => merge 1.9 1.8 2.7 2.6 3.5 6.1 -> 6.1
+        1.9 a-z 10M
+        1.8 a-z 10M
+        2.7 a-z 30M
+        2.6 a-z 30M
+        3.5 a-z 119M
+        6.1 a-m 100M n-z 100M
+        busy => nothing
+        # Few runs wait.
+        2.7 a-z 60M
+        2.6 a-z 60M
+        3.5 a-z 120M
+        6.1 a-m 100M n-z 100M
+        busy => nothing
+        # A full tier of at least half of what waits saves its merge into the next one.
+        2.7 a-z 40M
+        2.6 a-z 40M
+        2.5 a-z 40M
+        6.1 a-m 100M n-z 100M
+        busy => merge 2.7 2.6 2.5 6.1 -> 6.1
+        2.7 a-z 30M
+        2.6 a-z 30M
+        2.5 a-z 30M
+        6.1 a-m 100M n-z 100M
+        busy => merge 2.7 2.6 2.5 -> 3.new
+        # A merge that yielded continues, though the rest of it would not be due, unless level 0 is full.
+        0.12 a-z 1M
+        1.9 a-z 10M
+        1.8 a-z 10M cut n
+        2.7 a-z 90M cut n
+        2.6 a-z 30M cut n
+        3.5 a-z 120M cut n
+        6.1 a-m 200M n-z 100M
+        begun 1.8 2.7 2.6 3.5 6.1 -> 6.1
+        busy => merge 1.8 2.7 2.6 3.5 6.1 -> 6.1
+        0.15 a-z 1M
+        0.14 a-z 1M
+        0.13 a-z 1M
+        0.12 a-z 1M
+        1.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 1.8 6.1 -> 6.1
+        busy => merge 0.15 0.14 0.13 0.12 -> 1.new
+        ",
+    );
+}
+
+#[test]
+fn the_last_tier_is_merged_within_itself() {
     run(
         options(CompactionStyle::Hybrid),
         "
@@ -394,34 +618,13 @@ fn a_full_tier_of_little_does_not_rewrite_the_last_level() {
         6.1 a-m 200M n-z 200M
         busy => merge 5.6 5.5 5.4 -> 5.4
 
-        5.6 a-z 40K hides 300M
-        5.5 a-z 40K
-        5.4 a-z 40K
-        6.1 a-m 200M n-z 200M
-        busy => merge 5.6 5.5 5.4 6.1 -> 6.1
-
         5.6 a-z 1K
         5.5 a-z 10K
         5.4 a-z 100K
         6.1 a-m 200M n-z 200M
         busy => nothing
 
-        # Twice its runs: level 0 has to wait.
-        0.17 a-z 1K
-        0.16 a-z 1K
-        0.15 a-z 1K
-        0.14 a-z 1K
-        5.6 a-z 1K
-        5.5 a-z 10K
-        5.4 a-z 100K
-        5.3 a-z 1M
-        5.2 a-z 10M
-        6.1 a-m 2000M n-z 2000M
-        busy => merge 0.17 0.16 0.15 0.14 -> 5.new
-        0.17 a-z 1K
-        0.16 a-z 1K
-        0.15 a-z 1K
-        0.14 a-z 1K
+        # Twice its runs.
         5.7 a-z 100
         5.6 a-z 1K
         5.5 a-z 10K
@@ -435,63 +638,44 @@ fn a_full_tier_of_little_does_not_rewrite_the_last_level() {
 }
 
 #[test]
-fn a_full_level_0_goes_before_a_full_tier() {
-    run(
-        options(CompactionStyle::Hybrid),
-        "
-        5.4 a-z 1000
-        5.3 a-z 1000
-        5.2 a-z 1000
-        6.1 a-z 1000
-        busy => merge 5.4 5.3 5.2 6.1 -> 6.1
-
-        0.8 a-z 1000
-        5.4 a-z 1000
-        5.3 a-z 1000
-        5.2 a-z 1000
-        6.1 a-z 1000
-        busy => merge 5.4 5.3 5.2 6.1 -> 6.1
-
-        0.11 a-z 1000
-        0.10 a-z 1000
-        0.9 a-z 1000
-        0.8 a-z 1000
-        5.4 a-z 1000
-        5.3 a-z 1000
-        5.2 a-z 1000
-        6.1 a-z 1000
-        busy => merge 0.11 0.10 0.9 0.8 -> 5.new
-
-        # A merge goes on with the runs it began with.
-        0.8 a-z 1000
-        5.4 a-z 1000
-        5.3 a-z 1000 cut m
-        5.2 a-z 1000
-        6.1 a-z 1000
-        busy => merge 5.3 5.2 6.1 -> 6.1
-        ",
-    );
+fn level_0_goes_before_tiers_until_one_has_twice_its_runs() {
+    let script = |runs: u32, answer: &str| {
+        let tier: Vec<String> = (0..runs).rev().map(|run| format!("1.{} a-z 40K", run + 2)).collect();
+        let level0 = "0.20 a-z 9K\n0.19 a-z 9K\n0.18 a-z 9K\n0.17 a-z 9K";
+        let last = "6.1 a-m 200M n-z 200M";
+        run(
+            options(CompactionStyle::Hybrid),
+            &format!("{level0}\n{}\n{last}\nbusy => {answer}", tier.join("\n")),
+        );
+    };
+    script(3, "merge 0.20 0.19 0.18 0.17 -> 1.new");
+    script(5, "merge 0.20 0.19 0.18 0.17 -> 1.new");
+    script(6, "merge 1.7 1.6 1.5 1.4 1.3 1.2 -> 2.new");
 }
 
 #[test]
 fn long_merges_give_way_to_a_full_level_0() {
     let options = options(CompactionStyle::Hybrid);
     let mut player = Script::new(options.clone());
-    let (last, tier) = ("6.1 a-z 1000", ["5.4 a-z 1000", "5.3 a-z 1000", "5.2 a-z 1000"]);
+    let (last, tier) = ("6.1 a-z 1000", ["1.4 a-z 400", "1.3 a-z 400", "1.2 a-z 400"]);
     player.state(&[tier[0], tier[1], tier[2], last]);
     let work = pick(KeyspaceId(0), &player.version, &options, &Moment::default());
+    let Some(Work::Survey(survey)) = work else { panic!("its garbage is not known") };
+    player.learn(survey);
+    let work = pick(KeyspaceId(0), &player.version, &options, &Moment::default());
     let Some(Work::Merge(merge)) = work else { panic!("the tier is full") };
-    assert!(!gives_way(&merge, &player.version, &options));
+    assert_eq!(merge.target_level, LAST_LEVEL);
+    assert!(!gives_way(&merge, &player.version, &options, &[]));
     let full = ["0.9 a-z 1", "0.8 a-z 1", "0.7 a-z 1", "0.6 a-z 1"];
     player.state(&[&full[..], &tier, &[last]].concat());
-    assert!(gives_way(&merge, &player.version, &options));
+    assert!(gives_way(&merge, &player.version, &options, &[]));
     let Some(Work::Merge(upper)) = pick(KeyspaceId(0), &player.version, &options, &Moment::default()) else {
         panic!("level 0 is full")
     };
-    assert!(!gives_way(&upper, &player.version, &options));
-    let more = ["5.7 a-z 1", "5.6 a-z 1", "5.5 a-z 1"];
+    assert!(!gives_way(&upper, &player.version, &options, &[]));
+    let more = ["1.7 a-z 1", "1.6 a-z 1", "1.5 a-z 1"];
     player.state(&[&full[..], &more, &tier, &[last]].concat());
-    assert!(!gives_way(&merge, &player.version, &options), "the tier is too full for another run");
+    assert!(!gives_way(&merge, &player.version, &options, &[]), "the tier is too full for another run");
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! Merges that no full level forces: their costs and the gains that justify them.
+//! Merges into the last level: their costs and the gains that justify them.
 //!
-//! A merge into the last level is worth it if `written <= COST * newer + (COST - 1) * freed`. Here
-//! `written` is its output, `newer` the bytes of the newer runs that it removes from the read path,
-//! and `freed` the bytes that it frees (see [`COST`]). So tiny runs do not rewrite a database, but
-//! garbage of a tenth of the bytes to be rewritten goes, and so do newer runs of a tenth. The freed
-//! bytes are known from surveys ([`Survey`]); versions that a snapshot needs do not count.
+//! A merge into the last level is worth a [`Price`] if `written <= price.newer * newer +
+//! price.freed * freed`. Here `written` is its output, `newer` the bytes of the newer runs that it
+//! removes from the read path, and `freed` the bytes that it frees. When the database is idle
+//! ([`IDLE`]), tiny runs do not rewrite it, but garbage of a tenth of the bytes to be rewritten
+//! goes, and so do newer runs of a tenth. Beside writers, only larger gains count. The freed bytes
+//! are known from surveys ([`Survey`]); versions that a snapshot needs do not count.
 //!
 //! Costs are compared by *cluster*: tables that overlap each other, directly or through others.
 //! Each cluster can be merged by itself, since none of its keys lies in a table outside. Writes or
@@ -16,15 +17,27 @@
 //! rewritten only when its run doubles.
 use super::{Compaction, Moment, Work};
 use crate::garbage::{self, Survey};
-use crate::options::{CompactionOptions, CompactionStyle, LAST_LEVEL, TIER_LEVEL};
+use crate::options::{CompactionOptions, CompactionStyle, FIRST_TIER, LAST_LEVEL};
+use crate::planted;
 use crate::version::{Run, RunTable, Version};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{KeyspaceId, SequenceNumber};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Bytes that a merge may write for each byte of newer runs.
-const COST: u64 = 10;
+/// The bytes that a merge into the last level may write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Price {
+    /// For each byte of newer runs.
+    pub(super) newer: u64,
+    /// For each byte that the merge frees.
+    pub(super) freed: u64,
+}
+
+/// The price of a merge that only improves reads and space.
+pub(super) const IDLE: Price = Price { newer: 10, freed: 9 };
+/// If less than one byte in this many of a cluster's newer tables is of tables that were not
+/// surveyed, these count like the others.
+const UNKNOWN_SHARE: u64 = 4;
 /// Garbage of at least one part in this many of the last level does not wait for idle time.
 const URGENT_SHARE: u64 = 2;
 /// When idle, this many runs above the last level are merged among themselves.
@@ -39,14 +52,70 @@ struct Cluster {
     below: Range<usize>,
 }
 
-/// Returns the worthwhile part of a merge of the runs with numbers `upper` into the last level, or
-/// the survey needed to decide.
+/// The bytes that wait above the last level of a version.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Waiting {
+    /// Of the last level.
+    last: u64,
+    /// Of the runs above it.
+    newer: u64,
+    /// What their tables hide, as far as they were surveyed.
+    hidden: u64,
+    /// What the entries of the others hide if each hides a row of average length.
+    possible: u64,
+}
+
+impl Waiting {
+    /// What tables hide from all but `snapshots`, ascending, counts.
+    pub(super) fn new(version: &Version, snapshots: &[SequenceNumber]) -> Waiting {
+        let last = || version.level(LAST_LEVEL);
+        let is_free = |table: &RunTable| !is_seen(table, SequenceNumber::ZERO, snapshots);
+        let mut waiting = Waiting { last: version.level_bytes(LAST_LEVEL), ..Waiting::default() };
+        let row_bytes = waiting.last as f64 / last().map(|run| run.entries()).sum::<u64>().max(1) as f64;
+        for table in version.runs.iter().filter(|run| run.level < LAST_LEVEL).flat_map(|run| &run.tables) {
+            let bytes = table.handle.file_bytes();
+            waiting.newer += bytes;
+            match table.hides() {
+                Some(hidden) => waiting.hidden += if is_free(table) { hidden.bytes } else { 0 },
+                None if !is_free(table) => {}
+                None => waiting.possible += bytes.max((table.record.entries as f64 * row_bytes) as u64),
+            }
+        }
+        waiting
+    }
+
+    /// The share of the bytes which a merge of everything would write that `price` allows, as far
+    /// as is known.
+    pub(super) fn share_of(&self, price: &Price) -> f64 {
+        self.share(price, self.hidden)
+    }
+
+    /// [`Waiting::share_of`] if each entry of a table that was not surveyed hides a row. A few
+    /// bytes of such tables do not count.
+    pub(super) fn share_of_at_most(&self, price: &Price) -> f64 {
+        match self.possible.saturating_mul(UNKNOWN_SHARE) <= self.newer {
+            true => self.share(price, self.hidden),
+            false => self.share(price, self.hidden + self.possible),
+        }
+    }
+
+    fn share(&self, price: &Price, freed: u64) -> f64 {
+        let all = self.last + self.newer;
+        let freed = freed.min(all);
+        let allowed = price.newer as f64 * self.newer as f64 + price.freed as f64 * freed as f64;
+        allowed / (all - freed).max(1) as f64
+    }
+}
+
+/// Returns the part of a merge of the runs with numbers `upper` into the last level that is worth
+/// `price`, or the survey needed to decide.
 pub(super) fn pick_into_last(
     keyspace: KeyspaceId,
     version: &Version,
     options: &CompactionOptions,
     upper: Range<usize>,
     moment: &Moment<'_>,
+    price: &Price,
     reason: &'static str,
 ) -> Option<Work> {
     let last = version.level(LAST_LEVEL).next();
@@ -56,7 +125,7 @@ pub(super) fn pick_into_last(
     for cluster in &clusters {
         let below = last.map_or(&[][..], |run| &run.tables[cluster.below.clone()]);
         let bytes = (sum(cluster.upper.iter().map(|(_, table)| table)), sum(below));
-        if is_worth(bytes.0, bytes.1, 0) {
+        if is_worth(price, bytes.0, bytes.1, 0) {
             chosen.push(cluster);
             continue;
         }
@@ -64,15 +133,15 @@ pub(super) fn pick_into_last(
             // The older data lies in a tree, where a merge frees nothing.
             continue;
         }
-        let unknown = cluster.upper.iter().filter(|(_, table)| table.hides().is_none());
-        let before = survey.hiding.len();
-        survey.hiding.extend(unknown.cloned());
-        if survey.hiding.len() == before && is_worth(bytes.0, bytes.1, gain(cluster, below, moment.snapshots))
-        {
+        let unknown = || cluster.upper.iter().filter(|(_, table)| table.hides().is_none());
+        let share = if price.newer == IDLE.newer { u64::MAX } else { UNKNOWN_SHARE };
+        if sum(unknown().map(|(_, table)| table)).saturating_mul(share) > bytes.0 {
+            survey.hiding.extend(unknown().cloned());
+        } else if is_worth(price, bytes.0, bytes.1, gain(cluster, below, moment.snapshots)) {
             chosen.push(cluster);
         }
     }
-    if !survey.is_empty() && !planted::is(Bug::GarbageByWeight) {
+    if !survey.is_empty() && planted::surveys_garbage() {
         return Some(Work::Survey(survey));
     }
     if chosen.is_empty() {
@@ -115,13 +184,13 @@ pub(super) fn pick_idle(
     moment: &Moment<'_>,
 ) -> Option<Work> {
     let upper = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
-    if planted::is(Bug::LeveledNeverIdle) && options.style == CompactionStyle::Leveled {
+    if !planted::merges_when_idle(options.style) {
         return None;
     }
     if upper == 0 {
         return survey_holding(version, options);
     }
-    pick_into_last(keyspace, version, options, 0..upper, moment, "idle")
+    pick_into_last(keyspace, version, options, 0..upper, moment, &IDLE, "idle")
         .or_else(|| {
             let runs = (upper >= IDLE_RUNS).then_some(0..upper)?;
             merge_among(keyspace, version, options, runs, "idle, small runs").map(Work::Merge)
@@ -149,8 +218,10 @@ pub(super) fn pick_urgent(
     let tables = version.runs[..upper].iter().enumerate();
     let hidden: u64 =
         tables.flat_map(|(number, run)| run.tables.iter().map(move |table| (number, table))).map(known).sum();
-    let is_due = hidden >= last_bytes / URGENT_SHARE && !planted::is(Bug::GarbageByWeight);
-    is_due.then(|| pick_into_last(keyspace, version, options, 0..upper, moment, "half is garbage")).flatten()
+    let is_due = hidden >= last_bytes / URGENT_SHARE && planted::surveys_garbage();
+    is_due
+        .then(|| pick_into_last(keyspace, version, options, 0..upper, moment, &IDLE, "half is garbage"))
+        .flatten()
 }
 
 /// Merges the newest of `runs`, which are consecutive numbers, into one run: as many as are each
@@ -183,9 +254,9 @@ pub(super) fn merge_runs(
     let (newest, oldest) = (&runs[0], &runs[runs.len() - 1]);
     let next =
         version.runs.iter().find(|run| (run.level, u64::MAX - run.id) > (oldest.level, u64::MAX - oldest.id));
-    let is_all_above_tier = next.is_none_or(|run| run.level >= TIER_LEVEL);
+    let is_all_of_level_0 = next.is_none_or(|run| run.level >= FIRST_TIER);
     let (target_level, target_run) = match oldest.level {
-        0 if options.style == CompactionStyle::Hybrid && is_all_above_tier => (TIER_LEVEL, 0),
+        0 if options.style == CompactionStyle::Hybrid && is_all_of_level_0 => (FIRST_TIER, 0),
         // Not a new number: a flush in progress already has one and will be newer.
         0 => (0, newest.id),
         level => (level, oldest.id),
@@ -203,7 +274,7 @@ pub(super) fn pick_released(
     let last = version.level(LAST_LEVEL).next().filter(|_| !options.has_base)?;
     let is_due = |table: &&RunTable| {
         let free = garbage::releasable(table, moment.snapshots);
-        free > 0 && is_worth(0, table.handle.file_bytes(), free) && !planted::is(Bug::SnapshotGarbageStays)
+        free > 0 && is_worth(&IDLE, 0, table.handle.file_bytes(), free) && planted::rewrites_for_released()
     };
     let tables: Vec<RunTable> = last.tables.iter().filter(is_due).cloned().collect();
     (!tables.is_empty()).then(|| {
@@ -226,14 +297,14 @@ fn survey_holding(version: &Version, options: &CompactionOptions) -> Option<Work
     (!holding.is_empty()).then(|| Work::Survey(Survey { hiding: Vec::new(), holding }))
 }
 
-/// Whether a merge of newer runs of `upper` bytes with `below` bytes of the last level is worth it
-/// if it frees `gain`.
-fn is_worth(upper: u64, below: u64, gain: u64) -> bool {
+/// Whether a merge of newer runs of `upper` bytes with `below` bytes of the last level is worth
+/// `price` if it frees `gain`.
+fn is_worth(price: &Price, upper: u64, below: u64, gain: u64) -> bool {
     let written = upper.saturating_add(below).saturating_sub(gain);
-    if planted::is(Bug::IdleRewrites) && upper > 0 {
+    if planted::ignores_cost(upper) {
         return true;
     }
-    let allowed = upper.saturating_mul(COST).saturating_add(gain.saturating_mul(COST - 1));
+    let allowed = upper.saturating_mul(price.newer).saturating_add(gain.saturating_mul(price.freed));
     written <= allowed
 }
 
@@ -244,15 +315,23 @@ fn sum<'a>(tables: impl IntoIterator<Item = &'a RunTable>) -> u64 {
 /// Bytes that a merge of the cluster frees. Bytes hidden by its tables count if they are known.
 fn gain(cluster: &Cluster, below: &[RunTable], snapshots: &[SequenceNumber]) -> u64 {
     let oldest = below.iter().map(|table| table.record.min_sequence).min().unwrap_or_default();
-    let is_seen = |table: &RunTable| {
-        let first = snapshots.partition_point(|snapshot| *snapshot < oldest);
-        snapshots.get(first).is_some_and(|snapshot| *snapshot < table.record.max_sequence)
-    };
+    let is_seen = |table: &RunTable| is_seen(table, oldest, snapshots);
     let upper = cluster.upper.iter().map(|(_, table)| table);
     let hidden = upper.clone().filter(|table| !is_seen(table)).filter_map(RunTable::hides);
     let hidden: u64 = hidden.map(|hidden| hidden.bytes).sum();
+    // The few that were not surveyed count like the others.
+    let known = sum(upper.clone().filter(|table| table.hides().is_some()));
+    let all = sum(upper.clone());
+    let hidden = (u128::from(hidden) * u128::from(all) / u128::from(known.max(1))) as u64;
     let released: u64 = upper.clone().chain(below).map(|table| garbage::releasable(table, snapshots)).sum();
     (hidden + released).min(sum(upper) + sum(below))
+}
+
+/// Whether one of `snapshots`, ascending, may see what `table` hides, if that is not older than
+/// `oldest`.
+fn is_seen(table: &RunTable, oldest: SequenceNumber, snapshots: &[SequenceNumber]) -> bool {
+    let first = snapshots.partition_point(|snapshot| *snapshot < oldest);
+    snapshots.get(first).is_some_and(|snapshot| *snapshot < table.record.max_sequence)
 }
 
 /// The clusters of the runs with numbers `upper` and of `last`, in key order. Tables of `last`

@@ -1,7 +1,7 @@
 //! A run as one sorted sequence: its tables in order, opened as they are reached.
 use super::{Run, RunTable};
+use crate::planted;
 use sapwood_base::iterator::{InternalIterator, KeyRange};
-use sapwood_base::planted::{self, Bug};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
 use sapwood_sstable::{ReadOptions, Table, TableIterator, TableScanner};
 use std::sync::Arc;
@@ -104,9 +104,9 @@ impl<R: ReadTable> RunIterator<R> {
             return Ok(false);
         }
         let table = self.table.as_mut().expect("open");
-        match self.run.tables[at].record.lower.as_deref() {
-            Some(lower) if !planted::is(Bug::LowerBoundIgnored) => table.seek(lower)?,
-            _ => table.seek_to_first()?,
+        match planted::lower_bound(self.run.tables[at].record.lower.as_deref()) {
+            Some(lower) => table.seek(lower)?,
+            None => table.seek_to_first()?,
         }
         Ok(true)
     }

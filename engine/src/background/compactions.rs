@@ -5,7 +5,7 @@
 //! version meanwhile.
 use super::attempt::run_unpaused;
 use super::flush::is_flush_worth;
-use super::merge::run_compaction;
+use super::merge::{Trigger, run_compaction};
 use super::retries::COMPACTION;
 use crate::index::apply;
 use crate::read::keyspace_views::KeyspaceView;
@@ -31,10 +31,11 @@ pub(super) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
     core.check_not_poisoned()?;
     let view = core.view.reference();
     core.update_debt(&view);
-    let queue =
-        core.background.queue(view.keyspaces.iter().map(|space| {
-            (space.state.id, picker::pressure(&space.version, &core.compaction_options(space)))
-        }));
+    let snapshots = core.snapshots.numbers();
+    let queue = core.background.queue(view.keyspaces.iter().map(|space| {
+        let options = core.compaction_options(space);
+        (space.state.id, picker::pressure(&space.version, &options, &snapshots))
+    }));
     for (place, id) in queue.iter().enumerate() {
         let id = *id;
         if !core.background.claim(id) {
@@ -46,7 +47,7 @@ pub(super) fn compaction_step(core: &Core, idle: bool) -> Result<bool> {
         let work = current.keyspace(id).and_then(|space| Some((space, due(core, space, idle)?)));
         core.background.note_turn(id, work.is_some().then_some(&queue[place + 1..]));
         let result = match work {
-            Some((space, due)) => due.run(core, space).map(|()| true),
+            Some((space, due)) => due.run(core, space, idle).map(|()| true),
             None => Ok(false),
         };
         core.background.release(id);
@@ -71,9 +72,11 @@ enum Due {
 
 impl Due {
     /// Does the work. REQUIRES: the keyspace is claimed.
-    fn run(self, core: &Core, space: &KeyspaceView) -> Result<()> {
+    fn run(self, core: &Core, space: &KeyspaceView, idle: bool) -> Result<()> {
         match self {
-            Due::Compaction(compaction) => run_compaction(core, &space.version, compaction, false),
+            Due::Compaction(compaction) => {
+                run_compaction(core, &space.version, compaction, Trigger::Picked { idle })
+            }
             Due::Survey(survey) => survey.run(&space.version, || core.background.should_yield()),
             Due::Apply(runs) => apply::apply(core, space, runs, false),
         }
@@ -89,7 +92,9 @@ fn due(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Due> {
     let options = core.compaction_options(space);
     // Idle delta runs wait for the tree, or for the snapshot that keeps them from it.
     let snapshots = core.snapshots.numbers();
-    let moment = Moment { idle: idle && !is_index, snapshots: &snapshots };
+    let interrupted = core.background.interrupted(space.state.id);
+    let moment =
+        Moment { idle: idle && !is_index, snapshots: &snapshots, interrupted: interrupted.as_deref() };
     picker::pick(space.state.id, &space.version, &options, &moment).map(|work| match work {
         Work::Merge(compaction) => Due::Compaction(compaction),
         Work::Survey(survey) => Due::Survey(survey),
@@ -127,7 +132,7 @@ pub(crate) fn finish_small_compactions(core: &Core) {
                 run_unpaused(core, COMPACTION, || {
                     let current = core.view.reference();
                     let Some(space) = current.keyspace(space.state.id) else { return Ok(false) };
-                    small_work(core, space).map_or(Ok(()), |due| due.run(core, space)).map(|()| false)
+                    small_work(core, space).map_or(Ok(()), |due| due.run(core, space, false)).map(|()| false)
                 });
                 core.background.release(space.state.id);
             } else {
@@ -172,7 +177,7 @@ pub(super) fn merge_range(
     let stops = || core.background.stop.load(Ordering::Relaxed);
     picker::survey_range(version, lower, upper).run(version, stops)?;
     match picker::pick_range(keyspace, version, lower, upper, &core.snapshots.numbers()) {
-        Some(compaction) => run_compaction(core, version, compaction, true),
+        Some(compaction) => run_compaction(core, version, compaction, Trigger::Call),
         None => Ok(()),
     }
 }

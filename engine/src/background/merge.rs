@@ -7,7 +7,7 @@ use sapwood_base::format::manifest::Edit;
 use sapwood_base::{FileNumber, KeyspaceId, Result};
 use sapwood_compaction::Version;
 use sapwood_compaction::job::{Job, Step};
-use sapwood_compaction::picker::{self, Compaction};
+use sapwood_compaction::picker::{self, Compaction, Interrupted};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,12 +15,21 @@ use std::sync::atomic::Ordering;
 /// A compaction's output is loaded into the cache if this share of its input was there.
 const WARM_SHARE: f64 = 0.25;
 
+/// The reason for a compaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// A call waits for it, so it does not yield.
+    Call,
+    /// The picker. `idle`: it may only improve reads and space.
+    Picked { idle: bool },
+}
+
 /// Runs a compaction slice by slice. REQUIRES: the keyspace is claimed.
 pub(crate) fn run_compaction(
     core: &Core,
     version: &Version,
     mut compaction: Compaction,
-    manual: bool,
+    trigger: Trigger,
 ) -> Result<()> {
     if compaction.target_run == 0 {
         compaction.target_run = core.files.allocate_file().0;
@@ -28,12 +37,17 @@ pub(crate) fn run_compaction(
     let keyspace = compaction.keyspace;
     core.options.env.check_memory(0)?;
     let Some(options) = core.keyspace_compaction_options(keyspace) else { return Ok(()) };
+    if let Trigger::Picked { idle } = trigger {
+        // Until its end, so that whatever ends it early, the picker continues it.
+        core.background.begin_merge(keyspace, Interrupted::new(&compaction, idle));
+    }
     let mut job = Job::new(&core.files, &options, version, compaction, &core.snapshots.numbers())?;
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
     loop {
         // Loaded again for each slice: a snapshot taken meanwhile is newer than all inputs.
         let snapshots = core.snapshots.numbers();
         let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else {
+            core.background.end_merge(keyspace);
             return Ok(());
         };
         if let Err(error) = ready(core, version, &step) {
@@ -43,7 +57,6 @@ pub(crate) fn run_compaction(
             }
             return Err(error);
         }
-        let may_repeat = step.may_repeat;
         core.counters.compaction_read_bytes.fetch_add(step.read_bytes, Ordering::Relaxed);
         core.counters.compaction_written_bytes.fetch_add(step.written_bytes, Ordering::Relaxed);
         core.counters.compaction_moved_bytes.fetch_add(step.moved_bytes, Ordering::Relaxed);
@@ -53,7 +66,7 @@ pub(crate) fn run_compaction(
         let view = core.view.reference();
         let gives_way = view
             .keyspace(keyspace)
-            .is_some_and(|space| picker::gives_way(job.compaction(), &space.version, &options));
+            .is_some_and(|space| picker::gives_way(job.compaction(), &space.version, &options, &snapshots));
         // On a machine without threads, jobs of half of the databases yield after every slice, as
         // they do if another keyspace is always more urgent: each slice must be progress.
         let (env, database) = (&core.options.env, core.files.database());
@@ -62,11 +75,9 @@ pub(crate) fn run_compaction(
         // The rest is picked again: after more urgent work, after the pause, or when the driver of
         // a machine without threads requests it.
         let is_urgent_elsewhere = picker::is_long(job.compaction()) && gives_way_to_others(core, keyspace);
-        if manual {
+        if trigger == Trigger::Call {
             core.background.wait_while_paused()?;
-        } else if core.background.should_yield()
-            || !may_repeat && (gives_way || is_urgent_elsewhere || driven)
-        {
+        } else if core.background.should_yield() || gives_way || is_urgent_elsewhere || driven {
             return Ok(());
         }
     }
@@ -76,8 +87,10 @@ pub(crate) fn run_compaction(
 /// keyspace whose writers begin to wait.
 pub(crate) fn gives_way_to_others(core: &Core, keyspace: KeyspaceId) -> bool {
     let view = core.view.reference();
-    let pressure =
-        |space: &Arc<KeyspaceView>| picker::pressure(&space.version, &core.compaction_options(space));
+    let snapshots = core.snapshots.numbers();
+    let pressure = |space: &Arc<KeyspaceView>| {
+        picker::pressure(&space.version, &core.compaction_options(space), &snapshots)
+    };
     let own = view.keyspace(keyspace).map_or(0.0, pressure);
     let is_urgent = |space: &&Arc<KeyspaceView>| {
         space.state.id != keyspace

@@ -4,9 +4,11 @@
 //! mutex is held only to read or note state: no step runs under it.
 use crate::refusal::closed;
 use sapwood_base::{KeyspaceId, Result};
+use sapwood_compaction::picker::Interrupted;
 use sapwood_storage::env::JoinHandle;
 use sapwood_storage::sync::{Condvar, Mutex};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -55,6 +57,8 @@ pub(super) struct State {
     pub(super) busy: HashSet<KeyspaceId>,
     /// Number of compaction steps of other keyspaces since the last one of a keyspace.
     pub(super) waiting: HashMap<KeyspaceId, u32>,
+    /// The last compaction of a keyspace, until its end.
+    pub(super) merges: HashMap<KeyspaceId, Arc<Interrupted>>,
     /// The threads of flushes and compactions under way.
     pub(super) workers: Vec<ThreadId>,
     /// The threads of calls that work on the database, see [`Background::enter`].

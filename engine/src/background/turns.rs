@@ -4,7 +4,9 @@
 use super::state::Background;
 use crate::planted;
 use sapwood_base::KeyspaceId;
+use sapwood_compaction::picker::Interrupted;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Each step for another keyspace adds this to the urgency of a waiting one, in units of its
 /// `picker::pressure`.
@@ -35,10 +37,29 @@ impl Background {
             let ids: HashSet<KeyspaceId> = queue.iter().map(|(id, _)| *id).collect();
             state.waiting.retain(|id, _| ids.contains(id));
         }
+        if state.merges.len() > queue.len() {
+            let ids: HashSet<KeyspaceId> = queue.iter().map(|(id, _)| *id).collect();
+            state.merges.retain(|id, _| ids.contains(id));
+        }
         if planted::urgent_keyspace_first() {
             queue.sort_by(|a, b| b.1.total_cmp(&a.1));
         }
         queue.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Remembers the compaction that begins on a keyspace.
+    pub(super) fn begin_merge(&self, keyspace: KeyspaceId, merge: Interrupted) {
+        self.state.lock().merges.insert(keyspace, Arc::new(merge));
+    }
+
+    /// Forgets the compaction of a keyspace at its end.
+    pub(super) fn end_merge(&self, keyspace: KeyspaceId) {
+        self.state.lock().merges.remove(&keyspace);
+    }
+
+    /// The compaction of a keyspace that has not reached its end.
+    pub(super) fn interrupted(&self, keyspace: KeyspaceId) -> Option<Arc<Interrupted>> {
+        self.state.lock().merges.get(&keyspace).cloned()
     }
 
     /// Records a look at a keyspace. If it had work, those `behind` it wait once more.

@@ -81,7 +81,7 @@ pub(crate) fn apply_all(core: &Core, space: &KeyspaceView) -> Result<()> {
         return Ok(());
     };
     match picker::pick_range(space.state.id, &space.version, None, None, &core.snapshots.numbers()) {
-        Some(compaction) => merge::run_compaction(core, &space.version, compaction, true),
+        Some(compaction) => merge::run_compaction(core, &space.version, compaction, merge::Trigger::Call),
         None => Ok(()),
     }
 }

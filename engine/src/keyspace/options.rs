@@ -97,7 +97,7 @@ impl KeyspaceOptions {
             level0_runs: database.level0_runs,
             level_base_bytes: (memtable_bytes as u64).saturating_mul(4),
             target_file_bytes: database.target_file_bytes,
-            slice_bytes: database.target_file_bytes.saturating_mul(4),
+            slice_bytes: slice_bytes(database.target_file_bytes, memtable_bytes as u64),
             table,
             last_level_codec: match self.compression {
                 Some(codec) => codec,
@@ -106,6 +106,13 @@ impl KeyspaceOptions {
             ..defaults
         }
     }
+}
+
+/// The size of the slices of a compaction. Between two of them a full level 0 goes first, so a
+/// slice takes no longer than a few memtables to fill. Large slices cost fewer edits of the
+/// MANIFEST.
+fn slice_bytes(target_file_bytes: u64, memtable_bytes: u64) -> u64 {
+    memtable_bytes.saturating_mul(16).max(16 << 20).min(target_file_bytes.saturating_mul(4))
 }
 
 impl FromStr for KeyspaceOptions {

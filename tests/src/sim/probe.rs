@@ -35,6 +35,7 @@ mod scans;
 mod large;
 mod periodic;
 mod segments;
+mod shape;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -138,6 +139,11 @@ pub const PROBES: &[Probe] = &[
         name: "leveled-idle",
         asks: "is an idle database merged under leveled compaction, too?",
         run: room::leveled_idle,
+    },
+    Probe {
+        name: "shape",
+        asks: "do runs, bytes written and space grow slowly with the data?",
+        run: shape::of_tiers,
     },
     Probe { name: "idle-cost", asks: "do tiny flushes not rewrite an idle database?", run: room::idle_cost },
     Probe {
