@@ -1,11 +1,12 @@
 //! The decisions that planted bugs change: see `sapwood_base::planted`.
 //!
 //! Each function has the name of what correct code decides, and is a constant, or the plain call,
-//! in a build without the feature. No other file of this crate knows of the bugs. This one imports
-//! no other module of it, because all of them may call it.
+//! in a build without the feature. A function named `not_...` takes a step that correct code does
+//! not do at that place, and does nothing. No other file of this crate knows of the bugs. This one
+//! imports no other module of it, because all of them may call it.
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::planted::{Bug, is};
-use sapwood_base::{Error, KeyspaceId, Result, SequenceNumber, ValueKind};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_storage::Env;
 use sapwood_storage::fs::{File, FileSystem, LockGuard};
 use std::borrow::Cow;
@@ -100,9 +101,9 @@ pub(crate) fn syncs_edits() -> bool {
 
 // Installation.
 
-/// Leaves the inputs of a compaction alone: no edit has replaced them yet.
+/// The inputs of a compaction are not removed before an edit has replaced them.
 #[inline]
-pub(crate) fn before_edit(fs: &dyn FileSystem, inputs: impl Iterator<Item = PathBuf>) {
+pub(crate) fn not_before_edit(fs: &dyn FileSystem, inputs: impl Iterator<Item = PathBuf>) {
     if is(Bug::DeletedBeforeEdit) {
         inputs.for_each(|path| drop(fs.remove_file(&path)));
     }
@@ -172,13 +173,13 @@ pub(crate) fn sleep_until(due: Duration, rounded: Duration) -> Duration {
 
 /// A periodic sync does not wait for segments.
 #[inline]
-pub(crate) fn before_periodic_sync(provision: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(crate) fn not_before_periodic_sync(provision: impl FnOnce() -> Result<()>) -> Result<()> {
     if is(Bug::PeriodicAfterSegments) { provision() } else { Ok(()) }
 }
 
-/// Commits of the time of a periodic sync have set the time of the next one, which stays.
+/// The next periodic sync is not forgotten: commits that arrived during this one have set its time.
 #[inline]
-pub(crate) fn after_periodic_sync(forget: impl FnOnce() -> bool) {
+pub(crate) fn not_after_periodic_sync(forget: impl FnOnce() -> bool) {
     if is(Bug::PeriodicForgotten) {
         forget();
     }
@@ -192,9 +193,9 @@ pub(crate) fn spares_give_room() -> bool {
     !is(Bug::SparesOnFullDisk)
 }
 
-/// The log of a memtable stays until its tables are durable.
+/// The log of a memtable is not recycled, and does not start later, before its tables are durable.
 #[inline]
-pub(crate) fn before_tables(
+pub(crate) fn not_before_tables(
     recycle: impl FnOnce(),
     move_log_start: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
@@ -331,7 +332,7 @@ pub(crate) fn syncs_check_for_gaps() -> bool {
 
 /// The mark of a sync is not written before it.
 #[inline]
-pub(crate) fn before_sync(mark: impl FnOnce()) {
+pub(crate) fn not_before_sync(mark: impl FnOnce()) {
     if is(Bug::LeadersTarget) || is(Bug::LostWakeUp) {
         // Models the duration of a sync on a disk: meanwhile further followers arrive.
         (0..50).for_each(|_| std::thread::yield_now());
@@ -380,15 +381,12 @@ pub(crate) fn replayed_log_is_synced() -> bool {
 
 // Recovery.
 
-/// Reads a part of a log segment.
+/// The records that follow in the log. A failed read is an error, not the end of the log.
 #[inline]
-pub(crate) fn read_log(file: &dyn File, offset: u64, buffer: &mut [u8]) -> Result<()> {
-    match file.read_exact_at(offset, buffer) {
-        Err(_) if is(Bug::ReadErrorEndsLog) => {
-            buffer.fill(0);
-            Ok(())
-        }
-        result => result,
+pub(crate) fn following<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == ErrorKind::Io && is(Bug::ReadErrorEndsLog) => Ok(None),
+        read => read,
     }
 }
 
@@ -422,9 +420,9 @@ pub(crate) fn damage_is_an_error() -> bool {
     !is(Bug::DamageEndsLog)
 }
 
-/// The end of the log, at a tear: later parts do not count.
+/// The log ends at a tear: what follows does not count.
 #[inline]
-pub(crate) fn at_tear<T>(later: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
+pub(crate) fn not_after_tear<T>(later: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
     if is(Bug::TornStretchPassedOver) { later() } else { Ok(None) }
 }
 

@@ -283,7 +283,7 @@ impl Wal {
             self.sync.end(|| ());
             return Err(error);
         }
-        planted::before_sync(|| self.mark(target, poison, provisions));
+        planted::not_before_sync(|| self.mark(target, poison, provisions));
         let result = planted::once(|| self.sync.sync_up_to(target, &self.segments));
         if result.is_err() {
             self.note_failed_sync();

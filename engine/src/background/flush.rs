@@ -45,7 +45,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
     core.options.env.check_memory(0)?;
     let start = next.start_point();
     let end = start.position;
-    planted::before_tables(
+    planted::not_before_tables(
         || core.wal.recycle(end),
         || core.install(log_start(start).to_vec(), HashMap::new(), None),
     )?;

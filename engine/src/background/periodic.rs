@@ -120,8 +120,8 @@ pub(super) fn sync_step(core: &Core) -> Result<bool> {
     if !core.background.take_due_sync(core.options.env.now()) || core.check_not_poisoned().is_err() {
         return Ok(false);
     }
-    planted::before_periodic_sync(|| core.wal.provision_ahead())?;
+    planted::not_before_periodic_sync(|| core.wal.provision_ahead())?;
     core.sync_by_the_clock()?;
-    planted::after_periodic_sync(|| core.background.take_due_sync(Duration::MAX));
+    planted::not_after_periodic_sync(|| core.background.take_due_sync(Duration::MAX));
     Ok(true)
 }

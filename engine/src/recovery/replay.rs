@@ -122,7 +122,7 @@ impl<'a> History<'a> {
         }
         match self.reader.next()? {
             None if self.is_damage(self.reader.position()) => Err(self.damage(self.reader.position())),
-            None if self.end.is_some() => planted::at_tear(|| {
+            None if self.end.is_some() => planted::not_after_tear(|| {
                 self.begin_next_stretch();
                 self.next(buffer)
             }),
@@ -341,7 +341,7 @@ impl<'a> Replay<'a> {
             }
         };
         let mut need = 0;
-        let (point, records) = match history.next(memory.bytes())? {
+        let (point, records) = match planted::following(history.next(memory.bytes()))? {
             None => return Ok(None),
             Some(Next::Span(span)) => {
                 self.in_place = span.single * 2 > span.batches;

@@ -3,6 +3,7 @@ use super::core::Core;
 use super::health::CLOSED;
 use crate::background::{self, compactions, sweep};
 use crate::manifest::log_start;
+use crate::planted;
 use crate::read::super_version::{Generation, SuperVersion};
 use crate::refusal::forked;
 use sapwood_base::Result;
@@ -76,7 +77,9 @@ impl Core {
         background::shut_down(self);
         // Calls under way fail by now: the status is closed, and no background work serves them any
         // more.
-        self.background.wait_for_calls();
+        if planted::close_waits_for_calls() {
+            self.background.wait_for_calls();
+        }
         if let Some(sealed) = sealed {
             let end = sealed.position;
             let is_empty = |generation: &Arc<Generation>| generation.memtable.is_empty();

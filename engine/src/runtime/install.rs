@@ -90,7 +90,10 @@ impl Core {
         };
         let outdated: Vec<KeyspaceId> = edits.iter().filter_map(outdated).collect();
         let removed = Removed::by(&edits, &manifest.state);
-        planted::before_edit(&*self.files.fs, removed.files.iter().map(|file| self.files.table_path(*file)));
+        planted::not_before_edit(
+            &*self.files.fs,
+            removed.files.iter().map(|file| self.files.table_path(*file)),
+        );
         if let Err(error) = self.append(manifest, edits, &handles) {
             // After a failed sync the edit may be on disk, so only a clean refusal removes the
             // files.

@@ -183,7 +183,7 @@ impl<'a> LogReader<'a> {
         let mut data = free.map_or_else(Arc::default, |free| self.buffers.swap_remove(free));
         let buffer = Arc::get_mut(&mut data).expect("nobody else holds the buffer");
         memory::resize(buffer, there, 0)?;
-        planted::read_log(&*segment.file, offset, buffer)?;
+        segment.file.read_exact_at(offset, buffer)?;
         self.buffers.push(data.clone());
         let chunk = Chunk { position, data };
         self.loaded = Some(chunk.clone());
@@ -287,7 +287,7 @@ impl<'a> LogReader<'a> {
         let segment = &self.segments[at];
         let offset = self.offset_in(segment, self.position);
         let there = self.readable(segment, offset).min(buffer.len());
-        planted::read_log(&*segment.file, offset, &mut buffer[..there])?;
+        segment.file.read_exact_at(offset, &mut buffer[..there])?;
         while self.position < end
             && let Some(bytes) = buffer[span.bytes..there].first_chunk::<HEADER_BYTES>()
             && let Some(header) = parse_header(bytes, self.position)
