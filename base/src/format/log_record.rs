@@ -22,8 +22,19 @@ use crate::planted;
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 24;
+/// The place of the payload length in a header.
+pub const PAYLOAD_BYTES_AT: usize = 0;
+const CHECKSUM_AT: usize = 4;
+/// The place of the number of commits in a header.
+pub const COMMITS_AT: usize = 8;
+const POSITION_AT: usize = 16;
+/// The place of the kind in a header.
+pub const KIND_AT: usize = 20;
+const FLAGS_AT: usize = 21;
+/// The place of the number of operations in a header.
+pub const OPERATIONS_AT: usize = 22;
 /// The checksum covers the bytes from here on.
-const CHECKED_FROM: usize = 16;
+const CHECKED_FROM: usize = POSITION_AT;
 /// Bytes per unit of position.
 pub const UNIT_BYTES: usize = 8;
 /// Bytes of a sync mark's payload, a position.
@@ -135,7 +146,15 @@ impl RecordKind {
         matches!(self, RecordKind::Batch | RecordKind::Skip | RecordKind::Distant)
     }
 
-    fn from_u8(byte: u8) -> Option<RecordKind> {
+    /// Whether no release writes such records yet.
+    #[inline]
+    pub fn is_reserved(self) -> bool {
+        use RecordKind::{Ingest, Prepare, TransactionEnd, Values};
+        matches!(self, Prepare | TransactionEnd | Values | Ingest)
+    }
+
+    /// The kind that a header names with `byte`.
+    pub fn from_u8(byte: u8) -> Option<RecordKind> {
         Some(match byte {
             1 => RecordKind::Batch,
             2 => RecordKind::Skip,
@@ -231,10 +250,15 @@ pub fn seal_at(
     words[0] = (u64::from(payload_bytes) | u64::from(sum) << 32).to_le_bytes();
 }
 
+#[inline]
+fn word(bytes: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
 /// The two positions from `from` on that the header in `bytes` can stand at: it holds the low half
 /// of its position.
 pub fn claimed_positions(bytes: &[u8; HEADER_BYTES], from: u64) -> [u64; 2] {
-    let low = u32::from_le_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]);
+    let low = word(bytes, POSITION_AT);
     [0, 1].map(|more| ((from >> 32) + more) << 32 | u64::from(low))
 }
 
@@ -242,15 +266,15 @@ pub fn claimed_positions(bytes: &[u8; HEADER_BYTES], from: u64) -> [u64; 2] {
 /// checked.
 #[inline]
 pub fn parse_header(bytes: &[u8; HEADER_BYTES], position: u64) -> Option<RecordHeader> {
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let payload_bytes = word(0);
-    if !planted::is_position(word(16), position) || payload_bytes as usize > MAX_PAYLOAD_BYTES {
+    let word = |at| word(bytes, at);
+    let payload_bytes = word(PAYLOAD_BYTES_AT);
+    if !planted::is_position(word(POSITION_AT), position) || payload_bytes as usize > MAX_PAYLOAD_BYTES {
         return None;
     }
-    let kind = RecordKind::from_u8(bytes[20])?;
-    let operations = u16::from_le_bytes([bytes[22], bytes[23]]);
-    let commits = u64::from(word(8)) | u64::from(word(12)) << 32;
-    Some(RecordHeader { payload_bytes, kind, operations, flags: bytes[21], commits, checksum: word(4) })
+    let (kind, flags) = (RecordKind::from_u8(bytes[KIND_AT])?, bytes[FLAGS_AT]);
+    let operations = u16::from_le_bytes([bytes[OPERATIONS_AT], bytes[OPERATIONS_AT + 1]]);
+    let commits = u64::from(word(COMMITS_AT)) | u64::from(word(COMMITS_AT + 4)) << 32;
+    Some(RecordHeader { payload_bytes, kind, operations, flags, commits, checksum: word(CHECKSUM_AT) })
 }
 
 impl RecordHeader {
@@ -275,8 +299,7 @@ impl RecordHeader {
     /// Whether this release understands such records.
     #[inline]
     pub fn is_known(&self) -> bool {
-        use RecordKind::{Ingest, Prepare, TransactionEnd, Values};
-        self.flags == 0 && !matches!(self.kind, Prepare | TransactionEnd | Values | Ingest)
+        self.flags == 0 && !self.kind.is_reserved()
     }
 
     /// The error of a valid record that this release does not understand.

@@ -13,7 +13,8 @@ use sapwood_base::format::block::BLOCK_TRAILER_BYTES;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::footer::{FOOTER_BYTES, TABLE_MAGIC};
 use sapwood_base::format::log_record::{
-    self, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES, record_units,
+    self, COMMITS_AT, HEADER_BYTES, KIND_AT, OPERATIONS_AT, PAYLOAD_BYTES_AT, RecordKind, RecordPlace,
+    UNIT_BYTES, record_units,
 };
 use sapwood_base::format::{log_segment, manifest as manifest_format};
 
@@ -51,25 +52,16 @@ pub fn segment_header(data: &mut [u8]) {
 fn stream(data: &mut [u8], owner: u64, position: u64, fallback: RecordKind) {
     let mut at = 0;
     // The first record determines how many commits came before; the others follow it.
-    let mut commits = data.get(8..16).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().expect("eight")));
+    let mut commits = if data.len() < HEADER_BYTES { 0 } else { u64_at(data, COMMITS_AT) };
     while data.len() - at >= HEADER_BYTES {
         let rest = &mut data[at..];
         if rest[..HEADER_BYTES].iter().all(|byte| *byte == 0) {
             return;
         }
-        let kind = match rest[20] {
-            1 => RecordKind::Batch,
-            2 => RecordKind::Skip,
-            3 => RecordKind::SyncMark,
-            4 => RecordKind::Rotate,
-            5 => RecordKind::Edit,
-            10 => RecordKind::Body,
-            11 => RecordKind::Distant,
-            _ => fallback,
-        };
+        let kind = RecordKind::from_u8(rest[KIND_AT]).filter(|kind| !kind.is_reserved()).unwrap_or(fallback);
         let room = rest.len() - HEADER_BYTES;
-        let mut payload = u32_at(rest, 0) as usize;
-        let operations = usize::from(u16::from_le_bytes([rest[22], rest[23]]));
+        let mut payload = u32_at(rest, PAYLOAD_BYTES_AT) as usize;
+        let operations = usize::from(u16::from_le_bytes([rest[OPERATIONS_AT], rest[OPERATIONS_AT + 1]]));
         let position = position.wrapping_add((at / UNIT_BYTES) as u64);
         let covered = if kind.is_header_alone() {
             0
