@@ -118,7 +118,7 @@ pub(crate) fn is_clean_refusal(error: &Error) -> bool {
 /// The position of a fence: after every reservation, published or not.
 #[inline]
 pub(crate) fn fence(published: impl FnOnce() -> u64, tail: impl FnOnce() -> u64) -> u64 {
-    if is(Bug::VacancyUnfenced) { published() + 1 } else { tail() }
+    if is(Bug::VacancyUnfenced) { published() } else { tail() }
 }
 
 // Background work.

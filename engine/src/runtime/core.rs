@@ -144,7 +144,7 @@ impl Core {
         vacancies.watch(|| {
             // Relaxed: the tail of the log orders it before every put that could miss it.
             self.watches_puts.store(true, Ordering::Relaxed);
-            planted::fence(|| self.visible_sequence().0, || self.wal.fence())
+            planted::fence(|| self.wal.published(), || self.wal.fence())
         });
     }
 
