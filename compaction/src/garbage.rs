@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 /// A survey looks up every key of a table with at most this many entries, and otherwise about as
 /// many at [`PLACES`] places.
-const SAMPLES: u64 = 8192;
+const SAMPLES: u64 = 2048;
 /// The number of places in a large table where a survey reads some consecutive keys.
-const PLACES: u64 = 256;
+const PLACES: u64 = 128;
 /// The number of keys between two checks whether a survey should stop.
 const STOP_KEYS: u64 = 1024;
 /// The approximate number of bytes of `table` that a merge of it alone drops; 0 if unknown.

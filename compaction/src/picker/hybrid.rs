@@ -28,7 +28,7 @@ use std::ops::Range;
 const BUSY: Price = Price { newer: 2, freed: 2 };
 /// The price if the tiers have at most [`FEW_RUNS`]. Lookups pass them quickly, and the first
 /// merges of a small database would cost more than they gain: only garbage counts.
-const BUSY_FEW: Price = Price { newer: 0, freed: 4 };
+const BUSY_FEW: Price = Price { newer: 0, freed: 3 };
 const FEW_RUNS: usize = 4;
 /// The price when a tier is full that holds at least half of what waits: the merge into the last
 /// level saves the merge into the next tier.

@@ -440,22 +440,22 @@ fn garbage_beside_writers() {
         6.1 a-m 48M n-z 49M
         busy => merge 0.9 6.1 -> 6.1
 
-        # A quarter of overwritten rows is worth it, less is not.
-        0.9 a-z 100M hides 100M
+        # A third of overwritten rows is worth it, less is not.
+        0.9 a-z 134M hides 134M
         6.1 a-z 400M
         busy => merge 0.9 6.1 -> 6.1
-        0.9 a-z 98M hides 98M
+        0.9 a-z 132M hides 132M
         6.1 a-z 400M
         busy => nothing
-        # So is a fifth that deletions hide.
-        0.9 a-z 1K hides 81M
+        # So is a quarter that deletions hide.
+        0.9 a-z 1K hides 101M
         6.1 a-z 400M
         busy => merge 0.9 6.1 -> 6.1
-        0.9 a-z 1K hides 79M
+        0.9 a-z 1K hides 99M
         6.1 a-z 400M
         busy => nothing
         # A snapshot needs it.
-        0.90 a-z 100M hides 100M
+        0.90 a-z 140M hides 140M
         6.1 a-z 400M
         snapshots 50
         busy => nothing

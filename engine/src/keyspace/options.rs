@@ -112,7 +112,7 @@ impl KeyspaceOptions {
 /// slice takes no longer than a few memtables to fill. Large slices cost fewer edits of the
 /// MANIFEST.
 fn slice_bytes(target_file_bytes: u64, memtable_bytes: u64) -> u64 {
-    memtable_bytes.saturating_mul(16).max(16 << 20).min(target_file_bytes.saturating_mul(4))
+    memtable_bytes.saturating_mul(32).max(32 << 20).min(target_file_bytes.saturating_mul(4))
 }
 
 impl FromStr for KeyspaceOptions {
