@@ -19,10 +19,11 @@ use sapwood_sstable::{LastBlock, ReadOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// A survey looks up every key of a table with at most this many entries, and otherwise about as
-/// many at [`PLACES`] places.
+/// The approximate number of keys of a table that a survey looks up; all if it has no more.
 const SAMPLES: u64 = 2048;
-/// The number of places in a large table where a survey reads some consecutive keys.
+/// A survey reads a table of at most this size from end to end, and of a larger one some
+/// consecutive keys at [`PLACES`] places. Reading less of a small one would take more calls.
+const SCAN_BYTES: u64 = 4 << 20;
 const PLACES: u64 = 128;
 /// The number of keys between two checks whether a survey should stop.
 const STOP_KEYS: u64 = 1024;
@@ -100,10 +101,12 @@ fn hidden_by(
     let older = &version.runs[run + 1..];
     let open = table.handle.table()?;
     let mut read = ReadOptions { fill_cache: false, ..ReadOptions::default() };
-    let (mut places, mut keys_at_place) = (vec![Vec::new()], u64::MAX);
-    if table.record.entries > SAMPLES {
+    let is_large = table.handle.file_bytes() > SCAN_BYTES && table.record.entries > SAMPLES;
+    let mut places = vec![Vec::new()];
+    let (mut keys_at_place, mut step) = (u64::MAX, (table.record.entries / SAMPLES).max(1));
+    if is_large {
         places.extend(open.split_keys(PLACES as usize));
-        keys_at_place = SAMPLES / PLACES;
+        (keys_at_place, step) = (SAMPLES / PLACES, 1);
         read.readahead_bytes = 0;
     }
     let mut entries = Cached(read).iterate(open);
@@ -112,21 +115,24 @@ fn hidden_by(
     let lower = table.record.lower.as_deref().unwrap_or_default();
     places.retain(|place| place.as_slice() > lower);
     places.insert(0, lower.to_vec());
-    let (mut hidden, mut looked_up) = (Hidden::default(), 0u64);
+    let (mut hidden, mut seen, mut looked_up) = (Hidden::default(), 0u64, 0u64);
     let mut last_key = Vec::new();
     for place in &places {
         entries.seek(place)?;
         let mut keys = 0;
         while entries.valid() && keys < keys_at_place {
             let key = entries.key();
-            if looked_up == 0 || key != last_key.as_slice() {
-                if let Some(bytes) = sizes.row_below(older, key)? {
-                    hidden.entries += 1;
-                    hidden.bytes += bytes;
+            if seen == 0 || key != last_key.as_slice() {
+                if seen.is_multiple_of(step) {
+                    looked_up += 1;
+                    if let Some(bytes) = sizes.row_below(older, key)? {
+                        hidden.entries += 1;
+                        hidden.bytes += bytes;
+                    }
                 }
                 keys += 1;
-                looked_up += 1;
-                if looked_up.is_multiple_of(STOP_KEYS) && stops() {
+                seen += 1;
+                if seen.is_multiple_of(STOP_KEYS) && stops() {
                     return Ok(None);
                 }
                 last_key.clear();
@@ -135,12 +141,12 @@ fn hidden_by(
             entries.next()?;
         }
     }
-    if table.record.entries > SAMPLES {
-        let live = table.record.entries * places.len() as u64 / all_places;
-        hidden.entries = hidden.entries * live / looked_up.max(1);
-        hidden.bytes = (u128::from(hidden.bytes) * u128::from(live) / u128::from(looked_up.max(1))) as u64;
-    }
-    Ok(Some(hidden))
+    let live = match is_large {
+        true => table.record.entries * places.len() as u64 / all_places,
+        false => seen,
+    };
+    let scaled = |number: u64| (u128::from(number) * u128::from(live) / u128::from(looked_up.max(1))) as u64;
+    Ok(Some(Hidden { entries: scaled(hidden.entries), bytes: scaled(hidden.bytes) }))
 }
 
 /// The state of lookups in ascending order of keys.

@@ -99,8 +99,8 @@ struct LongLog {
 /// Settings with less memory than the log needs.
 const SMALL_MEMTABLE: usize = 64 << 10;
 const SMALL_MEMTABLES: usize = 2;
-/// The most reads of an opening with these settings.
-const MOST_READS: u64 = 2700;
+/// The most reads of an opening with these settings, without those of compactions.
+const MOST_READS: u64 = 2600;
 
 /// The first byte of a value.
 fn first_byte() -> IndexOptions {
@@ -162,8 +162,10 @@ pub(super) fn long_log() {
     log.check(&reader);
     reader.close().expect("closed");
 
+    // Without compactions, whose reads would count as well.
+    let still = log.builder().advanced(|options| options.disable_auto_compactions = true);
     let reads = log.fs.calls(Call::Read);
-    let db = log.builder().open().expect("it opens");
+    let db = still.open().expect("it opens");
     let reads = log.fs.calls(Call::Read) - reads;
     assert!(reads < MOST_READS, "{reads} reads: the log may be read twice, not once more for each memtable");
     let stats = db.stats();
