@@ -67,8 +67,8 @@ bugs! {
         "a commit that asks for a sync after a recovery does not wait for that of the log that was replayed";
     CalledSyncedEarly, "called-synced-early", "A (our own late sync)",
         "recovery calls the log that it has replayed synced before it is: what a second crash takes is reported as damage";
-    TornStretchPassedOver, "torn-stretch-passed-over", "A (our own late sync)",
-        "recovery goes on with a later stretch of the log behind a tear in an earlier one";
+    TornSessionSkipped, "torn-session-skipped", "A (our own late sync)",
+        "recovery replays a later session of the log after a tear in an earlier one";
     GapAcknowledged, "gap-acknowledged", "A5 (RocksDB #13169)",
         "a commit is acknowledged although one before it left a gap in the log";
     GapCalledDurable, "gap-called-durable", "A (our own sync mark)",
@@ -315,7 +315,7 @@ bugs! {
         "the removal of a row leaves the deletions of its index entries out of the batch";
     StrictNotLogged, "strict-not-logged", "L (strict maintenance)",
         "a commit leaves the log out although a later one has read from it what to delete in an index";
-    IndexWordUnordered, "index-word-unordered", "L (online build, memory order)",
+    IndexEpochUnordered, "index-epoch-unordered", "L (online build, memory order)",
         "writers are told of a new index without releasing the view that lists it";
     ApplyIgnoresSnapshots, "apply-ignores-snapshots", "L (apply)",
         "delta runs are applied to a tree although a snapshot must not see them";

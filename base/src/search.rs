@@ -22,7 +22,7 @@ pub fn partition(mut low: usize, high: usize, less: impl Fn(usize) -> bool) -> u
     low
 }
 
-/// Narrows the search for a number in an ascending sequence. The stretch from the first to the last
+/// Narrows the search for a number in an ascending sequence. The range from the first to the last
 /// is cut into cells of equal width, about as many as there are numbers. Evenly spread numbers then
 /// need one or two comparisons, and no distribution needs more than bisection.
 pub struct Cells {
@@ -61,7 +61,7 @@ impl Cells {
     /// The range of indexes that may hold `number`: all numbers before the range are below it, all
     /// from the end on above it.
     #[inline]
-    pub fn stretch(&self, number: u64) -> Range<usize> {
+    pub fn candidates(&self, number: u64) -> Range<usize> {
         let Some(distance) = number.checked_sub(self.start) else { return 0..0 };
         match self.below.get((distance >> self.shift) as usize..).and_then(|below| below.first_chunk()) {
             Some([first, end]) => *first as usize..*end as usize,
@@ -84,7 +84,7 @@ mod tests {
     use crate::key::key_hash;
 
     #[test]
-    fn the_place_of_a_number_is_in_its_stretch() {
+    fn the_place_of_a_number_is_among_its_candidates() {
         let mut drawn = 0u64;
         let mut draw = || {
             drawn += 1;
@@ -101,13 +101,13 @@ mod tests {
                 .iter()
                 .flat_map(|number| [number.saturating_sub(1), *number, number.saturating_add(1)]);
             for number in around.chain([0, u64::MAX, draw()]) {
-                let stretch = cells.stretch(number);
+                let candidates = cells.candidates(number);
                 assert!(
-                    numbers[..stretch.start].iter().all(|other| *other < number),
+                    numbers[..candidates.start].iter().all(|other| *other < number),
                     "{number} in {numbers:?}"
                 );
                 assert!(
-                    numbers[stretch.end..].iter().all(|other| *other > number),
+                    numbers[candidates.end..].iter().all(|other| *other > number),
                     "{number} in {numbers:?}"
                 );
             }
@@ -116,7 +116,7 @@ mod tests {
         // Evenly spread numbers need few comparisons.
         let even: Vec<u64> = (0..1000).map(|i| i << 50).collect();
         let cells = Cells::new(even.iter().copied(), 0);
-        assert!(even.iter().all(|number| cells.stretch(*number).len() <= 2));
+        assert!(even.iter().all(|number| cells.candidates(*number).len() <= 2));
     }
 
     #[test]

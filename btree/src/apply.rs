@@ -208,7 +208,7 @@ impl Batch<'_, '_> {
         let mut run: Option<Run> = None;
         let touched = std::mem::take(&mut parent.below);
         if level == 1 {
-            self.ask_for_leaves(&page, &touched);
+            self.prefetch_leaves(&page, &touched);
         }
         for (number, (index, what)) in touched.iter().enumerate() {
             let index = *index;
@@ -248,7 +248,7 @@ impl Batch<'_, '_> {
 
     /// Prefetches the touched leaves of a parent that are not cached, so that the device reads
     /// several at a time.
-    fn ask_for_leaves(&self, page: &TreePage<'_>, touched: &[(usize, Below)]) {
+    fn prefetch_leaves(&self, page: &TreePage<'_>, touched: &[(usize, Below)]) {
         for (index, _) in touched {
             let number = page.child(*index).pointer.page;
             if number < self.root.file_pages && !self.file.slots.is_cached(number) {

@@ -333,18 +333,18 @@ impl TreeCursor {
         }
         let parent = TreePage::of_validated(parent);
         let ahead = *index..(*index + READAHEAD_LEAVES).min(parent.children());
-        let mut stretch = 0..0;
+        let mut pages = 0..0;
         for page in ahead.map(|i| parent.child(i).pointer.page).filter(|page| !file.slots.is_cached(*page)) {
-            if page != stretch.end {
-                self.ask_for(stretch);
-                stretch = page..page;
+            if page != pages.end {
+                self.prefetch(pages);
+                pages = page..page;
             }
-            stretch.end += 1;
+            pages.end += 1;
         }
-        self.ask_for(stretch);
+        self.prefetch(pages);
     }
 
-    fn ask_for(&self, pages: Range<u32>) {
+    fn prefetch(&self, pages: Range<u32>) {
         if !pages.is_empty() {
             let file = &self.view.state.file;
             let len = file.offset(pages.end) - file.offset(pages.start);

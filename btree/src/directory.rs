@@ -123,8 +123,8 @@ impl Directory {
             return Some(self.start(if key < self.prefix.as_slice() { 0 } else { last }, None));
         }
         let head = key_prefix(&key[self.prefix.len()..]);
-        let stretch = self.cells.stretch(head);
-        let place = stretch.start + self.places[stretch].partition_point(|place| place.head < head);
+        let candidates = self.cells.candidates(head);
+        let place = candidates.start + self.places[candidates].partition_point(|place| place.head < head);
         let upper = self.places[place].head;
         if place == 0 || place == last {
             return (place == last || upper != head).then(|| self.start(place, None));

@@ -93,7 +93,7 @@ impl FreeSpace {
     }
 
     fn remove(&mut self, start: u32) -> u32 {
-        let len = self.runs.remove(&start).expect("a stretch starts here");
+        let len = self.runs.remove(&start).expect("a run starts here");
         self.large.remove(&start);
         self.free -= len;
         len

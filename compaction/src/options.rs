@@ -67,7 +67,7 @@ pub struct CompactionOptions {
     /// Table options. Codec and filter bits are adapted per level.
     pub table: TableOptions,
     /// The codec of the last level.
-    pub last_level_codec: Codec,
+    pub last_level_compression: Codec,
     /// Whether older data lies below all runs, such as the tree of an index. If so, tombstones are
     /// never dropped.
     pub has_base: bool,
@@ -84,7 +84,7 @@ impl Default for CompactionOptions {
             target_file_bytes: 64 << 20,
             slice_bytes: 256 << 20,
             table: TableOptions::default(),
-            last_level_codec: Codec::None,
+            last_level_compression: Codec::None,
             has_base: false,
         }
     }
@@ -108,7 +108,7 @@ impl CompactionOptions {
     pub fn table_options(&self, level: u8) -> TableOptions {
         let mut table = self.table.clone();
         if level == LAST_LEVEL {
-            table.compression = self.last_level_codec;
+            table.compression = self.last_level_compression;
         } else if table.filter_bits_per_key > 0.0 {
             table.filter_bits_per_key += if level == 0 { 6.0 } else { 3.0 };
         }

@@ -1,7 +1,7 @@
 //! Access to decoders without a public name, for fuzz targets only. Requires the feature `sim`.
 pub use crate::index::extractor::EmitBuffer;
 use crate::manifest::{self, ManifestState};
-use crate::read::super_version::Generation;
+use crate::read::view::Generation;
 use crate::recovery::{self, MemtableSource};
 use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::{FoundSegment, LogReader};

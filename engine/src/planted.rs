@@ -423,7 +423,7 @@ pub(crate) fn damage_is_an_error() -> bool {
 /// The log ends at a tear: what follows does not count.
 #[inline]
 pub(crate) fn not_after_tear<T>(later: impl FnOnce() -> Result<Option<T>>) -> Result<Option<T>> {
-    if is(Bug::TornStretchPassedOver) { later() } else { Ok(None) }
+    if is(Bug::TornSessionSkipped) { later() } else { Ok(None) }
 }
 
 /// Whether a record at `position` is replayed, of a log that begins at `start`.
@@ -614,7 +614,7 @@ pub(crate) fn shown(sequence: SequenceNumber, covered: SequenceNumber) -> Sequen
 /// The order in which a changed set of indexes is announced: after the view that lists it.
 #[inline]
 pub(crate) fn releases_index_set() -> Ordering {
-    if is(Bug::IndexWordUnordered) { Ordering::Relaxed } else { Ordering::Release }
+    if is(Bug::IndexEpochUnordered) { Ordering::Relaxed } else { Ordering::Release }
 }
 
 /// Whether an opening creates the indexes that it names.

@@ -2,7 +2,7 @@
 //!
 //! 1. Pin the epoch: every reachable memtable, table, index and cache frame stays alive from here
 //!    on.
-//! 2. Load the view, then the sequence number to read at (in this order, see `super_version`).
+//! 2. Load the view, then the sequence number to read at (in this order, see `view.rs`).
 //! 3. Hash the key once; memtable filters, table filters and block tags all use it.
 //! 4. Find the table of each run. Prefetch its filter line and those of the memtables: one wait for
 //!    all of them instead of one each.
@@ -19,7 +19,7 @@ pub(crate) mod resolve;
 pub(crate) mod slice;
 pub(crate) mod snapshot;
 pub(crate) mod state;
-pub(crate) mod super_version;
+pub(crate) mod view;
 pub(crate) mod vacancy;
 
 use crate::keyspace::KeyspaceState;
@@ -32,7 +32,7 @@ use resolve::{has_value, resolve};
 use sapwood_base::{Lookup, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::RunTable;
 use sapwood_sstable::Table;
-use super_version::SuperVersion;
+use view::View;
 
 /// Runs whose filters are prefetched together.
 const PREFETCHED_RUNS: usize = 16;
@@ -43,7 +43,7 @@ pub(crate) trait Observer {
     const ACTIVE: bool;
 
     /// The get begins.
-    fn begin(&mut self, view: &SuperVersion, keyspace: &KeyspaceView, sequence: SequenceNumber);
+    fn begin(&mut self, view: &View, keyspace: &KeyspaceView, sequence: SequenceNumber);
     /// The get has searched the memtable of this number.
     fn memtable(&mut self, number: usize, may_contain: bool, found: Option<(ValueKind, usize)>);
     /// The get searches a table of the run of this number next; `None` if no table of it covers the
@@ -59,7 +59,7 @@ pub(crate) struct Nobody;
 impl Observer for Nobody {
     const ACTIVE: bool = false;
 
-    fn begin(&mut self, _: &SuperVersion, _: &KeyspaceView, _: SequenceNumber) {}
+    fn begin(&mut self, _: &View, _: &KeyspaceView, _: SequenceNumber) {}
     fn memtable(&mut self, _: usize, _: bool, _: Option<(ValueKind, usize)>) {}
     fn table(&mut self, _: usize, _: Option<&Table>, _: &[u8], _: bool) {}
     fn answer(&mut self, _: usize, _: Option<(ValueKind, usize)>) {}
@@ -98,7 +98,7 @@ pub(crate) fn get_observed<'g, O: Observer>(
 /// Steps 3 to 6, in a view that the caller has. REQUIRES: all that the lookup sees is in the view.
 #[inline]
 pub(crate) fn get_in_view<'g, O: Observer>(
-    view: &'g SuperVersion,
+    view: &'g View,
     keyspace: &KeyspaceState,
     lookup: Lookup<'_>,
     guard: &'g Guard,

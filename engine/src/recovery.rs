@@ -1,10 +1,10 @@
 //! Opening a database: from its files to a state that takes writes.
 //!
 //! 1. Read the MANIFEST; check that every table it lists exists with its length.
-//! 2. Read the headers of all log segments, and the needed stretches of log, in order.
+//! 2. Read the headers of all log segments, and the needed log, in order.
 //! 3. Rebuild memtables from the records, as many as the settings allow; check the records after
 //!    them.
-//! 4. Write a new MANIFEST that closes the last stretch and starts a new one above every position
+//! 4. Write a new MANIFEST that closes the last session and starts a new one above every position
 //!    that was ever reserved. This is the only commit point: before it nothing is removed or
 //!    overwritten, so the opening is idempotent until then, and a crash only leads to the next
 //!    attempt.
@@ -12,15 +12,15 @@
 //! 6. If step 3 has left records, replay these, a few memtables at a time, while the flush makes
 //!    room for them (`recovery/spill.rs`). No call can see the database before.
 //!
-//! The records of the last stretch may be in the page cache only, as before the crash. They are not
-//! synced here. The MANIFEST records the position up to which closed stretches are synced, and the
+//! The records of the last session may be in the page cache only, as before the crash. They are not
+//! synced here. The MANIFEST records the position up to which closed sessions are synced, and the
 //! new log syncs them before anything of its own (`Wal::wait_durable`). A tear in one of them ends
-//! the log for the next opening, even if records of a later stretch have survived. So an opening
+//! the log for the next opening, even if records of a later session have survived. So an opening
 //! does not wait for the disk to take the log.
 use crate::directory::proof::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
 use crate::planted;
-use crate::read::super_version::Generation;
+use crate::read::view::Generation;
 use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::FoundSegment;
 use crate::wal::{RetainedSegment, SegmentOptions};
@@ -83,7 +83,7 @@ pub(crate) struct Recovered {
     pub(crate) rest: Option<Rest>,
 }
 
-/// A stretch of log, known to be valid, that has no room in memory yet.
+/// A range of log, known to be valid, that has no room in memory yet.
 pub(crate) struct Rest {
     database: u64,
     from: LogPoint,
@@ -147,7 +147,7 @@ pub(crate) fn analyze(
     state.log_opened = planted::start_of_new_log(base, opened);
     let needed = |segment: &FoundSegment| {
         let (from, to) = (segment.header.base_position, segment.header.end_position());
-        state.log_closed.iter().any(|(start, end)| from < *end && to > (*start).max(log_start))
+        state.closed_sessions.iter().any(|(start, end)| from < *end && to > (*start).max(log_start))
     };
     let holds_rest =
         |segment: &&FoundSegment, rest: u64| segment.header.end_position() > rest && needed(segment);
@@ -227,7 +227,7 @@ fn next_base(segments: &[FoundSegment], state: &ManifestState, opened: u64, log_
     let base = segments
         .iter()
         .map(|segment| segment.header.end_position())
-        .chain(state.log_closed.iter().map(|(_, end)| *end))
+        .chain(state.closed_sessions.iter().map(|(_, end)| *end))
         .chain(state.keyspaces.values().map(|entry| entry.version.max_sequence().0 + 1))
         .chain(state.indexes().map(|index| index.state.built_sequence().0 + 1))
         .chain([log_end, state.log_opened, FIRST_POSITION])
@@ -236,20 +236,21 @@ fn next_base(segments: &[FoundSegment], state: &ManifestState, opened: u64, log_
     planted::next_base(base, log_end, FIRST_POSITION, log_end == opened)
 }
 
-/// Closes the open stretch of the log, which began at `opened`, at the end that was found. Returns
+/// Closes the open session of the log, which began at `opened`, at the end that was found. Returns
 /// the bytes of needed log.
 fn close_log(state: &mut ManifestState, opened: u64, end: LogPoint) -> u64 {
     let log_end = end.position;
     let surely_synced = state.log_surely_synced();
-    // After a tear in an earlier stretch nothing is valid, including later stretches.
-    state.log_closed.retain(|(start, _)| *start < log_end);
-    if let Some((_, end)) = state.log_closed.last_mut() {
+    // After a tear in an earlier session nothing is valid, including later sessions.
+    state.closed_sessions.retain(|(start, _)| *start < log_end);
+    if let Some((_, end)) = state.closed_sessions.last_mut() {
         *end = log_end.min(*end);
     }
     if log_end > opened {
-        state.log_closed.push((opened, log_end));
+        state.closed_sessions.push((opened, log_end));
     }
-    let needed = state.log_closed.iter().map(|(start, end)| end.saturating_sub(*start.max(&state.log_start)));
+    let needed =
+        state.closed_sessions.iter().map(|(start, end)| end.saturating_sub(*start.max(&state.log_start)));
     let bytes = needed.sum::<u64>() * UNIT_BYTES as u64;
     state.log_synced = Some(surely_synced).filter(|_| planted::replayed_log_is_unsynced());
     let kept = planted::start_of_kept_log(state.log_start_point(), end);
@@ -395,7 +396,7 @@ fn check_tables(files: &Arc<DatabaseFiles>, state: &ManifestState) -> Result<()>
     Ok(())
 }
 
-/// The segments that hold a stretch of this database's log, in order, and the files of interrupted
+/// The segments that hold log of this database, in order, and the files of interrupted
 /// creations.
 ///
 /// A file gets its header after it was synced with its full length, and its name after that. So a
@@ -474,11 +475,11 @@ fn find_segments(
 /// Checks that no segment that is known to have been created is missing.
 ///
 /// Segments are created in order, each durable before the next, and removed only below `log_start`.
-/// So those of the open stretch exist without a gap up to the last one, and those of a stretch that
-/// the MANIFEST lists up to its end.
+/// So those of the open session exist without a gap up to the last one, and those of a closed
+/// session up to its end.
 fn check_log(files: &DatabaseFiles, segments: &[FoundSegment], state: &ManifestState) -> Result<()> {
     let last = segments.last().map_or(0, |segment| segment.header.base_position);
-    for (from, end) in state.log_closed.iter().copied().chain([(state.log_opened, last)]) {
+    for (from, end) in state.closed_sessions.iter().copied().chain([(state.log_opened, last)]) {
         let mut at = from.max(state.log_start);
         let mut later = None;
         for segment in segments {

@@ -3,7 +3,7 @@
 //! 0. Rows with indexes get their entries: operations of the same record (`index/maintenance.rs`).
 //! 1. Check the handle: open, writable, not poisoned.
 //! 2. Pay the debt: a delay proportional to the compaction debt (`stall`). Rotate a full memtable.
-//! 3. Reserve a stretch of log: one atomic operation assigns position, commit order and sequence
+//! 3. Reserve a range of log: one atomic operation assigns position, commit order and sequence
 //!    numbers.
 //! 4. Seal the record for its position and append it to the log.
 //! 5. Insert the operations into the memtable generation of the position, in parallel with others.
@@ -21,7 +21,7 @@ pub mod batch;
 
 use crate::options::Durability;
 use crate::planted;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::runtime::Core;
 use crate::wal::body::Body;
 use crate::wal::{Reservation, Wal};
@@ -210,7 +210,7 @@ impl<'c> Large<'c> {
             let at = reserve_body(core, log_record::record_units(payload.len()))?;
             let body = core.wal.begin_body(&at, operations);
             if let Err(error) = &body {
-                // The stretch is reserved, and no write may follow a gap.
+                // The range is reserved, and no write may follow a gap.
                 core.poison(error);
             }
             core.wal.complete(&at);
@@ -275,7 +275,7 @@ pub(crate) struct Place<'a> {
     pub(crate) position: u64,
     /// Whether some keyspace has vacant ranges, which puts end: see `read/vacancy.rs`.
     pub(crate) watches_puts: bool,
-    view: &'a SuperVersion,
+    view: &'a View,
 }
 
 /// Inserts the operations of a payload into a memtable, and cuts the vacant ranges of keyspaces at
@@ -360,7 +360,7 @@ pub(crate) fn commit(
         apply(&place, &record[HEADER_BYTES..], &mut large)
     });
     if let Err(error) = &applied {
-        // The stretch is reserved: other writers must not wait for it, and no write may follow a
+        // The range is reserved: other writers must not wait for it, and no write may follow a
         // gap.
         core.poison(error);
     }

@@ -24,11 +24,11 @@ pub(crate) const GROUP: usize = LINE * GROUP_LINES;
 #[repr(align(64))]
 struct Line([u64; LINE]);
 
-/// Fewer separators with equal prefixes are not worth a [`Stretch`].
-const LEAST_STRETCH: usize = 4;
+/// Fewer separators with equal prefixes are not worth a [`PrefixGroup`].
+const LEAST_GROUP: usize = 4;
 
 /// Consecutive blocks whose separators have the same prefix.
-struct Stretch {
+struct PrefixGroup {
     from: u32,
     to: u32,
     /// Bytes that the separators share.
@@ -61,8 +61,8 @@ impl Root {
     /// REQUIRES: there are blocks.
     #[inline]
     fn not_above(&self, head: u64) -> usize {
-        let stretch = self.cells.stretch(head);
-        1 + stretch.start + self.firsts[1..][stretch].partition_point(|first| *first <= head)
+        let candidates = self.cells.candidates(head);
+        1 + candidates.start + self.firsts[1..][candidates].partition_point(|first| *first <= head)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -87,7 +87,7 @@ pub(crate) struct TableIndex {
     root: Root,
     lines: Vec<Line>,
     /// In ascending order.
-    stretches: Vec<Stretch>,
+    groups: Vec<PrefixGroup>,
     deeper: Vec<u64>,
     continued: Vec<Continued>,
     columns: TableIndexColumns,
@@ -121,23 +121,23 @@ impl TableIndex {
             continued.push(Continued { block: *block, start });
         }
         let mut index =
-            TableIndex { root, lines, stretches: Vec::new(), deeper: Vec::new(), continued, columns };
-        index.find_stretches();
+            TableIndex { root, lines, groups: Vec::new(), deeper: Vec::new(), continued, columns };
+        index.find_groups();
         Ok(index)
     }
 
-    fn find_stretches(&mut self) {
+    fn find_groups(&mut self) {
         let (count, mut from) = (self.block_count(), 0);
         while from < count {
             let prefix = self.prefix_of(from);
             let to = (from + 1..count).find(|block| self.prefix_of(*block) != prefix).unwrap_or(count);
-            if to - from >= LEAST_STRETCH {
+            if to - from >= LEAST_GROUP {
                 let separator = |block| self.columns.separator(block);
                 let shared = common_prefix_len(separator(from), separator(to - 1));
                 let deeper = self.deeper.len() as u32;
-                self.deeper.extend((from..to).map(|block| word_behind(separator(block), shared)));
+                self.deeper.extend((from..to).map(|block| word_after(separator(block), shared)));
                 let [from, to, shared] = [from, to, shared].map(|number| number as u32);
-                self.stretches.push(Stretch { from, to, shared, deeper });
+                self.groups.push(PrefixGroup { from, to, shared, deeper });
             }
             from = to;
         }
@@ -223,14 +223,13 @@ impl TableIndex {
     /// [`TableIndex::find`] among equal prefixes. `last` is the last block whose separator's prefix
     /// is `head`.
     fn find_among_equals(&self, last: usize, head: u64, rest: &[u8]) -> usize {
-        let not_above =
-            match self.stretches.binary_search_by(|stretch| (stretch.to as usize).cmp(&(last + 1))) {
-                Ok(at) => self.not_above_in(&self.stretches[at], rest),
-                Err(_) => {
-                    let from = partition(0, last + 1, |block| self.prefix_of(block) < head);
-                    self.not_above_among(from, last + 1, rest)
-                }
-            };
+        let not_above = match self.groups.binary_search_by(|group| (group.to as usize).cmp(&(last + 1))) {
+            Ok(at) => self.not_above_in(&self.groups[at], rest),
+            Err(_) => {
+                let from = partition(0, last + 1, |block| self.prefix_of(block) < head);
+                self.not_above_among(from, last + 1, rest)
+            }
+        };
         // Block 0 has the empty separator, so at least that one is not above.
         let block = not_above.max(1) - 1;
         // A key that spans blocks begins in the first of them.
@@ -241,13 +240,13 @@ impl TableIndex {
     }
 
     /// The number of separators not above `rest`, whose prefix is that of the separators of
-    /// `stretch`.
-    fn not_above_in(&self, stretch: &Stretch, rest: &[u8]) -> usize {
-        let (from, to) = (stretch.from as usize, stretch.to as usize);
-        let shared = &self.columns.separator(from)[..stretch.shared as usize];
-        let Some(behind) = rest.strip_prefix(shared) else { return if rest < shared { from } else { to } };
-        let word = key_prefix(behind);
-        let deeper = &self.deeper[stretch.deeper as usize..][..to - from];
+    /// `group`.
+    fn not_above_in(&self, group: &PrefixGroup, rest: &[u8]) -> usize {
+        let (from, to) = (group.from as usize, group.to as usize);
+        let shared = &self.columns.separator(from)[..group.shared as usize];
+        let Some(rest_key) = rest.strip_prefix(shared) else { return if rest < shared { from } else { to } };
+        let word = key_prefix(rest_key);
+        let deeper = &self.deeper[group.deeper as usize..][..to - from];
         let low = deeper.partition_point(|other| *other < word);
         let high = low + deeper[low..].partition_point(|other| *other <= word);
         self.not_above_among(from + low, from + high, rest)
@@ -304,7 +303,7 @@ impl TableIndex {
         let numbers = columns.ends.len() + columns.offsets.len() + columns.raw_lengths.len();
         self.root.memory_bytes()
             + self.lines.len() * size_of::<Line>()
-            + self.stretches.len() * size_of::<Stretch>()
+            + self.groups.len() * size_of::<PrefixGroup>()
             + self.deeper.len() * 8
             + self.continued.len() * size_of::<Continued>()
             + numbers * 4
@@ -314,7 +313,7 @@ impl TableIndex {
 }
 
 /// Eight bytes of `separator` after the first `shared`. Damaged separators may be shorter.
-fn word_behind(separator: &[u8], shared: usize) -> u64 {
+fn word_after(separator: &[u8], shared: usize) -> u64 {
     key_prefix(separator.get(shared..).unwrap_or_default())
 }
 
@@ -348,7 +347,7 @@ mod tests {
             let alphabet = [2, 3, 256][round % 3];
             let longest = [3, 12, 30][round / 3 % 3];
             let prefix: Vec<u8> = vec![b'p'; [0, 1, 20][round % 3]];
-            // Some keys share a longer beginning, so that there are stretches with shared bytes.
+            // Some keys share a longer beginning, so that there are groups with shared bytes.
             let middle: &[u8] = [&b""[..], b"middle of many"][round / 9 % 2];
             let mut keys: Vec<Vec<u8>> = (0..random.usize(1..600))
                 .map(|_| {

@@ -255,7 +255,7 @@ impl Shared {
         if cfg!(sapwood_loom) {
             return;
         }
-        self.frames.ask_for_huge_pages(capacity_bytes);
+        self.frames.advise_huge_pages(capacity_bytes);
         let mut evicted = Vec::new();
         {
             let mut keeper = self.keeper.lock();

@@ -227,9 +227,9 @@ fn many_keys_at_once_agree_with_single_gets_wherever_they_lie() {
 }
 
 #[test]
-fn long_stretches_from_one_run_agree_with_a_sorted_map() {
+fn many_entries_of_one_run_agree_with_a_sorted_map() {
     for seed in seeds(0..6) {
-        let _replay = Replay::new(seed, "iterator::long_stretches_from_one_run_agree_with_a_sorted_map");
+        let _replay = Replay::new(seed, "iterator::many_entries_of_one_run_agree_with_a_sorted_map");
         let mut random = fastrand::Rng::with_seed(seed);
         let (env, _) = Env::sim(1);
         let builder = builder("/db", &env).advanced(|options| options.disable_auto_compactions = true);

@@ -1,4 +1,4 @@
-//! The data block: the entries of one stretch of a table, split into columns.
+//! The data block: the entries of one range of a table, split into columns.
 //!
 //! A *raw image* is a header, then one section per column (tags, heads, ends, sequence numbers,
 //! kinds, key suffixes, values); the byte map is in `FORMAT.md`. A column that is constant over the

@@ -63,19 +63,18 @@ pub enum Edit {
     LogStart(u64),
     /// The number of commits before the start of the log.
     LogCommits(u64),
-    /// A stretch of log from an earlier opening. Complete and synced, unless [`Edit::LogSynced`]
-    /// says otherwise.
+    /// The log of a closed session. Complete and synced, unless [`Edit::LogSynced`] says otherwise.
     LogClosed {
         /// First position.
         start: u64,
         /// Position after the last record.
         end: u64,
     },
-    /// The log of the present opening starts here. Recovery finds its end by reading.
+    /// The log of the open session starts here. Recovery finds its end by reading.
     LogOpened(u64),
-    /// Closed stretches are synced below this position; their contents above it may be lost in a
+    /// Closed sessions are synced below this position; their contents above it may be lost in a
     /// power loss, like the end of the open one. Without this edit they are synced as a whole.
-    /// Concerns the stretches that were closed before.
+    /// Concerns the sessions that were closed before.
     LogSynced(u64),
     /// A keyspace was created.
     KeyspaceCreated {
@@ -403,7 +402,7 @@ fn edit(tag: u64, bytes: &[u8]) -> Result<Edit> {
         LOG_CLOSED => {
             let (start, end) = (position(&mut body)?, position(&mut body)?);
             if start > end {
-                return Err(Error::malformed("a stretch of log ends before it starts"));
+                return Err(Error::malformed("a session of the log ends before it starts"));
             }
             Edit::LogClosed { start, end }
         }

@@ -2,8 +2,8 @@
 //!
 //! A binary heap of input numbers, each with an eight-byte prefix of its current key, so most
 //! comparisons are one integer comparison and touch no input. The heap replaces its top in place.
-//! An input that keeps winning (long stretches from one run are the rule) costs two comparisons per
-//! entry, and none over stretches known to lie before the next input.
+//! An input that keeps winning (many entries in a row from one run are the rule) costs two
+//! comparisons per entry, and none for entries known to lie before the next input.
 use super::InternalIterator;
 use crate::error::Result;
 use crate::key::{ValueKind, key_prefix};
@@ -37,8 +37,8 @@ struct Place {
     input: u32,
 }
 
-/// After this many consecutive entries from one input, a search for the end of its stretch pays
-/// off: such a stretch mostly continues for longer than the search takes.
+/// After this many consecutive entries from one input, a search for the end of its streak pays
+/// off: such a streak mostly continues for longer than the search takes.
 const STREAK: u32 = 4;
 
 impl<I: InternalIterator> MergingIterator<I> {

@@ -5,7 +5,7 @@
 use crate::index::cleanup;
 use crate::manifest::log_start;
 use crate::planted;
-use crate::read::super_version::{CoveringView, SuperVersion};
+use crate::read::view::{CoveringView, View};
 use crate::runtime::Core;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{ErrorKind, FileNumber, Result};
@@ -137,7 +137,7 @@ pub(super) fn warm(handles: &HashMap<FileNumber, Arc<TableHandle>>) -> Result<()
 
 /// Whether the active memtable of an idle database may hide enough data in tables to be flushed
 /// before it is full.
-pub(super) fn is_flush_worth(view: &SuperVersion) -> bool {
+pub(super) fn is_flush_worth(view: &View) -> bool {
     let Ok(active) = view.active() else { return false };
     let memtable = &active.memtable;
     view.keyspaces.iter().filter(|space| space.index.is_none()).any(|space| {

@@ -17,7 +17,7 @@ use super::extractor::EmitBuffer;
 use super::state::IndexState;
 use crate::planted;
 use crate::read::resolve::resolve;
-use crate::read::super_version::CoveringView;
+use crate::read::view::CoveringView;
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::iterator::merging::MergingIterator;

@@ -11,7 +11,7 @@ use super::state::IndexState;
 use crate::planted;
 use crate::read::cursor::Overlay;
 use crate::read::state::ReadState;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::runtime::Core;
 use sapwood_base::memory;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber};
@@ -70,7 +70,7 @@ pub(super) fn nth(
 }
 
 /// Whether the entries can be counted without reading them.
-fn is_counted(view: &SuperVersion, state: &IndexState) -> bool {
+fn is_counted(view: &View, state: &IndexState) -> bool {
     !state.is_deferred() || !has_rows(view, state.owner())
 }
 
@@ -105,7 +105,7 @@ fn current(cursor: &IndexCursor) -> Result<Option<KeyAndCovering>> {
 
 /// One state of an index whose entries can be counted.
 struct Counted<'a> {
-    view: &'a Arc<SuperVersion>,
+    view: &'a Arc<View>,
     id: KeyspaceId,
     sequence: SequenceNumber,
     tree: Option<&'a TreeView>,
@@ -122,7 +122,7 @@ enum Located {
 impl<'a> Counted<'a> {
     fn new(
         core: &Core,
-        view: &'a Arc<SuperVersion>,
+        view: &'a Arc<View>,
         id: KeyspaceId,
         sequence: SequenceNumber,
     ) -> Result<Counted<'a>> {

@@ -12,8 +12,8 @@ use super::state::{IndexMeta, IndexState};
 use crate::planted;
 use crate::read::cursor::Cursor;
 use crate::read::jumps::Jumps;
-use crate::read::super_version::SuperVersion;
 use crate::read::vacancy::WORTH_A_RANGE;
+use crate::read::view::View;
 use crate::refusal::closed;
 use crate::runtime::Core;
 use sapwood_base::iterator::KeyRange;
@@ -109,14 +109,14 @@ pub struct IndexCursor {
     rows: Option<RowCheck>,
     /// Entries that were passed over.
     stale: u64,
-    view: Arc<SuperVersion>,
+    view: Arc<View>,
     id: KeyspaceId,
     sequence: SequenceNumber,
     /// Of the internal keyspace. In an index, a range is vacant too where all entries are stale:
     /// only a put of the entry itself makes one count again.
     jumps: Jumps,
-    /// Where the stretch that is being passed over begins (backward: ends).
-    stretch: Option<Vec<u8>>,
+    /// Where the stale entries that are being passed over begin (backward: end).
+    stale_from: Option<Vec<u8>>,
 }
 
 /// The bounds are the cursor's own, in both forms.
@@ -171,7 +171,7 @@ impl Inner {
 
 /// Looks for later versions of rows in memtables.
 struct RowCheck {
-    view: Arc<SuperVersion>,
+    view: Arc<View>,
     keyspace: KeyspaceId,
     /// The state that is read.
     sequence: SequenceNumber,
@@ -181,7 +181,7 @@ struct RowCheck {
 
 impl RowCheck {
     /// The check that an index needs, or `None`.
-    fn new(view: &Arc<SuperVersion>, index: &IndexState, sequence: SequenceNumber) -> Option<RowCheck> {
+    fn new(view: &Arc<View>, index: &IndexState, sequence: SequenceNumber) -> Option<RowCheck> {
         let keyspace = index.owner();
         let is_needed = index.is_deferred() && has_rows(view, keyspace);
         is_needed.then(|| RowCheck { view: view.clone(), keyspace, sequence, built: index.built_sequence() })
@@ -198,7 +198,7 @@ impl RowCheck {
 /// one of an entry that was written at `written`.
 #[inline]
 pub(crate) fn is_stale(
-    view: &SuperVersion,
+    view: &View,
     keyspace: KeyspaceId,
     primary_key: &[u8],
     sequence: SequenceNumber,
@@ -212,12 +212,12 @@ pub(crate) fn is_stale(
 
 /// Whether memtables hold rows of a keyspace.
 #[inline]
-pub(crate) fn has_rows(view: &SuperVersion, keyspace: KeyspaceId) -> bool {
+pub(crate) fn has_rows(view: &View, keyspace: KeyspaceId) -> bool {
     view.generations.iter().any(|generation| generation.memtable.entries_of(keyspace) > 0)
 }
 
 /// An index in a view.
-pub(crate) fn entry(view: &SuperVersion, id: KeyspaceId) -> Result<&IndexMeta> {
+pub(crate) fn entry(view: &View, id: KeyspaceId) -> Result<&IndexMeta> {
     view.keyspace(id).and_then(|space| space.index.as_ref()).ok_or_else(dropped)
 }
 
@@ -248,7 +248,7 @@ impl IndexCursor {
     /// whether the index is complete.
     pub(crate) fn open(
         core: &Core,
-        view: Arc<SuperVersion>,
+        view: Arc<View>,
         id: KeyspaceId,
         sequence: SequenceNumber,
         bounds: Bounds,
@@ -260,7 +260,7 @@ impl IndexCursor {
     /// The same without the database. REQUIRES: the index's tree was opened in this view, by
     /// [`tree_view`].
     pub(crate) fn open_prepared(
-        view: Arc<SuperVersion>,
+        view: Arc<View>,
         id: KeyspaceId,
         sequence: SequenceNumber,
         bounds: Bounds,
@@ -284,8 +284,8 @@ impl IndexCursor {
                 Inner::Merged(Cursor::with_base(view.clone(), id, sequence, options, range, base))
             }
         };
-        let (jumps, stretch) = (Jumps::default(), None);
-        Ok(IndexCursor { inner, bounds, rows, stale: 0, view, id, sequence, jumps, stretch })
+        let (jumps, stale_from) = (Jumps::default(), None);
+        Ok(IndexCursor { inner, bounds, rows, stale: 0, view, id, sequence, jumps, stale_from })
     }
 
     /// The same with jumps over ranges known to be vacant; it also records the vacant ranges that
@@ -317,7 +317,7 @@ impl IndexCursor {
     }
 
     /// Whether all entries of an index are in its tree, in a view.
-    pub(crate) fn is_settled(view: &SuperVersion, id: KeyspaceId) -> bool {
+    pub(crate) fn is_settled(view: &View, id: KeyspaceId) -> bool {
         view.keyspace(id).is_none_or(|space| space.version.runs.is_empty()) && !has_rows(view, id)
     }
 
@@ -668,18 +668,18 @@ impl IndexCursor {
         }
     }
 
-    /// Called at intervals while stale entries are passed over. Records where the stretch begins,
+    /// Called at intervals while stale entries are passed over. Records where they begin,
     /// and jumps if the next entry is in a vacant range.
     #[cold]
     fn look<const FORWARD: bool>(&mut self, steps: usize, edge: Option<Option<&[u8]>>) -> Result<()> {
         if steps == WORTH_A_RANGE {
-            self.stretch = None;
+            self.stale_from = None;
         }
         let Some(key) = self.inner.key().map(<[u8]>::to_vec) else { return Ok(()) };
         let behind = [&key[..], &[0]].concat();
         if steps == WORTH_A_RANGE && edge.is_none() {
             // The current entry was not checked yet; it may be alive.
-            self.stretch = Some(if FORWARD { behind.clone() } else { key.clone() });
+            self.stale_from = Some(if FORWARD { behind.clone() } else { key.clone() });
         }
         if !self.jumps.any() {
             return Ok(());
@@ -704,8 +704,8 @@ impl IndexCursor {
         if !self.jumps.are_on() {
             return;
         }
-        // Neither is there if the end came just where the stretch became worth it.
-        let Some(edge) = edge.or_else(|| self.stretch.as_deref().map(Some)) else { return };
+        // Neither is there if the end came just where they became worth it.
+        let Some(edge) = edge.or_else(|| self.stale_from.as_deref().map(Some)) else { return };
         let found = self.inner.key();
         if FORWARD {
             let from = edge.unwrap_or_default();

@@ -12,7 +12,7 @@
 use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
 use super::reference::IndexReference;
 use crate::read::keyspace_views::KeyspaceView;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::read::{Found, Nobody, get_in_tables, get_in_view};
 use crossbeam_epoch::Guard;
 use sapwood_base::iterator::InternalIterator;
@@ -114,7 +114,7 @@ fn rows_behind(
 #[cold]
 fn in_later_leaves(
     index: IndexReference<'_>,
-    view: Arc<SuperVersion>,
+    view: Arc<View>,
     sequence: SequenceNumber,
     built: Option<SequenceNumber>,
     prefix_len: usize,
@@ -151,7 +151,7 @@ fn is_vacant(space: &KeyspaceView, prefix: &[u8], sequence: SequenceNumber) -> b
 /// kind and time.
 #[inline(never)]
 fn is_pending(
-    view: &SuperVersion,
+    view: &View,
     space: &KeyspaceView,
     id: KeyspaceId,
     prefix: &[u8],
@@ -198,7 +198,7 @@ fn merged(index: IndexReference<'_>, index_key: &[u8], with: &mut impl FnMut(&[u
 /// The state in which rows are read.
 struct RowReader<'a> {
     index: IndexReference<'a>,
-    view: &'a SuperVersion,
+    view: &'a View,
     space: &'a KeyspaceView,
     /// Whether memtables have any.
     in_memtables: bool,
@@ -210,7 +210,7 @@ impl<'a> RowReader<'a> {
     #[inline]
     fn new(
         index: IndexReference<'a>,
-        view: &'a SuperVersion,
+        view: &'a View,
         sequence: SequenceNumber,
         guard: &'a Guard,
     ) -> Result<RowReader<'a>> {

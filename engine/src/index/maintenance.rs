@@ -17,7 +17,7 @@ use super::state::IndexState;
 use crate::options::Durability;
 use crate::planted;
 use crate::read;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::runtime::Core;
 use crate::write::locks::{Held, KeyLocks};
 use crate::write::weight::{Weight, too_heavy};
@@ -130,7 +130,7 @@ impl Added {
 
 /// The case that reads nothing. `None` if an index needs to read.
 fn expand_blindly<'r>(
-    view: &SuperVersion,
+    view: &View,
     rows: impl Iterator<Item = Operation<'r>>,
     record: &mut Vec<u8>,
 ) -> Result<Option<Added>> {
@@ -149,7 +149,7 @@ fn expand_blindly<'r>(
     })
 }
 
-fn indexes_of(view: &SuperVersion, keyspace: KeyspaceId) -> &[Arc<IndexState>] {
+fn indexes_of(view: &View, keyspace: KeyspaceId) -> &[Arc<IndexState>] {
     // A keyspace that was dropped meanwhile takes its indexes with it.
     view.keyspace(keyspace).map_or(&[], |space| &space.indexes)
 }
@@ -224,7 +224,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The locks: of the rows of strict indexes, and of the index keys of unique ones.
-    fn stripes<'r>(view: &SuperVersion, rows: impl Iterator<Item = Operation<'r>>) -> Result<Vec<usize>> {
+    fn stripes<'r>(view: &View, rows: impl Iterator<Item = Operation<'r>>) -> Result<Vec<usize>> {
         let mut stripes = Vec::new();
         let mut buffer = EmitBuffer::default();
         for row in rows {
@@ -256,7 +256,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Checks the rows that result from the batch against each other and against all others.
-    fn check_unique(&self, view: &Arc<SuperVersion>) -> Result<()> {
+    fn check_unique(&self, view: &Arc<View>) -> Result<()> {
         let mut taken: BTreeMap<(KeyspaceId, Vec<u8>), &[u8]> = BTreeMap::new();
         let mut buffer = EmitBuffer::default();
         for ((keyspace, primary_key), value) in &self.rows {
@@ -280,7 +280,7 @@ impl<'a> Reading<'a> {
     /// Whether a row that the batch leaves as it is has the index key.
     fn is_taken(
         &self,
-        view: &Arc<SuperVersion>,
+        view: &Arc<View>,
         index: &IndexState,
         escaped: &[u8],
         primary_key: &[u8],

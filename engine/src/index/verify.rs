@@ -6,7 +6,7 @@ use crate::read;
 use crate::read::cursor::Cursor;
 use crate::read::slice::Slice;
 use crate::read::state::ReadState;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use sapwood_base::iterator::KeyRange;
 use sapwood_base::{Error, ErrorKind, Result, SequenceNumber};
 use sapwood_sstable::ReadOptions;
@@ -66,7 +66,7 @@ pub(super) fn verify(index: IndexReference<'_>) -> Result<IndexReport> {
 struct Check<'a> {
     index: IndexReference<'a>,
     extractor: &'a dyn Extractor,
-    view: Arc<SuperVersion>,
+    view: Arc<View>,
     sequence: SequenceNumber,
     report: IndexReport,
 }

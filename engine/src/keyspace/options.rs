@@ -99,7 +99,7 @@ impl KeyspaceOptions {
             target_file_bytes: database.target_file_bytes,
             slice_bytes: slice_bytes(database.target_file_bytes, memtable_bytes as u64),
             table,
-            last_level_codec: match self.compression {
+            last_level_compression: match self.compression {
                 Some(codec) => codec,
                 None => database.last_level_compression.unwrap_or(codec),
             },

@@ -26,11 +26,11 @@ pub(crate) struct ManifestState {
     pub(crate) log_start: u64,
     /// Number of commits before it.
     pub(crate) log_commits: u64,
-    /// Complete stretches of log, in order.
-    pub(crate) log_closed: Vec<(u64, u64)>,
-    /// If set, closed stretches are synced below this position only.
+    /// Start and end of the log of earlier sessions, as far as needed, in order.
+    pub(crate) closed_sessions: Vec<(u64, u64)>,
+    /// If set, closed sessions are synced below this position only.
     pub(crate) log_synced: Option<u64>,
-    /// Start of the log of the last opening.
+    /// Start of the log of the last session.
     pub(crate) log_opened: u64,
     pub(crate) keyspaces: Keyspaces,
     /// Optional fields of a later version, as they are encoded, in their order.
@@ -38,10 +38,10 @@ pub(crate) struct ManifestState {
 }
 
 impl ManifestState {
-    /// Whether the log at `position` is needed: not below its start, and in a closed or the open
-    /// stretch.
+    /// Whether the log at `position` is needed: not below its start, and of a closed session or of
+    /// the open one.
     pub(crate) fn needs_log_at(&self, position: u64) -> bool {
-        let is_closed = || self.log_closed.iter().any(|(start, end)| (*start..*end).contains(&position));
+        let is_closed = || self.closed_sessions.iter().any(|(start, end)| (*start..*end).contains(&position));
         position >= self.log_start && (position >= self.log_opened || is_closed())
     }
 
@@ -50,11 +50,11 @@ impl ManifestState {
         LogPoint { position: self.log_start, commits: self.log_commits }
     }
 
-    /// Drops the entries of stretches that are not needed any more.
+    /// Drops the entries of sessions that are not needed any more.
     pub(crate) fn forget_log(&mut self) {
         let start = self.log_start;
-        self.log_closed.retain(|(_, end)| *end > start);
-        let last = self.log_closed.last().map_or(0, |(_, end)| *end);
+        self.closed_sessions.retain(|(_, end)| *end > start);
+        let last = self.closed_sessions.last().map_or(0, |(_, end)| *end);
         self.log_synced = self.log_synced.filter(|synced| *synced < last);
     }
 
@@ -84,7 +84,7 @@ impl ManifestState {
                 self.forget_log();
             }
             Edit::LogCommits(commits) => self.log_commits = self.log_commits.max(*commits),
-            Edit::LogClosed { start, end } => self.log_closed.push((*start, *end)),
+            Edit::LogClosed { start, end } => self.closed_sessions.push((*start, *end)),
             Edit::LogOpened(position) => self.log_opened = *position,
             Edit::LogSynced(position) => {
                 self.log_synced = Some(*position);
@@ -173,11 +173,11 @@ impl ManifestState {
         edits: &[Edit],
         handles: &HashMap<FileNumber, Arc<TableHandle>>,
     ) -> Result<()> {
-        // Overlapping stretches would replay the same operations twice.
-        let ends = self.log_closed.iter().map(|(_, end)| *end);
-        let starts = self.log_closed.iter().skip(1).map(|(start, _)| *start).chain([self.log_opened]);
+        // Overlapping sessions would replay the same operations twice.
+        let ends = self.closed_sessions.iter().map(|(_, end)| *end);
+        let starts = self.closed_sessions.iter().skip(1).map(|(start, _)| *start).chain([self.log_opened]);
         if ends.zip(starts).any(|(end, next)| end > next) {
-            return Err(Error::new(ErrorKind::Corruption, "stretches of the log overlap"));
+            return Err(Error::new(ErrorKind::Corruption, "sessions of the log overlap"));
         }
         let mut touched: Vec<KeyspaceId> = edits
             .iter()
@@ -208,7 +208,9 @@ impl ManifestState {
             Edit::LogCommits(self.log_commits),
             Edit::LogOpened(self.log_opened),
         ];
-        edits.extend(self.log_closed.iter().map(|(start, end)| Edit::LogClosed { start: *start, end: *end }));
+        edits.extend(
+            self.closed_sessions.iter().map(|(start, end)| Edit::LogClosed { start: *start, end: *end }),
+        );
         edits.extend(self.log_synced.map(Edit::LogSynced));
         for entry in self.named() {
             edits.push(Edit::KeyspaceCreated {
@@ -296,7 +298,7 @@ impl Undo {
         let entries = touched.into_iter().map(|id| (id, state.keyspaces.get(&id).cloned())).collect();
         let rest = ManifestState {
             keyspaces: Keyspaces::default(),
-            log_closed: state.log_closed.clone(),
+            closed_sessions: state.closed_sessions.clone(),
             unknown: Vec::new(),
             ..*state
         };

@@ -6,8 +6,8 @@ use super::resolve::{has_value, is_seen};
 use crate::keyspace::KeyspaceState;
 use crate::planted;
 use crate::read::jumps::Jumps;
-use crate::read::super_version::SuperVersion;
 use crate::read::vacancy::{LOWEST, WORTH_A_RANGE, WORTH_GROWING};
+use crate::read::view::View;
 use sapwood_base::iterator::{InternalIterator, KeyRange, merging::MergingIterator};
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_btree::TreeCursor;
@@ -173,7 +173,7 @@ pub(crate) struct Overlay {
     key: Vec<u8>,
     value: Vec<u8>,
     is_first: bool,
-    _view: Arc<SuperVersion>,
+    _view: Arc<View>,
 }
 
 /// An entry of an [`Overlay`].
@@ -187,7 +187,7 @@ impl Overlay {
     /// The overlay within `range` that `sequence` sees; `None` if there is nothing in it. Not
     /// positioned.
     pub(crate) fn new(
-        view: &Arc<SuperVersion>,
+        view: &Arc<View>,
         keyspace: KeyspaceId,
         sequence: SequenceNumber,
         range: &KeyRange,
@@ -237,7 +237,7 @@ impl Overlay {
 /// The nonempty memtables and runs of a keyspace, newest first, for a reader that stays within
 /// `range`.
 fn sources(
-    view: &SuperVersion,
+    view: &View,
     keyspace: KeyspaceId,
     sequence: SequenceNumber,
     options: ReadOptions,
@@ -285,10 +285,10 @@ pub struct Cursor {
     jumps: Jumps,
     /// Whether the last seek forward began with a jump.
     has_jumped: bool,
-    /// Where the stretch that is being passed over begins (backward: ends), once it is worth
-    /// remembering.
-    stretch: Vec<u8>,
-    _view: Arc<SuperVersion>,
+    /// Where the dead versions that are being passed over begin (backward: end), once they are
+    /// worth remembering.
+    dead_from: Vec<u8>,
+    _view: Arc<View>,
 }
 
 impl std::fmt::Debug for Cursor {
@@ -303,7 +303,7 @@ impl std::fmt::Debug for Cursor {
 impl Cursor {
     #[inline]
     pub(crate) fn new(
-        view: Arc<SuperVersion>,
+        view: Arc<View>,
         keyspace: KeyspaceId,
         sequence: SequenceNumber,
         options: ReadOptions,
@@ -316,7 +316,7 @@ impl Cursor {
     /// at the number that comes with it.
     #[inline]
     pub(crate) fn with_base(
-        view: Arc<SuperVersion>,
+        view: Arc<View>,
         keyspace: KeyspaceId,
         sequence: SequenceNumber,
         options: ReadOptions,
@@ -337,7 +337,7 @@ impl Cursor {
             passed: 0,
             jumps: Jumps::default(),
             has_jumped: false,
-            stretch: Vec::new(),
+            dead_from: Vec::new(),
             _view: view,
         }
     }
@@ -748,16 +748,16 @@ impl Cursor {
         Ok(())
     }
 
-    /// Called at intervals while versions are passed over. Records where the stretch begins, and
+    /// Called at intervals while versions are passed over. Records where they begin, and
     /// jumps if the current place is in a vacant range. Returns whether it jumped.
     #[cold]
     fn look_ahead(&mut self, steps: usize, from: Option<&[u8]>) -> Result<bool> {
         if steps == WORTH_A_RANGE && from.is_none() {
             // After the current key, which may be alive: these may be older versions of the entry
             // that the cursor comes from.
-            self.stretch.clear();
-            self.stretch.extend_from_slice(self.merged.key());
-            self.stretch.push(0);
+            self.dead_from.clear();
+            self.dead_from.extend_from_slice(self.merged.key());
+            self.dead_from.push(0);
         }
         if !self.jumps.any() {
             return Ok(false);
@@ -781,7 +781,7 @@ impl Cursor {
             _ => Some(self.merged.key()),
         };
         let ahead = from.is_some().then_some(self.range.upper.as_deref());
-        self.jumps.learn(from.unwrap_or(&self.stretch), to, self.sequence, ahead);
+        self.jumps.learn(from.unwrap_or(&self.dead_from), to, self.sequence, ahead);
     }
 
     /// The cursor has found the next entry soon after a jump.
@@ -859,8 +859,8 @@ impl Cursor {
     fn look_behind(&mut self, steps: usize, to: Option<Option<&[u8]>>) -> Result<bool> {
         if steps == WORTH_A_RANGE && to.is_none() {
             // Before the current key, which may be alive.
-            self.stretch.clear();
-            self.stretch.extend_from_slice(self.merged.key());
+            self.dead_from.clear();
+            self.dead_from.extend_from_slice(self.merged.key());
         }
         if !self.jumps.any() {
             return Ok(false);
@@ -875,7 +875,7 @@ impl Cursor {
         Ok(true)
     }
 
-    /// The cursor has found the previous entry, or none: the stretch after it is vacant.
+    /// The cursor has found the previous entry, or none: the keys after it are vacant.
     #[cold]
     fn remember_backward(&mut self, to: Option<Option<&[u8]>>) {
         if !self.jumps.are_on() {
@@ -885,7 +885,7 @@ impl Cursor {
             State::Nowhere => self.range.lower.as_deref().unwrap_or_default().to_vec(),
             _ => [self.key(), &[0]].concat(),
         };
-        let to = to.unwrap_or(Some(&self.stretch));
+        let to = to.unwrap_or(Some(&self.dead_from));
         self.jumps.learn(&from, to, self.sequence, None);
     }
 }

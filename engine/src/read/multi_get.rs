@@ -15,7 +15,7 @@
 use super::keyspace_views::KeyspaceView;
 use super::resolve::{Found, resolve};
 use super::slice::TOGETHER;
-use super::super_version::SuperVersion;
+use super::view::View;
 use super::{Nobody, candidates, get_in_runs};
 use crate::keyspace::KeyspaceState;
 use crate::runtime::Core;
@@ -54,7 +54,7 @@ pub(crate) fn get_many<K: AsRef<[u8]>>(
 
 /// [`get_many`] in one view, under one guard.
 fn get_together<K: AsRef<[u8]>>(
-    view: &SuperVersion,
+    view: &View,
     keyspace: &KeyspaceState,
     keys: &[K],
     sequence: SequenceNumber,
@@ -112,7 +112,7 @@ impl<'g> Wanted<'g> {
 
     /// Stage 1.
     #[inline(always)]
-    fn prefetch_filters(&mut self, view: &'g SuperVersion, space: &'g KeyspaceView, key: &[u8]) {
+    fn prefetch_filters(&mut self, view: &'g View, space: &'g KeyspaceView, key: &[u8]) {
         self.hash = key_hash(key);
         for generation in &view.generations {
             generation.memtable.prefetch(space.state.id, self.hash);
@@ -159,7 +159,7 @@ impl<'g> Wanted<'g> {
     #[inline(always)]
     fn get(
         &mut self,
-        view: &'g SuperVersion,
+        view: &'g View,
         space: &'g KeyspaceView,
         lookup: Lookup<'_>,
         guard: &'g Guard,

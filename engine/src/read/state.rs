@@ -5,7 +5,7 @@
 use crate::db::DbInner;
 use crate::keyspace::KeyspaceState;
 use crate::read::snapshot::Snapshot;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::refusal::closed;
 use crate::runtime::Core;
 use sapwood_base::{Result, SequenceNumber};
@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 #[derive(Clone)]
 pub(crate) struct ReadState {
     db: Weak<DbInner>,
-    pub(crate) view: Arc<SuperVersion>,
+    pub(crate) view: Arc<View>,
     pub(crate) sequence: SequenceNumber,
     /// The number up to which the view is known to be complete.
     pub(crate) covered: SequenceNumber,
@@ -43,7 +43,7 @@ impl ReadState {
         core: &Core,
         keyspace: &KeyspaceState,
         snapshot: Option<&Snapshot>,
-    ) -> Result<(Arc<SuperVersion>, SequenceNumber, SequenceNumber)> {
+    ) -> Result<(Arc<View>, SequenceNumber, SequenceNumber)> {
         core.check_open()?;
         keyspace.check_alive()?;
         let at = snapshot.map(|snapshot| core.sequence_of(snapshot)).transpose()?;

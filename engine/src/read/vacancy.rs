@@ -1,8 +1,8 @@
-//! Vacant ranges: stretches of keys without live entries, found by scans. They make queues linear.
+//! Vacant ranges: ranges of keys without live entries, found by scans. They make queues linear.
 //!
 //! A queue repeatedly takes the first entry of a keyspace and deletes it. That leaves deletions,
 //! and every scan from the beginning would step over all of them. A scan that has stepped over
-//! several of them records the stretch here, and a later scan that reaches it seeks to its end at
+//! several of them records the range here, and a later scan that reaches it seeks to its end at
 //! once.
 //!
 //! *Meaning of a range.* `Known` since `d`: no key of the range has a value in any state from `d`
@@ -12,9 +12,9 @@
 //! read the sequence number after that, and so finds the range cut. Deletions change nothing.
 //! Ranges are not on disk; after an opening, scans find them again.
 //!
-//! *How a range becomes known.* A scan at `s` knows its stretch to be vacant at `s`. Puts between
+//! *How a range becomes known.* A scan at `s` knows its range to be vacant at `s`. Puts between
 //! `s` and now may have passed before there was a range to cut. Hence three steps:
-//! 1. The scan *announces* the stretch: from now on, puts cut it.
+//! 1. The scan *announces* the range: from now on, puts cut it.
 //! 2. The opening of the next cursor *watches* it from the next position `p` of the log on, taken
 //!    from the log's tail as writers do: a put with a position of `p` or above sees the
 //!    announcement, and cuts.
@@ -22,11 +22,11 @@
 //!    range is known since `s`. (Its view may lack operations below `s`, where a rotation came
 //!    between the two: see `Core::covered`.)
 //!
-//! So a stretch is stepped over twice, and then no more. If there are too many ranges, some are
+//! So a range is stepped over twice, and then no more. If there are too many ranges, some are
 //! dropped; then a scan steps over them again.
 //!
-//! *Queues.* Step 3 does not depend on why a stretch is watched. So a scan that begins with a
-//! stretch also announces the keys after the row that it has found, up to the next range: rows will
+//! *Queues.* Step 3 does not depend on why a range is watched. So a scan that begins with a vacant
+//! range also announces the keys after the row that it has found, up to the next range: rows will
 //! be taken there next. When they are gone, one scan finds this watched place vacant, and the range
 //! before it grows by it (`grow`). A put into a range that is only watched ends the range there. So
 //! in a queue everything is watched up to the first put after the announcement, and later puts
@@ -42,7 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A scan that has passed over so many versions in a row records them. Fewer cost less than a jump.
 pub(crate) const WORTH_A_RANGE: usize = 16;
 /// A scan that has jumped over a range and then passed over so many versions grows the range, if
-/// the stretch after it is watched.
+/// the keys after it are watched.
 pub(crate) const WORTH_GROWING: usize = 2;
 /// Up to this many ranges are searched linearly.
 const FEW: usize = 4;
@@ -171,7 +171,7 @@ impl Vacancies {
         self.publish(&ranges);
     }
 
-    /// [`Vacancies::learn`] for a stretch that begins in or after a known range and continues in a
+    /// [`Vacancies::learn`] for keys that begin in or after a known range and continue in a
     /// watched one after it: the former grows, the latter shrinks. Otherwise a no-op.
     pub(crate) fn grow(&self, from: &[u8], to: &[u8], sequence: SequenceNumber, covered: SequenceNumber) {
         step();
@@ -327,7 +327,7 @@ impl Ranges {
     }
 
     fn learn(&mut self, from: &[u8], to: Option<&[u8]>, sequence: SequenceNumber, covered: SequenceNumber) {
-        // All that overlap the stretch, or touch it.
+        // All that overlap the new range, or touch it.
         let first = match self.at_or_before(from) {
             Some((start, range)) if range.end.as_deref().is_none_or(|end| end >= from) => start.as_slice(),
             _ => from,
@@ -343,7 +343,7 @@ impl Ranges {
             if at < start {
                 pieces.push(at.clone(), Some(start.clone()), Kind::announced(sequence));
             }
-            // The parts before the stretch, in it, and after it.
+            // The parts before the new range, in it, and after it.
             let inside_from = start.as_slice().max(from).to_vec();
             let inside_to = nearer(&end, to);
             pieces.push(start, nearer(&end, Some(from)), kind);
@@ -396,7 +396,7 @@ impl Ranges {
 }
 
 impl Kind {
-    /// The kind of a stretch that a scan at `sequence` has found.
+    /// The kind of a range that a scan at `sequence` has found.
     fn announced(sequence: SequenceNumber) -> Kind {
         planted::watched_first(Kind::Announced, Kind::Known(sequence))
     }

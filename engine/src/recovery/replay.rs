@@ -19,7 +19,7 @@
 //! rest: the end of the log must be known before anything on disk changes.
 use crate::manifest::ManifestState;
 use crate::planted;
-use crate::read::super_version::Generation;
+use crate::read::view::Generation;
 use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::{FoundSegment, LogReader, Record, Span};
 use crate::write::weight::Weight;
@@ -81,15 +81,15 @@ pub(super) enum Beyond {
     Unread,
 }
 
-/// The needed records, oldest first: those of the closed stretches, then those of the open one. A
-/// closed stretch that was not synced may be torn like the open one; then nothing after it counts.
+/// The needed records, oldest first: those of the closed sessions, then those of the open one. A
+/// closed session that was not synced may be torn like the open one; then nothing after it counts.
 pub(super) struct History<'a> {
     segments: &'a [FoundSegment],
     database: u64,
     state: &'a ManifestState,
-    /// Number of closed stretches begun.
+    /// Number of closed sessions begun.
     begun: usize,
-    /// Position that the present stretch must reach; `None` for the open one, which has no known
+    /// Position that the present session must reach; `None` for the open one, which has no known
     /// end.
     end: Option<u64>,
     pub(super) reader: LogReader<'a>,
@@ -110,11 +110,11 @@ impl<'a> History<'a> {
         History { segments, database, state, begun: 0, end, reader }
     }
 
-    /// The next records; `None` at the end of the log: with the open stretch, or with one that may
+    /// The next records; `None` at the end of the log: with the open session, or with one that may
     /// have been torn.
     fn next(&mut self, buffer: &mut [u8]) -> Result<Option<Next>> {
         while self.end.is_some_and(|end| self.reader.position() >= end) {
-            self.begin_next_stretch();
+            self.begin_next_session();
         }
         let span = self.reader.span(self.end.unwrap_or(u64::MAX), buffer)?;
         if span.bytes > 0 {
@@ -123,7 +123,7 @@ impl<'a> History<'a> {
         match self.reader.next()? {
             None if self.is_damage(self.reader.position()) => Err(self.damage(self.reader.position())),
             None if self.end.is_some() => planted::not_after_tear(|| {
-                self.begin_next_stretch();
+                self.begin_next_session();
                 self.next(buffer)
             }),
             record => Ok(record.map(Next::Record)),
@@ -135,13 +135,13 @@ impl<'a> History<'a> {
         position < self.state.log_surely_synced()
     }
 
-    /// The error for a position of a synced stretch that holds no valid record.
+    /// The error for a position of a synced session that holds no valid record.
     fn damage(&self, position: u64) -> Error {
         self.reader.damage(position, "log record is damaged; it had been synced")
     }
 
-    fn begin_next_stretch(&mut self) {
-        let from = match self.state.log_closed.get(self.begun) {
+    fn begin_next_session(&mut self) {
+        let from = match self.state.closed_sessions.get(self.begun) {
             Some((start, end)) => {
                 let from = (*start).max(self.state.log_start);
                 self.end = Some(*end);
@@ -188,7 +188,7 @@ struct Shared {
     buffers: Mutex<Vec<Vec<u8>>>,
 }
 
-/// A stretch of the log that goes into one memtable.
+/// A range of the log that goes into one memtable.
 struct Piece {
     number: usize,
     generation: usize,

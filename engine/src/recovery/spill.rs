@@ -3,7 +3,7 @@
 //! The log may exceed the settings because they were different when it was written, or because its
 //! records take more room in a memtable than on disk.
 use super::{MemtableSource, Rest};
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::runtime::Core;
 use sapwood_base::Result;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,7 @@ impl Core {
             };
             let Some(generations) = rest.replay(&source, state.clone())? else { break };
             self.next_memtable.fetch_add(generations.len() as u64, Ordering::Relaxed);
-            let _replaced = self.change_view(|view| SuperVersion {
+            let _replaced = self.change_view(|view| View {
                 generations: generations.iter().rev().chain(&view.generations).cloned().collect(),
                 keyspaces: view.keyspaces.clone(),
             });

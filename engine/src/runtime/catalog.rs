@@ -4,7 +4,7 @@ use super::views::{announce_indexes, keyspace_view};
 use crate::index::state::IndexState;
 use crate::keyspace::{DEFAULT_KEYSPACE, KeyspaceOptions, KeyspaceState, check_name};
 use crate::manifest::{KeyspaceEntry, Manifest, ManifestState};
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::refusal::closed;
 use crate::write::leave_empty;
 use sapwood_base::format::index_definition::IndexDefinition;
@@ -145,7 +145,7 @@ impl Core {
     /// Publishes the state of some keyspaces in the view.
     fn publish(&self, state: &ManifestState, changed: impl IntoIterator<Item = KeyspaceId>) {
         let changes: Vec<_> = changed.into_iter().map(|id| (id, keyspace_view(state, id))).collect();
-        let _replaced = self.change_view(|view| SuperVersion {
+        let _replaced = self.change_view(|view| View {
             generations: view.generations.clone(),
             keyspaces: view.keyspaces.with(changes),
         });

@@ -4,7 +4,7 @@ use super::health::CLOSED;
 use crate::background::{self, compactions, sweep};
 use crate::manifest::log_start;
 use crate::planted;
-use crate::read::super_version::{Generation, SuperVersion};
+use crate::read::view::{Generation, View};
 use crate::refusal::forked;
 use sapwood_base::Result;
 use sapwood_base::format::manifest::Edit;
@@ -110,7 +110,7 @@ impl Core {
         self.fs.end_opening();
         // Memtables and tables are freed with the last view, unless a cursor or a read under way
         // holds an older one.
-        drop(self.change_view(|_| SuperVersion::closed()));
+        drop(self.change_view(|_| View::closed()));
         self.view.release_retired(RELEASE_TURNS);
         // Handles may live for long; all their calls return errors by now and need no memory.
         // (Blocks are freed with the last handle: evicted before, they would wait for readers of

@@ -10,8 +10,8 @@ use crate::options::DbOptions;
 use crate::planted;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::snapshot::{Snapshot, SnapshotList};
-use crate::read::super_version::{CoveringView, Replaced, SuperVersion, SuperVersionCell};
 use crate::read::vacancy::Vacancies;
+use crate::read::view::{CoveringView, Replaced, View, ViewCell};
 use crate::wal::Wal;
 use crate::write::locks::KeyLocks;
 use crate::write::stall::Stall;
@@ -47,7 +47,7 @@ pub(crate) struct Core {
     pub(crate) obsolete_files: Receiver<FileName>,
     pub(crate) arenas: Arc<ArenaPool>,
     pub(crate) wal: Wal,
-    pub(crate) view: SuperVersionCell,
+    pub(crate) view: ViewCell,
     pub(crate) snapshots: Arc<SnapshotList>,
     pub(crate) stall: Stall,
     pub(crate) counters: Counters,
@@ -104,18 +104,15 @@ impl Core {
 
     /// Position up to which `view` is known to be complete, for a reader that has loaded the view
     /// and then `sequence`.
-    pub(crate) fn covered(&self, view: &Arc<SuperVersion>, sequence: SequenceNumber) -> SequenceNumber {
+    pub(crate) fn covered(&self, view: &Arc<View>, sequence: SequenceNumber) -> SequenceNumber {
         if self.view.is_current(view) { sequence } else { SequenceNumber::ZERO }
     }
 
     /// The latest view, the sequence number to read it at (`at`, or the latest), and the position
     /// up to which the view is known to be complete.
     #[inline]
-    pub(crate) fn latest(
-        &self,
-        at: Option<SequenceNumber>,
-    ) -> (Arc<SuperVersion>, SequenceNumber, SequenceNumber) {
-        // In this order: see `super_version`.
+    pub(crate) fn latest(&self, at: Option<SequenceNumber>) -> (Arc<View>, SequenceNumber, SequenceNumber) {
+        // In this order: see `read::view`.
         let (view, sequence, is_current) =
             self.view.reference_around(|| at.unwrap_or_else(|| self.visible_sequence()));
         (view, sequence, if is_current { sequence } else { SequenceNumber::ZERO })
@@ -123,7 +120,7 @@ impl Core {
 
     /// [`Core::watch`] for a keyspace in a view, if it is there.
     #[inline]
-    pub(crate) fn watch_in(&self, view: &SuperVersion, id: KeyspaceId) {
+    pub(crate) fn watch_in(&self, view: &View, id: KeyspaceId) {
         if let Some(space) = view.keyspace(id) {
             self.watch_announced(space);
         }
@@ -181,7 +178,7 @@ impl Core {
     }
 
     /// Sets the price of writes from the shape of all trees.
-    pub(crate) fn update_debt(&self, view: &SuperVersion) {
+    pub(crate) fn update_debt(&self, view: &View) {
         let debt = view
             .keyspaces
             .iter()
@@ -200,7 +197,7 @@ impl Core {
     }
 
     /// Replaces the view by the result of `change`.
-    pub(crate) fn change_view(&self, change: impl FnOnce(&SuperVersion) -> SuperVersion) -> Replaced {
+    pub(crate) fn change_view(&self, change: impl FnOnce(&View) -> View) -> Replaced {
         let _changing = self.view_change.lock();
         let next = change(&self.view.reference());
         self.view.replace(next)

@@ -3,7 +3,7 @@ use super::core::Core;
 use super::views::{announce_indexes, keyspace_view};
 use crate::manifest::{Manifest, ManifestState};
 use crate::planted;
-use crate::read::super_version::{Generation, SuperVersion};
+use crate::read::view::{Generation, View};
 use crate::refusal::closed;
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::{FileNumber, KeyspaceId, Result};
@@ -107,7 +107,7 @@ impl Core {
         let changes: Vec<_> = touched.into_iter().map(|id| (id, keyspace_view(state, id))).collect();
         let stays =
             |generation: &&Arc<Generation>| flushed.is_none_or(|flushed| !Arc::ptr_eq(flushed, generation));
-        let _replaced = self.change_view(|view| SuperVersion {
+        let _replaced = self.change_view(|view| View {
             generations: view.generations.iter().filter(stays).cloned().collect(),
             keyspaces: view.keyspaces.with(changes),
         });

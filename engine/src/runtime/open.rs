@@ -8,7 +8,7 @@ use crate::background::state::Background;
 use crate::directory::{Place, Terms};
 use crate::manifest::Manifest;
 use crate::options::DbOptions;
-use crate::read::super_version::{SuperVersion, SuperVersionCell};
+use crate::read::view::{View, ViewCell};
 use crate::recovery::{self, MemtableSource, Recovered, Rest};
 use crate::wal::{Earlier, SegmentOptions, Wal};
 use crate::write::locks::KeyLocks;
@@ -134,7 +134,7 @@ impl Core {
             announce_indexes(state, &entry.state);
         }
         let next_memtable = recovered.generations.len() as u64;
-        let view = SuperVersion {
+        let view = View {
             generations: recovered.generations.into_iter().rev().collect(),
             keyspaces: keyspace_views(state),
         };
@@ -155,7 +155,7 @@ impl Core {
             obsolete_files: claimed.obsolete,
             arenas,
             wal,
-            view: SuperVersionCell::new(view),
+            view: ViewCell::new(view),
             snapshots: Arc::default(),
             stall: Stall::default(),
             counters: Counters::default(),

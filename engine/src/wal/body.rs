@@ -11,7 +11,7 @@
 //! 3. A small record takes its place, with the position of the payload and its checksum. This is
 //!    the commit: its positions are the sequence numbers.
 //!
-//! A published stretch may be synced, flushed, and recycled, so for a body:
+//! A published range may be synced, flushed, and recycled, so for a body:
 //!
 //! * nothing from its start on is recycled while it is being written;
 //! * a sync that covers the small record includes the part of the room that an earlier sync has

@@ -118,7 +118,7 @@ impl Tail {
         position_of(self.word.fetch_add(0, Ordering::AcqRel), near)
     }
 
-    /// Takes the stretch from the position of `next` to `end`, unless another writer was faster.
+    /// Takes the range from the position of `next` to `end`, unless another writer was faster.
     /// `is_commit`: it counts as one.
     #[inline]
     pub(crate) fn take(&self, next: &Next, end: u64, is_commit: bool) -> Option<Taken> {

@@ -1,7 +1,7 @@
 //! Reading the log back: its records, and whether its end is a torn tail or damage.
 //!
-//! A record is invalid if its header or checksum is wrong. In a *closed* stretch, which an earlier
-//! recovery has synced and measured, that is corruption. In the stretch that was open when the
+//! A record is invalid if its header or checksum is wrong. In a *closed* session, which an earlier
+//! recovery has synced and measured, that is corruption. In the session that was open when the
 //! process or the machine went down, the first invalid record ends the log, unless something proves
 //! that the bytes had been synced: a sync mark after it, or a segment header, that names a durable
 //! position above it.
@@ -88,7 +88,7 @@ impl Span {
     }
 }
 
-/// A stretch of one segment in memory.
+/// A part of one segment in memory.
 #[derive(Clone)]
 struct Chunk {
     position: u64,
@@ -352,7 +352,7 @@ impl<'a> LogReader<'a> {
         let mut here = position;
         while here < last {
             let Some(chunk) = self.load(here)? else {
-                // A gap between stretches: on to the next segment.
+                // A gap between sessions: on to the next segment.
                 let next = self
                     .segments
                     .iter()

@@ -10,7 +10,7 @@ use sapwood_storage::fs::{self, File, MappedFile, OpenMode};
 pub(crate) trait LogSegment: Send + Sync {
     /// The number in the file's name.
     fn file(&self) -> FileNumber;
-    /// Writes the header of a new stretch and syncs it: positions in a segment are assigned only
+    /// Writes a new header and syncs it: positions in a segment are assigned only
     /// when a crash cannot bring its old header back.
     fn start(&self, header: &[u8; HEADER_BYTES]) -> Result<()>;
     /// Stores bytes; they survive the end of the process when this returns.

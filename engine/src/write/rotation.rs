@@ -5,7 +5,7 @@ use super::stall::STEP;
 use super::weight::{ArenaRoom, too_heavy};
 use crate::background::retries::FLUSH;
 use crate::planted;
-use crate::read::super_version::{Generation, SuperVersion};
+use crate::read::view::{Generation, View};
 use crate::runtime::Core;
 use crate::wal::SEGMENTS_MAX;
 use sapwood_base::format::log_record::{HEADER_BYTES, RecordKind};
@@ -32,7 +32,7 @@ impl Core {
     /// Whether no memtable is free after the active one. In the second half of the
     /// last memtable, writers are slowed down for the flush.
     #[inline]
-    fn is_last(&self, view: &SuperVersion) -> bool {
+    fn is_last(&self, view: &View) -> bool {
         view.generations.len() >= self.options.advanced.max_memtables
     }
 
@@ -186,7 +186,7 @@ impl Core {
         let generation = Generation::pending(memtable);
         // The replaced view is released after the start is known, because all writers wait for the
         // start.
-        let replaced = self.change_view(|view| SuperVersion {
+        let replaced = self.change_view(|view| View {
             generations: std::iter::once(generation.clone())
                 .chain(view.generations.iter().cloned())
                 .collect(),

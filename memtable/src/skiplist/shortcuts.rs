@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_cover_the_stretch_and_nothing_else() {
+    fn cells_cover_the_range_and_nothing_else() {
         for (first, last, cells) in [
             (0, u64::MAX, 8),
             (5, 5, 4),

@@ -114,12 +114,12 @@ impl Frames {
             result => result,
         }
         .map_err(|error| Error::system(&format!("reserve {capacity_bytes} bytes for the cache"), error))
-        .inspect(|frames| frames.ask_for_huge_pages(capacity_bytes))
+        .inspect(|frames| frames.advise_huge_pages(capacity_bytes))
     }
 
     /// Requests huge pages if a cache of this capacity fills one. A smaller cache would pay for a
     /// whole one, and for clearing it, at its first block.
-    pub(super) fn ask_for_huge_pages(&self, capacity_bytes: usize) {
+    pub(super) fn advise_huge_pages(&self, capacity_bytes: usize) {
         #[cfg(target_os = "linux")]
         if capacity_bytes >= HUGE_PAGE_BYTES {
             // Advisory: without huge pages the cache works, with more TLB misses.

@@ -47,7 +47,7 @@ impl Machine for OsMachine {
         // A thread that finds no memory for the stack of its signal handlers ends the process.
         check_room(ROOM_BYTES + THREAD_BYTES)?;
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            ask_scheduler(class);
+            set_scheduling(class);
             task();
         })
     }
@@ -58,9 +58,9 @@ impl Machine for OsMachine {
 }
 
 #[cfg(target_os = "linux")]
-fn ask_scheduler(class: ThreadClass) {
+fn set_scheduling(class: ThreadClass) {
     super::scheduling::ask(class);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn ask_scheduler(_class: ThreadClass) {}
+fn set_scheduling(_class: ThreadClass) {}

@@ -83,7 +83,7 @@ fn detector(bug: Bug) -> Detector {
         DirectoryByName => Probe("directory-replaced"),
         TableOfAnyDatabase => Probe("table-of-another"),
         RecoveredLogNotAwaited => Probe("replayed-awaited"),
-        TornStretchPassedOver => Probe("replayed-torn"),
+        TornSessionSkipped => Probe("replayed-torn"),
         DirectoryNotSynced
         | ManifestNotSynced
         | NewManifestNotSynced
@@ -167,7 +167,7 @@ fn detector(bug: Bug) -> Detector {
         ShortcutBelieved => Seeds("meta"),
         PinnedFrameFreed => Model("sapwood-storage", &["--lib", "a_pinned_frame_is_freed_once"]),
         PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
-        IndexWordUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
+        IndexEpochUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
         FlushViewBeforeRotation => Seeds("shuttle --alone --seeds 180..1000000"),
         VacancyUnfenced => Seeds("shuttle"),
         CloseLeavesCalls => Probe("closing"),

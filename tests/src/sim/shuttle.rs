@@ -13,7 +13,7 @@
 //! | seeds | addition |
 //! |---|---|
 //! | 3 of 4 | keyspaces and indexes are created and dropped concurrently (`guests`) |
-//! | every second one with writers | scans meet ranges of deletions into which rows are put (`stretches`) |
+//! | every second one with writers | scans meet ranges of deletions into which rows are put (`vacancies`) |
 //! | 1 of 4 | some commits have a payload that is written apart from its record |
 //! | 1 of 4 | the database is closed early, while calls of every kind are in progress (`callers`), and reopened while they return: the first opening has no thread left then, and changes no file any more |
 use crate::journal::Write;
@@ -36,7 +36,7 @@ mod roles;
 mod history;
 mod callers;
 mod guests;
-mod stretches;
+mod vacancies;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -106,7 +106,7 @@ struct Notes {
     looks: Vec<Look>,
     images: Vec<Image>,
     guests: Guests,
-    walks: Vec<stretches::Walk>,
+    walks: Vec<vacancies::Walk>,
     /// The rows of the opening after an early close, the same in each keyspace.
     later: Map,
 }
@@ -120,7 +120,7 @@ struct Plan {
     /// Whether the database is closed while threads use it.
     closes_early: bool,
     has_indexes: bool,
-    has_stretches: bool,
+    has_vacancies: bool,
     /// Whether some commits have a payload that is written apart.
     has_bodies: bool,
     guests: Company,
@@ -208,9 +208,9 @@ pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
         _ => Company::Alone,
     };
     let commits = if guests == Company::Alone { 0 } else { commits };
-    let has_stretches = guests != Company::Alone && random.bool();
+    let has_vacancies = guests != Company::Alone && random.bool();
     let has_bodies = random.u8(..4) == 0;
-    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, has_stretches, has_bodies, guests };
+    let plan = Plan { seed, tuning, commits, closes_early, has_indexes, has_vacancies, has_bodies, guests };
     let (env, fs, schedule) = Env::sim_scheduled(seed);
     if let Some(position) = positions::before_the_end_of_a_word(seed) {
         positions::begin_at(&fs, std::path::Path::new(PATH), position).expect("a database is made");
@@ -250,7 +250,7 @@ fn print(schedule: &Schedule, plan: &Plan) {
     println!("settings: {}", plan.tuning);
     println!(
         "closed early: {}, indexes: {}, ranges of deletions: {}, large payloads: {}, concurrent keyspaces: {:?}",
-        plan.closes_early, plan.has_indexes, plan.has_stretches, plan.has_bodies, plan.guests
+        plan.closes_early, plan.has_indexes, plan.has_vacancies, plan.has_bodies, plan.guests
     );
     println!("turns: {}, hash {:016x}", schedule.turns(), schedule.trace());
 }
@@ -276,7 +276,7 @@ fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, p
     for reader in (0..READERS).filter(|_| !is_alone) {
         threads.push(stage.start(&format!("reader-{reader}"), move |stage| stage.read(reader))?);
     }
-    for walker in (0..stretches::WALKERS).filter(|_| stage.plan.has_stretches) {
+    for walker in (0..vacancies::WALKERS).filter(|_| stage.plan.has_vacancies) {
         threads.push(stage.start(&format!("walker-{walker}"), move |stage| stage.walk(walker))?);
     }
     threads.push(stage.start("maintainer", |stage| stage.maintain())?);

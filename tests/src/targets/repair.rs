@@ -126,16 +126,16 @@ fn log_pieces(data: &mut [u8], pieces: &[(usize, usize, usize)]) {
             at += 1;
         }
         at += 1;
-        let stretch = &by_position[first..at];
-        if let [(base, _, _, range)] = stretch {
+        let group = &by_position[first..at];
+        if let [(base, _, _, range)] = group {
             stream(&mut data[range.clone()], DATABASE, *base, RecordKind::Batch);
             continue;
         }
         let mut gathered: Vec<u8> =
-            stretch.iter().flat_map(|(_, _, _, range)| &data[range.clone()]).copied().collect();
-        stream(&mut gathered, DATABASE, stretch[0].0, RecordKind::Batch);
+            group.iter().flat_map(|(_, _, _, range)| &data[range.clone()]).copied().collect();
+        stream(&mut gathered, DATABASE, group[0].0, RecordKind::Batch);
         let mut rest = gathered.as_slice();
-        for (_, _, _, range) in stretch {
+        for (_, _, _, range) in group {
             let (piece, behind) = rest.split_at(range.len());
             data[range.clone()].copy_from_slice(piece);
             rest = behind;

@@ -4,7 +4,7 @@ use super::sources::sources;
 use crate::keyspace::KeyspaceState;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::resolve::has_value;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use crate::read::{Observer, get_observed};
 use crate::runtime::Core;
 use sapwood_base::{Result, SequenceNumber, ValueKind};
@@ -42,7 +42,7 @@ fn outcome(found: Option<(ValueKind, usize)>) -> Outcome {
 impl Observer for Listener<'_> {
     const ACTIVE: bool = true;
 
-    fn begin(&mut self, view: &SuperVersion, keyspace: &KeyspaceView, sequence: SequenceNumber) {
+    fn begin(&mut self, view: &View, keyspace: &KeyspaceView, sequence: SequenceNumber) {
         self.sources = sources(view, keyspace);
         self.memtables = view.generations.len();
         self.sequence = sequence;

@@ -1,14 +1,14 @@
 //! The sources of a read, and the blocks of tables that a scan between two keys reaches.
 use super::report::{ExplainedSource, Outcome, Place};
 use crate::read::keyspace_views::KeyspaceView;
-use crate::read::super_version::SuperVersion;
+use crate::read::view::View;
 use sapwood_base::Result;
 use sapwood_compaction::RunTable;
 use sapwood_sstable::Table;
 use std::sync::Arc;
 
 /// All sources of a keyspace, not searched yet.
-pub(crate) fn sources(view: &SuperVersion, space: &KeyspaceView) -> Vec<ExplainedSource> {
+pub(crate) fn sources(view: &View, space: &KeyspaceView) -> Vec<ExplainedSource> {
     let memtables = view.generations.iter().enumerate().map(|(number, generation)| {
         let place = if number == 0 { Place::ActiveMemtable } else { Place::SealedMemtable { number } };
         let is_empty = generation.memtable.entries_of(space.state.id) == 0;
@@ -36,7 +36,7 @@ pub(crate) struct Before {
 
 /// All sources of a keyspace that is about to be scanned, and the tables of the range.
 pub(crate) fn tables_before(
-    view: &SuperVersion,
+    view: &View,
     space: &KeyspaceView,
     lower: Option<&[u8]>,
     upper: Option<&[u8]>,

@@ -1,7 +1,7 @@
 //! The comparison of a run with its history, and of the images that crashes left.
 use super::guests::{Floors, Guests};
 use super::{Checked, Done, Notes, Plan, SPACES, WRITERS, counter, number};
-use super::{callers, guests, stretches};
+use super::{callers, guests, vacancies};
 use crate::harness::contents;
 use crate::journal::{self};
 use crate::oracle::{Map, difference};
@@ -46,7 +46,7 @@ pub(super) fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
         compare(&notes.commits, &look.maps, count..=count)
             .map_err(|what| format!("O4: reader {}, snapshot at {}: {what}", look.reader, look.sequence))?;
     }
-    stretches::check(notes)?;
+    vacancies::check(notes)?;
     for image in &notes.images {
         let floor = until(image.floor);
         let maps = reopened(&image.fs, plan, &notes.guests, &image.guests)

@@ -35,8 +35,8 @@ impl Stage {
                 let key = format!("large-{}", random.u8(..3)).into_bytes();
                 changes.push((random.usize(..SPACES.len()) as u8, key, Some(value(BODY_BYTES))));
             }
-            if self.plan.has_stretches {
-                changes.extend(self.changes_of_stretches(&mut random, value)?);
+            if self.plan.has_vacancies {
+                changes.extend(self.changes_of_vacancies(&mut random, value)?);
             }
             let durability = match random.u8(..12) {
                 0 | 1 => Durability::Sync,

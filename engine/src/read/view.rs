@@ -1,4 +1,5 @@
 //! The consistent view that a read pins: memtable generations and the version of every keyspace.
+//! Other engines call it a super version or a read state.
 //!
 //! A get pins the current epoch and borrows the view: no reference count is touched. A cursor takes
 //! a reference. The view must be loaded before the sequence number to read at: then every operation
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A memtable and the stretch of log that it holds.
+/// A memtable and the range of log that it holds.
 pub(crate) struct Generation {
     pub(crate) memtable: Arc<Memtable>,
     /// First position that belongs here.
@@ -51,18 +52,18 @@ impl Generation {
     }
 }
 
-/// The view.
-pub(crate) struct SuperVersion {
+/// One state of all memtables and keyspaces. It does not change; the next one replaces it.
+pub(crate) struct View {
     /// Newest first; the first takes the writes. None once the database is closed.
     pub(crate) generations: Vec<Arc<Generation>>,
     /// Those that were not dropped.
     pub(crate) keyspaces: KeyspaceViews,
 }
 
-impl SuperVersion {
+impl View {
     /// The view of a closed database: it is empty.
-    pub(crate) fn closed() -> SuperVersion {
-        SuperVersion { generations: Vec::new(), keyspaces: KeyspaceViews::default() }
+    pub(crate) fn closed() -> View {
+        View { generations: Vec::new(), keyspaces: KeyspaceViews::default() }
     }
 
     /// The generation that accepts writes.
@@ -111,13 +112,13 @@ impl SuperVersion {
 /// from a dropped one, and its rows would be lost.
 /// [`Core::view_covering`](crate::runtime::Core::view_covering) is the only way to obtain one.
 pub(crate) struct CoveringView {
-    view: Arc<SuperVersion>,
+    view: Arc<View>,
 }
 
 impl CoveringView {
     /// REQUIRES: `view` was loaded when the log had been published up to the position that it is to
     /// cover.
-    pub(crate) fn new(view: Arc<SuperVersion>) -> CoveringView {
+    pub(crate) fn new(view: Arc<View>) -> CoveringView {
         CoveringView { view }
     }
 
@@ -150,8 +151,8 @@ impl Drop for Replaced {
 }
 
 /// The cell of the current view.
-pub(crate) struct SuperVersionCell {
-    current: Atomic<SuperVersion>,
+pub(crate) struct ViewCell {
+    current: Atomic<View>,
     retired: Arc<Retired>,
 }
 
@@ -163,7 +164,7 @@ pub(crate) struct SuperVersionCell {
 struct Retired {
     count: AtomicUsize,
     /// By the address of each.
-    views: Mutex<HashMap<usize, Arc<SuperVersion>>>,
+    views: Mutex<HashMap<usize, Arc<View>>>,
 }
 
 /// A view that was current when it was loaded, for as long as the epoch is pinned and the cell
@@ -173,19 +174,19 @@ struct Retired {
 /// The cell releases the count of a replaced view only after every guard of that time is gone, or
 /// when the cell is dropped.
 #[derive(Clone, Copy)]
-pub(crate) struct Borrowed<'g>(Shared<'g, SuperVersion>);
+pub(crate) struct Borrowed<'g>(Shared<'g, View>);
 
 impl<'g> Borrowed<'g> {
     /// The view.
     #[inline]
-    pub(crate) fn view(self) -> &'g SuperVersion {
+    pub(crate) fn view(self) -> &'g View {
         // SAFETY: by the invariant the view is there, and it is not changed once it is in the cell.
         unsafe { self.0.deref() }
     }
 
     /// A reference to the view, which may have been replaced meanwhile.
     #[inline]
-    pub(crate) fn reference(self) -> Arc<SuperVersion> {
+    pub(crate) fn reference(self) -> Arc<View> {
         let pointer = self.0.as_raw();
         // SAFETY: the pointer came from `Arc::into_raw`, and by the invariant the count is at least
         // one here.
@@ -196,10 +197,10 @@ impl<'g> Borrowed<'g> {
     }
 }
 
-impl SuperVersionCell {
+impl ViewCell {
     /// A cell that holds `view`.
-    pub(crate) fn new(view: SuperVersion) -> SuperVersionCell {
-        let cell = SuperVersionCell { current: Atomic::null(), retired: Arc::default() };
+    pub(crate) fn new(view: View) -> ViewCell {
+        let cell = ViewCell { current: Atomic::null(), retired: Arc::default() };
         // Release: pairs with the Acquire in `load`.
         cell.current.store(Shared::from(Arc::into_raw(Arc::new(view))), Ordering::Release);
         cell
@@ -207,7 +208,7 @@ impl SuperVersionCell {
 
     /// The current view, for as long as the epoch is pinned.
     #[inline]
-    pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> &'g SuperVersion {
+    pub(crate) fn load<'g>(&'g self, guard: &'g Guard) -> &'g View {
         self.borrow(guard).view()
     }
 
@@ -218,21 +219,21 @@ impl SuperVersionCell {
     }
 
     /// A reference to the current view.
-    pub(crate) fn reference(&self) -> Arc<SuperVersion> {
+    pub(crate) fn reference(&self) -> Arc<View> {
         step();
         self.reference_under(&crossbeam_epoch::pin())
     }
 
     #[inline]
-    fn reference_under(&self, guard: &Guard) -> Arc<SuperVersion> {
+    fn reference_under(&self, guard: &Guard) -> Arc<View> {
         self.borrow(guard).reference()
     }
 
     /// A reference to the current view, the result of `read` called after the load, and whether the
-    /// view is still the current one after `read`: see [`SuperVersionCell::is_current`]. All of it
+    /// view is still the current one after `read`: see [`ViewCell::is_current`]. All of it
     /// under one pin.
     #[inline]
-    pub(crate) fn reference_around<T>(&self, read: impl FnOnce() -> T) -> (Arc<SuperVersion>, T, bool) {
+    pub(crate) fn reference_around<T>(&self, read: impl FnOnce() -> T) -> (Arc<View>, T, bool) {
         step();
         let guard = crossbeam_epoch::pin();
         let view = self.reference_under(&guard);
@@ -245,18 +246,18 @@ impl SuperVersionCell {
     /// Whether `view` is still the current one. If it is after the reading of a sequence number,
     /// the view has all that this number sees; if not, it may lack operations written after a
     /// rotation meanwhile.
-    pub(crate) fn is_current(&self, view: &Arc<SuperVersion>) -> bool {
+    pub(crate) fn is_current(&self, view: &Arc<View>) -> bool {
         step();
         self.is_current_under(view, &crossbeam_epoch::pin())
     }
 
     #[inline]
-    fn is_current_under(&self, view: &Arc<SuperVersion>, guard: &Guard) -> bool {
+    fn is_current_under(&self, view: &Arc<View>, guard: &Guard) -> bool {
         std::ptr::eq(self.current.load(Ordering::Acquire, guard).as_raw(), Arc::as_ptr(view))
     }
 
     /// Replaces the view. REQUIRES: callers exclude each other.
-    pub(crate) fn replace(&self, view: SuperVersion) -> Replaced {
+    pub(crate) fn replace(&self, view: View) -> Replaced {
         step();
         let guard = crossbeam_epoch::pin();
         let new = Shared::from(Arc::into_raw(Arc::new(view)));
@@ -301,7 +302,7 @@ impl Retired {
     }
 }
 
-impl Drop for SuperVersionCell {
+impl Drop for ViewCell {
     fn drop(&mut self) {
         // SAFETY: no other thread can reach the cell any more.
         unsafe {

@@ -17,8 +17,8 @@ pub(super) const WALKERS: u64 = 2;
 const WALKS: usize = 60;
 const KEYS: usize = 96;
 /// The prefix of the keys, and a key after all of them.
-const PREFIX: &str = "stretch-";
-const BEHIND: &str = "stretch.";
+const PREFIX: &str = "vacant-";
+const END: &str = "vacant.";
 
 /// The result of a scan.
 pub(super) struct Walk {
@@ -40,7 +40,7 @@ fn key(number: usize) -> Vec<u8> {
 
 impl Stage {
     /// The changes of ranges in a writer's next commit.
-    pub(super) fn changes_of_stretches(
+    pub(super) fn changes_of_vacancies(
         &self,
         random: &mut fastrand::Rng,
         value: impl Fn(usize) -> Bytes,
@@ -58,7 +58,7 @@ impl Stage {
             }
             2..5 => vec![(space, key(low), Some(value(random.usize(..40))))],
             _ => {
-                let first = self.spaces[usize::from(space)].range(PREFIX..BEHIND).limit(random.usize(1..8));
+                let first = self.spaces[usize::from(space)].range(PREFIX..END).limit(random.usize(1..8));
                 first.map(|row| Ok((space, row?.into_key(), None))).collect::<Result<_>>()?
             }
         })
@@ -108,8 +108,8 @@ pub(super) fn check(notes: &Notes) -> Checked<()> {
     let mut states = vec![vec![Map::new(); SPACES.len()]];
     for commit in &notes.commits {
         let mut state = states[states.len() - 1].clone();
-        let of_stretches = |write: &&Write| write.1.starts_with(PREFIX.as_bytes());
-        apply(&mut state, commit.changes.iter().filter(of_stretches));
+        let of_vacancies = |write: &&Write| write.1.starts_with(PREFIX.as_bytes());
+        apply(&mut state, commit.changes.iter().filter(of_vacancies));
         states.push(state);
     }
     notes.walks.iter().try_for_each(|walk| walk.check(&notes.commits, &states))
