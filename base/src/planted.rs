@@ -91,7 +91,7 @@ bugs! {
     TableNotSynced, "table-not-synced", "B17 (RocksDB #5287)",
         "a table is not synced before the MANIFEST lists it";
     DropNotLogged, "drop-not-logged", "B16 (RocksDB 7.6)",
-        "dropping a keyspace writes nothing into the MANIFEST: it comes back at the next opening";
+        "dropping a keyspace writes nothing into the MANIFEST: it comes back at the next open";
 
     TableOfAnyDatabase, "table-of-any-database", "B (our own footer)",
         "a table of another database passes if its number and its length are right";
@@ -100,7 +100,7 @@ bugs! {
     DestroyByName, "destroy-by-name", "B (RocksDB beside us)",
         "destroying a database trusts names: the files of other engines go as well";
     SweepByName, "sweep-by-name", "B (measured beside us)",
-        "the sweep at opening takes every file with a name of ours that it does not know for an orphan";
+        "the sweep at open takes every file with a name of ours that it does not know for an orphan";
     LockByName, "lock-by-name", "B (measured beside us)",
         "who has the lock file open has the database, whatever became of the file's name";
     DirectoryByName, "directory-by-name", "B (sourmash #206)",
@@ -164,7 +164,7 @@ bugs! {
     DeletedBeforeEdit, "deleted-before-edit", "F56 (RocksDB #782)",
         "input tables of a compaction are deleted before the edit that replaces them";
     GreedySweep, "greedy-sweep", "F57 (cqlite #1393)",
-        "the sweep at opening takes a live table for an orphan";
+        "the sweep at open takes a live table for an orphan";
     UnreadableSkipped, "unreadable-skipped", "F53 (RocksDB 8.7)",
         "an iterator goes on behind a block that it cannot read";
     KeyAltered, "key-altered", "F (measured beside us)",
@@ -234,7 +234,7 @@ bugs! {
     IndexEntriesUncounted, "index-entries-uncounted", "H70 (ours)",
         "the entries of indexes do not count for what a memtable can hold";
     ReplayByLogBytes, "replay-by-log-bytes", "H70 (ours)",
-        "an opening fills memtables by bytes of the log, of which small entries need several times as much in memory";
+        "an open fills memtables by bytes of the log, of which small entries need several times as much in memory";
     BodyUnpinned, "body-unpinned", "G (log)",
         "segments are recycled that the payload of a large commit is being written to";
     BodyNotSynced, "body-not-synced", "C17 (ours)",
@@ -242,7 +242,7 @@ bugs! {
     BodyAcrossRotation, "body-across-rotation", "C17 (ours)",
         "a large payload and its record belong to different memtables, and the log of the first is given up alone";
     BodyCutAtReplay, "body-cut-at-replay", "C17 (ours)",
-        "an opening begins a memtable between a large payload and its record";
+        "an open begins a memtable between a large payload and its record";
     VacancyOfLaterState, "vacancy-of-later-state", "A (ours)",
         "a scan whose view is older than its sequence number jumps over rows that were deleted in between";
     SparesOnFullDisk, "spares-on-full-disk", "H66 (ours)",
@@ -250,9 +250,9 @@ bugs! {
     NamelessTreeStays, "nameless-tree-stays", "H66 (ours)",
         "the file of a new tree stays if there is no memory to make its name durable";
     ReplayedIntoMemory, "replayed-into-memory", "H70 (ours)",
-        "an opening keeps all of a long log in memory, and flushes nothing on its way";
+        "an open keeps all of a long log in memory, and flushes nothing on its way";
     RestForgotten, "rest-forgotten", "C17 (ours)",
-        "what of the log finds no room in memtables at an opening is not replayed";
+        "records that find no room in memtables during recovery are not replayed";
     StallClockUnbounded, "stall-clock-unbounded", "H70 (ours)",
         "the next writer pays the price of a large record, and one that is outdated as well";
     SpareSegmentsStay, "spare-segments-stay", "H70 (ours)",
@@ -326,15 +326,15 @@ bugs! {
     IndexAheadOfRows, "index-ahead-of-rows", "L (online build)",
         "an index is built durably from rows that a power loss still takes";
     TreeForgotten, "tree-forgotten", "L (measured beside us)",
-        "a clean close and an opening lose the trees of indexes: the new MANIFEST does not name them";
+        "a clean close and an open lose the trees of indexes: the new MANIFEST does not name them";
     TreeNotSynced, "tree-not-synced", "L (copy on write)",
         "the root of a tree is durable before its pages are";
     TreePagesReused, "tree-pages-reused", "L (copy on write)",
         "pages of a tree are written again while a view still reads them";
-    NamedIndexNotMade, "named-index-not-made", "L (our own opening)",
-        "an opening attaches code to the indexes that are there and makes none that is named";
-    LeftOutIndexUnnoticed, "left-out-index-unnoticed", "L (our own opening)",
-        "an opening that names indexes does not notice that one without code is left out";
+    NamedIndexNotMade, "named-index-not-made", "L (our own open)",
+        "an open attaches code to the indexes that are there and makes none that is named";
+    LeftOutIndexUnnoticed, "left-out-index-unnoticed", "L (our own open)",
+        "an open that names indexes does not notice that one without code is left out";
     PauseOutlivesGuard, "pause-outlives-guard", "M (our own pause)",
         "the end of a guard does not end the pause of background work";
 

@@ -255,7 +255,7 @@ impl Engine {
         written
     }
 
-    /// The figures since the opening or the last `reset_statistics`.
+    /// The figures since the open or the last `reset_statistics`.
     pub fn figures(&self) -> Figures {
         let baseline = self.baseline.lock().unwrap_or_else(PoisonError::into_inner);
         self.all_figures().since(&baseline)

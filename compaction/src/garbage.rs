@@ -35,7 +35,7 @@ pub fn releasable(table: &RunTable, snapshots: &[SequenceNumber]) -> u64 {
 /// Whether `table`, of the last level, may hold an unknown number of bytes for snapshots.
 pub fn is_unknown(table: &RunTable) -> bool {
     // In the last level, entries that all readers see have sequence number zero.
-    table.handle.held().is_none() && table.record.max_sequence > SequenceNumber::ZERO
+    table.handle.held().is_none() && table.meta.max_sequence > SequenceNumber::ZERO
 }
 
 /// Tables to be surveyed before the picker can decide whether merging them is worth it.
@@ -101,9 +101,9 @@ fn hidden_by(
     let older = &version.runs[run + 1..];
     let open = table.handle.table()?;
     let mut read = ReadOptions { fill_cache: false, ..ReadOptions::default() };
-    let is_large = table.handle.file_bytes() > SCAN_BYTES && table.record.entries > SAMPLES;
+    let is_large = table.handle.file_bytes() > SCAN_BYTES && table.meta.entries > SAMPLES;
     let mut places = vec![Vec::new()];
-    let (mut keys_at_place, mut step) = (u64::MAX, (table.record.entries / SAMPLES).max(1));
+    let (mut keys_at_place, mut step) = (u64::MAX, (table.meta.entries / SAMPLES).max(1));
     if is_large {
         places.extend(open.split_keys(PLACES as usize));
         (keys_at_place, step) = (SAMPLES / PLACES, 1);
@@ -112,7 +112,7 @@ fn hidden_by(
     let mut entries = Cached(read).iterate(open);
     // What lies below a raised lower bound was merged before.
     let all_places = places.len() as u64;
-    let lower = table.record.lower.as_deref().unwrap_or_default();
+    let lower = table.meta.lower.as_deref().unwrap_or_default();
     places.retain(|place| place.as_slice() > lower);
     places.insert(0, lower.to_vec());
     let (mut hidden, mut seen, mut looked_up) = (Hidden::default(), 0u64, 0u64);
@@ -142,7 +142,7 @@ fn hidden_by(
         }
     }
     let live = match is_large {
-        true => table.record.entries * places.len() as u64 / all_places,
+        true => table.meta.entries * places.len() as u64 / all_places,
         false => seen,
     };
     let scaled = |number: u64| (u128::from(number) * u128::from(live) / u128::from(looked_up.max(1))) as u64;
@@ -198,8 +198,8 @@ impl Version {
                     None => self.guess(number, table),
                 };
                 // The tombstones themselves are dropped too.
-                let entry_bytes = table.handle.file_bytes() / table.record.entries.max(1);
-                bytes += table.record.tombstones * entry_bytes;
+                let entry_bytes = table.handle.file_bytes() / table.meta.entries.max(1);
+                bytes += table.meta.tombstones * entry_bytes;
             }
         }
         bytes.min(self.file_bytes())
@@ -208,7 +208,7 @@ impl Version {
     /// The bytes that the tombstones of `table` hide if each hides a row of average length of the
     /// tables below.
     pub fn guess(&self, run: usize, table: &RunTable) -> u64 {
-        if table.record.tombstones == 0 {
+        if table.meta.tombstones == 0 {
             return 0;
         }
         let (mut bytes, mut entries) = (0, 0);
@@ -217,9 +217,9 @@ impl Version {
             .flat_map(|run| run.overlapping(Some(table.first()), Some(table.last())))
         {
             bytes += below.handle.file_bytes();
-            entries += below.record.entries;
+            entries += below.meta.entries;
         }
-        (u128::from(table.record.tombstones.min(entries)) * u128::from(bytes) / u128::from(entries.max(1)))
+        (u128::from(table.meta.tombstones.min(entries)) * u128::from(bytes) / u128::from(entries.max(1)))
             as u64
     }
 }

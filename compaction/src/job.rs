@@ -10,7 +10,7 @@ use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
 use crate::planted;
 use crate::survivors::{self, Older, Survivors};
-use crate::version::iterator::{RunIterator, Scanned};
+use crate::version::iterator::{RunIterator, Uncached};
 use crate::version::{Run, RunTable, TableHandle, Version};
 use rayon::prelude::*;
 use sapwood_base::format::manifest::{Edit, TableMeta};
@@ -281,9 +281,9 @@ impl Job {
                         }
                     };
                     for output in outputs {
-                        step.written_bytes += output.record.file_bytes;
-                        step.handles.insert(output.record.file, output.handle);
-                        step.edits.push(Edit::TableAdded(output.record));
+                        step.written_bytes += output.meta.file_bytes;
+                        step.handles.insert(output.meta.file, output.handle);
+                        step.edits.push(Edit::TableAdded(output.meta));
                     }
                 }
                 if let Some(error) = failed {
@@ -319,7 +319,7 @@ impl Job {
         step.edits.push(Edit::TableAdded(TableMeta {
             level: self.compaction.target_level,
             run: self.compaction.target_run,
-            ..(*input.table.record).clone()
+            ..(*input.table.meta).clone()
         }));
         step.moved_bytes += input.table.handle.file_bytes();
     }
@@ -355,7 +355,7 @@ impl Job {
                     level: run.level,
                     run: run.id,
                     lower: Some(upper.to_vec()),
-                    ..(*table.record).clone()
+                    ..(*table.meta).clone()
                 }));
             }
         }
@@ -381,7 +381,7 @@ impl Job {
                 .map(|input| input.table.clone())
                 .collect();
             if !members.is_empty() {
-                inputs.push(RunIterator::new(Arc::new(Run::new(run.level, run.id, members)), Scanned));
+                inputs.push(RunIterator::new(Arc::new(Run::new(run.level, run.id, members)), Uncached));
             }
         }
         let mut writer = OutputWriter::new(

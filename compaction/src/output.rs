@@ -17,8 +17,8 @@ use std::sync::Arc;
 pub struct Output {
     /// Its handle.
     pub handle: Arc<TableHandle>,
-    /// Its record for the MANIFEST.
-    pub record: TableMeta,
+    /// Its metadata for the MANIFEST.
+    pub meta: TableMeta,
 }
 
 /// Writes entries in internal order into tables.
@@ -121,7 +121,7 @@ impl<'a> OutputWriter<'a> {
         let Some((builder, number)) = self.builder.take() else { return Ok(()) };
         let summary = builder.finish()?;
         self.context.finish_file(FileName::Table(number))?;
-        let record = TableMeta {
+        let meta = TableMeta {
             keyspace: self.keyspace,
             level: self.level,
             run: self.run,
@@ -139,7 +139,7 @@ impl<'a> OutputWriter<'a> {
         let handle = TableHandle::new(self.context, number, summary.file_bytes);
         let raw_bytes = summary.properties.raw_key_bytes + summary.properties.raw_value_bytes;
         handle.set_held(std::mem::take(&mut self.held).scaled(summary.file_bytes, raw_bytes));
-        self.outputs.push(Output { handle, record });
+        self.outputs.push(Output { handle, meta });
         Ok(())
     }
 

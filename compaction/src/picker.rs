@@ -184,7 +184,7 @@ pub fn pick_range(
 fn needs_rewrite(tables: &[RunTable], snapshots: &[SequenceNumber]) -> bool {
     tables.iter().any(|table| {
         let reclaims = planted::rewrites_for_released();
-        table.record.lower.is_some() || garbage::releasable(table, snapshots) > 0 && reclaims
+        table.meta.lower.is_some() || garbage::releasable(table, snapshots) > 0 && reclaims
     })
 }
 

@@ -18,7 +18,7 @@ use crate::job::Job;
 use crate::options::CompactionOptions;
 use crate::output::{Output, OutputWriter};
 use crate::picker::Compaction;
-use crate::version::iterator::{RunIterator, Scanned};
+use crate::version::iterator::{RunIterator, Uncached};
 use crate::version::{Run, RunTable, Version};
 use sapwood_base::format::manifest::Edit;
 use sapwood_base::iterator::InternalIterator;
@@ -87,7 +87,7 @@ impl State {
                 }
             }
         }
-        state.files = outputs.iter().map(|output| output.record.file).collect();
+        state.files = outputs.iter().map(|output| output.meta.file).collect();
         state.install(outputs);
         state
     }
@@ -106,8 +106,8 @@ impl State {
     }
 
     fn install(&mut self, outputs: Vec<Output>) {
-        let handles = outputs.iter().map(|output| (output.record.file, output.handle.clone())).collect();
-        let edits: Vec<Edit> = outputs.into_iter().map(|output| Edit::TableAdded(output.record)).collect();
+        let handles = outputs.iter().map(|output| (output.meta.file, output.handle.clone())).collect();
+        let edits: Vec<Edit> = outputs.into_iter().map(|output| Edit::TableAdded(output.meta)).collect();
         self.version = self.version.apply(ID, &edits, &handles).unwrap();
     }
 
@@ -146,7 +146,7 @@ impl State {
     }
 
     fn flush(&mut self, is_bottom: bool) {
-        let entries = RunIterator::new(self.run("0.0"), Scanned);
+        let entries = RunIterator::new(self.run("0.0"), Uncached);
         let outputs =
             flush(&self.context, &self.options, entries, ID, is_bottom, self.snapshots.clone()).unwrap();
         self.version = Version::default();
@@ -183,7 +183,7 @@ impl State {
 
     fn show_table(&self, run: &Run, table: &RunTable) -> String {
         let part = Arc::new(Run::new(run.level, run.id, vec![table.clone()]));
-        let mut entries = RunIterator::new(part, Scanned);
+        let mut entries = RunIterator::new(part, Uncached);
         entries.seek_to_first().unwrap();
         let mut words = Vec::new();
         while entries.valid() {
@@ -194,9 +194,9 @@ impl State {
             });
             entries.next().unwrap();
         }
-        if let Some(lower) = &table.record.lower {
+        if let Some(lower) = &table.meta.lower {
             words.push(format!("from {}", text(lower)));
-        } else if self.files.contains(&table.record.file) {
+        } else if self.files.contains(&table.meta.file) {
             words.push("moved".to_owned());
         }
         words.join(" ")

@@ -64,8 +64,8 @@ impl Older<'_> {
 /// reading the file. `snapshots` are the live ones, ascending.
 pub fn any_goes(table: &RunTable, level: u8, older: Older<'_>, snapshots: &[SequenceNumber]) -> bool {
     // Tombstones of the last level were kept for snapshots, so `releasable` includes them.
-    let tombstones_go = table.record.tombstones > 0 && level != LAST_LEVEL && older.is_nothing();
-    tombstones_go || table.record.lower.is_some() || garbage::releasable(table, snapshots) > 0
+    let tombstones_go = table.meta.tombstones > 0 && level != LAST_LEVEL && older.is_nothing();
+    tombstones_go || table.meta.lower.is_some() || garbage::releasable(table, snapshots) > 0
 }
 
 /// An entry that is written.

@@ -141,16 +141,16 @@ impl Drop for TableHandle {
 pub struct RunTable {
     /// The handle of its file.
     pub handle: Arc<TableHandle>,
-    /// Its record in the MANIFEST.
-    pub record: Arc<TableMeta>,
+    /// Its metadata in the MANIFEST.
+    pub meta: Arc<TableMeta>,
     /// The older versions that it hides, once known.
     hides: Arc<OnceLock<Hidden>>,
 }
 
 impl RunTable {
-    /// Creates a member whose table is described by `record`.
-    pub fn new(handle: Arc<TableHandle>, record: TableMeta) -> RunTable {
-        RunTable { handle, record: Arc::new(record), hides: Arc::default() }
+    /// Creates a member whose table is described by `meta`.
+    pub fn new(handle: Arc<TableHandle>, meta: TableMeta) -> RunTable {
+        RunTable { handle, meta: Arc::new(meta), hides: Arc::default() }
     }
 
     /// The older versions that its entries hide; `None` if not yet estimated.
@@ -165,15 +165,15 @@ impl RunTable {
 
     /// The smallest user key that can be in the table's live part.
     pub fn first(&self) -> &[u8] {
-        match &self.record.lower {
-            Some(lower) => lower.as_slice().max(&self.record.smallest),
-            None => &self.record.smallest,
+        match &self.meta.lower {
+            Some(lower) => lower.as_slice().max(&self.meta.smallest),
+            None => &self.meta.smallest,
         }
     }
 
     /// The largest user key.
     pub fn last(&self) -> &[u8] {
-        &self.record.largest
+        &self.meta.largest
     }
 }
 
@@ -307,7 +307,7 @@ impl Run {
 
     /// Entries of all files.
     pub fn entries(&self) -> u64 {
-        self.tables.iter().map(|table| table.record.entries).sum()
+        self.tables.iter().map(|table| table.meta.entries).sum()
     }
 
     /// The range of user keys.
@@ -357,7 +357,7 @@ impl Version {
         let mut bytes = 0;
         for run in &self.runs {
             for table in run.overlapping(lower, upper) {
-                let from = lower.filter(|lower| *lower > table.first()).or(table.record.lower.as_deref());
+                let from = lower.filter(|lower| *lower > table.first()).or(table.meta.lower.as_deref());
                 let to = upper.filter(|upper| *upper < table.last());
                 let (mut start, mut end) = (0, table.handle.file_bytes());
                 if from.is_some() || to.is_some() {
@@ -373,7 +373,7 @@ impl Version {
 
     /// The largest sequence number in any table.
     pub fn max_sequence(&self) -> SequenceNumber {
-        self.tables().map(|table| table.record.max_sequence).max().unwrap_or_default()
+        self.tables().map(|table| table.meta.max_sequence).max().unwrap_or_default()
     }
 
     /// Returns this version with the edits of `keyspace` applied. `new` has the handles of new
@@ -397,22 +397,22 @@ impl Version {
         };
         for edit in edits {
             match edit {
-                Edit::TableAdded(record) if record.keyspace == keyspace => {
+                Edit::TableAdded(meta) if meta.keyspace == keyspace => {
                     let handle = handles
-                        .get(&record.file)
-                        .or_else(|| new.get(&record.file))
-                        .ok_or_else(|| broken("adds an unknown", record.file))?
+                        .get(&meta.file)
+                        .or_else(|| new.get(&meta.file))
+                        .ok_or_else(|| broken("adds an unknown", meta.file))?
                         .clone();
-                    if handle.file_bytes() != record.file_bytes {
-                        return Err(broken("gives another length to", record.file));
+                    if handle.file_bytes() != meta.file_bytes {
+                        return Err(broken("gives another length to", meta.file));
                     }
-                    handles.insert(record.file, handle.clone());
-                    let run = runs.entry((record.level, record.run)).or_default();
-                    if run.iter().any(|table| table.handle.file() == record.file) {
-                        return Err(broken("adds twice", record.file));
+                    handles.insert(meta.file, handle.clone());
+                    let run = runs.entry((meta.level, meta.run)).or_default();
+                    if run.iter().any(|table| table.handle.file() == meta.file) {
+                        return Err(broken("adds twice", meta.file));
                     }
-                    run.push(RunTable::new(handle, record.clone()));
-                    changed.push((record.level, record.run));
+                    run.push(RunTable::new(handle, meta.clone()));
+                    changed.push((meta.level, meta.run));
                 }
                 Edit::TableRemoved { keyspace: of, level, run, file } if *of == keyspace => {
                     let tables =

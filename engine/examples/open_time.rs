@@ -1,5 +1,5 @@
-//! The time of an opening: after a clean close, and after a kill with a given number of MiB in the
-//! log.
+//! The time to open a database: after a clean close, and after a kill with a given number of MiB in
+//! the log.
 //!
 //! `cargo run --release --example open_time -- [MiB of log, 64 by default]`
 #![expect(clippy::disallowed_methods, reason = "a program that measures itself reads the clock")]

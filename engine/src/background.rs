@@ -50,7 +50,7 @@ pub enum BackgroundStep {
     Flush,
     /// Runs the most urgent compaction, or the next part of it.
     Compaction,
-    /// Syncs the log if that is due by the clock, or left to do by an opening; provisions log
+    /// Syncs the log if that is due by the clock, or left to do by an open; provisions log
     /// segments ahead of need.
     Log,
     /// Removes the files of tables that have no reader any more.
@@ -88,7 +88,7 @@ pub(crate) fn start(core: &Arc<Core>) -> Result<()> {
                 break;
             }
             shared.background.begin_removal();
-            // A file that cannot be removed now is removed as an orphan at the next opening.
+            // A file that cannot be removed now is removed as an orphan at the next open.
             let _ = shared.files.fs.remove_file(&shared.files.path(file));
             shared.background.end();
         }

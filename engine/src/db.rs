@@ -132,13 +132,13 @@ impl DbBuilder {
         self
     }
 
-    /// Declares an index. With this call alone, at every opening, the index `name` of a keyspace
+    /// Declares an index. With this call alone, at every open, the index `name` of a keyspace
     /// exists and has its extractor. [`DbBuilder::open`] builds an index that is missing, has
     /// another definition or version, or missed rows, on the caller's thread. If the keyspace does
     /// not exist yet, the [`Db::keyspace`] call that creates it also creates the index.
-    /// [`Keyspace::index`] returns the handle. A read-only opening creates nothing.
+    /// [`Keyspace::index`] returns the handle. A read-only open creates nothing.
     ///
-    /// [`Keyspace::create_index`] does the same for a single index after the opening. That is
+    /// [`Keyspace::create_index`] does the same for a single index after the open. That is
     /// later: if an index of code has no extractor when recovered rows are flushed, it must be
     /// built from the rows.
     ///
@@ -179,7 +179,7 @@ impl DbBuilder {
     /// system's memory only, if it was written without a sync. It is synced in the background, and
     /// before any commit that requests a sync is acknowledged. [`Db::sync`] waits for it.
     ///
-    /// If the log exceeds the memtables of `memory_budget`, the opening flushes in between. An
+    /// If the log exceeds the memtables of `memory_budget`, the open flushes in between. An
     /// index that is not named by [`DbBuilder::index`] misses these rows, and
     /// [`Keyspace::create_index`] rebuilds it.
     ///
@@ -187,7 +187,7 @@ impl DbBuilder {
     /// `InvalidArgument` for a setting out of range or a directory that holds something else,
     /// `Unsupported` for a newer format, `Corruption` with file and offset for damage,
     /// `OutOfResources` if a thread cannot be started. No data has changed then, and nothing of the
-    /// opening runs on. With [`DbBuilder::index`]: the errors of [`Keyspace::create_index`] if an
+    /// open runs on. With [`DbBuilder::index`]: the errors of [`Keyspace::create_index`] if an
     /// index has to be built and cannot be, and `IndexUnavailable` if one is left out. The database
     /// opens without naming indexes then.
     ///
@@ -241,7 +241,7 @@ impl DbBuilder {
         Ok(db)
     }
 
-    /// The second half of an opening: extractors, threads, the rest of the log, the default
+    /// The second half of an open: extractors, threads, the rest of the log, the default
     /// keyspace.
     fn begin(&self, core: &Arc<Core>, rest: Option<Rest>) -> Result<()> {
         for (keyspace, name, options) in &self.indexes {

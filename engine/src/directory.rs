@@ -28,7 +28,7 @@ pub(crate) mod proof;
 
 /// Attempts at opening a directory that other processes remove meanwhile.
 const ATTEMPTS: usize = 64;
-/// The conditions of an opening.
+/// The conditions of an open.
 #[derive(Clone, Debug)]
 pub(crate) struct Terms {
     pub(crate) path: PathBuf,
@@ -42,12 +42,10 @@ impl Terms {
         self.create_if_missing && !self.read_only
     }
 
-    /// The error of an opening that finds no database.
+    /// The error of an open that finds no database.
     pub(crate) fn missing(&self, directory: &Path) -> Error {
         let advice = match self.read_only {
-            true => {
-                "there is no database here, and a read-only opening makes none; open it for writing first"
-            }
+            true => "there is no database here, and a read-only open makes none; open it for writing first",
             false => "there is no database here; create_if_missing makes one",
         };
         Error::new(ErrorKind::NotFound, advice).in_file(directory)

@@ -111,7 +111,7 @@ impl Surroundings {
         Ok(Replayed { database: loaded.database, state: loaded.state })
     }
 
-    /// The steps of an opening that change no files, with a single memtable.
+    /// The steps of an open that change no files, with a single memtable.
     pub fn recover(&self) -> Result<Recovery> {
         let names = manifest::list(&*self.files.fs, &self.files.directory)?;
         let source = MemtableSource {
@@ -167,7 +167,7 @@ impl Replayed {
     }
 }
 
-/// The state from which an opening would continue.
+/// The state from which an open would continue.
 pub struct Recovery {
     /// The start of the new log.
     pub base: u64,

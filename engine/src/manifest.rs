@@ -1,6 +1,6 @@
 //! The MANIFEST: the history of version edits, and the resulting state.
 //!
-//! Every opening writes a new MANIFEST that starts with a snapshot of the state. A MANIFEST that
+//! Every open writes a new MANIFEST that starts with a snapshot of the state. A MANIFEST that
 //! has grown to several times that size is also replaced. The switch needs no pointer file: the new
 //! MANIFEST is written and synced, then the older ones are removed and the directory is synced, and
 //! only then the first edit is appended. So if a newer and an older one exist, either both hold the
@@ -63,7 +63,7 @@ impl Manifest {
     }
 
     /// The first half of a switch. On an error the new file is removed again; if that fails, the
-    /// error is of kind `Poisoned`: the next opening could then miss an edit to the old MANIFEST.
+    /// error is of kind `Poisoned`: the next open could then miss an edit to the old MANIFEST.
     fn write_new(files: &Arc<DatabaseFiles>, database: u64, mut state: ManifestState) -> Result<Manifest> {
         let number = files.allocate_name(FileName::Manifest)?;
         state.next_file = state.next_file.max(files.next_file.load(std::sync::atomic::Ordering::Relaxed));
@@ -89,7 +89,7 @@ impl Manifest {
         let file = match named() {
             Ok(file) => file,
             Err(error) => {
-                // The next opening removes a file that stays under this name.
+                // The next open removes a file that stays under this name.
                 let _ = files.fs.remove_file(&unfinished);
                 return match files.fs.exists(&path) {
                     Ok(true) if files.fs.remove_file(&path).is_ok() => Err(error),
@@ -178,7 +178,7 @@ impl Manifest {
         let position = position_of(self.end);
         let owner = owner(self.database, self.number);
         log_record::seal(&mut mark, UNIT_BYTES as u32, owner, position, RecordKind::SyncMark, 0);
-        // Without it, the next opening only has less evidence.
+        // Without it, the next open only has less evidence.
         let _ = self.file.write_at(self.end, &mark);
     }
 }

@@ -142,8 +142,8 @@ pub struct AdvancedOptions {
     /// default, and together with all databases of the process, half of the descriptors that the
     /// process may have, or all but 1024 if that is more (`open` raises the soft limit to the hard
     /// one). Files beyond the maximum are opened when they are read, so with a low figure reads
-    /// that miss the cache cost an opening; 64 is enough for any size. A few descriptors more are
-    /// for log, MANIFEST and the files that are being written.
+    /// that miss the cache cost an open of the file; 64 is enough for any size. A few descriptors
+    /// more are for log, MANIFEST and the files that are being written.
     pub max_open_files: Option<usize>,
     /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default, for
     /// one that suits the memtables, 256 KiB to 32 MiB. The log has at most 1024 segments at a

@@ -472,7 +472,7 @@ pub(crate) fn next_base(base: u64, end: u64, first: u64, empty: bool) -> u64 {
     if is(Bug::PositionsReused) { end } else { base }
 }
 
-/// The start of the log that is open for writing; the one of the last opening was `opened`.
+/// The start of the log that is open for writing; the one of the last session was `opened`.
 #[inline]
 pub(crate) fn start_of_new_log(base: u64, opened: u64) -> u64 {
     if is(Bug::RecoveredLogOpen) { opened } else { base }
@@ -617,13 +617,13 @@ pub(crate) fn releases_index_set() -> Ordering {
     if is(Bug::IndexEpochUnordered) { Ordering::Relaxed } else { Ordering::Release }
 }
 
-/// Whether an opening creates the indexes that it names.
+/// Whether an open creates the indexes that it names.
 #[inline]
 pub(crate) fn makes_named_indexes() -> bool {
     !is(Bug::NamedIndexNotMade)
 }
 
-/// Whether an opening that names indexes fails if it leaves out one without extractor.
+/// Whether an open that names indexes fails if it leaves out one without extractor.
 #[inline]
 pub(crate) fn left_out_index_is_an_error() -> bool {
     !is(Bug::LeftOutIndexUnnoticed)

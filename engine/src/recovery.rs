@@ -6,7 +6,7 @@
 //!    them.
 //! 4. Write a new MANIFEST that closes the last session and starts a new one above every position
 //!    that was ever reserved. This is the only commit point: before it nothing is removed or
-//!    overwritten, so the opening is idempotent until then, and a crash only leads to the next
+//!    overwritten, so recovery is idempotent until then, and a crash only leads to the next
 //!    attempt.
 //! 5. Remove files that nothing refers to.
 //! 6. If step 3 has left records, replay these, a few memtables at a time, while the flush makes
@@ -15,7 +15,7 @@
 //! The records of the last session may be in the page cache only, as before the crash. They are not
 //! synced here. The MANIFEST records the position up to which closed sessions are synced, and the
 //! new log syncs them before anything of its own (`Wal::wait_durable`). A tear in one of them ends
-//! the log for the next opening, even if records of a later session have survived. So an opening
+//! the log for the next open, even if records of a later session have survived. So an open
 //! does not wait for the disk to take the log.
 use crate::directory::proof::{Proof, proof};
 use crate::manifest::{self, Manifest, ManifestState};
@@ -290,7 +290,7 @@ pub(crate) fn commit(files: &Arc<DatabaseFiles>, recovered: &mut Recovered) -> R
     }
     let manifest = Manifest::create(files, recovered.database, recovered.manifest.clone())?;
     if recovered.failed_sync {
-        // If it stays, the next opening rewrites its log without need.
+        // If it stays, the next open rewrites its log without need.
         let _ = files.fs.remove_file(&files.directory.join(FileName::Unsynced.format()));
     }
     Ok(manifest)
@@ -320,7 +320,7 @@ fn rewrite(files: &Arc<DatabaseFiles>, segment: &FoundSegment, from: u64, to: u6
     Ok(())
 }
 
-/// Step 5. The next opening retries files that cannot be removed.
+/// Step 5. The next open retries files that cannot be removed.
 pub(crate) fn sweep(files: &Arc<DatabaseFiles>, recovered: &mut Recovered, segments: SegmentOptions) {
     for orphan in recovered.orphans.drain(..) {
         // A name is no proof: a file that cannot be read is left alone as well.

@@ -7,7 +7,7 @@
 //! 2. `health.rs`: whether the database accepts calls. `waiting.rs`: waits for background work.
 //! 3. `install.rs`: how an edit becomes durable, then visible. `log.rs`: how the log does.
 //! 4. `catalog.rs`: creation and removal of keyspaces and indexes.
-//! 5. `open.rs`, `close.rs`: the start and the end of an opening. They lie above all work.
+//! 5. `open.rs`, `close.rs`: the start and the end of a session. They lie above all work.
 mod counters;
 mod core;
 mod views;

@@ -100,14 +100,14 @@ pub struct TreeStats {
     pub used_bytes: u64,
 }
 
-/// Everything at one moment. Sums count from the opening of the database.
+/// Everything at one moment. Sums count from the open of the database.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
-    /// Time since opening.
+    /// Time since the open.
     pub uptime: Duration,
-    /// Bytes of log that the opening replayed.
+    /// Bytes of log that recovery replayed.
     pub replayed_log_bytes: u64,
     /// Bytes of log written.
     pub wal_bytes_written: u64,
@@ -239,7 +239,7 @@ pub(crate) fn gather(core: &Core) -> Stats {
                 level.files += run.tables.len();
                 level.bytes += run.file_bytes();
                 level.entries += run.entries();
-                level.tombstones += run.tables.iter().map(|table| table.record.tombstones).sum::<u64>();
+                level.tombstones += run.tables.iter().map(|table| table.meta.tombstones).sum::<u64>();
             }
             let bytes = space.version.file_bytes();
             let last = levels.last().map_or(0, |level| level.bytes);

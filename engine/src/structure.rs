@@ -8,7 +8,7 @@ use crate::manifest::KeyspaceEntry;
 use crate::runtime::Core;
 use sapwood_base::iterator::InternalIterator;
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
-use sapwood_compaction::version::iterator::{RunIterator, Scanned};
+use sapwood_compaction::version::iterator::{RunIterator, Uncached};
 use sapwood_compaction::{LAST_LEVEL, RunTable, Version};
 use sapwood_storage::DatabaseFiles;
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub(crate) fn check(core: &Core) -> Result<()> {
     for (state, version, tree) in keyspaces {
         let in_context = |error: Error| error.context(&format!("keyspace {:?}", state.name));
         for table in version.tables() {
-            let place = format!("run {} of level {} of {}", table.record.run, table.record.level, state.id);
+            let place = format!("run {} of level {} of {}", table.meta.run, table.meta.level, state.id);
             if let Some(owner) = owners.insert(table.handle.file(), place) {
                 return Err(broken(&core.files, table, &format!("stands in {owner}, too")));
             }
@@ -39,7 +39,7 @@ pub(crate) fn check(core: &Core) -> Result<()> {
                 let message = format!("has a number that is given out again: the next is {next_file}");
                 return Err(broken(&core.files, table, &message));
             }
-            if table.record.keyspace != state.id {
+            if table.meta.keyspace != state.id {
                 return Err(broken(&core.files, table, "is of another keyspace"));
             }
         }
@@ -75,8 +75,8 @@ fn check_order(files: &DatabaseFiles, version: &Version) -> Result<()> {
             return Err(broken(files, first, "is below the last level"));
         }
         for table in &run.tables {
-            if (table.record.level, table.record.run) != (run.level, run.id) {
-                return Err(broken(files, table, "is in another run than its record says"));
+            if (table.meta.level, table.meta.run) != (run.level, run.id) {
+                return Err(broken(files, table, "is in another run than its metadata say"));
             }
         }
         if let Some(pair) = run.tables.windows(2).find(|pair| pair[0].last() >= pair[1].first()) {
@@ -86,16 +86,16 @@ fn check_order(files: &DatabaseFiles, version: &Version) -> Result<()> {
     Ok(())
 }
 
-/// The file exists and is whole, and its record in the MANIFEST is true.
+/// The file exists and is whole, and its metadata in the MANIFEST are true.
 fn check_table(files: &DatabaseFiles, member: &RunTable) -> Result<()> {
-    let (record, table) = (&member.record, member.handle.table()?);
+    let (meta, table) = (&member.meta, member.handle.table()?);
     let len = files.fs.file_len(&files.table_path(member.handle.file()))?;
-    if len != record.file_bytes || len != member.handle.file_bytes() {
-        return Err(broken(files, member, &format!("has {len} bytes, not {}", record.file_bytes)));
+    if len != meta.file_bytes || len != member.handle.file_bytes() {
+        return Err(broken(files, member, &format!("has {len} bytes, not {}", meta.file_bytes)));
     }
     table.verify()?;
     let properties = table.properties();
-    let said = (record.keyspace, record.entries, record.tombstones, &record.smallest, &record.largest);
+    let said = (meta.keyspace, meta.entries, meta.tombstones, &meta.smallest, &meta.largest);
     let found = (
         properties.keyspace,
         properties.entries,
@@ -103,13 +103,13 @@ fn check_table(files: &DatabaseFiles, member: &RunTable) -> Result<()> {
         &properties.smallest_key,
         &properties.largest_key,
     );
-    if said != found || table.number() != record.file {
+    if said != found || table.number() != meta.file {
         return Err(broken(files, member, "is not what the MANIFEST says of it"));
     }
-    if (record.min_sequence, record.max_sequence) != (properties.min_sequence, properties.max_sequence) {
+    if (meta.min_sequence, meta.max_sequence) != (properties.min_sequence, properties.max_sequence) {
         return Err(broken(files, member, "has other sequence numbers than the MANIFEST says"));
     }
-    if record.lower.as_ref().is_some_and(|lower| *lower > record.largest || *lower <= record.smallest) {
+    if meta.lower.as_ref().is_some_and(|lower| *lower > meta.largest || *lower <= meta.smallest) {
         return Err(broken(files, member, "is trimmed to a bound outside it"));
     }
     Ok(())
@@ -118,9 +118,9 @@ fn check_table(files: &DatabaseFiles, member: &RunTable) -> Result<()> {
 /// Of every key, all versions in a newer run are newer than all in an older one, and within a run
 /// they descend.
 fn check_ages(files: &DatabaseFiles, version: &Version) -> Result<()> {
-    let mut runs: Vec<RunIterator<Scanned>> = Vec::with_capacity(version.runs.len());
+    let mut runs: Vec<RunIterator<Uncached>> = Vec::with_capacity(version.runs.len());
     for run in &version.runs {
-        let mut iterator = RunIterator::new(Arc::clone(run), Scanned);
+        let mut iterator = RunIterator::new(Arc::clone(run), Uncached);
         iterator.seek_to_first()?;
         runs.push(iterator);
     }

@@ -7,7 +7,7 @@
 //! A record takes a place (`reserve.rs`) in segments that are provisioned (`segments.rs`), is
 //! stored, and published in order (`commit_ring.rs`).
 //!
-//! The log of earlier sessions that an opening has replayed may not be durable yet. Its segments
+//! The log of earlier sessions that recovery has replayed may not be durable yet. Its segments
 //! are handed over ([`Earlier`]) and synced before anything of this log; [`Wal::durable`] stays
 //! below [`Wal::base`] until then.
 //!
@@ -124,7 +124,7 @@ impl Wal {
         self.tail().position
     }
 
-    /// Bytes of log written since opening.
+    /// Bytes of log written in this session.
     pub(crate) fn bytes(&self) -> u64 {
         (self.tail().position - self.base()) * UNIT_BYTES as u64
     }
@@ -318,7 +318,7 @@ impl Wal {
         self.sync.drop_replayed();
     }
 
-    /// Notes for the next opening that bytes which it can read may not be on the disk. The note
+    /// Notes for the next open that bytes which it can read may not be on the disk. The note
     /// need not survive longer than those bytes, so it is not synced. If the device accepts no new
     /// file either, only the error remains.
     fn note_failed_sync(&self) {

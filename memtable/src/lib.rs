@@ -37,7 +37,7 @@ pub use memtable::bulk::{Block, BulkLoader};
 #[cfg(not(sapwood_loom))]
 pub use memtable::iterator::MemtableIterator;
 #[cfg(not(sapwood_loom))]
-pub use memtable::scan::{Scan, Scanned};
+pub use memtable::scan::{Scan, ScannedEntry};
 #[cfg(not(sapwood_loom))]
 pub use memtable::{ENTRY_BYTES, Found, Memtable};
 #[cfg(not(sapwood_loom))]

@@ -1,4 +1,4 @@
-//! The edges of the interface: sizes of keys and values, durability, second openings, closes,
+//! The edges of the interface: sizes of keys and values, durability, second opens, closes,
 //! destroys, statistics.
 #![allow(clippy::disallowed_methods, reason = "looks at the real file system from outside")]
 use sapwood::{
@@ -383,8 +383,8 @@ fn handles_travel_between_threads() {
     travels::<sapwood::Error>();
 }
 
-/// A database held every table of its opening, and so their files, until the close; only the next
-/// opening removed them.
+/// A database held every table of its session, and so their files, until the close; only the next
+/// open removed them.
 #[test]
 fn files_of_an_earlier_opening_vanish_when_they_are_compacted() {
     let folder = tempfile::tempdir().unwrap();
@@ -402,7 +402,7 @@ fn files_of_an_earlier_opening_vanish_when_they_are_compacted() {
     let db = Db::open(&path).unwrap();
     fill(&db);
     db.compact().unwrap();
-    eventually("tables of the earlier opening vanish", || count(&path, "sst") == 1);
+    eventually("tables of the earlier session vanish", || count(&path, "sst") == 1);
 }
 
 /// After the start of a thread's destructors, some of its thread-local values are gone.

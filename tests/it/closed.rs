@@ -329,7 +329,7 @@ fn readers(case: Case) {
     }
     assert_eq!(pinned, rows[&key(5)]);
     no_more_files("slices");
-    // The next opening is unaffected by this one.
+    // The next open is unaffected by this one.
     let again = case.builder(&path).open().unwrap();
     assert_eq!(again.default_keyspace().iter().count(), rows.len());
     again.close().unwrap();

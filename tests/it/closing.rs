@@ -194,7 +194,7 @@ fn closed_beside(extension: &'static str, call: fn(&Db, &Index) -> Result<()>) {
         }
         db.close().unwrap();
         gate.closed.store(true, SeqCst);
-        // The closed database may not affect the next opening.
+        // The closed database may not affect the next open.
         let plain = Env::os().with_file_system(Arc::new(fs.clone()));
         let again = quiet(&plain).open().unwrap();
         let found = again.default_keyspace().create_index("i", options()).unwrap();
@@ -497,7 +497,7 @@ fn code_within_a_call_that_a_close_waits_for_cannot_close() {
 
 #[test]
 fn an_opening_that_fails_halfway_leaves_nothing_running() {
-    within(LIMIT, "an opening that fails", || {
+    within(LIMIT, "an open that fails", || {
         let (env, fs) = Env::sim(1);
         let db = builder("/db", &env).open().unwrap();
         db.default_keyspace().create_index("i", options()).unwrap();
@@ -512,7 +512,7 @@ fn an_opening_that_fails_halfway_leaves_nothing_running() {
         let broken = IndexOptions::builtin(Builtin::new(Field::value().pointer("no slash"), KeyKind::Bytes));
         let error = builder("/db", &env).index("default", "i", broken).open().map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
-        assert_eq!(fs.image_hash(), before, "a refused opening changes nothing");
+        assert_eq!(fs.image_hash(), before, "a refused open changes nothing");
         assert_eq!(fs.open_handles(), 0);
         let db = builder("/db", &env).index("default", "i", options()).open().unwrap();
         assert_eq!(db.default_keyspace().get("a").unwrap().as_deref(), Some(&[7; 16][..]));

@@ -1,4 +1,4 @@
-//! Numbers of commits: dense, in the order in which commits become visible, across openings and
+//! Numbers of commits: dense, in the order in which commits become visible, across sessions and
 //! crashes.
 use sapwood::{Db, Durability, Env, IndexOptions, KeyspaceOptions, WriteBatch};
 use std::sync::{Arc, Mutex};
@@ -93,7 +93,7 @@ fn openings_flushes_and_lost_commits_leave_no_gap() {
     assert_eq!(put(&db, "e", Durability::Sync), 5);
     assert_eq!(put(&db, "f", Durability::Buffered), 6);
     assert_eq!(put(&db, "g", Durability::Buffered), 7);
-    // A power loss removes unsynced commits; the next opening continues after the others.
+    // A power loss removes unsynced commits; the next open continues after the others.
     let left = fs.crash(1);
     drop(db);
     let db = open(&env.with_file_system(Arc::new(left)));

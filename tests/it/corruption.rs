@@ -1,5 +1,5 @@
 //! Damage of every kind to every file: reads return the right data or an error with the file, never
-//! wrong data, and never panic. An opening that fails changes nothing.
+//! wrong data, and never panic. An open that fails changes nothing.
 use sapwood::{BackgroundStep, Db, Durability, Env, Error, ErrorKind, KeyspaceOptions};
 use sapwood_base::checksum::{checksum32, checksum64};
 use sapwood_base::format::{log_segment, manifest};
@@ -144,11 +144,7 @@ impl Fixture {
                 result
             }
             Err(error) => {
-                assert!(
-                    files(&fs) == before,
-                    "{}: the opening failed ({error}) and changed files",
-                    context()
-                );
+                assert!(files(&fs) == before, "{}: the open failed ({error}) and changed files", context());
                 Err(error)
             }
         };
@@ -278,12 +274,12 @@ fn a_missing_segment_of_the_log_is_noticed() {
 /// segment of each of two ranges.
 #[test]
 fn segments_of_a_replayed_log_cannot_go_unnoticed_together() {
-    for openings in [1, 2] {
-        let (mut env, mut fs) = Env::sim_manual(openings);
-        for opening in 0..openings {
+    for sessions in [1, 2] {
+        let (mut env, mut fs) = Env::sim_manual(sessions);
+        for session in 0..sessions {
             let db = builder("/db", &env).open().unwrap();
-            for row in 0..(if openings == 1 { 100 } else { 20u64 }) {
-                db.default_keyspace().put((opening * 1000 + row).to_be_bytes(), [7; 1500]).unwrap();
+            for row in 0..(if sessions == 1 { 100 } else { 20u64 }) {
+                db.default_keyspace().put((session * 1000 + row).to_be_bytes(), [7; 1500]).unwrap();
             }
             fs.crash_at(0);
             drop(db);

@@ -184,7 +184,7 @@ fn what_a_failed_sync_left_in_memory_is_written_again_at_the_next_opening() {
             assert!(failed);
             fs.crash_at(0);
             drop(db);
-            // The process ends, as the error advises, and the machine continues: the next opening
+            // The process ends, as the error advises, and the machine continues: the next open
             // reads bytes from memory that the disk does not have.
             let left = fs.kill();
             let db = builder("db", &restarted(&env, &left)).open().unwrap();
@@ -485,7 +485,7 @@ fn a_bit_of_the_log_that_is_read_wrong_takes_nothing_away() {
                 Err(error) => {
                     assert!(error.kind() == ErrorKind::Corruption && error.file().is_some(), "{error}");
                     refused += 1;
-                    // The failed opening has changed nothing.
+                    // The failed open has changed nothing.
                     left.clear_faults();
                     assert_eq!(rows(&env).unwrap(), 50, "after bit {bit} of read {skip} was wrong");
                 }

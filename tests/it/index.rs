@@ -567,7 +567,7 @@ fn an_index_says_what_its_rows_say_after_a_crash_anywhere() {
             fs = next;
             env = env.with_file_system(Arc::new(fs.clone()));
             if random.u8(0..3) == 0 {
-                // Inside the next opening.
+                // Inside the next open.
                 fs.crash_at(fs.operations() + random.u64(1..120));
             }
         }

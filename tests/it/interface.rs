@@ -341,7 +341,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
         drop(db);
         *env = env.with_file_system(std::sync::Arc::new(fs.clone()));
     };
-    // The opening creates the index; for a keyspace that does not exist yet, its creation does.
+    // The open creates the index; for a keyspace that does not exist yet, its creation does.
     let db = open(&env, 1)?;
     assert_eq!(db.default_keyspace().list_indexes()?, ["by_length"]);
     let later = db.keyspace("later", KeyspaceOptions::default())?;
@@ -370,7 +370,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
         .open()?;
     assert_eq!(db.default_keyspace().index("first")?.count_all()?, 4);
     db.close()?;
-    // The opening reports the omitted index; without any named index the database opens as before.
+    // The open reports the omitted index; without any named index the database opens as before.
     let error = builder(&env).index("default", "first", first()).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::IndexUnavailable);
     assert!(error.to_string().contains("by_length"), "{error}");
@@ -380,7 +380,7 @@ fn an_index_is_named_once_whether_it_exists_or_not() -> Result<()> {
     db.default_keyspace().create_index("first", first())?;
     db.default_keyspace().put("x", "y")?;
     db.close()?;
-    // Rows that violate an index: the opening reports it, and the next one without it is
+    // Rows that violate an index: the open reports it, and the next one without it is
     // unaffected.
     let unique = || by_length().unique(true);
     let named = |env: &Env| builder(env).index("default", "first", first());

@@ -31,7 +31,7 @@ fn two_runs() -> (Env, SimFs) {
     (env, fs)
 }
 
-/// Changes the MANIFEST's statements about the tables; returns the result of the opening and the
+/// Changes the MANIFEST's statements about the tables; returns the result of the open and the
 /// check.
 fn check_with(lie: impl Fn(usize, &mut TableMeta)) -> sapwood::Result<()> {
     let (env, fs) = two_runs();
@@ -44,7 +44,7 @@ fn check_with(lie: impl Fn(usize, &mut TableMeta)) -> sapwood::Result<()> {
     });
     assert_eq!(tables.enumerate().map(|(at, record)| lie(at, record)).count(), 2);
     fs.write_file(MANIFEST, &encode_manifest(state.database, &[edits])).unwrap();
-    // Some false statements contradict each other, so that the opening detects them.
+    // Some false statements contradict each other, so that the open detects them.
     let db = open(&env)?;
     let result = db.check_structure();
     // The database may not compact or remove any of it.

@@ -5,7 +5,7 @@ use sapwood::{Builtin, Db, Field, IndexOptions, KeyKind, Keyspace, KeyspaceOptio
 use std::path::Path;
 
 const ROWS: u32 = 500;
-/// Rows that only the log holds, per opening.
+/// Rows that only the log holds, per session.
 const LATE_ROWS: u32 = 40;
 
 fn builder(path: &Path) -> sapwood::DbBuilder {
@@ -108,7 +108,7 @@ fn expected(space: usize) -> Map {
     rows.map(|row| (key(space, row), value(space, row).into())).collect()
 }
 
-/// Opens the database in `path`, which an opening may change, and compares all of it.
+/// Opens the database in `path`, which an open may change, and compares all of it.
 ///
 /// # Errors
 /// Those of [`Db::open`] and of reads.

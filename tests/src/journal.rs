@@ -170,7 +170,7 @@ impl Journal {
     /// becomes durable.
     pub fn recovered(&mut self, db: &Db, floor: u64) -> Result<u64> {
         let (found, place) = self.find(db, floor)?;
-        // The remains of a kill need not be durable: an opening does not wait for that.
+        // The remains of a kill need not be durable: an open does not wait for that.
         db.sync()?;
         self.first += place.commits;
         self.oracle = Oracle::from_contents(&found, 0);

@@ -274,9 +274,9 @@ impl<'a> Machine<'a> {
             self.remove(level, run, table.handle.file());
             let end = cell_of(table.last()) + 1;
             if end > cells.end {
-                let mut record = (*table.record).clone();
-                record.lower = Some(key_of(cells.end));
-                self.add(level, run, vec![RunTable::new(table.handle.clone(), record)]);
+                let mut meta = (*table.meta).clone();
+                meta.lower = Some(key_of(cells.end));
+                self.add(level, run, vec![RunTable::new(table.handle.clone(), meta)]);
             } else {
                 self.contents.remove(&table.handle.file());
             }
@@ -379,7 +379,7 @@ impl<'a> Machine<'a> {
         }
         let file = FileNumber(self.number());
         let entries: f64 = counts.iter().map(Count::entries).sum();
-        let record = TableMeta {
+        let meta = TableMeta {
             keyspace: KEYSPACE,
             level,
             run,
@@ -394,10 +394,10 @@ impl<'a> Machine<'a> {
             lower: None,
             unknown: Default::default(),
         };
-        let handle = TableHandle::new(&self.files, file, record.file_bytes);
+        let handle = TableHandle::new(&self.files, file, meta.file_bytes);
         handle.set_held(Default::default());
         self.contents.insert(file, Content { cells, counts });
-        RunTable::new(handle, record)
+        RunTable::new(handle, meta)
     }
 
     fn remove(&mut self, level: u8, run: u64, file: FileNumber) {

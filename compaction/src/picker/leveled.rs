@@ -79,7 +79,7 @@ fn cost(table: &RunTable, below: Option<&Arc<Run>>) -> f64 {
         .map(|table| table.handle.file_bytes())
         .sum();
     // Tombstones are worth pushing down: they free space below.
-    let garbage = table.record.tombstones as f64 / table.record.entries.max(1) as f64;
+    let garbage = table.meta.tombstones as f64 / table.meta.entries.max(1) as f64;
     dragged as f64 / table.handle.file_bytes().max(1) as f64 - garbage
 }
 

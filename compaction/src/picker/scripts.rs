@@ -223,7 +223,7 @@ impl Script {
         let tables: Vec<String> = run
             .tables
             .iter()
-            .map(|table| format!("{}-{}", text(&table.record.smallest), text(&table.record.largest)))
+            .map(|table| format!("{}-{}", text(&table.meta.smallest), text(&table.meta.largest)))
             .collect();
         format!("{name}[{}]", tables.join(" "))
     }
@@ -342,7 +342,7 @@ fn what_only_a_gone_snapshot_needed_goes() {
         snapshots 40 49 61
         busy => rewrite 6.1[a-f] -> 6.1
 
-        # Of an earlier opening: looked up when there is time.
+        # Of an earlier session: looked up when there is time.
         6.1 a-f 20M holds 10M 0..60 seq 3..61  g-m 20M
         busy => nothing
         idle => rewrite 6.1[a-f] -> 6.1

@@ -78,7 +78,7 @@ impl Waiting {
             match table.hides() {
                 Some(hidden) => waiting.hidden += if is_free(table) { hidden.bytes } else { 0 },
                 None if !is_free(table) => {}
-                None => waiting.possible += bytes.max((table.record.entries as f64 * row_bytes) as u64),
+                None => waiting.possible += bytes.max((table.meta.entries as f64 * row_bytes) as u64),
             }
         }
         waiting
@@ -314,7 +314,7 @@ fn sum<'a>(tables: impl IntoIterator<Item = &'a RunTable>) -> u64 {
 
 /// Bytes that a merge of the cluster frees. Bytes hidden by its tables count if they are known.
 fn gain(cluster: &Cluster, below: &[RunTable], snapshots: &[SequenceNumber]) -> u64 {
-    let oldest = below.iter().map(|table| table.record.min_sequence).min().unwrap_or_default();
+    let oldest = below.iter().map(|table| table.meta.min_sequence).min().unwrap_or_default();
     let is_seen = |table: &RunTable| is_seen(table, oldest, snapshots);
     let upper = cluster.upper.iter().map(|(_, table)| table);
     let hidden = upper.clone().filter(|table| !is_seen(table)).filter_map(RunTable::hides);
@@ -331,7 +331,7 @@ fn gain(cluster: &Cluster, below: &[RunTable], snapshots: &[SequenceNumber]) -> 
 /// `oldest`.
 fn is_seen(table: &RunTable, oldest: SequenceNumber, snapshots: &[SequenceNumber]) -> bool {
     let first = snapshots.partition_point(|snapshot| *snapshot < oldest);
-    snapshots.get(first).is_some_and(|snapshot| *snapshot < table.record.max_sequence)
+    snapshots.get(first).is_some_and(|snapshot| *snapshot < table.meta.max_sequence)
 }
 
 /// The clusters of the runs with numbers `upper` and of `last`, in key order. Tables of `last`

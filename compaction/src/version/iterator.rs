@@ -27,9 +27,9 @@ impl ReadTable for Cached {
 
 /// Reads in large pieces and bypasses the cache, for compaction.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Scanned;
+pub struct Uncached;
 
-impl ReadTable for Scanned {
+impl ReadTable for Uncached {
     type Iterator = TableScanner;
     fn iterate(&self, table: &Arc<Table>) -> TableScanner {
         table.scan()
@@ -90,13 +90,13 @@ impl<R: ReadTable> RunIterator<R> {
             let table = self.run.tables[at].handle.table()?;
             self.table = Some(self.read.iterate(table));
             self.at = at as u32;
-            self.has_lower = self.run.tables[at].record.lower.is_some();
+            self.has_lower = self.run.tables[at].meta.lower.is_some();
         }
         Ok(true)
     }
 
     fn lower(&self) -> Option<&[u8]> {
-        self.run.tables[self.place()].record.lower.as_deref()
+        self.run.tables[self.place()].meta.lower.as_deref()
     }
 
     fn enter_at_first(&mut self, at: usize) -> Result<bool> {
@@ -104,7 +104,7 @@ impl<R: ReadTable> RunIterator<R> {
             return Ok(false);
         }
         let table = self.table.as_mut().expect("open");
-        match planted::lower_bound(self.run.tables[at].record.lower.as_deref()) {
+        match planted::lower_bound(self.run.tables[at].meta.lower.as_deref()) {
             Some(lower) => table.seek(lower)?,
             None => table.seek_to_first()?,
         }
@@ -171,7 +171,7 @@ impl<R: ReadTable> InternalIterator for RunIterator<R> {
         if !self.open(at)? {
             return Ok(());
         }
-        let from = match self.run.tables[at].record.lower.as_deref() {
+        let from = match self.run.tables[at].meta.lower.as_deref() {
             Some(lower) if lower > target => lower,
             _ => target,
         };

@@ -114,7 +114,7 @@ pub(super) fn compaction_due(core: &Core, idle: bool) -> bool {
 /// threads.
 ///
 /// If a program opens the database, writes a little and closes it again, the threads have no time
-/// for them: each run of the program would leave one more run, and each opening would take longer
+/// for them: each run of the program would leave one more run, and each open would take longer
 /// than the one before.
 pub(crate) fn finish_small_compactions(core: &Core) {
     if core.options.advanced.disable_auto_compactions {

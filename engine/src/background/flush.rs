@@ -75,7 +75,7 @@ fn flush_oldest(core: &Core) -> Result<bool> {
         };
         for output in outputs {
             tables.add(output.handle);
-            edits.push(Edit::TableAdded(output.record));
+            edits.push(Edit::TableAdded(output.meta));
         }
     }
     if !edits.is_empty() {

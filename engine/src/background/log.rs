@@ -7,7 +7,7 @@ use crate::runtime::Core;
 use sapwood_base::Result;
 use std::time::Duration;
 
-/// Provisions log segments ahead of need, and syncs the log: the records that the opening has
+/// Provisions log segments ahead of need, and syncs the log: the records that recovery has
 /// replayed, and the rest if that is due by the clock. True if it synced.
 pub(super) fn log_step(core: &Core) -> Result<bool> {
     // If a thread of its own does that, the sync is done, or about to be.

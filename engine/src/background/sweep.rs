@@ -20,7 +20,7 @@ pub(super) fn sweep_step(core: &Core) -> bool {
 }
 
 /// A step of the sweep. A file that cannot be removed now is removed as an orphan at the next
-/// opening. REQUIRES: no pause.
+/// open. REQUIRES: no pause.
 pub(crate) fn remove_obsolete(core: &Core) -> bool {
     // Replaced versions are dropped, and release their tables, once no read can be using them. If a
     // run must be reproducible, none may be left for later, and the order of removal must not

@@ -22,7 +22,7 @@ use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::memory;
 use sapwood_base::{Error, ErrorKind, KeyspaceId, Result};
 use sapwood_btree::{Change, Tree, TreeOptions};
-use sapwood_compaction::version::iterator::{RunIterator, Scanned};
+use sapwood_compaction::version::iterator::{RunIterator, Uncached};
 use sapwood_compaction::{Run, picker};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -61,7 +61,7 @@ fn applicable(core: &Core, space: &KeyspaceView, index: &IndexMeta) -> Vec<Arc<R
     // A snapshot that is taken later sees all entries that are in tables now.
     let oldest = core.snapshots.numbers().first().copied();
     let is_seen = |run: &Arc<Run>| {
-        let newest = run.tables.iter().map(|table| table.record.max_sequence).max();
+        let newest = run.tables.iter().map(|table| table.meta.max_sequence).max();
         oldest.is_none_or(|oldest| newest.is_none_or(|newest| planted::may_apply(newest, oldest)))
     };
     let runs = &space.version.runs;
@@ -102,7 +102,7 @@ struct ChunkEntry {
 
 impl Chunk {
     /// Takes the newest version of each entry, up to the size of a chunk.
-    fn fill(&mut self, merged: &mut MergingIterator<RunIterator<Scanned>>) -> Result<()> {
+    fn fill(&mut self, merged: &mut MergingIterator<RunIterator<Uncached>>) -> Result<()> {
         self.bytes.clear();
         self.entries.clear();
         self.end = None;
@@ -157,10 +157,10 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
     };
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
     let mut merged =
-        MergingIterator::new(runs.iter().map(|run| RunIterator::new(run.clone(), Scanned)).collect());
+        MergingIterator::new(runs.iter().map(|run| RunIterator::new(run.clone(), Uncached)).collect());
     merged.seek_to_first()?;
     let mut left: Vec<TableMeta> =
-        runs.iter().flat_map(|run| &run.tables).map(|table| (*table.record).clone()).collect();
+        runs.iter().flat_map(|run| &run.tables).map(|table| (*table.meta).clone()).collect();
     let read: u64 = left.iter().map(|table| table.file_bytes).sum();
     core.counters.compaction_read_bytes.fetch_add(read, Ordering::Relaxed);
     let mut chunk = Chunk::default();
@@ -250,7 +250,7 @@ fn create(core: &Core, id: KeyspaceId) -> Result<Arc<TreeState>> {
     let root = match created.and_then(named) {
         Ok(root) => root,
         Err(error) => {
-            // If it cannot be removed either, the next opening does.
+            // If it cannot be removed either, the next open does.
             let _ = core.files.fs.remove_file(&unfinished);
             return Err(error);
         }

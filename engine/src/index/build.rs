@@ -30,7 +30,7 @@ use sapwood_base::ordered::composite::Composite;
 use sapwood_base::{Error, ErrorKind, FileNumber, KeyspaceId, Result, SequenceNumber, ValueKind};
 use sapwood_btree::{Tree, TreeOptions};
 use sapwood_compaction::output::OutputWriter;
-use sapwood_compaction::version::iterator::{RunIterator, Scanned};
+use sapwood_compaction::version::iterator::{RunIterator, Uncached};
 use sapwood_compaction::{LAST_LEVEL, Run, RunTable};
 use sapwood_sstable::ReadOptions;
 use std::collections::HashMap;
@@ -39,8 +39,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Entries are sorted in portions of at most this many bytes.
-const PORTION_BYTES: usize = 64 << 20;
+/// Entries are sorted in buffers of at most this many bytes.
+const SORT_BUFFER_BYTES: usize = 64 << 20;
 /// A cursor reads this many rows; then a new one continues, so that memtables and tables replaced
 /// meanwhile are released.
 const ROWS_PER_CURSOR: u64 = 1 << 20;
@@ -243,9 +243,9 @@ struct Builder<'a> {
     index: &'a Arc<IndexState>,
     snapshot: Snapshot,
     bytes_per_second: Option<u64>,
-    portion: Portion,
-    portion_bytes: usize,
-    /// Portions that did not stay in memory.
+    buffer: SortBuffer,
+    buffer_bytes: usize,
+    /// Sorted buffers that did not stay in memory.
     spilled: Vec<Arc<Run>>,
 }
 
@@ -263,17 +263,17 @@ impl<'a> Builder<'a> {
             index,
             snapshot,
             bytes_per_second,
-            portion: Portion::default(),
-            portion_bytes: PORTION_BYTES.min(core.options.memory_budget / 8),
+            buffer: SortBuffer::default(),
+            buffer_bytes: SORT_BUFFER_BYTES.min(core.options.memory_budget / 8),
             spilled: Vec::new(),
         }
     }
 
     fn run(mut self) -> Result<Option<Built>> {
         self.read_rows()?;
-        self.portion.sort();
+        self.buffer.sort();
         if self.spilled.is_empty() {
-            let Portion { bytes, entries } = &self.portion;
+            let SortBuffer { bytes, entries } = &self.buffer;
             if entries.is_empty() {
                 return Ok(None);
             }
@@ -281,10 +281,10 @@ impl<'a> Builder<'a> {
                 .load(entries.iter().map(|entry| Ok((entry.key(bytes), entry.value(bytes)))))
                 .map(Some);
         }
-        if !self.portion.entries.is_empty() {
+        if !self.buffer.entries.is_empty() {
             self.spill()?;
         }
-        let inputs = self.spilled.iter().map(|run| RunIterator::new(run.clone(), Scanned)).collect();
+        let inputs = self.spilled.iter().map(|run| RunIterator::new(run.clone(), Uncached)).collect();
         let mut merged = MergingIterator::new(inputs);
         merged.seek_to_first()?;
         let mut at_first = true;
@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
             while cursor.valid() && rows < until {
                 emitted.fill(self.index.extractor()?, cursor.key(), cursor.value())?;
                 for (key, covering) in emitted.iter() {
-                    self.portion.push(key, covering);
+                    self.buffer.push(key, covering);
                 }
                 progress.entries.fetch_add(emitted.len() as u64, Ordering::Relaxed);
                 rows += 1;
@@ -343,8 +343,8 @@ impl<'a> Builder<'a> {
                     self.look(bytes, started)?;
                     last = Some(cursor.key().to_vec());
                 }
-                if self.portion.len_bytes() >= self.portion_bytes {
-                    self.portion.sort();
+                if self.buffer.len_bytes() >= self.buffer_bytes {
+                    self.buffer.sort();
                     self.spill()?;
                 }
                 cursor.next()?;
@@ -362,7 +362,7 @@ impl<'a> Builder<'a> {
         core.check_writable()?;
         self.owner.check_alive()?;
         let view = core.view.reference();
-        super::cursor::entry(&view, self.index.id)?;
+        super::cursor::index_meta(&view, self.index.id)?;
         drop(view);
         if let Some(limit) = self.bytes_per_second {
             let due = started + Duration::from_secs_f64(bytes as f64 / limit as f64);
@@ -374,7 +374,7 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    /// Writes the portion as a run of tables that no version lists: an opening after a crash
+    /// Writes the sort buffer as a run of tables that no version lists: the open after a crash
     /// removes them.
     fn spill(&mut self) -> Result<()> {
         let core = self.core;
@@ -383,7 +383,7 @@ impl<'a> Builder<'a> {
         };
         let run = core.files.allocate_file().0;
         let mut writer = OutputWriter::new(&core.files, &options, self.index.id, LAST_LEVEL, run, &[]);
-        let Portion { bytes, entries } = &self.portion;
+        let SortBuffer { bytes, entries } = &self.buffer;
         for entry in entries {
             let (key, value) = (entry.key(bytes), entry.value(bytes));
             writer.add(true, key, SequenceNumber::ZERO, ValueKind::Put, value)?;
@@ -391,10 +391,10 @@ impl<'a> Builder<'a> {
         let mut tables = Vec::new();
         for output in writer.finish()? {
             output.handle.mark_obsolete();
-            tables.push(RunTable::new(output.handle, output.record));
+            tables.push(RunTable::new(output.handle, output.meta));
         }
         self.spilled.push(Arc::new(Run::new(LAST_LEVEL, run, tables)));
-        self.portion.clear();
+        self.buffer.clear();
         Ok(())
     }
 
@@ -430,19 +430,19 @@ impl<'a> Builder<'a> {
 
 /// Entries that are to be sorted.
 #[derive(Default)]
-struct Portion {
+struct SortBuffer {
     bytes: Vec<u8>,
-    entries: Vec<PortionEntry>,
+    entries: Vec<SortEntry>,
 }
 
-struct PortionEntry {
+struct SortEntry {
     prefix: u64,
     start: usize,
     key_len: u32,
     value_len: u32,
 }
 
-impl PortionEntry {
+impl SortEntry {
     fn key_range(&self) -> Range<usize> {
         self.start..self.start + self.key_len as usize
     }
@@ -457,17 +457,17 @@ impl PortionEntry {
     }
 }
 
-impl Portion {
+impl SortBuffer {
     fn push(&mut self, key: &[u8], value: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value);
         let (key_len, value_len) = (key.len() as u32, value.len() as u32);
-        self.entries.push(PortionEntry { prefix: key_prefix(key), start, key_len, value_len });
+        self.entries.push(SortEntry { prefix: key_prefix(key), start, key_len, value_len });
     }
 
     fn len_bytes(&self) -> usize {
-        self.bytes.len() + self.entries.len() * size_of::<PortionEntry>()
+        self.bytes.len() + self.entries.len() * size_of::<SortEntry>()
     }
 
     fn sort(&mut self) {

@@ -24,7 +24,7 @@ use sapwood_base::iterator::merging::MergingIterator;
 use sapwood_base::key::key_prefix;
 use sapwood_base::{KeyspaceId, Lookup, Result, SequenceNumber, ValueKind};
 use sapwood_compaction::Version;
-use sapwood_memtable::{Memtable, MemtableIterator, Scan, Scanned};
+use sapwood_memtable::{Memtable, MemtableIterator, Scan, ScannedEntry};
 use sapwood_sstable::{LastBlock, ValueRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl Walk<'_> {
         while let Some(first) = rows.next() {
             let key = first.key;
             let mut next = Some(first);
-            while let Some(Scanned { sequence, kind, value, .. }) = next {
+            while let Some(ScannedEntry { sequence, kind, value, .. }) = next {
                 let value = resolve(kind, value);
                 group.versions.push(RowVersion { sequence, value });
                 next = rows.next_if(|next| next.key == key);

@@ -5,7 +5,7 @@
 //! and is not in the tree, or the other way round. A deferred index with rows in memtables is
 //! counted by reading, because entries of the tree that those rows made stale leave no trace of
 //! their own.
-use super::cursor::{Bounds, IndexCursor, entry, has_rows, tree_view};
+use super::cursor::{Bounds, IndexCursor, has_rows, index_meta, tree_view};
 use super::reference::IndexReference;
 use super::state::IndexState;
 use crate::planted;
@@ -32,7 +32,7 @@ pub(super) fn count(
     let view = core.view.reference();
     core.watch_in(&view, state.id);
     let sequence = at.unwrap_or_else(|| core.visible_sequence());
-    entry(&view, state.id)?.check_readable(sequence)?;
+    index_meta(&view, state.id)?.check_readable(sequence)?;
     if bounds.is_empty() {
         return Ok(0);
     }
@@ -126,7 +126,7 @@ impl<'a> Counted<'a> {
         id: KeyspaceId,
         sequence: SequenceNumber,
     ) -> Result<Counted<'a>> {
-        let tree = tree_view(core, entry(view, id)?)?;
+        let tree = tree_view(core, index_meta(view, id)?)?;
         Ok(Counted { view, id, sequence, tree })
     }
 

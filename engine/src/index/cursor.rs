@@ -217,7 +217,7 @@ pub(crate) fn has_rows(view: &View, keyspace: KeyspaceId) -> bool {
 }
 
 /// An index in a view.
-pub(crate) fn entry(view: &View, id: KeyspaceId) -> Result<&IndexMeta> {
+pub(crate) fn index_meta(view: &View, id: KeyspaceId) -> Result<&IndexMeta> {
     view.keyspace(id).and_then(|space| space.index.as_ref()).ok_or_else(dropped)
 }
 
@@ -253,7 +253,7 @@ impl IndexCursor {
         sequence: SequenceNumber,
         bounds: Bounds,
     ) -> Result<IndexCursor> {
-        tree_view(core, entry(&view, id)?)?;
+        tree_view(core, index_meta(&view, id)?)?;
         IndexCursor::open_prepared(view, id, sequence, bounds)
     }
 
@@ -265,7 +265,7 @@ impl IndexCursor {
         sequence: SequenceNumber,
         bounds: Bounds,
     ) -> Result<IndexCursor> {
-        let entry = entry(&view, id)?;
+        let entry = index_meta(&view, id)?;
         let tree = match &entry.tree {
             Some(tree) if tree.root.top.is_some() => Some(tree.opened().ok_or_else(closed)?.clone()),
             _ => None,

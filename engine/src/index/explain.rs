@@ -4,7 +4,7 @@
 //! The query is the ordinary one. The blocks of delta runs and the pages of the tree that it had to
 //! read follow from the state of the cache before it; those of the rows, from gets with an
 //! observer.
-use super::cursor::{Bounds, IndexCursor, dropped, entry, tree_view};
+use super::cursor::{Bounds, IndexCursor, dropped, index_meta, tree_view};
 use super::iterator::IndexIter;
 use super::reference::IndexReference;
 use super::verify::no_row;
@@ -119,7 +119,7 @@ impl Query<'_> {
     }
 
     fn tree(&self) -> Result<Option<&TreeView>> {
-        tree_view(self.index.core(), entry(&self.state.view, self.index.state.id)?)
+        tree_view(self.index.core(), index_meta(&self.state.view, self.index.state.id)?)
     }
 
     fn prepare(&self) -> Result<Prepared> {
@@ -174,7 +174,7 @@ impl Query<'_> {
         if has_read {
             count_blocks(tables, lower, upper, &mut sources);
         }
-        let found = entry(&self.state.view, self.index.state.id)?;
+        let found = index_meta(&self.state.view, self.index.state.id)?;
         if let (Some(tree), Some(state)) = (self.tree()?, &found.tree) {
             let (file, height) = (state.file.number.0, state.root.height);
             let place = Place::Tree { file, height, entries: tree.len() };

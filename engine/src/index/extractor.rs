@@ -1,7 +1,7 @@
 //! From a row to its index entries, as emitted by the application's extractor or a built-in one.
 //!
 //! An extractor is a function of key and value alone. It is called again for the same row, on other
-//! threads and in later openings: for the old row of an overwrite, by the online build, by
+//! threads and in later sessions: for the old row of an overwrite, by the online build, by
 //! verification. It must emit the same every time; when its code changes, its version in the
 //! definition of the index changes too.
 //!

@@ -9,7 +9,7 @@
 //!    no rows.
 //! 4. After the first leaf, continue in the same state with a reference to the view: a guard for
 //!    all rows would keep everything that is replaced meanwhile, however many rows there are.
-use super::cursor::{Bounds, IndexCursor, dropped, entry, has_rows, is_stale, tree_view};
+use super::cursor::{Bounds, IndexCursor, dropped, has_rows, index_meta, is_stale, tree_view};
 use super::reference::IndexReference;
 use crate::read::keyspace_views::KeyspaceView;
 use crate::read::view::View;
@@ -179,7 +179,7 @@ fn is_pending(
 fn merged(index: IndexReference<'_>, index_key: &[u8], with: &mut impl FnMut(&[u8], &[u8])) -> Result<u64> {
     let core = index.core();
     let (view, sequence, covered) = core.latest(None);
-    entry(&view, index.state.id)?.check_readable(sequence)?;
+    index_meta(&view, index.state.id)?.check_readable(sequence)?;
     let bounds = Bounds::of_key(index_key);
     let mut cursor =
         IndexCursor::open(core, view.clone(), index.state.id, sequence, bounds)?.jumping(covered);

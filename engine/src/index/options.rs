@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// An index: the source of its keys, and its maintenance.
 ///
 /// Passed to [`Keyspace::create_index`](crate::Keyspace::create_index), also at every later
-/// opening: the database stores the definition of the index, but not its code.
+/// open: the database stores the definition of the index, but not its code.
 #[derive(Clone)]
 pub struct IndexOptions {
     source: Source,
@@ -40,7 +40,7 @@ impl fmt::Debug for IndexOptions {
 
 impl IndexOptions {
     /// Keys come from code, version 1 of it: a function of key and value that emits index keys. It
-    /// is called again for the same row, on other threads and in later openings, and has to emit
+    /// is called again for the same row, on other threads and in later sessions, and has to emit
     /// the same then.
     ///
     /// ```

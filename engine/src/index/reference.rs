@@ -1,5 +1,5 @@
 //! An index with its keyspace and its database, as queries refer to it.
-use super::cursor::{entry, tree_view};
+use super::cursor::{index_meta, tree_view};
 use super::state::IndexState;
 use crate::db::DbInner;
 use crate::keyspace::KeyspaceState;
@@ -31,7 +31,7 @@ impl<'a> IndexReference<'a> {
         let core = self.core();
         core.watch_in(core.view.load(&crossbeam_epoch::pin()), self.state.id);
         let state = ReadState::new(self.db, self.keyspace, snapshot)?;
-        let entry = entry(&state.view, self.state.id)?;
+        let entry = index_meta(&state.view, self.state.id)?;
         entry.check_readable(state.sequence)?;
         tree_view(core, entry)?;
         Ok(state)

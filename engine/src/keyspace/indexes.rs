@@ -9,7 +9,7 @@ impl Keyspace {
     /// complete: on a keyspace with rows it is built on the caller's thread, while other threads
     /// continue to write; they can poll [`Index::progress`].
     ///
-    /// Call it at every opening: the database stores the definition of an index, but the code of
+    /// Call it at every open: the database stores the definition of an index, but the code of
     /// its extractor is the application's, and writes to the keyspace are refused until it is
     /// attached again. (Built-in extractors need no call.) If the definition or the version of the
     /// code has changed, or the build was interrupted, the index is rebuilt.

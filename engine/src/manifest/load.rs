@@ -1,4 +1,4 @@
-//! Reading a MANIFEST: the state at an opening, and the files that it names.
+//! Reading a MANIFEST: the state to start from, and the files that it names.
 use super::records::{owner, record_at};
 use super::state::ManifestState;
 use crate::directory::proof::{Proof, proof};

@@ -235,7 +235,7 @@ impl ManifestState {
             }
         }
         for entry in self.keyspaces.values() {
-            edits.extend(entry.version.tables().map(|table| Edit::TableAdded((*table.record).clone())));
+            edits.extend(entry.version.tables().map(|table| Edit::TableAdded((*table.meta).clone())));
         }
         if !self.unknown.is_empty() {
             edits.push(Edit::Unknown(self.unknown.clone()));

@@ -10,13 +10,13 @@
 //! it holds across flushes and merges. Only a put could invalidate it, so every put takes its key
 //! out of the range that holds it (`cut`) before it is published. A reader that sees the put has
 //! read the sequence number after that, and so finds the range cut. Deletions change nothing.
-//! Ranges are not on disk; after an opening, scans find them again.
+//! Ranges are not on disk; after a restart, scans find them again.
 //!
 //! *How a range becomes known.* A scan at `s` knows its range to be vacant at `s`. Puts between
 //! `s` and now may have passed before there was a range to cut. Hence three steps:
 //! 1. The scan *announces* the range: from now on, puts cut it.
-//! 2. The opening of the next cursor *watches* it from the next position `p` of the log on, taken
-//!    from the log's tail as writers do: a put with a position of `p` or above sees the
+//! 2. The next cursor *watches* it, when it is opened, from the next position `p` of the log on,
+//!    taken from the log's tail as writers do: a put with a position of `p` or above sees the
 //!    announcement, and cuts.
 //! 3. A scan at `s` finds the rest of it vacant. If the scan has read everything below `p`, the
 //!    range is known since `s`. (Its view may lack operations below `s`, where a rotation came

@@ -1,4 +1,4 @@
-//! Rebuilding memtables from the log: step 3 of an opening.
+//! Rebuilding memtables from the log: step 3 of recovery.
 //!
 //! 1. One thread reads the log into pieces of memory of the target memtable, and steps over the
 //!    headers of the records to find the end of each piece.
@@ -214,7 +214,7 @@ struct Written {
     /// In log order.
     number: usize,
     generation: usize,
-    portion: Result<Option<BulkLoader>>,
+    loader: Result<Option<BulkLoader>>,
     /// The place of its first invalid record.
     torn: Option<LogPoint>,
 }
@@ -433,10 +433,10 @@ impl<'a> Replay<'a> {
         self.spare = None;
         let mut written = shared.written.into_inner();
         written.sort_unstable_by_key(|written| written.number);
-        let mut portions: Vec<Vec<BulkLoader>> = self.generations.iter().map(|_| Vec::new()).collect();
+        let mut loaders: Vec<Vec<BulkLoader>> = self.generations.iter().map(|_| Vec::new()).collect();
         for written in written {
-            if let Some(portion) = written.portion? {
-                portions[written.generation].push(portion);
+            if let Some(loader) = written.loader? {
+                loaders[written.generation].push(loader);
             }
             if let Some(torn) = written.torn {
                 if history.is_damage(torn.position) {
@@ -459,11 +459,11 @@ impl<'a> Replay<'a> {
             && self.generations.last().is_some_and(|(generation, _)| generation.start() >= end.position)
         {
             self.generations.pop();
-            portions.pop();
+            loaders.pop();
         }
 
-        let publish = |threads: usize, (_, memtable): &(_, Arc<Memtable>), portions: Vec<BulkLoader>| {
-            memtable.publish(portions, threads)
+        let publish = |threads: usize, (_, memtable): &(_, Arc<Memtable>), loaders: Vec<BulkLoader>| {
+            memtable.publish(loaders, threads)
         };
         let reader = &mut history.reader;
         // The search scans everything after the end, and is needless if records follow.
@@ -473,8 +473,8 @@ impl<'a> Replay<'a> {
         };
         let witness = match pool {
             None => {
-                let mut published = self.generations.iter().zip(portions);
-                published.try_for_each(|(generation, portions)| publish(1, generation, portions))?;
+                let mut published = self.generations.iter().zip(loaders);
+                published.try_for_each(|(generation, loaders)| publish(1, generation, loaders))?;
                 witness_above(end.position)?
             }
             Some(pool) => {
@@ -483,9 +483,9 @@ impl<'a> Replay<'a> {
                 let (published_ref, generations) = (&published, &self.generations);
                 let witness = pool.in_place_scope(|scope| {
                     scope.spawn(move |_| {
-                        let each = generations.par_iter().zip(portions);
-                        *published_ref.lock() = each
-                            .try_for_each(|(generation, portions)| publish(threads, generation, portions));
+                        let each = generations.par_iter().zip(loaders);
+                        *published_ref.lock() =
+                            each.try_for_each(|(generation, loaders)| publish(threads, generation, loaders));
                     });
                     witness_above(end.position)
                 });
@@ -553,19 +553,19 @@ impl Shared {
             Records::Span(span, _) => span.batches,
             Records::One(_) => 0,
         };
-        let mut portion = piece.memtable.as_ref().map(|memtable| BulkLoader::new(memtable, expected));
+        let mut loader = piece.memtable.as_ref().map(|memtable| BulkLoader::new(memtable, expected));
         let mut torn = None;
-        let outcome = match (piece.records, &mut portion) {
-            (Records::One(record), Some(portion)) if record.kind == RecordKind::Batch => {
-                copy(state, portion, record.position, record.units, record.payload())
+        let outcome = match (piece.records, &mut loader) {
+            (Records::One(record), Some(loader)) if record.kind == RecordKind::Batch => {
+                copy(state, loader, record.position, record.units, record.payload())
             }
             // The reader has checked it.
             (Records::One(_), _) => Ok(()),
-            (Records::Span(span, Memory::Block(mut block)), Some(portion)) => {
-                self.write_span(state, portion, span, &mut block).map(|found| torn = found)
+            (Records::Span(span, Memory::Block(mut block)), Some(loader)) => {
+                self.write_span(state, loader, span, &mut block).map(|found| torn = found)
             }
-            (Records::Span(span, mut memory), portion) => {
-                let outcome = self.copy_span(state, portion.as_mut(), span, memory.bytes());
+            (Records::Span(span, mut memory), loader) => {
+                let outcome = self.copy_span(state, loader.as_mut(), span, memory.bytes());
                 if let Memory::Buffer(bytes) = memory {
                     self.buffers.lock().push(bytes);
                 }
@@ -576,14 +576,14 @@ impl Shared {
             // Relaxed: see `read`.
             self.torn.fetch_min(torn.position, Ordering::Relaxed);
         }
-        if let Some(portion) = &mut portion {
-            portion.prepare();
+        if let Some(loader) = &mut loader {
+            loader.prepare();
         }
-        let portion = outcome.map(|()| portion);
+        let loader = outcome.map(|()| loader);
         self.written.lock().push(Written {
             number: piece.number,
             generation: piece.generation,
-            portion,
+            loader,
             torn,
         });
     }
@@ -592,7 +592,7 @@ impl Shared {
     fn write_span(
         &self,
         state: &ManifestState,
-        portion: &mut BulkLoader,
+        loader: &mut BulkLoader,
         span: Span,
         block: &mut Block,
     ) -> Result<Option<LogPoint>> {
@@ -606,12 +606,12 @@ impl Shared {
             let wanted = kind == RecordKind::Batch && is_needed(state, position);
             match InPlace::of(payload).filter(|_| wanted) {
                 Some(InPlace { at, keyspace, kind }) if is_there(state, keyspace) => {
-                    portion.adopt(block, bytes, at, keyspace, SequenceNumber(position), kind)?;
+                    loader.adopt(block, bytes, at, keyspace, SequenceNumber(position), kind)?;
                 }
                 Some(_) => block.skip(bytes),
                 None => {
                     if wanted {
-                        copy(state, portion, position, units, payload)?;
+                        copy(state, loader, position, units, payload)?;
                     }
                     block.skip(bytes);
                 }
@@ -620,12 +620,12 @@ impl Shared {
         Ok(None)
     }
 
-    /// As [`Shared::write_span`], for bytes outside the memtable. Without a portion it only checks
+    /// As [`Shared::write_span`], for bytes outside the memtable. Without a loader it only checks
     /// them.
     fn copy_span(
         &self,
         state: &ManifestState,
-        mut portion: Option<&mut BulkLoader>,
+        mut loader: Option<&mut BulkLoader>,
         span: Span,
         bytes: &[u8],
     ) -> Result<Option<LogPoint>> {
@@ -635,11 +635,11 @@ impl Shared {
             let Some((position, header, payload)) = walk.next(self, rest) else {
                 return Ok(Some(walk.at));
             };
-            if let Some(portion) = &mut portion
+            if let Some(loader) = &mut loader
                 && header.kind == RecordKind::Batch
                 && is_needed(state, position)
             {
-                copy(state, portion, position, header.units(), payload)?;
+                copy(state, loader, position, header.units(), payload)?;
             }
         }
         Ok(None)
@@ -669,7 +669,7 @@ fn is_there(state: &ManifestState, keyspace: KeyspaceId) -> bool {
 /// Copies the operations of the batch at `position`, which spans `units`.
 fn copy(
     state: &ManifestState,
-    portion: &mut BulkLoader,
+    loader: &mut BulkLoader,
     position: u64,
     units: u64,
     payload: &[u8],
@@ -684,7 +684,7 @@ fn copy(
         let (keyspace, key) = (operation.keyspace, operation.key);
         if is_there(state, keyspace) {
             let sequence = SequenceNumber(position + i as u64);
-            portion.add(keyspace, key, key_hash(key), sequence, operation.kind, operation.value)?;
+            loader.add(keyspace, key, key_hash(key), sequence, operation.kind, operation.value)?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! An opening whose log exceeds the memtables: the flush makes room for the rest of it.
+//! Recovery of a log that exceeds the memtables: the flush makes room for the rest of it.
 //!
 //! The log may exceed the settings because they were different when it was written, or because its
 //! records take more room in a memtable than on disk.
@@ -13,7 +13,7 @@ impl Core {
     /// has begun, indexes have their extractors, and no call can see the database.
     ///
     /// If the flush cannot work, for want of room or after an error, the rest is held in memory: an
-    /// opening does not fail for that.
+    /// open does not fail for that.
     pub(crate) fn replay_rest(&self, mut rest: Rest) -> Result<()> {
         let state = self.manifest_state(|state| state.clone());
         loop {

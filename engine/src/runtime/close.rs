@@ -1,4 +1,4 @@
-//! The end of an opening.
+//! The end of a session.
 use super::core::Core;
 use super::health::CLOSED;
 use crate::background::{self, compactions, sweep};
@@ -38,7 +38,7 @@ impl Core {
             true => Ok(()),
             false => {
                 // The flush makes writes of a lesser durability durable. If it fails, the log is
-                // synced, so that the next opening finds everything. A replayed log need not be
+                // synced, so that the next open finds everything. A replayed log need not be
                 // synced: tables will replace it.
                 self.wal.claim_replayed();
                 match self.flush() {
@@ -56,7 +56,7 @@ impl Core {
         result
     }
 
-    /// Ends an opening that has failed halfway: recovered data stays in the log, and nothing is
+    /// Ends an open that has failed halfway: recovered data stays in the log, and nothing is
     /// written.
     pub(crate) fn abandon(&self) {
         let mut closing = self.closing.lock();
@@ -97,7 +97,7 @@ impl Core {
             drop(self.large_commit.lock());
             self.wal.close();
             if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
-                // With empty memtables, the next opening need not read the log at all. This only
+                // With empty memtables, the next open need not read the log at all. This only
                 // saves time; without the edit the log is read.
                 let [start, commits] = log_start(sealed);
                 let _ = manifest.append(vec![start, commits, Edit::LogOpened(end)], &HashMap::new());
@@ -106,7 +106,7 @@ impl Core {
         self.manifest.lock().take();
         self.fixed_state.lock().take();
         // Readers continue with what they retain. A file opened from here on could be another
-        // opening's.
+        // session's.
         self.fs.end_opening();
         // Memtables and tables are freed with the last view, unless a cursor or a read under way
         // holds an older one.
@@ -116,7 +116,7 @@ impl Core {
         // (Blocks are freed with the last handle: evicted before, they would wait for readers of
         // other databases.)
         self.arenas.trim(0);
-        // Removes tables released by the last versions now rather than at the next opening.
+        // Removes tables released by the last versions now rather than at the next open.
         sweep::remove_obsolete(self);
         self.lock.lock().take();
         self.running.lock().take();

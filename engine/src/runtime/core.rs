@@ -38,7 +38,7 @@ pub(crate) struct Core {
     /// This core, for threads that are started later.
     pub(crate) this: Weak<Core>,
     /// Does one step of background work that is due; false if none is. Waiting calls do it on a
-    /// machine without threads. The work lies above this file, so an opening sets it.
+    /// machine without threads. The work lies above this file, so an open sets it.
     pub(super) any_step: fn(&Core) -> bool,
     pub(crate) options: DbOptions,
     pub(crate) files: Arc<DatabaseFiles>,
@@ -149,7 +149,7 @@ impl Core {
     pub(crate) fn sequence_of(&self, snapshot: &Snapshot) -> Result<SequenceNumber> {
         if !snapshot.belongs_to(&self.snapshots) {
             return Err(Error::invalid_argument(
-                "the snapshot belongs to another database, or to an earlier opening",
+                "the snapshot belongs to another database, or to an earlier session",
             ));
         }
         Ok(snapshot.sequence())

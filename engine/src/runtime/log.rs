@@ -16,7 +16,7 @@ impl Core {
         self.wal.wait_durable(self.wal.published(), &poison, &check, false)
     }
 
-    /// Syncs the log that the opening has replayed, unless that is done, and records it in the
+    /// Syncs the log that recovery has replayed, unless that is done, and records it in the
     /// MANIFEST. False if there was nothing to do.
     pub(crate) fn sync_replayed(&self) -> Result<bool> {
         if self.options.read_only || !self.wal.claim_replayed() {
@@ -28,7 +28,7 @@ impl Core {
         if let Some(manifest) = self.manifest.lock().as_mut() {
             let edits = vec![Edit::LogSynced(self.wal.base())];
             match self.append(manifest, edits, &HashMap::new()) {
-                // Without the edit, the next opening takes damage there for a tear.
+                // Without the edit, the next open takes damage there for a tear.
                 Err(error) if error.is_scarcity() => {}
                 result => result?,
             }

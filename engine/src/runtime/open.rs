@@ -1,4 +1,4 @@
-//! The first half of an opening: the directory, recovery, and a core without threads.
+//! The first half of an open: the directory, recovery, and a core without threads.
 use super::core::Core;
 use super::counters::Counters;
 use super::health::OPEN;
@@ -140,7 +140,7 @@ impl Core {
         };
         view.expect_appends(&view.active()?.memtable, None)?;
         let pool = merge_threads(&options)?;
-        // Only if it is read: it would keep every table of the opening, and so their files.
+        // Only if it is read: it would keep every table of the session, and so their files.
         let fixed_state = manifest.is_none().then(|| state.clone());
         let opened_at = options.env.now();
         let core = Arc::new_cyclic(|this| Core {

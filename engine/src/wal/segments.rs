@@ -30,7 +30,7 @@ pub(super) const ROTATION_MARGIN: u64 = 512;
 /// Equals the commits of 1 EiB of log.
 pub(super) const POSITION_LIMIT: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
 /// Ordinary records end this many segments before the limit: commits up to there can still be
-/// flushed, by more than one opening.
+/// flushed, by more than one session.
 const LAST_SEGMENTS: u64 = 16;
 /// A session that has filled less than this part of a segment has one segment only.
 const FIRST_SHARE: u64 = 64;
@@ -291,7 +291,7 @@ impl Segments {
         self.pool.lock().sealed = true;
         // The header of a segment that is being provisioned records the durable position. It must
         // be written before the rest of the log, which no record marks, can be synced: otherwise
-        // the next opening would miss records in it.
+        // the next open would miss records in it.
         drop(self.provisioning.lock());
         self.provisioned()
     }
@@ -320,7 +320,7 @@ impl Segments {
             && let Err(error) = self.files.sync_directory()
         {
             // The name exists, may not survive a power loss, and no later sync would change that.
-            // The next opening must not find the file and write durable data to it.
+            // The next open must not find the file and write durable data to it.
             drop(segment);
             let _ = self.files.fs.remove_file(&path);
             return Err(error);
@@ -373,7 +373,7 @@ impl Segments {
             files.push(segment.file());
         }
         for file in &files {
-            // A file that cannot be removed now is removed, or used again, at the next opening.
+            // A file that cannot be removed now is removed, or used again, at the next open.
             let _ = self.files.fs.remove_file(&self.path(*file));
         }
         let mut pool = self.pool.lock();

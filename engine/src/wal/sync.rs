@@ -113,7 +113,7 @@ impl GroupSync {
     }
 
     /// Syncs the log of earlier sessions. Nothing of this one may be called durable before: the
-    /// next opening would find it after a tear, and discard it.
+    /// next open would find it after a tear, and discard it.
     fn sync_replayed(&self, segments: &Segments) -> Result<()> {
         let mut replayed = self.replayed.lock();
         for segment in replayed.drain(..).filter(|_| planted::replayed_log_is_synced()) {

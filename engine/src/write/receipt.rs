@@ -36,7 +36,7 @@ impl Commit {
     /// operations: the database needs a few itself, e.g. while an index begins. An empty batch has
     /// the number of the last visible commit.
     ///
-    /// A power loss or a crash may take the last commits that were not durable. The next opening
+    /// A power loss or a crash may take the last commits that were not durable. The next open
     /// then assigns their numbers again, so a number identifies a commit for other systems only
     /// once it is durable: see [`Commit::wait_durable`].
     ///

@@ -16,7 +16,7 @@ pub struct Scan<'m> {
 
 /// One version of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scanned<'m> {
+pub struct ScannedEntry<'m> {
     /// The key.
     pub key: &'m [u8],
     /// Sequence number of the write.
@@ -45,13 +45,13 @@ impl Memtable {
 }
 
 impl<'m> Iterator for Scan<'m> {
-    type Item = Scanned<'m>;
+    type Item = ScannedEntry<'m>;
 
     #[inline]
-    fn next(&mut self) -> Option<Scanned<'m>> {
+    fn next(&mut self) -> Option<ScannedEntry<'m>> {
         let arena = &self.memtable.arena;
         let record = arena.record(self.cursor.record()?);
-        let scanned = Scanned {
+        let scanned = ScannedEntry {
             key: record.key(),
             sequence: self.memtable.absolute(record.sequence()),
             kind: record.kind(),

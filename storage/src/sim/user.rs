@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// Maximum of recorded late calls.
 const SHOWN: usize = 4;
 
-/// The handles of one user of a simulated file system, for instance one opening of a database: see
+/// The handles of one user of a simulated file system, for instance one session of a database: see
 /// [`SimFs::for_user`](super::SimFs::for_user). Clones are the same user. Usable from any thread.
 #[derive(Clone, Default)]
 pub struct User {

@@ -1,7 +1,7 @@
 //! Runs operations on a database and on the oracle, and compares the results.
 //!
 //! Every result is compared with the oracle's (O4 snapshots, O7 cursors and iterators, gets and
-//! scans). After openings the directory must hold the referenced files and no others (O8); after a
+//! scans). After an open the directory must hold the referenced files and no others (O8); after a
 //! close nothing may be open (O9); memory stays within the budget (O12); the MANIFEST's statements
 //! about tables are true (O13); sequence numbers only grow, also across crashes (O14).
 //!
@@ -120,7 +120,7 @@ pub struct Driver {
     changes: u32,
     /// Bytes of the largest batch.
     largest_batch: u64,
-    /// Bytes of memtables beyond their sizes that the last opening made of the log, including large
+    /// Bytes of memtables beyond their sizes that the last open made of the log, including large
     /// batches.
     replayed: u64,
     answers: Xxh3,
@@ -177,7 +177,7 @@ impl Driver {
 
     /// The database.
     pub fn db(&self) -> &Db {
-        self.db.as_ref().expect("open unless an opening failed")
+        self.db.as_ref().expect("open unless an open failed")
     }
 
     /// The oracle.

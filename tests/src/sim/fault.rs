@@ -42,8 +42,8 @@ use verdict::{Planned, Verdict, ends_a_close, leads_to_removal};
 const SLICES: u64 = 32;
 /// The keyspace that is created and dropped.
 const SECOND: u8 = 1;
-/// The most openings of a database in one run.
-const OPENINGS: usize = 3;
+/// The most opens of a database in one run.
+const OPENS: usize = 3;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -165,7 +165,7 @@ fn run(workload: WorkloadKind, planned: Option<Planned<'_>>) -> Result<(Verdict,
         journal: Journal::new(),
         plan,
         db: None,
-        openings: 0,
+        opens: 0,
         errors: 0,
         was_poisoned: false,
         unnoticed: false,
@@ -189,7 +189,7 @@ struct Workload {
     journal: Journal,
     plan: Option<Plan>,
     db: Option<Db>,
-    openings: usize,
+    opens: usize,
     /// The number of errors returned to callers, and of bad states of health.
     errors: u64,
     was_poisoned: bool,

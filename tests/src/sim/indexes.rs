@@ -71,7 +71,7 @@ pub fn index_number(name: &str) -> Option<u8> {
 pub fn options(index: u8) -> IndexOptions {
     match index {
         0 => IndexOptions::new(letters),
-        // Without code: it is maintained from the opening on, by any program.
+        // Without code: it is maintained from the open on, by any program.
         1 => IndexOptions::builtin(
             Builtin::new(Field::value().range(0, 1), KeyKind::Bytes).covering(Field::value().range(1, 2)),
         ),

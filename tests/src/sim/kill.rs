@@ -108,7 +108,7 @@ fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
         db.close()?;
         Ok(maps)
     };
-    let maps = look().map_err(|error| format!("the last opening: {error}"))?;
+    let maps = look().map_err(|error| format!("the last session: {error}"))?;
     let mut state = State::new(seed);
     state.advance_to(floor);
     if maps[..] != state.maps[..] {
@@ -121,7 +121,7 @@ fn check(path: &Path, seed: u64, floor: u64) -> Result<(), String> {
 }
 
 /// Children one after the other, each with more address space than the one before: from too little
-/// for an opening to more than enough. Each may end only by an error.
+/// for an open to more than enough. Each may end only by an error.
 pub(super) fn in_little_address_space(megabytes: impl Iterator<Item = u64>) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let path = folder.path().join("db");

@@ -257,7 +257,7 @@ pub enum Operation {
         /// The first value; the tags of the others count up.
         value: Value,
     },
-    /// Flushes, then a power loss that this number determines, and an opening: nothing may be
+    /// Flushes, then a power loss that this number determines, and an open: nothing may be
     /// missing.
     PowerLoss(u32),
 }

@@ -7,7 +7,7 @@
 //! * the directory of the database is renamed, and the other database gets its name;
 //! * the lock file is removed or replaced.
 //!
-//! All results stay right, no byte of any other directory changes, and a second opening is refused
+//! All results stay right, no byte of any other directory changes, and a second open is refused
 //! whatever happened to the lock file. At the end the database is closed, opened at its present
 //! path, and complete.
 //!
@@ -250,7 +250,7 @@ impl Places {
                 match db {
                     Err(error) if error.kind() == ErrorKind::Locked => {}
                     Err(error) => {
-                        return violation(format!("a second opening is refused for another reason: {error}"));
+                        return violation(format!("a second open is refused for another reason: {error}"));
                     }
                     Ok(_) => return violation(format!("{} is open twice", self.place())),
                 }
@@ -334,7 +334,7 @@ fn strangers(env: &Env, fs: &SimFs, random: &mut fastrand::Rng) -> Outcome<u64> 
             // An empty directory, or one with only a lock file, may become a database.
             if is_strange && bytes_below(fs, &directory) != before {
                 return violation(format!(
-                    "an opening has changed a directory with the foreign files {names:?}: {what}"
+                    "an open has changed a directory with the foreign files {names:?}: {what}"
                 ));
             }
             if is_strange && !is_refused {

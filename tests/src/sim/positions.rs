@@ -11,7 +11,7 @@ const WORD_BITS: u32 = 44;
 /// The fewest units that a run writes.
 const RUN_UNITS: u64 = 3000;
 
-/// Creates an empty database in `directory` whose first opening begins at `position` or shortly
+/// Creates an empty database in `directory` whose first open begins at `position` or shortly
 /// after it.
 pub fn begin_at(fs: &dyn FileSystem, directory: &Path, position: u64) -> sapwood::Result<()> {
     let edits = [

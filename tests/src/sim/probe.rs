@@ -57,7 +57,7 @@ pub struct Probe {
 
 /// Every scenario.
 pub const PROBES: &[Probe] = &[
-    Probe { name: "lock", asks: "is a second opening refused?", run: waiting::lock },
+    Probe { name: "lock", asks: "is a second open refused?", run: waiting::lock },
     Probe { name: "names", asks: "is a keyspace without a name refused?", run: names::names },
     Probe { name: "prefix", asks: "does a prefix end before its successor?", run: cursors::prefix },
     Probe {
@@ -221,7 +221,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "foreign-files",
-        asks: "does an opening leave the files of another engine unchanged?",
+        asks: "does an open leave the files of another engine unchanged?",
         run: place::foreign_files,
     },
     Probe { name: "destroy", asks: "does destroying a database remove nothing else?", run: place::destroy },
@@ -232,7 +232,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "lock-file-removed",
-        asks: "is a second opening refused whatever happens to the lock file?",
+        asks: "is a second open refused whatever happens to the lock file?",
         run: place::lock_file_removed,
     },
     Probe {
@@ -282,12 +282,12 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "long-log",
-        asks: "does an opening flush during replay if its memory is smaller than the log?",
+        asks: "does an open flush during replay if its memory is smaller than the log?",
         run: large::long_log,
     },
     Probe {
         name: "replayed-small",
-        asks: "does an opening fill memtables by the entries' size in memory, not in the log?",
+        asks: "does an open fill memtables by the entries' size in memory, not in the log?",
         run: large::replayed_small,
     },
     Probe {
@@ -369,7 +369,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         name: "index-named",
-        asks: "is an index that an opening names created, and an omitted one reported?",
+        asks: "is an index that an open names created, and an omitted one reported?",
         run: indexes::index_named,
     },
     Probe {

@@ -8,14 +8,14 @@
 //!
 //! During an episode a call succeeds, or returns an error that names the scarce resource. Nothing
 //! is poisoned, and every result is right. Images of kills and power losses in the episode open on
-//! a machine without shortage. After the episode everything works again without a new opening: the
+//! a machine without shortage. After the episode everything works again without a reopen: the
 //! health is good, a write succeeds, no acknowledged commit is missing, and no unreferenced file
 //! remains.
 //!
-//! Openings meet episodes, too. A failed opening holds no file and no lock, and the next one finds
-//! everything. In one seed of four, openings run with their threads, under a schedule: the system
+//! Opens meet episodes, too. A failed open holds no file and no lock, and the next one finds
+//! everything. In one seed of four, opens run with their threads, under a schedule: the system
 //! refuses to start one of the threads or to open a file, or an index has an invalid definition.
-//! Such an opening returns, leaves no thread, file or lock, and the next one works.
+//! Such an open returns, leaves no thread, file or lock, and the next one works.
 use super::arguments::{Command, Run, Settings};
 use super::driver::{DIRECTORY, Driver, Outcome, Stop};
 use super::jobs::replay_command;
@@ -33,7 +33,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-mod openings;
+mod opens;
 
 /// The sub-command.
 pub const COMMAND: Command = Command {
@@ -46,13 +46,13 @@ pub const COMMAND: Command = Command {
     ],
     run: Run::Seeds {
         seed,
-        counts: &["episodes", "refused calls", "failed openings", "images"],
+        counts: &["episodes", "refused calls", "failed opens", "images"],
         seconds: 60,
         seeds: 0..u64::MAX,
     },
 };
 
-/// One seed in this many checks openings with threads.
+/// One seed in this many checks opens with threads.
 const OPENINGS_ONE_IN: u64 = 4;
 /// The rounds of background work after which the database must have recovered.
 const ROUNDS: u32 = 200;
@@ -165,7 +165,7 @@ fn end(fs: &SimFs) {
 /// Runs one seed.
 pub fn seed(seed: u64, settings: &Settings) -> SeedReport {
     if seed % OPENINGS_ONE_IN == OPENINGS_ONE_IN - 1 {
-        return openings::seed(seed, settings);
+        return opens::seed(seed, settings);
     }
     let length = settings.number("--length").unwrap_or(120) as usize;
     let workload = Workload::of(seed, length, seed % 3 == 1);
@@ -355,7 +355,7 @@ impl Episodes<'_> {
         }
     }
 
-    /// Closes, and opens until it succeeds: during a shortage an opening may fail, but leaves
+    /// Closes, and opens until it succeeds: during a shortage an open may fail, but leaves
     /// nothing.
     fn reopen(&mut self) -> Outcome {
         match self.driver.close(&mut ()) {
@@ -367,10 +367,10 @@ impl Episodes<'_> {
             match self.driver.reopen() {
                 Ok(()) => return Ok(()),
                 Err(Stop::Error(error)) => {
-                    self.accept(&error, "an opening")?;
+                    self.accept(&error, "an open")?;
                     self.counts[2] += 1;
                     self.driver.abandon_opening();
-                    self.holds_nothing("a failed opening")?;
+                    self.holds_nothing("a failed open")?;
                 }
                 Err(violation) => return Err(violation),
             }
@@ -379,7 +379,7 @@ impl Episodes<'_> {
         self.is_scarce = false;
         self.driver.set_scarce(false);
         match self.driver.reopen() {
-            Err(Stop::Error(error)) => self.accept(&error, "an opening"),
+            Err(Stop::Error(error)) => self.accept(&error, "an open"),
             result => result,
         }
     }
@@ -398,7 +398,7 @@ impl Episodes<'_> {
         }
     }
 
-    /// The episode ends: the database recovers without an opening.
+    /// The episode ends: the database recovers without a reopen.
     fn recover(&mut self) -> Outcome {
         end(&self.fs);
         let was_scarce = std::mem::replace(&mut self.is_scarce, false);
@@ -428,7 +428,7 @@ impl Episodes<'_> {
         let context = if power_loss { "a power loss" } else { "a kill" };
         let in_context = |what: String| Stop::Violation(format!("{what} (after {context} in the episode)"));
         let db = self.driver.tuning().builder(DIRECTORY, &env).open();
-        let db = db.map_err(|error| in_context(format!("the opening fails: {error}")))?;
+        let db = db.map_err(|error| in_context(format!("the open fails: {error}")))?;
         let contents = verify::contents(&db)?;
         let oracle = self.driver.oracle();
         let found = oracle.find(&verify::sums(&contents), oracle.promise(), power_loss, || contents.clone());

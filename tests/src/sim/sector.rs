@@ -4,7 +4,7 @@
 //! A database of several tables, a MANIFEST and a log is copied, one 512-byte sector of the copy is
 //! damaged, and the copy is opened and read: every key, and scans in both directions. Reads return
 //! the right data or an error with a file and an offset. Keys that do not need the damaged file are
-//! still readable, a compaction does not copy damage into new tables, and an opening that fails
+//! still readable, a compaction does not copy damage into new tables, and an open that fails
 //! changes nothing. Every second database has secondary indexes, whose trees are damaged as well:
 //! an index agrees with the rows, or returns such an error.
 //!
@@ -58,7 +58,7 @@ const ENDS: [End; 3] = [End::Closed, End::Killed, End::KilledTwice];
 /// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The opening returns an error.
+    /// The open returns an error.
     Refused,
     /// Some reads return errors.
     Partly,

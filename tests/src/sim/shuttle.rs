@@ -6,7 +6,7 @@
 //! kills leave images. After the run the history is known: sequence numbers state the order of the
 //! commits. Every reader's results, every image, and the content after the close must be prefixes
 //! of it with every promised commit. Every second seed has secondary indexes, each of which must
-//! agree with the rows at every snapshot and after every opening.
+//! agree with the rows at every snapshot and after every open.
 //!
 //! Some seeds add more:
 //!
@@ -15,7 +15,7 @@
 //! | 3 of 4 | keyspaces and indexes are created and dropped concurrently (`guests`) |
 //! | every second one with writers | scans meet ranges of deletions into which rows are put (`vacancies`) |
 //! | 1 of 4 | some commits have a payload that is written apart from its record |
-//! | 1 of 4 | the database is closed early, while calls of every kind are in progress (`callers`), and reopened while they return: the first opening has no thread left then, and changes no file any more |
+//! | 1 of 4 | the database is closed early, while calls of every kind are in progress (`callers`), and reopened while they return: the first session has no thread left then, and changes no file any more |
 use crate::journal::Write;
 use crate::oracle::Map;
 use crate::sim::arguments::{Command, Run, Settings};
@@ -70,7 +70,7 @@ const IMAGES: usize = 3;
 /// More than an arena and than a segment of the log can hold.
 const BODY_BYTES: usize = 300_000;
 
-use callers::Opening;
+use callers::Session;
 use guests::{Floors, Guests};
 use history::check;
 
@@ -107,7 +107,7 @@ struct Notes {
     images: Vec<Image>,
     guests: Guests,
     walks: Vec<vacancies::Walk>,
-    /// The rows of the opening after an early close, the same in each keyspace.
+    /// The rows of the session after an early close, the same in each keyspace.
     later: Map,
 }
 
@@ -257,7 +257,7 @@ fn print(schedule: &Schedule, plan: &Plan) {
 
 /// The work of the first thread of the schedule.
 fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, plan: Plan) -> Result<()> {
-    let (first_env, first) = Opening::new("first opening", &env, &fs);
+    let (first_env, first) = Session::new("first session", &env, &fs);
     let db = plan.builder(&first_env).open()?;
     let remains = db.remains();
     let spaces: Vec<Keyspace> =
@@ -295,7 +295,7 @@ fn perform(env: Env, fs: SimFs, schedule: &Schedule, notes: Arc<Mutex<Notes>>, p
         (0..random.u32(..4000)).for_each(|_| step());
         stage.db.close()?;
         first.has_closed(schedule);
-        let (env, second) = Opening::new("second opening", &env, &fs);
+        let (env, second) = Session::new("second session", &env, &fs);
         let (db, rows) = callers::work_later(&stage.plan, &env)?;
         later = Some((db, rows, second));
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 /// One set of settings: every option of [`sapwood::AdvancedOptions`] that may change between
-/// openings.
+/// sessions.
 #[derive(Clone, PartialEq)]
 pub struct Tuning {
     /// See `AdvancedOptions`, like all fields below.
@@ -65,7 +65,7 @@ impl Tuning {
         }
     }
 
-    /// Any settings that an opening accepts, of sizes that fit on a small machine.
+    /// Any settings that an open accepts, of sizes that fit on a small machine.
     pub fn draw(draw: &mut impl Draw) -> Tuning {
         let mut tuning = Tuning::standard();
         // `least` times a power of two, at most 2^`doublings`.

@@ -136,7 +136,7 @@ fn check_directory_once(db: &Db, fs: &SimFs) -> Result<(), String> {
     Ok(())
 }
 
-/// A hash of all files, names and bytes, except the lock, which an opening creates if it is
+/// A hash of all files, names and bytes, except the lock, which an open creates if it is
 /// missing.
 pub fn files_hash(fs: &SimFs) -> u64 {
     let mut hash = Xxh3::new();

@@ -89,7 +89,7 @@ enum Kind {
 pub struct Workload {
     /// The seed.
     pub seed: u64,
-    /// The settings of the first opening.
+    /// The settings of the first session.
     pub tuning: Tuning,
     /// The operations.
     pub operations: Vec<Operation>,

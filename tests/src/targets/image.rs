@@ -87,7 +87,7 @@ thread_local! {
     };
 }
 
-/// The part of an opening that changes no file: an error with its place, or a state, twice the
+/// The part of an open that changes no file: an error with its place, or a state, twice the
 /// same.
 pub fn recover_image(data: &[u8]) {
     PLACE.with(|(directory, place)| {

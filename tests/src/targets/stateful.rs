@@ -86,7 +86,7 @@ pub fn db_fault(data: &[u8]) {
             let left = fs.kill();
             let env = env.with_file_system(Arc::new(left.clone()));
             if let Err(stop) = Driver::open(&env, &left, &tuning, Oracle::new()) {
-                panic!("{stop}, after {rule_text} in the first opening\nsettings: {tuning}");
+                panic!("{stop}, after {rule_text} in the first session\nsettings: {tuning}");
             }
             return;
         }
@@ -95,7 +95,7 @@ pub fn db_fault(data: &[u8]) {
         match driver.apply(operation, &mut ()) {
             Ok(()) => {}
             Err(Stop::Error(_)) => break,
-            // Files that could not be removed stay until the next opening.
+            // Files that could not be removed stay until the next open.
             Err(Stop::Violation(what)) if fs.faults_met() > 0 && is_untidiness(&what) => break,
             Err(stop) => panic!("{stop}, with {rule_text}\nsettings: {tuning}\n{operations:#?}"),
         }
@@ -104,7 +104,7 @@ pub fn db_fault(data: &[u8]) {
     let env = env.with_file_system(Arc::new(left.clone()));
     let (oracle, promise) = (driver.oracle(), driver.oracle().promise());
     let opened = tuning.builder(DIRECTORY, &env).open();
-    let found = opened.map_err(|error| format!("the opening fails: {error}")).and_then(|db| {
+    let found = opened.map_err(|error| format!("the open fails: {error}")).and_then(|db| {
         let contents = verify::contents(&db).map_err(|stop| stop.to_string())?;
         // A failed sync may have lost unsynced commits, so the promise is that of a power loss.
         let place = oracle.find(&verify::sums(&contents), promise, true, || contents.clone())?;

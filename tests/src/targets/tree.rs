@@ -217,7 +217,7 @@ fn long_key(bytes: &mut Bytes<'_>) -> Vec<u8> {
 }
 
 /// Applies batches to a tree and to a map, with held views, discarded batches, failing calls, and
-/// new openings. The tree equals the map at all times, and views do not change.
+/// new opens. The tree equals the map at all times, and views do not change.
 pub fn btree_ops(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let (env, fs) = Env::sim_manual(1);

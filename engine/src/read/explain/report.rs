@@ -86,7 +86,7 @@ pub enum Place {
     /// The memtable that takes writes.
     ActiveMemtable,
     /// A memtable that waits to be flushed; the newest has the number 1.
-    SealedMemtable {
+    ImmutableMemtable {
         /// Its number.
         number: usize,
     },
@@ -164,7 +164,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::ActiveMemtable => f.write_str("memtable, active"),
-            Place::SealedMemtable { number } => write!(f, "memtable, sealed {number}"),
+            Place::ImmutableMemtable { number } => write!(f, "memtable, immutable {number}"),
             Place::Run { level, run, tables, file } => {
                 write!(f, "level {level}, run {run}")?;
                 match file {

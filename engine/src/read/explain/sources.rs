@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// All sources of a keyspace, not searched yet.
 pub(crate) fn sources(view: &View, space: &KeyspaceView) -> Vec<ExplainedSource> {
     let memtables = view.generations.iter().enumerate().map(|(number, generation)| {
-        let place = if number == 0 { Place::ActiveMemtable } else { Place::SealedMemtable { number } };
+        let place = if number == 0 { Place::ActiveMemtable } else { Place::ImmutableMemtable { number } };
         let is_empty = generation.memtable.entries_of(space.state.id) == 0;
         ExplainedSource::new(place, if is_empty { Outcome::Empty } else { Outcome::NotReached })
     });

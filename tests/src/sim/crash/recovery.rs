@@ -51,7 +51,7 @@ pub(super) fn recover(
     let is_cut_short = crasher.level <= LEVELS
         && random.u32(..if power_loss { NESTED_ONE_IN } else { NESTED_AFTER_KILL_ONE_IN }) == 0;
     crasher.attach(&fs, if is_cut_short { u64::MAX / NESTED_MOMENT_ONE_IN } else { 0 }, None);
-    let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the opening fails: {error}"))?;
+    let db = tuning.builder(DIRECTORY, &env).open().map_err(|error| format!("the open fails: {error}"))?;
     let contents = verify::contents(&db).map_err(in_words)?;
     let (place, kept) = find(&contents)?;
     let mut base = Oracle::from_contents(&contents, promise.sequence);
@@ -126,10 +126,10 @@ pub(super) fn check_read_only<P>(
             db.close().map_err(|error| format!("O16: a read-only close fails: {error}"))?;
         }
         Err(error) if error.kind() == sapwood::ErrorKind::NotFound => {}
-        Err(error) => return Err(format!("O16: the read-only opening fails: {error}")),
+        Err(error) => return Err(format!("O16: the read-only open fails: {error}")),
     }
     if verify::files_hash(fs) != before {
-        return Err("O16: a read-only opening has changed bytes".to_string());
+        return Err("O16: a read-only open has changed bytes".to_string());
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::sim::verify;
 use sapwood::BackgroundStep;
 
 impl Driver {
-    /// Compares everything with the oracle after an opening.
+    /// Compares everything with the oracle after an open.
     pub fn check_opened(&mut self) -> Outcome {
         let names = self.db().list_keyspaces()?;
         let numbers: Option<Vec<u8>> = names.iter().map(|name| space_number(name)).collect();
@@ -14,7 +14,7 @@ impl Driver {
         if numbers.as_ref() != Some(&want) {
             return violation(format!("O2: the keyspaces are {names:?}, not {want:?}"));
         }
-        // An opening that cannot flush takes the memtables that it needs.
+        // An open that cannot flush takes the memtables that it needs.
         let (memtables, most) = (self.db().stats().memtables, self.tuning.max_memtables);
         if memtables > most && !self.is_scarce {
             return violation(format!("O12: there are {memtables} memtables, and {most} are allowed"));
@@ -26,7 +26,7 @@ impl Driver {
             let want: Map = self.oracle.map(*incarnation, commits);
             verify::compare(&keyspace, None, &want)
                 .and_then(|()| self.compare_indexes(&keyspace, *incarnation, None, commits, &want))
-                .map_err(|stop| in_context(stop, &format!("keyspace {space} after an opening")))?;
+                .map_err(|stop| in_context(stop, &format!("keyspace {space} after an open")))?;
         }
         verify::check_directory(self.db(), &self.fs)
     }

@@ -102,7 +102,7 @@ impl Driver {
         Ok(())
     }
 
-    /// After an opening: attaches the code of indexes, and compares the list of indexes with the
+    /// After an open: attaches the code of indexes, and compares the list of indexes with the
     /// oracle.
     pub(super) fn attach_indexes(&mut self) -> Outcome {
         for (space, incarnation) in &self.oracle.promise().spaces.clone() {

@@ -1,4 +1,4 @@
-//! The end of the driver's database, and its next opening.
+//! The end of the driver's database, and its next open.
 use super::{CLOSE_ATTEMPTS, Driver, Observer, Outcome, replayed, violation};
 use crate::sim::tuning::Tuning;
 use std::sync::Arc;

@@ -55,7 +55,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Drops an opening that failed in part.
+    /// Drops an open that failed in part.
     pub fn abandon_opening(&mut self) {
         self.db = None;
     }

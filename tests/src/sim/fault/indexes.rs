@@ -65,7 +65,7 @@ impl Workload {
         Ok(self.outcome(dropped)?.map(drop))
     }
 
-    /// After an opening: forgets the indexes that the device has lost silently.
+    /// After an open: forgets the indexes that the device has lost silently.
     pub(super) fn forget_lost_indexes(&mut self) -> sapwood::Result<()> {
         if self.is_damaged() {
             let listed = self.db().default_keyspace().list_indexes()?;

@@ -45,11 +45,11 @@ pub(super) fn may_go_unnoticed(call: &Call, effect: Effect) -> bool {
 
 /// Whether the failure of a call may stay unreported:
 ///
-/// * a sweep's removals are repeated at the next opening;
-/// * the mark after the last edit of a MANIFEST only adds certainty to an opening;
+/// * a sweep's removals are repeated at the next open;
+/// * the mark after the last edit of a MANIFEST only adds certainty to an open;
 /// * the last edit of a close records that the log need not be read, which only saves time:
 ///   everything is in tables by then, and if a failed write or sync leaves the edit incomplete, the
-///   next opening takes the old state or the new one and writes a MANIFEST of its own;
+///   next open takes the old state or the new one and writes a MANIFEST of its own;
 /// * a full disk that preallocation meets may have passed before the health is read.
 pub(super) fn may_be_swallowed(planned: Planned<'_>) -> bool {
     let Planned { plan, call, ends_a_close, leads_to_removal } = planned;
@@ -61,7 +61,7 @@ pub(super) fn may_be_swallowed(planned: Planned<'_>) -> bool {
 }
 
 /// Whether call `at` inspects a file that is removed then: an orphan without a proven origin is
-/// kept until the next opening.
+/// kept until the next open.
 pub(super) fn leads_to_removal(calls: &[Call], at: usize) -> bool {
     let looks = |call: &Call| matches!(call.operation, Kind::Open | Kind::LookUp | Kind::Read);
     let next = calls[at..].iter().find(|call| !looks(call) || call.path != calls[at].path);

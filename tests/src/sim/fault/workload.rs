@@ -1,6 +1,6 @@
 //! The workload whose calls fail: its steps, its errors, and its end.
 use super::verdict::{Planned, Verdict, may_be_swallowed, may_go_unnoticed};
-use super::{OPENINGS, Over, SECOND, Step, Workload};
+use super::{OPENS, Over, SECOND, Step, Workload};
 use crate::harness::contents;
 use crate::journal::Write;
 use crate::oracle::{Bytes, Map, difference};
@@ -80,8 +80,8 @@ impl Workload {
         let mut tries = 0;
         loop {
             tries += 1;
-            self.openings += 1;
-            if tries > 3 || self.openings > 3 * OPENINGS {
+            self.opens += 1;
+            if tries > 3 || self.opens > 3 * OPENS {
                 return Ok(Err(Over));
             }
             match self.builder().advanced(|o| o.idle_compaction = false).open() {
@@ -436,7 +436,7 @@ impl Workload {
             true => Ok(()),
             false => Err(error.to_string()),
         };
-        self.openings = 0;
+        self.opens = 0;
         let db = match self.builder().open() {
             Ok(db) => db,
             Err(error) => {

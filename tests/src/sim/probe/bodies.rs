@@ -151,14 +151,14 @@ pub(super) fn written_apart() {
     for seed in 0..SEEDS {
         for (number, image) in run(seed).into_iter().enumerate() {
             let what = format!("seed {seed}, image {number}");
-            // With little memory an opening flushes during replay, and releases parts of the log.
+            // With little memory an open flushes during replay, and releases parts of the log.
             let mut fs = image.fs.clone();
-            for opening in 0..3 {
+            for session in 0..3 {
                 let (env, _) = Env::sim_manual(seed);
                 let env = env.with_file_system(Arc::new(fs.clone()));
                 let db = builder("/db", &env).advanced(memtables(64 << 10, 2)).open();
-                let db = db.unwrap_or_else(|error| panic!("{what}, opening {opening}: {error}"));
-                check(&db, &image, &format!("{what}, opening {opening}"));
+                let db = db.unwrap_or_else(|error| panic!("{what}, session {session}: {error}"));
+                check(&db, &image, &format!("{what}, session {session}"));
                 fs.crash_at(0);
                 drop(db);
                 fs = fs.kill();

@@ -85,7 +85,7 @@ pub(super) fn half_made_log() {
     // A segment that is needed, under another number: its header is damaged.
     let mut logs = left.files().into_iter().map(|path| left.read_file(path).expect("it is there"));
     let is_needed = |bytes: &Vec<u8>| bytes.windows(5).any(|at| at == b"after");
-    let bytes = logs.find(is_needed).expect("the log of the second opening");
+    let bytes = logs.find(is_needed).expect("the log of the second open");
     left.write_file(&strange, &bytes).expect("made");
     let error = open(&left).map(drop).expect_err("a needed record follows an invalid header");
     assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");

@@ -19,17 +19,17 @@ pub(super) fn many_tables() {
     for most in [Some(5), None] {
         let (env, fs) = Env::sim_manual(0);
         fs.set_handle_limit(Some(DESCRIPTORS));
-        for opening in 0..3u8 {
+        for session in 0..3u8 {
             let db = open(&env, most);
             let spaces: Vec<_> = (0..KEYSPACES)
                 .map(|i| db.keyspace(&format!("k{i}"), KeyspaceOptions::default()).unwrap())
                 .collect();
             for pass in 0..3u8 {
-                spaces.iter().for_each(|space| space.put([pass], [opening, pass]).unwrap());
+                spaces.iter().for_each(|space| space.put([pass], [session, pass]).unwrap());
                 db.flush().unwrap();
                 for space in &spaces {
-                    assert_eq!(space.get([pass]).unwrap().as_deref(), Some(&[opening, pass][..]));
-                    assert_eq!(space.iter().count(), if opening == 0 { pass as usize + 1 } else { 3 });
+                    assert_eq!(space.get([pass]).unwrap().as_deref(), Some(&[session, pass][..]));
+                    assert_eq!(space.iter().count(), if session == 0 { pass as usize + 1 } else { 3 });
                 }
             }
             db.compact().unwrap();

@@ -33,7 +33,7 @@ pub(super) fn index_log() {
     assert!(report.is_right(), "the index disagrees with its row: {report:?}");
 }
 
-/// Openings that name indexes: one that exists, one that does not, and neither of two.
+/// Opens that name indexes: one that exists, one that does not, and neither of two.
 pub(super) fn index_named() {
     let (mut env, mut fs) = Env::sim_manual(1);
     let second_byte = || IndexOptions::new(|_key, value, emit| emit.key(&value[1..2]));

@@ -50,7 +50,7 @@ pub(super) fn index_weight() {
     commit(ROWS_BELOW).expect("that much is allowed");
     fs.crash_at(0);
     drop((index, keyspace, other, db));
-    // It was committed, so an opening loads it, and a flush writes it to tables.
+    // It was committed, so an open loads it, and a flush writes it to tables.
     let db = open(&env.with_file_system(Arc::new(fs.kill())));
     let other = db.keyspace("other", KeyspaceOptions::default()).expect("there");
     assert!(other.contains("a").expect("read"));
@@ -99,7 +99,7 @@ struct LongLog {
 /// Settings with less memory than the log needs.
 const SMALL_MEMTABLE: usize = 64 << 10;
 const SMALL_MEMTABLES: usize = 2;
-/// The most reads of an opening with these settings, without those of compactions.
+/// The most reads of an open with these settings, without those of compactions.
 const MOST_READS: u64 = 2600;
 
 /// The first byte of a value.
@@ -157,7 +157,7 @@ impl LongLog {
 
 pub(super) fn long_log() {
     let log = LongLog::write(1);
-    // A read-only opening can load the log only into memory, and changes nothing.
+    // A read-only open can load the log only into memory, and changes nothing.
     let reader = log.builder().read_only(true).open().expect("it opens");
     log.check(&reader);
     reader.close().expect("closed");
@@ -182,7 +182,7 @@ pub(super) fn long_log() {
     log.check(&db);
     db.close().expect("closed");
 
-    // A full disk: an opening cannot flush, and keeps the rest in memory.
+    // A full disk: an open cannot flush, and keeps the rest in memory.
     let log = LongLog::write(2);
     let db = log.builder().open().expect("it opens");
     let room = log.fs.used_bytes();

@@ -1,4 +1,4 @@
-//! The log that an opening has replayed is synced after the opening. These scenarios check which
+//! The log that recovery has replayed is synced after the open. These scenarios check which
 //! commits a power loss may remove in the meantime.
 //!
 //! Each scenario begins with a killed process. Its last writes are not on the disk, and the machine
@@ -90,14 +90,14 @@ impl Scenario {
     }
 }
 
-/// A commit with a sync is durable together with everything that the opening has replayed. The same
+/// A commit with a sync is durable together with everything that the open has replayed. The same
 /// holds for `sync` and for background syncs.
 pub(super) fn awaited() {
     for way in 0..3 {
         let mut scenario = Scenario::killed(7);
         let db = scenario.open().expect("it opens");
         scenario.journal.check(&db, COMMITS).expect("a healthy machine");
-        assert!(scenario.survives_power_losses() < COMMITS, "the opening has not waited for the disk");
+        assert!(scenario.survives_power_losses() < COMMITS, "the open has not waited for the disk");
         match way {
             0 => scenario.commit(&db, Durability::Sync),
             1 => db.sync().expect("a healthy machine"),
@@ -109,7 +109,7 @@ pub(super) fn awaited() {
     }
 }
 
-/// Records after an unsynced replayed log are lost with it, regardless of the number of openings in
+/// Records after an unsynced replayed log are lost with it, regardless of the number of sessions in
 /// between.
 pub(super) fn torn() {
     for kills in 0..3 {
@@ -122,14 +122,14 @@ pub(super) fn torn() {
             (0..3).for_each(|_| scenario.commit(&db, Durability::Buffered));
         }
         let floor = scenario.survives_power_losses();
-        assert!(floor < COMMITS, "the openings have not waited for the disk");
+        assert!(floor < COMMITS, "the opens have not waited for the disk");
         scenario.commit(&db, Durability::Sync);
         assert_eq!(scenario.survives_power_losses(), scenario.journal.acknowledged());
         scenario.fs.crash_at(0);
     }
 }
 
-/// A failed sync of the replayed log closes the write path, and the next opening does not trust a
+/// A failed sync of the replayed log closes the write path, and the next open does not trust a
 /// second one.
 pub(super) fn failed() {
     // Not `Ext4Late`: its first failure reports success, so the engine cannot notice.

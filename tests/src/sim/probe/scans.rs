@@ -215,7 +215,7 @@ pub(super) fn readers_do_not_keep_it_open() {
             index_cursor.prev().unwrap();
         }
         assert!(!cursor.valid() && !index_cursor.valid());
-        // A snapshot of an earlier opening is refused by a later one.
+        // A snapshot of an earlier session is refused by a later one.
         assert!(again.default_keyspace().cursor_at(&snapshot).is_err());
         again.close().unwrap();
     }
@@ -307,7 +307,7 @@ fn queue(pop: Pop, flushes: bool, holds_snapshot: bool) {
     assert_eq!(keyspace.iter().count(), 0);
     drop(snapshot);
 
-    // A new opening has no vacancies, and discovers them once.
+    // A new open has no vacancies, and discovers them once.
     drop((keyspace, db));
     let db = builder("/db", &env).open().unwrap();
     let keyspace = db.default_keyspace();

@@ -85,7 +85,7 @@ pub(super) fn position_limit() {
             let open = || -> Db { builder("db", &env).open().expect("it opens") };
             let db = open();
             let keyspace = db.default_keyspace();
-            assert_eq!(keyspace.iter().count(), expected, "{distance} units before the end, opening {round}");
+            assert_eq!(keyspace.iter().count(), expected, "{distance} units before the end, session {round}");
             let before = expected;
             let end = loop {
                 match keyspace.put(format!("{round} {expected}"), [1; 100]) {
@@ -123,7 +123,7 @@ pub(super) fn position_limit() {
                 db.background_step(step).expect("open");
             }
             assert!(matches!(db.health(), Health::Good), "{:?}", db.health());
-            // In most cases in the first opening, too, which has rows to flush.
+            // In most cases in the first session, too, which has rows to flush.
             if round % 3 == u32::from(number.is_multiple_of(4)) {
                 db.flush().expect("flushed");
                 db.compact().expect("compacted");

@@ -1,4 +1,4 @@
-//! A damaged copy: its opening and its reads.
+//! A damaged copy: opening and reading it.
 use super::fixture::{Fixture, Witness, all_indexes};
 use super::{Outcome, Verdict, is_log};
 use crate::history::{COUNTER, SPACES};
@@ -35,7 +35,7 @@ impl Case<'_> {
             Err(error) => {
                 self.is_typed(&error).map_err(|wrong| format!("opening: {wrong}"))?;
                 if files(&self.fs) != before {
-                    return Err(format!("the opening failed ({error}) and changed files"));
+                    return Err(format!("the open failed ({error}) and changed files"));
                 }
                 return Ok(Verdict::Refused);
             }

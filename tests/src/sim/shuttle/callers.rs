@@ -1,4 +1,4 @@
-//! Calls of every kind concurrent with a close, and the remains of an opening after it.
+//! Calls of every kind concurrent with a close, and the remains of a session after it.
 use super::{Plan, SPACES, Stage};
 use crate::oracle::Map;
 use crate::sim::indexes::options;
@@ -11,9 +11,9 @@ use std::time::Duration;
 pub(super) const CALLERS: u64 = 3;
 /// The most calls of each; the close stops most of them.
 const CALLS: u32 = 30;
-/// The number of keys that the opening after a close writes.
+/// The number of keys that the session after a close writes.
 const LATER: u32 = 24;
-/// The prefix of keys of the opening after a close.
+/// The prefix of keys of the session after a close.
 pub(super) const LATER_KEYS: &str = "later-";
 /// The prefix of names of indexes that callers create and drop.
 pub(super) const CALLERS_INDEX: &str = "index-of-";
@@ -52,7 +52,7 @@ impl Stage {
                         assert!(report.is_right(), "O5: {name} while others write: {report:?}");
                     }
                 }
-                // An index of its own, of a kind of its own, so that an opening knows its options.
+                // An index of its own, of a kind of its own, so that every open knows its options.
                 _ => {
                     let name = format!("{CALLERS_INDEX}{caller}");
                     self.served(|| space.create_index(&name, options(caller as u8)))?;
@@ -64,17 +64,17 @@ impl Stage {
     }
 }
 
-/// One opening, and its resources.
-pub(super) struct Opening {
+/// One session, and its resources.
+pub(super) struct Session {
     name: &'static str,
     user: User,
 }
 
-impl Opening {
+impl Session {
     /// An environment whose file system counts the files opened through it.
-    pub(super) fn new(name: &'static str, env: &Env, fs: &SimFs) -> (Env, Opening) {
+    pub(super) fn new(name: &'static str, env: &Env, fs: &SimFs) -> (Env, Session) {
         let (fs, user) = fs.for_user();
-        (env.with_file_system(Arc::new(fs)), Opening { name, user })
+        (env.with_file_system(Arc::new(fs)), Session { name, user })
     }
 
     /// A close has returned: none of its threads is active, and its lock is free.
@@ -86,13 +86,13 @@ impl Opening {
         assert!(self.user.locks() == 0, "O9: the {} holds its lock after its close", self.name);
     }
 
-    /// All calls have returned: the opening has changed nothing since its close.
+    /// All calls have returned: the session has changed nothing since its close.
     pub(super) fn has_changed_nothing(&self) {
         let (count, calls) = self.user.late_calls();
         assert!(count == 0, "O9: the {} made {count} changing calls after its close: {calls:?}", self.name);
     }
 
-    /// All handles were dropped, too: the opening has no open file and no memory.
+    /// All handles were dropped, too: the session has no open file and no memory.
     pub(super) fn holds_nothing(&self, remains: &Remains) {
         self.has_changed_nothing();
         for _ in 0..TURNS {
@@ -106,7 +106,7 @@ impl Opening {
     }
 }
 
-/// The work of the opening after a close, while calls of the previous one may still return.
+/// The work of the session after a close, while calls of the previous one may still return.
 pub(super) fn work_later(plan: &Plan, env: &Env) -> Result<(Db, Map)> {
     let db = plan.builder(env).open()?;
     let spaces: Vec<Keyspace> =

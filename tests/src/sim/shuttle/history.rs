@@ -21,7 +21,7 @@ pub(super) fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     let (finally, later) = without_later(finally);
     if let Some(wrong) = later.iter().find(|rows| **rows != notes.later) {
         let difference = difference(wrong, &notes.later).unwrap_or_default();
-        return Err(format!("O1: of the opening after the close: {difference}"));
+        return Err(format!("O1: of the open after the close: {difference}"));
     }
     // A commit that a close has refused may have happened nevertheless, at an unknown place in the
     // history.
@@ -57,7 +57,7 @@ pub(super) fn check(notes: &mut Notes, fs: &SimFs, plan: &Plan) -> Checked<()> {
     Ok(())
 }
 
-/// Separates the rows of an opening after an early close from all others.
+/// Separates the rows of an open after an early close from all others.
 pub(super) fn without_later(maps: Vec<Map>) -> (Vec<Map>, Vec<Map>) {
     let is_later = |key: &[u8]| key.starts_with(callers::LATER_KEYS.as_bytes());
     maps.into_iter().map(|map| map.into_iter().partition(|(key, _)| !is_later(key))).unzip()

@@ -1,4 +1,4 @@
-//! Openings with threads that lack a resource.
+//! Opens with threads that lack a resource.
 use crate::harness::contents;
 use crate::oracle::{Map, difference};
 use crate::sim::arguments::Settings;
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const PATH: &str = "/db";
-/// The number of openings per seed.
+/// The number of opens per seed.
 const OPENINGS: u32 = 6;
 /// Rounds of the collector after which remaining objects count as leaked.
 const TURNS: u32 = 4000;
 
-/// The resource that an opening lacks.
+/// The resource that an open lacks.
 #[derive(Clone, Copy, Debug)]
 enum Lack {
     /// The thread with this number, and those after it.
@@ -70,7 +70,9 @@ pub(super) fn seed(seed: u64, settings: &Settings) -> SeedReport {
         .err()
         .map(|what| {
             let replay = replay_command("scarcity", seed);
-            format!("seed {seed}: an opening without {lack:?}: {what}\n  settings: {tuning}\n  replay with: {replay}")
+            format!(
+                "seed {seed}: an open without {lack:?}: {what}\n  settings: {tuning}\n  replay with: {replay}"
+            )
         })
         .into_iter()
         .collect();
@@ -140,7 +142,7 @@ fn perform(
                     Lack::Definition => error.kind() == ErrorKind::InvalidArgument,
                     _ => error.is_scarcity(),
                 };
-                assert!(is_right, "the opening fails with an error of kind {:?}: {error}", error.kind());
+                assert!(is_right, "the open fails with an error of kind {:?}: {error}", error.kind());
             }
         }
         user.retire();
@@ -156,7 +158,7 @@ fn perform(
         }
         assert!(user.files() == 0, "O9: {} files are open", user.files());
         let (late, calls) = user.late_calls();
-        assert!(late == 0, "O9: the failed opening still changes files: {calls:?}");
+        assert!(late == 0, "O9: the failed open still changes files: {calls:?}");
         // The same machine without a shortage, and sometimes one more death of the process.
         if random.bool() {
             fs = fs.kill();
