@@ -9,7 +9,9 @@ use crate::directory::proof::{Proof, proof};
 use crate::planted;
 use records::position_of;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::log_record::{self, HEADER_BYTES as RECORD_HEADER_BYTES, RecordKind, UNIT_BYTES};
+use sapwood_base::format::log_record::{
+    self, HEADER_BYTES as RECORD_HEADER_BYTES, MARK_PAYLOAD_BYTES, RecordKind,
+};
 use sapwood_base::format::manifest::{self as format, Edit, HEADER_BYTES};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_compaction::TableHandle;
@@ -173,11 +175,11 @@ impl Manifest {
     /// synced: if it exists, the edits before it were synced, so a damaged last edit is not taken
     /// for a torn one.
     fn write_sync_mark(&self) {
-        let mut mark = [0; RECORD_HEADER_BYTES + UNIT_BYTES];
+        let mut mark = [0; RECORD_HEADER_BYTES + MARK_PAYLOAD_BYTES];
         mark[RECORD_HEADER_BYTES..].copy_from_slice(&position_of(self.end).to_le_bytes());
         let position = position_of(self.end);
         let owner = owner(self.database, self.number);
-        log_record::seal(&mut mark, UNIT_BYTES as u32, owner, position, RecordKind::SyncMark, 0);
+        log_record::seal(&mut mark, MARK_PAYLOAD_BYTES as u32, owner, position, RecordKind::SyncMark, 0);
         // Without it, the next open only has less evidence.
         let _ = self.file.write_at(self.end, &mark);
     }

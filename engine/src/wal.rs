@@ -21,7 +21,9 @@ use reader::FoundSegment;
 use reserve::{Places, Request};
 use retention::Retention;
 use sapwood_base::format::file_name::FileName;
-use sapwood_base::format::log_record::{self, HEADER_BYTES, RecordKind, RecordPlace, UNIT_BYTES};
+use sapwood_base::format::log_record::{
+    self, HEADER_BYTES, MARK_PAYLOAD_BYTES, RecordKind, RecordPlace, UNIT_BYTES,
+};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result};
 use sapwood_storage::DatabaseFiles;
 use segments::{ROTATION_MARGIN, Segments};
@@ -328,7 +330,7 @@ impl Wal {
     /// Appends a witness for recovery: a damaged record below a mark is corruption, not the torn
     /// end.
     fn mark(&self, durable: u64, poison: &dyn Fn(&Error), provisions: bool) {
-        let units = log_record::record_units(8);
+        let units = log_record::record_units(MARK_PAYLOAD_BYTES);
         // Without room there is no witness, which only weakens the evidence for recovery.
         let request = Request::other(units, &self.segments);
         let at = match self.places.reserve(&self.segments, request, provisions) {
@@ -340,7 +342,7 @@ impl Wal {
                 return;
             }
         };
-        let mut record = [0; HEADER_BYTES + 8];
+        let mut record = [0; HEADER_BYTES + MARK_PAYLOAD_BYTES];
         record[HEADER_BYTES..].copy_from_slice(&durable.to_le_bytes());
         // A failed store leaves a gap, and recovery ends at gaps: nothing may be acknowledged after
         // it.

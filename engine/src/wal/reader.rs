@@ -8,7 +8,8 @@
 use crate::planted;
 use crate::wal::commit_ring::LogPoint;
 use sapwood_base::format::log_record::{
-    Distant, HEADER_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header, record_units,
+    Distant, HEADER_BYTES, MARK_PAYLOAD_BYTES, RecordHeader, RecordKind, UNIT_BYTES, parse_header,
+    record_units,
 };
 use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
 use sapwood_base::memory;
@@ -381,8 +382,8 @@ impl<'a> LogReader<'a> {
                     witness = witness.max(mark_of(&rest[HEADER_BYTES..]));
                 }
             }
-            for at in (here + units).saturating_sub(record_units(8) - 1)..here + units {
-                if let Some(bytes) = self.copy(at, HEADER_BYTES + 8)?
+            for at in (here + units).saturating_sub(record_units(MARK_PAYLOAD_BYTES) - 1)..here + units {
+                if let Some(bytes) = self.copy(at, HEADER_BYTES + MARK_PAYLOAD_BYTES)?
                     && let Some(header) =
                         parse_header(bytes.first_chunk().expect("a header"), at).filter(is_mark)
                     && header.verify(&bytes, self.database, at)
@@ -408,7 +409,7 @@ impl<'a> LogReader<'a> {
 }
 
 fn is_mark(header: &RecordHeader) -> bool {
-    header.kind == RecordKind::SyncMark && header.payload_bytes == 8
+    header.kind == RecordKind::SyncMark && header.payload_bytes as usize == MARK_PAYLOAD_BYTES
 }
 
 fn mark_of(payload: &[u8]) -> u64 {
