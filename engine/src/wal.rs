@@ -275,16 +275,16 @@ impl Wal {
 
     /// Syncs everything published. The caller has the lead: see [`GroupSync::lead_or_follow`].
     fn lead(&self, poison: &dyn Fn(&Error), check: &dyn Fn() -> Result<()>, provisions: bool) -> Result<()> {
-        let target = self.published();
         // A writer that leaves a gap in the log poisons before it publishes. Records after a gap
         // are never read again, so they must not be called durable: recovery would take the gap for
         // damage.
-        if planted::syncs_check_for_gaps()
-            && let Err(error) = check()
-        {
-            self.sync.end(|| ());
-            return Err(error);
-        }
+        let target = match planted::without_gap(|| self.published(), check) {
+            Ok(target) => target,
+            Err(error) => {
+                self.sync.end(|| ());
+                return Err(error);
+            }
+        };
         planted::not_before_sync(|| self.mark(target, poison, provisions));
         let result = planted::once(|| self.sync.sync_up_to(target, &self.segments));
         if result.is_err() {
