@@ -257,6 +257,8 @@ bugs! {
         "the next writer pays the price of a large record, and one that is outdated as well";
     SpareSegmentsStay, "spare-segments-stay", "H70 (ours)",
         "segments that the log once needed stay mapped and on the disk until the database is closed";
+    ShortSegmentsStay, "short-segments-stay", "H70 (ours)",
+        "segments that are too short for the log to come stay mapped and on the disk";
     FullLogIsFinal, "full-log-is-final", "H67 (ours)",
         "a log that has all its segments in use refuses writes, although a flush would give some back";
     PositionsPastTheEnd, "positions-past-the-end", "D33 (ours)",

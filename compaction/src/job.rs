@@ -372,6 +372,7 @@ impl Job {
         stop: &AtomicBool,
     ) -> Result<Vec<Output>> {
         let mut inputs = Vec::new();
+        let uncached = Uncached::sharing(self.options.read_bytes, self.compaction.inputs.len());
         for (number, run) in self.compaction.inputs.iter().enumerate() {
             let members: Vec<RunTable> = tables
                 .iter()
@@ -381,7 +382,7 @@ impl Job {
                 .map(|input| input.table.clone())
                 .collect();
             if !members.is_empty() {
-                inputs.push(RunIterator::new(Arc::new(Run::new(run.level, run.id, members)), Uncached));
+                inputs.push(RunIterator::new(Arc::new(Run::new(run.level, run.id, members)), uncached));
             }
         }
         let mut writer = OutputWriter::new(

@@ -64,6 +64,9 @@ pub struct CompactionOptions {
     /// The approximate size of the slices in which a job is installed, in bytes of input. It bounds
     /// the extra space, and a pause or a shutdown waits for at most one slice.
     pub slice_bytes: u64,
+    /// The memory in bytes for reading the runs of a merge. Each run has an equal part of it, but
+    /// at least a few blocks.
+    pub read_bytes: u64,
     /// Table options. Codec and filter bits are adapted per level.
     pub table: TableOptions,
     /// The codec of the last level.
@@ -83,6 +86,7 @@ impl Default for CompactionOptions {
             level_base_bytes: 256 << 20,
             target_file_bytes: 64 << 20,
             slice_bytes: 256 << 20,
+            read_bytes: 64 << 20,
             table: TableOptions::default(),
             last_level_compression: Codec::None,
             has_base: false,

@@ -146,7 +146,7 @@ impl State {
     }
 
     fn flush(&mut self, is_bottom: bool) {
-        let entries = RunIterator::new(self.run("0.0"), Uncached);
+        let entries = RunIterator::new(self.run("0.0"), Uncached::default());
         let outputs =
             flush(&self.context, &self.options, entries, ID, is_bottom, self.snapshots.clone()).unwrap();
         self.version = Version::default();
@@ -183,7 +183,7 @@ impl State {
 
     fn show_table(&self, run: &Run, table: &RunTable) -> String {
         let part = Arc::new(Run::new(run.level, run.id, vec![table.clone()]));
-        let mut entries = RunIterator::new(part, Uncached);
+        let mut entries = RunIterator::new(part, Uncached::default());
         entries.seek_to_first().unwrap();
         let mut words = Vec::new();
         while entries.valid() {

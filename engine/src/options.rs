@@ -9,6 +9,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// The first log segment by default: a header of 4 KiB, and one page of records.
+const FIRST_SEGMENT_BYTES: usize = 8 << 10;
+
 /// The failures that an acknowledged write survives.
 ///
 /// The state after a crash is a prefix of the history of commits, except that commits with
@@ -111,8 +114,8 @@ pub struct AdvancedOptions {
     /// Bytes of the buffer cache. By default the rest of `memory_budget`: see
     /// `DbBuilder::memory_budget`.
     pub cache_bytes: Option<usize>,
-    /// Size at which a memtable is flushed, in bytes. By default a twelfth of `memory_budget`, 1 to
-    /// 128 MiB.
+    /// Size at which a memtable is flushed, in bytes. By default a twelfth of `memory_budget`, 512
+    /// KiB to 128 MiB.
     pub memtable_bytes: Option<usize>,
     /// Memtables at most, the active one included; when all are full, writers wait for a flush. At
     /// least 2.
@@ -136,7 +139,8 @@ pub struct AdvancedOptions {
     pub background_threads: usize,
     /// Threads that share one compaction. They belong to a pool of their own.
     pub subcompactions: usize,
-    /// Tables are cut at this size, in bytes.
+    /// Tables are cut at this size in bytes, or at `memory_budget` if that is less, but not below 16
+    /// MiB: a table that is being written takes memory in proportion to its size.
     pub target_file_bytes: u64,
     /// Maximum of tables and trees of indexes that are open at the same time; at least 1. By
     /// default, and together with all databases of the process, half of the descriptors that the
@@ -145,9 +149,10 @@ pub struct AdvancedOptions {
     /// that miss the cache cost an open of the file; 64 is enough for any size. A few descriptors
     /// more are for log, MANIFEST and the files that are being written.
     pub max_open_files: Option<usize>,
-    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default, for
-    /// one that suits the memtables, 256 KiB to 32 MiB. The log has at most 1024 segments at a
-    /// time, so with small ones a memtable may be flushed before it is full.
+    /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default. By
+    /// default the first segment of an opening has 8 KiB, and each further one four times as much,
+    /// up to a size that suits the memtables, 256 KiB to 32 MiB. The log has at most 1024 segments
+    /// at a time, so with small ones a memtable may be flushed before it is full.
     pub wal_segment_bytes: usize,
     /// Maps log segments into memory, so that a commit makes no system call. `false` writes with
     /// `pwrite`.
@@ -190,7 +195,7 @@ impl AdvancedOptions {
     /// The size of a memtable and of the cache: the values that are set, or the shares of a
     /// `memory_budget` of so many bytes.
     pub(crate) fn divide(&self, budget: usize) -> (usize, usize) {
-        let memtable_bytes = self.memtable_bytes.unwrap_or((budget / 12).clamp(1 << 20, 128 << 20));
+        let memtable_bytes = self.memtable_bytes.unwrap_or((budget / 12).clamp(512 << 10, 128 << 20));
         // One more than the maximum: the memory of a memtable is returned only when its last reader
         // has left.
         let memtables_bytes = self.max_memtables.saturating_add(1).saturating_mul(memtable_bytes);
@@ -204,18 +209,19 @@ impl AdvancedOptions {
         (memtable_bytes, cache_bytes)
     }
 
-    /// The size of a log segment for memtables of so many bytes: the value that is set, or the
-    /// largest power of two that is at most four fifths of a memtable, and more where 1024 segments
-    /// would not hold all memtables.
-    pub(crate) fn segment_bytes(&self, memtable_bytes: usize) -> usize {
+    /// The size of the first log segment, and of those that segments grow to, for memtables of so
+    /// many bytes. Both are the value that is set, or by default: 8 KiB; and the largest power of
+    /// two that is at most four fifths of a memtable, and more where 1024 segments would not hold
+    /// all memtables.
+    pub(crate) fn segment_bytes(&self, memtable_bytes: usize) -> (usize, usize) {
         if self.wal_segment_bytes > 0 {
-            return self.wal_segment_bytes;
+            return (self.wal_segment_bytes, self.wal_segment_bytes);
         }
         let (least, most) = (256 << 10, 32 << 20);
         let suits = 1 << (memtable_bytes / 5 * 4).max(least).ilog2();
         let all = self.max_memtables.saturating_add(1).saturating_mul(memtable_bytes);
         let holds_all = (all / (SEGMENTS_MAX / 2)).min(1 << 30).next_power_of_two();
-        usize::max(suits.min(most), holds_all)
+        (FIRST_SEGMENT_BYTES, usize::max(suits.min(most), holds_all))
     }
 
     /// Checks every range. The message names the valid values.
@@ -260,12 +266,19 @@ pub(crate) struct DbOptions {
     pub(crate) durability: Durability,
     pub(crate) read_only: bool,
     pub(crate) memtable_bytes: usize,
-    /// Bytes of a log segment.
-    pub(crate) segment_bytes: usize,
+    /// Bytes of the first log segment, and of those that segments grow to.
+    pub(crate) segment_bytes: (usize, usize),
     pub(crate) advanced: AdvancedOptions,
     /// Indexes named by the application: keyspace, name, options.
     pub(crate) indexes: Vec<(String, String, IndexOptions)>,
     pub(crate) env: Env,
+}
+
+impl DbOptions {
+    /// Memory for reading the runs of a merge: half of the share of flushes and compactions.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.memory_budget as u64 / 14
+    }
 }
 
 #[cfg(test)]
@@ -292,10 +305,10 @@ mod tests {
             let (memtable, cache) = options.divide(budget);
             let (memtables, log) = (memtable * 4, memtable * 3 / 3 * 2);
             assert_eq!(options.max_memtables, 3);
-            assert!((1 << 20..=128 << 20).contains(&memtable) && cache >= budget / 8, "{budget}");
+            assert!((512 << 10..=128 << 20).contains(&memtable) && cache >= budget / 8, "{budget}");
             let all = (memtables + log).saturating_add(cache).saturating_add(budget / 7);
             // Below that, memtables are as small as they can be.
-            assert!(budget < 16 << 20 || (budget - budget / 100..=budget).contains(&all), "{budget}: {all}");
+            assert!(budget < 8 << 20 || (budget - budget / 100..=budget).contains(&all), "{budget}: {all}");
         }
         let set = AdvancedOptions { memtable_bytes: Some(64 << 20), ..AdvancedOptions::default() };
         assert_eq!(set.divide(64 << 20), (64 << 20, 8 << 20));
@@ -306,16 +319,20 @@ mod tests {
     #[test]
     fn segments_suit_the_memtables() {
         let options = AdvancedOptions::default();
-        for (budget, bytes) in
-            [(4 << 20, 512 << 10), (64 << 20, 4 << 20), (512 << 20, 32 << 20), (1 << 40, 32 << 20)]
-        {
-            assert_eq!(options.segment_bytes(options.divide(budget).0), bytes, "{budget}");
+        for (budget, bytes) in [
+            (4 << 20, 256 << 10),
+            (16 << 20, 1 << 20),
+            (64 << 20, 4 << 20),
+            (512 << 20, 32 << 20),
+            (1 << 40, 32 << 20),
+        ] {
+            assert_eq!(options.segment_bytes(options.divide(budget).0), (8 << 10, bytes), "{budget}");
         }
-        assert_eq!(options.segment_bytes(64 << 10), 256 << 10);
+        assert_eq!(options.segment_bytes(64 << 10).1, 256 << 10);
         // 64 GiB of memtables.
-        assert_eq!(options.segment_bytes(16 << 30), 128 << 20);
+        assert_eq!(options.segment_bytes(16 << 30).1, 128 << 20);
         let set = AdvancedOptions { wal_segment_bytes: 64 << 10, ..options };
-        assert_eq!(set.segment_bytes(16 << 30), 64 << 10);
+        assert_eq!(set.segment_bytes(16 << 30), (64 << 10, 64 << 10));
     }
 
     #[test]

@@ -295,6 +295,12 @@ pub(crate) fn surplus_segments_go() -> bool {
     !is(Bug::SpareSegmentsStay)
 }
 
+/// Whether segments that are too short for the log to come are removed.
+#[inline]
+pub(crate) fn short_segments_go() -> bool {
+    !is(Bug::ShortSegmentsStay)
+}
+
 /// Whether the log is kept for its holders.
 #[inline]
 pub(crate) fn holders_count() -> bool {

@@ -23,7 +23,7 @@ use crate::planted;
 use crate::read::view::Generation;
 use crate::wal::commit_ring::LogPoint;
 use crate::wal::reader::FoundSegment;
-use crate::wal::{RetainedSegment, SegmentOptions};
+use crate::wal::{RetainedSegment, SegmentOptions, SpareFile};
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{
     HEADER_BYTES as RECORD_HEADER_BYTES, UNIT_BYTES, claimed_positions, parse_header,
@@ -64,8 +64,8 @@ pub(crate) struct Recovered {
     /// Number of commits before it.
     commits: u64,
     pub(crate) retained: Vec<RetainedSegment>,
-    /// Log segments that hold no needed record, with their bytes.
-    pub(crate) spare_files: Vec<(FileNumber, u64)>,
+    /// Log segments that hold no needed record.
+    pub(crate) spare_files: Vec<SpareFile>,
     /// Files that nothing refers to.
     pub(crate) orphans: Vec<FileName>,
     /// Bytes of replayed log.
@@ -162,7 +162,7 @@ pub(crate) fn analyze(
     let mut spare_files = Vec::new();
     for segment in segments {
         if !needed(&segment) {
-            spare_files.push((segment.number, segment.file_bytes));
+            spare_files.push(SpareFile { file: segment.number, bytes: segment.file_bytes });
             continue;
         }
         retained.push(RetainedSegment {
@@ -334,12 +334,16 @@ pub(crate) fn sweep(files: &Arc<DatabaseFiles>, recovered: &mut Recovered, segme
         let _ = files.fs.remove_file(&files.directory.join(orphan.format()));
     }
     let mut kept = recovered.retained.len();
-    recovered.spare_files.retain(|(number, bytes)| {
-        if *bytes == segments.bytes as u64 && kept < segments.kept {
+    let mut has_first = false;
+    recovered.spare_files.retain(|spare| {
+        if spare.bytes == segments.bytes as u64 && kept < segments.kept {
             kept += 1;
             return true;
         }
-        let _ = files.fs.remove_file(&files.directory.join(FileName::Log(*number).format()));
+        if spare.bytes == segments.first_bytes as u64 && !std::mem::replace(&mut has_first, true) {
+            return true;
+        }
+        let _ = files.fs.remove_file(&files.directory.join(FileName::Log(spare.file).format()));
         false
     });
 }

@@ -120,7 +120,7 @@ fn check_table(files: &DatabaseFiles, member: &RunTable) -> Result<()> {
 fn check_ages(files: &DatabaseFiles, version: &Version) -> Result<()> {
     let mut runs: Vec<RunIterator<Uncached>> = Vec::with_capacity(version.runs.len());
     for run in &version.runs {
-        let mut iterator = RunIterator::new(Arc::clone(run), Uncached);
+        let mut iterator = RunIterator::new(Arc::clone(run), Uncached::default());
         iterator.seek_to_first()?;
         runs.push(iterator);
     }

@@ -1,7 +1,7 @@
 //! The write-ahead log.
 //!
-//! One endless sequence of records, laid over segments of fixed size. If a record does not fit into
-//! the rest of a segment, it continues in the next. Positions count units of eight bytes and are
+//! One endless sequence of records, laid over segments whose sizes grow with the log (`layout.rs`).
+//! If a record does not fit into the rest of a segment, it continues in the next. Positions count units of eight bytes and are
 //! sequence numbers at the same time.
 //!
 //! A record takes a place (`reserve.rs`) in segments that are provisioned (`segments.rs`), is
@@ -24,7 +24,7 @@ use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{
     self, HEADER_BYTES, MARK_PAYLOAD_BYTES, RecordKind, RecordPlace, UNIT_BYTES,
 };
-use sapwood_base::{Error, ErrorKind, FileNumber, Result};
+use sapwood_base::{Error, ErrorKind, Result};
 use sapwood_storage::DatabaseFiles;
 use segments::{ROTATION_MARGIN, Segments};
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub(crate) mod commit_ring;
 mod reserve;
 mod segments;
 mod pool;
+mod layout;
 mod segment;
 pub(crate) mod body;
 mod bodies;
@@ -41,7 +42,7 @@ mod sync;
 mod retention;
 pub(crate) mod reader;
 
-pub(crate) use pool::{RetainedSegment, SEGMENTS_MAX, SegmentOptions};
+pub(crate) use pool::{RetainedSegment, SEGMENTS_MAX, SegmentOptions, SpareFile};
 pub(crate) use reserve::Reservation;
 
 /// The log of earlier sessions.
@@ -55,7 +56,7 @@ pub(crate) struct Earlier {
     /// open.
     pub(crate) unsynced: Vec<FoundSegment>,
     /// Files that can be recycled.
-    pub(crate) spare_files: Vec<FileNumber>,
+    pub(crate) spare_files: Vec<SpareFile>,
 }
 
 /// The log of one session.
@@ -219,8 +220,7 @@ impl Wal {
 
     /// Segments that the log has filled since `position`.
     pub(crate) fn segments_since(&self, position: u64) -> usize {
-        let since = position.max(self.base());
-        (self.tail().position.saturating_sub(since) / self.segments.units) as usize
+        self.segments.count_between(position.max(self.base()), self.tail().position)
     }
 
     /// See [`Segments::provision_ahead`].

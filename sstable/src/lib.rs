@@ -27,4 +27,6 @@ pub mod fuzzing;
 pub use builder::{TableBuilder, TableSummary};
 pub use options::{Codec, FilterKind, ReadOptions, TableOptions};
 pub use sapwood_base::format::properties::TableProperties;
-pub use table::{Found, IndexPlace, LastBlock, PinnedValue, Table, TableIterator, TableScanner, ValueRef};
+pub use table::{
+    Found, IndexPlace, LastBlock, PinnedValue, READ_BYTES, Table, TableIterator, TableScanner, ValueRef,
+};

@@ -31,7 +31,7 @@ mod value;
 mod verify;
 
 pub use iterator::TableIterator;
-pub use scanner::TableScanner;
+pub use scanner::{READ_BYTES, TableScanner};
 pub use value::{Found, PinnedValue, ValueRef};
 
 /// Lines of a block that a lookup prefetches before it knows which of them it needs: the columns
@@ -429,7 +429,12 @@ impl Table {
     /// An iterator for compaction: bypasses the cache with large sequential reads and checks every
     /// block. Not yet positioned. Moves in both directions but is optimized for forward scans.
     pub fn scan(self: &Arc<Self>) -> TableScanner {
-        TableScanner::new(Arc::clone(self))
+        self.scan_in_reads_of(READ_BYTES)
+    }
+
+    /// [`Table::scan`] with reads, and a buffer, of so many bytes.
+    pub fn scan_in_reads_of(self: &Arc<Self>, bytes: u64) -> TableScanner {
+        TableScanner::new(Arc::clone(self), bytes)
     }
 
     /// The approximate number of bytes of the file before `key`, exact to one block, without

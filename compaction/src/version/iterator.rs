@@ -3,7 +3,7 @@ use super::{Run, RunTable};
 use crate::planted;
 use sapwood_base::iterator::{InternalIterator, KeyRange};
 use sapwood_base::{Result, SequenceNumber, ValueKind};
-use sapwood_sstable::{ReadOptions, Table, TableIterator, TableScanner};
+use sapwood_sstable::{READ_BYTES, ReadOptions, Table, TableIterator, TableScanner};
 use std::sync::Arc;
 
 /// The way to read a run's tables.
@@ -25,14 +25,33 @@ impl ReadTable for Cached {
     }
 }
 
+/// The shortest reads of a scan: a few blocks.
+const LEAST_READ_BYTES: u64 = 16 << 10;
+
 /// Reads in large pieces and bypasses the cache, for compaction.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Uncached;
+#[derive(Clone, Copy, Debug)]
+pub struct Uncached {
+    /// The length of a read, and of the buffer of each run.
+    read_bytes: u64,
+}
+
+impl Default for Uncached {
+    fn default() -> Uncached {
+        Uncached { read_bytes: READ_BYTES }
+    }
+}
+
+impl Uncached {
+    /// For a merge of so many runs, whose buffers take up to `bytes` in all.
+    pub fn sharing(bytes: u64, runs: usize) -> Uncached {
+        Uncached { read_bytes: (bytes / runs.max(1) as u64).clamp(LEAST_READ_BYTES, READ_BYTES) }
+    }
+}
 
 impl ReadTable for Uncached {
     type Iterator = TableScanner;
     fn iterate(&self, table: &Arc<Table>) -> TableScanner {
-        table.scan()
+        table.scan_in_reads_of(self.read_bytes)
     }
 }
 

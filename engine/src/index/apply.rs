@@ -156,8 +156,9 @@ pub(crate) fn apply(core: &Core, space: &KeyspaceView, runs: Vec<Arc<Run>>, manu
         None => create(core, id)?,
     };
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
+    let uncached = Uncached::sharing(core.options.read_bytes(), runs.len());
     let mut merged =
-        MergingIterator::new(runs.iter().map(|run| RunIterator::new(run.clone(), Uncached)).collect());
+        MergingIterator::new(runs.iter().map(|run| RunIterator::new(run.clone(), uncached)).collect());
     merged.seek_to_first()?;
     let mut left: Vec<TableMeta> =
         runs.iter().flat_map(|run| &run.tables).map(|table| (*table.meta).clone()).collect();

@@ -284,7 +284,8 @@ impl<'a> Builder<'a> {
         if !self.buffer.entries.is_empty() {
             self.spill()?;
         }
-        let inputs = self.spilled.iter().map(|run| RunIterator::new(run.clone(), Uncached)).collect();
+        let uncached = Uncached::sharing(self.core.options.read_bytes(), self.spilled.len());
+        let inputs = self.spilled.iter().map(|run| RunIterator::new(run.clone(), uncached)).collect();
         let mut merged = MergingIterator::new(inputs);
         merged.seek_to_first()?;
         let mut at_first = true;

@@ -1,5 +1,5 @@
 //! Settings of a keyspace, and their text form.
-use crate::options::AdvancedOptions;
+use crate::options::DbOptions;
 use sapwood_base::{Error, Result};
 use sapwood_compaction::{CompactionOptions, CompactionStyle};
 use sapwood_sstable::{Codec, FilterKind};
@@ -81,7 +81,12 @@ impl KeyspaceOptions {
     }
 
     /// The options of compactions, with unset ones taken from the database.
-    pub(crate) fn compaction(&self, database: &AdvancedOptions, memtable_bytes: usize) -> CompactionOptions {
+    pub(crate) fn compaction(&self, options: &DbOptions) -> CompactionOptions {
+        let (database, memtable_bytes) = (&options.advanced, options.memtable_bytes as u64);
+        // While a table is written, its index and the hashes of its keys are in memory: a tenth of
+        // it where rows are small.
+        let target_file_bytes =
+            database.target_file_bytes.min(SMALL_FILE_BYTES.max(options.memory_budget as u64));
         let defaults = CompactionOptions::default();
         let codec = self.compression.unwrap_or(database.compression);
         let mut table = defaults.table.clone();
@@ -95,9 +100,10 @@ impl KeyspaceOptions {
         CompactionOptions {
             style: self.compaction_style.unwrap_or(database.compaction_style),
             level0_runs: database.level0_runs,
-            level_base_bytes: (memtable_bytes as u64).saturating_mul(4),
-            target_file_bytes: database.target_file_bytes,
-            slice_bytes: slice_bytes(database.target_file_bytes, memtable_bytes as u64),
+            level_base_bytes: memtable_bytes.saturating_mul(4),
+            target_file_bytes,
+            slice_bytes: slice_bytes(target_file_bytes, memtable_bytes),
+            read_bytes: options.read_bytes(),
             table,
             last_level_compression: match self.compression {
                 Some(codec) => codec,
@@ -107,6 +113,9 @@ impl KeyspaceOptions {
         }
     }
 }
+
+/// No budget is so small that longer tables do not fit.
+const SMALL_FILE_BYTES: u64 = 16 << 20;
 
 /// The size of the slices of a compaction. Between two of them a full level 0 goes first, so a
 /// slice takes no longer than a few memtables to fill. Large slices cost fewer edits of the

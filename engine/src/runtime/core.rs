@@ -165,7 +165,7 @@ impl Core {
     /// The options of a keyspace, or of the delta runs of an index.
     pub(crate) fn compaction_options(&self, space: &KeyspaceView) -> CompactionOptions {
         let options = &space.state.options;
-        let options = options.compaction(&self.options.advanced, self.options.memtable_bytes);
+        let options = options.compaction(&self.options);
         match space.index {
             Some(_) => delta_options(options),
             None => options,

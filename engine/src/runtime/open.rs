@@ -118,15 +118,15 @@ impl Core {
         let memtables = MemtableOptions { size_bytes: options.memtable_bytes };
         let arenas = ArenaPool::keeping(memtables, options.advanced.max_memtables);
         let memtables_bytes = options.advanced.max_memtables.saturating_mul(options.memtable_bytes);
-        let segments =
-            SegmentOptions::new(options.segment_bytes, memtables_bytes, options.advanced.wal_mapped);
+        let (first, full) = options.segment_bytes;
+        let segments = SegmentOptions::new(first, full, memtables_bytes, options.advanced.wal_mapped);
         let (recovered, manifest) = recover(terms, &claimed, &options, &arenas, segments)?;
         let begin = recovered.begin();
         let before = Earlier {
             durable: recovered.durable(),
             retained: recovered.retained,
             unsynced: recovered.unsynced,
-            spare_files: recovered.spare_files.into_iter().map(|(number, _)| number).collect(),
+            spare_files: recovered.spare_files,
         };
         let wal = Wal::new(&claimed.files, recovered.database, begin, segments, before);
         let state = manifest.as_ref().map_or(&recovered.manifest, |manifest| &manifest.state);

@@ -47,7 +47,7 @@ impl Wal {
     /// Whether a payload of this size is worth a body: an ordinary record would noticeably delay
     /// other commits, or make them wait for a segment to be filled.
     pub(crate) fn is_worth_a_body(&self, payload_bytes: usize) -> bool {
-        payload_bytes >= WORTH_BYTES.min(self.segments.units as usize * UNIT_BYTES)
+        payload_bytes >= WORTH_BYTES.min(self.segments.full_units() as usize * UNIT_BYTES)
     }
 
     /// Makes the place `at` a body, which the caller completes.

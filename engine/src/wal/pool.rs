@@ -11,7 +11,9 @@ pub(super) const AHEAD_MAX: u64 = 3;
 /// Size, number and access of the segments of a log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SegmentOptions {
-    /// Bytes of a segment.
+    /// Bytes of the first segment.
+    pub(crate) first_bytes: usize,
+    /// Bytes of a segment of full length.
     pub(crate) bytes: usize,
     /// Number of segments kept, including those in use; any beyond it are removed after use.
     pub(crate) kept: usize,
@@ -20,13 +22,25 @@ pub(crate) struct SegmentOptions {
 }
 
 impl SegmentOptions {
-    /// Segments of `bytes` for the log of `memtables_bytes` that are not flushed.
-    pub(crate) fn new(bytes: usize, memtables_bytes: usize, mapped: bool) -> SegmentOptions {
+    /// Segments of `first_bytes` to `bytes` for the log of `memtables_bytes` that are not flushed.
+    pub(crate) fn new(
+        first_bytes: usize,
+        bytes: usize,
+        memtables_bytes: usize,
+        mapped: bool,
+    ) -> SegmentOptions {
         // Memtables overshoot a little, and their log lies across segments.
         let needed = memtables_bytes.saturating_add(memtables_bytes / 8).div_ceil(bytes);
         let kept = needed.saturating_add(AHEAD_MAX as usize + 2).min(SEGMENTS_MAX);
-        SegmentOptions { bytes, kept, mapped }
+        SegmentOptions { first_bytes, bytes, kept, mapped }
     }
+}
+
+/// A file that can become a segment of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpareFile {
+    pub(crate) file: FileNumber,
+    pub(crate) bytes: u64,
 }
 
 /// A segment of an earlier session that is still needed.
@@ -42,14 +56,16 @@ pub(crate) struct RetainedSegment {
 pub(super) struct Pool {
     /// Segments in use: number and slot, oldest first.
     pub(super) used: VecDeque<(u64, usize)>,
-    /// Slots whose segments can be recycled.
-    pub(super) spare: Vec<usize>,
-    /// Files of the right size that are not open.
-    pub(super) spare_files: Vec<FileNumber>,
+    /// Slots whose segments can be recycled, with the bytes of those.
+    pub(super) spare: Vec<(usize, u64)>,
+    /// Files that are not open.
+    pub(super) spare_files: Vec<SpareFile>,
     /// Files of earlier sessions.
     pub(super) retained: Vec<RetainedSegment>,
     /// The number of the next segment.
     pub(super) next: u64,
+    /// Bytes of open segments.
+    pub(super) open_bytes: u64,
     /// Slots that were ever filled.
     slots: usize,
     /// Those of them that are empty again.
@@ -61,8 +77,8 @@ pub(super) struct Pool {
 /// Segments that the log no longer needs and does not keep.
 #[derive(Default)]
 pub(super) struct Surplus {
-    /// Slots of open ones, which are in no list any more.
-    pub(super) open: Vec<usize>,
+    /// Slots of open ones, which are in no list any more, with their bytes.
+    pub(super) open: Vec<(usize, u64)>,
     pub(super) files: Vec<FileNumber>,
 }
 
@@ -76,7 +92,7 @@ pub(super) enum Source {
 
 impl Pool {
     /// The pool of a new log, with the files of earlier sessions.
-    pub(super) fn new(retained: Vec<RetainedSegment>, spare_files: Vec<FileNumber>) -> Pool {
+    pub(super) fn new(retained: Vec<RetainedSegment>, spare_files: Vec<SpareFile>) -> Pool {
         Pool { retained, spare_files, ..Pool::default() }
     }
 
@@ -87,17 +103,18 @@ impl Pool {
         }
     }
 
-    /// Takes the origin of the next segment.
-    pub(super) fn source(&mut self) -> Result<Source> {
+    /// Takes the origin of the next segment, of `bytes`.
+    pub(super) fn source(&mut self, bytes: u64) -> Result<Source> {
         self.check_open()?;
-        if let Some(slot) = self.spare.pop() {
-            return Ok(Source::Open(slot));
+        if let Some(place) = self.spare.iter().rposition(|spare| spare.1 == bytes) {
+            return Ok(Source::Open(self.spare.remove(place).0));
         }
         let slot = self.vacant.last().copied().unwrap_or(self.slots);
         if slot >= SEGMENTS_MAX {
             return Err(full());
         }
-        Ok(Source::File { file: self.spare_files.pop(), slot })
+        let place = self.spare_files.iter().rposition(|spare| spare.bytes == bytes);
+        Ok(Source::File { file: place.map(|place| self.spare_files.swap_remove(place).file), slot })
     }
 
     /// The first segment in use, or the next one.
@@ -110,54 +127,57 @@ impl Pool {
         self.oldest() + SEGMENTS_MAX as u64
     }
 
-    /// The number of open segments.
-    pub(super) fn open(&self) -> usize {
-        self.slots - self.vacant.len()
-    }
-
-    /// Notes that a slot of [`Source::File`] has a segment.
-    pub(super) fn fill(&mut self, slot: usize) {
+    /// Notes that a slot of [`Source::File`] has a segment of `bytes`.
+    pub(super) fn fill(&mut self, slot: usize, bytes: u64) {
+        self.open_bytes += bytes;
         match self.vacant.iter().position(|vacant| *vacant == slot) {
             Some(at) => drop(self.vacant.swap_remove(at)),
             None => self.slots = slot + 1,
         }
     }
 
-    /// Notes that a slot is empty. REQUIRES: it is in no list.
-    pub(super) fn vacate(&mut self, slot: usize) {
+    /// Notes that a slot is empty, which had a segment of `bytes`. REQUIRES: it is in no list.
+    pub(super) fn vacate(&mut self, slot: usize, bytes: u64) {
+        self.open_bytes -= bytes;
         self.vacant.push(slot);
     }
 
     /// Empties all slots; returns how many there are.
     pub(super) fn close(&mut self) -> usize {
         self.vacant = (0..self.slots).collect();
+        self.open_bytes = 0;
         self.used.clear();
         self.spare.clear();
         self.slots
     }
 
-    /// Makes the segments that end at or below `position` spare, where `end_of` a number is known
-    /// and files of this log have `bytes`. Returns those beyond the `kept` ones.
+    /// Makes the segments that end at or below `position` spare, where `shape` returns the end of a
+    /// segment and the length of its file, and one of full length has `bytes`. Returns those beyond
+    /// the `kept` ones, and those that are shorter: the segments to come are not.
     pub(super) fn recycle(
         &mut self,
         position: u64,
-        end_of: impl Fn(u64) -> u64,
+        shape: impl Fn(u64) -> (u64, u64),
         bytes: u64,
         kept: usize,
     ) -> Surplus {
+        let mut surplus = Surplus::default();
         // The segment that holds the tail, and the ones after it, are in use.
         while let Some((number, slot)) = self.used.front().copied()
-            && end_of(number) <= position
+            && let (end, file_bytes) = shape(number)
+            && end <= position
         {
             self.used.pop_front();
-            self.spare.push(slot);
+            self.spare.push((slot, file_bytes));
         }
-        let mut surplus = Surplus::default();
+        if planted::short_segments_go() {
+            surplus.open.extend(self.spare.extract_if(.., |spare| spare.1 < bytes));
+        }
         while planted::surplus_segments_go()
             && self.used.len() + self.spare.len() > kept
-            && let Some(slot) = self.spare.pop()
+            && let Some(spare) = self.spare.pop()
         {
-            surplus.open.push(slot);
+            surplus.open.push(spare);
         }
         for segment in std::mem::take(&mut self.retained) {
             if segment.end_position > position {
@@ -165,7 +185,7 @@ impl Pool {
             } else if segment.file_bytes == bytes
                 && self.used.len() + self.spare.len() + self.spare_files.len() < kept
             {
-                self.spare_files.push(segment.file);
+                self.spare_files.push(SpareFile { file: segment.file, bytes });
             } else {
                 surplus.files.push(segment.file);
             }
@@ -175,7 +195,8 @@ impl Pool {
 
     /// Takes every spare segment.
     pub(super) fn take_spares(&mut self) -> Surplus {
-        Surplus { open: std::mem::take(&mut self.spare), files: std::mem::take(&mut self.spare_files) }
+        let files = std::mem::take(&mut self.spare_files).iter().map(|spare| spare.file).collect();
+        Surplus { open: std::mem::take(&mut self.spare), files }
     }
 }
 

@@ -23,29 +23,38 @@ pub(crate) trait LogSegment: Send + Sync {
     fn sync(&self, from: usize, to: usize) -> Result<()>;
 }
 
-/// Opens a segment file of `bytes` bytes, creating it first if `create` is set. If a later step
-/// fails, a file that was created stays: the caller removes both names that it may have.
+/// Creates a segment file of `bytes` bytes with its header, both durable; its name is not. If a
+/// step fails, the file may stay under either of its names: the caller removes it.
+pub(crate) fn create(
+    files: &DatabaseFiles,
+    number: FileNumber,
+    bytes: usize,
+    mapped: bool,
+    header: &[u8; HEADER_BYTES],
+) -> Result<()> {
+    let file = files.fs.create_new(&files.unfinished_path(FileName::Log(number)))?;
+    // Real room, not a hole: a full disk must not be met by a store into a mapping.
+    let is_allocated = mapped && file.allocate(bytes as u64)?;
+    file.write_at(0, header)?;
+    match is_allocated {
+        true => file.sync_all()?,
+        false => fs::fill_zeros(&*file, HEADER_BYTES as u64, bytes as u64)?,
+    }
+    files.finish_file(FileName::Log(number))
+}
+
+/// Opens a segment file of `bytes` bytes.
 pub(crate) fn open(
     files: &DatabaseFiles,
     number: FileNumber,
     bytes: usize,
-    create: bool,
     mapped: bool,
 ) -> Result<Box<dyn LogSegment>> {
     let (fs, path) = (&*files.fs, &*files.path(FileName::Log(number)));
-    if create {
-        let file = fs.create_new(&files.unfinished_path(FileName::Log(number)))?;
-        // Real room, not a hole: a full disk must not be met by a store into a mapping.
-        match mapped && file.allocate(bytes as u64)? {
-            true => file.sync_all()?,
-            false => fs::fill_zeros(&*file, 0, bytes as u64)?,
-        }
-        files.finish_file(FileName::Log(number))?;
-    }
-    let file = fs.open(path, OpenMode::ReadWrite)?;
     if mapped && let Some(map) = fs.map_shared(path, bytes)? {
         return Ok(Box::new(MappedSegment { number, map }));
     }
+    let file = fs.open(path, OpenMode::ReadWrite)?;
     Ok(Box::new(WrittenSegment { number, file: planted::unbuffered(file) }))
 }
 

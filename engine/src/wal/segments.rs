@@ -7,13 +7,14 @@
 //! *Recycling.* Once everything in a segment is in tables, a new header assigns a later part of the
 //! log to it. Checksums are seeded with the position, so bytes of an earlier part never validate.
 //! File names are slots, and independent of the order.
-use super::pool::{AHEAD_MAX, Pool, SEGMENTS_MAX, SegmentOptions, Source, Surplus, full};
+use super::layout::{Layout, Place};
+use super::pool::{AHEAD_MAX, Pool, SEGMENTS_MAX, SegmentOptions, Source, SpareFile, Surplus, full};
 use super::segment::{self, LogSegment};
 use crate::planted;
 use crossbeam::utils::CachePadded;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::UNIT_BYTES;
-use sapwood_base::format::log_segment::{DATA_OFFSET, SegmentHeader};
+use sapwood_base::format::log_segment::{DATA_OFFSET, HEADER_BYTES, SegmentHeader};
 use sapwood_base::{Error, ErrorKind, FileNumber, Result, SequenceNumber};
 use sapwood_storage::DatabaseFiles;
 use sapwood_storage::sync::Mutex;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 const SEGMENTS_KEPT: u64 = 8;
 /// Room after the last ordinary record that only rotations may take, in units: a rotation must not
 /// fail.
-pub(super) const ROTATION_MARGIN: u64 = 512;
+pub(super) const ROTATION_MARGIN: u64 = 64;
 /// End of positions, including those of unused segments; a little below the last sequence number.
 /// Equals the commits of 1 EiB of log.
 pub(super) const POSITION_LIMIT: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
@@ -34,7 +35,9 @@ pub(super) const POSITION_LIMIT: u64 = SequenceNumber::MAX.0 + 1 - (1 << 20);
 const LAST_SEGMENTS: u64 = 16;
 /// A session that has filled less than this part of a segment has one segment only.
 const FIRST_SHARE: u64 = 64;
-/// Number of filled segments per additional segment provisioned ahead.
+/// A part of the first segment that is never too little for that, in bytes: half of a short one.
+const FIRST_BYTES: u64 = 2 << 10;
+/// Number of filled segments of full length per additional segment provisioned ahead.
 const FILLED_PER_AHEAD: u64 = 4;
 
 /// A segment that the log and syncs hold.
@@ -49,8 +52,7 @@ pub(super) struct Segments {
     kept: usize,
     /// Start of the log.
     pub(super) base: u64,
-    /// Units of a segment.
-    pub(super) units: u64,
+    layout: Layout,
     /// End of ordinary records.
     pub(super) ordinary_limit: u64,
     /// The position at which the log thread is woken next.
@@ -79,7 +81,7 @@ impl Segments {
         durable: u64,
         pool: Pool,
     ) -> Segments {
-        let units = ((options.bytes - DATA_OFFSET) / UNIT_BYTES) as u64;
+        let layout = Layout::new(options);
         let padded = |position: u64| CachePadded::new(AtomicU64::new(position));
         Segments {
             files: files.clone(),
@@ -87,9 +89,9 @@ impl Segments {
             mapped: options.mapped,
             kept: options.kept,
             base,
-            units,
-            ordinary_limit: POSITION_LIMIT - planted::kept_segments(LAST_SEGMENTS) * units,
-            wake_at: padded(base + units / FIRST_SHARE),
+            ordinary_limit: POSITION_LIMIT - planted::kept_segments(LAST_SEGMENTS) * layout.full_units,
+            wake_at: padded(base + first_share(&layout)),
+            layout,
             provisioned: padded(base),
             slot_of: (0..SEGMENTS_MAX).map(|_| AtomicU32::new(0)).collect(),
             slots: (0..SEGMENTS_MAX).map(|_| AtomicPtr::default()).collect(),
@@ -128,21 +130,33 @@ impl Segments {
 
     /// Bytes of open segments, which are mapped if the log is.
     pub(super) fn open_bytes(&self) -> u64 {
-        self.pool.lock().open() as u64 * self.file_bytes()
+        self.pool.lock().open_bytes
     }
 
-    fn file_bytes(&self) -> u64 {
-        self.units * UNIT_BYTES as u64 + DATA_OFFSET as u64
+    /// Units of a segment of full length.
+    pub(super) fn full_units(&self) -> u64 {
+        self.layout.full_units
+    }
+
+    /// Bytes of the file of a segment of full length.
+    fn full_bytes(&self) -> u64 {
+        self.layout.full_units * UNIT_BYTES as u64 + DATA_OFFSET as u64
     }
 
     /// The position after segment `number`.
     fn end_of(&self, number: u64) -> u64 {
-        self.base + (number + 1) * self.units
+        self.base + self.layout.end_of(number)
     }
 
     /// The number of segments that reach up to `position`.
     fn number_to(&self, position: u64) -> u64 {
-        position.saturating_sub(self.base).div_ceil(self.units)
+        self.layout.count_to(position.saturating_sub(self.base))
+    }
+
+    /// The number of segments between two positions of this log.
+    pub(super) fn count_between(&self, from: u64, to: u64) -> usize {
+        let number = |position: u64| self.layout.place(position - self.base).number;
+        number(to).saturating_sub(number(from)) as usize
     }
 
     /// Whether there is no segment left up to `position`, until a flush frees some.
@@ -152,7 +166,7 @@ impl Segments {
 
     /// Whether the log can ever hold a record of `units`.
     pub(super) fn can_hold(&self, units: u64) -> bool {
-        units.div_ceil(self.units) + SEGMENTS_KEPT <= SEGMENTS_MAX as u64
+        self.layout.most_for(units) + SEGMENTS_KEPT <= SEGMENTS_MAX as u64
     }
 
     /// Stores bytes from `position` on. REQUIRES: the caller holds the reservation that contains
@@ -162,13 +176,13 @@ impl Segments {
         let mut unit = position - self.base;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let (number, offset) = (unit / self.units, unit % self.units);
-            let room = (self.units - offset) as usize * UNIT_BYTES;
+            let Place { number, offset, units } = self.layout.place(unit);
+            let room = (units - offset) as usize * UNIT_BYTES;
             let (now, later) = rest.split_at(room.min(rest.len()));
             // SAFETY: the range lies inside the reservation, which no other thread has.
             unsafe { self.segment(number).write(DATA_OFFSET + offset as usize * UNIT_BYTES, now)? };
             rest = later;
-            unit += self.units - offset;
+            unit += units - offset;
         }
         Ok(())
     }
@@ -188,7 +202,7 @@ impl Segments {
     /// The segment in a slot. REQUIRES: the slot is not empty, and the lock of the pool or the lock
     /// `provisioning` keeps it so.
     fn shared(&self, slot: usize) -> Shared {
-        // Acquire: pairs with the Release in `open_segment`.
+        // Acquire: pairs with the Release in `fill`.
         let segment = self.slots[slot].load(Ordering::Acquire);
         assert!(!segment.is_null(), "the slot is filled");
         // SAFETY: it was made by `Box::into_raw` and is freed only after it was taken out of the
@@ -206,29 +220,30 @@ impl Segments {
     /// Schedules the next provisioning for the next segment.
     #[cold]
     fn note_segment(&self, end: u64) -> bool {
-        let next = self.end_of((end - self.base) / self.units);
+        let next = self.end_of(self.layout.place(end - self.base).number);
         self.wake_at.fetch_max(next, Ordering::Relaxed) < next
     }
 
     /// Provisions segments ahead of the writers: one, and one more per [`FILLED_PER_AHEAD`]
-    /// segments that this session has filled. While tables are written, the sync of a header can
-    /// take the disk longer than writers need to fill a segment. But a short log should take little
-    /// disk space, and be quick to scan.
+    /// segments of full length that this session has filled. While tables are written, the sync of
+    /// a header can take the disk longer than writers need to fill a segment. But a short log
+    /// should take little disk space, and be quick to scan.
     ///
     /// Where segments are scarce (at the end of positions, and while all are in use), the last ones
     /// are left to the writers. The writers get the error, or wait for a flush.
     pub(super) fn provision_ahead(&self, tail: u64) -> Result<()> {
         let written = tail - self.base;
-        let ahead = match written < self.units / FIRST_SHARE {
-            true => ROTATION_MARGIN,
-            false => {
-                let ahead = (1 + written / self.units / FILLED_PER_AHEAD).min(AHEAD_MAX);
-                ahead * self.units + self.units / 2
-            }
+        let Place { number, offset, units } = self.layout.place(written);
+        let wanted = if written < first_share(&self.layout) {
+            tail + ROTATION_MARGIN
+        } else if units < self.layout.full_units {
+            self.end_of(number + 1)
+        } else {
+            let ahead = (1 + self.layout.full_before(number) / FILLED_PER_AHEAD).min(AHEAD_MAX);
+            self.end_of(number + ahead + u64::from(offset > units / 2))
         };
-        let most = self.base + self.pool.lock().limit() * self.units;
-        let wanted = (tail + ahead).min(most).min(self.ordinary_limit);
-        self.provision(wanted)
+        let most = self.base + self.layout.start_of(self.pool.lock().limit());
+        self.provision(wanted.min(most).min(self.ordinary_limit))
     }
 
     /// Provisions segments up to `position`.
@@ -244,7 +259,7 @@ impl Segments {
         }
         let _provisioning = self.provisioning.lock();
         while !is_ready() {
-            let (number, source) = {
+            let (number, bytes, source) = {
                 let mut pool = self.pool.lock();
                 pool.check_open()?;
                 let number = pool.next;
@@ -257,31 +272,30 @@ impl Segments {
                 if self.number_to(position) > pool.limit() {
                     return Err(full());
                 }
-                (number, pool.source()?)
+                let bytes = self.layout.file_bytes(number);
+                (number, bytes, pool.source(bytes)?)
             };
-            let slot = match source {
-                Source::Open(slot) => slot,
-                Source::File { file, slot } => self.open_segment(file, slot)?,
+            let (slot, started) = match source {
+                Source::Open(slot) => (slot, self.start(number, slot)),
+                Source::File { file: Some(file), slot } => {
+                    self.open_segment(file, bytes, slot)?;
+                    (slot, self.start(number, slot))
+                }
+                Source::File { file: None, slot } => {
+                    self.create_segment(number, bytes, slot)?;
+                    (slot, Ok(()))
+                }
             };
-            let segment = self.shared(slot);
-            let header = SegmentHeader {
-                data_units: self.units as u32,
-                base_position: self.base + number * self.units,
-                database: self.database,
-                file_number: segment.file().0,
-                durable_position: self.durable(),
-            };
-            let started = segment.start(&header.encode());
             let mut pool = self.pool.lock();
             if let Err(error) = started.and_then(|()| pool.check_open()) {
-                pool.spare.push(slot);
+                pool.spare.push((slot, bytes));
                 return Err(error);
             }
             self.slot_of[number as usize % SEGMENTS_MAX].store(slot as u32 + 1, Ordering::Relaxed);
             pool.used.push_back((number, slot));
             pool.next += 1;
             // Release: pairs with the Acquire in `provisioned`.
-            self.provisioned.store(self.base + pool.next * self.units, Ordering::Release);
+            self.provisioned.store(self.end_of(number), Ordering::Release);
         }
         Ok(())
     }
@@ -296,41 +310,66 @@ impl Segments {
         self.provisioned()
     }
 
-    /// Opens a recycled file, or creates a new one, for `slot`; returns that.
-    fn open_segment(&self, recycled: Option<FileNumber>, slot: usize) -> Result<usize> {
-        let bytes = self.units as usize * UNIT_BYTES + DATA_OFFSET;
-        let number = match recycled {
-            Some(number) => number,
-            None => self.files.allocate_name(FileName::Log)?,
+    /// The header of segment `number` in `file`.
+    fn header(&self, number: u64, file: FileNumber) -> [u8; HEADER_BYTES] {
+        let header = SegmentHeader {
+            data_units: self.layout.units_of(number) as u32,
+            base_position: self.base + self.layout.start_of(number),
+            database: self.database,
+            file_number: file.0,
+            durable_position: self.durable(),
         };
-        let path = self.path(number);
-        let opened = segment::open(&self.files, number, bytes, recycled.is_none(), self.mapped);
-        let segment = match opened {
-            Ok(segment) => segment,
-            Err(error) => {
-                match recycled {
-                    Some(number) => self.pool.lock().spare_files.push(number),
-                    // An incomplete file would only take space on a full disk.
-                    None => self.remove_created(number),
-                }
-                return Err(error);
+        header.encode()
+    }
+
+    /// Makes an open segment number `number`.
+    fn start(&self, number: u64, slot: usize) -> Result<()> {
+        let segment = self.shared(slot);
+        segment.start(&self.header(number, segment.file()))
+    }
+
+    /// Opens a recycled file of `bytes` in `slot`.
+    fn open_segment(&self, file: FileNumber, bytes: u64, slot: usize) -> Result<()> {
+        match segment::open(&self.files, file, bytes as usize, self.mapped) {
+            Ok(segment) => {
+                self.fill(slot, segment, bytes);
+                Ok(())
             }
-        };
-        if recycled.is_none()
-            && let Err(error) = self.files.sync_directory()
-        {
+            Err(error) => {
+                self.pool.lock().spare_files.push(SpareFile { file, bytes });
+                Err(error)
+            }
+        }
+    }
+
+    /// Creates segment `number` with `bytes`, in `slot`.
+    fn create_segment(&self, number: u64, bytes: u64, slot: usize) -> Result<()> {
+        let file = self.files.allocate_name(FileName::Log)?;
+        let header = self.header(number, file);
+        let created = segment::create(&self.files, file, bytes as usize, self.mapped, &header)
+            .and_then(|()| segment::open(&self.files, file, bytes as usize, self.mapped));
+        let segment = created.inspect_err(|_| {
+            // An incomplete file would only take space on a full disk.
+            self.remove_created(file);
+        })?;
+        if let Err(error) = self.files.sync_directory() {
             // The name exists, may not survive a power loss, and no later sync would change that.
             // The next open must not find the file and write durable data to it.
             drop(segment);
-            let _ = self.files.fs.remove_file(&path);
+            let _ = self.files.fs.remove_file(&self.path(file));
             return Err(error);
         }
+        self.fill(slot, segment, bytes);
+        Ok(())
+    }
+
+    /// Puts a segment of `bytes` into an empty slot.
+    fn fill(&self, slot: usize, segment: Box<dyn LogSegment>, bytes: u64) {
         let shared: Shared = Arc::from(segment);
         // Release: pairs with the Acquire in `shared`.
         let before = self.slots[slot].swap(Box::into_raw(Box::new(shared)), Ordering::Release);
         assert!(before.is_null(), "only empty slots are filled");
-        self.pool.lock().fill(slot);
-        Ok(slot)
+        self.pool.lock().fill(slot, bytes);
     }
 
     /// Removes a segment that was being created, under its present name. A foreign file of the
@@ -349,8 +388,8 @@ impl Segments {
     /// Recycles every segment below `position`. REQUIRES: the MANIFEST durably records that the log
     /// is not needed below.
     pub(super) fn recycle(&self, position: u64) {
-        let end_of = |number| self.end_of(number);
-        let surplus = self.pool.lock().recycle(position, end_of, self.file_bytes(), self.kept);
+        let shape = |number| (self.end_of(number), self.layout.file_bytes(number));
+        let surplus = self.pool.lock().recycle(position, shape, self.full_bytes(), self.kept);
         self.remove(surplus);
     }
 
@@ -363,10 +402,10 @@ impl Segments {
     /// Removes the files of segments. False if there is none.
     fn remove(&self, surplus: Surplus) -> bool {
         let Surplus { open, mut files } = surplus;
-        for slot in &open {
-            // Acquire: pairs with the Release in `open_segment`.
+        for (slot, _) in &open {
+            // Acquire: pairs with the Release in `fill`.
             let segment = self.slots[*slot].swap(std::ptr::null_mut(), Ordering::Acquire);
-            // SAFETY: `open_segment` made it by `Box::into_raw`, and this call alone has taken it
+            // SAFETY: `fill` made it by `Box::into_raw`, and this call alone has taken it
             // out. No reservation lies in it, since it was spare, and syncs hold references of
             // their own.
             let segment = unsafe { Box::from_raw(segment) };
@@ -377,7 +416,7 @@ impl Segments {
             let _ = self.files.fs.remove_file(&self.path(*file));
         }
         let mut pool = self.pool.lock();
-        open.iter().for_each(|slot| pool.vacate(*slot));
+        open.iter().for_each(|(slot, bytes)| pool.vacate(*slot, *bytes));
         !files.is_empty()
     }
 
@@ -386,8 +425,8 @@ impl Segments {
         let (mut unit, end) = (from - self.base, to - self.base);
         let first = unit;
         while unit < end && planted::syncs_from(unit, first) {
-            let (number, offset) = (unit / self.units, unit % self.units);
-            let stop = (end - unit + offset).min(self.units);
+            let Place { number, offset, units } = self.layout.place(unit);
+            let stop = (end - unit + offset).min(units);
             let bytes = |units: u64| DATA_OFFSET + units as usize * UNIT_BYTES;
             // A segment that was recycled since is in tables, which were synced.
             if let Some(segment) = self.in_use(number) {
@@ -417,10 +456,10 @@ impl Segments {
         let mut pool = self.pool.lock();
         let filled = pool.close();
         for segment in &self.slots[..filled] {
-            // Acquire: pairs with the Release in `open_segment`.
+            // Acquire: pairs with the Release in `fill`.
             let segment = segment.swap(std::ptr::null_mut(), Ordering::Acquire);
             if !segment.is_null() {
-                // SAFETY: `open_segment` made it by `Box::into_raw`, and the swap alone has taken
+                // SAFETY: `fill` made it by `Box::into_raw`, and the swap alone has taken
                 // it out. The seal has waited for every writer that had a place in it, and no
                 // reservation or sync comes after.
                 drop(unsafe { Box::from_raw(segment) });
@@ -434,12 +473,17 @@ impl Drop for Segments {
         for segment in &mut self.slots {
             let segment = std::mem::replace(segment.get_mut(), std::ptr::null_mut());
             if !segment.is_null() {
-                // SAFETY: `open_segment` made it by `Box::into_raw`, and no other thread has the
+                // SAFETY: `fill` made it by `Box::into_raw`, and no other thread has the
                 // log any more.
                 drop(unsafe { Box::from_raw(segment) });
             }
         }
     }
+}
+
+/// Units of log below which one segment is enough.
+fn first_share(layout: &Layout) -> u64 {
+    (layout.units_of(0) / FIRST_SHARE).max(FIRST_BYTES / UNIT_BYTES as u64)
 }
 
 #[cold]

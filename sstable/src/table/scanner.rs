@@ -11,8 +11,8 @@ use sapwood_base::{Result, SequenceNumber, ValueKind};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The length of one read. A longer block is read alone.
-const READ_BYTES: u64 = 1 << 20;
+/// The length of one read, unless a scan has less memory. A longer block is read alone.
+pub const READ_BYTES: u64 = 1 << 20;
 
 /// A scan of a table. It owns its data and may move to another thread.
 pub struct TableScanner {
@@ -20,14 +20,16 @@ pub struct TableScanner {
 }
 
 impl TableScanner {
-    pub(super) fn new(table: Arc<Table>) -> TableScanner {
-        TableScanner { cursor: Cursor::new(ScannedBlocks::new(table)) }
+    pub(super) fn new(table: Arc<Table>, read_bytes: u64) -> TableScanner {
+        TableScanner { cursor: Cursor::new(ScannedBlocks::new(table, read_bytes)) }
     }
 }
 
 /// Blocks from the file, dozens to hundreds at a time.
 pub(super) struct ScannedBlocks<T> {
     table: T,
+    /// The length of one read.
+    read_bytes: u64,
     buffer: Vec<u8>,
     /// The blocks in `buffer`.
     buffered: Range<usize>,
@@ -38,9 +40,10 @@ pub(super) struct ScannedBlocks<T> {
 }
 
 impl<T: std::ops::Deref<Target = Table>> ScannedBlocks<T> {
-    pub(super) fn new(table: T) -> ScannedBlocks<T> {
+    pub(super) fn new(table: T, read_bytes: u64) -> ScannedBlocks<T> {
         ScannedBlocks {
             table,
+            read_bytes,
             buffer: Vec::new(),
             buffered: 0..0,
             current: 0..0,
@@ -58,11 +61,11 @@ impl<T: std::ops::Deref<Target = Table>> ScannedBlocks<T> {
         self.buffered = 0..0;
         let (mut first, mut end) = (block, block + 1);
         let mut len = index.stored_len(block);
-        while backwards && first > 0 && len + index.stored_len(first - 1) <= READ_BYTES {
+        while backwards && first > 0 && len + index.stored_len(first - 1) <= self.read_bytes {
             first -= 1;
             len += index.stored_len(first);
         }
-        while !backwards && end < index.block_count() && len + index.stored_len(end) <= READ_BYTES {
+        while !backwards && end < index.block_count() && len + index.stored_len(end) <= self.read_bytes {
             len += index.stored_len(end);
             end += 1;
         }
@@ -73,7 +76,7 @@ impl<T: std::ops::Deref<Target = Table>> ScannedBlocks<T> {
         }
         table.file.read_exact_at(offset, &mut self.buffer[..wanted])?;
         if !backwards && offset + len < index.data_len() {
-            table.file.prefetch(offset + len, READ_BYTES.min(index.data_len() - offset - len));
+            table.file.prefetch(offset + len, self.read_bytes.min(index.data_len() - offset - len));
         }
         self.buffered = first..end;
         Ok(())

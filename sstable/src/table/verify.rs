@@ -1,7 +1,7 @@
 //! The full check of a table: verifies, entry by entry, the properties that readers rely on without
 //! checking.
 use super::Table;
-use super::scanner::ScannedBlocks;
+use super::scanner::{READ_BYTES, ScannedBlocks};
 use crate::cursor::BlockSource;
 use sapwood_base::format::block::{BlockLayout, tag_of};
 use sapwood_base::format::properties::TableProperties;
@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 pub(super) fn verify(table: &Table) -> Result<()> {
     let corrupt = |offset: u64, message: &str| Err(Error::corruption(table.file.path(), offset, message));
-    let mut source = ScannedBlocks::new(table);
+    let mut source = ScannedBlocks::new(table, READ_BYTES);
     let mut counted = TableProperties {
         keyspace: table.properties.keyspace,
         min_sequence: SequenceNumber(u64::MAX),

@@ -261,6 +261,11 @@ pub const PROBES: &[Probe] = &[
         run: segments::spare,
     },
     Probe {
+        name: "short-segments",
+        asks: "does a short log take little room, and a longer one longer segments?",
+        run: segments::short,
+    },
+    Probe {
         name: "full-log",
         asks: "does a log with all segments in use wait for a flush?",
         run: segments::full,

@@ -110,6 +110,7 @@ fn detector(bug: Bug) -> Detector {
         PeriodicRounded => Seeds("crash"),
         IndexEntriesUncounted => Probe("index-weight"),
         SpareSegmentsStay => Probe("spare-segments"),
+        ShortSegmentsStay => Probe("short-segments"),
         PausedWritesWait => Probe("paused"),
         PositionsPastTheEnd => Probe("position-limit"),
         FullLogIsFinal => Probe("full-log"),

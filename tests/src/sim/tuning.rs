@@ -72,10 +72,14 @@ impl Tuning {
         let mut size = |least: usize, doublings: u32| least << draw.below(doublings + 1);
         tuning.memtable_bytes = size(64 << 10, 3);
         tuning.cache_bytes = size(64 << 10, 5);
-        tuning.wal_segment_bytes = size(64 << 10, 2);
+        // The longest are those of default settings, which begin short.
+        tuning.wal_segment_bytes = match size(64 << 10, 2) {
+            bytes if bytes < 256 << 10 => bytes,
+            _ => 0,
+        };
         tuning.target_file_bytes = size(4 << 10, 6) as u64;
         tuning.block_bytes = size(256, 8);
-        if draw.one_in(4) {
+        if draw.one_in(4) && tuning.wal_segment_bytes > 0 {
             tuning.wal_segment_bytes += 4096 * (1 + draw.below(7) as usize);
         }
         if draw.one_in(6) {

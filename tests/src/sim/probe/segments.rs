@@ -36,6 +36,61 @@ pub(super) fn spare() {
     assert!(value.len() == 4 << 20 && value.iter().all(|byte| *byte == 2));
 }
 
+/// The lengths of the files of the log, ascending.
+fn log_lengths(fs: &SimFs) -> Vec<usize> {
+    let paths = fs.files().into_iter();
+    let logs = paths.filter(|path| path.extension().is_some_and(|extension| extension == "wal"));
+    let mut lengths: Vec<usize> = logs.filter_map(|path| Some(fs.read_file(&path)?.len())).collect();
+    lengths.sort_unstable();
+    lengths
+}
+
+pub(super) fn short() {
+    const FIRST: usize = 8 << 10;
+    let (env, fs) = Env::sim_manual(1);
+    let open = || {
+        let builder = builder("db", &env).advanced(|options| options.wal_segment_bytes = 0);
+        builder.open().expect("it opens")
+    };
+    let put = |db: &Db, numbers: std::ops::Range<u32>| {
+        for number in numbers {
+            db.default_keyspace().put(number.to_be_bytes(), [7; 100]).expect("written");
+            db.background_step(BackgroundStep::Log).expect("open");
+        }
+    };
+    for round in 0..3 {
+        let db = open();
+        put(&db, 0..10);
+        assert_eq!(log_lengths(&fs), [FIRST], "ten rows, opening {round}");
+        assert_eq!(db.memory().wal, FIRST as u64);
+        db.close().expect("closed");
+        assert_eq!(log_lengths(&fs), [FIRST], "it serves the next opening");
+    }
+    // The next one is there before the first is full.
+    let db = open();
+    put(&db, 0..20);
+    assert_eq!(log_lengths(&fs), [FIRST, 4 * FIRST]);
+    put(&db, 0..20_000);
+    db.flush().expect("flushed");
+    let lengths = log_lengths(&fs);
+    assert!(lengths.iter().all(|length| *length == 256 << 10), "{lengths:?} of a long log");
+    assert!(lengths.len() < 16 && db.memory().wal == lengths.iter().sum::<usize>() as u64);
+    // All lengths are replayed.
+    drop(db);
+    let db = open();
+    put(&db, 30_000..30_600);
+    let lengths = log_lengths(&fs);
+    assert!(lengths.starts_with(&[FIRST, 4 * FIRST, 16 * FIRST]), "{lengths:?}");
+    let left = fs.kill();
+    std::mem::forget(db);
+    let env = env.with_file_system(std::sync::Arc::new(left.clone()));
+    let db = builder("db", &env).advanced(|options| options.wal_segment_bytes = 0).open().expect("it opens");
+    assert_eq!(db.default_keyspace().iter().count(), 20_600);
+    db.flush().expect("flushed");
+    let lengths = log_lengths(&left);
+    assert!(lengths.iter().all(|length| *length == 256 << 10), "{lengths:?} after the flush");
+}
+
 pub(super) fn full() {
     // With threads, since the log's thread meets the end first.
     let (env, _fs) = Env::sim(1);
