@@ -257,6 +257,8 @@ bugs! {
         "the next writer pays the price of a large record, and one that is outdated as well";
     SpareSegmentsStay, "spare-segments-stay", "H70 (ours)",
         "segments that the log once needed stay mapped and on the disk until the database is closed";
+    SessionUnrecorded, "session-unrecorded", "C17 (ours)",
+        "an open that has replayed a log records neither its end nor the start of the new one";
     ShortSegmentsStay, "short-segments-stay", "H70 (ours)",
         "segments that are too short for the log to come stay mapped and on the disk";
     FullLogIsFinal, "full-log-is-final", "H67 (ours)",

@@ -7,7 +7,7 @@
 //! The second has what one of many open databases takes: memory, disk and time. Memory is what the
 //! process occupies beyond what it did before; disk is the space that files and the directory
 //! occupy. Each line of the first table, and the second table, is measured in a process of its own.
-//! For the calls to the system that one opening takes, run
+//! For the calls to the system that one open takes, run
 //! `strace -f target/release/examples/small_databases --one FOLDER`.
 #![expect(clippy::disallowed_methods, reason = "a program that measures itself reads the clock")]
 use sapwood::{Db, DbBuilder, Error, Result};
@@ -40,7 +40,7 @@ fn io_error(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
 fn status(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().nth(0).and_then(|number| number.parse().ok()).unwrap_or(0)
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// KiB that a directory and its files occupy.

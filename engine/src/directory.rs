@@ -80,7 +80,8 @@ impl Place {
 
     fn try_open(terms: &Terms, unheld: &Arc<dyn FileSystem>, most: usize, directory: &Path) -> Result<Place> {
         let unheld = Arc::new(BoundedFileSystem::new(unheld.clone(), most));
-        if !unheld.exists(directory)? {
+        let is_made = !unheld.exists(directory)?;
+        if is_made {
             if !terms.may_create() {
                 return Err(terms.missing(directory));
             }
@@ -93,6 +94,7 @@ impl Place {
         let content = Content::look(&*fs, directory)?;
         content.admit(terms, directory)?;
         if !content.is_database
+            && !is_made
             && let Some(parent) = parent_of(directory)
             // The creator of the directory, perhaps an interrupted attempt, may not have synced its
             // name.

@@ -1,12 +1,14 @@
 //! The MANIFEST: the history of version edits, and the resulting state.
 //!
-//! Every open writes a new MANIFEST that starts with a snapshot of the state. A MANIFEST that
-//! has grown to several times that size is also replaced. The switch needs no pointer file: the new
-//! MANIFEST is written and synced, then the older ones are removed and the directory is synced, and
-//! only then the first edit is appended. So if a newer and an older one exist, either both hold the
-//! same state, or the newer is torn and the older is right.
+//! An open writes a new MANIFEST that starts with a snapshot of the state, or continues the one
+//! that a clean close has left. A MANIFEST that has grown to several times that size is also
+//! replaced. The switch needs no pointer file: the new MANIFEST is written and synced, then the
+//! older ones are removed and the directory is synced, and only then the first edit is appended. So
+//! if a newer and an older one exist, either both hold the same state, or the newer is torn and the
+//! older is right.
 use crate::directory::proof::{Proof, proof};
 use crate::planted;
+use crate::wal::commit_ring::LogPoint;
 use records::position_of;
 use sapwood_base::format::file_name::FileName;
 use sapwood_base::format::log_record::{
@@ -30,12 +32,16 @@ mod load;
 pub(crate) use keyspaces::KeyspaceEntry;
 #[cfg(feature = "sim")]
 pub(crate) use load::replay_bytes;
-pub(crate) use load::{listed_files, load};
+pub(crate) use load::{End, listed_files, load};
 pub(crate) use records::{encode_record, owner};
 pub(crate) use state::{ManifestState, log_start};
 
 /// A MANIFEST is rewritten when it has this many bytes and is four times its snapshot.
 const REWRITE_BYTES: u64 = 1 << 20;
+
+/// An open continues a MANIFEST that has this many bytes, or is twice its snapshot: fewer than a
+/// block of a file system.
+const CONTINUED_BYTES: u64 = 3 << 10;
 
 /// The open MANIFEST.
 pub(crate) struct Manifest {
@@ -62,6 +68,29 @@ impl Manifest {
         manifest.retire_older()?;
         manifest.write_sync_mark();
         Ok(manifest)
+    }
+
+    /// Continues a MANIFEST whose state is `state`, and writes nothing. `None` if a new one is
+    /// better.
+    pub(crate) fn resume(
+        files: &Arc<DatabaseFiles>,
+        database: u64,
+        state: &ManifestState,
+        at: &End,
+    ) -> Result<Option<Manifest>> {
+        let End { number, offset: end, snapshot_bytes } = *at;
+        if end > CONTINUED_BYTES && end > 2 * snapshot_bytes {
+            return Ok(None);
+        }
+        let file = files.fs.open(&files.path(FileName::Manifest(number)), OpenMode::ReadWrite)?;
+        let (files, state) = (files.clone(), state.clone());
+        Ok(Some(Manifest { files, database, number, file, end, snapshot_bytes, failed: false, state }))
+    }
+
+    /// Whether it records that the log is empty and begins at `start`, and all numbers of files.
+    pub(crate) fn says_all_of(&self, start: LogPoint) -> bool {
+        let next_file = self.files.next_file.load(std::sync::atomic::Ordering::Relaxed);
+        self.state.has_empty_log_at(start) && self.state.next_file == next_file
     }
 
     /// The first half of a switch. On an error the new file is removed again; if that fails, the
@@ -108,16 +137,19 @@ impl Manifest {
     /// The second half: nothing may be appended before the older ones are durably removed.
     fn retire_older(&self) -> Result<()> {
         let (fs, directory) = (&*self.files.fs, &self.files.directory);
+        let mut is_synced = true;
         for name in list(fs, directory)? {
             if let FileName::Manifest(other) = name
                 && other < self.number
                 && (!planted::manifests_need_proof()
                     || proof(fs, directory, name, Some(self.database))? != Proof::Foreign)
             {
+                is_synced = false;
                 fs.remove_file(&directory.join(name.format()))?;
             }
         }
-        self.files.sync_directory()
+        // Removals of an earlier attempt were synced with the name of this one.
+        if is_synced { Ok(()) } else { self.files.sync_directory() }
     }
 
     /// Appends one edit durably, then applies it to the state.

@@ -139,8 +139,8 @@ pub struct AdvancedOptions {
     pub background_threads: usize,
     /// Threads that share one compaction. They belong to a pool of their own.
     pub subcompactions: usize,
-    /// Tables are cut at this size in bytes, or at `memory_budget` if that is less, but not below 16
-    /// MiB: a table that is being written takes memory in proportion to its size.
+    /// Tables are cut at this size in bytes, or at `memory_budget` if that is less (but not below
+    /// 16 MiB): a table that is being written takes memory in proportion to its size.
     pub target_file_bytes: u64,
     /// Maximum of tables and trees of indexes that are open at the same time; at least 1. By
     /// default, and together with all databases of the process, half of the descriptors that the
@@ -150,7 +150,7 @@ pub struct AdvancedOptions {
     /// more are for log, MANIFEST and the files that are being written.
     pub max_open_files: Option<usize>,
     /// Size of a log segment, in bytes: a multiple of 4096, at least 64 KiB; or 0, the default. By
-    /// default the first segment of an opening has 8 KiB, and each further one four times as much,
+    /// default the first segment of a session has 8 KiB, and each further one four times as much,
     /// up to a size that suits the memtables, 256 KiB to 32 MiB. The log has at most 1024 segments
     /// at a time, so with small ones a memtable may be flushed before it is full.
     pub wal_segment_bytes: usize,

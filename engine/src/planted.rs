@@ -490,6 +490,12 @@ pub(crate) fn next_base(base: u64, end: u64, first: u64, empty: bool) -> u64 {
     if is(Bug::PositionsReused) { end } else { base }
 }
 
+/// Whether an open has nothing to record about the log.
+#[inline]
+pub(crate) fn is_same_log(is_same: bool) -> bool {
+    is_same || is(Bug::SessionUnrecorded)
+}
+
 /// The start of the log that is open for writing; the one of the last session was `opened`.
 #[inline]
 pub(crate) fn start_of_new_log(base: u64, opened: u64) -> u64 {

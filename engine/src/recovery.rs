@@ -7,7 +7,8 @@
 //! 4. Write a new MANIFEST that closes the last session and starts a new one above every position
 //!    that was ever reserved. This is the only commit point: before it nothing is removed or
 //!    overwritten, so recovery is idempotent until then, and a crash only leads to the next
-//!    attempt.
+//!    attempt. After a clean close the MANIFEST says that already, and is continued: no position at
+//!    or above the start of its session was ever reserved.
 //! 5. Remove files that nothing refers to.
 //! 6. If step 3 has left records, replay these, a few memtables at a time, while the flush makes
 //!    room for them (`recovery/spill.rs`). No call can see the database before.
@@ -77,6 +78,8 @@ pub(crate) struct Recovered {
     rewrite: Option<(u64, u64)>,
     /// Whether the note of a failed sync exists.
     failed_sync: bool,
+    /// The end of the MANIFEST, if it says all that a new one would: the log is empty.
+    resumes: Option<manifest::End>,
     /// Whether there was no MANIFEST, or only one of an interrupted creation.
     pub(crate) is_new: bool,
     /// The input of step 6.
@@ -110,7 +113,9 @@ pub(crate) fn analyze(
     new_database: u64,
     source: &MemtableSource<'_>,
 ) -> Result<Recovered> {
-    let (database, mut state, is_new) = load_state(files, names, new_database)?;
+    let (database, mut state, manifest_end) = load_state(files, names, new_database)?;
+    let is_new = manifest_end.is_none();
+    let log_before = state.log();
     check_tables(files, &state)?;
 
     let (segments, half_made) = find_segments(files, names, database, &state)?;
@@ -175,6 +180,8 @@ pub(crate) fn analyze(
         }
     }
     let orphans = orphans(names, &state, &half_made);
+    let is_same = planted::is_same_log(state.log() == log_before) && !failed_sync;
+    let resumes = manifest_end.flatten().filter(|_| is_same);
     Ok(Recovered {
         database,
         manifest: state,
@@ -188,25 +195,27 @@ pub(crate) fn analyze(
         unsynced,
         rewrite,
         failed_sync,
+        resumes,
         is_new,
         rest,
     })
 }
 
-/// The number of the database and the state of its MANIFEST, and whether there is none.
+/// The number of the database, the state of its MANIFEST, and the end of that. The latter is `None`
+/// if there is no MANIFEST, `Some(None)` if it must be replaced.
 fn load_state(
     files: &Arc<DatabaseFiles>,
     names: &[FileName],
     new_database: u64,
-) -> Result<(u64, ManifestState, bool)> {
+) -> Result<(u64, ManifestState, Option<Option<manifest::End>>)> {
     let loaded = manifest::load(files, names)?;
     let is_new = loaded.is_none();
-    let (database, mut state) = match loaded {
-        Some(loaded) => (loaded.database, loaded.state),
+    let (database, mut state, end) = match loaded {
+        Some(loaded) => (loaded.database, loaded.state, Some(loaded.end)),
         None => {
             let state =
                 ManifestState { log_start: FIRST_POSITION, log_opened: FIRST_POSITION, ..Default::default() };
-            (new_database, state)
+            (new_database, state, None)
         }
     };
     // Relaxed, both: no other thread has the files yet.
@@ -216,9 +225,12 @@ fn load_state(
     let numbers = names.iter().filter_map(|name| name.number()).map(|number| number.0);
     let highest = numbers.filter(|number| *number < FARTHEST_NUMBER).max();
     let highest = highest.filter(|_| planted::all_numbers_count() || is_new);
-    state.next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
+    let next_file = state.next_file.max(highest.map_or(1, |highest| highest + 1));
+    // A number that stands only in the name of a file must be recorded before the file is removed.
+    let is_recorded = next_file == state.next_file;
+    state.next_file = next_file;
     files.next_file.store(state.next_file, Ordering::Relaxed);
-    Ok((database, state, is_new))
+    Ok((database, state, end.map(|end| end.filter(|_| is_recorded))))
 }
 
 /// The start of the new log: above every position that may have been reserved, including those
@@ -287,6 +299,11 @@ pub(crate) fn commit(files: &Arc<DatabaseFiles>, recovered: &mut Recovered) -> R
             segment.file.sync_data()?;
         }
         recovered.manifest.log_synced = None;
+    }
+    if let Some(end) = &recovered.resumes
+        && let Some(manifest) = Manifest::resume(files, recovered.database, &recovered.manifest, end)?
+    {
+        return Ok(manifest);
     }
     let manifest = Manifest::create(files, recovered.database, recovered.manifest.clone())?;
     if recovered.failed_sync {

@@ -1,8 +1,8 @@
 //! The write-ahead log.
 //!
 //! One endless sequence of records, laid over segments whose sizes grow with the log (`layout.rs`).
-//! If a record does not fit into the rest of a segment, it continues in the next. Positions count units of eight bytes and are
-//! sequence numbers at the same time.
+//! If a record does not fit into the rest of a segment, it continues in the next. Positions count
+//! units of eight bytes and are sequence numbers at the same time.
 //!
 //! A record takes a place (`reserve.rs`) in segments that are provisioned (`segments.rs`), is
 //! stored, and published in order (`commit_ring.rs`).

@@ -538,3 +538,81 @@ fn what_a_database_held_is_gone_after_its_close_though_handles_live() {
         drop((batch, snapshot, index));
     });
 }
+
+/// The files of a simulated machine, with their content.
+fn content(fs: &SimFs) -> Vec<(PathBuf, Vec<u8>)> {
+    fs.files().into_iter().map(|path| (path.clone(), fs.read_file(&path).unwrap())).collect()
+}
+
+fn manifest_of(fs: &SimFs) -> PathBuf {
+    let mut manifests = fs.files();
+    manifests.retain(|path| path.to_string_lossy().contains("MANIFEST"));
+    assert_eq!(manifests.len(), 1);
+    manifests.remove(0)
+}
+
+#[test]
+fn an_open_after_a_clean_close_writes_nothing_until_the_database_does() {
+    let (env, fs) = Env::sim_manual(1);
+    let rows = |db: &Db| db.default_keyspace().iter().count();
+    let db = builder("db", &env).open().unwrap();
+    db.default_keyspace().put("a", "1").unwrap();
+    db.close().unwrap();
+    let (before, manifest) = (content(&fs), manifest_of(&fs));
+    for _ in 0..3 {
+        let db = builder("db", &env).open().unwrap();
+        assert_eq!(rows(&db), 1);
+        db.close().unwrap();
+        assert_eq!(content(&fs), before);
+    }
+    // Not even a kill changes that.
+    std::mem::forget(builder("db", &env).open().unwrap());
+    let killed = fs.kill();
+    let env = env.with_file_system(Arc::new(killed.clone()));
+    assert_eq!(content(&killed), before);
+    let db = builder("db", &env).open().unwrap();
+    db.default_keyspace().put("b", "2").unwrap();
+    // The log of the continued MANIFEST is replayed.
+    let killed_again = killed.kill();
+    std::mem::forget(db);
+    let env = env.with_file_system(Arc::new(killed_again.clone()));
+    let db = builder("db", &env).open().unwrap();
+    assert_eq!(rows(&db), 2);
+    assert_ne!(manifest_of(&killed_again), manifest, "there was a log to record");
+    db.close().unwrap();
+    let env = env.with_file_system(Arc::new(killed_again.crash_with(|_| false)));
+    assert_eq!(rows(&builder("db", &env).open().unwrap()), 2);
+}
+
+#[test]
+fn a_manifest_that_may_have_lost_its_end_is_not_continued() {
+    let (env, fs) = Env::sim_manual(1);
+    let db = builder("db", &env).open().unwrap();
+    db.default_keyspace().put("a", "1").unwrap();
+    db.close().unwrap();
+    let manifest = manifest_of(&fs);
+    let whole = fs.read_file(&manifest).unwrap();
+    let with = |more: &[u8]| [&whole, more].concat();
+    // The sync mark has 32 bytes.
+    for bytes in
+        [with(&[0; 8]), with(b"torn"), whole[..whole.len() - 32].to_vec(), whole[..whole.len() - 1].to_vec()]
+    {
+        let fs = fs.kill();
+        fs.write_file(&manifest, &bytes).unwrap();
+        let env = env.with_file_system(Arc::new(fs.clone()));
+        let db = builder("db", &env).open().unwrap();
+        assert_ne!(manifest_of(&fs), manifest, "{} of {} bytes", bytes.len(), whole.len());
+        assert_eq!(db.default_keyspace().iter().count(), 1);
+    }
+}
+
+#[test]
+fn a_manifest_does_not_grow_with_the_number_of_opens() {
+    let (env, fs) = Env::sim_manual(1);
+    for number in 0..100u32 {
+        let db = builder("db", &env).open().unwrap();
+        db.default_keyspace().put(number.to_be_bytes(), "1").unwrap();
+        db.close().unwrap();
+    }
+    assert!(fs.read_file(manifest_of(&fs)).unwrap().len() < 8 << 10);
+}

@@ -1,5 +1,5 @@
 //! Reading a MANIFEST: the state to start from, and the files that it names.
-use super::records::{owner, record_at};
+use super::records::{owner, position_of, record_at};
 use super::state::ManifestState;
 use crate::directory::proof::{Proof, proof};
 use sapwood_base::format::file_name::FileName;
@@ -18,6 +18,18 @@ use std::sync::Arc;
 pub(crate) struct Loaded {
     pub(crate) database: u64,
     pub(crate) state: ManifestState,
+    /// Its end, if the next edit can be appended to it.
+    pub(crate) end: Option<End>,
+}
+
+/// The end of a MANIFEST whose edits and name are durable, of the present version, without older
+/// ones beside it and without bytes after its last edit but the sync mark. It is what an append
+/// leaves.
+pub(crate) struct End {
+    pub(super) number: FileNumber,
+    /// Offset of the next record, in bytes.
+    pub(super) offset: u64,
+    pub(super) snapshot_bytes: u64,
 }
 
 /// Reads the current MANIFEST; `None` if there is no database, or only an interrupted creation of
@@ -31,10 +43,14 @@ pub(crate) fn load(files: &Arc<DatabaseFiles>, names: &[FileName]) -> Result<Opt
         })
         .collect();
     numbers.sort_unstable();
+    let is_only_one = numbers.len() == 1;
     let mut newest_error = None;
     while let Some(number) = numbers.pop() {
         match load_one(files, number) {
-            Ok(loaded) => return Ok(Some(loaded)),
+            Ok(mut loaded) => {
+                loaded.end = loaded.end.filter(|_| is_only_one);
+                return Ok(Some(loaded));
+            }
             Err(Failure::Torn(error)) => {
                 newest_error.get_or_insert(error);
             }
@@ -141,6 +157,9 @@ fn replay(
     let mut state = ManifestState::default();
     let mut offset = HEADER_BYTES;
     let mut first = true;
+    let mut snapshot_bytes = 0;
+    // The offset of a sync mark that says that all edits before it are synced.
+    let mut mark = None;
     while offset < bytes.len() {
         let Some((kind, payload)) = record_at(bytes, offset, owner) else {
             let error = Error::corruption(path, offset as u64, "MANIFEST record is damaged");
@@ -154,16 +173,22 @@ fn replay(
             if first {
                 return Err(Failure::Torn(error));
             }
+            mark = None;
             break;
         };
+        mark = None;
         if kind == RecordKind::SyncMark {
+            let says = payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+            mark = Some(offset as u64).filter(|mark| says == Some(position_of(*mark)));
             offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
             continue;
         }
         apply_record(files, &mut state, payload)
             .map_err(|error| Failure::Fatal(error.at(path, offset as u64)))?;
         offset += (RECORD_HEADER_BYTES + payload.len()).next_multiple_of(UNIT_BYTES);
-        first = false;
+        if std::mem::take(&mut first) {
+            snapshot_bytes = offset as u64;
+        }
     }
     if first {
         return Err(Failure::Torn(Error::corruption(path, HEADER_BYTES as u64, "MANIFEST has no record")));
@@ -172,7 +197,9 @@ fn replay(
         let message = format!("table {file} belongs to two keyspaces");
         return Err(Failure::Fatal(Error::corruption(path, offset as u64, message)));
     }
-    Ok(Loaded { database, state })
+    let is_current = *header == format::encode_header(database);
+    let end = mark.filter(|_| is_current).map(|offset| End { number, offset, snapshot_bytes });
+    Ok(Loaded { database, state, end })
 }
 
 /// Applies the edit in the payload of a record. After an error the state is unusable.

@@ -50,6 +50,19 @@ impl ManifestState {
         LogPoint { position: self.log_start, commits: self.log_commits }
     }
 
+    /// Everything that it says about the log.
+    pub(crate) fn log(&self) -> impl PartialEq + use<> {
+        let Self { log_start, log_commits, log_synced, log_opened, .. } = *self;
+        (log_start, log_commits, self.closed_sessions.clone(), log_synced, log_opened)
+    }
+
+    /// Whether it says that the log is empty and begins at `start`.
+    pub(crate) fn has_empty_log_at(&self, start: LogPoint) -> bool {
+        self.log_opened == start.position
+            && self.log_start_point() == start
+            && self.closed_sessions.is_empty()
+    }
+
     /// Drops the entries of sessions that are not needed any more.
     pub(crate) fn forget_log(&mut self) {
         let start = self.log_start;

@@ -96,7 +96,10 @@ impl Core {
             // place any more.
             drop(self.large_commit.lock());
             self.wal.close();
-            if all_in_tables && let Some(manifest) = self.manifest.lock().as_mut() {
+            if all_in_tables
+                && let Some(manifest) = self.manifest.lock().as_mut()
+                && !manifest.says_all_of(sealed)
+            {
                 // With empty memtables, the next open need not read the log at all. This only
                 // saves time; without the edit the log is read.
                 let [start, commits] = log_start(sealed);

@@ -229,10 +229,15 @@ impl Segments {
     /// a header can take the disk longer than writers need to fill a segment. But a short log
     /// should take little disk space, and be quick to scan.
     ///
+    /// A session that writes nothing has no segment.
+    ///
     /// Where segments are scarce (at the end of positions, and while all are in use), the last ones
     /// are left to the writers. The writers get the error, or wait for a flush.
     pub(super) fn provision_ahead(&self, tail: u64) -> Result<()> {
         let written = tail - self.base;
+        if written == 0 {
+            return Ok(());
+        }
         let Place { number, offset, units } = self.layout.place(written);
         let wanted = if written < first_share(&self.layout) {
             tail + ROTATION_MARGIN

@@ -110,6 +110,7 @@ fn detector(bug: Bug) -> Detector {
         PeriodicRounded => Seeds("crash"),
         IndexEntriesUncounted => Probe("index-weight"),
         SpareSegmentsStay => Probe("spare-segments"),
+        SessionUnrecorded => Seeds("crash"),
         ShortSegmentsStay => Probe("short-segments"),
         PausedWritesWait => Probe("paused"),
         PositionsPastTheEnd => Probe("position-limit"),

@@ -40,7 +40,8 @@ pub(super) fn spare() {
 fn log_lengths(fs: &SimFs) -> Vec<usize> {
     let paths = fs.files().into_iter();
     let logs = paths.filter(|path| path.extension().is_some_and(|extension| extension == "wal"));
-    let mut lengths: Vec<usize> = logs.filter_map(|path| Some(fs.read_file(&path)?.len())).collect();
+    let mut lengths: Vec<usize> =
+        logs.filter_map(|path| fs.read_file(&path).ok().map(|bytes| bytes.len())).collect();
     lengths.sort_unstable();
     lengths
 }
@@ -61,10 +62,10 @@ pub(super) fn short() {
     for round in 0..3 {
         let db = open();
         put(&db, 0..10);
-        assert_eq!(log_lengths(&fs), [FIRST], "ten rows, opening {round}");
+        assert_eq!(log_lengths(&fs), [FIRST], "ten rows, session {round}");
         assert_eq!(db.memory().wal, FIRST as u64);
         db.close().expect("closed");
-        assert_eq!(log_lengths(&fs), [FIRST], "it serves the next opening");
+        assert_eq!(log_lengths(&fs), [FIRST], "it serves the next session");
     }
     // The next one is there before the first is full.
     let db = open();
@@ -87,8 +88,10 @@ pub(super) fn short() {
     let db = builder("db", &env).advanced(|options| options.wal_segment_bytes = 0).open().expect("it opens");
     assert_eq!(db.default_keyspace().iter().count(), 20_600);
     db.flush().expect("flushed");
+    // Besides the first one of this session, which is in use.
     let lengths = log_lengths(&left);
-    assert!(lengths.iter().all(|length| *length == 256 << 10), "{lengths:?} after the flush");
+    let others = lengths.strip_prefix(&[FIRST]).expect("it is the shortest");
+    assert!(others.iter().all(|length| *length == 256 << 10), "{lengths:?} after the flush");
 }
 
 pub(super) fn full() {
