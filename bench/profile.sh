@@ -55,7 +55,7 @@ profile() {
 }
 
 printf '# Profiles\n\n'
-printf 'Written by `bench/profile.sh`: shares of the samples of all threads, in user and kernel mode.\n'
+printf 'Written by `bench/profile.sh`: shares of the samples of all threads, in user and kernel mode. The\nnames of functions are those of the measured build, of which some have changed since.\n'
 printf '%s rows of 16 + 100 bytes. Machine: %s, %s processors, Linux %s.\n' "$rows" \
     "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)" "$(nproc)" "$(uname -r)"
 rm -rf "$scratch/db"

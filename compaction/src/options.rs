@@ -12,12 +12,21 @@ pub const FIRST_TIER: u8 = 1;
 /// The last of them.
 pub const LAST_TIER: u8 = LAST_LEVEL - 1;
 
-/// The shape of the tree.
+/// The shape of the tree of one keyspace.
+///
+/// | level | `Hybrid` | `Leveled` |
+/// |---|---|---|
+/// | 0 | runs as they are flushed, newest first; merged at `level0_runs` | the same |
+/// | 1 to 5 | tiers of up to six runs; a full one becomes one run of the next | one run each, every level ten times as large as the one above |
+/// | 6, the last | one run | one run |
+///
+/// Only as many of the levels 1 to 5 are used as the data needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CompactionStyle {
-    /// Lazy leveling: several runs above one leveled last level. Writes the fewest bytes; the
-    /// default.
+    /// Lazy leveling: tiers of several runs above one run in the last level. Each byte is written
+    /// once per tier, and into the last level when enough data or garbage waits above it. Writes the
+    /// fewest bytes; the default.
     #[default]
     Hybrid,
     /// One run per level. The fewest runs to read, at two to three times the bytes written.
@@ -51,9 +60,10 @@ impl FromStr for CompactionStyle {
 pub struct CompactionOptions {
     /// The shape of the tree.
     pub style: CompactionStyle,
-    /// The number of runs in level 0 that triggers a compaction.
+    /// The number of runs in level 0 that triggers a merge into the first tier or level.
     pub level0_runs: usize,
-    /// The number of runs in a tier that triggers a compaction ([`CompactionStyle::Hybrid`]).
+    /// The number of runs in a tier that triggers a merge into the next tier or the last level
+    /// ([`CompactionStyle::Hybrid`]).
     pub tier_runs: usize,
     /// Size ratio of neighbouring levels ([`CompactionStyle::Leveled`]).
     pub level_multiplier: u64,

@@ -120,22 +120,24 @@ pub struct AdvancedOptions {
     /// Memtables at most, the active one included; when all are full, writers wait for a flush. At
     /// least 2.
     pub max_memtables: usize,
-    /// Codec of all levels but the last.
+    /// Codec of level 0 and of the levels between it and the last.
     pub compression: Codec,
-    /// Codec of the last level; `None` takes `compression`.
+    /// Codec of the last level, which holds most of the data; `None` takes `compression`.
     pub last_level_compression: Option<Codec>,
     /// The filter that tables carry.
     pub filter: FilterKind,
-    /// Bits per key of the filter in the last level; upper levels get a few more.
+    /// Bits per key of the filters in the last level. Filters of level 0 get six more, those
+    /// between three more. 0: no filters.
     pub filter_bits_per_key: f32,
     /// Size of a data block, in bytes: 256 to 65,536. A larger value has a block of its own; those
     /// of up to 4 MiB are cached as others are.
     pub block_bytes: usize,
-    /// The shape of the tree.
+    /// The shape of the tree: see [`CompactionStyle`].
     pub compaction_style: CompactionStyle,
-    /// Runs of level 0 that start a compaction.
+    /// Runs of level 0 that start a merge into level 1. A flush adds one run per keyspace with rows
+    /// in the memtable.
     pub level0_runs: usize,
-    /// Threads that compact.
+    /// Threads that compact. One keyspace is compacted by one of them at a time.
     pub background_threads: usize,
     /// Threads that share one compaction. They belong to a pool of their own.
     pub subcompactions: usize,
@@ -159,7 +161,8 @@ pub struct AdvancedOptions {
     pub wal_mapped: bool,
     /// Leaves compaction to `compact_range`.
     pub disable_auto_compactions: bool,
-    /// Merges upper levels down when no write came for a second.
+    /// After a second without writes, merges runs into the last level as far as that is worth its
+    /// cost, and few runs among themselves.
     pub idle_compaction: bool,
     /// Files, clock, threads and randomness.
     pub env: Env,

@@ -24,11 +24,12 @@ use std::str::FromStr;
 /// More fields may come: end a literal with `..KeyspaceOptions::default()`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyspaceOptions {
-    /// The shape of its tree.
+    /// The shape of its tree: see [`CompactionStyle`].
     pub compaction_style: Option<CompactionStyle>,
-    /// Codec of its tables.
+    /// Codec of its tables, in all levels.
     pub compression: Option<Codec>,
-    /// Bits per key of its filters; 0 for none.
+    /// Bits per key of its filters in the last level, as in
+    /// [`AdvancedOptions::filter_bits_per_key`]; 0: no filters.
     pub filter_bits_per_key: Option<f32>,
     /// Size of its data blocks, in bytes.
     pub block_bytes: Option<usize>,
