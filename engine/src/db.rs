@@ -38,7 +38,7 @@ impl DbBuilder {
     ///
     /// | part | share |
     /// |---|---|
-    /// | memtables: three, and one that its readers are leaving | a twelfth each, at most 128 MiB |
+    /// | memtables: three, and one that readers still use after its flush | a twelfth each, at most 128 MiB |
     /// | log pages, mapped until flushed | two thirds of three memtables, and some spare segments |
     /// | working memory of flushes and compactions | a seventh |
     /// | cache | the rest, at least an eighth |

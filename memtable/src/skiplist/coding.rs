@@ -102,7 +102,7 @@ impl PrefixCoding {
     }
 
     /// Returns an encoding that suits keys like the ascending `sample` much better than `self`, or
-    /// `None`. For some keys only one made of at least a thousand keys is better.
+    /// `None`. Some keys need an encoding made of at least a thousand samples.
     fn better_for(&self, sample: &[&[u8]]) -> Option<PrefixCoding> {
         // A small sample decides between the forms; ranks improve with more samples.
         let some: Vec<&[u8]> = sample.iter().step_by((sample.len() / COMPARED).max(1)).copied().collect();
