@@ -25,8 +25,8 @@ pub const LAST_TIER: u8 = LAST_LEVEL - 1;
 #[non_exhaustive]
 pub enum CompactionStyle {
     /// Lazy leveling: tiers of several runs above one run in the last level. Each byte is written
-    /// once per tier, and into the last level when enough data or garbage waits above it. Writes the
-    /// fewest bytes; the default.
+    /// once per tier, and into the last level when enough data or garbage waits above it. Writes
+    /// the fewest bytes; the default.
     #[default]
     Hybrid,
     /// One run per level. The fewest runs to read, at two to three times the bytes written.
