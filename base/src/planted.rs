@@ -189,6 +189,8 @@ bugs! {
         "runs of a tier are never merged into one of the next tier";
     MergeBegunForgotten, "merge-begun-forgotten", "F (our own tiers)",
         "a merge that yielded takes newer runs along when it continues, and begins again";
+    NewerRunsSink, "newer-runs-sink", "F (our own tiers)",
+        "beside a merge that yielded, newer runs move below older runs that wait for it";
     FirstKeyspaceFirst, "first-keyspace-first", "H (our own compaction thread)",
         "of the keyspaces with work the one with the lowest number is always next";
 

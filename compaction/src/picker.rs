@@ -24,8 +24,8 @@ pub struct Moment<'a> {
     pub idle: bool,
     /// Live snapshots, ascending.
     pub snapshots: &'a [SequenceNumber],
-    /// The last compaction of the keyspace, if it yielded before its end.
-    pub interrupted: Option<&'a Interrupted>,
+    /// The compactions of the keyspace that have not reached their end, oldest first.
+    pub interrupted: &'a [Arc<Interrupted>],
 }
 
 /// Work on a keyspace.
@@ -76,11 +76,10 @@ pub fn pick(
     options: &CompactionOptions,
     moment: &Moment<'_>,
 ) -> Option<Work> {
-    let interrupted = moment.interrupted.filter(|interrupted| moment.idle || !interrupted.idle);
-    if let Some(rest) = interrupted.and_then(|interrupted| interrupted.rest(keyspace, version))
-        && !gives_way(&rest, version, options, moment.snapshots)
-    {
-        return Some(Work::Merge(rest));
+    let interrupted = moment.interrupted.iter().filter(|merge| moment.idle || !merge.idle);
+    if let Some(rest) = interrupted.rev().find_map(|merge| merge.rest(version)) {
+        let urgent = before(&rest, version, options, moment.snapshots);
+        return Some(Work::Merge(urgent.unwrap_or(rest)));
     }
     let full = match options.style {
         CompactionStyle::Hybrid => hybrid::pick(keyspace, version, options, moment),
@@ -103,10 +102,18 @@ pub fn gives_way(
     options: &CompactionOptions,
     snapshots: &[SequenceNumber],
 ) -> bool {
-    match options.style {
-        CompactionStyle::Hybrid => is_long(compaction) && hybrid::level0_is_next(version, options, snapshots),
-        CompactionStyle::Leveled => false,
-    }
+    before(compaction, version, options, snapshots).is_some()
+}
+
+/// The compaction of newer runs that is more urgent than the next slice of `compaction`.
+fn before(
+    compaction: &Compaction,
+    version: &Version,
+    options: &CompactionOptions,
+    snapshots: &[SequenceNumber],
+) -> Option<Compaction> {
+    let is_divisible = options.style == CompactionStyle::Hybrid && is_long(compaction);
+    is_divisible.then(|| hybrid::before(compaction, version, options, snapshots)).flatten()
 }
 
 /// Whether a merge can take so long that others should not wait for it: it writes the last level,

@@ -111,6 +111,12 @@ pub(crate) fn full_tier(tier_runs: usize) -> usize {
     if is(Bug::TierNeverFull) { usize::MAX } else { tier_runs }
 }
 
+/// Whether the output of newer runs stays in their tier while older ones wait in it.
+#[inline]
+pub(crate) fn newer_runs_stay() -> bool {
+    !is(Bug::NewerRunsSink)
+}
+
 /// Whether a merge that yielded continues with the tables that it began with.
 #[inline]
 pub(crate) fn continues_merges() -> bool {

@@ -56,7 +56,7 @@ pub struct Machine<'a> {
     contents: HashMap<FileNumber, Content>,
     next: u64,
     job: Option<Job>,
-    interrupted: Option<Interrupted>,
+    interrupted: Vec<Arc<Interrupted>>,
     /// Bytes that the background may write now.
     budget: f64,
     pub figures: Figures,
@@ -94,7 +94,7 @@ impl<'a> Machine<'a> {
             contents: HashMap::new(),
             next: 1,
             job: None,
-            interrupted: None,
+            interrupted: Vec::new(),
             budget: 0.0,
             figures: Figures::default(),
         }
@@ -172,7 +172,7 @@ impl<'a> Machine<'a> {
 
     fn pick(&mut self, idle: bool) -> bool {
         loop {
-            let moment = Moment { idle, snapshots: &[], interrupted: self.interrupted.as_ref() };
+            let moment = Moment { idle, snapshots: &[], interrupted: &self.interrupted };
             match picker::pick(KEYSPACE, &self.version, &self.options, &moment) {
                 None => return false,
                 Some(Work::Survey(survey)) => {
@@ -185,6 +185,8 @@ impl<'a> Machine<'a> {
                     if compaction.target_run == 0 {
                         compaction.target_run = self.number();
                     }
+                    let merge = Interrupted::new(&compaction, idle);
+                    Interrupted::begin(&mut self.interrupted, merge, &self.version);
                     let pieces = self.pieces(&compaction);
                     self.job = Some(Job { compaction, pieces });
                     return true;
@@ -283,13 +285,9 @@ impl<'a> Machine<'a> {
         }
         let tables = self.cut(level, run, cells, merged);
         self.add(level, run, tables);
-        self.interrupted = None;
         if job.pieces.is_empty() {
-            return;
-        }
-        if picker::gives_way(&job.compaction, &self.version, &self.options, &[]) {
-            self.interrupted = Some(Interrupted::new(&job.compaction, false));
-        } else {
+            self.interrupted.pop();
+        } else if !picker::gives_way(&job.compaction, &self.version, &self.options, &[]) {
             self.job = Some(job);
         }
     }

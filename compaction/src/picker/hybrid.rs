@@ -12,16 +12,23 @@
 //!
 //! Merges of tiers take long, and level 0 fills meanwhile. When level 0 is full, a merge therefore
 //! yields after a slice, level 0 becomes one more run of the first tier, and the merge continues
-//! with the tables that it began with ([`super::interrupted`]). Writers hardly notice it. They slow
-//! down only once garbage of half the last level waits, or a tier has twice its runs: then level 0
-//! must wait.
+//! with the tables that it began with ([`super::interrupted`]). If runs that came meanwhile fill a
+//! tier, it yields to their merge too. Runs that wait for the merge may stand in the same tier;
+//! then the newer ones are merged within it, since in the next tier they would be below older
+//! versions. Writers hardly notice any of this. They slow down only once garbage of half the last
+//! level waits, or a tier has three times its runs of one size: then level 0 must wait.
+//!
+//! Beside writers, level 0 goes into the last level only by way of the first tier. So its merge
+//! never takes tables of a merge under way, and only the tables of tiers are surveyed.
 use super::worth::{Price, Waiting, merge_among, merge_runs, pick_into_last};
 use super::{Compaction, Moment, Work};
 use crate::options::{CompactionOptions, FIRST_TIER, LAST_LEVEL, LAST_TIER};
 use crate::planted;
+use crate::version::Run;
 use crate::version::Version;
 use sapwood_base::{KeyspaceId, SequenceNumber};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The price of a merge into the last level beside writers. With `S` bytes in the last level it is
 /// due when `S` bytes of new keys wait, or `S / 4` bytes that overwrite.
@@ -35,8 +42,8 @@ const FEW_RUNS: usize = 4;
 const BUSY_FULL: Price = Price { newer: 3, freed: 2 };
 /// Level 0 has priority over a merge into the last level until that has become this cheap.
 const OVERDUE: Price = Price { newer: 1, freed: 1 };
-/// Level 0 has priority over a full tier until the tier has this many times its runs.
-const TIER_RUNS_FACTOR: usize = 2;
+/// Level 0 has priority over a full tier until that has this many times its runs.
+const TIER_RUNS_FACTOR: usize = 3;
 
 /// Whether level 0 is full and the levels below have room for one more run.
 pub(super) fn level0_is_next(
@@ -50,12 +57,55 @@ pub(super) fn level0_is_next(
 /// How far the work below level 0 is overdue; from 1 on, level 0 waits for it.
 pub(super) fn overdue(version: &Version, options: &CompactionOptions, snapshots: &[SequenceNumber]) -> f64 {
     let most = (options.tier_runs * TIER_RUNS_FACTOR).max(1) as f64;
-    let fullest = (FIRST_TIER..=LAST_TIER).map(|tier| version.level(tier).count()).max().unwrap_or(0);
+    let tiers = (FIRST_TIER..=LAST_TIER).map(|tier| &version.runs[places(version, tier)]);
+    let fullest = tiers.filter(|runs| !runs.is_empty()).map(|runs| alike(runs, options)).max().unwrap_or(0);
     let runs = fullest as f64 / most;
     match options.has_base {
         true => runs,
         false => runs.max(Waiting::new(version, snapshots).share_of(&OVERDUE)),
     }
+}
+
+/// The merge of newer runs that goes before the next slice of `merge`: that of a full level 0, or
+/// of runs of the first tiers that have come since `merge` began.
+pub(super) fn before(
+    merge: &Compaction,
+    version: &Version,
+    options: &CompactionOptions,
+    snapshots: &[SequenceNumber],
+) -> Option<Compaction> {
+    let keyspace = merge.keyspace;
+    if level0_is_next(version, options, snapshots) {
+        return Some(into_first_tier(keyspace, version));
+    }
+    let newest = merge.inputs.iter().find(|run| run.level >= FIRST_TIER)?;
+    for tier in FIRST_TIER..newest.level.min(LAST_TIER) {
+        let places = places(version, tier);
+        if places.len() >= planted::full_tier(options.tier_runs) {
+            return Some(into_next_tier(keyspace, version, tier, places));
+        }
+    }
+    let newer = version.runs.iter().filter(|run| run.level == newest.level && run.id > newest.id);
+    let newer: Vec<Arc<Run>> = newer.cloned().collect();
+    let mut rest = newer.as_slice();
+    while !rest.is_empty() {
+        let alike = alike(rest, options);
+        if alike >= planted::full_tier(options.tier_runs).max(2) {
+            let mut within = merge_runs(keyspace, version, options, &rest[..alike], "newer runs");
+            if !planted::newer_runs_stay() && newest.level < LAST_TIER {
+                (within.target_level, within.target_run) = (newest.level + 1, 0);
+            }
+            return Some(within);
+        }
+        rest = &rest[alike..];
+    }
+    None
+}
+
+/// How many of the newest of `runs` are about as large as the newest, or smaller.
+fn alike(runs: &[Arc<Run>], options: &CompactionOptions) -> usize {
+    let most = runs[0].file_bytes().saturating_mul(options.tier_runs as u64) / 2;
+    runs.iter().take_while(|run| run.file_bytes() <= most).count().max(1)
 }
 
 pub(super) fn pick(
@@ -69,14 +119,10 @@ pub(super) fn pick(
     if level0_is_next(version, options, moment.snapshots) {
         return Some(Work::Merge(into_first_tier(keyspace, version)));
     }
-    let tier_runs = above - version.level(0).count();
-    let price = if tier_runs <= FEW_RUNS { &BUSY_FEW } else { &BUSY };
-    let is_due = || {
-        version.runs.iter().any(|run| run.level > 0)
-            && Waiting::new(version, moment.snapshots).share_of_at_most(price) >= 1.0
-    };
-    if is_due() {
-        let merge = pick_into_last(keyspace, version, options, 0..above, moment, price, "enough is waiting");
+    let waiting = Waiting::runs(version);
+    let price = if above - version.level(0).count() <= FEW_RUNS { &BUSY_FEW } else { &BUSY };
+    if !waiting.is_empty() && Waiting::new(version, moment.snapshots).share_of_at_most(price) >= 1.0 {
+        let merge = pick_into_last(keyspace, version, options, waiting, moment, price, "enough is waiting");
         if merge.is_some() {
             return merge;
         }

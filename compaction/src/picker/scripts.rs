@@ -7,7 +7,7 @@
 //!                                 tombstones, `cut` with a raised lower bound, `holds` with bytes
 //!                                 and the snapshots that need them, `seq` with sequence numbers
 //! snapshots 15                    live ones
-//! begun 0.9 6.1 -> 6.1            the last merge, if it yielded
+//! begun 0.9 6.1 -> 6.1            a merge that yielded; the newest last
 //! idle => merge 0.9 6.1 -> 6.1    question and answer; tables follow only a part of a run
 //! ```
 //!
@@ -37,7 +37,7 @@ struct Script {
     version: Version,
     facts: HashMap<FileNumber, Facts>,
     snapshots: Vec<SequenceNumber>,
-    interrupted: Option<Interrupted>,
+    interrupted: Vec<Arc<Interrupted>>,
     options: CompactionOptions,
 }
 
@@ -69,7 +69,7 @@ impl Script {
             version: Version::default(),
             facts: HashMap::new(),
             snapshots: Vec::new(),
-            interrupted: None,
+            interrupted: Vec::new(),
             options,
         }
     }
@@ -82,7 +82,7 @@ impl Script {
         let context = Arc::new(DatabaseFiles::new(env.fs().clone(), PathBuf::from("db"), cache, obsolete));
         let (mut edits, mut handles) = (Vec::new(), HashMap::new());
         let mut hid = Vec::new();
-        let mut begun = None;
+        let mut begun = Vec::new();
         self.facts.clear();
         self.snapshots.clear();
         for line in lines {
@@ -94,7 +94,7 @@ impl Script {
             }
             if head == "begun" {
                 let (inputs, target) = line[head.len()..].split_once("->").expect("a merge has a target");
-                begun = Some((inputs.split_whitespace().map(name).collect::<Vec<_>>(), name(target.trim())));
+                begun.push((inputs.split_whitespace().map(name).collect::<Vec<_>>(), name(target.trim())));
                 continue;
             }
             let (level, run) = name(head);
@@ -144,7 +144,8 @@ impl Script {
             }
         }
         self.version = Version::default().apply(KeyspaceId(0), &edits, &handles).unwrap();
-        self.interrupted = begun.map(|(inputs, (target_level, target_run))| {
+        self.interrupted.clear();
+        for (inputs, (target_level, target_run)) in begun {
             let is_input = |run: &&Arc<Run>| inputs.contains(&(run.level, run.id));
             let merge = Compaction {
                 keyspace: KeyspaceId(0),
@@ -154,8 +155,9 @@ impl Script {
                 reason: "it was due",
                 rewrite: false,
             };
-            Interrupted::new(&merge, false)
-        });
+            let merge = Interrupted::new(&merge, false);
+            Interrupted::begin(&mut self.interrupted, merge, &self.version);
+        }
         for (file, bytes) in hid {
             let table = self.version.tables().find(|table| table.handle.file() == file).unwrap();
             table.set_hides(Hidden { entries: bytes / 100, bytes });
@@ -164,11 +166,8 @@ impl Script {
 
     fn ask(&self, question: &str) -> String {
         let id = KeyspaceId(0);
-        let moment = Moment {
-            idle: question == "idle",
-            snapshots: &self.snapshots,
-            interrupted: self.interrupted.as_ref(),
-        };
+        let moment =
+            Moment { idle: question == "idle", snapshots: &self.snapshots, interrupted: &self.interrupted };
         // Each survey is made at most once, whatever its result.
         for surveys in 0..3 {
             let work = match question {
@@ -441,10 +440,10 @@ fn garbage_beside_writers() {
         busy => merge 0.9 6.1 -> 6.1
 
         # A third of overwritten rows is worth it, less is not.
-        0.9 a-z 134M hides 134M
+        1.9 a-z 134M hides 134M
         6.1 a-z 400M
-        busy => merge 0.9 6.1 -> 6.1
-        0.9 a-z 132M hides 132M
+        busy => merge 1.9 6.1 -> 6.1
+        1.9 a-z 132M hides 132M
         6.1 a-z 400M
         busy => nothing
         # So is a quarter that deletions hide.
@@ -455,29 +454,35 @@ fn garbage_beside_writers() {
         6.1 a-z 400M
         busy => nothing
         # A snapshot needs it.
-        0.90 a-z 140M hides 140M
+        1.90 a-z 140M hides 140M
         6.1 a-z 400M
         snapshots 50
+        busy => nothing
+        # Level 0 waits for its merge into a tier.
+        0.9 a-z 134M hides 134M
+        6.1 a-z 400M
         busy => nothing
 
         # Level 0 goes first, until half of the last level is garbage.
         0.12 a-z 1K
         0.11 a-z 1K
         0.10 a-z 1K
-        0.9 a-z 180M hid 180M
+        0.9 a-z 1K
+        1.8 a-z 180M hid 180M
         6.1 a-z 400M
         busy => merge 0.12 0.11 0.10 0.9 -> 1.new
         0.12 a-z 1K
         0.11 a-z 1K
         0.10 a-z 1K
-        0.9 a-z 210M hid 210M
+        0.9 a-z 1K
+        1.8 a-z 210M hid 210M
         6.1 a-z 400M
-        busy => merge 0.12 0.11 0.10 0.9 6.1 -> 6.1
+        busy => merge 0.12 0.11 0.10 0.9 1.8 6.1 -> 6.1
 
         # Only the place that has it is merged.
-        0.9 a-b 30M hides 30M  x-z 1K
+        1.9 a-b 30M hides 30M  x-z 1K
         6.1 a-b 40M x-z 30M
-        busy => merge 0.9[a-b] 6.1[a-b] -> 6.1
+        busy => merge 1.9[a-b] 6.1[a-b] -> 6.1
         ",
     );
     run(
@@ -508,7 +513,7 @@ fn a_full_tier_becomes_a_run_of_the_next() {
         6.1 a-m 200M n-z 200M
         busy => merge 1.6 1.5 1.4 -> 2.new
 
-        # The older of two full tiers makes room for the newer.
+        # The older of two full tiers makes room for the newer, which goes before its next slice.
         1.9 a-z 40K
         1.8 a-z 40K
         1.7 a-z 40K
@@ -516,7 +521,7 @@ fn a_full_tier_becomes_a_run_of_the_next() {
         2.5 a-z 120K
         2.4 a-z 120K
         6.1 a-m 200M n-z 200M
-        busy => merge 2.6 2.5 2.4 -> 3.new
+        busy => merge 2.6 2.5 2.4 -> 3.new, later
 
         # A merge that yielded continues with its tables and its output, until it is done.
         1.9 a-z 40K
@@ -603,6 +608,65 @@ fn as_many_bytes_as_the_last_level_holds_are_merged_into_it() {
         6.1 a-m 200M n-z 100M
         begun 1.8 6.1 -> 6.1
         busy => merge 0.15 0.14 0.13 0.12 -> 1.new
+        # After that it continues.
+        1.16 a-z 4M
+        1.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 1.8 6.1 -> 6.1
+        busy => merge 1.8 6.1 -> 6.1
+
+        # Beside it, newer runs of a tier are merged within the tier.
+        1.20 a-z 4M
+        1.19 a-z 4M
+        1.18 a-z 4M
+        1.9 a-z 10M cut n
+        1.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 1.9 1.8 6.1 -> 6.1
+        busy => merge 1.20 1.19 1.18 -> 1.18
+        # Large and small ones are not mixed.
+        1.20 a-z 1M
+        1.19 a-z 1M
+        1.18 a-z 4M
+        1.9 a-z 10M cut n
+        1.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 1.9 1.8 6.1 -> 6.1
+        busy => merge 1.9 1.8 6.1 -> 6.1
+        # Newer tiers are merged as ever, and so is level 0.
+        1.20 a-z 4M
+        1.19 a-z 4M
+        1.18 a-z 4M
+        2.9 a-z 10M cut n
+        2.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 2.9 2.8 6.1 -> 6.1
+        busy => merge 1.20 1.19 1.18 -> 2.new
+        # Of several merges that yielded, the newest continues first.
+        1.20 a-z 4M cut n
+        1.19 a-z 4M cut n
+        1.18 a-z 12M
+        2.9 a-z 10M cut n
+        2.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 2.9 2.8 6.1 -> 6.1
+        begun 1.20 1.19 -> 1.18
+        busy => merge 1.20 1.19 -> 1.18
+        # After its end, the earlier one does.
+        1.18 a-z 20M
+        2.9 a-z 10M cut n
+        2.8 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 2.9 2.8 6.1 -> 6.1
+        begun 1.20 1.19 -> 1.18
+        busy => merge 2.9 2.8 6.1 -> 6.1
+        # One that began with the tables of another replaces it.
+        1.20 a-z 4M cut n
+        2.9 a-z 10M cut n
+        6.1 a-m 200M n-z 100M
+        begun 1.20 2.9 6.1 -> 6.1
+        begun 1.20 -> 2.9
+        busy => merge 1.20 -> 2.9
         ",
     );
 }
@@ -624,7 +688,10 @@ fn the_last_tier_is_merged_within_itself() {
         6.1 a-m 200M n-z 200M
         busy => nothing
 
-        # Twice its runs.
+        # Three times its runs.
+        5.10 a-z 1
+        5.9 a-z 10
+        5.8 a-z 50
         5.7 a-z 100
         5.6 a-z 1K
         5.5 a-z 10K
@@ -632,13 +699,13 @@ fn the_last_tier_is_merged_within_itself() {
         5.3 a-z 1M
         5.2 a-z 10M
         6.1 a-m 2000M n-z 2000M
-        busy => merge 5.7 5.6 5.5 5.4 5.3 5.2 -> 5.2
+        busy => merge 5.10 5.9 5.8 5.7 5.6 5.5 5.4 5.3 5.2 -> 5.2
         ",
     );
 }
 
 #[test]
-fn level_0_goes_before_tiers_until_one_has_twice_its_runs() {
+fn level_0_goes_before_tiers_until_one_has_three_times_its_runs() {
     let script = |runs: u32, answer: &str| {
         let tier: Vec<String> = (0..runs).rev().map(|run| format!("1.{} a-z 40K", run + 2)).collect();
         let level0 = "0.20 a-z 9K\n0.19 a-z 9K\n0.18 a-z 9K\n0.17 a-z 9K";
@@ -649,8 +716,8 @@ fn level_0_goes_before_tiers_until_one_has_twice_its_runs() {
         );
     };
     script(3, "merge 0.20 0.19 0.18 0.17 -> 1.new");
-    script(5, "merge 0.20 0.19 0.18 0.17 -> 1.new");
-    script(6, "merge 1.7 1.6 1.5 1.4 1.3 1.2 -> 2.new");
+    script(8, "merge 0.20 0.19 0.18 0.17 -> 1.new");
+    script(9, "merge 1.10 1.9 1.8 1.7 1.6 1.5 1.4 1.3 1.2 -> 2.new");
 }
 
 #[test]
@@ -673,9 +740,13 @@ fn long_merges_give_way_to_a_full_level_0() {
         panic!("level 0 is full")
     };
     assert!(!gives_way(&upper, &player.version, &options, &[]));
-    let more = ["1.7 a-z 1", "1.6 a-z 1", "1.5 a-z 1"];
+    let more = (5..11).rev().map(|run| format!("1.{run} a-z 400")).collect::<Vec<_>>();
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
     player.state(&[&full[..], &more, &tier, &[last]].concat());
-    assert!(!gives_way(&merge, &player.version, &options, &[]), "the tier is too full for another run");
+    let Some(within) = super::before(&merge, &player.version, &options, &[]) else {
+        panic!("the tier has many newer runs")
+    };
+    assert_eq!((within.inputs.len(), within.target_level), (6, 1), "the tier is too full for another run");
 }
 
 #[test]

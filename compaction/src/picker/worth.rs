@@ -38,6 +38,9 @@ pub(super) const IDLE: Price = Price { newer: 10, freed: 9 };
 /// If less than one byte in this many of a cluster's newer tables is of tables that were not
 /// surveyed, these count like the others.
 const UNKNOWN_SHARE: u64 = 4;
+/// A table whose entries would hide this many times its bytes, if each hides a row of average
+/// length, is surveyed while it is in level 0.
+const SMALL_OVER_LARGE: u64 = 8;
 /// Garbage of at least one part in this many of the last level does not wait for idle time.
 const URGENT_SHARE: u64 = 2;
 /// When idle, this many runs above the last level are merged among themselves.
@@ -66,13 +69,28 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// What tables hide from all but `snapshots`, ascending, counts.
+    /// The runs above the last level that wait for a merge into it beside writers: those of the
+    /// tiers. The few bytes of level 0 are merged into the first tier before, unless they may hide
+    /// many times as many.
+    pub(super) fn runs(version: &Version) -> Range<usize> {
+        let above = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+        let row_bytes = row_bytes(version);
+        let hides_more = |table: &RunTable| {
+            let possible = (table.meta.entries as f64 * row_bytes) as u64;
+            possible >= table.handle.file_bytes().saturating_mul(SMALL_OVER_LARGE)
+        };
+        match version.level(0).flat_map(|run| &run.tables).any(hides_more) {
+            true => 0..above,
+            false => version.level(0).count()..above,
+        }
+    }
+
+    /// Of [`Waiting::runs`]. What tables hide from all but `snapshots`, ascending, counts.
     pub(super) fn new(version: &Version, snapshots: &[SequenceNumber]) -> Waiting {
-        let last = || version.level(LAST_LEVEL);
+        let row_bytes = row_bytes(version);
         let is_free = |table: &RunTable| !is_seen(table, SequenceNumber::ZERO, snapshots);
         let mut waiting = Waiting { last: version.level_bytes(LAST_LEVEL), ..Waiting::default() };
-        let row_bytes = waiting.last as f64 / last().map(|run| run.entries()).sum::<u64>().max(1) as f64;
-        for table in version.runs.iter().filter(|run| run.level < LAST_LEVEL).flat_map(|run| &run.tables) {
+        for table in version.runs[Waiting::runs(version)].iter().flat_map(|run| &run.tables) {
             let bytes = table.handle.file_bytes();
             waiting.newer += bytes;
             match table.hides() {
@@ -306,6 +324,12 @@ fn is_worth(price: &Price, upper: u64, below: u64, gain: u64) -> bool {
     }
     let allowed = upper.saturating_mul(price.newer).saturating_add(gain.saturating_mul(price.freed));
     written <= allowed
+}
+
+/// The average length of a row of the last level.
+fn row_bytes(version: &Version) -> f64 {
+    let entries: u64 = version.level(LAST_LEVEL).map(|run| run.entries()).sum();
+    version.level_bytes(LAST_LEVEL) as f64 / entries.max(1) as f64
 }
 
 fn sum<'a>(tables: impl IntoIterator<Item = &'a RunTable>) -> u64 {

@@ -93,8 +93,7 @@ fn due(core: &Core, space: &KeyspaceView, idle: bool) -> Option<Due> {
     // Idle delta runs wait for the tree, or for the snapshot that keeps them from it.
     let snapshots = core.snapshots.numbers();
     let interrupted = core.background.interrupted(space.state.id);
-    let moment =
-        Moment { idle: idle && !is_index, snapshots: &snapshots, interrupted: interrupted.as_deref() };
+    let moment = Moment { idle: idle && !is_index, snapshots: &snapshots, interrupted: &interrupted };
     picker::pick(space.state.id, &space.version, &options, &moment).map(|work| match work {
         Work::Merge(compaction) => Due::Compaction(compaction),
         Work::Survey(survey) => Due::Survey(survey),

@@ -39,7 +39,7 @@ pub(crate) fn run_compaction(
     let Some(options) = core.keyspace_compaction_options(keyspace) else { return Ok(()) };
     if let Trigger::Picked { idle } = trigger {
         // Until its end, so that whatever ends it early, the picker continues it.
-        core.background.begin_merge(keyspace, Interrupted::new(&compaction, idle));
+        core.background.begin_merge(keyspace, Interrupted::new(&compaction, idle), version);
     }
     let mut job = Job::new(&core.files, &options, version, compaction, &core.snapshots.numbers())?;
     core.counters.compactions.fetch_add(1, Ordering::Relaxed);
@@ -47,7 +47,9 @@ pub(crate) fn run_compaction(
         // Loaded again for each slice: a snapshot taken meanwhile is newer than all inputs.
         let snapshots = core.snapshots.numbers();
         let Some(step) = job.step(&snapshots, core.pool.as_ref(), &core.background.stop)? else {
-            core.background.end_merge(keyspace);
+            if trigger != Trigger::Call {
+                core.background.end_merge(keyspace);
+            }
             return Ok(());
         };
         if let Err(error) = ready(core, version, &step) {

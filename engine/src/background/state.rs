@@ -57,8 +57,8 @@ pub(super) struct State {
     pub(super) busy: HashSet<KeyspaceId>,
     /// Number of compaction steps of other keyspaces since the last one of a keyspace.
     pub(super) waiting: HashMap<KeyspaceId, u32>,
-    /// The last compaction of a keyspace, until its end.
-    pub(super) merges: HashMap<KeyspaceId, Arc<Interrupted>>,
+    /// The compactions of a keyspace that have not reached their end, oldest first.
+    pub(super) merges: HashMap<KeyspaceId, Vec<Arc<Interrupted>>>,
     /// The threads of flushes and compactions under way.
     pub(super) workers: Vec<ThreadId>,
     /// The threads of calls that work on the database, see [`Background::enter`].

@@ -4,6 +4,7 @@
 use super::state::Background;
 use crate::planted;
 use sapwood_base::KeyspaceId;
+use sapwood_compaction::Version;
 use sapwood_compaction::picker::Interrupted;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -48,18 +49,21 @@ impl Background {
     }
 
     /// Remembers the compaction that begins on a keyspace.
-    pub(super) fn begin_merge(&self, keyspace: KeyspaceId, merge: Interrupted) {
-        self.state.lock().merges.insert(keyspace, Arc::new(merge));
+    pub(super) fn begin_merge(&self, keyspace: KeyspaceId, merge: Interrupted, version: &Version) {
+        let mut state = self.state.lock();
+        Interrupted::begin(state.merges.entry(keyspace).or_default(), merge, version);
     }
 
-    /// Forgets the compaction of a keyspace at its end.
+    /// Forgets the newest compaction of a keyspace at its end.
     pub(super) fn end_merge(&self, keyspace: KeyspaceId) {
-        self.state.lock().merges.remove(&keyspace);
+        if let Some(merges) = self.state.lock().merges.get_mut(&keyspace) {
+            merges.pop();
+        }
     }
 
-    /// The compaction of a keyspace that has not reached its end.
-    pub(super) fn interrupted(&self, keyspace: KeyspaceId) -> Option<Arc<Interrupted>> {
-        self.state.lock().merges.get(&keyspace).cloned()
+    /// The compactions of a keyspace that have not reached their end, oldest first.
+    pub(super) fn interrupted(&self, keyspace: KeyspaceId) -> Vec<Arc<Interrupted>> {
+        self.state.lock().merges.get(&keyspace).cloned().unwrap_or_default()
     }
 
     /// Records a look at a keyspace. If it had work, those `behind` it wait once more.

@@ -145,6 +145,11 @@ pub const PROBES: &[Probe] = &[
         asks: "do runs, bytes written and space grow slowly with the data?",
         run: shape::of_tiers,
     },
+    Probe {
+        name: "yielding-merges",
+        asks: "do merges that yield to those of newer runs continue, and keep versions in order?",
+        run: shape::of_merges_that_yield,
+    },
     Probe { name: "idle-cost", asks: "do tiny flushes not rewrite an idle database?", run: room::idle_cost },
     Probe {
         name: "fair-compactions",

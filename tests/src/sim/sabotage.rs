@@ -134,6 +134,7 @@ fn detector(bug: Bug) -> Detector {
         LeveledNeverIdle => Probe("leveled-idle"),
         IdleRewrites => Probe("idle-cost"),
         TierNeverFull | MergeBegunForgotten => Probe("shape"),
+        NewerRunsSink => Probe("yielding-merges"),
         FirstKeyspaceFirst => Probe("fair-compactions"),
         PrefixBound => Probe("prefix"),
         BoundsNotHandedOn => Probe("scan-bounds"),
