@@ -29,7 +29,7 @@ pub struct KeyspaceOptions {
     /// Codec of its tables, in all levels.
     pub compression: Option<Codec>,
     /// Bits per key of its filters in the last level, as in
-    /// [`AdvancedOptions::filter_bits_per_key`]; 0: no filters.
+    /// [`crate::AdvancedOptions::filter_bits_per_key`]; 0: no filters.
     pub filter_bits_per_key: Option<f32>,
     /// Size of its data blocks, in bytes.
     pub block_bytes: Option<usize>,
