@@ -20,9 +20,9 @@
 //!
 //! Beside writers, level 0 goes into the last level only by way of the first tier. So its merge
 //! never takes tables of a merge under way, and only the tables of tiers are surveyed.
-use super::worth::{Price, Waiting, merge_among, merge_runs, pick_into_last};
+use super::worth::{Price, Waiting, above_last, merge_among, merge_runs, pick_into_last};
 use super::{Compaction, Moment, Work};
-use crate::options::{CompactionOptions, FIRST_TIER, LAST_LEVEL, LAST_TIER};
+use crate::options::{CompactionOptions, FIRST_TIER, LAST_TIER};
 use crate::planted;
 use crate::version::Run;
 use crate::version::Version;
@@ -85,9 +85,8 @@ pub(super) fn before(
             return Some(into_next_tier(keyspace, version, tier, places));
         }
     }
-    let newer = version.runs.iter().filter(|run| run.level == newest.level && run.id > newest.id);
-    let newer: Vec<Arc<Run>> = newer.cloned().collect();
-    let mut rest = newer.as_slice();
+    let tier = &version.runs[places(version, newest.level)];
+    let mut rest = &tier[..tier.partition_point(|run| run.id > newest.id)];
     while !rest.is_empty() {
         let alike = alike(rest, options);
         if alike >= planted::full_tier(options.tier_runs).max(2) {
@@ -114,15 +113,16 @@ pub(super) fn pick(
     options: &CompactionOptions,
     moment: &Moment<'_>,
 ) -> Option<Work> {
-    let above = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+    let above = above_last(version);
     let level0_is_full = version.level(0).count() >= options.level0_runs;
     if level0_is_next(version, options, moment.snapshots) {
         return Some(Work::Merge(into_first_tier(keyspace, version)));
     }
-    let waiting = Waiting::runs(version);
+    let waiting = Waiting::new(version, moment.snapshots);
     let price = if above - version.level(0).count() <= FEW_RUNS { &BUSY_FEW } else { &BUSY };
-    if !waiting.is_empty() && Waiting::new(version, moment.snapshots).share_of_at_most(price) >= 1.0 {
-        let merge = pick_into_last(keyspace, version, options, waiting, moment, price, "enough is waiting");
+    if !waiting.runs.is_empty() && waiting.share_of_at_most(price) >= 1.0 {
+        let merge =
+            pick_into_last(keyspace, version, options, waiting.runs, moment, price, "enough is waiting");
         if merge.is_some() {
             return merge;
         }

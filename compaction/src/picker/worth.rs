@@ -55,9 +55,13 @@ struct Cluster {
     below: Range<usize>,
 }
 
-/// The bytes that wait above the last level of a version.
-#[derive(Clone, Copy, Default)]
+/// The runs that wait above the last level of a version for a merge into it beside writers, and
+/// their bytes.
+#[derive(Default)]
 pub(super) struct Waiting {
+    /// Their numbers: those of the tiers. The few bytes of level 0 are merged into the first tier
+    /// before, unless they may hide many times as many.
+    pub(super) runs: Range<usize>,
     /// Of the last level.
     last: u64,
     /// Of the runs above it.
@@ -69,34 +73,24 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// The runs above the last level that wait for a merge into it beside writers: those of the
-    /// tiers. The few bytes of level 0 are merged into the first tier before, unless they may hide
-    /// many times as many.
-    pub(super) fn runs(version: &Version) -> Range<usize> {
-        let above = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
-        let row_bytes = row_bytes(version);
-        let hides_more = |table: &RunTable| {
-            let possible = (table.meta.entries as f64 * row_bytes) as u64;
-            possible >= table.handle.file_bytes().saturating_mul(SMALL_OVER_LARGE)
-        };
-        match version.level(0).flat_map(|run| &run.tables).any(hides_more) {
-            true => 0..above,
-            false => version.level(0).count()..above,
-        }
-    }
-
-    /// Of [`Waiting::runs`]. What tables hide from all but `snapshots`, ascending, counts.
+    /// What tables hide from all but `snapshots`, ascending, counts.
     pub(super) fn new(version: &Version, snapshots: &[SequenceNumber]) -> Waiting {
         let row_bytes = row_bytes(version);
+        let possible = |table: &RunTable| (table.meta.entries as f64 * row_bytes) as u64;
+        let hides_more =
+            |table: &RunTable| possible(table) >= table.handle.file_bytes().saturating_mul(SMALL_OVER_LARGE);
         let is_free = |table: &RunTable| !is_seen(table, SequenceNumber::ZERO, snapshots);
-        let mut waiting = Waiting { last: version.level_bytes(LAST_LEVEL), ..Waiting::default() };
-        for table in version.runs[Waiting::runs(version)].iter().flat_map(|run| &run.tables) {
+        let includes_level_0 = version.level(0).flat_map(|run| &run.tables).any(hides_more);
+        let first = if includes_level_0 { 0 } else { version.level(0).count() };
+        let runs = first..above_last(version);
+        let mut waiting = Waiting { runs, last: version.level_bytes(LAST_LEVEL), ..Waiting::default() };
+        for table in version.runs[waiting.runs.clone()].iter().flat_map(|run| &run.tables) {
             let bytes = table.handle.file_bytes();
             waiting.newer += bytes;
             match table.hides() {
                 Some(hidden) => waiting.hidden += if is_free(table) { hidden.bytes } else { 0 },
                 None if !is_free(table) => {}
-                None => waiting.possible += bytes.max((table.meta.entries as f64 * row_bytes) as u64),
+                None => waiting.possible += bytes.max(possible(table)),
             }
         }
         waiting
@@ -201,7 +195,7 @@ pub(super) fn pick_idle(
     options: &CompactionOptions,
     moment: &Moment<'_>,
 ) -> Option<Work> {
-    let upper = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+    let upper = above_last(version);
     if !planted::merges_when_idle(options.style) {
         return None;
     }
@@ -224,7 +218,7 @@ pub(super) fn pick_urgent(
     options: &CompactionOptions,
     moment: &Moment<'_>,
 ) -> Option<Work> {
-    let upper = version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count();
+    let upper = above_last(version);
     let last_bytes = version.level_bytes(LAST_LEVEL);
     if upper == 0 || last_bytes == 0 || options.has_base {
         return None;
@@ -324,6 +318,11 @@ fn is_worth(price: &Price, upper: u64, below: u64, gain: u64) -> bool {
     }
     let allowed = upper.saturating_mul(price.newer).saturating_add(gain.saturating_mul(price.freed));
     written <= allowed
+}
+
+/// The number of runs above the last level.
+pub(super) fn above_last(version: &Version) -> usize {
+    version.runs.iter().take_while(|run| run.level < LAST_LEVEL).count()
 }
 
 /// The average length of a row of the last level.

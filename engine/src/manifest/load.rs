@@ -161,6 +161,7 @@ fn replay(
     // The offset of a sync mark that says that all edits before it are synced.
     let mut mark = None;
     while offset < bytes.len() {
+        mark = None;
         let Some((kind, payload)) = record_at(bytes, offset, owner) else {
             let error = Error::corruption(path, offset as u64, "MANIFEST record is damaged");
             // Each edit was synced before anything was appended after it, so only the last record
@@ -173,10 +174,8 @@ fn replay(
             if first {
                 return Err(Failure::Torn(error));
             }
-            mark = None;
             break;
         };
-        mark = None;
         if kind == RecordKind::SyncMark {
             let says = payload.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
             mark = Some(offset as u64).filter(|mark| says == Some(position_of(*mark)));
