@@ -32,6 +32,7 @@ mod room;
 mod leavings;
 mod scarcity;
 mod scans;
+mod fence;
 mod large;
 mod periodic;
 mod segments;
@@ -166,6 +167,11 @@ pub const PROBES: &[Probe] = &[
         name: "late-sequence",
         asks: "does a scan with a view older than its sequence number skip nothing that the view shows?",
         run: scans::late_sequence,
+    },
+    Probe {
+        name: "vacancy-fence",
+        asks: "do scans find a row whose commit was under way when its range became vacant?",
+        run: fence::puts_under_way_are_found,
     },
     Probe {
         name: "full-disk-spares",

@@ -172,7 +172,7 @@ fn detector(bug: Bug) -> Detector {
         PublishedUnordered => Model("sapwood", &["--test", "loom", "what_is_published_was_inserted"]),
         IndexEpochUnordered => Model("sapwood", &["--test", "loom", "a_write_behind_the_start_of_an_index"]),
         FlushViewBeforeRotation => Seeds("shuttle --alone --seeds 180..1000000"),
-        VacancyUnfenced => Seeds("shuttle"),
+        VacancyUnfenced => Probe("vacancy-fence"),
         CloseLeavesCalls => Probe("closing"),
         ScarcityIsFinal => Seeds("scarcity"),
         ForkUnmarked => Probe("fork"),

@@ -71,6 +71,11 @@ pub(super) fn short() {
     let db = open();
     put(&db, 0..20);
     assert_eq!(log_lengths(&fs), [FIRST, 4 * FIRST]);
+    // Few segments: if there are more than the log keeps, short ones are removed as surplus.
+    put(&db, 0..3000);
+    db.flush().expect("flushed");
+    let lengths = log_lengths(&fs);
+    assert!(lengths.iter().all(|length| *length == 256 << 10), "{lengths:?} of a log that has grown");
     put(&db, 0..20_000);
     db.flush().expect("flushed");
     let lengths = log_lengths(&fs);
