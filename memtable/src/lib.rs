@@ -33,7 +33,7 @@ mod planted;
 #[cfg(not(sapwood_loom))]
 pub use arena::{Arena, ArenaPool, LargeValue};
 #[cfg(not(sapwood_loom))]
-pub use memtable::bulk::{Block, BulkLoader};
+pub use memtable::bulk::BulkLoader;
 #[cfg(not(sapwood_loom))]
 pub use memtable::iterator::MemtableIterator;
 #[cfg(not(sapwood_loom))]
@@ -42,5 +42,3 @@ pub use memtable::scan::{Scan, ScannedEntry};
 pub use memtable::{ENTRY_BYTES, Found, Memtable};
 #[cfg(not(sapwood_loom))]
 pub use options::MemtableOptions;
-#[cfg(not(sapwood_loom))]
-pub use skiplist::node::KeyValue;

@@ -1,9 +1,9 @@
 //! Rebuilding memtables from the log: step 3 of recovery.
 //!
-//! 1. One thread reads the log into pieces of memory of the target memtable, and steps over the
-//!    headers of the records to find the end of each piece.
-//! 2. Other threads check the records of a piece, and turn them into entries in place: the bytes of
-//!    a header are no longer needed. Records that are not a single operation are copied.
+//! 1. One thread reads the log in pieces, and steps over the headers of the records to find the end
+//!    of each piece.
+//! 2. Other threads check the records of a piece, and write their operations into the arena of the
+//!    target memtable.
 //! 3. All threads distribute the entries to ranges of keys, sort them, and build lists from left to
 //!    right, while one thread searches after the end of the log for a proof that it once continued.
 //!
@@ -12,8 +12,8 @@
 //! room for a record, the record begins another one, with a larger arena if it needs one. So every
 //! committed record can be replayed, whatever the settings are now.
 //!
-//! So all bytes of the log are read in the order in which they lie, and most are copied once, out
-//! of the page cache. A short log goes the same way on one thread. Nothing is synced here.
+//! So all bytes of the log are read in the order in which they lie, and no insert searches. A short
+//! log goes the same way on one thread. Nothing is synced here.
 //!
 //! Once the allowed number of memtables is full, a replay stops, or only checks the records of the
 //! rest: the end of the log must be known before anything on disk changes.
@@ -29,8 +29,8 @@ use sapwood_base::format::log_record::{HEADER_BYTES, RecordHeader, RecordKind, U
 use sapwood_base::format::write_batch::Operations;
 use sapwood_base::key::key_hash;
 use sapwood_base::memory;
-use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber, ValueKind};
-use sapwood_memtable::{ArenaPool, Block, BulkLoader, KeyValue, Memtable, MemtableOptions};
+use sapwood_base::{Error, ErrorKind, KeyspaceId, Result, SequenceNumber};
+use sapwood_memtable::{ArenaPool, BulkLoader, Memtable, MemtableOptions};
 use sapwood_storage::Env;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -169,10 +169,8 @@ pub(super) struct Replay<'a> {
     /// Bytes of log in the last generation.
     filled: usize,
     piece_bytes: usize,
-    /// Whether most records of the last piece could become entries in place.
-    in_place: bool,
     /// Unused memory.
-    spare: Option<Memory>,
+    spare: Option<Vec<u8>>,
     pieces: usize,
 }
 
@@ -198,15 +196,8 @@ struct Piece {
 }
 
 enum Records {
-    Span(Span, Memory),
+    Span(Span, Vec<u8>),
     One(Record),
-}
-
-/// Memory that records are read into.
-enum Memory {
-    /// The memtable's own.
-    Block(Block),
-    Buffer(Vec<u8>),
 }
 
 /// The result of a piece.
@@ -217,15 +208,6 @@ struct Written {
     loader: Result<Option<BulkLoader>>,
     /// The place of its first invalid record.
     torn: Option<LogPoint>,
-}
-
-impl Memory {
-    fn bytes(&mut self) -> &mut [u8] {
-        match self {
-            Memory::Block(block) => block.bytes(),
-            Memory::Buffer(bytes) => bytes,
-        }
-    }
 }
 
 impl Piece {
@@ -254,7 +236,6 @@ impl<'a> Replay<'a> {
             rest: None,
             filled: 0,
             piece_bytes: piece_bytes.next_multiple_of(UNIT_BYTES),
-            in_place: false,
             spare: None,
             pieces: 0,
         };
@@ -324,29 +305,15 @@ impl<'a> Replay<'a> {
                 !history.reader.is_in_body() && last.is_none_or(|(_, memtable)| self.is_full(memtable))
             }
         };
-        let memtable = self.generations.last().filter(|_| !full && self.rest.is_none());
-        let spare =
-            self.spare.take().filter(|spare| memtable.is_some() || matches!(spare, Memory::Buffer(_)));
-        let mut memory = match (spare, memtable) {
-            (Some(spare), _) => spare,
-            (None, Some((_, memtable))) if self.in_place => {
-                Memory::Block(Block::new(memtable, self.piece_bytes)?)
-            }
-            (None, _) => {
-                let free = shared.buffers.lock().pop();
-                Memory::Buffer(match free {
-                    Some(free) => free,
-                    None => memory::filled(0, self.piece_bytes)?,
-                })
-            }
+        let free = self.spare.take().or_else(|| shared.buffers.lock().pop());
+        let mut buffer = match free {
+            Some(buffer) => buffer,
+            None => memory::filled(0, self.piece_bytes)?,
         };
         let mut need = 0;
-        let (point, records) = match planted::following(history.next(memory.bytes()))? {
+        let (point, records) = match planted::following(history.next(&mut buffer))? {
             None => return Ok(None),
-            Some(Next::Span(span)) => {
-                self.in_place = span.single * 2 > span.batches;
-                (span.start(), Records::Span(span, memory))
-            }
+            Some(Next::Span(span)) => (span.start(), Records::Span(span, buffer)),
             Some(Next::Record(record)) => {
                 if self.rest.is_none() {
                     need = self.need_of(&record);
@@ -354,8 +321,7 @@ impl<'a> Replay<'a> {
                     let has_room = present.is_some_and(|(_, memtable)| need <= memtable.room_bytes());
                     full |= !has_room;
                 }
-                // A block of a memtable that is full here cannot serve the next one.
-                self.spare = Some(memory).filter(|memory| !full || matches!(memory, Memory::Buffer(_)));
+                self.spare = Some(buffer);
                 (record.start(), Records::One(record))
             }
         };
@@ -499,29 +465,6 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// An operation that can become an entry in place.
-struct InPlace {
-    at: KeyValue,
-    keyspace: KeyspaceId,
-    kind: ValueKind,
-}
-
-impl InPlace {
-    /// The single operation of `payload`; `None` if it must be copied, or reported.
-    #[inline]
-    fn of(payload: &[u8]) -> Option<InPlace> {
-        let mut operations = Operations::new(payload);
-        let operation = operations.next()?.ok()?;
-        let behind = HEADER_BYTES + operations.position();
-        let (key_len, value_len) = (operation.key.len(), operation.value.len());
-        if value_len > Block::MAX_VALUE_BYTES || operations.next().is_some() {
-            return None;
-        }
-        let at = KeyValue { key_at: behind - value_len - key_len, key_len, value_len };
-        Some(InPlace { at, keyspace: operation.keyspace, kind: operation.kind })
-    }
-}
-
 /// A walk over the records of a span.
 struct Walk {
     /// The place of the next record.
@@ -561,14 +504,9 @@ impl Shared {
             }
             // The reader has checked it.
             (Records::One(_), _) => Ok(()),
-            (Records::Span(span, Memory::Block(mut block)), Some(loader)) => {
-                self.write_span(state, loader, span, &mut block).map(|found| torn = found)
-            }
-            (Records::Span(span, mut memory), loader) => {
-                let outcome = self.copy_span(state, loader.as_mut(), span, memory.bytes());
-                if let Memory::Buffer(bytes) = memory {
-                    self.buffers.lock().push(bytes);
-                }
+            (Records::Span(span, bytes), loader) => {
+                let outcome = self.write_span(state, loader.as_mut(), span, &bytes);
+                self.buffers.lock().push(bytes);
                 outcome.map(|found| torn = found)
             }
         };
@@ -588,41 +526,9 @@ impl Shared {
         });
     }
 
-    /// Returns the place of the first invalid record.
+    /// Writes the operations of a span, which `bytes` begin with. Without a loader it only checks
+    /// the records. Returns the place of the first invalid one.
     fn write_span(
-        &self,
-        state: &ManifestState,
-        loader: &mut BulkLoader,
-        span: Span,
-        block: &mut Block,
-    ) -> Result<Option<LogPoint>> {
-        let mut walk = Walk::new(&span);
-        while walk.left_bytes > 0 {
-            let Some((position, header, payload)) = walk.next(self, block.bytes()) else {
-                return Ok(Some(walk.at));
-            };
-            let (kind, units) = (header.kind, header.units());
-            let bytes = units as usize * UNIT_BYTES;
-            let wanted = kind == RecordKind::Batch && is_needed(state, position);
-            match InPlace::of(payload).filter(|_| wanted) {
-                Some(InPlace { at, keyspace, kind }) if is_there(state, keyspace) => {
-                    loader.adopt(block, bytes, at, keyspace, SequenceNumber(position), kind)?;
-                }
-                Some(_) => block.skip(bytes),
-                None => {
-                    if wanted {
-                        copy(state, loader, position, units, payload)?;
-                    }
-                    block.skip(bytes);
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// As [`Shared::write_span`], for bytes outside the memtable. Without a loader it only checks
-    /// them.
-    fn copy_span(
         &self,
         state: &ManifestState,
         mut loader: Option<&mut BulkLoader>,

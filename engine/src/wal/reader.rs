@@ -77,9 +77,8 @@ pub(crate) struct Span {
     pub(crate) commits: u64,
     /// Bytes of all of them, at the start of the caller's buffer.
     pub(crate) bytes: usize,
-    /// Number of batches among them, and number of these with one operation.
+    /// Number of batches among them.
     pub(crate) batches: usize,
-    pub(crate) single: usize,
 }
 
 impl Span {
@@ -283,7 +282,7 @@ impl<'a> LogReader<'a> {
     /// verifies them, and calls [`LogReader::return_to`] if one is not what was written.
     pub(crate) fn span(&mut self, end: u64, buffer: &mut [u8]) -> Result<Span> {
         let LogPoint { position, commits } = self.point();
-        let mut span = Span { position, commits, bytes: 0, batches: 0, single: 0 };
+        let mut span = Span { position, commits, bytes: 0, batches: 0 };
         let Some(at) = self.find(self.position) else { return Ok(span) };
         let segment = &self.segments[at];
         let offset = self.offset_in(segment, self.position);
@@ -301,10 +300,7 @@ impl<'a> LogReader<'a> {
             {
                 break;
             }
-            if header.kind == RecordKind::Batch {
-                span.batches += 1;
-                span.single += usize::from(header.operations == 1);
-            }
+            span.batches += usize::from(header.kind == RecordKind::Batch);
             span.bytes += bytes;
             self.pass(&header);
         }

@@ -1,10 +1,8 @@
 //! Bulk loading of a memtable that is not in use yet, such as at recovery. Several times as fast as
 //! inserting, because records are written in arrival order and sorted by eight bytes each.
 use super::Memtable;
-use crate::arena::EXTERNAL_VALUE_BYTES;
-use crate::skiplist::node::{KeyValue, Space};
 use crate::skiplist::{BulkEntry, PrefixCoding};
-use sapwood_base::key::{MAX_KEYSPACES, key_hash};
+use sapwood_base::key::MAX_KEYSPACES;
 use sapwood_base::{KeyspaceId, Result, SequenceNumber, ValueKind};
 use std::sync::Arc;
 
@@ -36,39 +34,6 @@ impl OfKeyspace {
 /// Prefetch distance for words of the filter.
 const AHEAD: usize = 16;
 
-/// A private piece of a memtable's memory: bytes can be read into it, and become entries in place.
-///
-/// Bytes that became an entry, or were skipped, leave the block.
-pub struct Block {
-    memtable: Arc<Memtable>,
-    space: Space,
-}
-
-impl Block {
-    /// Larger values cannot become entries in place.
-    pub const MAX_VALUE_BYTES: usize = EXTERNAL_VALUE_BYTES;
-
-    /// Allocates `bytes` of memory of `memtable`, with any content.
-    ///
-    /// # Errors
-    /// `NoSpace` when the arena is full.
-    pub fn new(memtable: &Arc<Memtable>, bytes: usize) -> Result<Block> {
-        Ok(Block { memtable: memtable.clone(), space: memtable.arena.new_space(bytes)? })
-    }
-
-    /// The bytes.
-    #[inline]
-    pub fn bytes(&mut self) -> &mut [u8] {
-        self.memtable.arena.space_mut(&mut self.space)
-    }
-
-    /// Discards the first `bytes`, a multiple of eight.
-    #[inline]
-    pub fn skip(&mut self, bytes: usize) {
-        self.space.split_to(bytes);
-    }
-}
-
 impl BulkLoader {
     /// Creates an empty loader of `memtable` for about `expected` entries.
     pub fn new(memtable: &Arc<Memtable>, expected: usize) -> BulkLoader {
@@ -89,34 +54,6 @@ impl BulkLoader {
         let relative = self.memtable.relative(sequence)?;
         let entries = BulkEntry::write(&self.memtable.arena, key, relative, kind, value)?;
         self.keyspaces[at].push(entries, hash);
-        Ok(())
-    }
-
-    /// Adds one entry whose key and value are at `at` in the first `bytes`, a multiple of eight, of
-    /// `block`. These bytes become the entry's memory; `block` keeps the rest. Errors as for
-    /// [`Memtable::insert`]; on an error nothing has changed.
-    ///
-    /// # Panics
-    /// If the key begins within the first sixteen bytes or the value ends after `bytes`, if the
-    /// value is larger than [`Block::MAX_VALUE_BYTES`], or if the block belongs to another
-    /// memtable.
-    pub fn adopt(
-        &mut self,
-        block: &mut Block,
-        bytes: usize,
-        at: KeyValue,
-        keyspace: KeyspaceId,
-        sequence: SequenceNumber,
-        kind: ValueKind,
-    ) -> Result<()> {
-        assert!(Arc::ptr_eq(&self.memtable, &block.memtable), "a block of another memtable");
-        let relative = self.memtable.relative(sequence)?;
-        let key = &block.bytes()[at.key_at..at.key_at + at.key_len];
-        let hash = key_hash(key);
-        let of = self.of(keyspace)?;
-        let space = block.space.split_to(bytes);
-        let entries = BulkEntry::adopt(&self.memtable.arena, space, at, relative, kind);
-        self.keyspaces[of].push(entries, hash);
         Ok(())
     }
 
@@ -245,15 +182,6 @@ mod tests {
             .collect()
     }
 
-    /// The bytes of an entry as a log might store it, in whole units, and the positions of key and
-    /// value.
-    fn in_place((_, key, sequence, _, value): &Entry) -> (Vec<u8>, KeyValue) {
-        let key_at = 16 + (*sequence % 11) as usize;
-        let mut bytes = [&vec![0xEE; key_at], key.as_slice(), value].concat();
-        bytes.resize(bytes.len().next_multiple_of(8), 0xEE);
-        (bytes, KeyValue { key_at, key_len: key.len(), value_len: value.len() })
-    }
-
     #[test]
     fn portions_give_what_inserts_give() {
         for seed in 0..24 {
@@ -274,21 +202,10 @@ mod tests {
             let mut loaders = Vec::new();
             for part in entries.chunks(random.usize(1..2000)) {
                 let mut loader = BulkLoader::new(&bulk, random.usize(..100));
-                let mut block =
-                    Block::new(&bulk, part.iter().map(|entry| in_place(entry).0.len()).sum()).unwrap();
-                for entry in part {
-                    let (keyspace, key, sequence, kind, value) = entry;
+                for (keyspace, key, sequence, kind, value) in part {
                     let (keyspace, sequence) = (KeyspaceId(*keyspace), SequenceNumber(*sequence));
-                    let (bytes, at) = in_place(entry);
-                    block.bytes()[..bytes.len()].copy_from_slice(&bytes);
-                    if random.bool() {
-                        loader.adopt(&mut block, bytes.len(), at, keyspace, sequence, *kind).unwrap();
-                    } else {
-                        loader.add(keyspace, key, key_hash(key), sequence, *kind, value).unwrap();
-                        block.skip(bytes.len());
-                    }
+                    loader.add(keyspace, key, key_hash(key), sequence, *kind, value).unwrap();
                 }
-                assert!(block.bytes().is_empty());
                 if random.bool() {
                     loader.prepare();
                 }
@@ -373,6 +290,5 @@ mod tests {
         assert_eq!(add(MAX_KEYSPACES, 1).unwrap_err().kind(), ErrorKind::InvalidArgument);
         let full = (1..).find_map(|number| add(0, number).err()).unwrap();
         assert_eq!(full.kind(), ErrorKind::NoSpace);
-        assert_eq!(Block::new(&memtable, 1 << 20).err().unwrap().kind(), ErrorKind::NoSpace);
     }
 }

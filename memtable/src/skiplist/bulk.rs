@@ -8,7 +8,7 @@ use super::Skiplist;
 use super::coding::PrefixCoding;
 use super::leaf::{LEAF_SLOTS, LeafOffset, MAX_HEIGHT, RecordOffset};
 use super::leaves::Leaves;
-use super::node::{KeyValue, Nodes, Record, Space};
+use super::node::{Nodes, Record};
 use crate::sync::Ordering;
 use rayon::prelude::*;
 use sapwood_base::key::key_prefix;
@@ -44,19 +44,6 @@ impl BulkEntry {
         value: &[u8],
     ) -> Result<BulkEntry> {
         Ok(BulkEntry::of(nodes.new_record(key, sequence, kind, value)?))
-    }
-
-    /// Makes a record from a key and a value that are already in the arena: see
-    /// [`Nodes::adopt_record`].
-    #[inline]
-    pub fn adopt(
-        nodes: &Nodes,
-        space: Space,
-        at: KeyValue,
-        sequence: SequenceNumber,
-        kind: ValueKind,
-    ) -> BulkEntry {
-        BulkEntry::of(nodes.adopt_record(space, at, sequence, kind))
     }
 
     #[inline]

@@ -347,7 +347,7 @@ mod tests {
             insert(&list, &arena, &key(i), i + 1);
         }
         for bytes in [64 << 20, 1 << 20, 64 << 10, 4 << 10] {
-            while arena.new_space(bytes).is_ok() {}
+            while arena.allocate(bytes, 1).is_ok() {}
         }
         for _ in 0..2 {
             assert_eq!(list.settle(&arena).unwrap_err().kind(), ErrorKind::NoSpace);
