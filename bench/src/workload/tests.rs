@@ -180,7 +180,7 @@ fn scans_stop_at_the_distance_and_at_the_end_of_the_prefix() {
         let benchmark = plan("seekrandom").ok().unwrap()[0].benchmark;
         let parameters = Parameters::new(&bench.flags);
         let stats = bench.run_once("seekrandom", benchmark.body, &parameters).unwrap();
-        (stats.megabytes_per_second().unwrap() * stats.elapsed_seconds() * 1_048_576.0 / 116.0) as u64
+        (stats.megabytes_per_second().unwrap() * stats.elapsed_seconds() * 1_048_576.0 / 116.0).round() as u64
     };
     assert_eq!(steps(|flags| flags.max_scan_distance = 1), 200);
     let short = steps(|flags| flags.max_scan_distance = 3);
